@@ -1,0 +1,1 @@
+//! broker/src/lib.rs

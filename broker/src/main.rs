@@ -1,0 +1,2 @@
+//! broker/src/main.rs
+fn main() {}

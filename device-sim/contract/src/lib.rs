@@ -1,0 +1,1 @@
+//! device-sim/contract/src/lib.rs

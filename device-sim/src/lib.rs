@@ -1,0 +1,1 @@
+//! device-sim/src/lib.rs

@@ -1,0 +1,2 @@
+//! device-sim/src/main.rs
+fn main() {}

@@ -1,0 +1,2 @@
+//! load-controller/simctl/src/main.rs
+fn main() {}

@@ -1,0 +1,1 @@
+//! load-controller/src/lib.rs

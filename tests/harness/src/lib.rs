@@ -1,0 +1,1 @@
+//! tests/harness/src/lib.rs

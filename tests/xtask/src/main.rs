@@ -1,0 +1,2 @@
+//! tests/xtask/src/main.rs
+fn main() {}
