@@ -7,5 +7,18 @@
 //! document ─► fleet ─► plan ─► (worker) ─► stats ─► (merge) ─► report
 //! ```
 
+pub mod broker_url;
+pub mod document;
+pub mod expression;
+pub mod fleet;
+pub mod metric;
+pub mod model;
+pub mod plan;
+pub mod qos;
+pub mod share;
+pub mod stamp;
+pub mod stats;
+pub mod template;
 pub mod time;
 pub mod units;
+pub mod worker;

@@ -25,11 +25,13 @@ impl Micros {
     }
 
     /// The instant `span` later; saturates at [`Micros::NEVER`].
+    #[must_use]
     pub const fn after(self, span: Span) -> Self {
         Self(self.0.saturating_add(span.0))
     }
 
     /// The instant `span` earlier; saturates at the epoch.
+    #[must_use]
     pub const fn before(self, span: Span) -> Self {
         Self(self.0.saturating_sub(span.0))
     }

@@ -66,10 +66,10 @@ impl fmt::Display for Span {
         let us = self.0;
         match us {
             0 => f.write_str("0s"),
-            _ if us % 3_600_000_000 == 0 => write!(f, "{}h", us / 3_600_000_000),
-            _ if us % 60_000_000 == 0 => write!(f, "{}m", us / 60_000_000),
-            _ if us % 1_000_000 == 0 => write!(f, "{}s", us / 1_000_000),
-            _ if us % 1_000 == 0 && us < 10_000_000 => write!(f, "{}ms", us / 1_000),
+            _ if us.is_multiple_of(3_600_000_000) => write!(f, "{}h", us / 3_600_000_000),
+            _ if us.is_multiple_of(60_000_000) => write!(f, "{}m", us / 60_000_000),
+            _ if us.is_multiple_of(1_000_000) => write!(f, "{}s", us / 1_000_000),
+            _ if us.is_multiple_of(1_000) && us < 10_000_000 => write!(f, "{}ms", us / 1_000),
             _ if us < 1_000 => write!(f, "{us}us"),
             _ => write!(f, "{}s", us as f64 / 1e6),
         }
@@ -175,6 +175,9 @@ impl Share {
     /// All of it.
     pub const ALL: Self = Self(10_000);
 
+    /// Nothing of it.
+    pub const NONE: Self = Self(0);
+
     /// A share of `hundredths` of a per cent; `None` above 100 %.
     pub const fn from_basis_points(hundredths: u16) -> Option<Self> {
         if hundredths <= 10_000 { Some(Self(hundredths)) } else { None }
@@ -252,6 +255,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "literals read better")]
     fn check<T: FromStr<Err = ParseError> + fmt::Display + PartialEq + fmt::Debug>(text: &str, expected: T) {
         let parsed: T = text.parse().unwrap();
         assert_eq!(parsed, expected);

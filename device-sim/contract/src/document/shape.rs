@@ -1,0 +1,209 @@
+//! Holds a document against the JSON Schema of its type, and says what is wrong in words.
+
+use jsonschema::{ValidationError, error::ValidationErrorKind};
+use schemars::Schema;
+use serde_json::Value;
+
+use super::{Problem, pointer_step};
+
+/// All that is wrong with the shape of `value`.
+pub(super) fn check(schema: &Schema, value: &Value) -> Vec<Problem> {
+    let validator = jsonschema::validator_for(schema.as_value()).expect("generated schemas are valid");
+    let mut problems = Vec::new();
+    for error in validator.iter_errors(value) {
+        explain(&error, schema.as_value(), &mut problems);
+    }
+    problems
+}
+
+fn explain(error: &ValidationError<'_>, schema: &Value, problems: &mut Vec<Problem>) {
+    let pointer = error.instance_path().to_string();
+    let found = shown(error.instance());
+    let message = match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected } => {
+            let allowed = allowed_fields(error, schema);
+            for field in unexpected {
+                problems
+                    .push(Problem::new(format!("{pointer}/{}", pointer_step(field)), unknown_field(field, &allowed)));
+            }
+            return;
+        }
+        ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
+            return explain_alternatives(error, context, schema, problems);
+        }
+        ValidationErrorKind::Required { property } => {
+            format!("expected the field `{}`, found none", property.as_str().unwrap_or_default())
+        }
+        ValidationErrorKind::Enum { options } => format!("expected {}, found {found}", list(options)),
+        ValidationErrorKind::Constant { expected_value } => {
+            format!("expected {}, found {found}", shown(expected_value))
+        }
+        ValidationErrorKind::Type { kind } => {
+            let expected = quantity(error, schema).unwrap_or_else(|| type_names(kind));
+            format!("expected {expected}, found {found}")
+        }
+        ValidationErrorKind::Pattern { pattern } => {
+            let expected = quantity(error, schema)
+                .or_else(|| description(error, schema).as_deref().map(first_sentence))
+                .unwrap_or_else(|| format!("text that matches `{pattern}`"));
+            format!("expected {expected}, found {found}")
+        }
+        ValidationErrorKind::Minimum { limit } => format!("expected at least {limit}, found {found}"),
+        ValidationErrorKind::Maximum { limit } => format!("expected at most {limit}, found {found}"),
+        ValidationErrorKind::MinItems { limit } => format!("expected at least {limit}, found fewer"),
+        _ => error.to_string(),
+    };
+    problems.push(Problem::new(pointer, message));
+}
+
+/// Of several alternatives, the one that the document means: its tag fits, or else it has the fewest problems.
+fn explain_alternatives(
+    error: &ValidationError<'_>,
+    context: &[Vec<ValidationError<'static>>],
+    schema: &Value,
+    problems: &mut Vec<Problem>,
+) {
+    let pointer = error.instance_path().to_string();
+    let misfits = |branch: &[ValidationError<'static>]| {
+        branch.iter().any(|inner| {
+            matches!(inner.kind(), ValidationErrorKind::Constant { .. } | ValidationErrorKind::Enum { .. })
+                || (matches!(inner.kind(), ValidationErrorKind::Type { .. })
+                    && inner.instance_path().to_string() == pointer)
+        })
+    };
+    let mut fitting: Vec<_> = context.iter().filter(|branch| !misfits(branch)).collect();
+    fitting.sort_by_key(|branch| branch.len());
+    if let Some(branch) = fitting.first() {
+        for inner in *branch {
+            explain(inner, schema, problems);
+        }
+        return;
+    }
+    let tags: Vec<String> = context
+        .iter()
+        .flatten()
+        .flat_map(|inner| match inner.kind() {
+            ValidationErrorKind::Constant { expected_value } => vec![shown(expected_value)],
+            ValidationErrorKind::Enum { options } => options.as_array().into_iter().flatten().map(shown).collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    let tagged = context.iter().flatten().find(|inner| matches!(inner.kind(), ValidationErrorKind::Constant { .. }));
+    match tagged {
+        Some(inner) => problems.push(Problem::new(
+            inner.instance_path().to_string(),
+            format!("expected one of {}, found {}", tags.join(", "), shown(inner.instance())),
+        )),
+        None if tags.is_empty() => problems.push(Problem::new(
+            pointer,
+            format!(
+                "expected {}, found {}",
+                description(error, schema).unwrap_or_else(|| "another kind of value".into()),
+                shown(error.instance())
+            ),
+        )),
+        None => problems.push(Problem::new(
+            pointer,
+            format!("expected one of {}, found {}", tags.join(", "), shown(error.instance())),
+        )),
+    }
+}
+
+fn unknown_field(field: &str, allowed: &[String]) -> String {
+    let hint = match field {
+        "password" => "; passwords are never written in a document: use `passwordFile` or `passwordEnv`".into(),
+        _ => nearest(field, allowed).map(|near| format!(", did you mean `{near}`?")).unwrap_or_default(),
+    };
+    match allowed {
+        [] => format!("unknown field{hint}"),
+        _ => format!("unknown field{hint} (allowed: {})", allowed.join(", ")),
+    }
+}
+
+/// The allowed name that differs least, if it is near enough to be a slip.
+fn nearest<'a>(field: &str, allowed: &'a [String]) -> Option<&'a String> {
+    allowed
+        .iter()
+        .map(|name| (distance(field, name), name))
+        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// The fields that the schema node of an error allows.
+fn allowed_fields(error: &ValidationError<'_>, schema: &Value) -> Vec<String> {
+    schema_node(error, schema)
+        .and_then(|node| node.get("properties"))
+        .and_then(Value::as_object)
+        .map(|properties| properties.keys().cloned().collect())
+        .unwrap_or_default()
+}
+
+/// What the schema says of the field, if it says it in one line.
+fn description(error: &ValidationError<'_>, schema: &Value) -> Option<String> {
+    let text = schema_node(error, schema)?.get("description")?.as_str()?;
+    (!text.contains('\n')).then(|| text.trim_end_matches('.').into())
+}
+
+/// What the schema says of the values of a type that reads itself from text: `a length of time such as …`.
+///
+/// Fields are described by sentences, which begin with a capital letter and say something else.
+fn quantity(error: &ValidationError<'_>, schema: &Value) -> Option<String> {
+    description(error, schema).filter(|text| text.starts_with(char::is_lowercase))
+}
+
+/// The first sentence of a description, to stand within another one.
+fn first_sentence(description: &str) -> String {
+    let sentence = description.split(". ").next().unwrap_or(description);
+    let mut letters = sentence.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// The schema object whose keyword complained.
+fn schema_node<'a>(error: &ValidationError<'_>, schema: &'a Value) -> Option<&'a Value> {
+    let path = error.schema_path().to_string();
+    let (parent, _keyword) = path.rsplit_once('/')?;
+    schema.pointer(parent)
+}
+
+fn list(options: &Value) -> String {
+    let names: Vec<String> = options.as_array().into_iter().flatten().map(shown).collect();
+    if names.len() == 1 { names.join("") } else { format!("one of {}", names.join(", ")) }
+}
+
+fn type_names(kind: &jsonschema::error::TypeKind) -> String {
+    match kind {
+        jsonschema::error::TypeKind::Single(single) => format!("a value of type {single}"),
+        jsonschema::error::TypeKind::Multiple(set) => {
+            let names: Vec<String> = set.iter().map(|name| name.to_string()).collect();
+            format!("a value of type {}", names.join(" or "))
+        }
+    }
+}
+
+/// A value as a message shows it: short.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("`{text}`"),
+        Value::Object(_) => "a map".into(),
+        Value::Array(_) => "a list".into(),
+        Value::Null => "nothing".into(),
+        other => format!("`{other}`"),
+    }
+}

@@ -1,0 +1,327 @@
+//! `kind: Fleet`: a population of simulated devices, described by one document.
+//!
+//! The same file serves `simctl run -f` on a laptop and `kubectl apply -f` on a cluster.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+mod check;
+
+pub use crate::{model::StreamOverride, qos::Qos};
+pub use check::check;
+
+use crate::{
+    broker_url::BrokerUrl,
+    model::{Model, Stream},
+    units::{Rate, Share, Span},
+};
+
+/// The API group and version of every document.
+pub const API_VERSION: &str = "simctl.io/v1alpha1";
+
+/// A population of simulated devices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fleet {
+    /// `simctl.io/v1alpha1`
+    pub api_version: ApiVersion,
+    /// `Fleet`
+    pub kind: Kind,
+    /// Its name, as Kubernetes has it.
+    pub metadata: Metadata,
+    /// What is wanted.
+    pub spec: FleetSpec,
+}
+
+/// The one version there is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ApiVersion {
+    /// The first one; it may still change.
+    #[default]
+    #[serde(rename = "simctl.io/v1alpha1")]
+    V1Alpha1,
+}
+
+/// What a document is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Kind {
+    /// A population of devices.
+    #[default]
+    Fleet,
+}
+
+/// Name and labels, as Kubernetes has them.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    /// Lower-case letters, digits and `-`; at most 40 characters. Client ids carry it.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
+    pub name: String,
+    /// The namespace on a cluster; without meaning on one machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Labels for people and selectors.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations for tools.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What is wanted of a fleet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FleetSpec {
+    /// How many devices there are: the number that `simctl scale` changes, 0 to 10,000,000.
+    #[schemars(range(min = 0, max = 10_000_000))]
+    pub devices: u32,
+    /// How many of them one pod runs on a cluster, 1 to 20,000.
+    #[serde(default = "FleetSpec::default_devices_per_pod")]
+    #[schemars(range(min = 1, max = 20_000))]
+    pub devices_per_pod: u32,
+    /// The same seed gives the same devices, timetables and values.
+    #[serde(default)]
+    pub seed: u64,
+    /// Where the devices connect to. Without it `simctl run` starts a broker of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<BrokerSpec>,
+    /// How the devices connect and stay connected.
+    #[serde(default)]
+    pub connect: Connect,
+    /// The client id of each device; it must name the fleet and the device.
+    #[serde(default = "FleetSpec::default_client_id")]
+    pub client_id: String,
+    /// Which devices' messages are followed to their delivery.
+    #[serde(default)]
+    pub observe: Observe,
+    /// How they are followed.
+    #[serde(default)]
+    pub observer: Observer,
+    /// What a device does about messages that fell due while it was offline.
+    #[serde(default)]
+    pub offline: Offline,
+    /// A message that has not arrived so long after it was sent, or after the last reconnect, is lost.
+    #[serde(default = "FleetSpec::default_loss_after")]
+    pub loss_after: Span,
+    /// What the fleet consists of; the shares add up to 100 %.
+    #[schemars(length(min = 1))]
+    pub groups: Vec<Group>,
+    /// Models written in this document, by name; they come before the built-in ones.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, Model>,
+}
+
+impl FleetSpec {
+    const fn default_devices_per_pod() -> u32 {
+        1_000
+    }
+
+    fn default_client_id() -> String {
+        "{fleet}-{index}".into()
+    }
+
+    const fn default_loss_after() -> Span {
+        Span::from_secs(10)
+    }
+}
+
+/// Where the devices connect to, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BrokerSpec {
+    /// `mqtt://host:port`; a host without a scheme means `mqtt://`, without a port 1883.
+    pub url: BrokerUrl,
+    /// The version of MQTT.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// As whom; without it anonymously.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
+}
+
+/// A version of MQTT.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Protocol {
+    /// MQTT 3.1.1 (OASIS, 2014).
+    #[default]
+    #[serde(rename = "3.1.1")]
+    V311,
+}
+
+/// User name and password: the name may be a template, the password is never written in a document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Credentials {
+    /// The user name; `{id}`, `{index}`, `{group}` and `{fleet}` stand for the device's.
+    pub username: String,
+    /// A file that holds the password; white space at its end does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<String>,
+    /// An environment variable that holds the password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_env: Option<String>,
+    /// On a cluster: a Secret whose key `password` holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+}
+
+/// How devices connect and stay connected.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Connect {
+    /// How many of the fleet's devices connect a second, at the start, at growth and after an outage.
+    pub rate: Rate,
+    /// Each connection attempt is put off by up to so long, at random.
+    pub jitter: Span,
+    /// A PINGREQ follows when a device has sent nothing for so long; `0s` switches it off.
+    pub keep_alive: Span,
+    /// Whether the broker keeps the session of a device that goes away.
+    pub session: SessionKind,
+    /// How many QoS 1 and 2 messages of a device may wait for their acknowledgement, 1 to 65,535.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub in_flight: u16,
+    /// How many messages of a device may wait for a place in flight before the next is withheld.
+    #[schemars(range(min = 0, max = 65_535))]
+    pub queue: u16,
+    /// How long a device waits for the TCP connection and the CONNACK.
+    pub timeout: Span,
+    /// How long a device waits before it connects again.
+    pub backoff: Backoff,
+    /// What the broker publishes when a device goes without a word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub will: Option<Will>,
+}
+
+impl Default for Connect {
+    fn default() -> Self {
+        Self {
+            rate: Rate::per_second(500.0).expect("500 is positive"),
+            jitter: Span::ZERO,
+            keep_alive: Span::from_secs(60),
+            session: SessionKind::Clean,
+            in_flight: 32,
+            queue: 32,
+            timeout: Span::from_secs(10),
+            backoff: Backoff::default(),
+            will: None,
+        }
+    }
+}
+
+/// Whether the broker keeps a session beyond its connection.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SessionKind {
+    /// Each connection starts anew; what was in flight is given up.
+    #[default]
+    Clean,
+    /// The broker keeps the session; what was in flight is sent again.
+    Persistent,
+}
+
+/// Exponential backoff with full jitter: attempt n waits a random time up to min(cap, base · 2ⁿ).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Backoff {
+    /// The longest wait of the first attempt.
+    pub base: Span,
+    /// The longest wait of all.
+    pub cap: Span,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { base: Span::from_secs(1), cap: Span::from_secs(60) }
+    }
+}
+
+/// The message that the broker publishes when a device goes without a DISCONNECT.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Will {
+    /// Its topic, a template.
+    pub topic: String,
+    /// Its payload, a template.
+    pub payload: String,
+    /// Its quality of service.
+    #[serde(default)]
+    pub qos: Qos,
+    /// Whether the broker retains it.
+    #[serde(default)]
+    pub retain: bool,
+}
+
+/// Which devices' messages are followed to their delivery.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Observe {
+    /// Every device's.
+    #[default]
+    All,
+    /// Those of `observer.sample` of the devices.
+    Sample,
+    /// Nobody's: acknowledgements decide, delivered and lost are unknown.
+    None,
+}
+
+/// How messages are followed: as a subscriber with a session of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Observer {
+    /// The share of the devices that `observe: sample` follows.
+    pub sample: Share,
+    /// As whom the observer connects; without it as the devices do, with `observer` for `{id}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
+}
+
+impl Default for Observer {
+    fn default() -> Self {
+        Self { sample: Share::from_basis_points(1_000).expect("1,000 is within 10,000"), credentials: None }
+    }
+}
+
+/// What a device does about messages that fell due while it was offline.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Offline {
+    /// They are offered and withheld.
+    #[default]
+    Skip,
+    /// The newest `max` of each stream are sent after the reconnect, with their own due times.
+    CatchUp {
+        /// How many of each stream, 1 to 10,000.
+        #[schemars(range(min = 1, max = 10_000))]
+        max: u32,
+    },
+}
+
+/// A share of the fleet with its own model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Group {
+    /// Its name: lower-case letters, digits and `-`.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
+    pub name: String,
+    /// Its share of the fleet; one group may leave it out and gets what the others leave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
+    /// The name of a model: of this document, of `./models/NAME.yaml`, or built in.
+    pub model: String,
+    /// What is different from the model, stream by stream.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub streams: BTreeMap<String, StreamOverride>,
+}
+
+impl Group {
+    /// A stream as this group means it: the model's, with what the group changes.
+    pub fn stream(&self, name: &str, stream: &Stream) -> Stream {
+        let mut stream = stream.clone();
+        if let Some(change) = self.streams.get(name) {
+            change.apply(&mut stream);
+        }
+        stream
+    }
+}

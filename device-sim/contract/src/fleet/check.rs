@@ -1,0 +1,265 @@
+//! What is wrong with a fleet beyond its schema: the laws across fields, all breaches at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Connect, Credentials, Fleet, FleetSpec, Group, Observe, Will};
+use crate::{
+    document::{Problem, pointer_step},
+    model::{self, Model, StampMode},
+    share::Membership,
+    template::Template,
+    units::{Share, Span},
+};
+
+/// The longest keep-alive that fits CONNECT: 65,535 s (MQTT 3.1.1, section 3.1.2.10).
+const KEEP_ALIVE_MAX: Span = Span::from_secs(65_535);
+
+/// Finds everything that is wrong with a fleet whose models have all been filled in.
+///
+/// A group whose model is not in `spec.models` is a problem; whoever knows where models live adds them first.
+pub fn check(fleet: &Fleet) -> Vec<Problem> {
+    let spec = &fleet.spec;
+    let mut found = Findings::default();
+    let client_id = check_client_id(fleet, &mut found);
+    check_connect(&spec.connect, &mut found);
+    check_observation(spec, &mut found);
+    check_credentials(spec, &mut found);
+    for (name, model) in &spec.models {
+        let problems = model::check(model).into_iter();
+        let below = format!("/spec/models/{}", pointer_step(name));
+        found
+            .problems
+            .extend(problems.map(|problem| Problem::new(format!("{below}{}", problem.path), problem.message)));
+    }
+    check_shares(&spec.groups, &mut found);
+    for (position, group) in spec.groups.iter().enumerate() {
+        let at = format!("/spec/groups/{position}");
+        match spec.models.get(&group.model) {
+            Some(model) => check_group(fleet, group, model, client_id.as_ref(), &at, &mut found),
+            None => found.add(format!("{at}/model"), unknown_model(&group.model, &spec.models)),
+        }
+    }
+    found.problems
+}
+
+#[derive(Default)]
+struct Findings {
+    problems: Vec<Problem>,
+}
+
+impl Findings {
+    fn add(&mut self, pointer: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(Problem::new(pointer, message));
+    }
+
+    /// The template in the field at `pointer`, if it is one.
+    fn template(&mut self, pointer: &str, text: &str) -> Option<Template> {
+        text.parse().map_err(|error: crate::template::TemplateError| self.add(pointer, error.to_string())).ok()
+    }
+
+    fn more_than_nothing(&mut self, pointer: impl Into<String>, span: Span) {
+        if span == Span::ZERO {
+            self.add(pointer, "expected more than no time, found `0s`");
+        }
+    }
+}
+
+fn check_client_id(fleet: &Fleet, found: &mut Findings) -> Option<Template> {
+    let pointer = "/spec/clientId";
+    let text = &fleet.spec.client_id;
+    let id = found.template(pointer, text)?;
+    if id.uses_id() {
+        found.add(pointer, "expected a name without `{id}`, which stands for the client id itself");
+    } else if !id.is_unique(&id) {
+        found.add(
+            pointer,
+            format!("expected `{{index}}` or `{{uuid}}`, so that each device has a name of its own, found `{text}`"),
+        );
+    }
+    // A UUID is derived from the fleet's name, so it tells fleets apart as well.
+    if !(text.contains("{fleet}") || text.contains("{uuid}") || text.contains(&fleet.metadata.name)) {
+        found.add(
+            pointer,
+            format!("expected `{{fleet}}`, so that two fleets do not take each other's sessions, found `{text}`"),
+        );
+    }
+    Some(id)
+}
+
+fn check_connect(connect: &Connect, found: &mut Findings) {
+    let Connect { rate: _, jitter: _, keep_alive, session: _, in_flight: _, queue: _, timeout, backoff, will } =
+        connect;
+    if *keep_alive > KEEP_ALIVE_MAX || keep_alive.0 % 1_000_000 != 0 {
+        found.add("/spec/connect/keepAlive", format!("expected whole seconds up to 65535s, found `{keep_alive}`"));
+    }
+    found.more_than_nothing("/spec/connect/timeout", *timeout);
+    found.more_than_nothing("/spec/connect/backoff/base", backoff.base);
+    if backoff.cap < backoff.base {
+        let message = format!("expected at least the base, {}, found `{}`", backoff.base, backoff.cap);
+        found.add("/spec/connect/backoff/cap", message);
+    }
+    if let Some(Will { topic, payload, qos: _, retain: _ }) = will {
+        if let Some(topic) = found.template("/spec/connect/will/topic", topic) {
+            check_topic("/spec/connect/will/topic", &topic, found);
+        }
+        found.template("/spec/connect/will/payload", payload);
+    }
+}
+
+fn check_observation(spec: &FleetSpec, found: &mut Findings) {
+    found.more_than_nothing("/spec/lossAfter", spec.loss_after);
+    if spec.observe == Observe::Sample && spec.observer.sample == Share::NONE {
+        found.add("/spec/observer/sample", "expected more than 0%, or `observe: none`");
+    }
+}
+
+fn check_credentials(spec: &FleetSpec, found: &mut Findings) {
+    let devices = spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref());
+    let both =
+        [("/spec/broker/credentials", devices), ("/spec/observer/credentials", spec.observer.credentials.as_ref())];
+    for (pointer, credentials) in both {
+        let Some(Credentials { username, password_file, password_env, secret_name }) = credentials else { continue };
+        found.template(&format!("{pointer}/username"), username);
+        let sources = [password_file, password_env, secret_name].into_iter().flatten().count();
+        if sources > 1 {
+            found.add(
+                pointer,
+                format!("expected one of `passwordFile`, `passwordEnv` and `secretName`, found {sources}"),
+            );
+        }
+    }
+}
+
+fn check_shares(groups: &[Group], found: &mut Findings) {
+    let mut names = BTreeSet::new();
+    for (position, group) in groups.iter().enumerate() {
+        if !names.insert(&group.name) {
+            let message = format!("expected a name of its own for each group, found `{}` again", group.name);
+            found.add(format!("/spec/groups/{position}/name"), message);
+        }
+    }
+    let shares: Vec<_> = groups.iter().map(|group| group.share).collect();
+    if let Err(error) = Membership::new(&shares) {
+        found.add("/spec/groups", error.to_string());
+    }
+}
+
+fn unknown_model(name: &str, models: &BTreeMap<String, Model>) -> String {
+    let known: Vec<_> = models.keys().map(|known| format!("`{known}`")).collect();
+    let known = if known.is_empty() { String::new() } else { format!(" (here: {})", known.join(", ")) };
+    format!("expected the name of a model, found `{name}`{known}")
+}
+
+fn check_group(
+    fleet: &Fleet,
+    group: &Group,
+    model: &Model,
+    client_id: Option<&Template>,
+    at: &str,
+    found: &mut Findings,
+) {
+    for problem in model::check_overrides(model, &group.streams) {
+        found.add(format!("{at}/streams{}", problem.path), problem.message);
+    }
+    let Some(client_id) = client_id.filter(|_| fleet.spec.observe != Observe::None) else { return };
+    for (name, stream) in &model.streams {
+        let stream = group.stream(name, stream);
+        // That a topic names no device at all is the model's own affair.
+        let is_judged =
+            stream.stamp != StampMode::None && stream.topic.identifies_device(&Template::default_client_id());
+        if is_judged && !stream.topic.identifies_device(client_id) {
+            let message = format!(
+                "the topic `{}` of stream `{name}` does not say which device sent a message, as the client id has no \
+                 `{{index}}`; write `{{index}}` for `{{id}}`, or set `observe: none`",
+                stream.topic.as_str()
+            );
+            found.add(format!("{at}/model"), message);
+        }
+    }
+}
+
+/// Rules of topic names: MQTT-4.7.1-1 (no wildcards), MQTT-4.7.3-1 and -2 (not empty, no null), and `$` is the broker's.
+fn check_topic(pointer: &str, topic: &Template, found: &mut Findings) {
+    let text = topic.as_str();
+    if text.is_empty() {
+        found.add(pointer, "expected a topic, found nothing");
+    } else if text.starts_with('$') {
+        found.add(
+            pointer,
+            format!("expected a topic that does not begin with `$`, which belongs to the broker, found `{text}`"),
+        );
+    } else if topic.literals().any(|literal| literal.contains(['+', '#', '\0'])) {
+        found.add(pointer, format!("expected a topic without `+`, `#` and null characters, found `{text}`"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::{Problems, read};
+
+    const MODELS: &str = "
+  models:
+    thermometer:
+      signals: {celsius: {kind: uniform, range: [0, 30]}}
+      streams:
+        state: {topic: '{fleet}/{index}/{stream}', interval: 10s, payload: {json: {celsius: '{celsius}'}}}
+        alarm: {topic: '{fleet}/{index}/{stream}', trigger: {change: {signal: celsius}}, payload: {json: {celsius: '{celsius}'}}}
+";
+
+    fn complaints(spec: &str) -> String {
+        let text =
+            format!("apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: demo}}\nspec:\n{spec}{MODELS}");
+        let (fleet, tree) = match read::<Fleet>("f", &text) {
+            Ok(read) => read,
+            Err(problems) => return problems.to_string(),
+        };
+        Problems::locate("f", &tree, check(&fleet)).map_or_else(|problems| problems.to_string(), |()| "none".into())
+    }
+
+    #[test]
+    fn a_right_fleet_has_no_problems() {
+        assert_eq!(complaints("  devices: 10\n  groups: [{name: a, model: thermometer}]"), "none");
+    }
+
+    #[test]
+    fn all_breaches_come_at_once() {
+        insta::assert_snapshot!(complaints("  devices: 10
+  clientId: sensor
+  lossAfter: 0s
+  connect: {keepAlive: 1500ms, backoff: {base: 10s, cap: 1s}, will: {topic: '{fleet}/+', payload: '{what}'}}
+  broker:
+    url: mqtt://localhost
+    credentials: {username: '{id}', passwordFile: a, passwordEnv: B}
+  groups:
+    - {name: a, share: 50%, model: thermometer, streams: {state: {interval: 1s, jitter: 2s}, sate: {qos: 1}, alarm: {interval: 1s}}}
+    - {name: a, share: 40%, model: barometer}"), @r"
+        f:6:3: spec.clientId: expected `{index}` or `{uuid}`, so that each device has a name of its own, found `sensor`
+        f:6:3: spec.clientId: expected `{fleet}`, so that two fleets do not take each other's sessions, found `sensor`
+        f:7:3: spec.lossAfter: expected more than no time, found `0s`
+        f:8:13: spec.connect.keepAlive: expected whole seconds up to 65535s, found `1500ms`
+        f:8:53: spec.connect.backoff.cap: expected at least the base, 10s, found `1s`
+        f:8:70: spec.connect.will.topic: expected a topic without `+`, `#` and null characters, found `{fleet}/+`
+        f:8:90: spec.connect.will.payload: `{what}` is no placeholder here; there are `{fleet}`, `{group}`, `{stream}`, `{index}`, `{index:05}`, `{id}` and `{uuid}`
+        f:11:5: spec.broker.credentials: expected one of `passwordFile`, `passwordEnv` and `secretName`, found 2
+        f:12:3: spec.groups: expected shares that add up to 100%, found 90%
+        f:13:81: spec.groups[0].streams.state.jitter: jitter is at most the interval
+        f:13:94: spec.groups[0].streams.sate: there is no stream `sate`; there are `alarm`, `state`
+        f:13:118: spec.groups[0].streams.alarm.interval: the stream `alarm` follows a rule and has no interval
+        f:14:8: spec.groups[1].name: expected a name of its own for each group, found `a` again
+        f:14:29: spec.groups[1].model: expected the name of a model, found `barometer` (here: `thermometer`)
+        ");
+    }
+
+    #[test]
+    fn an_observed_topic_names_its_device() {
+        let spec = |observe: &str| {
+            format!(
+                "  devices: 10\n  clientId: '{{fleet}}-{{uuid}}'\n  observe: {observe}
+  groups: [{{name: a, model: thermometer, streams: {{state: {{topic: 'x/{{id}}'}}}}}}]"
+            )
+        };
+        insta::assert_snapshot!(complaints(&spec("all")), @"f:8:22: spec.groups[0].model: the topic `x/{id}` of stream `state` does not say which device sent a message, as the client id has no `{index}`; write `{index}` for `{id}`, or set `observe: none`");
+        assert_eq!(complaints(&spec("none")), "none");
+    }
+}

@@ -1,0 +1,103 @@
+//! The names of all metrics, in one table that code, dashboards and documentation share.
+//!
+//! No metric has a label whose values grow with the fleet; all units are base units.
+
+/// A metric: its name, its help text and what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// The name, with unit and `_total` where it is a counter.
+    pub name: &'static str,
+    /// One sentence for people.
+    pub help: &'static str,
+    /// What Prometheus takes it for.
+    pub kind: Kind,
+    /// The labels beside `fleet`.
+    pub labels: &'static [&'static str],
+}
+
+/// What Prometheus takes a metric for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// A value of now.
+    Gauge,
+    /// A distribution in seconds, in the buckets of [`BUCKETS_SECONDS`].
+    Histogram,
+}
+
+/// Upper bounds of the buckets of all histograms, in seconds.
+pub const BUCKETS_SECONDS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:ident, [$($label:literal),*], $help:literal;)*) => {
+        $(#[doc = $help] pub const $constant: Metric =
+            Metric { name: $name, help: $help, kind: Kind::$kind, labels: &[$($label),*] };)*
+
+        /// All metrics of a worker, in the order of the documentation.
+        pub const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    DEVICES = "simctl_devices", Gauge, ["state"], "Devices by state: desired, connected, refused, failed, leaving.";
+    MESSAGES_OFFERED = "simctl_messages_offered_total", Counter, ["qos"], "Messages that fell due.";
+    MESSAGES_WITHHELD = "simctl_messages_withheld_total", Counter, ["qos"], "Messages that fell due and were not sent.";
+    MESSAGES_SENT = "simctl_messages_sent_total", Counter, ["qos"], "Messages handed to a session.";
+    MESSAGES_ACKNOWLEDGED = "simctl_messages_acknowledged_total", Counter, ["qos"], "Messages that the broker acknowledged.";
+    MESSAGES_RESENT = "simctl_messages_resent_total", Counter, ["qos"], "Messages sent again after a reconnect.";
+    MESSAGES_ABANDONED = "simctl_messages_abandoned_total", Counter, ["qos"], "Messages given up with their clean session.";
+    MESSAGES_OBSERVED = "simctl_messages_observed_total", Counter, ["qos"], "Messages that are followed to their delivery.";
+    MESSAGES_UNOBSERVED = "simctl_messages_unobserved_total", Counter, ["qos"], "Messages that nobody follows.";
+    MESSAGES_DELIVERED = "simctl_messages_delivered_total", Counter, ["qos"], "Messages that arrived in time.";
+    MESSAGES_LOST = "simctl_messages_lost_total", Counter, ["qos"], "Messages that did not arrive in time.";
+    MESSAGES_LOST_ACKNOWLEDGED = "simctl_messages_lost_acknowledged_total", Counter, ["qos"], "Lost messages that the broker had acknowledged.";
+    MESSAGES_UNKNOWN = "simctl_messages_unknown_total", Counter, ["qos"], "Messages whose fate nobody can know.";
+    MESSAGES_LATE = "simctl_messages_late_total", Counter, ["qos"], "Messages that arrived after they were counted as lost.";
+    MESSAGES_DUPLICATED = "simctl_messages_duplicated_total", Counter, ["qos"], "Messages that arrived again.";
+    MESSAGES_REORDERED = "simctl_messages_reordered_total", Counter, ["qos"], "Messages that arrived after a later one of their stream.";
+    MESSAGES_IN_FLIGHT = "simctl_messages_in_flight", Gauge, ["qos"], "Observed messages that are not judged yet.";
+    BYTES_SENT = "simctl_bytes_sent_total", Counter, [], "Bytes of MQTT written by the devices.";
+    BYTES_RECEIVED = "simctl_bytes_received_total", Counter, [], "Bytes of MQTT read by the devices.";
+    BYTES_OBSERVED = "simctl_bytes_observed_total", Counter, [], "Bytes of MQTT read by the observer.";
+    CONNECTIONS = "simctl_connections_total", Counter, [], "Sessions that the broker accepted.";
+    RECONNECTS = "simctl_reconnects_total", Counter, [], "Sessions accepted after an earlier one was lost.";
+    DISCONNECTS = "simctl_disconnects_total", Counter, ["reason"], "Connections lost, by reason.";
+    CONNECT_FAILURES = "simctl_connect_failures_total", Counter, ["reason"], "Connection attempts that failed, by reason.";
+    CONNECT_REFUSALS = "simctl_connect_refusals_total", Counter, ["reason"], "Connections that the broker refused, by its code.";
+    CONNECT_SECONDS = "simctl_connect_seconds", Histogram, [], "Time from the intended connect to the accepted session.";
+    PUBLISH_ACK_SECONDS = "simctl_publish_ack_seconds", Histogram, [], "Time from due to the acknowledgement.";
+    END_TO_END_SECONDS = "simctl_end_to_end_seconds", Histogram, [], "Time from due to the observer.";
+    SCHEDULE_LAG_SECONDS = "simctl_schedule_lag_seconds", Histogram, [], "How late the generator itself was.";
+    RECOVERY_SECONDS = "simctl_recovery_seconds", Histogram, [], "Time from a lost connection to the next accepted session.";
+    MISSED_TICKS = "simctl_missed_ticks_total", Counter, [], "Messages that the generator sent more than 100 ms late.";
+    BUFFER_FULL = "simctl_buffer_full_total", Counter, [], "Times that a socket took less than it was given.";
+    OBSERVERS = "simctl_observers", Gauge, ["state"], "Observers by state: wanted, subscribed.";
+    FOREIGN_MESSAGES = "simctl_foreign_messages_total", Counter, [], "Messages that the observer saw and that are not of this run.";
+    CPU_SECONDS = "simctl_cpu_seconds_total", Counter, ["mode"], "CPU time of the generator.";
+    MEMORY_BYTES = "simctl_memory_bytes", Gauge, [], "Resident memory of the generator.";
+    OPEN_FILES = "simctl_open_files", Gauge, [], "Open files of the generator.";
+    WORKERS = "simctl_workers", Gauge, [], "Worker processes.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let mut names = BTreeSet::new();
+        for metric in ALL {
+            assert!(names.insert(metric.name), "{} stands twice", metric.name);
+            assert!(metric.name.starts_with("simctl_"), "{}", metric.name);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+            if metric.kind == Kind::Histogram {
+                assert!(metric.name.ends_with("_seconds"), "{}", metric.name);
+            }
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+}

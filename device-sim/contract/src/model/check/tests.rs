@@ -1,0 +1,219 @@
+use super::*;
+
+/// The problems of a document, one a line.
+fn problems(text: &str) -> String {
+    let model: Model = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}"));
+    let lines: Vec<String> =
+        check(&model).iter().map(|Problem { path, message }| format!("{path}: {message}\n")).collect();
+    lines.concat()
+}
+
+const SOUND: &str = "streams: {a: {topic: '{id}/a', interval: 1s, payload: {json: {}}}}";
+
+/// The problems of signals in an otherwise sound model.
+fn of_signals(signals: &str) -> String {
+    problems(&format!("signals:\n{signals}\n{SOUND}"))
+}
+
+/// The problems of a stream, beside some sound signals.
+fn of_stream(stream: &str) -> String {
+    problems(&format!(
+        "signals: {{speed: {{kind: constant, value: 1}}, flag: {{kind: constant, value: true}}, word: {{kind: constant, value: a}}}}\nstreams: {{s: {{{stream}}}}}"
+    ))
+}
+
+#[test]
+fn a_sound_model_has_no_problem() {
+    assert_eq!(problems(SOUND), "");
+}
+
+#[test]
+fn all_problems_come_at_once() {
+    insta::assert_snapshot!(problems(r"
+signals:
+  1st: {kind: constant, value: 1}
+  seq: {kind: constant, value: 1}
+  a: {kind: uniform, range: [5, 5]}
+  b: {kind: randomWalk, step: 0, every: 0s, range: [0, 1], start: 2}
+  c: {kind: constant, value: word, range: [0, 1], decimals: 10}
+  d: {kind: ornsteinUhlenbeck, mean: 0, stddev: -1, relaxation: 0s}
+  e: {kind: sine, mean: 0, amplitude: 1, period: 0s}
+  f: {kind: step, levels: [{value: 1, hold: 1s}, {value: true, hold: 0s}]}
+  g: {kind: step, levels: []}
+  h: {kind: replay, format: csv, column: x, speed: 0}
+  i: {kind: diurnal, mean: 0, amplitude: 1, peak: 25h}
+  j: {kind: noise, mean: 0, amplitude: 1, period: 9000h, range: [0, 1e12], decimals: 9}
+streams: {}
+"), @"
+    /signals/1st: `1st` is no name for a signal: letters, digits and `_`, no digit first
+    /signals/a/range: expected two numbers, the lesser first
+    /signals/b/step: expected more than 0
+    /signals/b/every: expected more than no time
+    /signals/b/start: 2 is outside of the range [0, 1]
+    /signals/c/range: only numbers have a range
+    /signals/c/decimals: expected at most 9 decimals
+    /signals/d/stddev: expected a number that is not negative
+    /signals/d/relaxation: expected more than no time
+    /signals/e/period: expected more than no time
+    /signals/f/levels: expected all numbers, all truth values or all texts
+    /signals/f/levels/1/hold: expected more than no time
+    /signals/g/levels: expected at least one level
+    /signals/h: expected either `file` or `text`
+    /signals/h/speed: expected more than 0
+    /signals/i/peak: expected a time of day, at most `24h`
+    /signals/j/range: expected ends whose 9 decimals make at most 18 digits in all
+    /signals/j/period: expected at most 8784h
+    /signals/seq: `seq` already stands for something else in payloads
+    /streams: a model without a stream sends nothing
+    ");
+}
+
+#[test]
+fn expressions_know_their_signals_and_types() {
+    insta::assert_snapshot!(of_signals("
+  a: {kind: constant, value: 1}
+  b: {kind: constant, value: true}
+  wrong: {kind: derived, expression: a +}
+  unknown: {kind: derived, expression: a + nothing}
+  mixed: {kind: derived, expression: a + b}
+  x: {kind: derived, expression: z + 1}
+  z: {kind: derived, expression: x + 1}
+"), @"
+    /signals/mixed/expression: `+` needs a number, not a bool
+    /signals/unknown/expression: there is no signal `nothing`; there are `a`, `b`, `mixed`, `unknown`, `wrong`, `x`, `z`
+    /signals/wrong/expression: expected a number, a text, a signal or a function at character 4 of `a +`
+    /signals/x: it is computed from itself: x from z from x
+    ");
+}
+
+#[test]
+fn a_counter_integrates_only_what_has_a_closed_integral_and_never_falls() {
+    insta::assert_snapshot!(of_signals("
+  wave: {kind: sine, mean: 1, amplitude: 2, period: 1m}
+  cut: {kind: sine, mean: 1, amplitude: 2, period: 1m, range: [0, 2]}
+  process: {kind: ornsteinUhlenbeck, mean: 5, stddev: 1, relaxation: 1m}
+  lamp: {kind: constant, value: true}
+  flow: {kind: noise, mean: 5, amplitude: 5, period: 1m}
+  factor: {kind: uniform, range: [1, 2], draw: once}
+  good: {kind: derived, expression: 'flow * factor + min(factor, 3) / 2'}
+  square: {kind: derived, expression: flow * flow }
+  fine: {kind: counter, of: good}
+  a: {kind: counter, of: wave}
+  b: {kind: counter, of: cut}
+  c: {kind: counter, of: process}
+  d: {kind: counter, of: lamp}
+  e: {kind: counter, of: square}
+  f: {kind: counter}
+  g: {kind: counter, rate: -1, of: nothing}
+"), @"
+    /signals/a/of: `wave` may become -1, and a counter never decreases
+    /signals/b/of: `cut` goes from -1 to 3 and is cut at its range [0, 2]; what is cut has no closed integral
+    /signals/c/of: `process` has no closed integral; constant, noise, sine, diurnal, step, replay, uniform and gaussian drawn once, and sums and multiples of them have one
+    /signals/d/of: expected a number to integrate; `lamp` is a bool
+    /signals/e/of: `*` of two changing signals has no closed integral
+    /signals/f: expected either `rate` or `of`
+    /signals/g: expected either `rate` or `of`
+    /signals/g/rate: expected a number that is not negative
+    /signals/g/of: there is no signal `nothing`; there are `a`, `b`, `c`, `cut`, `d`, `e`, `f`, `factor`, `fine`, `flow`, `g`, `good`, `lamp`, `process`, `square`, `wave`
+    ");
+}
+
+#[test]
+fn states_are_reachable_and_exist() {
+    insta::assert_snapshot!(of_signals("
+  trap: {kind: markov, states: {a: {dwell: 1s, next: {b: 1}}, b: {dwell: 1s, next: {}}}}
+  odd: {kind: markov, states: {a: {dwell: 0s, next: {c: 1, a: 0}}}}
+  slow: {kind: markov, states: {a: {dwell: 1s, next: {b: 1}}, b: {dwell: 9h, next: {a: 1}, value: 3}}}
+"), @"
+    /signals/odd/states/a/dwell: expected more than no time
+    /signals/odd/states/a/next/a: expected a weight of more than 0
+    /signals/odd/states/a/next/c: there is no state `c`
+    /signals/slow/states: expected all numbers, all truth values or all texts
+    /signals/slow/states: the longest dwell time is more than 10000 times the shortest
+    /signals/trap/states/b: `a` cannot be reached from `b`; each state must be from each
+    ");
+}
+
+#[test]
+fn a_stream_has_a_topic_a_timetable_and_a_stamp() {
+    insta::assert_snapshot!(of_stream("topic: '#/+', interval: 0s, jitter: 1s, check: 1s, payload: {text: hello}"), @"
+    /streams/s/topic: a topic to publish to has no wildcards `+` and `#` (MQTT-3.3.2-2)
+    /streams/s/topic: the device cannot be told from the topic: use `{index}` or `{id}` in it, or `stamp: none`
+    /streams/s/interval: expected more than no time
+    /streams/s/jitter: jitter is at most the interval
+    /streams/s/check: only a stream with a rule (`trigger`) has this
+    /streams/s/payload: a text or raw payload says `{stamp}` somewhere, or its stream `stamp: none`
+    ");
+    insta::assert_snapshot!(of_stream("topic: '$x/{id}', payload: {json: {stamp: 1, pad: 2, a: ['{nothing}', '{']}}, size: 20B"), @"
+    /streams/s/topic: topics with `$` in front belong to the broker (MQTT-4.7.2-1)
+    /streams/s: expected either `interval` or `trigger`
+    /streams/s/payload/json/a/0: there is no signal `nothing`; there are `flag`, `speed`, `word`
+    /streams/s/payload/json/a/1: a brace without its partner at byte 0; write `{{` or `}}` for a brace itself
+    /streams/s/payload: the payload has a member `stamp` of its own; rename it, or choose another way to stamp
+    /streams/s/size: expected 60 to 1048576 bytes
+    /streams/s/size: the payload has a member `pad` of its own, which padding would use
+    ");
+    insta::assert_snapshot!(of_stream("topic: '{id}', trigger: {anyOf: [{rising: speed}, {change: {signal: flag, by: 1}}, {when: none}]}, check: 2s, atLeastEvery: 3s, atMostEvery: 1h, stamp: {counter: id}, payload: {json: {id: 3}}"), @"
+    /streams/s/trigger/anyOf/0/rising: expected a signal that is true or false; `speed` is a number
+    /streams/s/trigger/anyOf/1/change/by: expected more than 0, and a signal that is a number
+    /streams/s/trigger/anyOf/2/when: there is no signal `none`; there are `flag`, `speed`, `word`
+    /streams/s/atLeastEvery: expected a multiple of `check`, which is 2s
+    /streams/s/atMostEvery: expected at most 1000 times `check`, which is 2s
+    /streams/s/stamp/counter: the payload needs a member `id` with the value `{seq}`
+    ");
+    insta::assert_snapshot!(of_stream("topic: '{id}', interval: 1s, stamp: none, payload: {raw: [{hex: 1}, {number: {value: '{word}', as: u8}}, {number: {value: '{speed} ', as: u8}}]}"), @"
+    /streams/s/payload/raw/0/hex: `1` is not pairs of hexadecimal digits
+    /streams/s/payload/raw/1/number/value: expected one placeholder whose value is a number or a truth value
+    /streams/s/payload/raw/2/number/value: expected one placeholder whose value is a number or a truth value
+    ");
+}
+
+#[test]
+fn streams_differ_in_their_topics() {
+    let text = "streams: {a: {topic: '{id}/a', interval: 1s, payload: {json: {}}}, b: {topic: '{id}/a', interval: 1s, payload: {json: {}}}}";
+    assert_eq!(problems(text), "/streams/b/topic: the stream `a` has the same topic\n");
+}
+
+#[test]
+fn changes_of_a_group_are_checked_at_their_own_place() {
+    let model: Model = serde_saphyr::from_str(SOUND).unwrap();
+    let change = StreamOverride { jitter: Some(Span::from_secs(2)), ..StreamOverride::default() };
+    let overrides = BTreeMap::from([("a".to_owned(), change.clone()), ("b".to_owned(), change)]);
+    let problems = check_overrides(&model, &overrides);
+    assert_eq!(
+        problems,
+        [
+            Problem { path: "/b".into(), message: "there is no stream `b`; there are `a`".into() },
+            Problem { path: "/a/jitter".into(), message: "jitter is at most the interval".into() },
+        ]
+    );
+}
+
+#[test]
+fn the_schema_takes_what_serde_takes_and_refuses_what_it_refuses() {
+    let schema = serde_json::to_value(schemars::schema_for!(Model)).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let signals = |signals: &str| format!("signals: {{{signals}}}\n{SOUND}");
+    for (text, is_sound) in [
+        (SOUND.to_owned(), true),
+        (signals("a: {kind: constant, value: 1, unit: m, range: [0, 2]}"), true),
+        (signals("a: {kind: uniform, range: [0, 2], draw: {every: 1s}}"), true),
+        (signals("a: {kind: route, value: speed}"), true),
+        (signals("a: {kind: uniform}"), false),
+        (signals("a: {kind: constant, value: 1, wrong: 2}"), false),
+        (signals("a: {kind: nothing, value: 1}"), false),
+        (signals("a: {value: 1}"), false),
+        (SOUND.replace("1s", "soon"), false),
+        (SOUND.replace("interval", "Interval"), false),
+    ] {
+        let value: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(validator.is_valid(&value), is_sound, "schema: {text}");
+        assert_eq!(serde_saphyr::from_str::<Model>(&text).is_ok(), is_sound, "serde: {text}");
+        if is_sound {
+            let model: Model = serde_saphyr::from_str(&text).unwrap();
+            let written = serde_json::to_value(&model).unwrap();
+            assert!(validator.is_valid(&written), "{written}");
+            assert_eq!(serde_json::from_value::<Model>(written).unwrap(), model);
+        }
+    }
+}

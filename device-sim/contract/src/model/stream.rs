@@ -1,0 +1,141 @@
+//! Streams: series of messages of a device.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Payload, is_false};
+use crate::{
+    qos::Qos,
+    template::Template,
+    units::{Bytes, Span},
+};
+
+/// A series of messages: each `interval`, or when a rule (`trigger`) says so.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Stream {
+    /// Where to, for example `{fleet}/{index}/state`.
+    pub topic: Template,
+    /// The time from message to message. Devices are spread over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Span>,
+    /// Each message comes up to this much after its turn, at random; at most the interval.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub jitter: Span,
+    /// Sends when this happens, instead of at an interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Rule>,
+    /// How often the rule looks; 1 s unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Span>,
+    /// With a rule: sends at least so often even when nothing happens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least_every: Option<Span>,
+    /// With a rule: sends at most once in each window of this length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most_every: Option<Span>,
+    /// Quality of service: 0, 1 or 2.
+    #[serde(default)]
+    pub qos: Qos,
+    /// Whether the broker keeps the last message for new subscribers.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub retain: bool,
+    /// The body.
+    pub payload: Payload,
+    /// Pads a smaller body to this many bytes, the stamp included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Bytes>,
+    /// How the message can be recognised when it arrives.
+    #[serde(default)]
+    pub stamp: StampMode,
+}
+
+/// When a stream that has no interval sends. Rules look at two neighbouring ticks, `check` apart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Rule {
+    /// A truth signal has become true.
+    Rising(String),
+    /// A truth signal has become false.
+    Falling(String),
+    /// A signal has changed.
+    Change(Change),
+    /// A truth signal is true.
+    When(String),
+    /// Any of these.
+    AnyOf(Vec<Rule>),
+}
+
+/// A signal that has changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Change {
+    /// The signal.
+    pub signal: String,
+    /// For numbers: it has crossed a multiple of this. Without it any change counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<f64>,
+}
+
+/// How a message can be recognised when it arrives.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum StampMode {
+    /// By a member `stamp` at the end of JSON and CBOR bodies; in text and raw bodies where they say `{stamp}`.
+    #[default]
+    Field,
+    /// Not at all.
+    None,
+    /// By a counter that the body has anyway: the name of a member whose value is `{seq}`.
+    Counter(String),
+}
+
+/// What a group changes about a stream of its model.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StreamOverride {
+    /// See the model's stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<Template>,
+    /// See the model's stream. Streams that follow a rule have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Span>,
+    /// See the model's stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Span>,
+    /// See the model's stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<Qos>,
+    /// See the model's stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain: Option<bool>,
+    /// See the model's stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Bytes>,
+    /// See the model's stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<StampMode>,
+}
+
+impl StreamOverride {
+    /// Changes what is set.
+    pub fn apply(&self, stream: &mut Stream) {
+        let Self { topic, interval, jitter, qos, retain, size, stamp } = self.clone();
+        if let Some(topic) = topic {
+            stream.topic = topic;
+        }
+        stream.interval = interval.or(stream.interval);
+        stream.jitter = jitter.unwrap_or(stream.jitter);
+        stream.qos = qos.unwrap_or(stream.qos);
+        stream.retain = retain.unwrap_or(stream.retain);
+        stream.size = size.or(stream.size);
+        if let Some(stamp) = stamp {
+            stream.stamp = stamp;
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(span: &Span) -> bool {
+    *span == Span::ZERO
+}

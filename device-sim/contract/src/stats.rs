@@ -1,0 +1,498 @@
+//! What a run measured: counters and histograms, cumulative, and the one way to add them up.
+//!
+//! Shards of an engine, worker processes and pods all hand over a [`Stats`]; [`Stats::merge`] is used for each of
+//! these sums, so that a percentile over a cluster is as exact as one over a thread.
+
+mod latency;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use latency::{Latency, Summary};
+
+use crate::{fleet::Qos, time::Micros, units::Span};
+
+/// What one worker hands over: numbered within its epoch, so that a lost or repeated pull does no harm.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerStats {
+    /// The start of the worker process.
+    pub epoch: Micros,
+    /// Grows with each reading within an epoch.
+    pub sequence: u64,
+    /// When the reading was taken.
+    pub at: Micros,
+    /// The version of the plan that the worker runs.
+    pub plan_version: u64,
+    /// Whether the worker has finished: every device has left and every message is settled.
+    pub is_drained: bool,
+    /// What it measured since its epoch.
+    pub stats: Stats,
+}
+
+/// What was measured since the start, by one shard or by many.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Stats {
+    /// Devices by state, now.
+    pub devices: Devices,
+    /// Messages by what became of them, for QoS 0, 1 and 2.
+    pub messages: [Messages; 3],
+    /// Bytes of MQTT, both ways.
+    pub bytes: Bytes,
+    /// Distributions of times.
+    pub latency: Latencies,
+    /// Connections: made, lost and refused.
+    pub connections: Connections,
+    /// What the observer saw beside the messages of this run.
+    pub observer: ObserverStats,
+    /// How the generator itself fared.
+    pub generator: Generator,
+    /// The first messages that were lost, for the report; at most [`Stats::LOST_MAX`].
+    pub lost: Vec<LostMessage>,
+}
+
+/// Devices by state at the moment of the reading.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Devices {
+    /// Those that the plan wants now.
+    pub desired: u32,
+    /// Those with an accepted session.
+    pub connected: u32,
+    /// Those that the broker refused at their last attempt.
+    pub refused: u32,
+    /// Those that failed at their last attempt for a reason of the generator's own (no port, no file).
+    pub failed: u32,
+    /// Those that have left but wait for their messages to settle.
+    pub leaving: u32,
+}
+
+/// What became of messages. The laws: offered = sent + withheld; sent = observed + unobserved;
+/// observed = delivered + lost + unknown + in flight.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Messages {
+    /// Fell due.
+    pub offered: u64,
+    /// Not handed to a session: the device was offline or its queue was full.
+    pub withheld: u64,
+    /// Of the withheld: because the device was offline.
+    pub withheld_offline: u64,
+    /// Handed to a session.
+    pub sent: u64,
+    /// Of QoS 1 and 2: acknowledged by the broker.
+    pub acknowledged: u64,
+    /// Of QoS 1 and 2: given up with their clean session before they were acknowledged.
+    pub abandoned: u64,
+    /// Sent again after a reconnect.
+    pub resent: u64,
+    /// Followed to their delivery.
+    pub observed: u64,
+    /// Not followed: outside the sample, or nobody was subscribed.
+    pub unobserved: u64,
+    /// Arrived for the first time and in time.
+    pub delivered: u64,
+    /// Did not arrive in time.
+    pub lost: u64,
+    /// Of the lost: acknowledged by the broker.
+    pub lost_acknowledged: u64,
+    /// Nobody can know: the observer was away, or the worker's ledger ended.
+    pub unknown: u64,
+    /// Arrived after they were counted as lost; these stay lost.
+    pub late: u64,
+    /// Arrived again.
+    pub duplicated: u64,
+    /// Arrived after a later one of their stream.
+    pub reordered: u64,
+}
+
+impl Messages {
+    /// Observed and not yet judged.
+    pub const fn in_flight(&self) -> u64 {
+        self.observed.saturating_sub(self.delivered + self.lost + self.unknown)
+    }
+
+    /// Adds what another counted.
+    pub const fn merge(&mut self, other: &Self) {
+        // Destructured, so that a new counter cannot be forgotten.
+        let Self {
+            offered,
+            withheld,
+            withheld_offline,
+            sent,
+            acknowledged,
+            abandoned,
+            resent,
+            observed,
+            unobserved,
+            delivered,
+            lost,
+            lost_acknowledged,
+            unknown,
+            late,
+            duplicated,
+            reordered,
+        } = *other;
+        self.offered += offered;
+        self.withheld += withheld;
+        self.withheld_offline += withheld_offline;
+        self.sent += sent;
+        self.acknowledged += acknowledged;
+        self.abandoned += abandoned;
+        self.resent += resent;
+        self.observed += observed;
+        self.unobserved += unobserved;
+        self.delivered += delivered;
+        self.lost += lost;
+        self.lost_acknowledged += lost_acknowledged;
+        self.unknown += unknown;
+        self.late += late;
+        self.duplicated += duplicated;
+        self.reordered += reordered;
+    }
+}
+
+/// Bytes on the wire as MQTT counts them, without TCP and IP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Bytes {
+    /// Written by the devices.
+    pub sent: u64,
+    /// Read by the devices.
+    pub received: u64,
+    /// Read by the observer.
+    pub observed: u64,
+}
+
+/// Distributions of times; each latency counts from the instant that was intended.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Latencies {
+    /// From the intended connect to the accepted session.
+    pub connect: Latency,
+    /// From due to the acknowledgement (PUBACK or PUBCOMP).
+    pub publish_ack: Latency,
+    /// From due to the observer.
+    pub end_to_end: Latency,
+    /// From due to the hand-over to the session: how late the generator itself was.
+    pub schedule_lag: Latency,
+    /// From the loss of a connection to the next accepted session.
+    pub recovery: Latency,
+}
+
+/// Connections made, lost and refused; the keys are the names of the errors.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Connections {
+    /// Accepted sessions.
+    pub accepted: u64,
+    /// Of these: after an earlier one was lost.
+    pub reconnects: u64,
+    /// Lost connections by cause.
+    pub lost: BTreeMap<String, u64>,
+    /// Attempts that failed, by cause.
+    pub failed: BTreeMap<String, u64>,
+    /// Refusals by the broker, by its code.
+    pub refused: BTreeMap<String, u64>,
+    /// Acknowledgements that nobody waited for.
+    pub unsolicited: u64,
+}
+
+/// What the observer saw.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ObserverStats {
+    /// Observers that are subscribed now.
+    pub subscribed: u32,
+    /// Observers that there should be.
+    pub wanted: u32,
+    /// Times that an observer lost its connection.
+    pub losses: u64,
+    /// Messages without a stamp of this run, or of no known topic.
+    pub foreign: u64,
+    /// Other runs that publish as the same devices, by run id, with their messages.
+    pub other_runs: BTreeMap<String, u64>,
+    /// Why an observer could not subscribe, if so.
+    pub error: Option<String>,
+}
+
+/// How the generator itself fared: whether its figures can be trusted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Generator {
+    /// Worker processes.
+    pub workers: u32,
+    /// Engine threads.
+    pub shards: u32,
+    /// CPU time in user space, in seconds.
+    pub cpu_user_seconds: f64,
+    /// CPU time in the kernel, in seconds.
+    pub cpu_system_seconds: f64,
+    /// Resident memory, in bytes.
+    pub memory_bytes: u64,
+    /// Open files.
+    pub open_files: u64,
+    /// Messages that were handed over more than 100 ms late.
+    pub missed_ticks: u64,
+    /// Times that a socket took less than it was given.
+    pub buffer_full: u64,
+    /// Scheduling periods of the control group, and those in which it was throttled.
+    pub cpu_periods: u64,
+    /// Of the periods: those with throttling.
+    pub cpu_periods_throttled: u64,
+}
+
+/// A message that did not arrive.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostMessage {
+    /// When it was handed to the session.
+    pub sent: Micros,
+    /// Its device.
+    pub device: u32,
+    /// Its stream.
+    pub stream: String,
+    /// Its number within the stream and the epoch.
+    pub seq: u32,
+    /// Its quality of service.
+    pub qos: Qos,
+    /// Whether the broker had acknowledged it.
+    pub acknowledged: bool,
+}
+
+impl Stats {
+    /// How many lost messages are kept by name.
+    pub const LOST_MAX: usize = 1_000;
+
+    /// The messages of all qualities of service together.
+    pub fn all_messages(&self) -> Messages {
+        let mut all = Messages::default();
+        for messages in &self.messages {
+            all.merge(messages);
+        }
+        all
+    }
+
+    /// Adds what another measured: counters and histograms are summed, never averaged.
+    pub fn merge(&mut self, other: &Self) {
+        let Self { devices, messages, bytes, latency, connections, observer, generator, lost } = other;
+        self.devices.desired += devices.desired;
+        self.devices.connected += devices.connected;
+        self.devices.refused += devices.refused;
+        self.devices.failed += devices.failed;
+        self.devices.leaving += devices.leaving;
+        for (mine, theirs) in self.messages.iter_mut().zip(messages) {
+            mine.merge(theirs);
+        }
+        self.bytes.sent += bytes.sent;
+        self.bytes.received += bytes.received;
+        self.bytes.observed += bytes.observed;
+        self.latency.merge(latency);
+        self.connections.merge(connections);
+        self.observer.merge(observer);
+        self.generator.merge(generator);
+        self.lost.extend_from_slice(lost);
+        self.lost.sort();
+        self.lost.truncate(Self::LOST_MAX);
+    }
+
+    /// Closes the books of a worker that has ended: what is in flight is unknown, and nobody is connected.
+    pub fn end_epoch(&mut self) {
+        for messages in &mut self.messages {
+            messages.unknown += messages.in_flight();
+        }
+        self.devices = Devices::default();
+        self.observer.subscribed = 0;
+        self.observer.wanted = 0;
+        self.generator.memory_bytes = 0;
+        self.generator.open_files = 0;
+        self.generator.workers = 0;
+        self.generator.shards = 0;
+    }
+}
+
+impl Latencies {
+    fn merge(&mut self, other: &Self) {
+        let Self { connect, publish_ack, end_to_end, schedule_lag, recovery } = other;
+        self.connect.merge(connect);
+        self.publish_ack.merge(publish_ack);
+        self.end_to_end.merge(end_to_end);
+        self.schedule_lag.merge(schedule_lag);
+        self.recovery.merge(recovery);
+    }
+}
+
+impl Connections {
+    fn merge(&mut self, other: &Self) {
+        let Self { accepted, reconnects, lost, failed, refused, unsolicited } = other;
+        self.accepted += accepted;
+        self.reconnects += reconnects;
+        add(&mut self.lost, lost);
+        add(&mut self.failed, failed);
+        add(&mut self.refused, refused);
+        self.unsolicited += unsolicited;
+    }
+}
+
+impl ObserverStats {
+    fn merge(&mut self, other: &Self) {
+        let Self { subscribed, wanted, losses, foreign, other_runs, error } = other;
+        self.subscribed += subscribed;
+        self.wanted += wanted;
+        self.losses += losses;
+        self.foreign += foreign;
+        add(&mut self.other_runs, other_runs);
+        if self.error.is_none() {
+            self.error.clone_from(error);
+        }
+    }
+}
+
+impl Generator {
+    fn merge(&mut self, other: &Self) {
+        let Self {
+            workers,
+            shards,
+            cpu_user_seconds,
+            cpu_system_seconds,
+            memory_bytes,
+            open_files,
+            missed_ticks,
+            buffer_full,
+            cpu_periods,
+            cpu_periods_throttled,
+        } = other;
+        self.workers += workers;
+        self.shards += shards;
+        self.cpu_user_seconds += cpu_user_seconds;
+        self.cpu_system_seconds += cpu_system_seconds;
+        self.memory_bytes += memory_bytes;
+        self.open_files += open_files;
+        self.missed_ticks += missed_ticks;
+        self.buffer_full += buffer_full;
+        self.cpu_periods += cpu_periods;
+        self.cpu_periods_throttled += cpu_periods_throttled;
+    }
+
+    /// CPU time in all, in seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        self.cpu_user_seconds + self.cpu_system_seconds
+    }
+
+    /// The share of scheduling periods with throttling, 0 to 1; 0 where no limit is set.
+    pub fn throttled_share(&self) -> f64 {
+        if self.cpu_periods == 0 { 0.0 } else { self.cpu_periods_throttled as f64 / self.cpu_periods as f64 }
+    }
+}
+
+fn add(mine: &mut BTreeMap<String, u64>, theirs: &BTreeMap<String, u64>) {
+    for (key, count) in theirs {
+        *mine.entry(key.clone()).or_default() += count;
+    }
+}
+
+/// The totals of many workers over many epochs.
+///
+/// The reading of a worker replaces its earlier reading of the same epoch; with a new epoch the earlier one is
+/// closed and kept. So pulls may be lost or repeated, and workers may die and come back.
+#[derive(Debug, Clone, Default)]
+pub struct Totals {
+    current: BTreeMap<u32, WorkerStats>,
+    ended: Stats,
+}
+
+impl Totals {
+    /// Takes the reading of worker `ordinal`; an older one than the last does nothing.
+    pub fn take(&mut self, ordinal: u32, reading: WorkerStats) {
+        match self.current.get(&ordinal) {
+            Some(last) if (reading.epoch, reading.sequence) <= (last.epoch, last.sequence) => return,
+            Some(last) if reading.epoch > last.epoch => self.end(ordinal),
+            _ => {}
+        }
+        self.current.insert(ordinal, reading);
+    }
+
+    /// Closes the books of worker `ordinal`, which has ended.
+    pub fn end(&mut self, ordinal: u32) {
+        if let Some(mut last) = self.current.remove(&ordinal) {
+            last.stats.end_epoch();
+            self.ended.merge(&last.stats);
+        }
+    }
+
+    /// The last reading of worker `ordinal`.
+    pub fn worker(&self, ordinal: u32) -> Option<&WorkerStats> {
+        self.current.get(&ordinal)
+    }
+
+    /// The sum over all workers and epochs.
+    pub fn sum(&self) -> Stats {
+        let mut sum = self.ended.clone();
+        for reading in self.current.values() {
+            sum.merge(&reading.stats);
+        }
+        sum
+    }
+}
+
+/// An outage as the series of readings shows it: fewer devices connected than wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outage {
+    /// The first reading with devices missing.
+    pub from: Micros,
+    /// The first reading with all of them back; `None` while it lasts.
+    pub until: Option<Micros>,
+    /// The most devices that were missing at once.
+    pub devices_missing_max: u32,
+}
+
+impl Outage {
+    /// How long it lasted, or lasts at `now`.
+    pub fn duration(&self, now: Micros) -> Span {
+        self.until.unwrap_or(now).since(self.from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(epoch: u64, sequence: u64, sent: u64, delivered: u64) -> WorkerStats {
+        let mut stats = Stats::default();
+        stats.messages[1] = Messages { offered: sent, sent, observed: sent, delivered, ..Messages::default() };
+        stats.devices.connected = 10;
+        WorkerStats { epoch: Micros(epoch), sequence, at: Micros(0), plan_version: 1, is_drained: false, stats }
+    }
+
+    #[test]
+    fn a_repeated_or_late_reading_does_no_harm() {
+        let mut totals = Totals::default();
+        totals.take(0, reading(1, 1, 5, 5));
+        totals.take(0, reading(1, 2, 9, 9));
+        totals.take(0, reading(1, 2, 9, 9));
+        totals.take(0, reading(1, 1, 5, 5));
+        assert_eq!(totals.sum().messages[1].sent, 9);
+    }
+
+    #[test]
+    fn what_a_dead_worker_had_in_flight_is_unknown() {
+        let mut totals = Totals::default();
+        totals.take(0, reading(1, 7, 10, 8));
+        totals.take(0, reading(2, 1, 3, 3));
+        let sum = totals.sum();
+        assert_eq!((sum.messages[1].sent, sum.messages[1].delivered, sum.messages[1].unknown), (13, 11, 2));
+        assert_eq!(sum.messages[1].in_flight(), 0);
+        assert_eq!(sum.devices.connected, 10);
+    }
+
+    #[test]
+    fn stats_survive_json() {
+        let mut stats = reading(1, 1, 5, 4).stats;
+        stats.latency.publish_ack.record(Span(1_500));
+        let text = serde_json::to_string(&stats).unwrap();
+        assert_eq!(serde_json::from_str::<Stats>(&text).unwrap(), stats);
+    }
+}

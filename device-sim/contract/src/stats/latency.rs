@@ -1,0 +1,184 @@
+//! A distribution of times: an HDR histogram of microseconds, exact to three digits, added and never averaged.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hdrhistogram::{
+    Histogram,
+    serialization::{Deserializer as HdrDeserializer, Serializer as _, V2Serializer},
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+use crate::units::Span;
+
+/// The longest time that is told apart from longer ones: one hour.
+const LONGEST_US: u64 = 3_600_000_000;
+
+/// A distribution of times from 1 µs to 1 h; the exact maximum is kept beside it.
+///
+/// Serialised in HdrHistogram's V2 format, base64; an empty one takes no memory worth the name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Latency {
+    histogram: Option<Box<Histogram<u64>>>,
+}
+
+/// A distribution as people read it, in seconds; all `None` where nothing was measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The median.
+    pub p50: Option<f64>,
+    /// The 90th percentile.
+    pub p90: Option<f64>,
+    /// The 99th percentile.
+    pub p99: Option<f64>,
+    /// The 99.9th percentile.
+    pub p999: Option<f64>,
+    /// The largest value.
+    pub max: Option<f64>,
+    /// How many values there are.
+    pub count: u64,
+}
+
+impl Latency {
+    /// Records one time; longer ones than an hour count as an hour.
+    pub fn record(&mut self, time: Span) {
+        self.histogram_mut().saturating_record(time.0.max(1));
+    }
+
+    /// Adds what another recorded.
+    pub fn merge(&mut self, other: &Self) {
+        if let Some(theirs) = &other.histogram {
+            self.histogram_mut().add(&**theirs).expect("all histograms have the same bounds");
+        }
+    }
+
+    /// What was recorded after `earlier` was copied from this distribution; nothing when `earlier` was not part of it.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut recent = self.clone();
+        let (Some(mine), Some(theirs)) = (recent.histogram.as_mut(), &earlier.histogram) else { return recent };
+        if mine.subtract(&**theirs).is_ok() { recent } else { Self::default() }
+    }
+
+    /// The time that a share of `quantile` (0 to 1) of the recorded ones does not exceed.
+    pub fn quantile(&self, quantile: f64) -> Option<Span> {
+        let histogram = self.histogram.as_ref().filter(|histogram| !histogram.is_empty())?;
+        Some(Span(histogram.value_at_quantile(quantile)))
+    }
+
+    /// The longest recorded time, to three digits.
+    pub fn max(&self) -> Option<Span> {
+        self.histogram.as_ref().filter(|histogram| !histogram.is_empty()).map(|histogram| Span(histogram.max()))
+    }
+
+    /// How many times were recorded.
+    pub fn count(&self) -> u64 {
+        self.histogram.as_ref().map_or(0, |histogram| histogram.len())
+    }
+
+    /// The sum of all recorded times in seconds, as exact as the buckets are.
+    pub fn sum_seconds(&self) -> f64 {
+        self.histogram.as_ref().map_or(0.0, |histogram| histogram.mean() * histogram.len() as f64 / 1e6)
+    }
+
+    /// How many recorded times did not exceed `limit`.
+    pub fn count_up_to(&self, limit: Span) -> u64 {
+        self.histogram.as_ref().map_or(0, |histogram| histogram.count_between(0, limit.0))
+    }
+
+    /// The distribution as people read it.
+    pub fn summary(&self) -> Summary {
+        let seconds = |quantile| self.quantile(quantile).map(Span::as_secs_f64);
+        Summary {
+            p50: seconds(0.5),
+            p90: seconds(0.9),
+            p99: seconds(0.99),
+            p999: seconds(0.999),
+            max: self.max().map(Span::as_secs_f64),
+            count: self.count(),
+        }
+    }
+
+    fn histogram_mut(&mut self) -> &mut Histogram<u64> {
+        self.histogram.get_or_insert_with(|| {
+            Box::new(Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are constants that fit"))
+        })
+    }
+}
+
+impl Serialize for Latency {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        if let Some(histogram) = &self.histogram {
+            V2Serializer::new().serialize(&**histogram, &mut bytes).map_err(ser::Error::custom)?;
+        }
+        serializer.serialize_str(&BASE64_STANDARD.encode(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Latency {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let bytes = BASE64_STANDARD.decode(text.as_bytes()).map_err(de::Error::custom)?;
+        let read: Histogram<u64> =
+            HdrDeserializer::new().deserialize(&mut bytes.as_slice()).map_err(de::Error::custom)?;
+        // Added to one with our bounds, so that a foreign histogram cannot spoil a later merge.
+        let mut latency = Self::default();
+        latency.histogram_mut().add(&read).map_err(de::Error::custom)?;
+        Ok(latency)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn merged_percentiles_are_those_of_all_values(
+            a in prop::collection::vec(1_u64..10_000_000, 0..200), b in prop::collection::vec(1_u64..10_000_000, 0..200)
+        ) {
+            let of = |values: &[u64]| {
+                let mut latency = Latency::default();
+                for value in values {
+                    latency.record(Span(*value));
+                }
+                latency
+            };
+            let mut merged = of(&a);
+            merged.merge(&of(&b));
+            prop_assert_eq!(merged.summary(), of(&[a, b].concat()).summary());
+        }
+    }
+
+    #[test]
+    fn what_came_since_leaves_out_what_was_there() {
+        let mut latency = Latency::default();
+        latency.record(Span(5_000_000));
+        let earlier = latency.clone();
+        latency.record(Span(100));
+        let recent = latency.since(&earlier);
+        assert_eq!((recent.count(), recent.max()), (1, Some(Span(100))));
+        assert_eq!(latency.since(&latency).summary().max, None);
+        assert_eq!(earlier.since(&latency).count(), 0);
+    }
+
+    #[test]
+    fn nothing_measured_is_not_zero() {
+        assert_eq!(Latency::default().summary().p99, None);
+    }
+
+    #[test]
+    fn buckets_count_what_they_hold() {
+        let mut latency = Latency::default();
+        for us in [100, 900, 5_000] {
+            latency.record(Span(us));
+        }
+        assert_eq!(latency.count_up_to(Span(1_000)), 2);
+        assert!((latency.sum_seconds() - 0.006).abs() < 1e-5);
+    }
+}
