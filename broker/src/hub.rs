@@ -1,0 +1,434 @@
+//! Which session gets which message: the sessions, their subscriptions, and what flows between
+//! them and the router.
+//!
+//! A message's way: connection → [`Hub::publish`] → router ([`Hub::route`], one task) → the
+//! queue of each subscribed session → that session's connection. No arrow waits for a later one:
+//! queues that are full drop and count, so a slow subscriber delays nobody.
+//!
+//! Locks are taken in the order table, session, and table, retained; none is held over an await.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use rumqttc::QoS;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::batch::{Batch, Inbox, Waiting};
+use crate::limits::Limits;
+use crate::message::{Message, lower};
+use crate::metrics::Metrics;
+use crate::retained::Retained;
+use crate::router::{Command, Delivery, FilterId, Router, RouterError};
+use crate::session::{Bounds, Budget, Offer, Session};
+
+/// What may wait for the router, in KiB. Publishers wait when it is full.
+const ROUTER_ROOM_KIB: usize = 16 * 1024;
+
+/// A session and the connection that holds it, if there is one.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    client_id: String,
+    state: Mutex<State>,
+    /// Tells the connection that there is something to send.
+    pub(crate) wake: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    session: Session,
+    holder: Option<Holder>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    ticket: u64,
+    evict: CancellationToken,
+}
+
+/// A connection's hold on a session. Ends with [`Hub::leave`].
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub(crate) seat: Arc<Seat>,
+    pub(crate) session_present: bool,
+    ticket: u64,
+}
+
+/// Why a CONNECT is refused for lack of room. The name is the metric's label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum Full {
+    Connections,
+    Sessions,
+}
+
+/// The router has ended; nothing can be routed any more.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+/// A connection holds the session no longer: a newer one has taken it over.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TakenOver;
+
+#[derive(Debug, Default)]
+struct Table {
+    seats: HashMap<String, Arc<Seat>>,
+    filters: HashMap<String, FilterId>,
+    /// By index of the filter.
+    members: Vec<Vec<Member>>,
+    connections: usize,
+    last_ticket: u64,
+}
+
+/// A session's subscription, as the filter sees it.
+#[derive(Debug)]
+struct Member {
+    seat: Arc<Seat>,
+    granted: QoS,
+    /// The first message that was published after the subscription.
+    since: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    table: Mutex<Table>,
+    retained: Mutex<Retained>,
+    next_sequence: AtomicU64,
+    commands: mpsc::UnboundedSender<Waiting>,
+    room: Arc<Semaphore>,
+    bounds: Bounds,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+}
+
+impl Hub {
+    pub(crate) fn new(limits: &Limits, metrics: Arc<Metrics>) -> (Arc<Hub>, Inbox) {
+        // Unbounded, but each command needs room, and room is bounded.
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let hub = Hub {
+            table: Mutex::default(),
+            retained: Mutex::new(Retained::new(limits.retained)),
+            next_sequence: AtomicU64::new(0),
+            commands,
+            room: Arc::new(Semaphore::new(ROUTER_ROOM_KIB)),
+            bounds: Bounds {
+                in_flight: limits.in_flight,
+                queue: limits.queue_messages,
+                budget: Budget::new(limits.queue_bytes),
+            },
+            limits: limits.clone(),
+            metrics,
+        };
+        (Arc::new(hub), Inbox::new(inbox))
+    }
+
+    /// Gives the client its session: the one it left behind, or a new one. Whoever holds a session
+    /// of this client is evicted through its token (MQTT-3.1.4-2).
+    pub(crate) fn join(
+        &self,
+        client_id: &str,
+        is_persistent: bool,
+        evict: CancellationToken,
+    ) -> Result<Attachment, Full> {
+        let mut table = lock(&self.table);
+        let existing = table.seats.get(client_id).cloned();
+        let replaced = existing.as_ref().and_then(|seat| lock(&seat.state).holder.take());
+        if let Some(holder) = replaced {
+            holder.evict.cancel();
+            table.connections -= 1;
+            self.metrics.takeovers.inc();
+        }
+        if table.connections >= self.limits.connections {
+            return Err(Full::Connections);
+        }
+        let kept = existing.filter(|seat| {
+            let keeps = is_persistent && lock(&seat.state).session.is_persistent;
+            if !keeps {
+                self.forget(&mut table, seat);
+            }
+            keeps
+        });
+        let session_present = kept.is_some();
+        let seat = match kept {
+            Some(seat) => seat,
+            None if table.seats.len() >= self.limits.sessions => return Err(Full::Sessions),
+            None => self.seat(&mut table, client_id, is_persistent),
+        };
+        table.connections += 1;
+        table.last_ticket += 1;
+        let ticket = table.last_ticket;
+        lock(&seat.state).holder = Some(Holder { ticket, evict });
+        Ok(Attachment { seat, session_present, ticket })
+    }
+
+    fn seat(&self, table: &mut Table, client_id: &str, is_persistent: bool) -> Arc<Seat> {
+        let session = Session::new(is_persistent, self.bounds.clone());
+        let seat = Arc::new(Seat {
+            client_id: client_id.to_owned(),
+            state: Mutex::new(State { session, holder: None }),
+            wake: Notify::new(),
+        });
+        table.seats.insert(client_id.to_owned(), Arc::clone(&seat));
+        self.metrics.sessions.inc();
+        seat
+    }
+
+    /// Removes a session and its subscriptions.
+    fn forget(&self, table: &mut Table, seat: &Arc<Seat>) {
+        let mut state = lock(&seat.state);
+        for (_, filter) in state.session.subscriptions.drain() {
+            table.remove_member(filter, seat);
+            self.metrics.subscriptions.dec();
+        }
+        if state.session.is_slow() {
+            self.metrics.slow_consumers.dec();
+        }
+        table.seats.remove(&seat.client_id);
+        self.metrics.sessions.dec();
+    }
+
+    /// A client id for a client that brought none.
+    pub(crate) fn unused_id(&self) -> String {
+        let mut table = lock(&self.table);
+        loop {
+            table.last_ticket += 1;
+            let id = format!("anonymous-{}", table.last_ticket);
+            if !table.seats.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Ends a connection's hold. The session stays if it is persistent.
+    pub(crate) fn leave(&self, attachment: &Attachment) {
+        let mut table = lock(&self.table);
+        let is_persistent = {
+            let mut state = lock(&attachment.seat.state);
+            if !state.is_held_by(attachment.ticket) {
+                return;
+            }
+            state.holder = None;
+            state.session.is_persistent
+        };
+        table.connections -= 1;
+        if !is_persistent {
+            self.forget(&mut table, &attachment.seat);
+        }
+    }
+
+    /// Works on the session that the attachment holds.
+    pub(crate) fn with<T>(
+        &self,
+        attachment: &Attachment,
+        work: impl FnOnce(&mut Session) -> T,
+    ) -> Result<T, TakenOver> {
+        let mut state = lock(&attachment.seat.state);
+        if !state.is_held_by(attachment.ticket) {
+            return Err(TakenOver);
+        }
+        let was_slow = state.session.is_slow();
+        let result = work(&mut state.session);
+        if was_slow && !state.session.is_slow() {
+            self.metrics.slow_consumers.dec();
+            debug!(client = %attachment.seat.client_id, "slow consumer caught up");
+        }
+        Ok(result)
+    }
+
+    /// Accepts a message. Waits while the router is behind.
+    pub(crate) async fn publish(&self, topic: &str, payload: &[u8], qos: QoS, retain: bool) -> Result<(), Closed> {
+        let room = self.room(topic.len() + payload.len()).await?;
+        let mut message = Message {
+            topic: Bytes::copy_from_slice(topic.as_bytes()),
+            payload: Bytes::copy_from_slice(payload),
+            qos,
+            sequence: 0,
+        };
+        if retain {
+            self.retain(topic, &mut message);
+        } else {
+            message.sequence = self.next_sequence.fetch_add(1, Ordering::Relaxed);
+        }
+        let command = Command::Publish(message);
+        self.commands.send((command, room)).map_err(|_| Closed)
+    }
+
+    /// Numbers and stores a message in one step, so that a subscription finds it either among the
+    /// retained or among those that follow, and never in both.
+    fn retain(&self, topic: &str, message: &mut Message) {
+        let mut retained = lock(&self.retained);
+        message.sequence = self.next_sequence.fetch_add(1, Ordering::Relaxed);
+        if retained.put(topic, message).is_err() {
+            self.metrics.refused.with_label_values(&["retained"]).inc();
+        }
+        let count = i64::try_from(retained.len()).unwrap_or(i64::MAX);
+        self.metrics.retained.set(count);
+    }
+
+    /// Subscribes the session; offers it the retained messages (MQTT-3.3.1-6). Returns the granted
+    /// quality of service, or nothing when the filter is refused.
+    pub(crate) async fn subscribe(
+        &self,
+        attachment: &Attachment,
+        filter: &str,
+        wanted: QoS,
+    ) -> Result<Option<QoS>, Closed> {
+        if filter.starts_with("$share/") {
+            self.metrics.refused.with_label_values(&["shared_subscription"]).inc();
+            return Ok(None);
+        }
+        // Taken first: a new filter must reach the router before any message that is published
+        // once another session could see the filter in the table.
+        let room = self.room(filter.len()).await?;
+        let mut table = lock(&self.table);
+        let id = match table.filters.get(filter) {
+            Some(id) => *id,
+            None if table.filters.len() >= self.limits.filters => {
+                self.metrics.refused.with_label_values(&["filters"]).inc();
+                return Ok(None);
+            }
+            None => {
+                let id = table.add_filter(filter);
+                self.metrics.filters.inc();
+                let command = Command::Subscribe(id, filter.to_owned());
+                self.commands.send((command, room)).map_err(|_| Closed)?;
+                id
+            }
+        };
+        self.enrol(&mut table, attachment, filter, id, wanted);
+        Ok(Some(wanted))
+    }
+
+    fn enrol(&self, table: &mut Table, attachment: &Attachment, filter: &str, id: FilterId, granted: QoS) {
+        let seat = &attachment.seat;
+        let mut state = lock(&seat.state);
+        if !state.is_held_by(attachment.ticket) {
+            return;
+        }
+        if state.session.subscriptions.insert(filter.to_owned(), id).is_some() {
+            // Replaces the subscription that there was (MQTT-3.8.4-3).
+            table.remove_member(id, seat);
+        } else {
+            self.metrics.subscriptions.inc();
+        }
+        let (since, stored) = {
+            let retained = lock(&self.retained);
+            let since = self.next_sequence.load(Ordering::Relaxed);
+            (since, retained.matching(filter))
+        };
+        table.members[id.index()].push(Member { seat: Arc::clone(seat), granted, since });
+        for message in stored {
+            let offer = state.session.offer(&message, lower(message.qos, granted), true);
+            self.account(offer, seat);
+        }
+        seat.wake.notify_one();
+    }
+
+    /// Ends the session's subscription to the filter, if there is one.
+    pub(crate) fn unsubscribe(&self, attachment: &Attachment, filter: &str) {
+        let mut table = lock(&self.table);
+        let mut state = lock(&attachment.seat.state);
+        if !state.is_held_by(attachment.ticket) {
+            return;
+        }
+        if let Some(id) = state.session.subscriptions.remove(filter) {
+            table.remove_member(id, &attachment.seat);
+            self.metrics.subscriptions.dec();
+        }
+    }
+
+    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Closed> {
+        let kib = (bytes / 1024 + 1).min(ROUTER_ROOM_KIB);
+        let kib = u32::try_from(kib).map_err(|_| Closed)?;
+        let room = Arc::clone(&self.room).acquire_many_owned(kib).await;
+        room.map_err(|_| Closed)
+    }
+
+    /// Routes what connections publish, until the router ends. Publishers then get [`Closed`].
+    pub(crate) async fn route(&self, mut router: Router, mut inbox: Inbox) -> Result<(), RouterError> {
+        let mut batch = Batch::new(self.limits.topics);
+        while batch.fill(&mut inbox, &self.metrics).await {
+            let outcome = router.route(&mut batch.commands, |delivery| self.deliver(&delivery)).await;
+            batch.rooms.clear();
+            if let Err(error) = outcome {
+                self.room.close();
+                return Err(error);
+            }
+            let queued = i64::try_from(self.bounds.budget.used()).unwrap_or(i64::MAX);
+            self.metrics.queued_bytes.set(queued);
+        }
+        Ok(())
+    }
+
+    /// Offers a message to every session that subscribed to its filter before it was published.
+    fn deliver(&self, delivery: &Delivery) {
+        let table = lock(&self.table);
+        let members = &table.members[delivery.filter.index()];
+        if delivery.skipped > 0 {
+            let lost = delivery.skipped * members.len() as u64;
+            let overrun = self.metrics.dropped.with_label_values(&["router_overrun"]);
+            overrun.inc_by(lost);
+        }
+        let message = &delivery.message;
+        for member in members.iter().filter(|m| message.sequence >= m.since) {
+            let mut state = lock(&member.seat.state);
+            let qos = lower(message.qos, member.granted);
+            // The standard leaves QoS 0 to clients that are away to the server; like most, this
+            // one does not keep it.
+            if state.holder.is_some() || qos != QoS::AtMostOnce {
+                let offer = state.session.offer(message, qos, false);
+                self.account(offer, &member.seat);
+                member.seat.wake.notify_one();
+            }
+        }
+    }
+
+    fn account(&self, offer: Offer, seat: &Seat) {
+        if let Offer::Dropped { first } = offer {
+            self.metrics.dropped.with_label_values(&["queue_full"]).inc();
+            if first {
+                self.metrics.slow_consumers.inc();
+                self.metrics.slow_consumers_total.inc();
+                warn!(
+                    client = %seat.client_id,
+                    "slow consumer: its queue is full and messages for it are dropped"
+                );
+            }
+        }
+    }
+}
+
+impl State {
+    fn is_held_by(&self, ticket: u64) -> bool {
+        self.holder.as_ref().is_some_and(|holder| holder.ticket == ticket)
+    }
+}
+
+impl Table {
+    fn add_filter(&mut self, filter: &str) -> FilterId {
+        let id = FilterId::nth(self.members.len());
+        self.filters.insert(filter.to_owned(), id);
+        self.members.push(Vec::new());
+        id
+    }
+
+    fn remove_member(&mut self, filter: FilterId, seat: &Arc<Seat>) {
+        let members = &mut self.members[filter.index()];
+        if let Some(at) = members.iter().position(|m| Arc::ptr_eq(&m.seat, seat)) {
+            members.swap_remove(at);
+        }
+        if members.is_empty() {
+            *members = Vec::new();
+        }
+    }
+}
+
+/// No code panics while it holds one of these locks; were it otherwise, the other sessions should
+/// go on all the same.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

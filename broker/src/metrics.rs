@@ -1,0 +1,186 @@
+//! What the broker counts: Prometheus instruments, and the same numbers for an embedding process.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+/// The broker's instruments, each with a name that starts with `simctl_broker_`.
+///
+/// There is no label whose values grow with the number of clients.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    pub(crate) connections: IntGauge,
+    pub(crate) connections_total: IntCounter,
+    pub(crate) sessions: IntGauge,
+    pub(crate) takeovers: IntCounter,
+    pub(crate) refused: IntCounterVec,
+    pub(crate) closed: IntCounterVec,
+    pub(crate) wills: IntCounter,
+    pub(crate) messages_in: IntCounter,
+    pub(crate) messages_out: IntCounter,
+    pub(crate) bytes_in: IntCounter,
+    pub(crate) bytes_out: IntCounter,
+    pub(crate) dropped: IntCounterVec,
+    pub(crate) slow_consumers: IntGauge,
+    pub(crate) slow_consumers_total: IntCounter,
+    pub(crate) queued_bytes: IntGauge,
+    pub(crate) retained: IntGauge,
+    pub(crate) subscriptions: IntGauge,
+    pub(crate) filters: IntGauge,
+}
+
+/// The numbers of one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Clients connected now, their CONNECT accepted.
+    pub connections: u64,
+    /// Clients that were ever accepted.
+    pub connections_total: u64,
+    /// Sessions, of connected clients and persistent ones of clients that are away.
+    pub sessions: u64,
+    /// Connections that a newer one with the same client id replaced.
+    pub takeovers: u64,
+    /// Connections, subscriptions and messages refused, for any reason.
+    pub refused: u64,
+    /// PUBLISH packets accepted from clients.
+    pub messages_in: u64,
+    /// PUBLISH packets written to clients.
+    pub messages_out: u64,
+    /// Bytes read from sockets.
+    pub bytes_in: u64,
+    /// Bytes written to sockets.
+    pub bytes_out: u64,
+    /// Messages that a subscriber should have had and did not get, for any reason.
+    pub dropped: u64,
+    /// Sessions that lost messages and have not caught up.
+    pub slow_consumers: u64,
+    /// How often a session began to lose messages.
+    pub slow_consumers_total: u64,
+    /// Topics with a retained message.
+    pub retained: u64,
+    /// Subscriptions of all sessions.
+    pub subscriptions: u64,
+}
+
+impl Metrics {
+    /// Registers every instrument in a registry of its own.
+    pub(crate) fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new_custom(Some("simctl_broker".to_owned()), None)?;
+        let at = &registry;
+        Ok(Self {
+            connections: gauge(at, "connections", "Clients connected now")?,
+            connections_total: counter(at, "connections_total", "Clients accepted")?,
+            sessions: gauge(at, "sessions", "Sessions, of clients connected and away")?,
+            takeovers: counter(at, "takeovers_total", "Connections replaced by a newer one with the same client id")?,
+            refused: by_reason(at, "refused_total", "Connections, subscriptions and messages refused")?,
+            closed: by_reason(at, "closed_total", "Accepted connections that ended")?,
+            wills: counter(at, "wills_total", "Will messages published")?,
+            messages_in: counter(at, "messages_in_total", "Messages published by clients")?,
+            messages_out: counter(at, "messages_out_total", "Messages sent to clients")?,
+            bytes_in: counter(at, "bytes_in_total", "Bytes read from sockets")?,
+            bytes_out: counter(at, "bytes_out_total", "Bytes written to sockets")?,
+            dropped: by_reason(
+                at,
+                "dropped_messages_total",
+                "Messages that a subscriber should have had and did not get",
+            )?,
+            slow_consumers: gauge(at, "slow_consumers", "Sessions that lost messages and have not caught up")?,
+            slow_consumers_total: counter(at, "slow_consumers_total", "How often a session began to lose messages")?,
+            queued_bytes: gauge(at, "queued_bytes", "Bytes in the queues of all sessions")?,
+            retained: gauge(at, "retained_messages", "Topics with a retained message")?,
+            subscriptions: gauge(at, "subscriptions", "Subscriptions of all sessions")?,
+            filters: gauge(at, "filters", "Distinct topic filters since the start")?,
+            registry,
+        })
+    }
+
+    /// The current numbers.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            connections: level(&self.connections),
+            connections_total: self.connections_total.get(),
+            sessions: level(&self.sessions),
+            takeovers: self.takeovers.get(),
+            refused: sum(&self.refused),
+            messages_in: self.messages_in.get(),
+            messages_out: self.messages_out.get(),
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out.get(),
+            dropped: sum(&self.dropped),
+            slow_consumers: level(&self.slow_consumers),
+            slow_consumers_total: self.slow_consumers_total.get(),
+            retained: level(&self.retained),
+            subscriptions: level(&self.subscriptions),
+        }
+    }
+
+    /// How many connections, subscriptions or messages were refused for this reason.
+    pub fn refused_for(&self, reason: &str) -> u64 {
+        self.refused.with_label_values(&[reason]).get()
+    }
+
+    /// How many accepted connections ended for this reason.
+    pub fn closed_for(&self, reason: &str) -> u64 {
+        self.closed.with_label_values(&[reason]).get()
+    }
+
+    /// How many messages were dropped for this reason.
+    pub fn dropped_for(&self, reason: &str) -> u64 {
+        self.dropped.with_label_values(&[reason]).get()
+    }
+
+    /// All of them in the Prometheus text format.
+    pub fn encode(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let gauge = IntGauge::new(name, help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    let counter = IntCounter::new(name, help)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
+fn by_reason(registry: &Registry, name: &str, help: &str) -> Result<IntCounterVec, prometheus::Error> {
+    let family = IntCounterVec::new(Opts::new(name, help), &["reason"])?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn level(gauge: &IntGauge) -> u64 {
+    u64::try_from(gauge.get()).unwrap_or(0)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts, exact below 2^53")]
+fn sum(family: &IntCounterVec) -> u64 {
+    use prometheus::core::Collector;
+    family
+        .collect()
+        .iter()
+        .flat_map(prometheus::proto::MetricFamily::get_metric)
+        .map(|metric| metric.get_counter().get_value() as u64)
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_sums_the_reasons() {
+        let metrics = Metrics::new().unwrap();
+        metrics.dropped.with_label_values(&["queue_full"]).inc_by(2);
+        metrics.dropped.with_label_values(&["topics"]).inc();
+        metrics.connections.set(5);
+        let snapshot = metrics.snapshot();
+        assert_eq!((snapshot.dropped, snapshot.connections), (3, 5));
+        let text = metrics.encode().unwrap();
+        assert!(text.contains("simctl_broker_dropped_messages_total{reason=\"topics\"} 1"));
+        assert!(text.contains("simctl_broker_connections 5"));
+    }
+}
