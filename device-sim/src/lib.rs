@@ -1,1 +1,25 @@
-//! device-sim/src/lib.rs
+//! A worker: simulated devices, one real MQTT session each.
+//!
+//! ```text
+//! document ─► model ─► signals ─► encode ─► session ─► engine ─► broker ─► observe
+//!                                                        ▲
+//!                                             worker ─ api, metrics
+//! ```
+
+mod api;
+pub mod args;
+pub mod builtin;
+pub mod clock;
+pub mod encode;
+pub mod engine;
+pub mod generator;
+pub mod metrics;
+pub mod model;
+mod observe;
+pub mod random;
+pub mod sample;
+pub mod session;
+pub mod signal;
+pub mod state;
+mod transport;
+pub mod worker;

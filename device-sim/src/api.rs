@@ -1,0 +1,161 @@
+//! The worker's HTTP API: plans in, statistics out.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `PUT /v1/assignment` | starts the devices; `{"version": n}` of the plan that runs |
+//! | `PUT /v1/plan` | takes a newer plan over; `{"version": n}` of the plan that runs |
+//! | `GET /v1/stats` | all that was measured, [`fleet_contract::stats::WorkerStats`] |
+//! | `GET /v1/devices/{index}` | [`fleet_contract::worker::DeviceStatus`] |
+//! | `POST /v1/drain` | 202; the statistics say when it is over |
+//! | `GET /metrics` | Prometheus' text format |
+//! | `GET /healthz`, `GET /readyz` | whether the process lives, whether devices run |
+//!
+//! A Unix socket is open to its owner alone; over TCP all under `/v1` wants `Authorization: Bearer TOKEN`.
+//! Errors are `{"error": "expected …, found …; do …"}`.
+
+mod listener;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, Request, State},
+    http::{
+        StatusCode, Uri,
+        header::{AUTHORIZATION, CONTENT_TYPE},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use fleet_contract::{
+    plan::Plan,
+    stats::WorkerStats,
+    worker::{Assignment, DeviceStatus},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+pub(crate) use listener::Listener;
+
+use crate::{
+    args::{Listen, Token},
+    metrics,
+    worker::{Refusal, Worker},
+};
+
+/// An assignment carries the files that its models replay.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// Who may use what is under `/v1`.
+#[derive(Debug, Clone)]
+enum Access {
+    /// Everybody who can open the socket: its owner.
+    Owner,
+    /// Whoever knows the token.
+    Token(Token),
+    /// Nobody.
+    Closed,
+}
+
+/// All routes of a worker that listens at `listen`.
+pub(crate) fn router(worker: Arc<Worker>, listen: &Listen, token: Option<Token>) -> Router {
+    let access = match (listen, token) {
+        (Listen::Unix(_), _) => Access::Owner,
+        (Listen::Tcp(_), Some(token)) => Access::Token(token),
+        (Listen::Tcp(_), None) => Access::Closed,
+    };
+    let guarded = Router::new()
+        .route("/v1/assignment", put(put_assignment))
+        .route("/v1/plan", put(put_plan))
+        .route("/v1/stats", get(get_stats))
+        .route("/v1/devices/{index}", get(get_device))
+        .route("/v1/drain", post(post_drain))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(access, guard));
+    Router::new()
+        .merge(guarded)
+        .route("/metrics", get(get_metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(get_readyz))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(worker)
+}
+
+type Answer<T> = Result<T, Refusal>;
+
+async fn guard(State(access): State<Access>, request: Request, next: Next) -> Answer<Response> {
+    let offered = request.headers().get(AUTHORIZATION).map(|header| header.to_str().unwrap_or_default());
+    let offered = offered.map(|header| header.strip_prefix("Bearer ").unwrap_or_default());
+    match (access, offered) {
+        (Access::Owner, _) => Ok(next.run(request).await),
+        (Access::Token(token), Some(offered)) if token.is(offered) => Ok(next.run(request).await),
+        (Access::Token(_), Some(_)) => Err(Refusal::Token("another one")),
+        (Access::Token(_), None) => Err(Refusal::Token("none")),
+        (Access::Closed, _) => Err(Refusal::Closed),
+    }
+}
+
+async fn put_assignment(State(worker): State<Arc<Worker>>, body: Bytes) -> Answer<Json<Value>> {
+    let assignment: Assignment = parse("an assignment", &body)?;
+    Ok(Json(json!({"version": worker.assign(assignment).await?})))
+}
+
+async fn put_plan(State(worker): State<Arc<Worker>>, body: Bytes) -> Answer<Json<Value>> {
+    let plan: Plan = parse("a plan", &body)?;
+    Ok(Json(json!({"version": worker.set_plan(plan).await?})))
+}
+
+async fn get_stats(State(worker): State<Arc<Worker>>) -> Answer<Json<WorkerStats>> {
+    Ok(Json(worker.stats().await?))
+}
+
+async fn get_device(State(worker): State<Arc<Worker>>, Path(index): Path<String>) -> Answer<Json<DeviceStatus>> {
+    let index = index.parse().map_err(|_| Refusal::Request { expected: "the index of a device", found: index })?;
+    Ok(Json(worker.device(index).await?))
+}
+
+async fn post_drain(State(worker): State<Arc<Worker>>) -> Answer<StatusCode> {
+    worker.drain().await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+async fn get_metrics(State(worker): State<Arc<Worker>>) -> Answer<Response> {
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], worker.metrics().await?).into_response())
+}
+
+async fn get_readyz(State(worker): State<Arc<Worker>>) -> Response {
+    if worker.is_ready() {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, Refusal::NoAssignment.to_json()).into_response()
+    }
+}
+
+async fn unknown(uri: Uri) -> Refusal {
+    Refusal::Request { expected: "a path of the API", found: uri.path().into() }
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let found = format!("{} {}", request.method(), request.uri().path());
+    let refusal = Refusal::Request { expected: "another method", found };
+    (StatusCode::METHOD_NOT_ALLOWED, refusal.to_json()).into_response()
+}
+
+fn parse<T: DeserializeOwned>(expected: &'static str, body: &[u8]) -> Answer<T> {
+    serde_json::from_slice(body).map_err(|source| Refusal::Body { expected, source })
+}
+
+impl Refusal {
+    fn to_json(&self) -> Json<Value> {
+        Json(json!({"error": self.to_string()}))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status(), self.to_json()).into_response()
+    }
+}

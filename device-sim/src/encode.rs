@@ -1,0 +1,344 @@
+//! Encoding: a body's document is compiled once to a list of pieces, literal bytes and slots, and written from then on
+//! without parsing, formatting machinery or allocation.
+//!
+//! One payload format a file, all with the same members in the same order.
+
+use fleet_contract::{
+    model::{
+        Payload, Problem,
+        payload::{RawForm, Slot, TextPiece, TimeForm, split},
+    },
+    stamp::{LENGTH, Stamp},
+    template::{Bound, Names, PerDevice, Template},
+};
+
+use crate::signal::{Reader, Signals, Value};
+
+mod cbor;
+mod json;
+mod number;
+mod raw;
+mod text;
+mod time;
+
+use number::Fixed;
+
+/// A compiled body.
+#[derive(Debug)]
+pub struct Program {
+    /// All literal bytes, one after the other.
+    literals: Vec<u8>,
+    /// The body up to where padding goes.
+    head: Vec<Piece>,
+    /// What follows the padding.
+    tail: Vec<Piece>,
+    /// The length that a shorter body is padded to, and how.
+    padding: Option<(usize, Padding)>,
+    /// Texts of symbols, escaped where the format wants it.
+    symbols: Vec<Box<[u8]>>,
+    /// The client id, which knows how to write what differs from device to device.
+    names: Bound,
+}
+
+/// A piece of a body.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Piece {
+    /// So many of the literal bytes.
+    Literal { begin: u32, end: u32 },
+    /// In decimal, `true` or `false`, or a text.
+    Text(Source),
+    /// A CBOR data item.
+    Cbor(Source),
+    /// In binary.
+    Binary { source: Source, form: RawForm, scale: f64 },
+    /// The next so many pieces are one CBOR text.
+    CborText { pieces: u32 },
+    /// Index with leading zeros, or UUID.
+    PerDevice(PerDevice),
+    /// The stamp.
+    Stamp,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Source {
+    Signal { index: usize, fixed: Fixed },
+    Timestamp(TimeForm),
+    Sequence,
+    Index,
+}
+
+/// How a format fills up a body that is too short.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Padding {
+    /// A member `pad` after others; blanks where that would be too long.
+    Json,
+    /// An entry `pad`.
+    Cbor,
+    /// Blanks.
+    Blanks,
+    /// Zeros.
+    Zeros,
+}
+
+/// What a body is made for.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// The device.
+    pub device: u32,
+    /// Instants, sequence and run.
+    pub stamp: &'a Stamp,
+}
+
+/// What a body is compiled with.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The signals that it may use.
+    pub signals: &'a Signals,
+    /// The names that are the same for all devices.
+    pub names: Names<'a>,
+    /// The template of the client id.
+    pub client_id: &'a Template,
+    /// The length that a shorter body is padded to.
+    pub size: Option<usize>,
+    /// Whether a member `stamp` closes a JSON or CBOR body.
+    pub has_stamp_field: bool,
+}
+
+impl Program {
+    /// Compiles a body; paths of problems count from the payload.
+    pub fn compile(payload: &Payload, context: &Context<'_>) -> Result<Self, Vec<Problem>> {
+        match payload {
+            Payload::Json(members) => json::compile(members, context),
+            Payload::Cbor(entries) => cbor::compile(entries, context),
+            Payload::Text(text) => text::compile(text, context),
+            Payload::Raw(parts) => raw::compile(parts, context),
+        }
+    }
+
+    /// Appends a body.
+    pub fn write(&self, message: &Message<'_>, reader: &mut Reader<'_>, out: &mut Vec<u8>) {
+        let begin = out.len();
+        self.write_pieces(&self.head, message, reader, out);
+        if let Some((size, padding)) = self.padding {
+            let so_far = out.len() - begin + length(&self.tail);
+            padding.write(size.saturating_sub(so_far), out);
+        }
+        self.write_pieces(&self.tail, message, reader, out);
+    }
+
+    fn write_pieces(&self, pieces: &[Piece], message: &Message<'_>, reader: &mut Reader<'_>, out: &mut Vec<u8>) {
+        let mut pieces = pieces.iter();
+        while let Some(piece) = pieces.next() {
+            match *piece {
+                Piece::Literal { begin, end } => out.extend_from_slice(&self.literals[begin as usize..end as usize]),
+                Piece::Text(source) => self.write_text(source, message, reader, out),
+                Piece::Cbor(source) => self.write_cbor(source, message, reader, out),
+                Piece::Binary { source, form, scale } => {
+                    raw::write(source.number(message, reader), form, scale, out);
+                }
+                Piece::CborText { pieces: count } => {
+                    let (inner, rest) = pieces.as_slice().split_at(count as usize);
+                    cbor::write_text(out, |out| self.write_pieces(inner, message, reader, out));
+                    pieces = rest.iter();
+                }
+                Piece::PerDevice(field) => self.names.write_field(field, message.device, out),
+                Piece::Stamp => {
+                    let mut text = [0; LENGTH];
+                    message.stamp.write(&mut text);
+                    out.extend_from_slice(&text);
+                }
+            }
+        }
+    }
+
+    fn write_text(&self, source: Source, message: &Message<'_>, reader: &mut Reader<'_>, out: &mut Vec<u8>) {
+        match source {
+            Source::Signal { index, fixed } => match reader.value(index) {
+                Value::Number(number) => number::write(fixed.round(number), fixed.decimals, out),
+                Value::Bool(truth) => out.extend_from_slice(if truth { b"true" } else { b"false" }),
+                Value::Text(symbol) => out.extend_from_slice(&self.symbols[symbol.number()]),
+            },
+            Source::Timestamp(form) => time::write(message.stamp.due, form, out),
+            Source::Sequence => number::write_unsigned(message.stamp.seq.into(), out),
+            Source::Index => number::write_unsigned(message.device.into(), out),
+        }
+    }
+
+    fn write_cbor(&self, source: Source, message: &Message<'_>, reader: &mut Reader<'_>, out: &mut Vec<u8>) {
+        match source {
+            Source::Signal { index, fixed } => match reader.value(index) {
+                Value::Number(number) => cbor::write_number(fixed.round(number), fixed.decimals, out),
+                Value::Bool(truth) => cbor::write_bool(truth, out),
+                Value::Text(symbol) => {
+                    cbor::write_text(out, |out| out.extend_from_slice(&self.symbols[symbol.number()]));
+                }
+            },
+            Source::Timestamp(TimeForm::Rfc3339) => {
+                cbor::write_text(out, |out| time::write(message.stamp.due, TimeForm::Rfc3339, out));
+            }
+            Source::Timestamp(form) => cbor::write_head(cbor::UNSIGNED, time::since_1970(message.stamp.due, form), out),
+            Source::Sequence => cbor::write_head(cbor::UNSIGNED, message.stamp.seq.into(), out),
+            Source::Index => cbor::write_head(cbor::UNSIGNED, message.device.into(), out),
+        }
+    }
+}
+
+impl Source {
+    /// The value as a number, for binary forms.
+    fn number(self, message: &Message<'_>, reader: &mut Reader<'_>) -> f64 {
+        match self {
+            Self::Signal { index, .. } => reader.value(index).number(),
+            Self::Timestamp(form) => time::since_1970(message.stamp.due, form) as f64,
+            Self::Sequence => message.stamp.seq.into(),
+            Self::Index => message.device.into(),
+        }
+    }
+}
+
+/// The length of pieces that always have the same.
+fn length(pieces: &[Piece]) -> usize {
+    let length = |piece: &Piece| match piece {
+        Piece::Literal { begin, end } => (end - begin) as usize,
+        Piece::Stamp => LENGTH,
+        _ => 0,
+    };
+    pieces.iter().map(length).sum()
+}
+
+impl Padding {
+    fn write(self, missing: usize, out: &mut Vec<u8>) {
+        match self {
+            Self::Json => json::pad(missing, out),
+            Self::Cbor => cbor::pad(missing, out),
+            Self::Blanks => out.resize(out.len() + missing, b' '),
+            Self::Zeros => out.resize(out.len() + missing, 0),
+        }
+    }
+}
+
+/// Collects the pieces of a body; neighbouring literals become one.
+struct Builder<'a> {
+    context: &'a Context<'a>,
+    literals: Vec<u8>,
+    pieces: Vec<Piece>,
+    names: Bound,
+    problems: Vec<Problem>,
+    /// The last literal must not grow: it belongs to a text whose pieces are counted.
+    is_sealed: bool,
+}
+
+impl<'a> Builder<'a> {
+    fn new(context: &'a Context<'a>) -> Self {
+        let names = context.client_id.bind(&Names { stream: "", ..context.names }, context.client_id);
+        Self { context, literals: Vec::new(), pieces: Vec::new(), names, problems: Vec::new(), is_sealed: false }
+    }
+
+    fn literal(&mut self, bytes: &[u8]) {
+        let begin = u32::try_from(self.literals.len()).unwrap_or(u32::MAX);
+        self.literals.extend_from_slice(bytes);
+        let end = u32::try_from(self.literals.len()).unwrap_or(u32::MAX);
+        match self.pieces.last_mut() {
+            _ if bytes.is_empty() => {}
+            Some(Piece::Literal { end: last, .. }) if *last == begin && !self.is_sealed => *last = end,
+            _ => {
+                self.is_sealed = false;
+                self.pieces.push(Piece::Literal { begin, end });
+            }
+        }
+    }
+
+    /// Keeps the last literal from growing.
+    fn seal(&mut self) {
+        self.is_sealed = true;
+    }
+
+    fn problem(&mut self, path: &str, message: String) {
+        self.problems.push(Problem { path: path.into(), message });
+    }
+
+    /// Splits a text, or notes what is wrong with it.
+    fn split<'t>(&mut self, text: &'t str, path: &str) -> Vec<TextPiece<'t>> {
+        split(text).unwrap_or_else(|message| {
+            self.problem(path, message);
+            Vec::new()
+        })
+    }
+
+    /// Adds the pieces of a text, its literal parts as `escape` makes them.
+    fn text(&mut self, pieces: &[TextPiece<'_>], path: &str, escape: fn(&str) -> Vec<u8>) {
+        for piece in pieces {
+            match piece {
+                TextPiece::Literal(text) => self.literal(&escape(text)),
+                TextPiece::Slot(slot) => self.slot(slot, path, escape),
+            }
+        }
+    }
+
+    fn slot(&mut self, slot: &Slot<'_>, path: &str, escape: fn(&str) -> Vec<u8>) {
+        let names = self.context.names;
+        match slot {
+            Slot::Fleet => self.literal(&escape(names.fleet)),
+            Slot::Group => self.literal(&escape(names.group)),
+            Slot::Stream => self.literal(&escape(names.stream)),
+            Slot::Stamp => self.pieces.push(Piece::Stamp),
+            Slot::Uuid => self.pieces.push(Piece::PerDevice(PerDevice::Uuid)),
+            Slot::Index { width } => self.pieces.push(Piece::PerDevice(PerDevice::Index { width: *width })),
+            Slot::Id => {
+                for piece in self.names.clone().pieces() {
+                    match piece {
+                        Ok(text) => self.literal(&escape(text)),
+                        Err(field) => self.pieces.push(Piece::PerDevice(field)),
+                    }
+                }
+            }
+            Slot::Signal { .. } | Slot::Timestamp(_) | Slot::Sequence => {
+                if let Some(source) = self.source(slot, path) {
+                    self.pieces.push(Piece::Text(source));
+                }
+            }
+        }
+    }
+
+    /// Where the value of a slot comes from, if it has a type of its own; notes unknown signals.
+    fn source(&mut self, slot: &Slot<'_>, path: &str) -> Option<Source> {
+        match slot {
+            Slot::Signal { name, decimals, .. } => {
+                let signals = self.context.signals;
+                let Some(index) = signals.index(name) else {
+                    self.problem(path, format!("there is no signal `{name}`"));
+                    return None;
+                };
+                let decimals = decimals.unwrap_or_else(|| signals.decimals(index));
+                Some(Source::Signal { index, fixed: Fixed::new(decimals, signals.range(index)) })
+            }
+            Slot::Timestamp(form) => Some(Source::Timestamp(*form)),
+            Slot::Sequence => Some(Source::Sequence),
+            Slot::Index { width: 0 } => Some(Source::Index),
+            _ => None,
+        }
+    }
+
+    /// What was added so far; what is added from now on follows the padding.
+    fn take_head(&mut self) -> Vec<Piece> {
+        std::mem::take(&mut self.pieces)
+    }
+
+    /// Ends the body.
+    fn finish(self, head: Vec<Piece>, padding: Padding, escape: fn(&str) -> Vec<u8>) -> Result<Program, Vec<Problem>> {
+        if !self.problems.is_empty() {
+            return Err(self.problems);
+        }
+        let symbols = self.context.signals.symbols().iter().map(|text| escape(text).into()).collect();
+        let padding = self.context.size.map(|size| (size, padding));
+        Ok(Program { literals: self.literals, head, tail: self.pieces, padding, symbols, names: self.names })
+    }
+}
+
+/// For formats that write texts as they are.
+fn verbatim(text: &str) -> Vec<u8> {
+    text.as_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! A fleet, compiled: what every shard needs to know of every device, shared and immutable.
+
+use std::{fs, io, str::FromStr};
+
+use fleet_contract::{
+    document::Problem,
+    fleet::{Connect, Credentials, Fleet, Observe, Offline, SessionKind},
+    model::Files,
+    share::{Membership, ShareError},
+    template::{Bound, Names, Template, TemplateError},
+    time::Micros,
+    units::{Share, Span},
+    worker::Assignment,
+};
+
+use crate::{
+    model::{Context, Model},
+    random::Source,
+    session::{self, backoff::Backoff, codec},
+};
+
+/// Why a fleet cannot be compiled. A document that was checked fails only for its credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum BlueprintError {
+    /// The shares of the groups do not fit.
+    #[error(transparent)]
+    Share(#[from] ShareError),
+    /// A template is none.
+    #[error("expected a template in `{field}`: {source}")]
+    Template {
+        /// The field of the document.
+        field: &'static str,
+        /// What is wrong with it.
+        source: TemplateError,
+    },
+    /// A group names a model that the assignment does not hold.
+    #[error("group `{group}` names the model `{model}`, which the assignment does not hold")]
+    Model {
+        /// The group.
+        group: String,
+        /// The model.
+        model: String,
+    },
+    /// A model is wrong.
+    #[error("the model of group `{group}` is wrong: {}", .problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect::<Vec<_>>().join("; "))]
+    Problems {
+        /// The group.
+        group: String,
+        /// All that is wrong with its model.
+        problems: Vec<Problem>,
+    },
+    /// The password file cannot be read.
+    #[error("expected a password in the file {file}: {source}")]
+    PasswordFile {
+        /// The file.
+        file: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The environment variable with the password is not set.
+    #[error("expected a password in the environment variable {0}, which is not set")]
+    PasswordEnv(String),
+}
+
+/// A fleet, compiled.
+#[derive(Debug)]
+pub(crate) struct Blueprint {
+    pub(crate) name: String,
+    /// Draws which devices are observed.
+    sampling: Source,
+    /// Draws how long a connect is put off.
+    pub(crate) jitter: Source,
+    /// Draws the waits before a reconnect.
+    pub(crate) waits: Source,
+    /// Draws where packet identifiers begin.
+    pub(crate) packet_ids: Source,
+    pub(crate) groups: Vec<Group>,
+    membership: Membership,
+    pub(crate) connect: Connect,
+    pub(crate) session: session::Options,
+    pub(crate) backoff: Backoff,
+    pub(crate) observe: Observe,
+    sample: Share,
+    pub(crate) offline: Offline,
+    pub(crate) loss_after: Span,
+    pub(crate) start: Micros,
+    pub(crate) device_login: Login,
+    pub(crate) observer_login: Login,
+}
+
+/// A share of the fleet with its model and its names.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) model_name: String,
+    pub(crate) model: Model,
+    pub(crate) client_id: Bound,
+    pub(crate) user: Option<Bound>,
+    pub(crate) will: Option<Will>,
+}
+
+/// A will, with all but the device filled in.
+#[derive(Debug)]
+pub(crate) struct Will {
+    pub(crate) topic: Bound,
+    pub(crate) payload: Bound,
+    pub(crate) qos: codec::Qos,
+    pub(crate) retain: bool,
+}
+
+/// User name and password of a kind of client; the password is never shown.
+#[derive(Clone, Default)]
+pub(crate) struct Login {
+    pub(crate) user: Option<Template>,
+    pub(crate) password: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl Blueprint {
+    /// Compiles the fleet of an assignment.
+    pub(crate) fn compile(assignment: &Assignment) -> Result<Self, BlueprintError> {
+        let Assignment { fleet, plan, files, .. } = assignment;
+        let spec = &fleet.spec;
+        let shares: Vec<_> = spec.groups.iter().map(|group| group.share).collect();
+        let client_id = template("clientId", &spec.client_id)?;
+        let device_login = login(spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref()))?;
+        let observer_login = match &spec.observer.credentials {
+            Some(credentials) => login(Some(credentials))?,
+            None => device_login.clone(),
+        };
+        let compile_group = |index| group(fleet, index, &client_id, device_login.user.as_ref(), files);
+        let backoff = Backoff { base: spec.connect.backoff.base, cap: spec.connect.backoff.cap };
+        Ok(Self {
+            name: fleet.metadata.name.clone(),
+            sampling: Source::new(spec.seed, "observe"),
+            jitter: Source::new(spec.seed, "connect"),
+            waits: Source::new(spec.seed, "backoff"),
+            packet_ids: Source::new(spec.seed, "packet ids"),
+            groups: (0..spec.groups.len()).map(compile_group).collect::<Result<_, _>>()?,
+            membership: Membership::new(&shares)?,
+            session: session::Options {
+                keep_alive: spec.connect.keep_alive,
+                clean: spec.connect.session == SessionKind::Clean,
+                window: spec.connect.in_flight,
+                connect_timeout: spec.connect.timeout,
+            },
+            backoff,
+            connect: spec.connect.clone(),
+            observe: spec.observe,
+            sample: spec.observer.sample,
+            offline: spec.offline,
+            loss_after: spec.loss_after,
+            start: plan.start,
+            device_login,
+            observer_login,
+        })
+    }
+
+    /// The group of device `index`.
+    pub(crate) fn group_of(&self, index: u32) -> &Group {
+        &self.groups[self.membership.group_of(index)]
+    }
+
+    /// The position of the group of device `index`.
+    pub(crate) fn group_index(&self, index: u32) -> usize {
+        self.membership.group_of(index)
+    }
+
+    /// Whether the messages of device `index` are followed: by hash of the device, never of the message.
+    pub(crate) fn is_observed(&self, index: u32) -> bool {
+        match self.observe {
+            Observe::All => true,
+            Observe::None => false,
+            Observe::Sample => self.sampling.of(index).at(0).below(10_000) < u64::from(self.sample.basis_points()),
+        }
+    }
+}
+
+fn group(
+    fleet: &Fleet,
+    index: usize,
+    client_id: &Template,
+    user: Option<&Template>,
+    files: &Files,
+) -> Result<Group, BlueprintError> {
+    let (spec, group) = (&fleet.spec, &fleet.spec.groups[index]);
+    let unknown = || BlueprintError::Model { group: group.name.clone(), model: group.model.clone() };
+    let document = spec.models.get(&group.model).ok_or_else(unknown)?;
+    let context = Context { fleet: &fleet.metadata.name, group: &group.name, seed: spec.seed, client_id, user, files };
+    let model = Model::compile(document, &group.streams, &context)
+        .map_err(|problems| BlueprintError::Problems { group: group.name.clone(), problems })?;
+    let names = Names { fleet: &fleet.metadata.name, group: &group.name, stream: "", seed: spec.seed };
+    let will = match &spec.connect.will {
+        None => None,
+        Some(will) => Some(Will {
+            topic: template("connect.will.topic", &will.topic)?.bind(&names, client_id),
+            payload: template("connect.will.payload", &will.payload)?.bind(&names, client_id),
+            qos: will.qos,
+            retain: will.retain,
+        }),
+    };
+    Ok(Group {
+        name: group.name.clone(),
+        model_name: group.model.clone(),
+        model,
+        client_id: client_id.bind(&names, client_id),
+        user: user.map(|user| user.bind(&names, client_id)),
+        will,
+    })
+}
+
+fn template(field: &'static str, text: &str) -> Result<Template, BlueprintError> {
+    Template::from_str(text).map_err(|source| BlueprintError::Template { field, source })
+}
+
+fn login(credentials: Option<&Credentials>) -> Result<Login, BlueprintError> {
+    let Some(Credentials { username, password_file, password_env, secret_name: _ }) = credentials else {
+        return Ok(Login::default());
+    };
+    let password = match (password_file, password_env) {
+        (Some(file), _) => {
+            let text = fs::read_to_string(file)
+                .map_err(|source| BlueprintError::PasswordFile { file: file.clone(), source })?;
+            Some(text.trim_end().as_bytes().to_vec())
+        }
+        (None, Some(name)) => {
+            let value = std::env::var(name).map_err(|_| BlueprintError::PasswordEnv(name.clone()))?;
+            Some(value.into_bytes())
+        }
+        (None, None) => None,
+    };
+    Ok(Login { user: Some(template("credentials.username", username)?), password })
+}

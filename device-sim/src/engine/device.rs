@@ -1,0 +1,142 @@
+//! One device of a shard: where it stands, and what it has yet to do.
+
+use std::collections::VecDeque;
+
+use fleet_contract::time::Micros;
+
+use crate::{observe::ledger::Row, session::Session, transport::Connection};
+
+/// One device. A hundred thousand of them fit into a machine, so what few devices need is boxed.
+#[derive(Debug)]
+#[expect(clippy::box_collection, reason = "an idle device is to hold one word, not four")]
+pub(super) struct Device {
+    pub(super) session: Session,
+    pub(super) connection: Option<Connection>,
+    /// Messages that wait for a place in flight, or for the connection to come back.
+    pub(super) queue: Option<Box<VecDeque<Queued>>>,
+    /// When the attempt to connect was meant to begin.
+    pub(super) connect_at: Micros,
+    /// When it leaves the fleet; [`Micros::NEVER`] while it belongs to it.
+    pub(super) leave_at: Micros,
+    /// Since when it stands where it stands.
+    pub(super) since: Micros,
+    /// When it lost its session, if it has not got it back; else [`Micros::NEVER`].
+    pub(super) lost_at: Micros,
+    /// Where its streams begin among those of the shard.
+    pub(super) streams: u32,
+    /// Accepted sessions so far.
+    pub(super) sessions: u32,
+    /// Attempts in a row that failed.
+    pub(super) attempts: u16,
+    pub(super) group: u8,
+    pub(super) state: State,
+    pub(super) trouble: Trouble,
+    pub(super) is_observed: bool,
+    /// The label of its last error.
+    pub(super) last_error: Option<&'static str>,
+}
+
+/// Where a device stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub(super) enum State {
+    /// It waits to connect.
+    Offline,
+    /// Its TCP connection is being made.
+    Opening,
+    /// Its CONNECT waits for the CONNACK.
+    Connecting,
+    /// Its session is accepted, and it keeps its timetable.
+    Up,
+    /// It offers nothing any more and waits for its messages to settle.
+    Leaving,
+    /// It has said DISCONNECT.
+    Closing,
+    /// It does not belong to the fleet.
+    Absent,
+}
+
+impl State {
+    /// Whether the broker holds an accepted session of the device.
+    pub(super) const fn is_connected(self) -> bool {
+        matches!(self, Self::Up | Self::Leaving)
+    }
+}
+
+/// Why a device is not connected, if it is not merely on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    None,
+    /// The broker refused it.
+    Refused,
+    /// The generator could not even try (no port, no file).
+    Own,
+}
+
+/// A message that fell due and waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Queued {
+    pub(super) due: Micros,
+    pub(super) stream: u16,
+}
+
+/// One stream of one device.
+#[derive(Debug)]
+pub(super) struct StreamState {
+    /// When its next message falls due; [`Micros::NEVER`] before the first session.
+    pub(super) next_due: Micros,
+    /// When the one before fell due.
+    pub(super) last_due: Micros,
+    /// The sequence of its next message.
+    pub(super) seq: u32,
+    pub(super) row: Row,
+}
+
+impl StreamState {
+    pub(super) fn new() -> Self {
+        Self { next_due: Micros::NEVER, last_due: Micros(0), seq: 0, row: Row::default() }
+    }
+}
+
+impl Device {
+    pub(super) fn new(group: u8, streams: u32, is_observed: bool, first_packet_id: u16) -> Self {
+        Self {
+            session: Session::starting_at(first_packet_id),
+            connection: None,
+            queue: None,
+            connect_at: Micros::NEVER,
+            leave_at: Micros(0),
+            since: Micros(0),
+            lost_at: Micros::NEVER,
+            streams,
+            sessions: 0,
+            attempts: 0,
+            group,
+            state: State::Absent,
+            trouble: Trouble::None,
+            is_observed,
+            last_error: None,
+        }
+    }
+
+    /// Whether it belongs to the fleet, or will.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.leave_at == Micros::NEVER
+    }
+
+    /// How many messages wait in its queue.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_and_a_stream_stay_small() {
+        assert!(size_of::<Device>() <= 184, "a device takes {} bytes", size_of::<Device>());
+        assert!(size_of::<StreamState>() <= 64, "a stream takes {} bytes", size_of::<StreamState>());
+    }
+}

@@ -1,0 +1,212 @@
+//! The same fleet on rumqttc's `AsyncClient`, for an honest comparison: a tokio task, a client and an event loop a
+//! device, with the blueprint, the timetable, the pace and the counters of the native engine.
+//!
+//! ```text
+//!            orders ──► roster ──► device task ═══ client, event loop ═══► broker
+//! Fleet ────┤                        │    │
+//!            stats ◄── stripes ◄─────┘    └──► books ──► status
+//! ```
+//! What rumqttc does by itself stays as it is (no DUP on a resend, pings on a fixed clock, a flush a message). It
+//! follows no message to its delivery: all that is sent counts as unobserved.
+
+mod books;
+mod device;
+mod events;
+mod offer;
+mod options;
+mod roster;
+mod status;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Acquire},
+    },
+    thread,
+    time::Duration,
+};
+
+use fleet_contract::{
+    plan::{Plan, Shard},
+    stats::{Devices, Stats},
+    units::{Rate, Span},
+    worker::DeviceStatus,
+};
+use tokio::{
+    runtime::Builder,
+    sync::{Semaphore, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{blueprint::Blueprint, device::Trouble, pacer::Pacer};
+use crate::{clock::Clock, model::Scratch, transport::resolver::Resolver};
+use books::Books;
+
+/// Stripes of counters for each thread: a device keeps to one, so that threads seldom wait for each other.
+const STRIPES_PER_THREAD: usize = 4;
+
+/// Connection attempts that may be under way at once for each thread, as many as a native shard may have.
+const UNDER_WAY_PER_THREAD: usize = 100;
+
+/// How long look-ups and the like may take to end with the runtime.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a fleet runs with, once for all its devices.
+pub(super) struct Parts {
+    pub(super) blueprint: Arc<Blueprint>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) shard: Shard,
+    /// The worker's part of the fleet's connect rate.
+    pub(super) rate: Rate,
+    pub(super) clock: Clock,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) threads: u32,
+}
+
+/// The devices of a worker on rumqttc, with the thread that owns their runtime.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    orders: watch::Sender<Orders>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// What the devices are told.
+#[derive(Debug, Clone)]
+struct Orders {
+    plan: Arc<Plan>,
+    is_draining: bool,
+}
+
+/// What all devices share.
+#[derive(Debug)]
+struct Shared {
+    blueprint: Arc<Blueprint>,
+    shard: Shard,
+    threads: u32,
+    clock: Clock,
+    resolver: Arc<Resolver>,
+    /// Held by the one attempt that is waiting for its instant.
+    pacer: tokio::sync::Mutex<Pacer>,
+    under_way: Semaphore,
+    stripes: Box<[Mutex<Stripe>]>,
+    /// The devices that run, by index.
+    devices: Mutex<BTreeMap<u32, Arc<Mutex<Books>>>>,
+    is_drained: AtomicBool,
+}
+
+/// Counters of some of the devices, and what is needed to make their messages.
+#[derive(Debug, Default)]
+struct Stripe {
+    stats: Stats,
+    scratch: Scratch,
+    /// The topic that is being written.
+    topic: Vec<u8>,
+    /// The payload that is being written.
+    payload: Vec<u8>,
+}
+
+impl Fleet {
+    /// Starts the runtime on a thread of its own, so that whoever stops the fleet may be in a runtime or in none.
+    pub(super) fn start(parts: Parts) -> io::Result<Self> {
+        let Parts { blueprint, plan, shard, rate, clock, resolver, threads } = parts;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads as usize)
+            .thread_name("rumqttc")
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let shared = Arc::new(Shared {
+            blueprint,
+            shard,
+            threads,
+            clock,
+            resolver,
+            pacer: tokio::sync::Mutex::new(Pacer::new(rate)),
+            under_way: Semaphore::new(UNDER_WAY_PER_THREAD * threads as usize),
+            stripes: (0..STRIPES_PER_THREAD * threads as usize).map(|_| Mutex::default()).collect(),
+            devices: Mutex::default(),
+            is_drained: AtomicBool::new(false),
+        });
+        let (orders, orders_end) = watch::channel(Orders { plan, is_draining: false });
+        let stop = CancellationToken::new();
+        let (roster, stopped) = (roster::Roster::new(Arc::clone(&shared), orders_end), stop.clone());
+        let thread = thread::Builder::new().name("roster".into()).spawn(move || {
+            runtime.block_on(roster.run(stopped));
+            runtime.shutdown_timeout(END_PATIENCE);
+        })?;
+        Ok(Self { orders, shared, stop, thread: Some(thread) })
+    }
+
+    /// Has the devices run a newer plan.
+    pub(super) fn set_plan(&self, plan: Arc<Plan>) {
+        self.orders.send_modify(|orders| orders.plan = plan);
+    }
+
+    /// Has every device settle its messages and say DISCONNECT.
+    pub(super) fn drain(&self) {
+        self.orders.send_modify(|orders| orders.is_draining = true);
+    }
+
+    /// What was measured since the start, and whether every device has left.
+    pub(super) fn reading(&self) -> (Stats, bool) {
+        // The counters last: whoever reads that a device is gone shall find what it counted.
+        let is_drained = self.shared.is_drained.load(Acquire);
+        let mut stats = Stats { devices: self.devices(), ..Stats::default() };
+        for stripe in &self.shared.stripes {
+            stats.merge(&lock(stripe).stats);
+        }
+        stats.generator.shards = self.shared.threads;
+        (stats, is_drained)
+    }
+
+    fn devices(&self) -> Devices {
+        let Orders { plan, is_draining } = self.orders.borrow().clone();
+        let now = self.shared.clock.now();
+        let desired = if is_draining { 0 } else { self.shared.shard.share_of(plan.devices(now)) };
+        let mut devices = Devices { desired, ..Devices::default() };
+        for books in lock(&self.shared.devices).values() {
+            let books = lock(books);
+            devices.connected += u32::from(books.state.is_connected());
+            devices.refused += u32::from(books.trouble == Trouble::Refused);
+            devices.failed += u32::from(books.trouble == Trouble::Own);
+            devices.leaving += u32::from(books.is_leaving());
+        }
+        devices
+    }
+
+    /// What is known of device `index`, if it runs.
+    pub(super) fn device(&self, index: u32) -> Option<DeviceStatus> {
+        let books = lock(&self.shared.devices).get(&index).map(Arc::clone)?;
+        let run = self.orders.borrow().plan.run;
+        Some(self.shared.status(&lock(&books), run))
+    }
+
+    /// Ends all tasks, whatever they are doing, and waits for them.
+    pub(super) fn end(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the rumqttc fleet has panicked");
+        }
+    }
+}
+
+impl Shared {
+    /// The counters of device `index`.
+    fn stripe(&self, index: u32) -> MutexGuard<'_, Stripe> {
+        lock(&self.stripes[index as usize % self.stripes.len()])
+    }
+}
+
+/// No holder of a lock leaves things half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long a task sleeps at most; tokio's timer has no "never".
+const LONGEST_SLEEP: Span = Span::from_secs(3_600);

@@ -1,0 +1,297 @@
+//! One shard of the engine: a thread with its devices, its timers, its sockets and its counters.
+//!
+//! Nothing here is shared with another thread but by messages, so the publish path has no lock. A turn of the loop
+//! takes what has happened (commands, arrivals, readiness), then what has fallen due, and sleeps until the next
+//! timer. Each step is a file of its own.
+
+mod connect;
+mod publish;
+mod receive;
+mod roster;
+mod status;
+mod sweep;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender},
+    },
+    time::Duration,
+};
+
+use fleet_contract::{
+    plan::{self, Plan},
+    stats::Stats,
+    time::Micros,
+    units::{Rate, Span},
+    worker::DeviceStatus,
+};
+use mio::{Events, Poll, Token};
+
+pub(super) use connect::{CLOSED, YOUNG, label, trouble};
+pub(super) use publish::{MISSED, timing};
+
+use super::{
+    blueprint::Blueprint,
+    device::{Device, StreamState},
+    pacer::Pacer,
+    wheel::Wheel,
+};
+use crate::{
+    clock::Clock,
+    model::Scratch,
+    observe::{Arrivals, ObserverWatch, ledger::LostMemory},
+    session::Pool,
+    transport::resolver::Resolver,
+};
+
+/// The token that wakes the loop; the devices' tokens are their slots.
+pub(super) const WAKE: Token = Token(usize::MAX);
+
+/// What the engine asks of a shard.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Run this plan from now on.
+    Plan(Arc<Plan>),
+    /// Hand over the statistics.
+    Stats(SyncSender<Box<Reading>>),
+    /// Tell what is known of a device.
+    Device(u32, SyncSender<Option<Box<DeviceStatus>>>),
+    /// Stop offering, settle, disconnect.
+    Drain,
+    /// Leave the loop now.
+    Stop,
+}
+
+/// What a shard measured.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) stats: Stats,
+    /// Whether every device has left and every message is judged.
+    pub(super) is_drained: bool,
+}
+
+/// What a shard is made of.
+pub(super) struct Parts {
+    pub(super) blueprint: Arc<Blueprint>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) slots: Slots,
+    pub(super) share: ShareOfRate,
+    pub(super) clock: Clock,
+    pub(super) poll: Poll,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) arrivals: Receiver<Arrivals>,
+    pub(super) used_arrivals: SyncSender<Vec<crate::observe::Arrival>>,
+    pub(super) observer: Arc<ObserverWatch>,
+}
+
+/// Which devices a shard runs: every `step`-th of the worker's from `first` on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slots {
+    pub(super) first: u32,
+    pub(super) step: u32,
+    pub(super) end: u32,
+}
+
+impl Slots {
+    /// The device in `slot`.
+    #[expect(clippy::cast_possible_truncation, reason = "a shard has fewer than 2^32 devices")]
+    pub(super) const fn index(self, slot: usize) -> u32 {
+        self.first + slot as u32 * self.step
+    }
+
+    /// The slot of device `index`, if the device is one of the shard's.
+    pub(super) const fn slot(self, index: u32) -> Option<usize> {
+        if index < self.first || index >= self.end || !(index - self.first).is_multiple_of(self.step) {
+            return None;
+        }
+        Some(((index - self.first) / self.step) as usize)
+    }
+
+    /// How many of a fleet of `devices` fall to the shard.
+    pub(super) fn count(self, devices: u32) -> u32 {
+        devices.min(self.end).saturating_sub(self.first).div_ceil(self.step)
+    }
+}
+
+/// The part of the fleet's connect rate that falls to a shard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ShareOfRate {
+    /// The fleet's rate.
+    pub(super) rate: Rate,
+    /// The devices of the worker.
+    pub(super) worker: plan::Shard,
+    /// The threads that the worker's devices are spread over.
+    pub(super) threads: u32,
+}
+
+impl ShareOfRate {
+    /// The part under `plan`: as large as the worker's part of the devices, divided by its threads.
+    pub(super) fn under(self, plan: &Plan) -> Rate {
+        let devices = plan.devices_wanted().max(1);
+        let share = f64::from(self.worker.share_of(devices).max(1)) / f64::from(devices);
+        Rate::per_second(self.rate.get() * share / f64::from(self.threads)).unwrap_or(self.rate)
+    }
+}
+
+/// One shard of the engine.
+pub(super) struct Shard {
+    blueprint: Arc<Blueprint>,
+    plan: Arc<Plan>,
+    slots: Slots,
+    clock: Clock,
+    poll: Poll,
+    resolver: Arc<Resolver>,
+    commands: Receiver<Command>,
+    arrivals: Receiver<Arrivals>,
+    used_arrivals: SyncSender<Vec<crate::observe::Arrival>>,
+    observer: Arc<ObserverWatch>,
+    wheel: Wheel,
+    pacer: Pacer,
+    share: ShareOfRate,
+    devices: Vec<Device>,
+    streams: Vec<StreamState>,
+    pool: Pool,
+    scratch: Scratch,
+    /// What is about to be written to one device.
+    out: Vec<u8>,
+    /// What was just read from one device.
+    inbox: Box<[u8]>,
+    /// Timers that have just fired.
+    fired: Vec<u32>,
+    /// Sockets that may hold more than one read took.
+    unread: Vec<usize>,
+    lost_memory: LostMemory,
+    stats: Stats,
+    /// The next slot whose ledger rows are looked at.
+    sweep_from: usize,
+    sweep_at: Micros,
+    /// Since when the observer is back; a message that was sent before may still come.
+    observer_since: Micros,
+    is_draining: bool,
+    is_stopped: bool,
+}
+
+impl Shard {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { blueprint, plan, slots, share, clock, poll, resolver, commands, arrivals, used_arrivals, observer } =
+            parts;
+        let now = clock.now();
+        let rate = share.under(&plan);
+        Self {
+            blueprint,
+            plan,
+            slots,
+            clock,
+            poll,
+            resolver,
+            commands,
+            arrivals,
+            used_arrivals,
+            observer,
+            wheel: Wheel::new(now),
+            pacer: Pacer::new(rate),
+            share,
+            devices: Vec::new(),
+            streams: Vec::new(),
+            pool: Pool::new(),
+            scratch: Scratch::default(),
+            out: Vec::with_capacity(64 * 1024),
+            inbox: vec![0; 64 * 1024].into(),
+            fired: Vec::new(),
+            unread: Vec::new(),
+            lost_memory: LostMemory::default(),
+            stats: Stats::default(),
+            sweep_from: 0,
+            sweep_at: now,
+            observer_since: Micros(0),
+            is_draining: false,
+            is_stopped: false,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system does not let it wait for readiness; nothing can go on then.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1_024);
+        self.follow_plan(self.clock.now());
+        while !self.is_stopped {
+            self.poll_once(&mut events)?;
+            self.take_commands();
+            self.take_arrivals();
+            self.take_events(&events);
+            self.take_timers();
+            self.sweep();
+        }
+        Ok(())
+    }
+
+    fn poll_once(&mut self, events: &mut Events) -> io::Result<()> {
+        let now = self.clock.now();
+        let idle = self.wheel.idle(now).min(self.sweep_at.since(now)).min(Span::from_secs(1));
+        let timeout = if self.unread.is_empty() { idle.as_duration() } else { Duration::ZERO };
+        match self.poll.poll(events, Some(timeout)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            other => other,
+        }
+    }
+
+    fn take_commands(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            let now = self.clock.now();
+            match command {
+                Command::Plan(plan) => {
+                    // A growth may make much of the fleet of what was little, and the other way round.
+                    self.pacer.set_rate(self.share.under(&plan));
+                    self.plan = plan;
+                    self.follow_plan(now);
+                }
+                // Whoever asked may have given up waiting.
+                Command::Stats(reply) => drop(reply.try_send(Box::new(self.reading(now)))),
+                Command::Device(index, reply) => drop(reply.try_send(self.device_status(index).map(Box::new))),
+                Command::Drain => self.drain(now),
+                Command::Stop => self.is_stopped = true,
+            }
+        }
+    }
+
+    fn take_events(&mut self, events: &Events) {
+        for slot in std::mem::take(&mut self.unread) {
+            self.readable(slot);
+        }
+        for event in events {
+            let Token(slot) = event.token();
+            // A device may have gone in an earlier step of this turn.
+            if event.token() == WAKE || self.devices.get(slot).is_none_or(|device| device.connection.is_none()) {
+                continue;
+            }
+            if event.is_writable() || event.is_error() {
+                self.writable(slot);
+            }
+            if event.is_readable() || event.is_read_closed() {
+                self.readable(slot);
+            }
+        }
+    }
+
+    fn take_timers(&mut self) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.turn(self.clock.now(), &mut fired);
+        for slot in fired.drain(..) {
+            // Each device gets the time of its own turn, so that the lag of the last one is not hidden.
+            self.device_turn(slot as usize, self.clock.now());
+        }
+        self.fired = fired;
+    }
+
+    /// Sets the timer of a device to the next instant at which it has anything to do.
+    fn set_timer(&mut self, slot: usize) {
+        let at = self.next_turn(slot);
+        self.wheel.set(slot, at);
+    }
+}

@@ -1,0 +1,273 @@
+//! Connections: begun at their instant and at the fleet's pace, lost, and made again.
+
+use std::io;
+
+use fleet_contract::{time::Micros, units::Span};
+use mio::Token;
+
+use super::Shard;
+use crate::{
+    engine::device::{State, Trouble},
+    session::codec::{self, ConnackCode, Connect},
+    transport::{Connection, Written},
+};
+
+/// A connection that the broker ends so soon after it accepted it counts as a failure for the backoff.
+pub(in crate::engine) const YOUNG: Span = Span::from_secs(5);
+
+impl Shard {
+    /// Begins to connect, unless the pace of the fleet does not allow it yet.
+    pub(super) fn try_connect(&mut self, slot: usize, now: Micros) {
+        let device = &self.devices[slot];
+        let is_first = device.sessions == 0 && device.attempts == 0;
+        let taken = if is_first { self.pacer.take_due(device.connect_at, now) } else { self.pacer.take(now) };
+        if let Err(later) = taken {
+            self.wheel.set(slot, later);
+            return;
+        }
+        let turn = self.slots.index(slot).wrapping_add(u32::from(self.devices[slot].attempts));
+        let address = self.resolver.address(turn);
+        match Connection::open(address, self.poll.registry(), Token(slot)) {
+            Ok(connection) => {
+                let device = &mut self.devices[slot];
+                device.connection = Some(connection);
+                device.state = State::Opening;
+                device.since = now;
+                self.set_timer(slot);
+            }
+            Err(error) => {
+                self.pacer.release();
+                self.connect_failed(slot, label(&error), trouble(&error), now);
+            }
+        }
+    }
+
+    /// The socket can be written: the connection is decided, or what waits can go.
+    pub(super) fn writable(&mut self, slot: usize) {
+        let now = self.clock.now();
+        if self.devices[slot].state == State::Opening {
+            return self.opened(slot, now);
+        }
+        let Some(connection) = &mut self.devices[slot].connection else { return };
+        match connection.flush() {
+            Ok(Written::Some) => {}
+            Ok(Written::All) => self.flushed(slot, now),
+            Err(error) => self.lost(slot, label(&error), now),
+        }
+    }
+
+    fn flushed(&mut self, slot: usize, now: Micros) {
+        match self.devices[slot].state {
+            State::Up => self.pump(slot, now),
+            State::Leaving => self.settle(slot, now),
+            _ => {}
+        }
+    }
+
+    fn opened(&mut self, slot: usize, now: Micros) {
+        let Some(connection) = &self.devices[slot].connection else { return };
+        match connection.is_established() {
+            Ok(false) => {}
+            Ok(true) => self.send_connect(slot, now),
+            Err(error) => self.lost(slot, label(&error), now),
+        }
+    }
+
+    fn send_connect(&mut self, slot: usize, now: Micros) {
+        let index = self.slots.index(slot);
+        let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
+        let client_id = group.client_id.text(index);
+        let user = group.user.as_ref().map(|user| user.text(index));
+        let will = group.will.as_ref().map(|will| (will, will.topic.text(index), will.payload.text(index)));
+        let connect = Connect {
+            client_id: &client_id,
+            user: user.as_deref(),
+            password: self.blueprint.device_login.password.as_deref(),
+            will: will.as_ref().map(|(will, topic, payload)| codec::Will {
+                topic,
+                payload: payload.as_bytes(),
+                qos: will.qos,
+                retain: will.retain,
+            }),
+        };
+        self.out.clear();
+        let device = &mut self.devices[slot];
+        match device.session.connect(&connect, &self.blueprint.session, now, &mut self.out) {
+            Ok(()) => {
+                device.state = State::Connecting;
+                if self.write_out(slot, now) {
+                    self.set_timer(slot);
+                }
+            }
+            // Only an identity that no CONNECT can carry: the document was checked for it.
+            Err(_) => self.lost(slot, "invalid_identity", now),
+        }
+    }
+
+    /// The broker has accepted the session.
+    pub(super) fn connected(&mut self, slot: usize, now: Micros) {
+        self.pacer.release();
+        let device = &mut self.devices[slot];
+        self.stats.connections.accepted += 1;
+        self.stats.latency.connect.record(now.since(device.connect_at));
+        let lost_at = std::mem::replace(&mut device.lost_at, Micros::NEVER);
+        if lost_at != Micros::NEVER {
+            self.stats.connections.reconnects += 1;
+            self.stats.latency.recovery.record(now.since(lost_at));
+        }
+        device.sessions += 1;
+        device.state = State::Up;
+        device.since = now;
+        self.stats.devices.connected += 1;
+        self.set_trouble(slot, Trouble::None);
+        self.abandon(slot);
+        self.start_timetable(slot, now);
+        self.pump(slot, now);
+        if !self.devices[slot].is_wanted() && self.devices[slot].leave_at <= now {
+            self.leave(slot, now);
+        }
+    }
+
+    /// The broker has refused the session.
+    pub(super) fn refused(&mut self, slot: usize, code: ConnackCode, now: Micros) {
+        let code: &'static str = code.into();
+        *self.stats.connections.refused.entry(code.into()).or_default() += 1;
+        self.pacer.release();
+        self.devices[slot].session.lost(now);
+        self.devices[slot].connection = None;
+        self.set_trouble(slot, Trouble::Refused);
+        self.retry(slot, code, now);
+    }
+
+    /// The connection is gone, whatever the reason; the device connects again unless it was leaving.
+    pub(super) fn lost(&mut self, slot: usize, reason: &'static str, now: Micros) {
+        let device = &mut self.devices[slot];
+        match device.state {
+            State::Offline | State::Absent => return,
+            State::Closing => return self.depart(slot, now),
+            State::Opening | State::Connecting => {
+                self.pacer.release();
+                device.connection = None;
+                device.session.lost(now);
+                return self.connect_failed(slot, reason, Trouble::None, now);
+            }
+            State::Up | State::Leaving => {}
+        }
+        let reason = if reason == CLOSED && self.observer.has_rival() { "session_taken_over" } else { reason };
+        *self.stats.connections.lost.entry(reason.into()).or_default() += 1;
+        self.stats.devices.connected -= 1;
+        self.resolver.refresh();
+        device.connection = None;
+        device.session.lost(now);
+        let is_leaving = device.state == State::Leaving;
+        // A session that ends at once is no success; else two runs with the same ids would race for ever.
+        if device.since.after(YOUNG) < now {
+            device.attempts = 0;
+        }
+        device.since = now;
+        device.lost_at = now;
+        device.state = State::Offline;
+        if is_leaving {
+            self.depart(slot, now);
+        } else {
+            self.retry(slot, reason, now);
+        }
+    }
+
+    fn connect_failed(&mut self, slot: usize, reason: &'static str, trouble: Trouble, now: Micros) {
+        *self.stats.connections.failed.entry(reason.into()).or_default() += 1;
+        self.set_trouble(slot, trouble);
+        self.resolver.refresh();
+        self.retry(slot, reason, now);
+    }
+
+    /// Puts the next attempt off, longer after each failure.
+    fn retry(&mut self, slot: usize, reason: &'static str, now: Micros) {
+        let index = self.slots.index(slot);
+        let device = &mut self.devices[slot];
+        // Not law 1's business: after each restart the waits shall differ.
+        let draw = self.blueprint.waits.of(index).at(now.0);
+        let wait = self.blueprint.backoff.delay(u32::from(device.attempts), draw.0);
+        device.state = State::Offline;
+        device.last_error = Some(reason);
+        device.attempts = device.attempts.saturating_add(1);
+        device.connect_at = now.after(wait);
+        self.set_timer(slot);
+    }
+
+    /// Notes why a device is not connected.
+    pub(super) fn set_trouble(&mut self, slot: usize, trouble: Trouble) {
+        let before = std::mem::replace(&mut self.devices[slot].trouble, trouble);
+        for (kind, step) in [(before, -1), (trouble, 1)] {
+            let gauge = match kind {
+                Trouble::None => continue,
+                Trouble::Refused => &mut self.stats.devices.refused,
+                Trouble::Own => &mut self.stats.devices.failed,
+            };
+            *gauge = gauge.saturating_add_signed(step);
+        }
+    }
+
+    /// Takes out what the session has given up.
+    pub(super) fn abandon(&mut self, slot: usize) {
+        while let Some(message) = self.devices[slot].session.abandon(&mut self.pool) {
+            self.messages(slot, message.stream).abandoned += 1;
+        }
+    }
+
+    /// Writes `out` to the device; false when its connection was lost over it.
+    pub(super) fn write_out(&mut self, slot: usize, now: Micros) -> bool {
+        if self.out.is_empty() {
+            return true;
+        }
+        let Some(connection) = &mut self.devices[slot].connection else { return false };
+        self.stats.bytes.sent += self.out.len() as u64;
+        match connection.write(&self.out) {
+            Ok(Written::All) => true,
+            Ok(Written::Some) => {
+                self.stats.generator.buffer_full += 1;
+                true
+            }
+            Err(error) => {
+                self.lost(slot, label(&error), now);
+                false
+            }
+        }
+    }
+}
+
+/// What a connection that the broker has ended is called.
+pub(in crate::engine) const CLOSED: &str = "closed_by_broker";
+
+/// The name of an I/O error, for counters.
+pub(in crate::engine) fn label(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection_refused",
+        io::ErrorKind::ConnectionReset => "connection_reset",
+        io::ErrorKind::ConnectionAborted => "connection_aborted",
+        io::ErrorKind::BrokenPipe | io::ErrorKind::WriteZero => "broken_pipe",
+        io::ErrorKind::TimedOut => "timed_out",
+        io::ErrorKind::HostUnreachable => "host_unreachable",
+        io::ErrorKind::NetworkUnreachable => "network_unreachable",
+        io::ErrorKind::AddrNotAvailable => "no_port_available",
+        io::ErrorKind::AddrInUse => "address_in_use",
+        io::ErrorKind::PermissionDenied => "permission_denied",
+        _ if is_out_of_files(error) => "no_file_available",
+        _ => "io_error",
+    }
+}
+
+/// Whether the generator itself could not do better.
+pub(in crate::engine) fn trouble(error: &io::Error) -> Trouble {
+    let is_own = matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+    ) || is_out_of_files(error);
+    if is_own { Trouble::Own } else { Trouble::None }
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}

@@ -1,0 +1,313 @@
+//! Messages: due, handed over, written. The hot path: no lock, no allocation, one write a device and turn.
+
+use std::collections::VecDeque;
+
+use fleet_contract::{
+    fleet::Offline, model::StampMode, plan::Plan, stamp::Stamp, stats::Messages, time::Micros, units::Span,
+};
+
+use super::Shard;
+use crate::{
+    engine::device::{Queued, State},
+    model::Stream,
+    observe::ledger::Following,
+    session::{
+        InFlight, Message, Resend, Withheld,
+        codec::{self, PacketId, PublishFrame, Qos},
+    },
+};
+
+/// A message that is handed over later than this is a missed tick.
+pub(in crate::engine) const MISSED: Span = Span::from_millis(100);
+
+/// A device gets no more than so many bytes into one turn, so that the others are not late.
+const TURN_BYTES: usize = 64 * 1024;
+
+/// With so many bytes that its socket does not take, a device sends nothing more.
+const UNSENT_MAX: usize = 64 * 1024;
+
+impl Shard {
+    /// What a device does when its timer fires.
+    pub(super) fn device_turn(&mut self, slot: usize, now: Micros) {
+        let device = &self.devices[slot];
+        if device.leave_at <= now && !matches!(device.state, State::Leaving | State::Closing | State::Absent) {
+            self.leave(slot, now);
+        }
+        match self.devices[slot].state {
+            State::Absent => return,
+            State::Offline => {
+                self.offer(slot, now);
+                if self.devices[slot].connect_at <= now {
+                    return self.try_connect(slot, now);
+                }
+            }
+            State::Opening => {
+                if self.devices[slot].since.after(self.blueprint.connect.timeout) <= now {
+                    return self.lost(slot, "connect_timeout", now);
+                }
+                self.offer(slot, now);
+            }
+            State::Connecting | State::Up => {
+                self.out.clear();
+                if !self.expire_session(slot, now) {
+                    return;
+                }
+                self.offer(slot, now);
+                if !self.write_out(slot, now) {
+                    return;
+                }
+                if self.devices[slot].session.is_recovering() || self.devices[slot].queued() > 0 {
+                    self.pump(slot, now);
+                }
+            }
+            State::Leaving => {
+                self.out.clear();
+                if !self.expire_session(slot, now) || !self.write_out(slot, now) {
+                    return;
+                }
+                self.settle(slot, now);
+            }
+            State::Closing => {
+                if self.devices[slot].since.after(CLOSE_PATIENCE) <= now {
+                    return self.depart(slot, now);
+                }
+            }
+        }
+        if self.devices[slot].state != State::Absent {
+            self.set_timer(slot);
+        }
+    }
+
+    /// The next instant at which a device has anything to do.
+    pub(super) fn next_turn(&self, slot: usize) -> Micros {
+        let device = &self.devices[slot];
+        let dues = || self.rows(slot).iter().map(|stream| stream.next_due).min().unwrap_or(Micros::NEVER);
+        let deadline = || device.session.deadline(&self.blueprint.session).unwrap_or(Micros::NEVER);
+        let next = match device.state {
+            State::Absent => return Micros::NEVER,
+            State::Offline => device.connect_at.min(dues()),
+            State::Opening => device.since.after(self.blueprint.connect.timeout).min(dues()),
+            State::Connecting | State::Up => deadline().min(dues()),
+            State::Leaving => deadline().min(device.since.after(Span(self.blueprint.loss_after.0 + 1_000_000))),
+            State::Closing => device.since.after(CLOSE_PATIENCE),
+        };
+        if matches!(device.state, State::Leaving | State::Closing) { next } else { next.min(device.leave_at) }
+    }
+
+    /// Lets the session do what is due; false when it found the connection dead.
+    fn expire_session(&mut self, slot: usize, now: Micros) -> bool {
+        let device = &mut self.devices[slot];
+        match device.session.expire(&self.blueprint.session, now, &mut self.out) {
+            Ok(()) => true,
+            Err(dead) => {
+                self.lost(slot, dead.into(), now);
+                false
+            }
+        }
+    }
+
+    /// The timetable of a device begins with its first session.
+    pub(super) fn start_timetable(&mut self, slot: usize, now: Micros) {
+        let index = self.slots.index(slot);
+        let device = &self.devices[slot];
+        let group = &self.blueprint.groups[usize::from(device.group)];
+        for (number, stream) in group.model.streams().iter().enumerate() {
+            let state = &mut self.streams[device.streams as usize + number];
+            if state.next_due == Micros::NEVER {
+                let (anchor, interval) = timing(&self.plan, stream);
+                state.next_due = stream.due_at_or_after(index, anchor, interval, now.max(anchor));
+                state.last_due = state.next_due.before(interval);
+            }
+        }
+        self.set_timer(slot);
+    }
+
+    /// Offers every message that has fallen due; what can be sent is appended to `out`.
+    fn offer(&mut self, slot: usize, now: Micros) {
+        let index = self.slots.index(slot);
+        let streams = self.rows(slot).len();
+        let first = self.devices[slot].streams as usize;
+        for number in 0..streams {
+            while self.streams[first + number].next_due <= now && self.out.len() < TURN_BYTES {
+                let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
+                let stream = &group.model.streams()[number];
+                let (anchor, interval) = timing(&self.plan, stream);
+                let state = &mut self.streams[first + number];
+                let due = state.next_due;
+                state.last_due = due;
+                state.next_due = stream.due_at_or_after(index, anchor, interval, due.after(Span(1)));
+                let is_spoken = !self.plan.is_paused(due)
+                    && group.model.is_due(number, index, due, self.blueprint.start, &mut self.scratch);
+                if is_spoken {
+                    #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
+                    self.offer_one(slot, Queued { due, stream: number as u16 }, now);
+                }
+            }
+        }
+    }
+
+    fn offer_one(&mut self, slot: usize, queued: Queued, now: Micros) {
+        self.messages(slot, queued.stream).offered += 1;
+        let lag = now.since(queued.due);
+        self.stats.latency.schedule_lag.record(lag);
+        self.stats.generator.missed_ticks += u64::from(lag >= MISSED);
+        if self.devices[slot].state != State::Up {
+            return self.offer_offline(slot, queued);
+        }
+        // A queue is worked off in order; only QoS 0, which never queues, may pass it.
+        let is_behind = self.devices[slot].queued() > 0 && self.qos(slot, queued.stream) != Qos::AtMostOnce;
+        if is_behind || self.hand_over(slot, queued, now).is_err() {
+            self.enqueue(slot, queued);
+        }
+    }
+
+    /// What falls due while a device is offline is withheld, or waits for its return.
+    fn offer_offline(&mut self, slot: usize, queued: Queued) {
+        match self.blueprint.offline {
+            Offline::Skip => {
+                let count = self.messages(slot, queued.stream);
+                count.withheld += 1;
+                count.withheld_offline += 1;
+            }
+            Offline::CatchUp { max } => {
+                let queue = self.devices[slot].queue.get_or_insert_default();
+                queue.push_back(queued);
+                let of_stream = queue.iter().filter(|other| other.stream == queued.stream).count();
+                if of_stream > max as usize
+                    && let Some(oldest) = queue.iter().position(|other| other.stream == queued.stream)
+                {
+                    queue.remove(oldest);
+                    let count = self.messages(slot, queued.stream);
+                    count.withheld += 1;
+                    count.withheld_offline += 1;
+                }
+            }
+        }
+    }
+
+    /// Puts a message behind those that wait; when the queue is full it is withheld.
+    fn enqueue(&mut self, slot: usize, queued: Queued) {
+        let is_full = self.devices[slot].queued() >= usize::from(self.blueprint.connect.queue);
+        if is_full || self.qos(slot, queued.stream) == Qos::AtMostOnce {
+            self.messages(slot, queued.stream).withheld += 1;
+        } else {
+            self.devices[slot].queue.get_or_insert_default().push_back(queued);
+        }
+    }
+
+    /// Hands a message to the session and appends its packet to `out`.
+    fn hand_over(&mut self, slot: usize, queued: Queued, now: Micros) -> Result<(), Withheld> {
+        let device = &mut self.devices[slot];
+        let unsent = device.connection.as_ref().map_or(0, crate::transport::Connection::unsent);
+        if unsent + self.out.len() > UNSENT_MAX {
+            return Err(Withheld::WindowFull);
+        }
+        let Queued { due, stream } = queued;
+        let qos = self.blueprint.groups[usize::from(device.group)].model.streams()[usize::from(stream)].qos();
+        let at = device.streams as usize + usize::from(stream);
+        let seq = self.streams[at].seq;
+        let message = Message { stream, seq, due, qos };
+        let packet_id = device.session.publish(&mut self.pool, &self.blueprint.session, message, now)?;
+        self.encode(slot, message, packet_id, false);
+        self.enter(slot, message, now);
+        Ok(())
+    }
+
+    /// Enters a message that was handed over into the ledger.
+    fn enter(&mut self, slot: usize, message: Message, now: Micros) {
+        let Message { stream, seq, qos, .. } = message;
+        let device = &self.devices[slot];
+        let group = &self.blueprint.groups[usize::from(device.group)];
+        let can_follow = device.is_observed && group.model.streams()[usize::from(stream)].stamp() != &StampMode::None;
+        let following =
+            if can_follow { self.observer.following(qos != Qos::AtMostOnce) } else { Following::Unobserved };
+        let state = &mut self.streams[device.streams as usize + usize::from(stream)];
+        state.seq = state.seq.wrapping_add(1);
+        let count = &mut self.stats.messages[qos as usize];
+        count.sent += 1;
+        if can_follow {
+            state.row.sent(seq, now, following, qos == Qos::AtMostOnce, count);
+        } else {
+            count.unobserved += 1;
+        }
+    }
+
+    /// Appends a PUBLISH: what a device sends is a pure function, so a message that is resent is simply made again.
+    fn encode(&mut self, slot: usize, message: Message, packet_id: Option<PacketId>, dup: bool) {
+        let Message { stream, seq, due, qos } = message;
+        let index = self.slots.index(slot);
+        let model = &self.blueprint.groups[usize::from(self.devices[slot].group)].model;
+        let number = usize::from(stream);
+        let stamp = Stamp { run: self.plan.run, epoch: self.clock.epoch(), seq, due };
+        let mut frame = PublishFrame::begin(&mut self.out, qos, model.streams()[number].is_retained(), dup);
+        model.write_topic(number, index, &mut self.out);
+        frame.end_topic(&mut self.out, packet_id);
+        model.write_payload(number, index, self.blueprint.start, &stamp, &mut self.scratch, &mut self.out);
+        // Topics and sizes were checked with the document; what does not fit a packet is left out and counted lost.
+        if let Err(error) = frame.finish(&mut self.out) {
+            tracing::error!(device = index, %error, "a message does not fit a packet");
+        }
+    }
+
+    /// Sends what the last connection left, then what waits, as far as the window and the turn allow.
+    pub(super) fn pump(&mut self, slot: usize, now: Micros) {
+        self.out.clear();
+        while self.out.len() < TURN_BYTES
+            && let Some(resend) = self.devices[slot].session.next_resend(&mut self.pool)
+        {
+            match resend {
+                Resend::Release(packet_id) => codec::write_pubrel(&mut self.out, packet_id),
+                Resend::Publish(message) => {
+                    let InFlight { stream, seq, due, qos, packet_id, dup, .. } = message;
+                    self.encode(slot, Message { stream, seq, due, qos }, Some(packet_id), dup);
+                    self.messages(slot, stream).resent += 1;
+                }
+            }
+        }
+        while self.out.len() < TURN_BYTES
+            && let Some(queued) = self.devices[slot].queue.as_ref().and_then(|queue| queue.front().copied())
+            && self.hand_over(slot, queued, now).is_ok()
+        {
+            self.pop_queue(slot);
+        }
+        if self.out.is_empty() {
+            return;
+        }
+        self.devices[slot].session.sent(now);
+        let is_unfinished = self.out.len() >= TURN_BYTES;
+        if self.write_out(slot, now) && is_unfinished {
+            self.wheel.set(slot, now);
+        }
+    }
+
+    fn pop_queue(&mut self, slot: usize) {
+        if let Some(queue) = &mut self.devices[slot].queue {
+            queue.pop_front();
+            // The usual device never queues: its memory goes with the last message.
+            if queue.is_empty() && queue.capacity() > 64 {
+                **queue = VecDeque::new();
+            }
+        }
+    }
+
+    fn qos(&self, slot: usize, stream: u16) -> Qos {
+        self.blueprint.groups[usize::from(self.devices[slot].group)].model.streams()[usize::from(stream)].qos()
+    }
+
+    /// The counters of a stream's quality of service.
+    pub(super) fn messages(&mut self, slot: usize, stream: u16) -> &mut Messages {
+        let qos = self.qos(slot, stream);
+        &mut self.stats.messages[qos as usize]
+    }
+}
+
+/// Anchor and interval of a stream's timetable: the plan may change those of periodic streams, never a rule's tick.
+pub(in crate::engine) fn timing(plan: &Plan, stream: &Stream) -> (Micros, Span) {
+    match stream.interval() {
+        Some(interval) => plan.interval(stream.name(), interval),
+        None => (plan.start, stream.tick()),
+    }
+}
+
+/// How long a broker may take to close after DISCONNECT before we do.
+const CLOSE_PATIENCE: Span = Span::from_secs(1);

@@ -1,0 +1,161 @@
+//! What comes back: acknowledgements from the broker, arrivals from the observer.
+
+use fleet_contract::time::Micros;
+
+use super::{
+    Shard,
+    connect::{CLOSED, label},
+};
+use crate::{
+    engine::device::State,
+    observe::{Arrival, Arrivals, ledger::Judgement},
+    session::{Event, InFlight, codec},
+    transport::Read,
+};
+
+/// The largest packet that a device takes from a broker.
+const PACKET_MAX: usize = 60 * 1024;
+
+impl Shard {
+    /// Reads once, and again in the next turn if there may be more: a talkative broker must not delay the others.
+    pub(super) fn readable(&mut self, slot: usize) {
+        let Some(device) = self.devices.get_mut(slot).filter(|device| device.state != State::Opening) else { return };
+        let Some(connection) = &mut device.connection else { return };
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let read = connection.read(&mut inbox);
+        let now = self.clock.now();
+        match read {
+            Ok(Read::Drained(length)) => self.received(slot, &inbox[..length], now),
+            Ok(Read::More(length)) => {
+                self.received(slot, &inbox[..length], now);
+                self.unread.push(slot);
+            }
+            Ok(Read::Closed(length)) => {
+                self.received(slot, &inbox[..length], now);
+                self.lost(slot, CLOSED, now);
+            }
+            Err(error) => self.lost(slot, label(&error), now),
+        }
+        self.inbox = inbox;
+    }
+
+    fn received(&mut self, slot: usize, bytes: &[u8], now: Micros) {
+        self.stats.bytes.received += bytes.len() as u64;
+        let mut rest = bytes;
+        let mut is_freed = false;
+        self.out.clear();
+        loop {
+            match codec::read(rest, PACKET_MAX) {
+                Ok(None) => break,
+                Ok(Some((packet, length))) => {
+                    rest = &rest[length..];
+                    let device = &mut self.devices[slot];
+                    match device.session.receive(&mut self.pool, &self.blueprint.session, packet, now, &mut self.out) {
+                        Ok(Event::Acknowledged(message)) => {
+                            self.acknowledged(slot, message, now);
+                            is_freed = true;
+                        }
+                        Ok(Event::Connected { .. }) => {
+                            self.connected(slot, now);
+                            self.out.clear();
+                        }
+                        Ok(Event::Refused(code)) => return self.refused(slot, code, now),
+                        Ok(Event::Unsolicited(_)) => self.stats.connections.unsolicited += 1,
+                        Ok(_) => {}
+                        Err(error) => return self.lost(slot, (&error).into(), now),
+                    }
+                }
+                Err(error) => return self.lost(slot, (&error).into(), now),
+            }
+        }
+        if let Some(connection) = &mut self.devices[slot].connection {
+            connection.keep(rest);
+        }
+        if !self.write_out(slot, now) {
+            return;
+        }
+        if is_freed {
+            match self.devices[slot].state {
+                State::Up if self.devices[slot].queued() > 0 => self.pump(slot, now),
+                State::Leaving => self.settle(slot, now),
+                _ => {}
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, slot: usize, message: InFlight, now: Micros) {
+        let InFlight { stream, seq, due, qos, .. } = message;
+        self.stats.messages[qos as usize].acknowledged += 1;
+        self.stats.latency.publish_ack.record(now.since(due));
+        let at = self.devices[slot].streams as usize + usize::from(stream);
+        self.streams[at].row.acknowledged(seq);
+    }
+
+    /// Judges what the observer has seen.
+    pub(super) fn take_arrivals(&mut self) {
+        while let Ok(arrivals) = self.arrivals.try_recv() {
+            match arrivals {
+                Arrivals::Messages(mut batch) => {
+                    for arrival in batch.drain(..) {
+                        self.arrived(arrival);
+                    }
+                    // The observer makes a new one if it does not get this one back.
+                    drop(self.used_arrivals.try_send(batch));
+                }
+                Arrivals::Lost => self.observer_lost(),
+                Arrivals::Back { session_present, at } => self.observer_back(session_present, at),
+            }
+        }
+    }
+
+    fn arrived(&mut self, arrival: Arrival) {
+        let Arrival { device, stream, seq, due, at } = arrival;
+        let Some(slot) = self.slots.slot(device).filter(|slot| *slot < self.devices.len()) else {
+            self.stats.observer.foreign += 1;
+            return;
+        };
+        let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
+        let qos = group.model.streams()[usize::from(stream)].qos();
+        let count = &mut self.stats.messages[qos as usize];
+        let row = &mut self.streams[self.devices[slot].streams as usize + usize::from(stream)].row;
+        let lost = &self.lost_memory;
+        match row.arrived(seq, || lost.contains(device, stream, seq), count) {
+            Judgement::Delivered { .. } => {
+                if let Some(due) = due {
+                    self.stats.latency.end_to_end.record(at.since(due));
+                }
+                if self.devices[slot].state == State::Leaving {
+                    self.settle(slot, at);
+                }
+            }
+            Judgement::Foreign => self.stats.observer.foreign += 1,
+            Judgement::Duplicate | Judgement::Late => {}
+        }
+    }
+
+    fn observer_lost(&mut self) {
+        for slot in 0..self.devices.len() {
+            let device = &self.devices[slot];
+            let group = &self.blueprint.groups[usize::from(device.group)];
+            for (number, stream) in group.model.streams().iter().enumerate() {
+                let row = &mut self.streams[device.streams as usize + number].row;
+                row.observer_lost(&mut self.stats.messages[stream.qos() as usize]);
+            }
+        }
+    }
+
+    fn observer_back(&mut self, session_present: bool, at: Micros) {
+        self.observer_since = at;
+        if session_present {
+            return;
+        }
+        for slot in 0..self.devices.len() {
+            let device = &self.devices[slot];
+            let group = &self.blueprint.groups[usize::from(device.group)];
+            for (number, stream) in group.model.streams().iter().enumerate() {
+                let row = &mut self.streams[device.streams as usize + number].row;
+                row.observer_forgotten(&mut self.stats.messages[stream.qos() as usize]);
+            }
+        }
+    }
+}

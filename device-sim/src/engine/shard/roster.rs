@@ -1,0 +1,213 @@
+//! Who belongs to the fleet: devices come and go as the plan says, and nobody else is touched (law 2).
+
+use fleet_contract::{plan::Presence, time::Micros, units::Span};
+
+use super::{Shard, publish::timing};
+use crate::{
+    engine::device::{Device, State, StreamState, Trouble},
+    session::Session,
+    transport::Connection,
+};
+
+impl Shard {
+    /// Takes over what the plan says of each device and each stream.
+    pub(super) fn follow_plan(&mut self, now: Micros) {
+        if self.is_draining {
+            return;
+        }
+        let wanted = self.slots.count(self.plan.devices_wanted()) as usize;
+        while self.devices.len() < wanted {
+            self.add_device();
+        }
+        self.wheel.resize(self.devices.len());
+        for slot in 0..self.devices.len() {
+            self.follow_presence(slot, now);
+            self.follow_intervals(slot, now);
+            self.set_timer(slot);
+        }
+    }
+
+    fn add_device(&mut self) {
+        let index = self.slots.index(self.devices.len());
+        let streams = u32::try_from(self.streams.len()).expect("a shard has fewer than 2^32 streams");
+        let group = u8::try_from(self.blueprint.group_index(index)).expect("there are at most 255 groups");
+        let model = &self.blueprint.groups[usize::from(group)].model;
+        self.streams.extend(model.streams().iter().map(|_| StreamState::new()));
+        // Different in each process, as `Session::starting_at` wants it.
+        let first_packet_id = self.blueprint.packet_ids.of(index).at(self.clock.epoch().0).below(65_536);
+        let first_packet_id = u16::try_from(first_packet_id).unwrap_or(1);
+        self.devices.push(Device::new(group, streams, self.blueprint.is_observed(index), first_packet_id));
+    }
+
+    fn follow_presence(&mut self, slot: usize, now: Micros) {
+        let index = self.slots.index(slot);
+        let rate = self.blueprint.connect.rate;
+        let device = &mut self.devices[slot];
+        match self.plan.presence(index, rate) {
+            Presence::From(at) => {
+                device.leave_at = Micros::NEVER;
+                match device.state {
+                    State::Absent => {
+                        let jitter = self.blueprint.jitter.of(index).at(0).below(self.blueprint.connect.jitter.0);
+                        device.state = State::Offline;
+                        device.connect_at = at.after(Span(jitter)).max(self.blueprint.start);
+                        device.since = device.connect_at;
+                    }
+                    // It had not said DISCONNECT yet: it simply stays.
+                    State::Leaving => device.state = State::Up,
+                    _ => {}
+                }
+            }
+            Presence::Until(at) => {
+                if device.is_wanted() {
+                    device.leave_at = at.max(now);
+                }
+            }
+        }
+    }
+
+    /// Where a stream's interval has changed, its timetable begins anew at the instant of the change.
+    fn follow_intervals(&mut self, slot: usize, now: Micros) {
+        let index = self.slots.index(slot);
+        let device = &self.devices[slot];
+        let group = &self.blueprint.groups[usize::from(device.group)];
+        for (number, stream) in group.model.streams().iter().enumerate() {
+            let state = &mut self.streams[device.streams as usize + number];
+            if state.next_due != Micros::NEVER {
+                let (anchor, interval) = timing(&self.plan, stream);
+                state.next_due =
+                    stream.due_at_or_after(index, anchor, interval, now.max(anchor).max(state.last_due.after(Span(1))));
+            }
+        }
+    }
+
+    /// The device leaves: it offers nothing more, and goes when its messages are settled.
+    pub(super) fn leave(&mut self, slot: usize, now: Micros) {
+        self.withhold_queue(slot);
+        let device = &mut self.devices[slot];
+        device.leave_at = device.leave_at.min(now);
+        match device.state {
+            State::Up => {
+                device.state = State::Leaving;
+                device.since = now;
+                self.settle(slot, now);
+            }
+            State::Offline | State::Opening | State::Connecting => self.depart(slot, now),
+            State::Leaving | State::Closing | State::Absent => {}
+        }
+    }
+
+    /// Says DISCONNECT once every message of a leaving device is judged, or will not be any more.
+    pub(super) fn settle(&mut self, slot: usize, now: Micros) {
+        let device = &self.devices[slot];
+        if device.state != State::Leaving {
+            return;
+        }
+        let patience = self.blueprint.loss_after.0 + 1_000_000;
+        let is_out_of_patience = device.since.after(Span(patience)) <= now;
+        let is_written = device.connection.as_ref().is_none_or(|connection| connection.unsent() == 0);
+        let is_settled = is_written
+            && device.session.in_flight() == 0
+            && self.rows(slot).iter().all(|stream| stream.row.is_settled());
+        if !is_settled && !is_out_of_patience {
+            return;
+        }
+        self.out.clear();
+        let device = &mut self.devices[slot];
+        device.session.disconnect(now, &mut self.out);
+        device.state = State::Closing;
+        self.stats.devices.connected -= 1;
+        self.abandon(slot);
+        if self.write_out(slot, now) {
+            // The broker closes (MQTT-3.14.4-2); our side says already that nothing follows.
+            let finished = self.devices[slot].connection.as_ref().map_or(Ok(()), Connection::finish);
+            if finished.is_err() {
+                self.depart(slot, now);
+            }
+        }
+        self.set_timer(slot);
+    }
+
+    /// The device is gone: nothing of it stays but ledger rows that are not judged yet.
+    pub(super) fn depart(&mut self, slot: usize, now: Micros) {
+        let device = &mut self.devices[slot];
+        if matches!(device.state, State::Opening | State::Connecting) {
+            self.pacer.release();
+        }
+        if device.state.is_connected() {
+            self.stats.devices.connected -= 1;
+        }
+        device.connection = None;
+        device.session.lost(now);
+        device.session.give_up(&mut self.pool);
+        self.set_trouble(slot, Trouble::None);
+        self.withhold_queue(slot);
+        self.abandon(slot);
+        let device = &mut self.devices[slot];
+        device.state = State::Absent;
+        device.since = now;
+        device.lost_at = Micros::NEVER;
+        device.session = Session::new();
+        for stream in self.rows_mut(slot) {
+            stream.next_due = Micros::NEVER;
+        }
+        self.wheel.clear(slot);
+    }
+
+    /// Gives the memory of departed devices at the end of the shard back.
+    pub(super) fn trim(&mut self) {
+        let wanted = if self.is_draining { 0 } else { self.slots.count(self.plan.devices_wanted()) as usize };
+        let before = self.devices.len();
+        while self.devices.len() > wanted
+            && self.devices.last().is_some_and(|device| device.state == State::Absent)
+            && self.rows(self.devices.len() - 1).iter().all(|stream| stream.row.is_settled())
+        {
+            if let Some(device) = self.devices.pop() {
+                self.streams.truncate(device.streams as usize);
+            }
+        }
+        if self.devices.len() < before {
+            self.wheel.resize(self.devices.len());
+            if self.devices.capacity() > 2 * self.devices.len() + 1_024 {
+                self.devices.shrink_to_fit();
+                self.streams.shrink_to_fit();
+            }
+        }
+    }
+
+    /// Everybody leaves.
+    pub(super) fn drain(&mut self, now: Micros) {
+        self.is_draining = true;
+        for slot in 0..self.devices.len() {
+            if self.devices[slot].state != State::Absent {
+                self.leave(slot, now);
+            }
+            if self.devices[slot].state != State::Absent {
+                self.set_timer(slot);
+            }
+        }
+        self.trim();
+    }
+
+    /// Counts what waits in the queue of a device as withheld.
+    pub(super) fn withhold_queue(&mut self, slot: usize) {
+        let Some(queue) = self.devices[slot].queue.take() else { return };
+        for queued in *queue {
+            self.messages(slot, queued.stream).withheld += 1;
+        }
+    }
+
+    /// The streams of a device.
+    pub(super) fn rows(&self, slot: usize) -> &[StreamState] {
+        let device = &self.devices[slot];
+        let count = self.blueprint.groups[usize::from(device.group)].model.streams().len();
+        &self.streams[device.streams as usize..][..count]
+    }
+
+    /// The streams of a device.
+    pub(super) fn rows_mut(&mut self, slot: usize) -> &mut [StreamState] {
+        let device = &self.devices[slot];
+        let count = self.blueprint.groups[usize::from(device.group)].model.streams().len();
+        &mut self.streams[device.streams as usize..][..count]
+    }
+}

@@ -1,0 +1,75 @@
+//! What a shard tells about itself and its devices.
+
+use fleet_contract::{
+    stamp::Stamp,
+    time::Micros,
+    worker::{DeviceStatus, StreamStatus},
+};
+
+use super::{Reading, Shard};
+use crate::engine::device::State;
+
+impl Shard {
+    /// The statistics since the start, as of now.
+    pub(super) fn reading(&mut self, now: Micros) -> Reading {
+        let mut stats = self.stats.clone();
+        stats.devices.desired = if self.is_draining { 0 } else { self.slots.count(self.plan.devices(now)) };
+        let is_leaving = |device: &&crate::engine::device::Device| match device.state {
+            State::Leaving | State::Closing => true,
+            State::Absent => false,
+            _ => !device.is_wanted(),
+        };
+        stats.devices.leaving = u32::try_from(self.devices.iter().filter(is_leaving).count()).unwrap_or(u32::MAX);
+        stats.generator.shards = 1;
+        Reading { stats, is_drained: self.is_draining && self.devices.is_empty() }
+    }
+
+    /// What is known of device `index`, if it is one of the shard's.
+    pub(super) fn device_status(&mut self, index: u32) -> Option<DeviceStatus> {
+        let slot = self.slots.slot(index).filter(|slot| *slot < self.devices.len())?;
+        let streams = (0..self.rows(slot).len()).map(|number| self.stream_status(slot, number)).collect();
+        let device = &self.devices[slot];
+        let group = self.blueprint.group_of(index);
+        let is_waiting = matches!(device.state, State::Offline);
+        Some(DeviceStatus {
+            index,
+            client_id: group.client_id.text(index),
+            group: group.name.clone(),
+            model: group.model_name.clone(),
+            state: <&str>::from(device.state).into(),
+            last_error: device.last_error.map(Into::into),
+            connects_at: is_waiting.then_some(device.connect_at),
+            sessions: device.sessions,
+            in_flight: u32::from(device.session.in_flight()),
+            streams,
+        })
+    }
+
+    fn stream_status(&mut self, slot: usize, number: usize) -> StreamStatus {
+        let index = self.slots.index(slot);
+        let blueprint = std::sync::Arc::clone(&self.blueprint);
+        let model = &blueprint.group_of(index).model;
+        let stream = &model.streams()[number];
+        let state = &self.rows(slot)[number];
+        let (seq, due) = match state.seq.checked_sub(1) {
+            Some(last) => (last, state.last_due),
+            None => (0, state.next_due.min(self.clock.now())),
+        };
+        let in_flight = u32::try_from(state.row.in_flight()).unwrap_or(u32::MAX);
+        let (sent, next_due) = (state.seq, state.next_due);
+        let stamp = Stamp { run: self.plan.run, epoch: self.clock.epoch(), seq, due };
+        let (mut topic, mut payload) = (Vec::new(), Vec::new());
+        model.write_topic(number, index, &mut topic);
+        model.write_payload(number, index, blueprint.start, &stamp, &mut self.scratch, &mut payload);
+        StreamStatus {
+            name: stream.name().to_owned(),
+            topic: String::from_utf8_lossy(&topic).into_owned(),
+            qos: stream.qos() as u8,
+            next_due: (next_due != Micros::NEVER).then_some(next_due),
+            sent,
+            settled: sent.saturating_sub(in_flight),
+            in_flight,
+            payload: String::from_utf8_lossy(&payload).into_owned(),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! How the process itself fares: CPU time, memory, open files, and whether its CPU was throttled.
+//!
+//! The numbers come from Linux's `/proc` and the control group (version 1 or 2); elsewhere they stay zero.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use fleet_contract::stats::Generator;
+
+/// A tick of `/proc/PID/stat`: Linux shows user space a hundredth of a second on every architecture (`USER_HZ`).
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Reads how the process fares since the meter was made.
+#[derive(Debug)]
+pub struct Meter {
+    proc: PathBuf,
+    /// The control groups whose CPU limit may bind the process, the innermost first.
+    cpu_stats: Vec<PathBuf>,
+    /// What the control group had counted before.
+    before: Periods,
+}
+
+/// Scheduling periods of a control group with a CPU limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Periods {
+    all: u64,
+    throttled: u64,
+}
+
+impl Meter {
+    /// A meter of this process.
+    pub fn new() -> Self {
+        Self::at(Path::new("/"))
+    }
+
+    /// A meter that finds `proc` and `sys` under `root`.
+    fn at(root: &Path) -> Self {
+        let proc = root.join("proc/self");
+        let groups = fs::read_to_string(proc.join("cgroup")).unwrap_or_default();
+        let cpu_stats = cpu_stats(&groups).into_iter().map(|path| root.join("sys/fs/cgroup").join(path)).collect();
+        let mut meter = Self { proc, cpu_stats, before: Periods::default() };
+        meter.before = meter.periods();
+        meter
+    }
+
+    /// Fills in what belongs to the process; what the engine counts (threads, ticks, buffers) is left alone.
+    pub fn read(&self, generator: &mut Generator) {
+        let read = |name| fs::read_to_string(self.proc.join(name)).unwrap_or_default();
+        let (user, system) = cpu_seconds(&read("stat")).unwrap_or_default();
+        let periods = self.periods();
+        generator.workers = 1;
+        generator.cpu_user_seconds = user;
+        generator.cpu_system_seconds = system;
+        generator.memory_bytes = resident_bytes(&read("status")).unwrap_or_default();
+        generator.open_files = fs::read_dir(self.proc.join("fd")).map_or(0, |files| files.count() as u64);
+        generator.cpu_periods = periods.all.saturating_sub(self.before.all);
+        generator.cpu_periods_throttled = periods.throttled.saturating_sub(self.before.throttled);
+    }
+
+    /// Those of the innermost group that has a limit.
+    fn periods(&self) -> Periods {
+        let read = |path: &PathBuf| fs::read_to_string(path).ok().and_then(|text| periods(&text));
+        self.cpu_stats.iter().filter_map(read).find(|periods| periods.all > 0).unwrap_or_default()
+    }
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// CPU seconds in user space and in the kernel, from `/proc/PID/stat` (proc(5): fields 14 and 15).
+fn cpu_seconds(stat: &str) -> Option<(f64, f64)> {
+    // The second field is the name of the program in parentheses, and may hold both blanks and parentheses.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut ticks = fields.split_ascii_whitespace().skip(11).map(str::parse::<f64>);
+    let (user, system) = (ticks.next()?.ok()?, ticks.next()?.ok()?);
+    Some((user / TICKS_PER_SECOND, system / TICKS_PER_SECOND))
+}
+
+/// Resident memory, from the line `VmRSS: 1234 kB` of `/proc/PID/status`.
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// The files `cpu.stat` under `/sys/fs/cgroup` that may hold the process's limit, from `/proc/PID/cgroup`.
+///
+/// A limit of any group above binds as well, so all ancestors are named; inside a container the mount may begin at
+/// the container's own group, whose file is then the last one.
+fn cpu_stats(groups: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let mounts: &[&str] = match controllers {
+            "" => &["", "unified/"],
+            list if list.split(',').any(|controller| controller == "cpu") => &["cpu/", "cpu,cpuacct/"],
+            _ => continue,
+        };
+        for mount in mounts {
+            let mut group = path.trim_matches('/');
+            while !group.is_empty() {
+                files.push(format!("{mount}{group}/cpu.stat"));
+                group = group.rsplit_once('/').map_or("", |(parent, _)| parent);
+            }
+            files.push(format!("{mount}cpu.stat"));
+        }
+    }
+    files
+}
+
+/// Periods with and without throttling, from `cpu.stat` of either version of control groups.
+fn periods(stat: &str) -> Option<Periods> {
+    let value = |name: &str| {
+        let line = stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        line.trim().parse().ok()
+    };
+    Some(Periods { all: value("nr_periods")?, throttled: value("nr_throttled")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_found_behind_any_name() {
+        let stat = "42 (a b) c)) S 1 42 42 0 -1 4194304 1100 0 0 0 250 50 0 0 20 0 3 0 12345 1000000 900";
+        assert_eq!(cpu_seconds(stat), Some((2.5, 0.5)));
+        assert_eq!(cpu_seconds("nonsense"), None);
+    }
+
+    #[test]
+    fn resident_memory_is_in_kibibytes() {
+        assert_eq!(resident_bytes("VmPeak:\t 9 kB\nVmRSS:\t    2048 kB\nThreads: 1\n"), Some(2 * 1024 * 1024));
+        assert_eq!(resident_bytes("VmPeak:\t 9 kB\n"), None);
+    }
+
+    #[test]
+    fn a_process_is_bound_by_all_groups_above() {
+        insta::assert_snapshot!(cpu_stats("0::/kubepods/pod7/c1\n").join("\n"), @r"
+        kubepods/pod7/c1/cpu.stat
+        kubepods/pod7/cpu.stat
+        kubepods/cpu.stat
+        cpu.stat
+        unified/kubepods/pod7/c1/cpu.stat
+        unified/kubepods/pod7/cpu.stat
+        unified/kubepods/cpu.stat
+        unified/cpu.stat
+        ");
+        insta::assert_snapshot!(cpu_stats("8:memory:/x\n4:cpu,cpuacct:/docker/c1\n").join("\n"), @r"
+        cpu/docker/c1/cpu.stat
+        cpu/docker/cpu.stat
+        cpu/cpu.stat
+        cpu,cpuacct/docker/c1/cpu.stat
+        cpu,cpuacct/docker/cpu.stat
+        cpu,cpuacct/cpu.stat
+        ");
+    }
+
+    #[test]
+    fn throttling_reads_the_same_in_both_versions() {
+        let expected = Some(Periods { all: 100, throttled: 7 });
+        assert_eq!(periods("nr_periods 100\nnr_throttled 7\nthrottled_time 81\n"), expected);
+        assert_eq!(periods("usage_usec 5\nuser_usec 3\nnr_periods 100\nnr_throttled 7\nthrottled_usec 1\n"), expected);
+        assert_eq!(periods("usage_usec 5\nuser_usec 3\nsystem_usec 2\n"), None);
+    }
+
+    #[test]
+    fn only_what_happens_after_the_start_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("proc/self/cgroup", "0::/pod/inner\n");
+        write("sys/fs/cgroup/pod/inner/cpu.stat", "nr_periods 0\nnr_throttled 0\n");
+        write("sys/fs/cgroup/pod/cpu.stat", "nr_periods 50\nnr_throttled 20\n");
+        let meter = Meter::at(root.path());
+        write("sys/fs/cgroup/pod/cpu.stat", "nr_periods 60\nnr_throttled 21\n");
+        let mut generator = Generator::default();
+        meter.read(&mut generator);
+        assert_eq!((generator.cpu_periods, generator.cpu_periods_throttled), (10, 1));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_has_memory_and_files() {
+        let mut generator = Generator { missed_ticks: 3, ..Generator::default() };
+        Meter::new().read(&mut generator);
+        assert!(generator.memory_bytes > 1 << 20 && generator.open_files > 2, "{generator:?}");
+        assert_eq!((generator.workers, generator.missed_ticks), (1, 3));
+    }
+}

@@ -1,0 +1,471 @@
+//! A model, compiled for one group of a fleet: what each of its devices sends, and when.
+//!
+//! Everything is a pure function of the document, the seed, the start instant, the device and the instant asked about.
+//! A [`Model`] is immutable and shared by all shards; what they need to write with is a [`Scratch`] each.
+
+use std::collections::BTreeMap;
+
+use fleet_contract::{
+    model::{
+        self as document, Files, Problem, Qos, Rule, StampMode, StreamOverride, check, check_overrides,
+        payload::pointer_token,
+    },
+    stamp::{self, Stamp},
+    template::{Bound, Names, Template},
+    time::Micros,
+    units::Span,
+};
+
+use crate::{
+    encode::{self, Message, Program},
+    random::Source,
+    signal::{Memo, Moment, Signals, Value},
+};
+
+/// What a document is compiled with.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The fleet's name.
+    pub fleet: &'a str,
+    /// The group's name.
+    pub group: &'a str,
+    /// The fleet's seed.
+    pub seed: u64,
+    /// The template of the client id.
+    pub client_id: &'a Template,
+    /// The template of the user name, if there is one.
+    pub user: Option<&'a Template>,
+    /// The files that the document names.
+    pub files: &'a Files,
+}
+
+/// The compiled model of one group.
+#[derive(Debug)]
+pub struct Model {
+    signals: Signals,
+    streams: Vec<Stream>,
+    client_id: Bound,
+    user: Option<Bound>,
+}
+
+/// A compiled stream.
+#[derive(Debug)]
+pub struct Stream {
+    name: String,
+    qos: Qos,
+    is_retained: bool,
+    stamp: StampMode,
+    trigger: Trigger,
+    /// Phase and jitter of each device.
+    source: Source,
+    topic: Bound,
+    body: Program,
+}
+
+/// When a stream sends.
+#[derive(Debug)]
+enum Trigger {
+    Interval { interval: Span, jitter: Span },
+    Rule(Ticks),
+}
+
+/// A rule, looked at once a tick. Heartbeats and windows count in ticks.
+#[derive(Debug)]
+struct Ticks {
+    tick: Span,
+    condition: Condition,
+    at_least_every: Option<u64>,
+    at_most_every: Option<u64>,
+}
+
+/// A rule with its signals looked up.
+#[derive(Debug)]
+enum Condition {
+    Rising(usize),
+    Falling(usize),
+    Change { signal: usize, by: Option<f64> },
+    When(usize),
+    AnyOf(Vec<Self>),
+}
+
+/// What a shard needs to evaluate models; reused from message to message, whatever the model.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    now: Memo,
+    before: Memo,
+}
+
+/// What one device sends on average.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Load {
+    /// Messages a second.
+    pub messages: f64,
+    /// Bytes of topics and payloads a second.
+    pub bytes: f64,
+}
+
+impl Model {
+    /// Compiles a document with a group's changes to its streams, or says all that is wrong: paths below `/streams` and
+    /// `/signals` are the document's, those below `/overrides` the group's.
+    pub fn compile(
+        document: &document::Model,
+        overrides: &BTreeMap<String, StreamOverride>,
+        context: &Context<'_>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = check(document);
+        problems.extend(
+            check_overrides(document, overrides)
+                .into_iter()
+                .map(|problem| Problem { path: format!("/overrides{}", problem.path), message: problem.message }),
+        );
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let mut document = document.clone();
+        for (name, change) in overrides {
+            if let Some(stream) = document.streams.get_mut(name) {
+                change.apply(stream);
+            }
+        }
+        let signals = Signals::compile(&document, context.seed, context.files)?;
+        let streams = compile_streams(&document, &signals, context)?;
+        let names = names(context, "");
+        let client_id = context.client_id.bind(&names, context.client_id);
+        let user = context.user.map(|user| user.bind(&names, context.client_id));
+        Ok(Self { signals, streams, client_id, user })
+    }
+
+    /// The streams, in the order of their names.
+    pub fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    /// Appends the client id of a device.
+    pub fn write_client_id(&self, device: u32, out: &mut Vec<u8>) {
+        self.client_id.write(device, out);
+    }
+
+    /// Appends the user name of a device; nothing if there is none.
+    pub fn write_user(&self, device: u32, out: &mut Vec<u8>) {
+        if let Some(user) = &self.user {
+            user.write(device, out);
+        }
+    }
+
+    /// Appends the topic of a stream of a device.
+    pub fn write_topic(&self, stream: usize, device: u32, out: &mut Vec<u8>) {
+        self.streams[stream].topic.write(device, out);
+    }
+
+    /// Whether a stream has something to say at a tick: always with an interval; with a rule, if it says so.
+    ///
+    /// `due` is an instant that [`Stream::due_at_or_after`] returned for this device with the anchor `start`.
+    pub fn is_due(&self, stream: usize, device: u32, due: Micros, start: Micros, scratch: &mut Scratch) -> bool {
+        let stream = &self.streams[stream];
+        let Trigger::Rule(rule) = &stream.trigger else { return true };
+        let tick = due.since(start.after(stream.phase(device, rule.tick))).0 / rule.tick.0;
+        let look = Look { model: self, rule, device, start, due, tick };
+        if !look.fires(tick, scratch) {
+            return false;
+        }
+        let window = rule.at_most_every.unwrap_or(1);
+        !(tick - tick % window..tick).any(|earlier| look.fires(earlier, scratch))
+    }
+
+    /// Appends the payload of a message. Its due instant and sequence are the stamp's.
+    pub fn write_payload(
+        &self,
+        stream: usize,
+        device: u32,
+        start: Micros,
+        stamp: &Stamp,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) {
+        let moment = Moment { device, start, now: stamp.due };
+        let mut reader = self.signals.read(moment, &mut scratch.now);
+        self.streams[stream].body.write(&Message { device, stamp }, &mut reader, out);
+    }
+
+    /// Stream and device of a topic; `None` when it is none of ours or its template does not name the device.
+    pub fn recognise(&self, topic: &[u8]) -> Option<(usize, u32)> {
+        self.streams.iter().enumerate().find_map(|(index, stream)| Some((index, stream.topic.invert(topic)?)))
+    }
+
+    /// The wildcard filter that covers a stream's topics.
+    pub fn filter(&self, stream: usize) -> String {
+        self.streams[stream].topic.filter()
+    }
+
+    /// What one device sends on average from `start` on, by trying some devices; rules are watched for ten minutes.
+    pub fn load(&self, start: Micros) -> Load {
+        let mut load = Load { messages: 0.0, bytes: 0.0 };
+        for stream in 0..self.streams.len() {
+            let (messages, bytes) = self.stream_load(stream, start);
+            load.messages += messages;
+            load.bytes += bytes;
+        }
+        load
+    }
+
+    /// Messages and bytes (of topics and payloads) a second that one device sends on a stream, on average.
+    pub fn stream_load(&self, stream: usize, start: Micros) -> (f64, f64) {
+        const DEVICES: u32 = 16;
+        const WATCHED: Span = Span::from_secs(600);
+        let mut scratch = Scratch::default();
+        let (mut topic, mut payload) = (Vec::new(), Vec::new());
+        let (mut messages, mut bytes) = (0u32, 0usize);
+        let interval = self.streams[stream].tick();
+        for device in 0..DEVICES {
+            let mut due = self.streams[stream].due_at_or_after(device, start, interval, start);
+            let end = match self.streams[stream].interval() {
+                Some(_) => due.after(Span(1)),
+                None => start.after(WATCHED),
+            };
+            while due < end {
+                if self.is_due(stream, device, due, start, &mut scratch) {
+                    topic.clear();
+                    payload.clear();
+                    self.write_topic(stream, device, &mut topic);
+                    let stamp = Stamp { run: 0, epoch: start, seq: messages, due };
+                    self.write_payload(stream, device, start, &stamp, &mut scratch, &mut payload);
+                    bytes += topic.len() + payload.len();
+                    messages += 1;
+                }
+                due = self.streams[stream].due_at_or_after(device, start, interval, due.after(Span(1)));
+            }
+        }
+        let rate = match self.streams[stream].interval() {
+            Some(interval) => 1.0 / interval.as_secs_f64(),
+            None => f64::from(messages) / f64::from(DEVICES) / WATCHED.as_secs_f64(),
+        };
+        (rate, rate * bytes as f64 / f64::from(messages.max(1)))
+    }
+}
+
+impl Stream {
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Quality of service.
+    pub fn qos(&self) -> Qos {
+        self.qos
+    }
+
+    /// Whether the broker keeps the last message.
+    pub fn is_retained(&self) -> bool {
+        self.is_retained
+    }
+
+    /// How its messages can be recognised.
+    pub fn stamp(&self) -> &StampMode {
+        &self.stamp
+    }
+
+    /// The document's interval; `None` for a stream that follows a rule.
+    pub fn interval(&self) -> Option<Span> {
+        match &self.trigger {
+            Trigger::Interval { interval, .. } => Some(*interval),
+            Trigger::Rule(_) => None,
+        }
+    }
+
+    /// The time from one due instant to the next: the interval, or how often the rule looks.
+    pub fn tick(&self) -> Span {
+        match &self.trigger {
+            Trigger::Interval { interval, .. } => *interval,
+            Trigger::Rule(rule) => rule.tick,
+        }
+    }
+
+    /// Whether the device can be told from the topic.
+    pub fn identifies_device(&self) -> bool {
+        self.topic.identifies_device()
+    }
+
+    /// The sequence that a payload of this stream carries, if it carries one.
+    pub fn sequence(&self, payload: &[u8]) -> Option<u32> {
+        match &self.stamp {
+            StampMode::Field => Stamp::find(payload).map(|stamp| stamp.seq),
+            StampMode::Counter(field) => stamp::find_counter(payload, field),
+            StampMode::None => None,
+        }
+    }
+
+    /// The first due instant at or after `from`.
+    ///
+    /// `anchor` is where the timetable begins: the start of the plan or the last change of the interval; `interval` is the one
+    /// in force. Devices are spread over the interval; jitter is at most the interval, so that due instants ascend
+    /// strictly. A stream that follows a rule has no jitter, and its anchor and interval are always `start` and [`Stream::tick`].
+    pub fn due_at_or_after(&self, device: u32, anchor: Micros, interval: Span, from: Micros) -> Micros {
+        let interval = Span(interval.0.max(1));
+        let jitter = match &self.trigger {
+            Trigger::Interval { jitter, .. } => jitter.0.min(interval.0),
+            Trigger::Rule(_) => 0,
+        };
+        let first = anchor.after(self.phase(device, interval));
+        let delays = self.source.of(device);
+        let due = |turn: u64| {
+            let regular = first.0.saturating_add(turn.saturating_mul(interval.0));
+            regular.saturating_add(delays.at(turn + 1).below(jitter))
+        };
+        // No turn before this one can be late enough, and the one after the next is late enough for sure.
+        let turn = from.since(first.after(Span(jitter))).0 / interval.0;
+        Micros((turn..=turn + 2).map(due).find(|due| *due >= from.0).unwrap_or(u64::MAX))
+    }
+
+    /// By how much a device's turns come after those of the timetable's beginning.
+    fn phase(&self, device: u32, interval: Span) -> Span {
+        Span(self.source.of(device).at(0).below(interval.0))
+    }
+}
+
+/// A rule of a device, looked at from one of its ticks.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    model: &'a Model,
+    rule: &'a Ticks,
+    device: u32,
+    start: Micros,
+    /// The instant of the tick `tick`.
+    due: Micros,
+    tick: u64,
+}
+
+impl Look<'_> {
+    /// Whether the rule or its heartbeat fires at a tick, not later than the one it is looked at from.
+    fn fires(&self, tick: u64, scratch: &mut Scratch) -> bool {
+        self.rule.at_least_every.is_some_and(|every| tick.is_multiple_of(every))
+            || self.condition(&self.rule.condition, tick, scratch)
+    }
+
+    fn condition(&self, condition: &Condition, tick: u64, scratch: &mut Scratch) -> bool {
+        match condition {
+            Condition::AnyOf(conditions) => conditions.iter().any(|condition| self.condition(condition, tick, scratch)),
+            Condition::When(signal) => self.now(*signal, tick, scratch).is_true(),
+            Condition::Rising(signal) => {
+                self.now(*signal, tick, scratch).is_true()
+                    && self.before(*signal, tick, scratch).is_some_and(|before| !before.is_true())
+            }
+            Condition::Falling(signal) => {
+                !self.now(*signal, tick, scratch).is_true()
+                    && self.before(*signal, tick, scratch).is_some_and(Value::is_true)
+            }
+            Condition::Change { signal, by } => {
+                let now = self.now(*signal, tick, scratch);
+                self.before(*signal, tick, scratch).is_none_or(|before| match (now, before, by) {
+                    (Value::Number(now), Value::Number(before), Some(by)) => step_of(now, *by) != step_of(before, *by),
+                    _ => now != before,
+                })
+            }
+        }
+    }
+
+    fn now(&self, signal: usize, tick: u64, scratch: &mut Scratch) -> Value {
+        let memo = if tick == self.tick { &mut scratch.now } else { &mut scratch.before };
+        self.model.signals.read(self.moment(tick), memo).value(signal)
+    }
+
+    /// The value a tick earlier; `None` at the first tick.
+    fn before(&self, signal: usize, tick: u64, scratch: &mut Scratch) -> Option<Value> {
+        let moment = self.moment(tick.checked_sub(1)?);
+        Some(self.model.signals.read(moment, &mut scratch.before).value(signal))
+    }
+
+    fn moment(&self, tick: u64) -> Moment {
+        let ago = Span((self.tick - tick) * self.rule.tick.0);
+        Moment { device: self.device, start: self.start, now: self.due.before(ago) }
+    }
+}
+
+/// Between which multiples of `by` a number lies.
+#[expect(clippy::cast_possible_truncation, reason = "saturates where a step is smaller than a double can tell")]
+fn step_of(number: f64, by: f64) -> i64 {
+    (number / by).floor() as i64
+}
+
+fn names<'a>(context: &Context<'a>, stream: &'a str) -> Names<'a> {
+    Names { fleet: context.fleet, group: context.group, stream, seed: context.seed }
+}
+
+fn compile_streams(
+    document: &document::Model,
+    signals: &Signals,
+    context: &Context<'_>,
+) -> Result<Vec<Stream>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut streams = Vec::new();
+    for (name, stream) in &document.streams {
+        let path = |below: &str| format!("/streams/{}{below}", pointer_token(name));
+        match compile_stream(name, stream, signals, context) {
+            Ok(stream) => streams.push(stream),
+            Err(found) => problems.extend(
+                found.into_iter().map(|Problem { path: below, message }| Problem { path: path(&below), message }),
+            ),
+        }
+    }
+    if problems.is_empty() { Ok(streams) } else { Err(problems) }
+}
+
+fn compile_stream(
+    name: &str,
+    document: &document::Stream,
+    signals: &Signals,
+    context: &Context<'_>,
+) -> Result<Stream, Vec<Problem>> {
+    let names = names(context, name);
+    let has_stamp_field = document.stamp == StampMode::Field;
+    let size = document.size.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
+    let body = encode::Context { signals, names, client_id: context.client_id, size, has_stamp_field };
+    let body = Program::compile(&document.payload, &body).map_err(|problems| {
+        let below = |problem: Problem| Problem { path: format!("/payload{}", problem.path), ..problem };
+        problems.into_iter().map(below).collect::<Vec<_>>()
+    })?;
+    let at = |path: &str| {
+        let path = path.to_owned();
+        move |message| vec![Problem { path: path.clone(), message }]
+    };
+    let trigger = match (&document.interval, &document.trigger) {
+        (Some(interval), None) => Trigger::Interval { interval: *interval, jitter: document.jitter },
+        (None, Some(rule)) => {
+            let tick = document.check.unwrap_or(Span::from_secs(1));
+            let ticks = |every: Option<Span>| every.map(|every| (every.0 / tick.0).max(1));
+            Trigger::Rule(Ticks {
+                tick,
+                condition: compile_rule(rule, signals).map_err(at("/trigger"))?,
+                at_least_every: ticks(document.at_least_every),
+                at_most_every: ticks(document.at_most_every),
+            })
+        }
+        _ => return Err(at("")("it needs either `interval` or `trigger`".into())),
+    };
+    Ok(Stream {
+        name: name.into(),
+        qos: document.qos,
+        is_retained: document.retain,
+        stamp: document.stamp.clone(),
+        trigger,
+        source: Source::new(context.seed, &format!("stream {name}")),
+        topic: document.topic.bind(&names, context.client_id),
+        body,
+    })
+}
+
+fn compile_rule(rule: &Rule, signals: &Signals) -> Result<Condition, String> {
+    let index = |name: &str| signals.index(name).ok_or_else(|| format!("there is no signal `{name}`"));
+    Ok(match rule {
+        Rule::Rising(signal) => Condition::Rising(index(signal)?),
+        Rule::Falling(signal) => Condition::Falling(index(signal)?),
+        Rule::Change(change) => Condition::Change { signal: index(&change.signal)?, by: change.by },
+        Rule::When(signal) => Condition::When(index(signal)?),
+        Rule::AnyOf(rules) => {
+            Condition::AnyOf(rules.iter().map(|rule| compile_rule(rule, signals)).collect::<Result<_, _>>()?)
+        }
+    })
+}
+
+#[cfg(test)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small positive numbers")]
+mod tests;

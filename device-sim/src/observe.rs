@@ -1,0 +1,113 @@
+//! Follows messages to their delivery: an observer subscribes to what the devices publish, and the ledger judges it.
+//!
+//! The observer has a thread of its own, so that reading what comes back never delays what goes out. It hands
+//! batches of arrivals to the shards, which own the ledger rows of their devices.
+
+pub(crate) mod filters;
+pub(crate) mod ledger;
+pub(crate) mod observer;
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
+
+use fleet_contract::{stats::ObserverStats, time::Micros, units::Span};
+
+use ledger::Following;
+
+/// A message that the observer has seen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    pub(crate) device: u32,
+    pub(crate) stream: u16,
+    pub(crate) seq: u32,
+    /// When it was meant to be sent; `None` where the body has only a counter.
+    pub(crate) due: Option<Micros>,
+    pub(crate) at: Micros,
+}
+
+/// What the observer tells a shard.
+#[derive(Debug)]
+pub(crate) enum Arrivals {
+    /// Messages, in the order in which they came.
+    Messages(Vec<Arrival>),
+    /// The observer has lost its connection.
+    Lost,
+    /// The observer is subscribed again.
+    Back {
+        /// Whether the broker has kept its session, and with it what came in between.
+        session_present: bool,
+        /// Since when.
+        at: Micros,
+    },
+}
+
+/// How long another run counts as live after its last message.
+const RIVAL_MEMORY: Span = Span::from_secs(30);
+
+/// What shards and readers of statistics may know of the observer at any time.
+#[derive(Debug, Default)]
+pub(crate) struct ObserverWatch {
+    is_subscribed: AtomicBool,
+    /// Whether the broker may hold a session of the observer that collects messages.
+    has_session: AtomicBool,
+    rival_at: AtomicU64,
+    now: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    stats: Mutex<ObserverStats>,
+}
+
+impl ObserverWatch {
+    /// How a message that is sent now is followed; `is_kept` where the broker keeps it for an absent subscriber.
+    pub(crate) fn following(&self, is_kept: bool) -> Following {
+        if self.is_subscribed.load(Relaxed) {
+            Following::Observed
+        } else if is_kept && self.has_session.load(Relaxed) {
+            Following::InGap
+        } else {
+            Following::Unobserved
+        }
+    }
+
+    /// Whether the observer is subscribed.
+    pub(crate) fn is_subscribed(&self) -> bool {
+        self.is_subscribed.load(Relaxed)
+    }
+
+    /// Whether another live run publishes as the same devices.
+    pub(crate) fn has_rival(&self) -> bool {
+        let seen = self.rival_at.load(Relaxed);
+        seen > 0 && Micros(seen).after(RIVAL_MEMORY).0 >= self.now.load(Relaxed)
+    }
+
+    /// The statistics as of now.
+    pub(crate) fn stats(&self) -> ObserverStats {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn update(&self, change: impl FnOnce(&mut ObserverStats)) {
+        change(&mut self.stats.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn set_subscribed(&self, is_subscribed: bool) {
+        self.is_subscribed.store(is_subscribed, Relaxed);
+        if is_subscribed {
+            self.has_session.store(true, Relaxed);
+        }
+        self.update(|stats| {
+            stats.subscribed = u32::from(is_subscribed);
+            if is_subscribed {
+                stats.error = None;
+            }
+        });
+    }
+
+    fn saw_rival(&self, now: Micros) {
+        self.rival_at.store(now.0, Relaxed);
+    }
+
+    fn tick(&self, now: Micros) {
+        self.now.store(now.0, Relaxed);
+    }
+}

@@ -1,0 +1,331 @@
+//! The ledger: what became of each message that is followed, per device and stream.
+//!
+//! A row holds the messages that are not judged yet, so its size is bounded by rate · `lossAfter`, not by the number
+//! of messages. Judgement is final: what arrives after it was counted as lost is late, and stays lost.
+
+use std::collections::{HashSet, VecDeque};
+
+use fleet_contract::{stats::Messages, time::Micros};
+
+/// How many lost messages of a shard are remembered to tell a late arrival from a duplicate.
+const LOST_REMEMBERED: usize = 65_536;
+
+/// A row of the ledger: the messages of one stream of one device, in the order of their sequence.
+#[derive(Debug, Default)]
+pub(crate) struct Row {
+    /// From `base` on, without gaps.
+    window: VecDeque<Entry>,
+    /// The sequence of the first message in the window.
+    base: u32,
+    /// One past the highest sequence that has arrived.
+    arrived_end: u32,
+}
+
+/// A message that is not judged yet, or waits behind one that is not: when it was sent, and flags in the low bits.
+#[derive(Debug, Clone, Copy)]
+struct Entry(u64);
+
+impl Entry {
+    const FLAGS: u32 = 4;
+    /// Judged, or not followed at all.
+    const SETTLED: u64 = 1;
+    /// Acknowledged by the broker.
+    const ACKNOWLEDGED: u64 = 2;
+    /// Sent while the observer was away: only its persistent session may bring it.
+    const GAP: u64 = 4;
+    /// Of QoS 0: gone with the observer's connection.
+    const FLEETING: u64 = 8;
+
+    const fn sent(self) -> Micros {
+        Micros(self.0 >> Self::FLAGS)
+    }
+
+    const fn is(self, flag: u64) -> bool {
+        self.0 & flag != 0
+    }
+}
+
+/// How a message is followed when it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Following {
+    /// The observer is subscribed.
+    Observed,
+    /// The observer is away, but its session at the broker collects the message.
+    InGap,
+    /// Nobody follows it.
+    Unobserved,
+}
+
+/// What an arrival meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// The first arrival, in time; `reordered` when a later one of the stream came before.
+    Delivered {
+        /// Whether a later one came first.
+        reordered: bool,
+    },
+    /// It came before.
+    Duplicate,
+    /// It was counted as lost.
+    Late,
+    /// No message of this row.
+    Foreign,
+}
+
+/// A message that is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// Its sequence.
+    pub(crate) seq: u32,
+    /// When it was sent.
+    pub(crate) sent: Micros,
+    /// Whether the broker had acknowledged it.
+    pub(crate) acknowledged: bool,
+}
+
+impl Row {
+    /// Enters the next message; `seq` follows the last one without a gap.
+    pub(crate) fn sent(&mut self, seq: u32, sent: Micros, following: Following, is_qos_0: bool, count: &mut Messages) {
+        if self.window.is_empty() {
+            self.base = seq;
+        }
+        debug_assert_eq!(self.end(), seq, "sequences have no gaps");
+        let mut flags = if is_qos_0 { Entry::FLEETING } else { 0 };
+        if following == Following::Unobserved {
+            count.unobserved += 1;
+            flags |= Entry::SETTLED;
+        } else {
+            count.observed += 1;
+            flags |= if following == Following::InGap { Entry::GAP } else { 0 };
+        }
+        self.window.push_back(Entry(sent.0 << Entry::FLAGS | flags));
+        self.settle();
+    }
+
+    /// Notes that the broker has acknowledged a message.
+    pub(crate) fn acknowledged(&mut self, seq: u32) {
+        if let Some(entry) = self.entry(seq) {
+            entry.0 |= Entry::ACKNOWLEDGED;
+        }
+    }
+
+    /// Judges an arrival.
+    pub(crate) fn arrived(&mut self, seq: u32, is_lost: impl FnOnce() -> bool, count: &mut Messages) -> Judgement {
+        let reordered = seq < self.arrived_end;
+        let end = self.end();
+        let judgement = match self.entry(seq) {
+            Some(entry) if !entry.is(Entry::SETTLED) => {
+                entry.0 |= Entry::SETTLED;
+                count.delivered += 1;
+                count.reordered += u64::from(reordered);
+                Judgement::Delivered { reordered }
+            }
+            None if seq.wrapping_sub(end) < u32::MAX / 2 => return Judgement::Foreign,
+            _ if is_lost() => {
+                count.late += 1;
+                Judgement::Late
+            }
+            _ => {
+                count.duplicated += 1;
+                Judgement::Duplicate
+            }
+        };
+        self.arrived_end = self.arrived_end.max(seq.saturating_add(1));
+        self.settle();
+        judgement
+    }
+
+    /// Judges what was sent at or before `deadline` and has not arrived: it is lost.
+    pub(crate) fn expire(&mut self, deadline: Micros, count: &mut Messages, mut on_lost: impl FnMut(Lost)) {
+        let base = self.base;
+        for (offset, entry) in self.window.iter_mut().enumerate() {
+            if entry.sent() > deadline {
+                break;
+            }
+            if !entry.is(Entry::SETTLED) {
+                entry.0 |= Entry::SETTLED;
+                let acknowledged = entry.is(Entry::ACKNOWLEDGED);
+                count.lost += 1;
+                count.lost_acknowledged += u64::from(acknowledged);
+                #[expect(clippy::cast_possible_truncation, reason = "a window is shorter than 2^32")]
+                on_lost(Lost { seq: base.wrapping_add(offset as u32), sent: entry.sent(), acknowledged });
+            }
+        }
+        self.settle();
+    }
+
+    /// The observer lost its connection: nobody will learn what became of the messages of QoS 0 on the way.
+    pub(crate) fn observer_lost(&mut self, count: &mut Messages) {
+        self.give_up(Entry::FLEETING, count);
+    }
+
+    /// The observer is back, but the broker has forgotten its session: what was sent in the gap is unknown.
+    pub(crate) fn observer_forgotten(&mut self, count: &mut Messages) {
+        self.give_up(Entry::GAP, count);
+    }
+
+    fn give_up(&mut self, flag: u64, count: &mut Messages) {
+        for entry in &mut self.window {
+            if entry.is(flag) && !entry.is(Entry::SETTLED) {
+                entry.0 |= Entry::SETTLED;
+                count.unknown += 1;
+            }
+        }
+        self.settle();
+    }
+
+    /// How many messages are not judged yet.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.window.iter().filter(|entry| !entry.is(Entry::SETTLED)).count()
+    }
+
+    /// Whether every message is judged.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.window.is_empty()
+    }
+
+    fn end(&self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "a window is shorter than 2^32")]
+        self.base.wrapping_add(self.window.len() as u32)
+    }
+
+    fn entry(&mut self, seq: u32) -> Option<&mut Entry> {
+        self.window.get_mut(seq.checked_sub(self.base)? as usize)
+    }
+
+    /// Forgets the judged messages at the front.
+    fn settle(&mut self) {
+        while self.window.front().is_some_and(|entry| entry.is(Entry::SETTLED)) {
+            self.window.pop_front();
+            self.base = self.base.wrapping_add(1);
+        }
+        // A burst leaves its memory behind only while it lasts.
+        if self.window.is_empty() && self.window.capacity() > 64 {
+            self.window = VecDeque::new();
+        }
+    }
+}
+
+/// The lost messages of a shard that may still turn up late; the oldest are forgotten first.
+#[derive(Debug, Default)]
+pub(crate) struct LostMemory {
+    order: VecDeque<(u32, u16, u32)>,
+    set: HashSet<(u32, u16, u32)>,
+}
+
+impl LostMemory {
+    /// Remembers a lost message.
+    pub(crate) fn insert(&mut self, device: u32, stream: u16, seq: u32) {
+        if self.order.len() == LOST_REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.set.remove(&oldest);
+        }
+        self.order.push_back((device, stream, seq));
+        self.set.insert((device, stream, seq));
+    }
+
+    /// Whether a message was counted as lost.
+    pub(crate) fn contains(&self, device: u32, stream: u16, seq: u32) -> bool {
+        self.set.contains(&(device, stream, seq))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn row(messages: u32, count: &mut Messages) -> Row {
+        let mut row = Row::default();
+        for seq in 0..messages {
+            row.sent(seq, Micros(u64::from(seq)), Following::Observed, false, count);
+        }
+        row
+    }
+
+    #[test]
+    fn what_arrives_in_order_leaves_nothing_behind() {
+        let mut count = Messages::default();
+        let mut row = row(3, &mut count);
+        for seq in 0..3 {
+            assert_eq!(row.arrived(seq, || false, &mut count), Judgement::Delivered { reordered: false });
+        }
+        assert!(row.is_settled());
+        assert_eq!((count.observed, count.delivered), (3, 3));
+    }
+
+    #[test]
+    fn a_later_one_first_makes_the_earlier_one_reordered() {
+        let mut count = Messages::default();
+        let mut row = row(2, &mut count);
+        row.arrived(1, || false, &mut count);
+        assert_eq!(row.arrived(0, || false, &mut count), Judgement::Delivered { reordered: true });
+        assert_eq!(row.arrived(0, || false, &mut count), Judgement::Duplicate);
+        assert_eq!((count.reordered, count.duplicated), (1, 1));
+    }
+
+    #[test]
+    fn what_is_lost_stays_lost_and_its_arrival_is_late() {
+        let mut count = Messages::default();
+        let mut row = row(3, &mut count);
+        row.acknowledged(1);
+        let mut lost = Vec::new();
+        row.expire(Micros(1), &mut count, |message| lost.push((message.seq, message.acknowledged)));
+        assert_eq!(lost, [(0, false), (1, true)]);
+        assert_eq!(row.arrived(0, || true, &mut count), Judgement::Late);
+        assert_eq!((count.lost, count.lost_acknowledged, count.late, count.delivered), (2, 1, 1, 0));
+        assert_eq!(row.in_flight(), 1);
+    }
+
+    #[test]
+    fn a_gap_of_the_observer_makes_only_what_it_must_unknown() {
+        let mut count = Messages::default();
+        let mut row = Row::default();
+        row.sent(0, Micros(0), Following::Observed, true, &mut count);
+        row.sent(1, Micros(0), Following::Observed, false, &mut count);
+        row.observer_lost(&mut count);
+        row.sent(2, Micros(0), Following::Unobserved, true, &mut count);
+        row.sent(3, Micros(0), Following::InGap, false, &mut count);
+        row.observer_forgotten(&mut count);
+        assert_eq!((count.observed, count.unobserved, count.unknown), (3, 1, 2));
+        assert_eq!(row.in_flight(), 1);
+        assert_eq!(row.arrived(1, || false, &mut count), Judgement::Delivered { reordered: false });
+        assert!(row.is_settled());
+    }
+
+    #[test]
+    fn a_sequence_that_was_never_sent_is_foreign() {
+        let mut count = Messages::default();
+        let mut row = row(1, &mut count);
+        assert_eq!(row.arrived(1, || false, &mut count), Judgement::Foreign);
+        assert_eq!(count.delivered, 0);
+    }
+
+    proptest! {
+        /// Law 5: whatever happens, observed = delivered + lost + unknown + in flight.
+        #[test]
+        fn messages_are_conserved(steps in prop::collection::vec((0_u8..7, 0_u32..40), 1..300)) {
+            let mut count = Messages::default();
+            let (mut row, mut next, mut now) = (Row::default(), 0, 0_u64);
+            let mut lost = HashSet::new();
+            for (step, seq) in steps {
+                now += 1;
+                match step {
+                    0 | 1 => {
+                        let following = [Following::Observed, Following::InGap, Following::Unobserved][(seq % 3) as usize];
+                        row.sent(next, Micros(now), following, seq % 2 == 0, &mut count);
+                        next += 1;
+                    }
+                    2 | 3 => { row.arrived(seq, || lost.contains(&seq), &mut count); }
+                    4 => row.expire(Micros(now.saturating_sub(u64::from(seq))), &mut count, |message| { lost.insert(message.seq); }),
+                    5 => row.observer_lost(&mut count),
+                    _ => row.acknowledged(seq),
+                }
+                prop_assert_eq!(count.in_flight(), row.in_flight() as u64);
+                prop_assert_eq!(count.observed + count.unobserved, u64::from(next));
+            }
+        }
+    }
+}

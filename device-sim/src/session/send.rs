@@ -1,0 +1,108 @@
+//! Messages and requests on their way out, and the packet identifiers that they go under.
+
+use fleet_contract::qos::Qos;
+use fleet_contract::time::Micros;
+
+use super::codec::{self, FrameError, PacketId};
+use super::{InFlight, Message, Options, Phase, Pool, Request, RequestError, Session, Stage, Withheld};
+
+impl Session {
+    /// Takes a message in, which the driver then encodes under the returned packet identifier.
+    ///
+    /// At QoS 0 there is no identifier, and nothing is kept.
+    pub fn publish(
+        &mut self,
+        pool: &mut Pool,
+        options: &Options,
+        message: Message,
+        now: Micros,
+    ) -> Result<Option<PacketId>, Withheld> {
+        if self.phase != Phase::Up {
+            return Err(Withheld::Offline);
+        }
+        let Message { stream, seq, due, qos } = message;
+        if qos == Qos::AtMostOnce {
+            self.last_sent = now;
+            return Ok(None);
+        }
+        if self.is_recovering() {
+            return Err(Withheld::Recovering);
+        }
+        if self.in_flight >= options.window {
+            return Err(Withheld::WindowFull);
+        }
+        let packet_id = self.next_packet_id(pool).ok_or(Withheld::WindowFull)?;
+        let stage = Stage::Published;
+        let message = InFlight { due, sent: now, seq, stream, packet_id, qos, stage, dup: false };
+        self.publishing.push(pool, message);
+        self.in_flight += 1;
+        self.last_sent = now;
+        Ok(Some(packet_id))
+    }
+
+    /// Writes SUBSCRIBE; [`Event::Subscribed`](super::Event::Subscribed) answers it. A connection that is lost before takes
+    /// the request with it.
+    pub fn subscribe(
+        &mut self,
+        pool: &Pool,
+        filters: &[(&str, Qos)],
+        now: Micros,
+        out: &mut Vec<u8>,
+    ) -> Result<PacketId, RequestError> {
+        self.request(pool, Some(filters.len()), now, |id| codec::write_subscribe(out, id, filters))
+    }
+
+    /// Writes UNSUBSCRIBE; [`Event::Unsubscribed`](super::Event::Unsubscribed) answers it.
+    pub fn unsubscribe(
+        &mut self,
+        pool: &Pool,
+        filters: &[&str],
+        now: Micros,
+        out: &mut Vec<u8>,
+    ) -> Result<PacketId, RequestError> {
+        self.request(pool, None, now, |id| codec::write_unsubscribe(out, id, filters))
+    }
+
+    fn request(
+        &mut self,
+        pool: &Pool,
+        filters: Option<usize>,
+        now: Micros,
+        write: impl FnOnce(PacketId) -> Result<(), FrameError>,
+    ) -> Result<PacketId, RequestError> {
+        if self.phase != Phase::Up {
+            return Err(RequestError::Offline);
+        }
+        let packet_id = self.next_packet_id(pool).ok_or(RequestError::NoPacketId)?;
+        write(packet_id)?;
+        self.rare.get_or_insert_default().requests.push(Request { packet_id, filters });
+        self.last_sent = now;
+        Ok(packet_id)
+    }
+
+    /// The next packet identifier that is not in use (MQTT-2.3.1-2), round and round.
+    fn next_packet_id(&mut self, pool: &Pool) -> Option<PacketId> {
+        if self.free_ids == 0 {
+            self.find_free_ids(pool)?;
+        }
+        let packet_id = PacketId::new(self.next_id)?;
+        self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+        self.free_ids -= 1;
+        Some(packet_id)
+    }
+
+    /// Finds the next run of free identifiers. Once per run, so that a message costs no search.
+    fn find_free_ids(&mut self, pool: &Pool) -> Option<()> {
+        let mut used = [0_u64; 1 << 10];
+        let mut mark = |id: PacketId| used[usize::from(id.get()) >> 6] |= 1 << (id.get() & 63);
+        self.publishing.iter(pool).chain(self.releasing.iter(pool)).for_each(|message| mark(message.packet_id));
+        self.rare.iter().flat_map(|rare| &rare.requests).for_each(|request| mark(request.packet_id));
+        let is_free = |id: &u16| used[usize::from(*id) >> 6] & 1 << (id & 63) == 0;
+
+        let mut round = (self.next_id..=u16::MAX).chain(1..self.next_id).skip_while(|id| !is_free(id));
+        self.next_id = round.next()?;
+        let more = round.take_while(is_free).count();
+        self.free_ids = u16::try_from(1 + more).unwrap_or(u16::MAX);
+        Some(())
+    }
+}

@@ -1,0 +1,293 @@
+//! A worker process: an engine, its API, and how both come to their end.
+//!
+//! On SIGTERM, or when its parent is gone, a worker drains: it offers nothing more, lets every message settle and
+//! disconnects its devices. Its final statistics are served until somebody has pulled them, at most five seconds.
+
+mod ending;
+mod refusal;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use fleet_contract::{
+    fleet::Fleet,
+    plan::{Plan, Shard},
+    stats::{Generator, Stats, WorkerStats},
+    units::Span,
+    worker::{Assignment, DeviceStatus},
+};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+pub use refusal::Refusal;
+
+use crate::{
+    api,
+    args::{Args, Settings, TOKEN_VARIABLE},
+    engine::{Engine, Options},
+    generator::Meter,
+    metrics, state,
+};
+use ending::{Ending, Endings};
+
+/// How long the final statistics of a worker are served that nobody pulls.
+const PULL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much longer than the fleet's `lossAfter` a drain may take: for devices that must still connect to be settled.
+const DRAIN_MARGIN: Span = Span::from_secs(30);
+
+/// How often a draining worker looks whether it is done.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
+
+/// How long answers that are under way may take when the worker ends.
+const ANSWERS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Runs a worker until it is told to end.
+///
+/// Errs when what was typed cannot be meant, the API cannot listen, or the assignment of `--assignment` is wrong.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    start_log(&args.log)?;
+    let settings = Settings::new(args, std::env::var(TOKEN_VARIABLE).ok().as_deref())?;
+    // A device is an open file, and the soft limit is often far below what the system would allow.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")?;
+    runtime.block_on(serve(settings))
+}
+
+fn start_log(filter: &str) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .with_context(|| format!("expected a log filter such as `info`, found `{filter}`"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Whoever runs a worker inside a larger program may have a log already.
+    log.try_init().unwrap_or_else(|_| tracing::debug!("the log was started before"));
+    Ok(())
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let Settings { listen, token, assignment, state, threads, engine, with_parent } = settings;
+    let mut endings = Endings::watch(with_parent)?;
+    let worker = Arc::new(Worker::new(Options { kind: engine, threads, ..Options::default() }, state));
+    let listener = api::Listener::bind(&listen).await?;
+    tracing::info!(api = %listener.address(), "the worker listens");
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(listener.serve(api::router(Arc::clone(&worker), &listen, token), stop.clone()));
+    if let Some(assignment) = assignment {
+        worker.assign(assignment).await?;
+    }
+    let ending = endings.next().await;
+    tracing::info!(reason = ending.name(), "the worker drains");
+    tokio::select! {
+        () = worker.finish(ending) => {}
+        again = endings.next() => tracing::warn!(reason = again.name(), "the worker ends at once"),
+    }
+    stop.cancel();
+    let ended = timeout(ANSWERS_PATIENCE, tasks.join_next()).await;
+    if let Ok(Some(served)) = ended {
+        served.context("the API was cut off")?.context("the API has failed")?;
+    }
+    Ok(())
+}
+
+/// The devices of this process, once there are any, and what the API may ask of them.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    options: Options,
+    state: Option<PathBuf>,
+    meter: Meter,
+    running: RwLock<Option<Arc<Running>>>,
+    /// Held while an engine starts or a plan is taken over, so that two requests cannot do so at once.
+    changing: tokio::sync::Mutex<()>,
+    /// Whether somebody has been given the final statistics.
+    is_pulled: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Running {
+    engine: Engine,
+    fleet: Fleet,
+    shard: Shard,
+    /// The most threads that have answered: fewer mean that a reading is not complete.
+    threads: AtomicU32,
+}
+
+impl Worker {
+    pub(crate) fn new(options: Options, state: Option<PathBuf>) -> Self {
+        Self {
+            options,
+            state,
+            meter: Meter::new(),
+            running: RwLock::new(None),
+            changing: tokio::sync::Mutex::new(()),
+            is_pulled: watch::Sender::new(false),
+        }
+    }
+
+    /// Starts the devices of `assignment`, at the newest plan that is known; returns the version that runs.
+    ///
+    /// The same assignment again only brings its plan; another one is refused.
+    pub(crate) async fn assign(&self, assignment: Assignment) -> Result<u64, Refusal> {
+        let _changing = self.changing.lock().await;
+        if let Some(running) = self.running() {
+            running.check_same(&assignment)?;
+            return self.take_plan(running, assignment.plan).await;
+        }
+        let (options, path) = (self.options.clone(), self.state.clone());
+        let running = blocking(move || Running::start(assignment, &options, path)).await??;
+        let version = running.engine.plan().version;
+        tracing::info!(fleet = running.fleet.metadata.name, first = running.shard.first, version, "devices start");
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(running));
+        Ok(version)
+    }
+
+    /// Takes `plan` over if it is newer; returns the version that runs.
+    pub(crate) async fn set_plan(&self, plan: Plan) -> Result<u64, Refusal> {
+        let _changing = self.changing.lock().await;
+        let running = self.running().ok_or(Refusal::NoAssignment)?;
+        self.take_plan(running, plan).await
+    }
+
+    async fn take_plan(&self, running: Arc<Running>, plan: Plan) -> Result<u64, Refusal> {
+        let path = self.state.clone();
+        blocking(move || {
+            let current = running.engine.plan();
+            if plan.run != current.run {
+                return Err(Refusal::OtherRun { running: current.run, asked: plan.run });
+            }
+            // Kept first: a worker that dies in between comes back with the newer one.
+            if let Some(path) = path.filter(|_| plan.version > current.version) {
+                state::save(&path, &plan)?;
+            }
+            running.engine.set_plan(plan);
+            Ok(running.engine.plan().version)
+        })
+        .await?
+    }
+
+    /// A complete reading of all that was measured; the final one of a drained worker counts as pulled.
+    pub(crate) async fn stats(&self) -> Result<WorkerStats, Refusal> {
+        let reading = self.reading().await?;
+        if reading.is_drained {
+            self.is_pulled.send_replace(true);
+        }
+        Ok(reading)
+    }
+
+    async fn reading(&self) -> Result<WorkerStats, Refusal> {
+        let running = self.running().ok_or(Refusal::NoAssignment)?;
+        let mut reading = blocking(move || running.read()).await??;
+        self.meter.read(&mut reading.stats.generator);
+        Ok(reading)
+    }
+
+    /// What is known of device `index`.
+    pub(crate) async fn device(&self, index: u32) -> Result<DeviceStatus, Refusal> {
+        let running = self.running().ok_or(Refusal::NoAssignment)?;
+        let shard = running.shard;
+        let status = blocking(move || running.engine.device(index)).await?;
+        status.ok_or(Refusal::NoDevice { index, first: shard.first, last: shard.end().saturating_sub(1) })
+    }
+
+    /// Lets the devices settle and leave; without any there is nothing to do.
+    pub(crate) async fn drain(&self) -> Result<(), Refusal> {
+        match self.running() {
+            Some(running) => blocking(move || running.engine.drain()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Everything in Prometheus' text format; before there are devices only what concerns the process.
+    pub(crate) async fn metrics(&self) -> Result<String, Refusal> {
+        let Some(running) = self.running() else {
+            let mut generator = Generator::default();
+            self.meter.read(&mut generator);
+            return Ok(metrics::render("", &Stats { generator, ..Stats::default() })?);
+        };
+        let stats = self.reading().await?.stats;
+        Ok(blocking(move || metrics::render(&running.fleet.metadata.name, &stats)).await??)
+    }
+
+    /// Whether devices run.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.running().is_some()
+    }
+
+    /// Drains, and waits until somebody has pulled the final statistics, if there may be somebody.
+    async fn finish(&self, ending: Ending) {
+        let Some(running) = self.running() else { return };
+        let longest = running.fleet.spec.loss_after.as_duration() + DRAIN_MARGIN.as_duration();
+        if timeout(longest, self.drained()).await.is_err() {
+            tracing::warn!(seconds = longest.as_secs(), "the drain takes too long and is given up");
+        }
+        if ending != Ending::ParentGone {
+            let mut is_pulled = self.is_pulled.subscribe();
+            if timeout(PULL_PATIENCE, is_pulled.wait_for(|is_pulled| *is_pulled)).await.is_err() {
+                tracing::warn!("nobody has pulled the final statistics");
+            }
+        }
+    }
+
+    /// Returns when every device has left; the engine has no voice of its own, so that it is asked now and then.
+    async fn drained(&self) {
+        if let Err(error) = self.drain().await {
+            tracing::error!(%error, "the engine cannot drain");
+        }
+        let mut looks = tokio::time::interval(DRAIN_LOOK);
+        loop {
+            looks.tick().await;
+            if self.reading().await.is_ok_and(|reading| reading.is_drained) {
+                return;
+            }
+        }
+    }
+
+    fn running(&self) -> Option<Arc<Running>> {
+        self.running.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Running {
+    fn start(mut assignment: Assignment, options: &Options, path: Option<PathBuf>) -> Result<Self, Refusal> {
+        if let Some(path) = path {
+            if let Some(kept) = state::load(&path)? {
+                assignment.plan = state::newest(assignment.plan, kept);
+            }
+            state::save(&path, &assignment.plan)?;
+        }
+        let engine = Engine::start(&assignment, options)?;
+        Ok(Self { engine, fleet: assignment.fleet, shard: assignment.shard, threads: AtomicU32::new(0) })
+    }
+
+    fn check_same(&self, assignment: &Assignment) -> Result<(), Refusal> {
+        if self.fleet == assignment.fleet && self.shard == assignment.shard {
+            return Ok(());
+        }
+        let name = |fleet: &Fleet, shard: Shard| format!("{} from device {}", fleet.metadata.name, shard.first);
+        Err(Refusal::OtherFleet {
+            running: name(&self.fleet, self.shard),
+            asked: name(&assignment.fleet, assignment.shard),
+        })
+    }
+
+    /// A reading without a thread would take back what was counted before.
+    fn read(&self) -> Result<WorkerStats, Refusal> {
+        let reading = self.engine.stats();
+        let answered = reading.stats.generator.shards;
+        let expected = self.threads.fetch_max(answered, Relaxed).max(answered).max(1);
+        if answered < expected { Err(Refusal::Incomplete { expected, answered }) } else { Ok(reading) }
+    }
+}
+
+/// Runs what may wait for the engine's threads beside the API's one.
+async fn blocking<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(ask).await.map_err(|error| Refusal::Broken(error.to_string()))
+}

@@ -1,0 +1,133 @@
+//! The engine against a real broker on loopback: every message is accounted for, whatever happens.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails the test")]
+
+#[path = "common/run.rs"]
+mod run;
+
+use std::time::Duration;
+
+use device_sim::engine::Kind;
+use fleet_contract::{plan::Setting, units::Span};
+use run::Run;
+
+#[test]
+fn every_message_of_each_qos_arrives_once() {
+    for threads in [1, 3] {
+        let run = Run::start(Kind::Native, 50, threads, "");
+        run.until_connected(50);
+        run.until_sent(3_000);
+        let stats = run.drain();
+        for messages in &stats.messages {
+            assert!(messages.sent > 200);
+            assert_eq!(messages.delivered + messages.unobserved, messages.sent, "{messages:?}");
+            assert_eq!((messages.lost, messages.duplicated, messages.reordered), (0, 0, 0));
+        }
+        assert_eq!(stats.messages[1].acknowledged, stats.messages[1].sent);
+        assert_eq!(stats.messages[2].acknowledged, stats.messages[2].sent);
+        assert_eq!(stats.devices.connected, 0);
+        assert!(stats.latency.end_to_end.count() >= stats.all_messages().delivered);
+        assert_eq!(stats.latency.schedule_lag.count(), stats.all_messages().offered);
+    }
+}
+
+#[test]
+fn scaling_touches_only_the_devices_that_come_or_go() {
+    let run = Run::start(Kind::Native, 20, 2, "");
+    run.until_connected(20);
+    for devices in [61, 7, 101, 1, 0, 13] {
+        run.set(Setting::Devices(devices));
+        run.until("the new number of devices", |reading| {
+            reading.stats.devices.connected == devices && reading.stats.devices.leaving == 0
+        });
+    }
+    let stats = run.drain();
+    assert_eq!(stats.connections.reconnects, 0);
+    assert_eq!(stats.connections.accepted, 20 + 41 + 94 + 13);
+    assert!(stats.connections.lost.is_empty(), "{:?}", stats.connections.lost);
+    assert_eq!(stats.all_messages().lost, 0);
+}
+
+#[test]
+fn a_paused_fleet_stays_connected_and_offers_nothing() {
+    let run = Run::start(Kind::Native, 10, 1, "");
+    run.until_sent(100);
+    run.set(Setting::Paused(true));
+    let before = run.engine.stats().stats.all_messages().offered;
+    std::thread::sleep(Duration::from_millis(500));
+    let stats = run.engine.stats().stats;
+    assert_eq!((stats.all_messages().offered, stats.devices.connected), (before, 10));
+    run.set(Setting::Paused(false));
+    run.until_sent(before + 100);
+    run.drain();
+}
+
+#[test]
+fn a_new_interval_holds_from_its_instant_on() {
+    let run = Run::start(Kind::Native, 10, 1, "");
+    run.until_connected(10);
+    run.set(Setting::Interval { stream: Some("one".into()), interval: Span::from_millis(10) });
+    let before = run.engine.stats();
+    run.until("ten times the messages", |reading| {
+        let elapsed = reading.at.since(before.at).as_secs_f64();
+        let sent = reading.stats.messages[1].sent - before.stats.messages[1].sent;
+        elapsed > 1.0 && (sent as f64 / elapsed - 1_000.0).abs() < 100.0
+    });
+    run.drain();
+}
+
+#[test]
+fn a_broker_that_is_gone_and_comes_back_costs_only_what_it_must() {
+    let mut run = Run::start(
+        Kind::Native,
+        30,
+        2,
+        "  connect: {session: persistent, backoff: {base: 100ms, cap: 500ms}}\n  lossAfter: 3s\n",
+    );
+    run.until_sent(1_000);
+    run.broker.stop();
+    run.until("the loss of all connections", |reading| reading.stats.devices.connected == 0);
+    run.broker.resume();
+    let back = run.until_connected(30);
+    run.until_sent(back.all_messages().sent + 500);
+    let stats = run.drain();
+    assert_eq!(stats.connections.reconnects, 30);
+    assert_eq!(stats.latency.recovery.count(), 30);
+    assert_eq!(stats.observer.losses, 1);
+    // QoS 1 that was not acknowledged was sent again; nothing that was acknowledged after the return is missing.
+    assert_eq!(stats.messages[1].acknowledged, stats.messages[1].sent);
+    assert!(stats.all_messages().withheld_offline > 0);
+}
+
+#[test]
+fn a_device_tells_what_it_does() {
+    let run = Run::start(Kind::Native, 5, 2, "");
+    run.until_sent(100);
+    let status = run.engine.device(3).unwrap();
+    assert_eq!((status.client_id.as_str(), status.state.as_str()), ("f-3", "up"));
+    assert_eq!(status.streams.len(), 3);
+    assert!(status.streams[0].payload.contains("temperature"), "{status:?}");
+    assert!(run.engine.device(5).is_none());
+    run.drain();
+}
+
+#[test]
+fn without_an_observer_acknowledgements_decide() {
+    let run = Run::start(Kind::Native, 10, 1, "  observe: none\n");
+    run.until_sent(200);
+    let stats = run.drain();
+    let all = stats.all_messages();
+    assert_eq!((all.observed, all.delivered, all.lost), (0, 0, 0));
+    assert_eq!(all.unobserved, all.sent);
+    assert_eq!(stats.messages[1].acknowledged, stats.messages[1].sent);
+}
+
+#[test]
+fn a_sample_is_followed_and_the_rest_is_not() {
+    let run = Run::start(Kind::Native, 100, 2, "  observe: sample\n  observer: {sample: 30%}\n");
+    run.until_sent(2_000);
+    let all = run.drain().all_messages();
+    let share = all.observed as f64 / all.sent as f64;
+    assert!((0.15..0.45).contains(&share), "{share} of the messages were observed");
+    assert_eq!(all.delivered, all.observed);
+}

@@ -1,0 +1,109 @@
+//! A session in steady state allocates nothing. A test binary of its own, because its counting
+//! allocator is the whole binary's.
+
+#![expect(clippy::unwrap_used, reason = "helpers of a test: the lint only knows the test itself")]
+
+use device_sim::session::codec::{Connect, PacketId, PublishFrame, Qos, read};
+use device_sim::session::{Event, Message, Options, Pool, Resend, Session};
+use fleet_contract::time::Micros;
+
+/// A session that is up, and a broker that answers at once.
+struct Rig {
+    session: Session,
+    pool: Pool,
+    options: Options,
+    out: Vec<u8>,
+    now: Micros,
+    seq: u32,
+}
+
+impl Rig {
+    fn up() -> Self {
+        let mut rig = Self {
+            session: Session::new(),
+            pool: Pool::new(),
+            options: Options { clean: false, ..Options::default() },
+            out: Vec::new(),
+            now: Micros(0),
+            seq: 0,
+        };
+        rig.reconnect(b"\x20\x02\x00\x00");
+        rig
+    }
+
+    fn reconnect(&mut self, connack: &[u8]) {
+        let connect = Connect { client_id: "c", ..Connect::default() };
+        self.session.connect(&connect, &self.options, self.now, &mut self.out).unwrap();
+        self.receive(connack);
+        while let Some(resend) = self.session.next_resend(&mut self.pool) {
+            if let Resend::Publish(message) = resend {
+                self.write(message.qos, Some(message.packet_id), message.dup);
+            }
+        }
+    }
+
+    fn receive(&mut self, bytes: &[u8]) {
+        let (packet, _) = read(bytes, 1_000).unwrap().unwrap();
+        let (pool, out) = (&mut self.pool, &mut self.out);
+        let event = self.session.receive(pool, &self.options, packet, self.now, out).unwrap();
+        assert!(!matches!(event, Event::Unsolicited(_)));
+    }
+
+    fn publish(&mut self, qos: Qos) -> Option<PacketId> {
+        self.now.0 += 1_000;
+        self.seq += 1;
+        let message = Message { stream: 0, seq: self.seq, due: self.now, qos };
+        let packet_id = self.session.publish(&mut self.pool, &self.options, message, self.now).unwrap();
+        self.write(qos, packet_id, false);
+        packet_id
+    }
+
+    fn write(&mut self, qos: Qos, packet_id: Option<PacketId>, dup: bool) {
+        self.out.clear();
+        let mut frame = PublishFrame::begin(&mut self.out, qos, false, dup);
+        self.out.extend_from_slice(b"fleet/7/temperature");
+        frame.end_topic(&mut self.out, packet_id);
+        self.out.extend_from_slice(b"{\"celsius\":21.5}");
+        frame.finish(&mut self.out).unwrap();
+    }
+
+    fn acknowledge(&mut self, kind: u8, packet_id: Option<PacketId>) {
+        let [high, low] = packet_id.unwrap().get().to_be_bytes();
+        self.receive(&[kind, 2, high, low]);
+    }
+
+    /// One message of each QoS there and one of QoS 2 back, a ping, a window of messages that
+    /// wait for their acknowledgements, and a connection that is lost and taken up again.
+    fn round(&mut self) {
+        self.publish(Qos::AtMostOnce);
+        let packet_id = self.publish(Qos::AtLeastOnce);
+        self.acknowledge(0x40, packet_id);
+        let packet_id = self.publish(Qos::ExactlyOnce);
+        self.acknowledge(0x50, packet_id);
+        self.acknowledge(0x70, packet_id);
+        self.receive(b"\x34\x06\x00\x01t\x00\x07x");
+        self.receive(b"\x62\x02\x00\x07");
+        self.now = self.session.deadline(&self.options).unwrap();
+        self.session.expire(&self.options, self.now, &mut self.out).unwrap();
+        self.receive(b"\xd0\x00");
+        let window = [(); 16].map(|()| self.publish(Qos::AtLeastOnce));
+        self.session.lost(self.now);
+        self.reconnect(b"\x20\x02\x01\x00");
+        for packet_id in window {
+            self.acknowledge(0x40, packet_id);
+        }
+    }
+}
+
+#[test]
+fn a_session_in_steady_state_allocates_nothing() {
+    let mut rig = Rig::up();
+    // A message that is never released: the list of such is given back when a connection is lost
+    // while it is empty.
+    rig.receive(b"\x34\x06\x00\x01t\x00\x01x");
+    rig.round();
+    let allocations = allocation_counter::measure(|| (0..10_000).for_each(|_| rig.round()));
+    assert_eq!(allocations.count_total, 0, "{allocations:?}");
+    assert!(allocation_counter::measure(|| drop(Rig::up())).count_total > 0, "nothing is counted");
+    assert!(rig.seq > 100_000 && rig.pool.is_empty());
+}
