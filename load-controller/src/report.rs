@@ -1,0 +1,148 @@
+//! The report: everything that a run measured, as one value with many formats.
+//!
+//! Times are in seconds, sizes in bytes, instants in RFC 3339; `null` stands where nothing is known.
+//! The keys are stable: `simctl run -o json` and `simctl status -o json` print this value.
+
+pub mod csv;
+mod facts;
+mod figures;
+pub mod files;
+pub mod hgrm;
+pub mod html;
+pub mod json;
+pub mod text;
+pub mod words;
+pub mod yaml;
+
+use fleet_contract::{fleet::Observe, stats::Stats};
+use serde::{Deserialize, Serialize};
+
+pub use facts::{Host, Phase, RunFacts};
+pub use figures::{
+    Bytes, Connections, Devices, Generator, Latency, LostInReport, Manifest, Messages, Observer, OutageList,
+    TimelineInReport,
+};
+
+use crate::verdict::{ExitCode, Reason, Verdict, judge};
+
+/// Everything that a run measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// What the run proved; `pending` while it goes on.
+    pub verdict: Verdict,
+    /// Why it did not pass, the heaviest reason first.
+    pub reasons: Vec<Reason>,
+    /// How far the run has come.
+    pub phase: Phase,
+    /// How long it has lasted, in seconds.
+    pub elapsed_seconds: f64,
+    /// How long of that messages were offered, in seconds: all but the drain.
+    pub running_seconds: f64,
+    /// Devices by state; of a run that drains or has ended, as they were when the drain began.
+    pub devices: Devices,
+    /// What became of the messages.
+    pub messages: Messages,
+    /// Distributions of times.
+    pub latency: Latency,
+    /// Sessions that were accepted after an earlier one was lost.
+    pub reconnects: u64,
+    /// Connections made, lost and refused.
+    pub connections: Connections,
+    /// Times in which connected devices fell away.
+    pub outages: OutageList,
+    /// Bytes of MQTT.
+    pub bytes: Bytes,
+    /// What the observer saw beside the messages of this run.
+    pub observer: Observer,
+    /// How the generator itself fared.
+    pub generator: Generator,
+    /// The first messages that were lost, by name.
+    pub lost_messages: Vec<LostInReport>,
+    /// What the reader must know to read the figures rightly.
+    pub notes: Vec<String>,
+    /// What is needed to understand and to repeat the run.
+    pub manifest: Manifest,
+    /// The run second by second.
+    pub timeline: TimelineInReport,
+}
+
+impl Report {
+    /// How many lost messages stand in the report itself; all that are kept stand in the file `lost.jsonl`.
+    pub const LOST_MAX: usize = 20;
+
+    /// The report of what was measured, and its verdict by the default rules.
+    pub fn new(stats: &Stats, facts: &RunFacts) -> Self {
+        let (verdict, reasons) = judge(stats, facts);
+        Self {
+            verdict,
+            reasons,
+            phase: facts.phase,
+            elapsed_seconds: facts.elapsed().as_secs_f64(),
+            running_seconds: facts.running().as_secs_f64(),
+            devices: Devices::new(facts.timeline.devices().unwrap_or(stats.devices)),
+            messages: Messages::new(stats, facts.observe),
+            latency: Latency::new(&stats.latency),
+            reconnects: stats.connections.reconnects,
+            connections: Connections::new(&stats.connections),
+            outages: OutageList::new(facts),
+            bytes: Bytes::new(stats.bytes),
+            observer: Observer::new(&stats.observer, facts.observe),
+            generator: Generator::new(stats, facts),
+            lost_messages: stats.lost.iter().take(Self::LOST_MAX).map(LostInReport::new).collect(),
+            notes: notes(stats, facts),
+            manifest: Manifest::new(facts),
+            timeline: TimelineInReport::new(&facts.timeline),
+        }
+    }
+
+    /// How a process ends that has made this report.
+    pub const fn exit_code(&self) -> ExitCode {
+        self.verdict.exit_code()
+    }
+
+    /// So many a second, over the time in which messages were offered.
+    pub fn rate(&self, count: u64) -> f64 {
+        if self.running_seconds > 0.0 { count as f64 / self.running_seconds } else { 0.0 }
+    }
+}
+
+/// The notes of the run, and what the figures themselves call for.
+fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
+    let all = stats.all_messages();
+    let mut notes = facts.notes.clone();
+    let mut note = |is_so: bool, text: String| {
+        if is_so {
+            notes.push(text);
+        }
+    };
+    note(
+        facts.observe == Observe::None,
+        "nobody observed: acknowledgements decide, and what was delivered, lost, duplicated or reordered is unknown"
+            .into(),
+    );
+    note(
+        facts.observe != Observe::None && all.unknown > 0,
+        format!("the fate of {} is unknown: the observer or a worker was away", words::messages(all.unknown)),
+    );
+    note(
+        facts.observe == Observe::All && all.unobserved > 0,
+        format!("{} went unobserved: nobody was subscribed when they were sent", words::messages(all.unobserved)),
+    );
+    note(
+        stats.messages[0].lost > 0,
+        format!("{} of QoS 0 were lost, which QoS 0 allows", words::messages(stats.messages[0].lost)),
+    );
+    for (run, count) in &stats.observer.other_runs {
+        let seen = words::messages(*count);
+        note(
+            true,
+            format!(
+                "{seen} of another run ({run}) arrived from the same devices: are two runs using this fleet's name?"
+            ),
+        );
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests;

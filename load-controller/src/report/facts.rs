@@ -1,0 +1,96 @@
+//! What is known of a run beside its statistics.
+
+use fleet_contract::{
+    fleet::{Fleet, Observe},
+    time::Micros,
+    units::Span,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::timeline::Timeline;
+
+/// Everything that a report says and that no worker measured.
+#[derive(Debug, Clone)]
+pub struct RunFacts {
+    /// The resolved document.
+    pub fleet: Fleet,
+    /// SHA-256 of the resolved document, in hexadecimal.
+    pub document_hash: String,
+    /// Tells the messages of this run from those of any other.
+    pub run: u32,
+    /// How far the run has come; only one that has ended is judged.
+    pub phase: Phase,
+    /// The instant that all timetables count from.
+    pub started: Micros,
+    /// Now, or the end of the run.
+    pub now: Micros,
+    /// How long it was asked to run; `None` means until it is stopped.
+    pub duration: Option<Span>,
+    /// The broker's address, without credentials.
+    pub broker: String,
+    /// Whether that broker was started for this run.
+    pub embedded_broker: bool,
+    /// The engine that ran the devices.
+    pub engine: String,
+    /// The version of the program.
+    pub version: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// The machine that generated the load.
+    pub host: Host,
+    /// How many files one process may open.
+    pub open_files_limit: u64,
+    /// Which devices were observed.
+    pub observe: Observe,
+    /// The shortest interval of any periodic stream, live changes included.
+    pub shortest_interval: Option<Span>,
+    /// By how much the clocks of sender and observer may differ; zero where they are the same.
+    pub clock_bound: Span,
+    /// What the reader must know, such as what a stream's native counter cannot prove.
+    pub notes: Vec<String>,
+    /// Whether the run was cut short before it had drained.
+    pub aborted: bool,
+    /// One entry a second.
+    pub timeline: Timeline,
+    /// Worker processes that ended unasked.
+    pub workers_lost: u32,
+}
+
+impl RunFacts {
+    /// How long the run has lasted.
+    pub const fn elapsed(&self) -> Span {
+        self.now.since(self.started)
+    }
+
+    /// How long of that it was not draining.
+    pub fn running(&self) -> Span {
+        let drains_from = self.timeline.running_until().filter(|_| self.phase != Phase::Running);
+        drains_from.unwrap_or(self.now).since(self.started)
+    }
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Phase {
+    /// Devices come, publish and are scaled.
+    Running,
+    /// Nothing is offered any more; messages settle and devices leave.
+    Draining,
+    /// All is over.
+    Ended,
+}
+
+/// The machine that generated the load.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The operating system and its processor architecture.
+    pub os: String,
+    /// The version of its kernel.
+    pub kernel: String,
+    /// How many processors the process may use.
+    pub cpus: u32,
+    /// Its memory, in bytes.
+    pub memory_bytes: u64,
+}

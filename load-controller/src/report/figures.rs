@@ -1,0 +1,443 @@
+//! The parts of a report, each made from what was measured.
+
+use std::collections::BTreeMap;
+
+use fleet_contract::{
+    fleet::Observe,
+    stats::{self, LostMessage, Stats, Summary},
+    units::Span,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Host, RunFacts};
+use crate::timeline::{OutageReport, Point, Timeline};
+
+/// Devices by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Devices {
+    /// Those that the plan wants.
+    pub desired: u32,
+    /// Those with an accepted session.
+    pub connected: u32,
+    /// Wanted and not connected.
+    pub missing: u32,
+    /// Of the missing: refused by the broker at their last attempt.
+    pub refused: u32,
+    /// Of the missing: failed for a reason of the generator's own.
+    pub failed: u32,
+    /// Not wanted any more, but their messages are not settled.
+    pub leaving: u32,
+}
+
+impl Devices {
+    pub(super) const fn new(devices: stats::Devices) -> Self {
+        let stats::Devices { desired, connected, refused, failed, leaving } = devices;
+        Self { desired, connected, missing: desired.saturating_sub(connected), refused, failed, leaving }
+    }
+}
+
+/// What became of the messages of all qualities of service, and of each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Messages {
+    /// All together.
+    #[serde(flatten)]
+    pub all: Counts,
+    /// Those of QoS 0, 1 and 2.
+    pub by_qos: [Counts; 3],
+}
+
+/// What became of messages: offered = withheld + sent, sent = observed + unobserved,
+/// observed = delivered + lost + unknown + in flight.
+///
+/// What only an observer can know is `None` where nobody observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Fell due.
+    pub offered: u64,
+    /// Not handed to a session.
+    pub withheld: u64,
+    /// Of the withheld: because the device was offline.
+    pub withheld_offline: u64,
+    /// Handed to a session.
+    pub sent: u64,
+    /// Of QoS 1 and 2: acknowledged by the broker.
+    pub acknowledged: u64,
+    /// Of QoS 1 and 2: given up with their clean session before they were acknowledged.
+    pub abandoned: u64,
+    /// Sent again after a reconnect.
+    pub resent: u64,
+    /// Followed to their delivery.
+    pub observed: u64,
+    /// Not followed.
+    pub unobserved: u64,
+    /// Arrived in time.
+    pub delivered: Option<u64>,
+    /// Did not arrive in time.
+    pub lost: Option<u64>,
+    /// Of the lost: acknowledged by the broker.
+    pub lost_acknowledged: Option<u64>,
+    /// Nobody can know.
+    pub unknown: u64,
+    /// Observed and not judged yet.
+    pub in_flight: u64,
+    /// Arrived after they were counted as lost.
+    pub late: Option<u64>,
+    /// Arrived again.
+    pub duplicated: Option<u64>,
+    /// Arrived after a later one of their stream.
+    pub reordered: Option<u64>,
+}
+
+impl Messages {
+    pub(super) fn new(stats: &Stats, observe: Observe) -> Self {
+        let counts = |messages: &stats::Messages| Counts::new(messages, observe);
+        Self { all: counts(&stats.all_messages()), by_qos: stats.messages.each_ref().map(counts) }
+    }
+}
+
+impl Counts {
+    fn new(messages: &stats::Messages, observe: Observe) -> Self {
+        let seen = |count| (observe != Observe::None).then_some(count);
+        let stats::Messages {
+            offered,
+            withheld,
+            withheld_offline,
+            sent,
+            acknowledged,
+            abandoned,
+            resent,
+            observed,
+            unobserved,
+            delivered,
+            lost,
+            lost_acknowledged,
+            unknown,
+            late,
+            duplicated,
+            reordered,
+        } = *messages;
+        Self {
+            offered,
+            withheld,
+            withheld_offline,
+            sent,
+            acknowledged,
+            abandoned,
+            resent,
+            observed,
+            unobserved,
+            delivered: seen(delivered),
+            lost: seen(lost),
+            lost_acknowledged: seen(lost_acknowledged),
+            unknown,
+            in_flight: messages.in_flight(),
+            late: seen(late),
+            duplicated: seen(duplicated),
+            reordered: seen(reordered),
+        }
+    }
+}
+
+/// Distributions of times, each counted from the instant that was intended.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// From the intended connect to the accepted session.
+    pub connect: Summary,
+    /// From due to the acknowledgement.
+    pub publish_ack: Summary,
+    /// From due to the observer.
+    pub end_to_end: Summary,
+    /// From due to the hand-over to the session: how late the generator was.
+    pub schedule_lag: Summary,
+    /// From the loss of a connection to the next accepted session.
+    pub recovery: Summary,
+}
+
+impl Latency {
+    pub(super) fn new(latencies: &stats::Latencies) -> Self {
+        let stats::Latencies { connect, publish_ack, end_to_end, schedule_lag, recovery } = latencies;
+        Self {
+            connect: connect.summary(),
+            publish_ack: publish_ack.summary(),
+            end_to_end: end_to_end.summary(),
+            schedule_lag: schedule_lag.summary(),
+            recovery: recovery.summary(),
+        }
+    }
+
+    /// The distributions with their names as people read them.
+    pub const fn named(&self) -> [(&'static str, &Summary); 5] {
+        [
+            ("connect", &self.connect),
+            ("publish to ack", &self.publish_ack),
+            ("end to end", &self.end_to_end),
+            ("schedule lag", &self.schedule_lag),
+            ("recovery", &self.recovery),
+        ]
+    }
+}
+
+/// Connections made, lost and refused; causes by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// Accepted sessions.
+    pub accepted: u64,
+    /// Lost connections by cause.
+    pub lost: BTreeMap<String, u64>,
+    /// Attempts that failed, by cause.
+    pub failed: BTreeMap<String, u64>,
+    /// Refusals by the broker, by its code.
+    pub refused: BTreeMap<String, u64>,
+    /// Acknowledgements that nobody waited for.
+    pub unsolicited_acknowledgements: u64,
+}
+
+impl Connections {
+    pub(super) fn new(connections: &stats::Connections) -> Self {
+        let stats::Connections { accepted, reconnects: _, lost, failed, refused, unsolicited } = connections;
+        Self {
+            accepted: *accepted,
+            lost: lost.clone(),
+            failed: failed.clone(),
+            refused: refused.clone(),
+            unsolicited_acknowledgements: *unsolicited,
+        }
+    }
+}
+
+/// The outages of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutageList {
+    /// How many there were.
+    pub count: u64,
+    /// The newest of them, in their order.
+    pub list: Vec<OutageReport>,
+}
+
+impl OutageList {
+    pub(super) fn new(facts: &RunFacts) -> Self {
+        let outages = facts.timeline.outages();
+        Self { count: outages.count(), list: outages.report(facts.started, facts.now) }
+    }
+}
+
+/// Bytes of MQTT, without TCP and IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bytes {
+    /// Written by the devices.
+    pub sent: u64,
+    /// Read by the devices.
+    pub received: u64,
+    /// Read by the observer.
+    pub observed: u64,
+}
+
+impl Bytes {
+    pub(super) const fn new(bytes: stats::Bytes) -> Self {
+        let stats::Bytes { sent, received, observed } = bytes;
+        Self { sent, received, observed }
+    }
+}
+
+/// Who observed, and what they saw beside the messages of this run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observer {
+    /// Which devices were to be observed.
+    pub observe: Observe,
+    /// Observers that are subscribed now.
+    pub subscribed: u32,
+    /// Observers that there should be now.
+    pub wanted: u32,
+    /// Times that an observer lost its connection.
+    pub losses: u64,
+    /// Messages that are not of this run.
+    pub foreign: u64,
+    /// Messages of other runs that publish as the same devices, by run id.
+    pub other_runs: BTreeMap<String, u64>,
+    /// Why an observer could not subscribe, if so.
+    pub error: Option<String>,
+}
+
+impl Observer {
+    pub(super) fn new(observer: &stats::ObserverStats, observe: Observe) -> Self {
+        let stats::ObserverStats { subscribed, wanted, losses, foreign, other_runs, error } = observer.clone();
+        Self { observe, subscribed, wanted, losses, foreign, other_runs, error }
+    }
+}
+
+/// How the generator itself fared.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Generator {
+    /// Worker processes now.
+    pub workers: u32,
+    /// Worker processes that ended unasked.
+    pub workers_lost: u32,
+    /// Engine threads now.
+    pub shards: u32,
+    /// CPU time in user space.
+    pub cpu_user_seconds: f64,
+    /// CPU time in the kernel.
+    pub cpu_system_seconds: f64,
+    /// CPU time over elapsed time: 1 is one core kept busy.
+    pub cpu_cores: f64,
+    /// CPU time for a million sent messages; `None` while none is sent.
+    pub cpu_seconds_per_million: Option<f64>,
+    /// Resident memory now.
+    pub memory_bytes: u64,
+    /// The most resident memory of any reading.
+    pub memory_bytes_max: u64,
+    /// Open files now.
+    pub open_files: u64,
+    /// Messages that were handed over more than 100 ms late.
+    pub missed_ticks: u64,
+    /// Times that a socket took less than it was given.
+    pub buffer_full: u64,
+    /// The share of scheduling periods with CPU throttling, 0 to 1.
+    pub cpu_throttled_share: f64,
+}
+
+impl Generator {
+    pub(super) fn new(stats: &Stats, facts: &RunFacts) -> Self {
+        let cpu_seconds = stats.generator.cpu_seconds();
+        let stats::Generator {
+            workers,
+            shards,
+            cpu_user_seconds,
+            cpu_system_seconds,
+            memory_bytes,
+            open_files,
+            missed_ticks,
+            buffer_full,
+            cpu_periods: _,
+            cpu_periods_throttled: _,
+        } = stats.generator;
+        let (elapsed, sent) = (facts.elapsed().as_secs_f64(), stats.all_messages().sent);
+        Self {
+            workers,
+            workers_lost: facts.workers_lost,
+            shards,
+            cpu_user_seconds,
+            cpu_system_seconds,
+            cpu_cores: if elapsed > 0.0 { cpu_seconds / elapsed } else { 0.0 },
+            cpu_seconds_per_million: (sent > 0).then(|| cpu_seconds * 1e6 / sent as f64),
+            memory_bytes,
+            memory_bytes_max: facts.timeline.memory_bytes_max().max(memory_bytes),
+            open_files,
+            missed_ticks,
+            buffer_full,
+            cpu_throttled_share: stats.generator.throttled_share(),
+        }
+    }
+}
+
+/// A message that did not arrive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostInReport {
+    /// When it was handed to the session (RFC 3339).
+    pub sent: String,
+    /// The index of its device.
+    pub device: u32,
+    /// Its stream.
+    pub stream: String,
+    /// Its number within the stream and the epoch.
+    pub seq: u32,
+    /// Its quality of service.
+    pub qos: u8,
+    /// Whether the broker had acknowledged it.
+    pub acknowledged: bool,
+}
+
+impl LostInReport {
+    pub(super) fn new(message: &LostMessage) -> Self {
+        let LostMessage { sent, device, stream, seq, qos, acknowledged } = message;
+        Self {
+            sent: sent.to_string(),
+            device: *device,
+            stream: stream.clone(),
+            seq: *seq,
+            qos: (*qos).into(),
+            acknowledged: *acknowledged,
+        }
+    }
+}
+
+/// What is needed to understand and to repeat a run; it holds no secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The name of the fleet.
+    pub fleet: String,
+    /// SHA-256 of the resolved document.
+    pub document_sha256: String,
+    /// The seed of all that is random.
+    pub seed: u64,
+    /// The run's id, eight hexadecimal digits as in each message's stamp.
+    pub run: String,
+    /// When the run started (RFC 3339).
+    pub started: String,
+    /// When this report was made, or the run ended (RFC 3339).
+    pub at: String,
+    /// How long the run was asked to last; `None` means until it is stopped.
+    pub duration_seconds: Option<f64>,
+    /// The broker's address.
+    pub broker: String,
+    /// Whether that broker was started for this run.
+    pub embedded_broker: bool,
+    /// The engine that ran the devices.
+    pub engine: String,
+    /// The version of the program.
+    pub version: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// The machine that generated the load.
+    pub host: Host,
+    /// How many files one process may open.
+    pub open_files_limit: u64,
+    /// Which devices were observed.
+    pub observe: Observe,
+    /// How long a message may take before it is lost.
+    pub loss_after_seconds: f64,
+    /// The shortest interval of any periodic stream.
+    pub shortest_interval_seconds: Option<f64>,
+    /// By how much the clocks of sender and observer may differ; zero where they are the same.
+    pub clock_bound_seconds: f64,
+}
+
+impl Manifest {
+    pub(super) fn new(facts: &RunFacts) -> Self {
+        Self {
+            fleet: facts.fleet.metadata.name.clone(),
+            document_sha256: facts.document_hash.clone(),
+            seed: facts.fleet.spec.seed,
+            run: format!("{:08x}", facts.run),
+            started: facts.started.to_string(),
+            at: facts.now.to_string(),
+            duration_seconds: facts.duration.map(Span::as_secs_f64),
+            broker: facts.broker.clone(),
+            embedded_broker: facts.embedded_broker,
+            engine: facts.engine.clone(),
+            version: facts.version.clone(),
+            command: facts.command.clone(),
+            host: facts.host.clone(),
+            open_files_limit: facts.open_files_limit,
+            observe: facts.observe,
+            loss_after_seconds: facts.fleet.spec.loss_after.as_secs_f64(),
+            shortest_interval_seconds: facts.shortest_interval.map(Span::as_secs_f64),
+            clock_bound_seconds: facts.clock_bound.as_secs_f64(),
+        }
+    }
+}
+
+/// The run second by second, or coarser when it is long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TimelineInReport {
+    /// How many readings a point holds; of percentiles the worst of them is shown.
+    pub readings_per_point: u32,
+    /// The points, the oldest first.
+    pub points: Vec<Point>,
+}
+
+impl TimelineInReport {
+    pub(super) fn new(timeline: &Timeline) -> Self {
+        Self { readings_per_point: timeline.readings_per_point(), points: timeline.points().to_vec() }
+    }
+}

@@ -1,0 +1,171 @@
+//! The report as one page with charts: the file `report.html`.
+//!
+//! It needs nothing from elsewhere: style and drawings are inside, and there is no script.
+
+#![expect(clippy::format_push_string, reason = "a report is put together once, and reads best so")]
+
+mod chart;
+mod section;
+
+use fleet_contract::{stats::Latencies, units::Span};
+
+use super::{Phase, Report, words};
+use chart::{Chart, Scale, Series, Ticks};
+
+/// The page; the distributions give the chart of percentiles its detail.
+pub fn render(report: &Report, latencies: &Latencies) -> String {
+    let manifest = &report.manifest;
+    let title = format!("{} {}", escape(&manifest.fleet), report.verdict);
+    let embedded = if manifest.embedded_broker { " (embedded)" } else { "" };
+    let phase = if report.phase == Phase::Ended { "ended after" } else { "has lasted" };
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n<header>\n\
+         <h1>{} <span class=\"verdict {verdict}\">{verdict}</span></h1>\n\
+         <p>run {} {phase} {}, broker {}{embedded}</p>\n</header>\n<main>\n",
+        include_str!("html/style.css"),
+        escape(&manifest.fleet),
+        manifest.run,
+        words::time(report.elapsed_seconds),
+        escape(&manifest.broker),
+        verdict = report.verdict,
+    );
+    for section in [
+        section::reasons(report),
+        section::tiles(report),
+        charts(report, latencies),
+        section::messages(report),
+        section::latencies(report),
+        section::outages(report),
+        section::connections(report),
+        section::lost(report),
+        section::generator(report),
+        section::notes(report),
+        section::manifest(report),
+    ] {
+        page.push_str(&section);
+    }
+    page.push_str(&format!("</main>\n<footer>simctl {}</footer>\n</body>\n</html>\n", escape(&manifest.version)));
+    page
+}
+
+/// Text as HTML shows it.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+fn charts(report: &Report, latencies: &Latencies) -> String {
+    [messages_chart(report), devices_chart(report), latency_chart(report), distribution_chart(latencies)]
+        .iter()
+        .map(Chart::render)
+        .collect()
+}
+
+/// A value of every point, at the middle of the point.
+fn over_time(
+    report: &Report,
+    name: &'static str,
+    class: &'static str,
+    of: impl Fn(&crate::timeline::Point) -> Option<f64>,
+) -> Series {
+    let points = report.timeline.points.iter().map(|point| (point.at + point.seconds / 2.0, of(point))).collect();
+    Series { name, class, points }
+}
+
+/// From and until of each outage, in seconds since the start.
+fn bands(report: &Report) -> Vec<(f64, f64)> {
+    report.outages.list.iter().map(|outage| (outage.at_seconds, outage.at_seconds + outage.seconds)).collect()
+}
+
+fn messages_chart(report: &Report) -> Chart {
+    let is_observed = report.messages.all.delivered.is_some();
+    let mut series = vec![
+        over_time(report, "offered", "area", |point| Some(point.rate(point.offered))),
+        over_time(report, "sent", "one", |point| Some(point.rate(point.sent))),
+        over_time(report, "acknowledged", "two", |point| Some(point.rate(point.acknowledged))),
+    ];
+    if is_observed {
+        series.push(over_time(report, "delivered", "three", |point| Some(point.rate(point.delivered))));
+    }
+    Chart {
+        title: "Messages a second",
+        class: "nested",
+        x: Ticks::Time,
+        y: Ticks::Number,
+        scale: Scale::Linear,
+        series,
+        bands: bands(report),
+    }
+}
+
+fn devices_chart(report: &Report) -> Chart {
+    let series = vec![
+        over_time(report, "desired", "area", |point| Some(point.desired.into())),
+        over_time(report, "connected", "one", |point| Some(point.connected.into())),
+    ];
+    Chart {
+        title: "Devices",
+        class: "",
+        x: Ticks::Time,
+        y: Ticks::Number,
+        scale: Scale::Linear,
+        series,
+        bands: bands(report),
+    }
+}
+
+fn latency_chart(report: &Report) -> Chart {
+    let is_observed = report.latency.end_to_end.count > 0;
+    let of = move |point: &crate::timeline::Point| if is_observed { point.end_to_end } else { point.publish_ack };
+    let series = vec![
+        over_time(report, "max", "three", move |point| of(point).max),
+        over_time(report, "p99", "one", move |point| of(point).p99),
+        over_time(report, "p50", "two", move |point| of(point).p50),
+        over_time(report, "schedule lag p99", "four", |point| point.schedule_lag.p99),
+    ];
+    let title =
+        if is_observed { "Latency from due to the observer" } else { "Latency from due to the acknowledgement" };
+    Chart { title, class: "", x: Ticks::Time, y: Ticks::Time, scale: Scale::Logarithmic, series, bands: bands(report) }
+}
+
+/// The share of values beyond on a logarithmic axis: as much room for 99 % to 99.9 % as for 90 % to 99 %.
+fn distribution_chart(latencies: &Latencies) -> Chart {
+    let of = |name, class, latency: &fleet_contract::stats::Latency| Series {
+        name,
+        class,
+        points: super::hgrm::quantiles(latency.count())
+            .into_iter()
+            .map(|quantile| (-(1.0 - quantile).log10(), latency.quantile(quantile).map(Span::as_secs_f64)))
+            .collect(),
+    };
+    let series = vec![
+        of("connect", "four", &latencies.connect),
+        of("publish to ack", "two", &latencies.publish_ack),
+        of("end to end", "one", &latencies.end_to_end),
+        of("schedule lag", "three", &latencies.schedule_lag),
+    ];
+    Chart {
+        title: "Latency by percentile",
+        class: "",
+        x: Ticks::Nines,
+        y: Ticks::Time,
+        scale: Scale::Logarithmic,
+        series,
+        bands: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! The sections of the page beside the charts; each is empty where there is nothing to say.
+
+use super::{Report, escape, words};
+use crate::report::figures::Counts;
+
+pub(super) fn reasons(report: &Report) -> String {
+    let item = |reason: &crate::verdict::Reason| {
+        format!("<li class=\"{}\"><b>{}</b> {}</li>\n", reason.verdict, reason.name, escape(&reason.message))
+    };
+    list("reasons", report.reasons.iter().map(item))
+}
+
+pub(super) fn notes(report: &Report) -> String {
+    list("notes", report.notes.iter().map(|note| format!("<li>{}</li>\n", escape(note))))
+}
+
+fn list(class: &str, items: impl Iterator<Item = String>) -> String {
+    let items: String = items.collect();
+    if items.is_empty() { items } else { format!("<ul class=\"{class}\">\n{items}</ul>\n") }
+}
+
+/// The figures that are looked for first.
+pub(super) fn tiles(report: &Report) -> String {
+    let all = report.messages.all;
+    let time = |seconds: Option<f64>| seconds.map_or_else(|| "–".into(), words::time);
+    let latency = if report.latency.end_to_end.count > 0 {
+        ("end to end p99", report.latency.end_to_end.p99)
+    } else {
+        ("publish to ack p99", report.latency.publish_ack.p99)
+    };
+    let tiles = [
+        (
+            "devices connected",
+            format!(
+                "{} / {}",
+                words::count(report.devices.connected.into()),
+                words::count(report.devices.desired.into())
+            ),
+        ),
+        ("messages sent", words::count(all.sent)),
+        ("sent a second", words::number(report.rate(all.sent))),
+        ("lost", shown(all.lost)),
+        (latency.0, time(latency.1)),
+        ("schedule lag p99", time(report.latency.schedule_lag.p99)),
+    ];
+    let mut html = String::from("<div class=\"tiles\">\n");
+    for (name, value) in tiles {
+        html.push_str(&format!("<div><b>{value}</b>{name}</div>\n"));
+    }
+    html + "</div>\n"
+}
+
+/// A table with a heading; the first column names the row, all others are numbers.
+fn table(title: &str, heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut html = format!("<section>\n<h2>{title}</h2>\n<table>\n<tr>");
+    for name in heading {
+        html.push_str(&format!("<th>{name}</th>"));
+    }
+    html.push_str("</tr>\n");
+    for row in rows {
+        html.push_str("<tr>");
+        for cell in row {
+            html.push_str(&format!("<td>{}</td>", escape(&cell)));
+        }
+        html.push_str("</tr>\n");
+    }
+    html + "</table>\n</section>\n"
+}
+
+fn shown(count: Option<u64>) -> String {
+    count.map_or_else(|| "–".into(), words::count)
+}
+
+/// A row's name, and its figure of some counts.
+type Row = (&'static str, fn(&Counts) -> Option<u64>);
+
+pub(super) fn messages(report: &Report) -> String {
+    let figures: [Row; 17] = [
+        ("offered", |c| Some(c.offered)),
+        ("withheld", |c| Some(c.withheld)),
+        ("withheld: offline", |c| Some(c.withheld_offline)),
+        ("sent", |c| Some(c.sent)),
+        ("acknowledged", |c| Some(c.acknowledged)),
+        ("abandoned", |c| Some(c.abandoned)),
+        ("sent again", |c| Some(c.resent)),
+        ("observed", |c| Some(c.observed)),
+        ("unobserved", |c| Some(c.unobserved)),
+        ("delivered", |c| c.delivered),
+        ("lost", |c| c.lost),
+        ("lost: acknowledged", |c| c.lost_acknowledged),
+        ("unknown", |c| Some(c.unknown)),
+        ("in flight", |c| Some(c.in_flight)),
+        ("late", |c| c.late),
+        ("duplicated", |c| c.duplicated),
+        ("reordered", |c| c.reordered),
+    ];
+    let rows = figures.into_iter().map(|(name, of)| {
+        let mut row = vec![name.to_owned(), shown(of(&report.messages.all))];
+        row.extend(report.messages.by_qos.iter().map(|counts| shown(of(counts))));
+        row
+    });
+    table("Messages", &["", "all", "QoS 0", "QoS 1", "QoS 2"], rows)
+}
+
+pub(super) fn latencies(report: &Report) -> String {
+    let rows = report.latency.named().into_iter().map(|(name, summary)| {
+        let mut row = vec![name.to_owned()];
+        let values = [summary.p50, summary.p90, summary.p99, summary.p999, summary.max];
+        row.extend(values.map(|value| value.map_or_else(|| "–".into(), words::time)));
+        row.push(words::count(summary.count));
+        row
+    });
+    table("Latency", &["", "p50", "p90", "p99", "p99.9", "max", "count"], rows)
+}
+
+pub(super) fn outages(report: &Report) -> String {
+    if report.outages.list.is_empty() {
+        return String::new();
+    }
+    let rows = report.outages.list.iter().map(|outage| {
+        vec![
+            outage.from.clone(),
+            words::time(outage.at_seconds),
+            words::time(outage.seconds),
+            words::time(outage.gap_seconds),
+            outage.recovery_seconds.map_or_else(|| "goes on".into(), words::time),
+            words::count(outage.devices_missing_max.into()),
+        ]
+    });
+    table("Outages", &["from", "after", "lasted", "gap", "recovery", "devices missing"], rows)
+}
+
+pub(super) fn connections(report: &Report) -> String {
+    let connections = &report.connections;
+    let mut rows = vec![
+        vec!["accepted".to_owned(), words::count(connections.accepted)],
+        vec!["of these reconnects".into(), words::count(report.reconnects)],
+    ];
+    for (what, causes) in
+        [("lost", &connections.lost), ("failed", &connections.failed), ("refused", &connections.refused)]
+    {
+        rows.extend(causes.iter().map(|(cause, count)| vec![format!("{what}: {cause}"), words::count(*count)]));
+    }
+    table("Connections", &["", "count"], rows.into_iter())
+}
+
+pub(super) fn lost(report: &Report) -> String {
+    if report.lost_messages.is_empty() {
+        return String::new();
+    }
+    let rows = report.lost_messages.iter().map(|lost| {
+        vec![
+            lost.sent.clone(),
+            lost.device.to_string(),
+            lost.stream.clone(),
+            lost.seq.to_string(),
+            lost.qos.to_string(),
+            if lost.acknowledged { "yes".into() } else { "no".into() },
+        ]
+    });
+    table("First lost messages", &["due", "device", "stream", "number", "QoS", "acknowledged"], rows)
+}
+
+pub(super) fn generator(report: &Report) -> String {
+    let generator = report.generator;
+    let rows = [
+        ("CPU, user", words::time(generator.cpu_user_seconds)),
+        ("CPU, system", words::time(generator.cpu_system_seconds)),
+        ("CPU of a core", words::share(generator.cpu_cores)),
+        ("CPU-s a million messages", generator.cpu_seconds_per_million.map_or_else(|| "–".into(), words::number)),
+        ("throttled periods", words::share(generator.cpu_throttled_share)),
+        ("memory at most", words::bytes(generator.memory_bytes_max as f64)),
+        ("missed ticks", words::count(generator.missed_ticks)),
+        ("full buffers", words::count(generator.buffer_full)),
+        ("bytes sent", words::bytes(report.bytes.sent as f64)),
+        ("bytes received", words::bytes(report.bytes.received as f64)),
+        ("bytes observed", words::bytes(report.bytes.observed as f64)),
+    ];
+    table("Generator", &["", ""], rows.into_iter().map(|(name, value)| vec![name.into(), value]))
+}
+
+pub(super) fn manifest(report: &Report) -> String {
+    let manifest = &report.manifest;
+    let host = &manifest.host;
+    let cpus = words::counted(host.cpus.into(), "processor", "processors");
+    let rows = [
+        ("fleet", manifest.fleet.clone()),
+        ("document", format!("sha256 {}", manifest.document_sha256)),
+        ("seed", manifest.seed.to_string()),
+        ("run", manifest.run.clone()),
+        ("started", manifest.started.clone()),
+        ("ended", manifest.at.clone()),
+        ("command", manifest.command.join(" ")),
+        ("engine", format!("{} of version {}", manifest.engine, manifest.version)),
+        ("machine", format!("{}, kernel {}, {cpus}, {}", host.os, host.kernel, words::bytes(host.memory_bytes as f64))),
+        ("open files at most", words::count(manifest.open_files_limit)),
+        ("lost after", words::time(manifest.loss_after_seconds)),
+        ("clocks differ by at most", words::time(manifest.clock_bound_seconds)),
+    ];
+    let table = table("Manifest", &["", ""], rows.into_iter().map(|(name, value)| vec![name.into(), value]));
+    table.replacen("<table>", "<table class=\"text\">", 1)
+}

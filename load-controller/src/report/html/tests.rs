@@ -1,0 +1,75 @@
+use fleet_contract::units::Span;
+
+use super::*;
+use crate::{
+    fixture::{START, facts, stats_of},
+    report::RunFacts,
+};
+
+/// A minute with an outage of ten seconds in its middle.
+fn eventful() -> (fleet_contract::stats::Stats, RunFacts) {
+    let (mut stats, mut facts) = (stats_of(0), facts());
+    for second in 1..=60_u64 {
+        let is_out = (30..40).contains(&second);
+        let sent = if is_out { 0 } else { 100 };
+        let m = &mut stats.messages[1];
+        m.offered += 100;
+        m.withheld += 100 - sent;
+        m.sent += sent;
+        m.acknowledged += sent;
+        m.observed += sent;
+        m.delivered += sent;
+        for message in 0..sent {
+            stats.latency.end_to_end.record(Span(900 + message * message + second % 7 * 400));
+            stats.latency.publish_ack.record(Span(600 + message * 9));
+            stats.latency.schedule_lag.record(Span(60 + message));
+        }
+        stats.devices.connected = match second {
+            30..36 => 0,
+            36..40 => 25 * u32::try_from(second - 35).unwrap(),
+            1..4 => 33 * u32::try_from(second).unwrap(),
+            _ => 100,
+        };
+        facts.timeline.push(START.after(Span::from_secs(second)), &stats, Phase::Running);
+    }
+    facts.now = START.after(Span::from_secs(60));
+    (stats, facts)
+}
+
+#[test]
+fn the_page_stands_alone() {
+    let (stats, facts) = eventful();
+    let page = render(&Report::new(&stats, &facts), &stats.latency);
+    for outside in ["http:", "https:", "<script", "<link", "<img", "url(", "@import"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    // For whoever wants to look at it.
+    if let Some(path) = std::env::var_os("REPORT_HTML") {
+        std::fs::write(path, page).unwrap();
+    }
+}
+
+#[test]
+fn outages_are_marked_in_the_charts() {
+    let (stats, facts) = eventful();
+    let page = render(&Report::new(&stats, &facts), &stats.latency);
+    assert_eq!(page.matches("<rect class=\"band\"").count(), 3);
+    assert_eq!(page.matches("<svg").count(), 4);
+}
+
+#[test]
+fn names_cannot_break_out_of_the_page() {
+    let mut facts = facts();
+    facts.command = vec!["<script>alert('x')</script>".into()];
+    facts.broker = "mqtt://\"&".into();
+    let page = render(&Report::new(&stats_of(1), &facts), &stats_of(1).latency);
+    assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)") && page.contains("mqtt://&quot;&amp;"));
+    assert!(!page.contains("<script"));
+}
+
+#[test]
+fn a_page_without_readings_says_so() {
+    let stats = fleet_contract::stats::Stats::default();
+    let page = render(&Report::new(&stats, &facts()), &stats.latency);
+    assert_eq!(page.matches("Nothing was measured.").count(), 4);
+}

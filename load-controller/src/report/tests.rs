@@ -1,0 +1,123 @@
+use fleet_contract::{
+    stats::{Devices, LostMessage, Messages},
+    time::Micros,
+    units::Span,
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixture::{START, any_stats, facts, stats_of};
+
+#[test]
+fn the_keys_are_those_that_scripts_rely_on() {
+    let value = serde_json::to_value(Report::new(&stats_of(5), &facts())).unwrap();
+    let keys = |pointer: &str| {
+        let object = value.pointer(pointer).unwrap().as_object().unwrap();
+        object.keys().cloned().collect::<Vec<_>>().join(" ")
+    };
+    insta::assert_snapshot!(keys(""), @"verdict reasons phase elapsed_seconds running_seconds devices messages latency reconnects connections outages bytes observer generator lost_messages notes manifest timeline");
+    insta::assert_snapshot!(keys("/devices"), @"desired connected missing refused failed leaving");
+    insta::assert_snapshot!(keys("/messages"), @"offered withheld withheld_offline sent acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown in_flight late duplicated reordered by_qos");
+    insta::assert_snapshot!(keys("/latency"), @"connect publish_ack end_to_end schedule_lag recovery");
+    insta::assert_snapshot!(keys("/latency/end_to_end"), @"p50 p90 p99 p999 max count");
+    insta::assert_snapshot!(keys("/generator"), @"workers workers_lost shards cpu_user_seconds cpu_system_seconds cpu_cores cpu_seconds_per_million memory_bytes memory_bytes_max open_files missed_ticks buffer_full cpu_throttled_share");
+    insta::assert_snapshot!(keys("/manifest"), @"fleet document_sha256 seed run started at duration_seconds broker embedded_broker engine version command host open_files_limit observe loss_after_seconds shortest_interval_seconds clock_bound_seconds");
+}
+
+#[test]
+fn without_an_observer_nobody_knows_what_arrived() {
+    let mut stats = stats_of(5);
+    stats.messages[1] = Messages { observed: 0, unobserved: 5, delivered: 0, ..stats.messages[1] };
+    let report = Report::new(&stats, &RunFacts { observe: Observe::None, ..facts() });
+    let all = report.messages.all;
+    assert_eq!((report.verdict, all.delivered, all.lost, all.duplicated), (Verdict::Passed, None, None, None));
+    let value = serde_json::to_value(&report).unwrap();
+    assert!(value["messages"]["delivered"].is_null() && value["messages"]["lost"].is_null());
+}
+
+#[test]
+fn an_ended_run_shows_the_devices_that_it_had() {
+    let mut facts = facts();
+    facts.timeline.push(START.after(Span::from_secs(1)), &stats_of(5), Phase::Running);
+    let mut left = stats_of(5);
+    left.devices = Devices::default();
+    let report = Report::new(&left, &facts);
+    assert_eq!((report.verdict, report.devices.desired, report.devices.connected), (Verdict::Passed, 100, 100));
+}
+
+#[test]
+fn a_running_fleet_has_no_verdict_but_its_reasons() {
+    let mut stats = stats_of(5);
+    stats.messages[1].reordered = 1;
+    let report = Report::new(&stats, &RunFacts { phase: Phase::Running, ..facts() });
+    assert_eq!((report.verdict, report.reasons.len()), (Verdict::Pending, 1));
+}
+
+#[test]
+fn a_report_names_some_of_the_lost() {
+    let mut stats = stats_of(5);
+    let lost = |device| LostMessage {
+        sent: Micros(START.0 + 250_000),
+        device,
+        stream: "state".into(),
+        seq: 3,
+        qos: 1.try_into().unwrap(),
+        acknowledged: true,
+    };
+    stats.lost = (0..50).map(lost).collect();
+    let report = Report::new(&stats, &facts());
+    assert_eq!(report.lost_messages.len(), Report::LOST_MAX);
+    assert_eq!(report.lost_messages[0].sent, "2026-03-01T12:00:00.250000Z");
+}
+
+#[test]
+fn other_runs_and_lost_qos_0_are_noted_and_do_not_fail() {
+    let mut stats = stats_of(5);
+    stats.messages[0] = Messages { offered: 2, sent: 2, observed: 2, lost: 2, ..Messages::default() };
+    stats.observer.other_runs = [("00c0ffee".to_owned(), 7)].into();
+    let report = Report::new(&stats, &facts());
+    assert_eq!(report.verdict, Verdict::Passed);
+    insta::assert_snapshot!(report.notes.join("\n"), @r"
+    2 messages of QoS 0 were lost, which QoS 0 allows
+    7 messages of another run (00c0ffee) arrived from the same devices: are two runs using this fleet's name?
+    ");
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_merging_does_not_show(
+        parts in prop::collection::vec(any_stats(), 0..6), seed in any::<prop::sample::Index>()
+    ) {
+        let merged = |parts: &[Stats]| {
+            let mut sum = Stats::default();
+            for part in parts {
+                sum.merge(part);
+            }
+            sum
+        };
+        let mut shuffled = parts.clone();
+        if !shuffled.is_empty() {
+            let middle = seed.index(shuffled.len());
+            shuffled.rotate_left(middle);
+            shuffled.reverse();
+        }
+        prop_assert_eq!(Report::new(&merged(&parts), &facts()), Report::new(&merged(&shuffled), &facts()));
+    }
+
+    #[test]
+    fn what_was_written_reads_back_as_the_same_report(stats in any_stats()) {
+        let report = Report::new(&stats, &facts());
+        let from_json: Report = serde_json::from_str(&json::render(&report)).unwrap();
+        let from_yaml: Report = serde_saphyr::from_str(&yaml::render(&report)).unwrap();
+        prop_assert_eq!(&from_json, &report);
+        prop_assert_eq!(&from_yaml, &report);
+    }
+
+    #[test]
+    fn the_laws_hold_in_the_report(stats in any_stats()) {
+        let all = Report::new(&stats, &facts()).messages.all;
+        prop_assert_eq!(all.offered, all.withheld + all.sent);
+        prop_assert_eq!(all.sent, all.observed + all.unobserved);
+        prop_assert_eq!(all.observed, all.delivered.unwrap() + all.lost.unwrap() + all.unknown + all.in_flight);
+    }
+}

@@ -1,0 +1,298 @@
+//! The report as a table for people: the end of a run, and `simctl status`.
+//!
+//! Nothing is wider than 80 columns but a name that somebody chose, a reason or a note.
+
+#![expect(clippy::format_push_string, reason = "a report is put together once, and reads best so")]
+
+mod table;
+
+use super::{Report, figures::Counts, words};
+use crate::verdict::Verdict;
+use table::{Align, Table};
+
+/// How the table looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// How much it shows.
+    pub width: Width,
+    /// Whether it is coloured.
+    pub paint: Paint,
+}
+
+/// How much a table shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// What decides the verdict.
+    Table,
+    /// That, each quality of service, and what is needed to repeat the run.
+    Wide,
+}
+
+/// Whether text is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paint {
+    /// Colours of a terminal (ECMA-48).
+    Coloured,
+    /// No escape sequences.
+    Plain,
+}
+
+#[derive(Clone, Copy)]
+enum Tone {
+    Good,
+    Bad,
+    Doubtful,
+    Quiet,
+    Strong,
+}
+
+impl Paint {
+    fn paint(self, tone: Tone, text: &str) -> String {
+        let code = match (self, tone) {
+            (Self::Plain, _) => return text.into(),
+            (_, Tone::Good) => "1;32",
+            (_, Tone::Bad) => "1;31",
+            (_, Tone::Doubtful) => "1;33",
+            (_, Tone::Quiet) => "2",
+            (_, Tone::Strong) => "1",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+}
+
+impl Verdict {
+    const fn tone(self) -> Tone {
+        match self {
+            Self::Passed => Tone::Good,
+            Self::Failed => Tone::Bad,
+            Self::Invalid | Self::Aborted => Tone::Doubtful,
+            Self::Pending => Tone::Strong,
+        }
+    }
+}
+
+/// The report as a table, with a line feed at its end.
+pub fn render(report: &Report, style: Style) -> String {
+    let mut sections = vec![heading(report, style), devices(report, style.paint)];
+    sections.push(messages(report, style));
+    sections.push(latencies(report, style.paint));
+    sections.extend(outages(report, style.paint));
+    sections.push(generator(report, style));
+    if style.width == Width::Wide {
+        sections.push(manifest(report, style.paint));
+    }
+    sections.extend(notes(report, style.paint));
+    sections.push(verdict(report, style.paint));
+    sections.join("\n")
+}
+
+fn heading(report: &Report, style: Style) -> String {
+    let manifest = &report.manifest;
+    let broker = if manifest.embedded_broker { " (embedded)" } else { "" };
+    let phase: &str = report.phase.into();
+    let name = style.paint.paint(Tone::Strong, &manifest.fleet);
+    format!(
+        "fleet {name}, run {}, {phase} {} {}\nbroker {}{broker}\n",
+        manifest.run,
+        if report.phase == super::Phase::Ended { "after" } else { "for" },
+        words::time(report.elapsed_seconds),
+        manifest.broker,
+    )
+}
+
+fn devices(report: &Report, paint: Paint) -> String {
+    let devices = report.devices;
+    let tone = if devices.missing == 0 { Tone::Good } else { Tone::Bad };
+    let connected =
+        format!("{} of {} connected", words::count(devices.connected.into()), words::count(devices.desired.into()));
+    let mut lines = format!("{}  {}", label("devices", paint), paint.paint(tone, &connected));
+    let parts = [(devices.refused, "refused"), (devices.failed, "failed"), (devices.leaving, "leaving")];
+    for (number, state) in parts.into_iter().filter(|(number, _)| *number > 0) {
+        lines.push_str(&format!(", {} {state}", words::count(number.into())));
+    }
+    let connections = &report.connections;
+    let sessions = words::counted(connections.accepted, "session", "sessions");
+    lines.push_str(&format!(
+        "\n{}  {sessions}, {}",
+        label("connections", paint),
+        words::counted(report.reconnects, "reconnect", "reconnects")
+    ));
+    for (what, causes) in
+        [("lost", &connections.lost), ("failed", &connections.failed), ("refused", &connections.refused)]
+    {
+        if !causes.is_empty() {
+            lines.push_str(&format!("\n{}  {what}: {}", label("", paint), words::causes(causes)));
+        }
+    }
+    lines.push('\n');
+    lines
+}
+
+fn label(text: &str, paint: Paint) -> String {
+    paint.paint(Tone::Quiet, &format!("{text:<13}"))
+}
+
+/// One row of the messages: its name, its count, and how it looks when there are any.
+type Row = (&'static str, fn(&Counts) -> Option<u64>, Option<Tone>);
+
+const ROWS: [Row; 13] = [
+    ("offered", |c| Some(c.offered), None),
+    ("withheld", |c| Some(c.withheld), Some(Tone::Doubtful)),
+    ("sent", |c| Some(c.sent), None),
+    ("acknowledged", |c| Some(c.acknowledged), None),
+    ("observed", |c| Some(c.observed), None),
+    ("unobserved", |c| Some(c.unobserved), None),
+    ("delivered", |c| c.delivered, None),
+    ("lost", |c| c.lost, Some(Tone::Bad)),
+    ("unknown", |c| Some(c.unknown), Some(Tone::Doubtful)),
+    ("in flight", |c| Some(c.in_flight), None),
+    ("late", |c| c.late, Some(Tone::Doubtful)),
+    ("duplicated", |c| c.duplicated, Some(Tone::Doubtful)),
+    ("reordered", |c| c.reordered, Some(Tone::Bad)),
+];
+
+fn messages(report: &Report, style: Style) -> String {
+    let used: Vec<usize> = (0..3).filter(|qos| report.messages.by_qos[*qos].offered > 0).collect();
+    let mut columns =
+        vec![("messages".to_owned(), Align::Left), ("total".into(), Align::Right), ("a second".into(), Align::Right)];
+    columns.extend(used.iter().map(|qos| (format!("QoS {qos}"), Align::Right)));
+    let mut table = Table::new(columns);
+    for (name, of, tone) in ROWS {
+        let all = of(&report.messages.all);
+        let rate = all.map_or_else(|| "-".into(), |count| words::number(report.rate(count)));
+        let mut cells = vec![name.to_owned(), shown(all), rate];
+        cells.extend(used.iter().map(|qos| shown(of(&report.messages.by_qos[*qos]))));
+        table.row(cells, tone.filter(|_| all.is_some_and(|count| count > 0)));
+    }
+    table.render(style.paint)
+}
+
+fn shown(count: Option<u64>) -> String {
+    count.map_or_else(|| "-".into(), words::count)
+}
+
+fn latencies(report: &Report, paint: Paint) -> String {
+    let mut columns = vec![("latency".to_owned(), Align::Left)];
+    columns.extend(["p50", "p90", "p99", "p99.9", "max", "count"].map(|name| (name.to_owned(), Align::Right)));
+    let mut table = Table::new(columns);
+    for (name, summary) in report.latency.named() {
+        let time = |value: Option<f64>| value.map_or_else(|| "-".into(), words::time);
+        let values = [summary.p50, summary.p90, summary.p99, summary.p999, summary.max].map(time);
+        let mut cells = vec![name.to_owned()];
+        cells.extend(values);
+        cells.push(words::count(summary.count));
+        table.row(cells, None);
+    }
+    table.render(paint)
+}
+
+/// The most recent outages; nothing when there was none.
+fn outages(report: &Report, paint: Paint) -> Option<String> {
+    const SHOWN: usize = 10;
+    let list = &report.outages.list;
+    (!list.is_empty()).then(|| {
+        let columns = ["outage at", "lasted", "gap", "recovery", "devices missing"];
+        let mut table = Table::new(columns.map(|name| (name.to_owned(), Align::Right)).into());
+        for outage in &list[list.len().saturating_sub(SHOWN)..] {
+            let recovery = outage.recovery_seconds.map_or_else(|| "goes on".into(), words::time);
+            let cells = vec![
+                words::time(outage.at_seconds),
+                words::time(outage.seconds),
+                words::time(outage.gap_seconds),
+                recovery,
+                words::count(outage.devices_missing_max.into()),
+            ];
+            table.row(cells, Some(Tone::Doubtful));
+        }
+        let mut text = table.render(paint);
+        let earlier = report.outages.count.saturating_sub(SHOWN as u64);
+        if earlier > 0 {
+            text.push_str(&format!("and {} earlier\n", words::count(earlier)));
+        }
+        text
+    })
+}
+
+fn generator(report: &Report, style: Style) -> String {
+    let generator = report.generator;
+    let cpu = generator.cpu_user_seconds + generator.cpu_system_seconds;
+    let mut lines = format!(
+        "{}  CPU {} ({} of a core), memory {}, {}\n",
+        label("generator", style.paint),
+        words::time(cpu),
+        words::share(generator.cpu_cores),
+        words::bytes(generator.memory_bytes_max as f64),
+        words::counted(generator.missed_ticks, "missed tick", "missed ticks"),
+    );
+    lines.push_str(&format!(
+        "{}  sent {}, received {}, observed {}\n",
+        label("bytes", style.paint),
+        words::bytes(report.bytes.sent as f64),
+        words::bytes(report.bytes.received as f64),
+        words::bytes(report.bytes.observed as f64)
+    ));
+    if style.width == Width::Wide {
+        let per_million = generator.cpu_seconds_per_million.map_or_else(|| "-".into(), words::number);
+        lines.push_str(&format!(
+            "{}  {per_million} CPU-s a million messages, throttled {}\n",
+            label("", style.paint),
+            words::share(generator.cpu_throttled_share)
+        ));
+        lines.push_str(&format!(
+            "{}  {}, {}, {}, {} full buffers\n",
+            label("", style.paint),
+            words::counted(generator.workers.into(), "worker", "workers"),
+            words::counted(generator.shards.into(), "thread", "threads"),
+            words::counted(generator.open_files, "open file", "open files"),
+            words::count(generator.buffer_full)
+        ));
+    }
+    lines
+}
+
+fn manifest(report: &Report, paint: Paint) -> String {
+    let manifest = &report.manifest;
+    let host = &manifest.host;
+    let machine = format!(
+        "{}, kernel {}, {}, {}",
+        host.os,
+        host.kernel,
+        words::counted(host.cpus.into(), "processor", "processors"),
+        words::bytes(host.memory_bytes as f64)
+    );
+    let observe = serde_json::to_value(manifest.observe).ok().and_then(|value| value.as_str().map(str::to_owned));
+    let rows = [
+        ("version", format!("{}, engine {}", manifest.version, manifest.engine)),
+        ("command", manifest.command.join(" ")),
+        (
+            "document",
+            format!("sha256 {}, seed {}", manifest.document_sha256.get(..16).unwrap_or_default(), manifest.seed),
+        ),
+        ("observe", observe.unwrap_or_default()),
+        ("started", manifest.started.clone()),
+        ("machine", machine),
+        ("file limit", words::count(manifest.open_files_limit)),
+    ];
+    let lines = rows.map(|(name, value)| format!("{}  {value}\n", label(name, paint)));
+    lines.concat()
+}
+
+fn notes(report: &Report, paint: Paint) -> Option<String> {
+    (!report.notes.is_empty()).then(|| {
+        let note = |text: &String| format!("{}  {text}", label("note", paint));
+        report.notes.iter().map(note).collect::<Vec<_>>().join("\n") + "\n"
+    })
+}
+
+fn verdict(report: &Report, paint: Paint) -> String {
+    let mut text =
+        format!("{}  {}\n", label("verdict", paint), paint.paint(report.verdict.tone(), report.verdict.into()));
+    for reason in &report.reasons {
+        let name = paint.paint(reason.verdict.tone(), reason.name.into());
+        text.push_str(&format!("  {name}: {}\n", reason.message));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! Columns that are as wide as their widest cell.
+
+use super::{Paint, Tone};
+
+/// On which side of its column a cell stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Align {
+    Left,
+    Right,
+}
+
+/// A table with a heading.
+pub(super) struct Table {
+    columns: Vec<(String, Align)>,
+    rows: Vec<(Vec<String>, Option<Tone>)>,
+}
+
+impl Table {
+    pub(super) const fn new(columns: Vec<(String, Align)>) -> Self {
+        Self { columns, rows: Vec::new() }
+    }
+
+    /// Adds a row with a cell for each column.
+    pub(super) fn row(&mut self, cells: Vec<String>, tone: Option<Tone>) {
+        self.rows.push((cells, tone));
+    }
+
+    /// The lines of the table; the first column is at least as wide as the labels beside it.
+    pub(super) fn render(&self, paint: Paint) -> String {
+        let heading: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
+        let mut text = paint.paint(Tone::Quiet, &self.line(&heading));
+        text.push('\n');
+        for (cells, tone) in &self.rows {
+            let line = self.line(cells);
+            text.push_str(&tone.map_or_else(|| line.clone(), |tone| paint.paint(tone, &line)));
+            text.push('\n');
+        }
+        text
+    }
+
+    fn line(&self, cells: &[String]) -> String {
+        let padded = cells.iter().enumerate().map(|(column, cell)| {
+            let gap = " ".repeat(self.width(column).saturating_sub(cell.chars().count()));
+            match self.columns[column].1 {
+                Align::Left => format!("{cell}{gap}"),
+                Align::Right => format!("{gap}{cell}"),
+            }
+        });
+        padded.collect::<Vec<_>>().join("  ").trim_end().into()
+    }
+
+    fn width(&self, column: usize) -> usize {
+        let cells = self.rows.iter().map(|(cells, _)| cells[column].chars().count());
+        let widest = cells.max().unwrap_or(0).max(self.columns[column].0.chars().count());
+        match self.columns[column].1 {
+            Align::Left => widest.max(13),
+            Align::Right => widest.max(8),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+use super::*;
+use crate::fixture::{facts, stats_of};
+
+const PLAIN: Style = Style { width: Width::Table, paint: Paint::Plain };
+
+#[test]
+fn a_passed_run_reads_at_a_glance() {
+    insta::assert_snapshot!(render(&Report::new(&stats_of(3_000), &facts()), PLAIN), @r"
+    fleet demo, run 7f3a21c0, ended after 30.0 s
+    broker mqtt://127.0.0.1:1883 (embedded)
+
+    devices        100 of 100 connected
+    connections    100 sessions, 0 reconnects
+
+    messages          total  a second     QoS 1
+    offered           3,000       100     3,000
+    withheld              0         0         0
+    sent              3,000       100     3,000
+    acknowledged      3,000       100     3,000
+    observed          3,000       100     3,000
+    unobserved            0         0         0
+    delivered         3,000       100     3,000
+    lost                  0         0         0
+    unknown               0         0         0
+    in flight             0         0         0
+    late                  0         0         0
+    duplicated            0         0         0
+    reordered             0         0         0
+
+    latency              p50       p90       p99     p99.9       max     count
+    connect          2.30 ms   2.30 ms   2.30 ms   2.30 ms   2.30 ms         1
+    publish to ack    974 µs   1.30 ms   1.39 ms   1.40 ms   1.40 ms     3,000
+    end to end       1.40 ms   1.85 ms   1.98 ms   2.00 ms   2.00 ms     3,000
+    schedule lag      124 µs    160 µs    169 µs    169 µs    169 µs     3,000
+    recovery               -         -         -         -         -         0
+
+    generator      CPU 1.20 s (4.00 % of a core), memory 34.2 MiB, 0 missed ticks
+    bytes          sent 674 KiB, received 0 B, observed 0 B
+
+    verdict        passed
+    ");
+}
+
+#[test]
+fn a_wide_table_has_the_manifest() {
+    let wide = Style { width: Width::Wide, paint: Paint::Plain };
+    let all = render(&Report::new(&stats_of(3_000), &facts()), wide);
+    let (_, manifest) = all.split_once("generator").unwrap();
+    insta::assert_snapshot!(manifest, @r"
+          CPU 1.20 s (4.00 % of a core), memory 34.2 MiB, 0 missed ticks
+    bytes          sent 674 KiB, received 0 B, observed 0 B
+                   400 CPU-s a million messages, throttled 0 %
+                   1 worker, 2 threads, 119 open files, 0 full buffers
+
+    version        0.1.0, engine own
+    command        simctl run
+    document       sha256 9f86d081884c7d65, seed 7
+    observe        all
+    started        2026-03-01T12:00:00.000000Z
+    machine        linux x86_64, kernel 6.8.0, 2 processors, 8.00 GiB
+    file limit     1,048,576
+
+    verdict        passed
+    ");
+}
+
+#[test]
+fn colours_are_only_added() {
+    let report = Report::new(&stats_of(10), &facts());
+    let coloured = render(&report, Style { paint: Paint::Coloured, ..PLAIN });
+    let mut plain = String::new();
+    let mut rest = coloured.as_str();
+    while let Some((before, after)) = rest.split_once("\x1b[") {
+        plain.push_str(before);
+        rest = after.split_once('m').unwrap().1;
+    }
+    plain.push_str(rest);
+    assert!(coloured.contains("\x1b[1;32mpassed\x1b[0m"), "{coloured}");
+    assert_eq!(plain, render(&report, PLAIN));
+}
+
+#[test]
+fn a_million_devices_still_fit_into_80_columns() {
+    let mut stats = stats_of(10);
+    stats.messages =
+        [fleet_contract::stats::Messages { offered: 987_654_321, sent: 987_654_321, ..stats.messages[1] }; 3];
+    let text = render(&Report::new(&stats, &facts()), PLAIN);
+    let (table, _) = text.split_once("verdict").unwrap();
+    let longest = table.lines().max_by_key(|line| line.chars().count()).unwrap();
+    assert!(longest.chars().count() <= 80, "{longest}");
+}

@@ -1,0 +1,349 @@
+//! A run second by second, in bounded memory, and the outages that it shows.
+//!
+//! Points hold what happened between two readings of the cumulative statistics.
+//! When there are more than [`Timeline::POINTS_MAX`] of them, neighbours are joined and the resolution halves:
+//! counters are added, of percentiles the worst is kept and never an average, and of the connected devices the fewest,
+//! so that an outage stays visible at any resolution.
+
+mod outages;
+
+use fleet_contract::{
+    stats::{Devices, Latencies, Latency, Stats},
+    time::Micros,
+};
+use serde::{Deserialize, Serialize};
+
+pub use outages::{OutageReport, Outages};
+
+use crate::report::Phase;
+
+/// The readings of a run, condensed.
+#[derive(Debug, Clone)]
+pub struct Timeline {
+    start: Micros,
+    points_max: usize,
+    /// How many readings a point holds.
+    readings_per_point: u32,
+    /// How many readings the last point holds already.
+    readings_in_last: u32,
+    points: Vec<Point>,
+    last: Option<Reading>,
+    /// When the last reading before the drain was taken, and the devices that it showed.
+    running: Option<(Micros, Devices)>,
+    memory_bytes_max: u64,
+    outages: Outages,
+}
+
+/// What a point needs to know of the reading before.
+#[derive(Debug, Clone)]
+struct Reading {
+    at: Micros,
+    /// The lost messages are left out: they are named once, in the report.
+    stats: Stats,
+}
+
+/// What happened from `at` to `at + seconds`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Its beginning, in seconds since the start of the run.
+    pub at: f64,
+    /// Its length in seconds.
+    pub seconds: f64,
+    /// Devices that the plan wanted when the fewest were connected.
+    pub desired: u32,
+    /// The fewest connected devices of any reading.
+    pub connected: u32,
+    /// Messages that fell due.
+    pub offered: u64,
+    /// Messages that were withheld.
+    pub withheld: u64,
+    /// Messages handed to a session.
+    pub sent: u64,
+    /// QoS 1 and 2 messages that the broker acknowledged.
+    pub acknowledged: u64,
+    /// Messages that arrived in time.
+    pub delivered: u64,
+    /// Messages that were counted as lost.
+    pub lost: u64,
+    /// Messages that arrived again.
+    pub duplicated: u64,
+    /// Messages that arrived after a later one of their stream.
+    pub reordered: u64,
+    /// Bytes of MQTT written by the devices.
+    pub bytes_sent: u64,
+    /// Sessions accepted after an earlier one was lost.
+    pub reconnects: u64,
+    /// Connections that were lost.
+    pub connections_lost: u64,
+    /// From due to the acknowledgement.
+    pub publish_ack: Quantiles,
+    /// From due to the observer.
+    pub end_to_end: Quantiles,
+    /// How late the generator was.
+    pub schedule_lag: Quantiles,
+    /// CPU time of the generator, in seconds.
+    pub cpu_seconds: f64,
+    /// Resident memory of the generator, in bytes; the most of any reading.
+    pub memory_bytes: u64,
+}
+
+/// Percentiles of one second, or the worst of several seconds; `None` where nothing was measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// The median, in seconds.
+    pub p50: Option<f64>,
+    /// The 99th percentile, in seconds.
+    pub p99: Option<f64>,
+    /// The longest, in seconds.
+    pub max: Option<f64>,
+}
+
+impl Timeline {
+    /// How many points a timeline has at most: 17 minutes at one reading a second, then half as fine.
+    pub const POINTS_MAX: usize = 1_024;
+
+    /// An empty timeline of a run that starts at `start`.
+    pub const fn new(start: Micros) -> Self {
+        Self::bounded(start, Self::POINTS_MAX)
+    }
+
+    const fn bounded(start: Micros, points_max: usize) -> Self {
+        Self {
+            start,
+            points_max,
+            readings_per_point: 1,
+            readings_in_last: 0,
+            points: Vec::new(),
+            last: None,
+            running: None,
+            memory_bytes_max: 0,
+            outages: Outages::new(),
+        }
+    }
+
+    /// Takes the cumulative statistics of all workers at `at`; an instant that is not later than the last is ignored.
+    ///
+    /// Once the run is draining devices leave by intent, so that it shows no more outages.
+    /// One reading belongs to the very moment at which the drain begins: rates count up to there.
+    pub fn push(&mut self, at: Micros, stats: &Stats, phase: Phase) {
+        let before = self.last.as_ref().map_or(self.start, |last| last.at);
+        if at <= before {
+            return;
+        }
+        let point = Point::between(self.start, before, self.last.as_ref().map(|last| &last.stats), at, stats);
+        self.add(&point);
+        if phase == Phase::Running {
+            self.running = Some((at, stats.devices));
+            self.outages.push(at, stats.devices.desired, stats.devices.connected);
+        }
+        self.memory_bytes_max = self.memory_bytes_max.max(stats.generator.memory_bytes);
+        self.last = Some(Reading { at, stats: Stats { lost: Vec::new(), ..stats.clone() } });
+    }
+
+    /// The points, the oldest first.
+    pub fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// How many readings a point holds: 1 at first, doubled whenever there would be too many points.
+    pub const fn readings_per_point(&self) -> u32 {
+        self.readings_per_point
+    }
+
+    /// The devices of the last reading before the drain; `None` before the first.
+    pub fn devices(&self) -> Option<Devices> {
+        self.running.map(|(_, devices)| devices)
+    }
+
+    /// When the last reading before the drain was taken; `None` before the first.
+    pub fn running_until(&self) -> Option<Micros> {
+        self.running.map(|(until, _)| until)
+    }
+
+    /// The most resident memory of any reading, in bytes.
+    pub const fn memory_bytes_max(&self) -> u64 {
+        self.memory_bytes_max
+    }
+
+    /// The outages so far.
+    pub const fn outages(&self) -> &Outages {
+        &self.outages
+    }
+
+    fn add(&mut self, point: &Point) {
+        match self.points.last_mut() {
+            Some(last) if self.readings_in_last < self.readings_per_point => last.join(point),
+            _ => {
+                self.halve_if_full();
+                self.readings_in_last = 0;
+                self.points.push(*point);
+            }
+        }
+        self.readings_in_last += 1;
+    }
+
+    fn halve_if_full(&mut self) {
+        if self.points.len() < self.points_max {
+            return;
+        }
+        self.points = self.points.chunks(2).map(Point::joined).collect();
+        self.readings_per_point *= 2;
+    }
+}
+
+impl Point {
+    fn between(start: Micros, from: Micros, earlier: Option<&Stats>, at: Micros, stats: &Stats) -> Self {
+        let nothing = Stats::default();
+        let earlier = earlier.unwrap_or(&nothing);
+        let (then, now) = (earlier.all_messages(), stats.all_messages());
+        let lost = |stats: &Stats| stats.connections.lost.values().sum::<u64>();
+        let latency = |of: fn(&Latencies) -> &Latency| Quantiles::of(&of(&stats.latency).since(of(&earlier.latency)));
+        Self {
+            at: from.since(start).as_secs_f64(),
+            seconds: at.since(from).as_secs_f64(),
+            desired: stats.devices.desired,
+            connected: stats.devices.connected,
+            offered: now.offered.saturating_sub(then.offered),
+            withheld: now.withheld.saturating_sub(then.withheld),
+            sent: now.sent.saturating_sub(then.sent),
+            acknowledged: now.acknowledged.saturating_sub(then.acknowledged),
+            delivered: now.delivered.saturating_sub(then.delivered),
+            lost: now.lost.saturating_sub(then.lost),
+            duplicated: now.duplicated.saturating_sub(then.duplicated),
+            reordered: now.reordered.saturating_sub(then.reordered),
+            bytes_sent: stats.bytes.sent.saturating_sub(earlier.bytes.sent),
+            reconnects: stats.connections.reconnects.saturating_sub(earlier.connections.reconnects),
+            connections_lost: lost(stats).saturating_sub(lost(earlier)),
+            publish_ack: latency(|of| &of.publish_ack),
+            end_to_end: latency(|of| &of.end_to_end),
+            schedule_lag: latency(|of| &of.schedule_lag),
+            cpu_seconds: (stats.generator.cpu_seconds() - earlier.generator.cpu_seconds()).max(0.0),
+            memory_bytes: stats.generator.memory_bytes,
+        }
+    }
+
+    /// One point of one or more neighbours.
+    fn joined(points: &[Self]) -> Self {
+        let mut joined = points.first().copied().unwrap_or_default();
+        points.iter().skip(1).for_each(|next| joined.join(next));
+        joined
+    }
+
+    /// Takes in the point that follows.
+    fn join(&mut self, next: &Self) {
+        self.seconds = next.at + next.seconds - self.at;
+        if next.connected <= self.connected {
+            (self.desired, self.connected) = (next.desired, next.connected);
+        }
+        self.offered += next.offered;
+        self.withheld += next.withheld;
+        self.sent += next.sent;
+        self.acknowledged += next.acknowledged;
+        self.delivered += next.delivered;
+        self.lost += next.lost;
+        self.duplicated += next.duplicated;
+        self.reordered += next.reordered;
+        self.bytes_sent += next.bytes_sent;
+        self.reconnects += next.reconnects;
+        self.connections_lost += next.connections_lost;
+        self.publish_ack.worsen(&next.publish_ack);
+        self.end_to_end.worsen(&next.end_to_end);
+        self.schedule_lag.worsen(&next.schedule_lag);
+        self.cpu_seconds += next.cpu_seconds;
+        self.memory_bytes = self.memory_bytes.max(next.memory_bytes);
+    }
+
+    /// So many a second, of a count of this point.
+    pub fn rate(&self, count: u64) -> f64 {
+        if self.seconds > 0.0 { count as f64 / self.seconds } else { 0.0 }
+    }
+}
+
+impl Quantiles {
+    fn of(latency: &Latency) -> Self {
+        let summary = latency.summary();
+        Self { p50: summary.p50, p99: summary.p99, max: summary.max }
+    }
+
+    fn worsen(&mut self, next: &Self) {
+        let worse = |a: Option<f64>, b: Option<f64>| a.into_iter().chain(b).reduce(f64::max);
+        *self = Self { p50: worse(self.p50, next.p50), p99: worse(self.p99, next.p99), max: worse(self.max, next.max) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_contract::units::Span;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fixture::stats_of;
+
+    const START: Micros = Micros(1_000_000_000);
+
+    fn at(seconds: u64) -> Micros {
+        START.after(Span::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_point_holds_what_came_since_the_last_reading() {
+        let mut timeline = Timeline::new(START);
+        let mut stats = stats_of(10);
+        timeline.push(at(1), &stats, Phase::Running);
+        stats.messages[1].sent += 5;
+        stats.latency.schedule_lag.record(Span(2_000));
+        timeline.push(at(2), &stats, Phase::Running);
+        let [first, second] = timeline.points() else { panic!("two readings make two points") };
+        assert_eq!((first.sent, second.sent), (10, 5));
+        assert_eq!((second.at, second.seconds, second.schedule_lag.max), (1.0, 1.0, Some(0.002)));
+    }
+
+    #[test]
+    fn a_repeated_reading_changes_nothing() {
+        let mut timeline = Timeline::new(START);
+        timeline.push(at(1), &stats_of(10), Phase::Running);
+        timeline.push(at(1), &stats_of(20), Phase::Running);
+        assert_eq!(timeline.points().len(), 1);
+    }
+
+    #[test]
+    fn the_devices_of_the_drain_are_not_those_of_the_run() {
+        let mut timeline = Timeline::new(START);
+        timeline.push(at(1), &stats_of(10), Phase::Running);
+        let mut left = stats_of(10);
+        left.devices = Devices::default();
+        timeline.push(at(2), &left, Phase::Draining);
+        assert_eq!(timeline.devices().map(|devices| devices.connected), Some(100));
+        assert_eq!(timeline.outages().list(at(2)), []);
+    }
+
+    #[test]
+    fn a_coarser_point_keeps_the_worst_second() {
+        let mut timeline = Timeline::bounded(START, 2);
+        let mut stats = Stats::default();
+        for (second, lag, connected) in [(1, 500, 9), (2, 90_000, 3), (3, 100, 9)] {
+            stats.latency.schedule_lag.record(Span(lag));
+            stats.devices = Devices { desired: 9, connected, ..Devices::default() };
+            timeline.push(at(second), &stats, Phase::Running);
+        }
+        let worst = timeline.points()[0];
+        assert_eq!((worst.seconds, worst.connected, timeline.readings_per_point()), (2.0, 3, 2));
+        assert!(worst.schedule_lag.p99.unwrap() > 0.089);
+    }
+
+    proptest! {
+        #[test]
+        fn no_resolution_loses_a_message(steps in prop::collection::vec(0_u64..1_000, 1..80), bound in 2_usize..9) {
+            let mut timeline = Timeline::bounded(START, bound);
+            let mut stats = Stats::default();
+            for (second, step) in (1..).zip(&steps) {
+                stats.messages[0].offered += step;
+                timeline.push(at(second), &stats, Phase::Running);
+            }
+            let points = timeline.points();
+            prop_assert!(points.len() <= bound);
+            prop_assert_eq!(points.iter().map(|point| point.offered).sum::<u64>(), steps.iter().sum::<u64>());
+            prop_assert!((points.iter().map(|point| point.seconds).sum::<f64>() - steps.len() as f64).abs() < 1e-6);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The default rules, one function each: `None` when it is kept, else the reason.
+
+use std::collections::BTreeMap;
+
+use fleet_contract::{
+    fleet::Observe,
+    stats::{Devices, Messages, Stats},
+    units::Span,
+};
+
+use super::{Reason, Rule};
+use crate::{
+    conservation::conservation,
+    report::{Phase, RunFacts, words},
+};
+
+/// A p99 of the schedule lag above this makes a run invalid.
+pub const LAG_LIMIT: Span = Span::from_millis(100);
+
+/// So does one above this share of the shortest interval.
+pub const LAG_SHARE_MAX: f64 = 0.1;
+
+/// More scheduling periods with throttling than this share make a run invalid.
+pub const THROTTLED_SHARE_MAX: f64 = 0.05;
+
+/// Of messages that are all meant to be observed, more unobserved or unknown ones than this share prove nothing.
+const UNOBSERVED_SHARE_MAX: f64 = 0.5;
+
+/// What the rules look at.
+struct Case<'a> {
+    stats: &'a Stats,
+    facts: &'a RunFacts,
+    /// As they were when the drain began: a fleet that has left is not a fleet that is missing.
+    devices: Devices,
+    all: Messages,
+    /// QoS 1 and 2 together: those that the broker promises something about.
+    promised: Messages,
+}
+
+impl Case<'_> {
+    fn has_ended(&self) -> bool {
+        self.facts.phase == Phase::Ended
+    }
+
+    /// Ended and settled: what is missing now stays missing.
+    fn is_complete(&self) -> bool {
+        self.has_ended() && !self.facts.aborted
+    }
+}
+
+/// The reasons of all broken rules.
+pub(super) fn broken(stats: &Stats, facts: &RunFacts) -> Vec<Reason> {
+    let mut promised = stats.messages[1];
+    promised.merge(&stats.messages[2]);
+    let devices = facts.timeline.devices().unwrap_or(stats.devices);
+    let case = Case { stats, facts, devices, all: stats.all_messages(), promised };
+    [
+        aborted,
+        counts,
+        unsettled,
+        lost_acknowledged,
+        lost,
+        duplicated_qos_2,
+        reordered,
+        devices_refused,
+        devices_missing,
+        unacknowledged,
+        nothing_sent,
+        schedule_lag,
+        cpu_throttled,
+        devices_failed,
+        ramp_unfinished,
+        nothing_offered,
+        nothing_observed,
+        mostly_unobserved,
+        worker_lost,
+    ]
+    .into_iter()
+    .filter_map(|rule| rule(&case))
+    .collect()
+}
+
+fn aborted(case: &Case<'_>) -> Option<Reason> {
+    case.facts.aborted.then(|| {
+        let found = format!("found that it was cut short with {} in flight", words::messages(case.all.in_flight()));
+        Reason::new(Rule::Aborted, format!("expected the run to drain to its end, {found}"))
+    })
+}
+
+fn counts(case: &Case<'_>) -> Option<Reason> {
+    let violations = conservation(case.stats);
+    let first = violations.first()?;
+    let more = match violations.len() {
+        1 => String::new(),
+        count => format!(" (and {} more)", count - 1),
+    };
+    Some(Reason::new(Rule::Conservation, format!("expected counters that add up, found {first}{more}")))
+}
+
+fn unsettled(case: &Case<'_>) -> Option<Reason> {
+    let in_flight = case.all.in_flight();
+    (case.is_complete() && in_flight > 0).then(|| {
+        let found = format!("found {} still in flight", words::messages(in_flight));
+        Reason::new(
+            Rule::Unsettled,
+            format!("expected every observed message to be judged when the run ended, {found}"),
+        )
+    })
+}
+
+fn lost_acknowledged(case: &Case<'_>) -> Option<Reason> {
+    // A late arrival may be the generator's fault, one that never came is not.
+    let Messages { lost_acknowledged, late, .. } = case.promised;
+    let never = lost_acknowledged.saturating_sub(late);
+    (never > 0).then(|| {
+        let found = format!("found {} that never arrived", words::messages(never));
+        Reason::new(
+            Rule::LostAcknowledged,
+            format!("expected every message that the broker acknowledged to be delivered, {found}"),
+        )
+    })
+}
+
+fn lost(case: &Case<'_>) -> Option<Reason> {
+    let Messages { lost, lost_acknowledged, late, observed, .. } = case.promised;
+    (lost > 0).then(|| {
+        let (lost, observed, acknowledged) =
+            (words::count(lost), words::count(observed), words::count(lost_acknowledged));
+        Reason::new(
+            Rule::Lost,
+            format!(
+                "expected all {observed} observed QoS 1 and 2 messages to be delivered, \
+                 found {lost} lost ({acknowledged} of them acknowledged, {} late)",
+                words::count(late)
+            ),
+        )
+    })
+}
+
+fn duplicated_qos_2(case: &Case<'_>) -> Option<Reason> {
+    let duplicated = case.stats.messages[2].duplicated;
+    (duplicated > 0).then(|| {
+        let found = format!("found {}", words::counted(duplicated, "duplicate", "duplicates"));
+        Reason::new(Rule::DuplicatedQos2, format!("expected each QoS 2 message exactly once, {found}"))
+    })
+}
+
+fn reordered(case: &Case<'_>) -> Option<Reason> {
+    let reordered = case.all.reordered;
+    (reordered > 0).then(|| {
+        let found = format!("found {} after a later one", words::messages(reordered));
+        Reason::new(Rule::Reordered, format!("expected the messages of each stream in their order, {found}"))
+    })
+}
+
+fn devices_refused(case: &Case<'_>) -> Option<Reason> {
+    let Devices { desired, refused, .. } = case.devices;
+    (refused > 0).then(|| {
+        let causes = causes(&case.stats.connections.refused);
+        let found = format!("found {} refused{causes}", words::count(refused.into()));
+        Reason::new(
+            Rule::DevicesRefused,
+            format!("expected the broker to accept all {}, {found}", words::devices(desired)),
+        )
+    })
+}
+
+/// Devices that are missing and neither refused nor failed for the generator's own reasons.
+fn missing(case: &Case<'_>) -> u32 {
+    let Devices { desired, connected, refused, failed, .. } = case.devices;
+    if case.has_ended() { desired.saturating_sub(connected + refused + failed) } else { 0 }
+}
+
+fn devices_missing(case: &Case<'_>) -> Option<Reason> {
+    let connections = &case.stats.connections;
+    let trouble: BTreeMap<String, u64> =
+        connections.lost.iter().chain(&connections.failed).map(|(cause, count)| (cause.clone(), *count)).collect();
+    (missing(case) > 0 && !trouble.is_empty()).then(|| {
+        let expected = format!("expected {} to be connected when the run ended", words::devices(case.devices.desired));
+        let found = format!("found {}{}", words::count(case.devices.connected.into()), causes(&trouble));
+        Reason::new(Rule::DevicesMissing, format!("{expected}, {found}"))
+    })
+}
+
+fn ramp_unfinished(case: &Case<'_>) -> Option<Reason> {
+    let connections = &case.stats.connections;
+    let is_quiet = connections.lost.is_empty() && connections.failed.is_empty();
+    (missing(case) > 0 && is_quiet).then(|| {
+        let expected =
+            format!("expected all {} to have connected when the run ended", words::devices(case.devices.desired));
+        let found = format!(
+            "found {}; let it run longer or raise the connect rate",
+            words::count(case.devices.connected.into())
+        );
+        Reason::new(Rule::RampUnfinished, format!("{expected}, {found}"))
+    })
+}
+
+fn unacknowledged(case: &Case<'_>) -> Option<Reason> {
+    // Where every message is observed its delivery decides; else the acknowledgement is all there is.
+    let Messages { sent, acknowledged, .. } = case.promised;
+    let missing = sent.saturating_sub(acknowledged);
+    (case.is_complete() && case.facts.observe != Observe::All && missing > 0).then(|| {
+        let expected = format!("expected all {} sent QoS 1 and 2 messages to be acknowledged", words::count(sent));
+        Reason::new(Rule::Unacknowledged, format!("{expected}, found {} without", words::count(missing)))
+    })
+}
+
+fn nothing_sent(case: &Case<'_>) -> Option<Reason> {
+    let Messages { offered, sent, withheld_offline, .. } = case.all;
+    (case.has_ended() && offered > 0 && sent == 0).then(|| {
+        let found = format!("found all withheld, {} because the device was offline", words::count(withheld_offline));
+        Reason::new(Rule::NothingSent, format!("expected {} to be sent, {found}", words::messages(offered)))
+    })
+}
+
+fn schedule_lag(case: &Case<'_>) -> Option<Reason> {
+    let lag = case.stats.latency.schedule_lag.quantile(0.99)?;
+    let limit = lag_limit(case.facts.shortest_interval);
+    (lag > limit).then(|| {
+        let expected = format!("expected a schedule lag p99 of at most {}", words::time(limit.as_secs_f64()));
+        let share = match case.facts.shortest_interval {
+            Some(interval) if limit < LAG_LIMIT => format!(" (10 % of the shortest interval, {interval})"),
+            _ => String::new(),
+        };
+        Reason::new(Rule::ScheduleLag, format!("{expected}{share}, found {}", words::time(lag.as_secs_f64())))
+    })
+}
+
+/// The smaller of [`LAG_LIMIT`] and [`LAG_SHARE_MAX`] of the shortest interval.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length of time")]
+fn lag_limit(shortest: Option<Span>) -> Span {
+    shortest.map_or(LAG_LIMIT, |interval| Span((interval.0 as f64 * LAG_SHARE_MAX) as u64).min(LAG_LIMIT))
+}
+
+fn cpu_throttled(case: &Case<'_>) -> Option<Reason> {
+    let share = case.stats.generator.throttled_share();
+    (share > THROTTLED_SHARE_MAX).then(|| {
+        Reason::new(
+            Rule::CpuThrottled,
+            format!(
+                "expected CPU throttling in at most {} of the scheduling periods, found {}; raise the CPU limit",
+                words::share(THROTTLED_SHARE_MAX),
+                words::share(share)
+            ),
+        )
+    })
+}
+
+fn devices_failed(case: &Case<'_>) -> Option<Reason> {
+    let Devices { desired, failed, .. } = case.devices;
+    (failed > 0).then(|| {
+        let causes = causes(&case.stats.connections.failed);
+        let found = format!("found {} that it cannot run{causes}", words::count(failed.into()));
+        Reason::new(
+            Rule::DevicesFailed,
+            format!("expected the generator to hold all {}, {found}", words::devices(desired)),
+        )
+    })
+}
+
+fn nothing_offered(case: &Case<'_>) -> Option<Reason> {
+    // A fleet without periodic streams may have nothing to say, but it must at least have connected.
+    let is_due = case.facts.shortest_interval.is_some() || case.stats.connections.accepted == 0;
+    (case.has_ended() && case.all.offered == 0 && is_due).then(|| {
+        let found = format!("found none in {}", words::time(case.facts.elapsed().as_secs_f64()));
+        Reason::new(Rule::NothingOffered, format!("expected messages to fall due, {found}: nothing was measured"))
+    })
+}
+
+fn nothing_observed(case: &Case<'_>) -> Option<Reason> {
+    let Messages { sent, delivered, lost, .. } = case.all;
+    let is_wanted = case.facts.observe != Observe::None && sent > 0;
+    (case.has_ended() && is_wanted && delivered == 0 && lost == 0).then(|| {
+        let found = match &case.stats.observer.error {
+            Some(error) => format!("found that the observer never subscribed ({error})"),
+            None => "found none that was followed to its end".into(),
+        };
+        Reason::new(Rule::NothingObserved, format!("expected {} to be observed, {found}", words::messages(sent)))
+    })
+}
+
+fn mostly_unobserved(case: &Case<'_>) -> Option<Reason> {
+    let Messages { sent, delivered, lost, .. } = case.all;
+    let judged = delivered + lost;
+    let is_wanted = case.facts.observe == Observe::All && judged > 0;
+    let share = sent.saturating_sub(judged) as f64 / sent.max(1) as f64;
+    (case.has_ended() && is_wanted && share > UNOBSERVED_SHARE_MAX).then(|| {
+        let expected = format!("expected all {} to be followed to their end", words::messages(sent));
+        Reason::new(Rule::MostlyUnobserved, format!("{expected}, found {} that were", words::count(judged)))
+    })
+}
+
+fn worker_lost(case: &Case<'_>) -> Option<Reason> {
+    let lost = case.facts.workers_lost;
+    (lost > 0).then(|| {
+        let found = format!("found {}", words::counted(lost.into(), "that ended unasked", "that ended unasked"));
+        let unknown = format!("the fate of {} is unknown", words::messages(case.all.unknown));
+        Reason::new(Rule::WorkerLost, format!("expected every worker to live to the end, {found}; {unknown}"))
+    })
+}
+
+/// ` (cause 12, other 3)`, the most frequent first; nothing without causes.
+fn causes(counts: &BTreeMap<String, u64>) -> String {
+    if counts.is_empty() { String::new() } else { format!(" ({})", words::causes(counts)) }
+}

@@ -1,0 +1,300 @@
+use fleet_contract::{
+    fleet::Observe,
+    stats::{Devices, Messages},
+    units::Span,
+};
+
+use super::*;
+use crate::fixture::{facts, stats_of};
+
+/// What the rules make of a good run of 1,000 messages after a change.
+#[track_caller]
+fn check(change: impl FnOnce(&mut Stats, &mut RunFacts), verdict: Verdict, reasons: &[&str]) {
+    let (mut stats, mut facts) = (stats_of(1_000), facts());
+    change(&mut stats, &mut facts);
+    let (found, because) = judge(&stats, &facts);
+    let because: Vec<String> = because.iter().map(ToString::to_string).collect();
+    assert_eq!((found, because), (verdict, reasons.iter().map(ToString::to_string).collect()));
+}
+
+/// `lost` of the delivered messages of QoS 1 were lost instead.
+fn lose(stats: &mut Stats, lost: u64, acknowledged: u64) {
+    let m = &mut stats.messages[1];
+    m.delivered -= lost;
+    m.lost += lost;
+    m.lost_acknowledged += acknowledged;
+    m.acknowledged -= lost - acknowledged;
+}
+
+#[test]
+fn a_good_run_passes() {
+    check(|_, _| {}, Verdict::Passed, &[]);
+}
+
+#[test]
+fn lost_qos_1_fails() {
+    check(
+        |stats, _| lose(stats, 3, 0),
+        Verdict::Failed,
+        &[
+            "lost: expected all 1,000 observed QoS 1 and 2 messages to be delivered, found 3 lost (0 of them acknowledged, 0 late)",
+        ],
+    );
+}
+
+#[test]
+fn an_acknowledged_loss_is_a_fact_even_of_a_late_generator() {
+    let late = |stats: &mut Stats, _: &mut RunFacts| {
+        lose(stats, 3, 2);
+        (0..100).for_each(|_| stats.latency.schedule_lag.record(Span::from_millis(300)));
+    };
+    check(
+        late,
+        Verdict::Failed,
+        &[
+            "lost_acknowledged: expected every message that the broker acknowledged to be delivered, found 2 messages that never arrived",
+            "schedule_lag: expected a schedule lag p99 of at most 100 ms, found 300 ms",
+            "lost: expected all 1,000 observed QoS 1 and 2 messages to be delivered, found 3 lost (2 of them acknowledged, 0 late)",
+        ],
+    );
+}
+
+#[test]
+fn a_loss_that_a_late_generator_may_have_caused_proves_nothing() {
+    let late = |stats: &mut Stats, _: &mut RunFacts| {
+        lose(stats, 2, 2);
+        stats.messages[1].late = 2;
+        (0..100).for_each(|_| stats.latency.schedule_lag.record(Span::from_millis(300)));
+    };
+    check(
+        late,
+        Verdict::Invalid,
+        &[
+            "schedule_lag: expected a schedule lag p99 of at most 100 ms, found 300 ms",
+            "lost: expected all 1,000 observed QoS 1 and 2 messages to be delivered, found 2 lost (2 of them acknowledged, 2 late)",
+        ],
+    );
+}
+
+#[test]
+fn lost_qos_0_is_only_reported() {
+    let lose = |stats: &mut Stats, _: &mut RunFacts| {
+        stats.messages[0] = Messages { offered: 9, sent: 9, observed: 9, lost: 9, ..Messages::default() };
+    };
+    check(lose, Verdict::Passed, &[]);
+}
+
+#[test]
+fn duplicates_count_at_qos_2_only() {
+    check(|stats, _| stats.messages[1].duplicated = 5, Verdict::Passed, &[]);
+    check(
+        |stats, _| stats.messages[2].duplicated = 1,
+        Verdict::Failed,
+        &["duplicated_qos2: expected each QoS 2 message exactly once, found 1 duplicate"],
+    );
+}
+
+#[test]
+fn disorder_fails() {
+    check(
+        |stats, _| stats.messages[1].reordered = 2,
+        Verdict::Failed,
+        &["reordered: expected the messages of each stream in their order, found 2 messages after a later one"],
+    );
+}
+
+#[test]
+fn refused_devices_fail_with_the_brokers_code() {
+    let refuse = |stats: &mut Stats, _: &mut RunFacts| {
+        stats.devices = Devices { desired: 100, connected: 90, refused: 10, ..Devices::default() };
+        stats.connections.refused = [("not_authorized".to_owned(), 30)].into();
+    };
+    check(
+        refuse,
+        Verdict::Failed,
+        &["devices_refused: expected the broker to accept all 100 devices, found 10 refused (not_authorized 30)"],
+    );
+}
+
+#[test]
+fn the_generators_own_failures_make_a_run_invalid() {
+    let fail = |stats: &mut Stats, _: &mut RunFacts| {
+        stats.devices = Devices { desired: 100, connected: 90, failed: 10, ..Devices::default() };
+        stats.connections.failed = [("no_port".to_owned(), 10)].into();
+    };
+    check(
+        fail,
+        Verdict::Invalid,
+        &["devices_failed: expected the generator to hold all 100 devices, found 10 that it cannot run (no_port 10)"],
+    );
+}
+
+#[test]
+fn missing_devices_never_pass() {
+    let lose = |stats: &mut Stats, _: &mut RunFacts| {
+        stats.devices.connected = 40;
+        stats.connections.lost = [("reset".to_owned(), 60)].into();
+    };
+    check(
+        lose,
+        Verdict::Failed,
+        &["devices_missing: expected 100 devices to be connected when the run ended, found 40 (reset 60)"],
+    );
+    check(
+        |stats, _| stats.devices.connected = 40,
+        Verdict::Invalid,
+        &[
+            "ramp_unfinished: expected all 100 devices to have connected when the run ended, found 40; let it run longer or raise the connect rate",
+        ],
+    );
+}
+
+#[test]
+fn a_tenth_of_the_shortest_interval_is_the_limit_of_the_lag() {
+    let lag = |millis| {
+        move |stats: &mut Stats, facts: &mut RunFacts| {
+            facts.shortest_interval = Some(Span::from_millis(200));
+            (0..100).for_each(|_| stats.latency.schedule_lag.record(Span::from_millis(millis)));
+        }
+    };
+    check(lag(19), Verdict::Passed, &[]);
+    check(
+        lag(25),
+        Verdict::Invalid,
+        &[
+            "schedule_lag: expected a schedule lag p99 of at most 20.0 ms (10 % of the shortest interval, 200ms), found 25.0 ms",
+        ],
+    );
+}
+
+#[test]
+fn throttling_counts_beyond_one_period_in_twenty() {
+    let throttle = |periods| {
+        move |stats: &mut Stats, _: &mut RunFacts| {
+            stats.generator.cpu_periods = 100;
+            stats.generator.cpu_periods_throttled = periods;
+        }
+    };
+    check(throttle(5), Verdict::Passed, &[]);
+    check(
+        throttle(6),
+        Verdict::Invalid,
+        &[
+            "cpu_throttled: expected CPU throttling in at most 5.00 % of the scheduling periods, found 6.00 %; raise the CPU limit",
+        ],
+    );
+}
+
+#[test]
+fn no_data_is_never_a_pass() {
+    check(
+        |stats, _| stats.messages = Default::default(),
+        Verdict::Invalid,
+        &["nothing_offered: expected messages to fall due, found none in 30.0 s: nothing was measured"],
+    );
+    let withhold = |stats: &mut Stats, _: &mut RunFacts| {
+        stats.messages[1] = Messages { offered: 8, withheld: 8, withheld_offline: 8, ..Messages::default() };
+    };
+    check(
+        withhold,
+        Verdict::Failed,
+        &["nothing_sent: expected 8 messages to be sent, found all withheld, 8 because the device was offline"],
+    );
+    let blind = |stats: &mut Stats, _: &mut RunFacts| {
+        stats.messages[1] = Messages { offered: 8, sent: 8, acknowledged: 8, unobserved: 8, ..Messages::default() };
+        stats.observer.error = Some("not authorized".into());
+    };
+    check(
+        blind,
+        Verdict::Invalid,
+        &[
+            "nothing_observed: expected 8 messages to be observed, found that the observer never subscribed (not authorized)",
+        ],
+    );
+}
+
+#[test]
+fn a_pass_needs_most_of_the_messages() {
+    let blink = |stats: &mut Stats, _: &mut RunFacts| {
+        let m = &mut stats.messages[1];
+        (m.observed, m.unobserved, m.delivered) = (300, 700, 300);
+    };
+    check(
+        blink,
+        Verdict::Invalid,
+        &["mostly_unobserved: expected all 1,000 messages to be followed to their end, found 300 that were"],
+    );
+}
+
+#[test]
+fn without_an_observer_acknowledgements_decide() {
+    let none = |missing: u64| {
+        move |stats: &mut Stats, facts: &mut RunFacts| {
+            facts.observe = Observe::None;
+            let m = &mut stats.messages[1];
+            (m.observed, m.unobserved, m.delivered) = (0, 1_000, 0);
+            m.acknowledged -= missing;
+        }
+    };
+    check(none(0), Verdict::Passed, &[]);
+    check(
+        none(4),
+        Verdict::Failed,
+        &["unacknowledged: expected all 1,000 sent QoS 1 and 2 messages to be acknowledged, found 4 without"],
+    );
+}
+
+#[test]
+fn a_lost_worker_says_what_is_unknown() {
+    let kill = |stats: &mut Stats, facts: &mut RunFacts| {
+        facts.workers_lost = 1;
+        stats.messages[1].delivered -= 12;
+        stats.messages[1].unknown += 12;
+    };
+    check(
+        kill,
+        Verdict::Invalid,
+        &[
+            "worker_lost: expected every worker to live to the end, found 1 that ended unasked; the fate of 12 messages is unknown",
+        ],
+    );
+}
+
+#[test]
+fn an_instrument_that_cannot_count_proves_nothing_at_all() {
+    let miscount = |stats: &mut Stats, _: &mut RunFacts| {
+        lose(stats, 2, 2);
+        stats.messages[1].withheld = 1;
+    };
+    let (mut stats, mut facts) = (stats_of(1_000), facts());
+    miscount(&mut stats, &mut facts);
+    let (verdict, reasons) = judge(&stats, &facts);
+    assert_eq!((verdict, reasons[0].name), (Verdict::Invalid, Rule::Conservation));
+    check(
+        |stats, _| stats.messages[1].delivered -= 5,
+        Verdict::Invalid,
+        &[
+            "unsettled: expected every observed message to be judged when the run ended, found 5 messages still in flight",
+        ],
+    );
+}
+
+#[test]
+fn an_aborted_run_is_aborted() {
+    let abort = |stats: &mut Stats, facts: &mut RunFacts| {
+        facts.aborted = true;
+        stats.messages[1].delivered -= 5;
+    };
+    check(
+        abort,
+        Verdict::Aborted,
+        &["aborted: expected the run to drain to its end, found that it was cut short with 5 messages in flight"],
+    );
+}
+
+#[test]
+fn scripts_see_the_documented_numbers() {
+    let codes = [Verdict::Passed, Verdict::Failed, Verdict::Invalid, Verdict::Aborted].map(|v| v.exit_code().code());
+    assert_eq!(codes, [0, 99, 96, 105]);
+    assert_eq!([ExitCode::Document, ExitCode::Usage, ExitCode::Other].map(ExitCode::code), [104, 2, 1]);
+}
