@@ -1,2 +1,56 @@
-//! load-controller/simctl/src/main.rs
-fn main() {}
+//! simctl: runs, scales and watches a fleet of simulated devices.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | `args` | what can be typed |
+//! | `verbs` | one verb a file |
+//! | `document`, `library` | the fleet's document, its models and the files they replay |
+//! | `settings` | what was meant: document and flags, checked |
+//! | `estimate`, `preflight` | what it will take, and whether this machine and the broker can |
+//! | `local` | a run on this machine: workers, control socket, supervision |
+//! | `view`, `screen` | the live figures as lines, and lines on a terminal |
+//! | `printer`, `exit` | what goes out, and the exit code |
+
+mod args;
+mod document;
+mod estimate;
+mod exit;
+mod library;
+mod local;
+mod preflight;
+mod printer;
+mod screen;
+mod settings;
+mod verbs;
+mod view;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use args::{Cli, Verb};
+use clap::Parser;
+use printer::Printer;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let printer = Printer::new(cli.quiet);
+    match run(cli.verb, printer) {
+        Ok(code) => code.into(),
+        Err(error) if exit::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            printer.error(format_args!("{error:#}"));
+            exit::code_of(&error).into()
+        }
+    }
+}
+
+fn run(verb: Verb, printer: Printer) -> anyhow::Result<load_controller::verdict::ExitCode> {
+    if let Verb::Worker(args) = verb {
+        return args.run(printer);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
+    let ended = runtime.block_on(verbs::dispatch(verb, printer));
+    // A name look-up may still block a thread; nobody waits for it.
+    runtime.shutdown_background();
+    ended
+}

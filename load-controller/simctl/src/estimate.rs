@@ -1,0 +1,256 @@
+//! What a fleet will take: messages, bytes, CPU, memory, ports and worker processes. Pure.
+//!
+//! Costs are those that were measured on loopback on one two-core machine; they tell whether a plan is sensible, not
+//! what a bill will be.
+
+use device_sim::model::{Context, Model};
+use fleet_contract::{
+    fleet::{Fleet, Observe},
+    share::Membership,
+    template::Template,
+    time::Micros,
+    units::Span,
+};
+use serde::Serialize;
+
+use crate::{document::Document, exit::Failure, local::split::Split};
+
+/// CPU time of a message in seconds, by quality of service; and what observing it adds.
+const CPU_SECONDS: [f64; 3] = [8e-6, 14.5e-6, 26e-6];
+const CPU_SECONDS_OBSERVED: f64 = 7e-6;
+
+/// Memory of a worker without devices, and of each device, in bytes.
+const WORKER_BYTES: u64 = 12 << 20;
+const DEVICE_BYTES: u64 = 2 << 10;
+
+/// What the kernel keeps for one end of a TCP connection, in bytes.
+const KERNEL_BYTES: u64 = 4_800;
+
+/// Bytes of a PUBLISH around topic and payload: fixed header, topic length, packet id; and of its acknowledgement.
+const PUBLISH_OVERHEAD: f64 = 7.0;
+
+/// What a fleet will take.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Estimate {
+    /// The fleet's name.
+    pub(crate) fleet: String,
+    /// Its devices.
+    pub(crate) devices: u32,
+    /// The groups, and what their devices send.
+    pub(crate) groups: Vec<GroupEstimate>,
+    /// Messages a second.
+    pub(crate) messages_per_second: f64,
+    /// Bytes of MQTT a second.
+    pub(crate) bytes_per_second: f64,
+    /// CPU of the generator, in cores.
+    pub(crate) cpu_cores: f64,
+    /// Memory of the generator and, for its sockets, of the kernel, in bytes.
+    pub(crate) memory_bytes: u64,
+    /// Source ports, one a connection.
+    pub(crate) ports: u64,
+    /// Worker processes.
+    pub(crate) workers: u32,
+    /// Seconds until the last device connects.
+    pub(crate) connect_seconds: f64,
+}
+
+/// What a group sends.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GroupEstimate {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its model.
+    pub(crate) model: String,
+    /// Its devices.
+    pub(crate) devices: u32,
+    /// Its streams.
+    pub(crate) streams: Vec<StreamEstimate>,
+}
+
+/// What a stream sends, all devices of the group together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StreamEstimate {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its quality of service.
+    pub(crate) qos: u8,
+    /// The time between two messages of a device; none for a stream that follows a rule.
+    pub(crate) interval_seconds: Option<f64>,
+    /// Messages a second.
+    pub(crate) messages_per_second: f64,
+    /// Bytes of topic and payload in a message, on average.
+    pub(crate) message_bytes: f64,
+}
+
+/// Compiles the model of the group at `position`.
+pub(crate) fn compile(document: &Document, position: usize) -> Result<Model, Failure> {
+    let fleet = &document.fleet;
+    let group = &fleet.spec.groups[position];
+    let template = |text: &str| text.parse::<Template>().map_err(|error| Failure::document(error.to_string()));
+    let client_id = template(&fleet.spec.client_id)?;
+    let user = fleet.spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref());
+    let user = user.map(|credentials| template(&credentials.username)).transpose()?;
+    let context = Context {
+        fleet: &fleet.metadata.name,
+        group: &group.name,
+        seed: fleet.spec.seed,
+        client_id: &client_id,
+        user: user.as_ref(),
+        files: &document.files,
+    };
+    let model = fleet
+        .spec
+        .models
+        .get(&group.model)
+        .ok_or_else(|| Failure::document(format!("there is no model `{}`", group.model)))?;
+    Model::compile(model, &group.streams, &context).map_err(|problems| {
+        let lines: Vec<_> = problems.iter().map(|problem| format!("model {}: {problem}", group.model)).collect();
+        Failure::document(lines.join("\n"))
+    })
+}
+
+/// The groups of a fleet as a function of the index.
+pub(crate) fn membership(fleet: &Fleet) -> Result<Membership, Failure> {
+    let shares: Vec<_> = fleet.spec.groups.iter().map(|group| group.share).collect();
+    Membership::new(&shares).map_err(|error| Failure::document(error.to_string()))
+}
+
+impl Estimate {
+    /// What the fleet of a checked document will take if one process may hold `per_process` devices.
+    pub(crate) fn new(document: &Document, per_process: u32) -> Result<Self, Failure> {
+        let fleet = &document.fleet;
+        let spec = &fleet.spec;
+        let membership = membership(fleet)?;
+        let mut groups = Vec::new();
+        for (position, group) in spec.groups.iter().enumerate() {
+            let devices = membership.count(position, spec.devices);
+            let streams = streams(&compile(document, position)?, devices);
+            groups.push(GroupEstimate { name: group.name.clone(), model: group.model.clone(), devices, streams });
+        }
+        let streams = || groups.iter().flat_map(|group| &group.streams);
+        let observed = observed_share(fleet);
+        let cpu = |stream: &StreamEstimate| {
+            stream.messages_per_second * (CPU_SECONDS[usize::from(stream.qos.min(2))] + observed * CPU_SECONDS_OBSERVED)
+        };
+        let bytes = |stream: &StreamEstimate| stream.messages_per_second * (stream.message_bytes + PUBLISH_OVERHEAD);
+        let workers = Split::new(spec.devices, per_process).workers(spec.devices);
+        let devices = u64::from(spec.devices);
+        Ok(Self {
+            fleet: fleet.metadata.name.clone(),
+            devices: spec.devices,
+            messages_per_second: streams().map(|stream| stream.messages_per_second).sum(),
+            bytes_per_second: streams().map(bytes).sum(),
+            cpu_cores: streams().map(cpu).sum(),
+            memory_bytes: u64::from(workers) * WORKER_BYTES + devices * (DEVICE_BYTES + KERNEL_BYTES),
+            ports: devices + u64::from(observed > 0.0) * u64::from(workers),
+            workers,
+            connect_seconds: spec.connect.rate.time_for(devices.saturating_sub(1)).as_secs_f64(),
+            groups,
+        })
+    }
+}
+
+impl Estimate {
+    /// The same fleet with another number of devices; groups and streams stay those of the document.
+    pub(crate) fn scaled(&self, devices: u32) -> Self {
+        let per_worker = self.devices.div_ceil(self.workers.max(1)).max(1);
+        let factor = f64::from(devices) / f64::from(self.devices.max(1));
+        let grown = u64::from(devices) * (DEVICE_BYTES + KERNEL_BYTES);
+        let base = self.memory_bytes.saturating_sub(u64::from(self.devices) * (DEVICE_BYTES + KERNEL_BYTES));
+        Self {
+            devices,
+            messages_per_second: self.messages_per_second * factor,
+            bytes_per_second: self.bytes_per_second * factor,
+            cpu_cores: self.cpu_cores * factor,
+            memory_bytes: base + grown,
+            ports: self.ports.saturating_sub(self.devices.into()) + u64::from(devices),
+            workers: if self.workers > 1 { devices.div_ceil(per_worker).max(1) } else { self.workers },
+            ..self.clone()
+        }
+    }
+}
+
+fn streams(model: &Model, devices: u32) -> Vec<StreamEstimate> {
+    // Any instant does: the figures are averages over devices and time.
+    let start = Micros(1_700_000_000_000_000);
+    let stream = |(position, stream): (usize, &device_sim::model::Stream)| {
+        let (messages, bytes) = model.stream_load(position, start);
+        StreamEstimate {
+            name: stream.name().into(),
+            qos: stream.qos().into(),
+            interval_seconds: stream.interval().map(Span::as_secs_f64),
+            messages_per_second: messages * f64::from(devices),
+            message_bytes: if messages > 0.0 { bytes / messages } else { 0.0 },
+        }
+    };
+    model.streams().iter().enumerate().map(stream).collect()
+}
+
+fn observed_share(fleet: &Fleet) -> f64 {
+    match fleet.spec.observe {
+        Observe::All => 1.0,
+        Observe::Sample => fleet.spec.observer.sample.fraction(),
+        Observe::None => 0.0,
+    }
+}
+
+/// The shortest interval of any periodic stream of the fleet.
+pub(crate) fn shortest_interval(fleet: &Fleet) -> Option<Span> {
+    let spec = &fleet.spec;
+    let intervals = spec.groups.iter().flat_map(|group| {
+        let streams = spec.models.get(&group.model).into_iter().flat_map(|model| &model.streams);
+        streams.filter_map(|(name, stream)| group.stream(name, stream).interval)
+    });
+    intervals.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_contract::fleet::Qos;
+
+    use super::*;
+    use crate::document::from_text;
+
+    fn document(devices: u32, qos: Qos) -> Document {
+        let text = format!(
+            "apiVersion: simctl.io/v1alpha1
+kind: Fleet
+metadata: {{name: demo}}
+spec:
+  devices: {devices}
+  groups: [{{name: a, share: 50%, model: m}}, {{name: b, model: m, streams: {{state: {{interval: 10s}}}}}}]
+  models:
+    m:
+      streams: {{state: {{topic: 'f/{{index}}', interval: 1s, qos: {}, size: 200B, payload: {{json: {{}}}}}}}}",
+            u8::from(qos)
+        );
+        from_text("f", &text, None).unwrap()
+    }
+
+    #[test]
+    fn messages_and_bytes_follow_from_the_document() {
+        let estimate = Estimate::new(&document(1_000, Qos::AtMostOnce), 20_000).unwrap();
+        assert_eq!(estimate.groups.iter().map(|group| group.devices).collect::<Vec<_>>(), [500, 500]);
+        assert!((estimate.messages_per_second - 550.0).abs() < 1e-6, "{estimate:?}");
+        let bytes = estimate.bytes_per_second / estimate.messages_per_second;
+        assert!((205.0..215.0).contains(&bytes), "{bytes}");
+        assert_eq!((estimate.workers, estimate.ports), (1, 1_001));
+    }
+
+    #[test]
+    fn a_higher_quality_of_service_costs_more() {
+        let cores = |qos| Estimate::new(&document(1_000, qos), 20_000).unwrap().cpu_cores;
+        assert!(cores(Qos::AtMostOnce) < cores(Qos::AtLeastOnce) && cores(Qos::AtLeastOnce) < cores(Qos::ExactlyOnce));
+    }
+
+    #[test]
+    fn a_fleet_of_several_processes_takes_more_memory() {
+        let one = Estimate::new(&document(1_000, Qos::AtMostOnce), 1_000).unwrap();
+        let two = Estimate::new(&document(1_000, Qos::AtMostOnce), 500).unwrap();
+        assert_eq!((one.workers, two.workers), (1, 2));
+        assert_eq!(two.memory_bytes - one.memory_bytes, WORKER_BYTES);
+    }
+}

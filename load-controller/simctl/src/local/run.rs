@@ -1,0 +1,356 @@
+//! A run on this machine, from its first device to its verdict.
+//!
+//! One value owns everything that changes: plan, workers, totals, timeline. Signals, control requests and the second's
+//! tick come to it one after the other, so there is nothing to lock.
+
+use std::time::Duration;
+
+use device_sim::clock::Clock;
+use fleet_contract::{
+    fleet::Fleet,
+    plan::{Plan, Setting},
+    stats::{Stats, Totals},
+    time::Micros,
+    units::Span,
+};
+use load_controller::{
+    report::{Host, Phase, Report, RunFacts},
+    timeline::Timeline,
+};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use super::{
+    control::{Change, Request},
+    signals::Signals,
+    workers::Workers,
+};
+use crate::estimate::{Estimate, shortest_interval};
+
+/// How often the workers are read.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How far ahead a change takes effect, so that every worker knows of it in time.
+const LEAD: Span = Span::from_millis(100);
+
+/// How long a drain may take beyond the time after which a message is lost.
+const DRAIN_PATIENCE: Span = Span::from_secs(30);
+
+/// What a change of the plan must not exceed; `Err` says why and what to do.
+pub(crate) type Guard = Box<dyn Fn(&Plan) -> Result<(), String> + Send + Sync>;
+
+/// A run in progress.
+pub(crate) struct Run {
+    workers: Workers,
+    clock: Clock,
+    totals: Totals,
+    facts: RunFacts,
+    guard: Guard,
+    drain_deadline: Option<Micros>,
+}
+
+/// What a run came to.
+pub(crate) struct Outcome {
+    /// Everything that was measured.
+    pub(crate) stats: Stats,
+    /// Everything else that is known.
+    pub(crate) facts: RunFacts,
+    /// The report, with its verdict.
+    pub(crate) report: Report,
+}
+
+/// The facts of a run of `fleet` that starts at `start`, as far as the document tells them.
+pub(crate) fn facts_of(fleet: &Fleet, start: Micros) -> RunFacts {
+    RunFacts {
+        document_hash: hash_of(fleet),
+        run: 0,
+        phase: Phase::Running,
+        started: start,
+        now: start,
+        duration: None,
+        broker: fleet.spec.broker.as_ref().map(|broker| broker.url.to_string()).unwrap_or_default(),
+        embedded_broker: false,
+        engine: "native".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        command: Vec::new(),
+        host: Host::default(),
+        open_files_limit: 0,
+        observe: fleet.spec.observe,
+        shortest_interval: shortest_interval(fleet),
+        // Sender and observer of a message share one clock.
+        clock_bound: Span::ZERO,
+        notes: Vec::new(),
+        aborted: false,
+        timeline: Timeline::new(start),
+        workers_lost: 0,
+        fleet: fleet.clone(),
+    }
+}
+
+/// SHA-256 of the resolved document, in hexadecimal.
+fn hash_of(fleet: &Fleet) -> String {
+    let text = serde_json::to_vec(fleet).expect("what was read from a document can be written as one");
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Run {
+    /// A run of workers that have their devices.
+    pub(crate) fn new(workers: Workers, clock: Clock, facts: RunFacts, guard: Guard) -> Self {
+        Self { workers, clock, totals: Totals::default(), facts, guard, drain_deadline: None }
+    }
+
+    /// Runs until it is told to stop or its duration is over, drains, and ends the workers.
+    ///
+    /// `show` gets a report after each reading.
+    pub(crate) async fn drive(
+        mut self,
+        requests: &mut mpsc::Receiver<Request>,
+        signals: &Signals,
+        mut show: impl FnMut(&Report),
+    ) -> anyhow::Result<Outcome> {
+        let ended = tokio::select! {
+            ended = self.until_drained(requests, signals, &mut show) => ended.map(|()| false),
+            () = signals.abort.cancelled() => Ok(true),
+        };
+        match ended {
+            Ok(false) => {
+                self.workers.stop().await;
+                Ok(Self::conclude(&self.totals, self.facts, self.clock))
+            }
+            Ok(true) => {
+                self.workers.kill().await;
+                self.facts.aborted = true;
+                Ok(Self::conclude(&self.totals, self.facts, self.clock))
+            }
+            Err(error) => {
+                self.workers.kill().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn until_drained(
+        &mut self,
+        requests: &mut mpsc::Receiver<Request>,
+        signals: &Signals,
+        show: &mut impl FnMut(&Report),
+    ) -> anyhow::Result<()> {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    self.read().await?;
+                    // Before the start there is nothing to see.
+                    if self.facts.now > self.facts.started {
+                        show(&self.report());
+                    }
+                }
+                Some(request) = requests.recv() => self.answer(request, signals).await,
+                () = signals.drain.cancelled(), if self.facts.phase == Phase::Running => {
+                    self.begin_drain().await?;
+                    show(&self.report());
+                    // Mostly there is little left to settle: look more often than once a second.
+                    ticks = tokio::time::interval(TICK / 5);
+                }
+            }
+            let now = self.clock.now();
+            if self.facts.duration.is_some_and(|duration| now >= self.facts.started.after(duration)) {
+                signals.drain.cancel();
+            }
+            match self.drain_deadline {
+                Some(_) if self.workers.are_drained() => return Ok(()),
+                Some(deadline) if now >= deadline => {
+                    self.facts.notes.push("the drain took too long and was cut off".into());
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads all workers into totals and timeline.
+    async fn read(&mut self) -> anyhow::Result<()> {
+        self.workers.pull(&mut self.totals).await?;
+        self.facts.now = self.clock.now();
+        self.facts.workers_lost = self.workers.lost();
+        self.facts.timeline.push(self.facts.now, &self.sum(), self.facts.phase);
+        Ok(())
+    }
+
+    /// What all workers measured. How many devices are wanted the plan says: a worker that is away cannot, and the
+    /// devices that it should run are missing.
+    fn sum(&self) -> Stats {
+        let mut sum = self.totals.sum();
+        if self.facts.phase == Phase::Running {
+            sum.devices.desired = self.workers.plan().devices(self.facts.now);
+        }
+        sum
+    }
+
+    async fn begin_drain(&mut self) -> anyhow::Result<()> {
+        // A last look at the devices as they were before they left.
+        self.read().await?;
+        self.facts.phase = Phase::Draining;
+        let spec = &self.facts.fleet.spec;
+        let leaving = spec.connect.rate.time_for(u64::from(self.workers.plan().devices_wanted()));
+        let patience = spec.loss_after.0.saturating_add(leaving.0).saturating_add(DRAIN_PATIENCE.0);
+        self.drain_deadline = Some(self.clock.now().after(Span(patience)));
+        self.workers.drain().await;
+        Ok(())
+    }
+
+    fn report(&self) -> Report {
+        Report::new(&self.sum(), &self.facts)
+    }
+
+    async fn answer(&mut self, request: Request, signals: &Signals) {
+        // Whoever asked may be gone by now; then nobody misses the answer.
+        match request {
+            Request::Report(answer) => drop(answer.send(Box::new(self.report()))),
+            Request::Fleet(answer) => drop(answer.send(Box::new(self.facts.fleet.clone()))),
+            Request::Plan(answer) => drop(answer.send(self.workers.plan().clone())),
+            Request::Owner(index, answer) => {
+                let is_known = index < self.workers.plan().devices_max();
+                drop(answer.send(if is_known { self.workers.owner(index) } else { None }));
+            }
+            Request::Metrics(answer) => {
+                let name = &self.facts.fleet.metadata.name;
+                let rendered = device_sim::metrics::render(name, &self.sum());
+                drop(answer.send(rendered.map_err(|error| error.to_string())));
+            }
+            Request::IsReady(answer) => {
+                let devices = self.sum().devices;
+                answer.send(devices.desired > 0 && devices.connected >= devices.desired).unwrap_or_default();
+            }
+            Request::Stop(answer) => {
+                signals.drain.cancel();
+                answer.send(()).unwrap_or(());
+            }
+            Request::Change(change, answer) => {
+                let changed = self.change(&change).await;
+                drop(answer.send(changed));
+            }
+        }
+    }
+
+    /// Changes the plan from soon on; `Err` says why not, and then nothing has changed.
+    async fn change(&mut self, change: &Change) -> Result<Plan, String> {
+        if self.facts.phase != Phase::Running {
+            return Err("the fleet is draining, so nothing can be changed any more".into());
+        }
+        let setting = match change {
+            Change::Devices { devices } => Setting::Devices(*devices),
+            Change::Paused { paused } => Setting::Paused(*paused),
+            Change::Interval { stream, interval } => {
+                self.check_interval(stream.as_deref(), *interval)?;
+                Setting::Interval { stream: stream.clone(), interval: *interval }
+            }
+        };
+        let tentative = self.planned(setting.clone());
+        (self.guard)(&tentative)?;
+        // Workers that it needs must be there when it takes effect, else their devices come late.
+        self.workers.reserve(tentative.devices_max()).await.map_err(|error| format!("{error:#}"))?;
+        let plan = self.planned(setting);
+        self.workers.apply(plan.clone()).await;
+        if let Change::Interval { interval, .. } = change {
+            // The shortest interval of the run decides what schedule lag may be.
+            let shortest = self.facts.shortest_interval.map_or(*interval, |shortest| shortest.min(*interval));
+            self.facts.shortest_interval = Some(shortest);
+        }
+        Ok(plan)
+    }
+
+    /// The plan with a setting from soon on.
+    fn planned(&self, setting: Setting) -> Plan {
+        let mut plan = self.workers.plan().clone();
+        plan.set(self.clock.now().after(LEAD), setting);
+        plan
+    }
+
+    fn check_interval(&self, stream: Option<&str>, interval: Span) -> Result<(), String> {
+        if interval == Span::ZERO {
+            return Err("expected an interval of more than no time, found `0s`".into());
+        }
+        let Some(wanted) = stream else { return Ok(()) };
+        let periodic = periodic_streams(&self.facts.fleet);
+        if periodic.iter().any(|name| name == wanted) {
+            return Ok(());
+        }
+        Err(format!("expected a periodic stream of the fleet: {}; found `{wanted}`", periodic.join(", ")))
+    }
+
+    fn conclude(totals: &Totals, mut facts: RunFacts, clock: Clock) -> Outcome {
+        facts.phase = Phase::Ended;
+        facts.now = clock.now();
+        let stats = totals.sum();
+        let report = Report::new(&stats, &facts);
+        Outcome { stats, facts, report }
+    }
+}
+
+/// The names of the streams with an interval, each once.
+fn periodic_streams(fleet: &Fleet) -> Vec<String> {
+    let models = fleet.spec.groups.iter().filter_map(|group| fleet.spec.models.get(&group.model));
+    let streams = models.flat_map(|model| &model.streams);
+    let mut names: Vec<_> =
+        streams.filter(|(_, stream)| stream.interval.is_some()).map(|(name, _)| name.clone()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// How many messages a second the plan asks for, by the document's figures and the plan's devices and intervals.
+pub(crate) fn messages_per_second(estimate: &Estimate, plan: &Plan) -> f64 {
+    let rate: f64 = estimate
+        .groups
+        .iter()
+        .flat_map(|group| &group.streams)
+        .map(|stream| match stream.interval_seconds {
+            Some(seconds) => {
+                let document = Span::from(Duration::from_secs_f64(seconds));
+                let (_, interval) = plan.interval(&stream.name, document);
+                stream.messages_per_second * seconds / interval.as_secs_f64()
+            }
+            None => stream.messages_per_second,
+        })
+        .sum();
+    rate * f64::from(plan.devices_wanted()) / f64::from(estimate.devices.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{document, library};
+
+    fn demo() -> document::Document {
+        document::from_text("demo", library::EXAMPLES[0].1, None).unwrap()
+    }
+
+    #[test]
+    fn the_rate_follows_devices_and_intervals() {
+        let estimate = Estimate::new(&demo(), 20_000).unwrap();
+        let mut plan = Plan::new(1, Micros(1), estimate.devices);
+        let before = messages_per_second(&estimate, &plan);
+        assert!((before - estimate.messages_per_second).abs() < 1e-6);
+        plan.set(Micros(2), Setting::Devices(estimate.devices * 3));
+        assert!((messages_per_second(&estimate, &plan) - 3.0 * before).abs() < 1e-6);
+        plan.set(Micros(3), Setting::Interval { stream: None, interval: Span::from_millis(100) });
+        assert!(messages_per_second(&estimate, &plan) > 10.0 * before);
+    }
+
+    #[test]
+    fn streams_that_follow_a_rule_have_no_interval_to_set() {
+        let periodic = periodic_streams(&demo().fleet);
+        assert!(periodic.contains(&"reading".into()) && !periodic.contains(&"event".into()), "{periodic:?}");
+    }
+
+    #[test]
+    fn the_same_document_has_the_same_hash() {
+        let (one, mut other) = (demo().fleet, demo().fleet);
+        assert_eq!(hash_of(&one), hash_of(&other));
+        assert_eq!(hash_of(&one).len(), 64);
+        other.spec.seed += 1;
+        assert_ne!(hash_of(&one), hash_of(&other));
+    }
+}

@@ -1,0 +1,207 @@
+//! Where runs are found: one Unix socket each, in a directory that only its owner may enter.
+//!
+//! A run is called by its fleet's name and the id of its process: `robotaxis-4711.sock`.
+//! A socket that nobody listens on was left by a process that died; whoever meets it removes it.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail, ensure};
+use tokio::net::{UnixListener, UnixStream};
+
+/// The longest path of a Unix socket (`sun_path` of Linux, with its terminating zero).
+const PATH_MAX: usize = 107;
+
+/// A run that listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Live {
+    /// The fleet's name.
+    pub(crate) fleet: String,
+    /// The process.
+    pub(crate) pid: u32,
+    /// Its control socket.
+    pub(crate) socket: PathBuf,
+}
+
+/// The place of a run that is about to start; what it made is removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    socket: PathBuf,
+    workers: PathBuf,
+}
+
+/// `$XDG_RUNTIME_DIR/simctl`, or `/tmp/simctl-UID` where there is none.
+pub(crate) fn directory() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir()) {
+        Some(runtime) => runtime.join("simctl"),
+        None => std::env::temp_dir().join(format!("simctl-{}", rustix::process::getuid().as_raw())),
+    }
+}
+
+/// Makes a directory that only its owner may enter; refuses one that belongs to somebody else.
+fn private_directory(path: &Path) -> anyhow::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error).with_context(|| format!("failed to make {}", path.display())),
+    }
+    // Not `metadata`: a link that somebody planted must not be followed.
+    let found = fs::symlink_metadata(path)?;
+    ensure!(
+        found.is_dir() && found.uid() == rustix::process::getuid().as_raw(),
+        "expected {} to be a directory of yours, found somebody else's; remove it or set XDG_RUNTIME_DIR",
+        path.display()
+    );
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    Ok(())
+}
+
+impl Claim {
+    /// The place of a run of `fleet` by this process.
+    pub(crate) fn new(fleet: &str) -> anyhow::Result<Self> {
+        Self::within(&directory(), fleet)
+    }
+
+    fn within(directory: &Path, fleet: &str) -> anyhow::Result<Self> {
+        private_directory(directory)?;
+        let name = format!("{fleet}-{}", std::process::id());
+        let claim =
+            Self { socket: directory.join(format!("{name}.sock")), workers: directory.join(format!("{name}.workers")) };
+        ensure!(
+            claim.worker_socket(u32::MAX).as_os_str().len() <= PATH_MAX,
+            "expected a path of at most {PATH_MAX} bytes for a socket, found {}; set XDG_RUNTIME_DIR to a shorter one",
+            claim.workers.display()
+        );
+        private_directory(&claim.workers)?;
+        Ok(claim)
+    }
+
+    /// Listens on the control socket; it is its owner's alone.
+    pub(crate) fn listen(&self) -> anyhow::Result<UnixListener> {
+        remove(&self.socket);
+        let listener = UnixListener::bind(&self.socket)
+            .with_context(|| format!("failed to listen on {}", self.socket.display()))?;
+        fs::set_permissions(&self.socket, fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    }
+
+    /// The socket of worker `ordinal`.
+    pub(crate) fn worker_socket(&self, ordinal: u32) -> PathBuf {
+        self.workers.join(format!("{ordinal}.sock"))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        remove(&self.socket);
+        drop(fs::remove_dir_all(&self.workers));
+    }
+}
+
+/// Removes a file; that it is gone already is as good.
+fn remove(path: &Path) {
+    drop(fs::remove_file(path));
+}
+
+/// The runs that live, by name and process; removes what dead ones left.
+pub(crate) async fn list() -> Vec<Live> {
+    list_within(&directory()).await
+}
+
+async fn list_within(directory: &Path) -> Vec<Live> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut live = Vec::new();
+    for socket in entries.flatten().map(|entry| entry.path()) {
+        let Some((fleet, pid)) = parse(&socket) else { continue };
+        match UnixStream::connect(&socket).await {
+            Ok(_) => live.push(Live { fleet, pid, socket }),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                remove(&socket);
+                drop(fs::remove_dir_all(socket.with_extension("workers")));
+            }
+            Err(_) => {}
+        }
+    }
+    live.sort_by(|a, b| (&a.fleet, a.pid).cmp(&(&b.fleet, b.pid)));
+    live
+}
+
+/// `robotaxis-4711.sock` is the fleet `robotaxis` in process 4711.
+fn parse(socket: &Path) -> Option<(String, u32)> {
+    let (fleet, pid) = socket.file_name()?.to_str()?.strip_suffix(".sock")?.rsplit_once('-')?;
+    Some((fleet.into(), pid.parse().ok()?))
+}
+
+/// The run that is meant: the one called `wanted` (a fleet's name or a process id), or the only one.
+pub(crate) async fn find(wanted: Option<&str>) -> anyhow::Result<Live> {
+    choose(list().await, wanted)
+}
+
+fn choose(mut live: Vec<Live>, wanted: Option<&str>) -> anyhow::Result<Live> {
+    if live.is_empty() {
+        bail!("no fleet is running on this machine; start one with `simctl run`, in another terminal");
+    }
+    let names: Vec<String> = live.iter().map(|run| format!("{} (process {})", run.fleet, run.pid)).collect();
+    if let Some(wanted) = wanted {
+        live.retain(|run| run.fleet == wanted || wanted.parse() == Ok(run.pid));
+    }
+    match (live.pop(), live.len(), wanted) {
+        (Some(run), 0, _) => Ok(run),
+        (None, _, Some(wanted)) => bail!("no fleet called `{wanted}` is running; running: {}", names.join(", ")),
+        _ => bail!("several fleets are running: {}; choose one with --run NAME or --run PROCESS", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(fleet: &str, pid: u32) -> Live {
+        Live { fleet: fleet.into(), pid, socket: PathBuf::new() }
+    }
+
+    #[track_caller]
+    fn check(live: &[Live], wanted: Option<&str>, expected: &str) {
+        let found = choose(live.to_vec(), wanted);
+        assert_eq!(found.map_or_else(|error| error.to_string(), |run| run.pid.to_string()), expected);
+    }
+
+    #[test]
+    fn the_only_run_needs_no_name() {
+        check(&[run("demo", 7)], None, "7");
+        check(&[], None, "no fleet is running on this machine; start one with `simctl run`, in another terminal");
+    }
+
+    #[test]
+    fn of_several_runs_one_is_chosen_by_name_or_process() {
+        let live = [run("demo", 7), run("demo", 8), run("taxis", 9)];
+        check(&live, Some("taxis"), "9");
+        check(&live, Some("8"), "8");
+        let several = "several fleets are running: demo (process 7), demo (process 8), taxis (process 9); \
+                       choose one with --run NAME or --run PROCESS";
+        check(&live, None, several);
+        check(&live, Some("demo"), several);
+        check(
+            &live,
+            Some("bus"),
+            "no fleet called `bus` is running; running: demo (process 7), demo (process 8), taxis (process 9)",
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_run_left_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("simctl");
+        let claim = Claim::within(&place, "demo").unwrap();
+        let listener = claim.listen().unwrap();
+        assert_eq!(list_within(&place).await.len(), 1);
+        assert_eq!(fs::metadata(&claim.socket).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&place).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(listener);
+        assert_eq!(list_within(&place).await, []);
+        assert!(!claim.socket.exists() && !claim.workers.exists());
+    }
+}

@@ -1,0 +1,235 @@
+//! Whether the broker is there and lets the devices in: one real CONNECT before the fleet connects.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use fleet_contract::{
+    broker_url::BrokerUrl,
+    fleet::{Credentials, Fleet},
+    template::{Names, Template},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+
+use super::Check;
+
+const NAME: &str = "broker";
+
+/// How long each step may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// As whom to connect.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Login {
+    client_id: String,
+    username: Option<String>,
+    password: Option<String>,
+}
+
+/// What the broker answers to a device's credentials; on loopback or not, over each of its addresses until one answers.
+pub(crate) async fn check(fleet: &Fleet, url: &BrokerUrl) -> Check {
+    let login = match login(fleet) {
+        Ok(login) => login,
+        Err((found, remedy)) => return Check::failed(NAME, found, remedy),
+    };
+    let addresses: Vec<SocketAddr> = match timeout(PATIENCE, lookup_host((url.host(), url.port()))).await {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => return unresolved(url, &error.to_string()),
+        Err(_) => return unresolved(url, "no answer"),
+    };
+    let mut last = unresolved(url, "it has no address");
+    for address in addresses {
+        last = match timeout(PATIENCE, connect(address, &login)).await {
+            Ok(Ok(code)) => return judge(url, code),
+            Ok(Err(error)) => unreachable(url, &error),
+            Err(_) => unreachable(url, &io::ErrorKind::TimedOut.into()),
+        };
+    }
+    last
+}
+
+fn unresolved(url: &BrokerUrl, why: &str) -> Check {
+    Check::failed(
+        NAME,
+        format!("the name {} cannot be resolved: {why}", url.host()),
+        "check the spelling, or give the address",
+    )
+}
+
+fn unreachable(url: &BrokerUrl, error: &io::Error) -> Check {
+    let remedy = match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "nothing listens there: start the broker (for Mosquitto: `mosquitto -p PORT`), or leave --broker out"
+        }
+        io::ErrorKind::TimedOut => "check address, port and firewall; the port of MQTT without TLS is mostly 1883",
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+            "it closed the connection without an answer: is this port MQTT 3.1.1 without TLS?"
+        }
+        _ => "check address and port",
+    };
+    Check::failed(NAME, format!("{url} does not answer: {error}"), remedy)
+}
+
+/// The return codes of CONNACK (MQTT 3.1.1, table 3.1).
+fn judge(url: &BrokerUrl, code: u8) -> Check {
+    let refused = |why: &str, remedy: &str| Check::failed(NAME, format!("{url} refuses: {why}"), remedy);
+    match code {
+        0 => Check::ok(NAME, format!("{url} answers and accepts the credentials")),
+        1 => refused("it does not speak MQTT 3.1.1", "enable MQTT 3.1.1 at the broker"),
+        // Some brokers tie client ids to credentials; the devices may still be welcome.
+        2 => Check::warning(
+            NAME,
+            format!("{url} does not accept our client id"),
+            "if devices are refused too, change `clientId`",
+        ),
+        3 => refused("it is not available", "wait, or look at its connection limit and its log"),
+        4 => refused(
+            "bad user name or password",
+            "check `credentials` in the document, or --username and --password-file",
+        ),
+        5 => refused("not authorised", "set `credentials` in the document, or --username and --password-file"),
+        other => refused(&format!("with the unknown code {other}"), "look at its log"),
+    }
+}
+
+/// One session: CONNECT, CONNACK, DISCONNECT; the return code.
+async fn connect(address: SocketAddr, login: &Login) -> io::Result<u8> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(&connect_packet(login)).await?;
+    let mut connack = [0; 4];
+    stream.read_exact(&mut connack).await?;
+    if connack[..2] != [0x20, 2] {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is no MQTT 3.1.1"));
+    }
+    // The broker has answered; that it misses the goodbye is no matter.
+    drop(stream.write_all(&[0xe0, 0]).await);
+    Ok(connack[3])
+}
+
+/// CONNECT of MQTT 3.1.1 with a clean session and a keep-alive of 10 s (section 3.1).
+fn connect_packet(login: &Login) -> Vec<u8> {
+    let Login { client_id, username, password } = login;
+    let flags = 0x02 | if username.is_some() { 0x80 } else { 0 } | if password.is_some() { 0x40 } else { 0 };
+    let mut body = b"\x00\x04MQTT\x04".to_vec();
+    body.extend([flags, 0, 10]);
+    for text in [Some(client_id), username.as_ref(), password.as_ref()].into_iter().flatten() {
+        let bytes = &text.as_bytes()[..text.len().min(usize::from(u16::MAX))];
+        body.extend(u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
+        body.extend(bytes);
+    }
+    let mut packet = vec![0x10];
+    let mut length = body.len();
+    loop {
+        let more = if length > 0x7f { 0x80 } else { 0 };
+        packet.push(u8::try_from(length & 0x7f).unwrap_or(0x7f) | more);
+        length >>= 7;
+        if length == 0 {
+            break;
+        }
+    }
+    packet.extend(body);
+    packet
+}
+
+/// The credentials of the first device, under a client id that is no device's; `Err` is what was found and the remedy.
+fn login(fleet: &Fleet) -> Result<Login, (String, String)> {
+    let client_id = format!("{}-preflight", fleet.metadata.name);
+    let Some(credentials) = fleet.spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref()) else {
+        return Ok(Login { client_id, ..Login::default() });
+    };
+    let Credentials { username, password_file, password_env, secret_name: _ } = credentials;
+    let unusable =
+        |error: fleet_contract::template::TemplateError| (error.to_string(), "correct the document".to_owned());
+    let own: Template = fleet.spec.client_id.parse().map_err(unusable)?;
+    let template: Template = username.parse().map_err(unusable)?;
+    let group = fleet.spec.groups.first().map_or("", |group| &group.name);
+    let names = Names { fleet: &fleet.metadata.name, group, stream: "", seed: fleet.spec.seed };
+    let password = match (password_file, password_env) {
+        (Some(file), _) => {
+            Some(std::fs::read_to_string(file).map(|text| text.trim_end().to_owned()).map_err(|error| {
+                (format!("the password file {file} cannot be read: {error}"), "check its path and its mode".to_owned())
+            })?)
+        }
+        (None, Some(name)) => Some(std::env::var(name).map_err(|_| {
+            (format!("the variable {name} that holds the password is not set"), format!("export {name}=…"))
+        })?),
+        (None, None) => None,
+    };
+    Ok(Login { client_id, username: Some(template.bind(&names, &own).text(0)), password })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{document, preflight::Outcome};
+
+    fn fleet(broker: &str) -> Fleet {
+        let text = format!(
+            "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: demo}}\nspec:\n  devices: 1\n  {broker}\n  \
+             groups: [{{name: a, model: thermometer}}]"
+        );
+        document::from_text("f", &text, None).unwrap().fleet
+    }
+
+    /// A broker that answers one CONNECT with these bytes.
+    async fn answering(
+        answer: &'static [u8],
+    ) -> (BrokerUrl, tokio::task::JoinHandle<Vec<u8>>, tokio::task::JoinSet<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = BrokerUrl::tcp("127.0.0.1", listener.local_addr().unwrap().port());
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut packet = vec![0; 256];
+            let length = stream.read(&mut packet).await.unwrap();
+            packet.truncate(length);
+            stream.write_all(answer).await.unwrap();
+            let mut goodbye = Vec::new();
+            stream.read_to_end(&mut goodbye).await.unwrap();
+            sender.send(packet).unwrap();
+        });
+        let packet = tokio::task::spawn_blocking(move || receiver.blocking_recv().unwrap());
+        (url, packet, tasks)
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_accepts_is_ok() {
+        let (url, received, _tasks) = answering(&[0x20, 2, 0, 0]).await;
+        assert_eq!(check(&fleet(""), &url).await.outcome, Outcome::Ok);
+        assert_eq!(received.await.unwrap(), b"\x10\x1a\x00\x04MQTT\x04\x02\x00\x0a\x00\x0edemo-preflight");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_names_its_reason_and_remedy() {
+        let (url, received, _tasks) = answering(&[0x20, 2, 0, 5]).await;
+        let check = check(&fleet("broker: {url: x, credentials: {username: '{id}'}}"), &url).await;
+        assert_eq!((check.outcome, check.found), (Outcome::Failed, format!("{url} refuses: not authorised")));
+        assert!(check.remedy.unwrap().contains("credentials"));
+        assert!(received.await.unwrap().ends_with(b"\x00\x06demo-0"));
+    }
+
+    #[tokio::test]
+    async fn nobody_at_home_is_said() {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let check = check(&fleet(""), &BrokerUrl::tcp("127.0.0.1", port)).await;
+        assert_eq!(check.outcome, Outcome::Failed);
+        assert!(check.remedy.unwrap().starts_with("nothing listens there"));
+    }
+
+    #[tokio::test]
+    async fn something_else_than_a_broker_is_recognised() {
+        let (url, _received, _tasks) = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        assert!(check(&fleet(""), &url).await.found.ends_with("the answer is no MQTT 3.1.1"));
+    }
+
+    #[test]
+    fn a_password_that_is_not_there_is_said_before_connecting() {
+        let fleet = fleet("broker: {url: x, credentials: {username: u, passwordEnv: SIMCTL_TEST_NO_SUCH_VARIABLE}}");
+        assert!(login(&fleet).unwrap_err().0.contains("SIMCTL_TEST_NO_SUCH_VARIABLE"));
+    }
+}

@@ -1,0 +1,208 @@
+//! All that simctl prints: data to standard output, talk to standard error.
+//!
+//! Nothing else in this package writes to either, so quiet, colours and formats are decided here once.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write},
+};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// How data is printed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+    /// For programs and people
+    Yaml,
+}
+
+/// Where simctl prints, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Printer {
+    is_quiet: bool,
+    has_colors: bool,
+    is_terminal: bool,
+}
+
+/// What a piece of text is, for those who can see colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// A heading or a name.
+    Strong,
+    /// Of lesser importance.
+    Faint,
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Warning,
+    /// Broken.
+    Bad,
+}
+
+/// A text in a tone; plain where there are no colours.
+pub(crate) struct Painted<T> {
+    text: T,
+    escape: Option<&'static str>,
+}
+
+impl<T: fmt::Display> fmt::Display for Painted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.escape {
+            Some(escape) => write!(f, "{escape}{}\u{1b}[0m", self.text),
+            None => self.text.fmt(f),
+        }
+    }
+}
+
+/// Which texts get colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Palette {
+    has_colors: bool,
+}
+
+impl Palette {
+    /// No colours at all.
+    #[cfg(test)]
+    pub(crate) const PLAIN: Self = Self { has_colors: false };
+
+    /// Whether there are any.
+    pub(crate) const fn has_colors(self) -> bool {
+        self.has_colors
+    }
+
+    /// `text` in `tone`.
+    pub(crate) const fn paint<T: fmt::Display>(self, tone: Tone, text: T) -> Painted<T> {
+        let escape = match tone {
+            Tone::Strong => "\u{1b}[1m",
+            Tone::Faint => "\u{1b}[2m",
+            Tone::Good => "\u{1b}[32m",
+            Tone::Warning => "\u{1b}[33m",
+            Tone::Bad => "\u{1b}[31m",
+        };
+        Painted { text, escape: if self.has_colors { Some(escape) } else { None } }
+    }
+}
+
+impl Printer {
+    /// A printer for this process: no colours with `NO_COLOR` (<https://no-color.org>) or `TERM=dumb`.
+    pub(crate) fn new(is_quiet: bool) -> Self {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let is_terminal = io::stdout().is_terminal() && !is_dumb;
+        Self { is_quiet, has_colors: is_terminal && !is_set("NO_COLOR"), is_terminal }
+    }
+
+    /// The colours of standard output.
+    pub(crate) const fn palette(self) -> Palette {
+        Palette { has_colors: self.has_colors }
+    }
+
+    /// Whether standard output is a terminal that can be drawn on.
+    pub(crate) const fn is_terminal(self) -> bool {
+        self.is_terminal
+    }
+
+    /// Whether talk is unwanted.
+    pub(crate) const fn is_quiet(self) -> bool {
+        self.is_quiet
+    }
+
+    /// Data: text to standard output, with one line feed at its end.
+    #[expect(clippy::unused_self, reason = "printing is the printer's alone")]
+    pub(crate) fn data(self, text: impl fmt::Display) -> io::Result<()> {
+        let text = text.to_string();
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        if !text.ends_with('\n') {
+            out.write_all(b"\n")?;
+        }
+        out.flush()
+    }
+
+    /// Data: `value` in a format for programs, `table` for people.
+    pub(crate) fn value<T: Serialize>(
+        self,
+        format: Format,
+        value: &T,
+        table: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
+        let text = match format {
+            Format::Table => table(),
+            Format::Json => serde_json::to_string_pretty(value)?,
+            Format::Yaml => serde_saphyr::to_string(value)?,
+        };
+        Ok(self.data(text)?)
+    }
+
+    /// Talk: what happens, for people; silent with `--quiet`.
+    pub(crate) fn say(self, text: impl fmt::Display) {
+        if !self.is_quiet {
+            talk(format_args!("{text}"));
+        }
+    }
+
+    /// A warning; shown with `--quiet` too.
+    pub(crate) fn warn(self, text: impl fmt::Display) {
+        talk(format_args!("{} {text}", self.label(Tone::Warning, "warning:")));
+    }
+
+    /// The error that ends simctl.
+    pub(crate) fn error(self, text: impl fmt::Display) {
+        talk(format_args!("{} {text}", self.label(Tone::Bad, "error:")));
+    }
+
+    fn label(self, tone: Tone, text: &'static str) -> Painted<&'static str> {
+        Palette { has_colors: self.has_colors && io::stderr().is_terminal() }.paint(tone, text)
+    }
+}
+
+/// One line to standard error; nobody can be told when that fails.
+fn talk(line: fmt::Arguments<'_>) {
+    drop(writeln!(io::stderr().lock(), "{line}"));
+}
+
+/// Columns side by side, the first row as heading; numbers to the right where `right` says so.
+pub(crate) fn columns(palette: Palette, right: &[usize], rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count)
+        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        let cells: Vec<String> = row
+            .iter()
+            .enumerate()
+            .map(|(at, cell)| {
+                let width = widths[at];
+                if right.contains(&at) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            })
+            .collect();
+        let line = cells.join("  ");
+        let line = line.trim_end();
+        let line = if number == 0 { palette.paint(Tone::Strong, line).to_string() } else { line.to_owned() };
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["NAME", "DEVICES"], ["taxi", "90"], ["charger", "1000"]].map(|row| row.map(String::from).to_vec());
+        insta::assert_snapshot!(columns(Palette::PLAIN, &[1], &rows), @r"
+        NAME     DEVICES
+        taxi          90
+        charger     1000
+        ");
+    }
+}

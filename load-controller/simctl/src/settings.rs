@@ -1,0 +1,283 @@
+//! What was meant: the document with what flags and variables change of it, checked.
+
+use fleet_contract::{
+    broker_url::{BrokerUrl, Transport},
+    fleet::{BrokerSpec, Credentials, Fleet, Group, Observe, Protocol, Qos},
+    model::StampMode,
+    units::{Share, Span},
+};
+
+use crate::{
+    args::FleetFlags,
+    document::{self, Document},
+    exit::Failure,
+    library,
+};
+
+/// The most devices, and the most messages a second, that a broker on another machine gets unasked.
+const UNASKED_MAX: u32 = 1_000;
+
+/// A fleet that is ready to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The document, flags included.
+    pub(crate) document: Document,
+    /// Whether somebody has written a document for it.
+    pub(crate) has_document: bool,
+    /// Whether simctl itself runs the broker.
+    pub(crate) is_embedded: bool,
+}
+
+impl Settings {
+    /// The fleet that document and flags describe; without a document the one of `simctl example`.
+    pub(crate) fn new(flags: &FleetFlags) -> Result<Self, Failure> {
+        let mut document = match &flags.file {
+            Some(file) => document::read(file)?,
+            None => document::from_text("demo", library::EXAMPLES[0].1, None)?,
+        };
+        if apply(flags, &mut document.fleet)? {
+            document.settle()?;
+            apply_to_streams(flags, &mut document.fleet);
+            document.settle()?;
+        }
+        check_transport(document.fleet.spec.broker.as_ref())?;
+        Ok(Self { document, has_document: flags.file.is_some(), is_embedded: false })
+    }
+
+    /// The fleet.
+    pub(crate) const fn fleet(&self) -> &Fleet {
+        &self.document.fleet
+    }
+
+    /// Enters the broker that simctl runs itself.
+    pub(crate) fn embed(&mut self, broker: BrokerSpec) {
+        self.document.fleet.spec.broker = Some(broker);
+        self.is_embedded = true;
+    }
+
+    /// What the reader of a report must know of the document: streams whose messages cannot be recognised for certain.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for group in &self.fleet().spec.groups {
+            let Some(model) = self.fleet().spec.models.get(&group.model) else { continue };
+            for (name, stream) in &model.streams {
+                let what = match group.stream(name, stream).stamp {
+                    StampMode::Field => continue,
+                    StampMode::Counter(field) => format!(
+                        "is recognised by its own counter `{field}`: messages of another run cannot be told apart, \
+                         and end-to-end latency is not known"
+                    ),
+                    StampMode::None => "has no stamp: what becomes of its messages is not followed".into(),
+                };
+                notes.push(format!("stream {name} of group {} {what}", group.name));
+            }
+        }
+        notes
+    }
+
+    /// Follows no message to its delivery.
+    pub(crate) const fn observe_nothing(&mut self) {
+        self.document.fleet.spec.observe = Observe::None;
+    }
+
+    /// The broker that was named, if one was.
+    pub(crate) fn broker(&self) -> Option<&BrokerUrl> {
+        self.fleet().spec.broker.as_ref().map(|broker| &broker.url)
+    }
+}
+
+/// Changes the document as the flags say; whether any did.
+fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
+    // Destructured, so that a new flag cannot be forgotten.
+    let FleetFlags {
+        file: _,
+        devices,
+        model,
+        interval,
+        qos,
+        broker,
+        username,
+        password_file,
+        seed,
+        connect_rate,
+        observe,
+    } = flags;
+    let spec = &mut fleet.spec;
+    spec.devices = devices.unwrap_or(spec.devices);
+    spec.seed = seed.unwrap_or(spec.seed);
+    spec.connect.rate = connect_rate.unwrap_or(spec.connect.rate);
+    spec.observe = observe.unwrap_or(spec.observe);
+    if let Some(model) = model {
+        let name = model.to_lowercase();
+        spec.groups = vec![Group { name, share: Some(Share::ALL), model: model.clone(), streams: [].into() }];
+    }
+    if let Some(url) = broker {
+        match &mut spec.broker {
+            Some(broker) => broker.url = url.clone(),
+            none => *none = Some(BrokerSpec { url: url.clone(), protocol: Protocol::default(), credentials: None }),
+        }
+    }
+    if let Some(username) = username {
+        let broker = spec.broker.as_mut().ok_or_else(|| {
+            Failure::usage("expected --broker beside --username: the embedded broker lets everybody in")
+        })?;
+        broker.credentials = Some(Credentials {
+            username: username.clone(),
+            password_file: password_file.as_ref().map(|file| file.display().to_string()),
+            password_env: None,
+            secret_name: None,
+        });
+    }
+    Ok(devices.is_some()
+        || seed.is_some()
+        || connect_rate.is_some()
+        || observe.is_some()
+        || model.is_some()
+        || broker.is_some()
+        || username.is_some()
+        || interval.is_some()
+        || qos.is_some())
+}
+
+/// Changes all streams as the flags say; for that the models must be known.
+fn apply_to_streams(flags: &FleetFlags, fleet: &mut Fleet) {
+    for group in &mut fleet.spec.groups {
+        let Some(model) = fleet.spec.models.get(&group.model) else { continue };
+        for (name, stream) in &model.streams {
+            let interval = flags.interval.filter(|_| stream.interval.is_some());
+            set_stream(group, name, stream.jitter, interval, flags.qos);
+        }
+    }
+}
+
+fn set_stream(group: &mut Group, name: &str, jitter: Span, interval: Option<Span>, qos: Option<Qos>) {
+    if interval.is_none() && qos.is_none() {
+        return;
+    }
+    let change = group.streams.entry(name.into()).or_default();
+    change.qos = qos.or(change.qos);
+    if let Some(interval) = interval {
+        change.interval = Some(interval);
+        // A jitter that fitted the longer interval must fit the shorter one.
+        let jitter = change.jitter.unwrap_or(jitter);
+        if jitter > interval {
+            change.jitter = Some(interval);
+        }
+    }
+}
+
+/// Addresses with TLS and WebSocket are understood, but nothing speaks those yet.
+fn check_transport(broker: Option<&BrokerSpec>) -> Result<(), Failure> {
+    let Some(BrokerSpec { url, .. }) = broker else { return Ok(()) };
+    let what = match url.transport() {
+        Transport::Tcp => return Ok(()),
+        Transport::Tls => "TLS",
+        Transport::WebSocket => "WebSocket",
+        Transport::SecureWebSocket => "WebSocket over TLS",
+    };
+    Err(Failure::usage(format!(
+        "{what} comes in a later version, and {url} needs it; use mqtt://{}:1883 if the broker listens there",
+        url.host()
+    )))
+}
+
+/// Whether so much load may go to this broker unasked; `Err` says what to do.
+pub(crate) fn guard(
+    broker: Option<&BrokerUrl>,
+    is_asked_for: bool,
+    devices: u32,
+    messages_per_second: f64,
+) -> Result<(), String> {
+    let Some(url) = broker.filter(|url| !url.is_loopback()) else { return Ok(()) };
+    if is_asked_for || (devices <= UNASKED_MAX && messages_per_second <= f64::from(UNASKED_MAX)) {
+        return Ok(());
+    }
+    Err(format!(
+        "{url} is not on this machine, so it gets at most {UNASKED_MAX} devices and {UNASKED_MAX} messages a second unasked, \
+         found {devices} devices and {messages_per_second:.0} messages a second; if that broker is yours to load, \
+         say --yes or write a document (`simctl example > fleet.yaml`)"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn settled(flags: &FleetFlags) -> Fleet {
+        Settings::new(flags).unwrap().document.fleet
+    }
+
+    #[test]
+    fn a_shorter_interval_shortens_the_jitter_of_the_model() {
+        let flags = FleetFlags {
+            model: Some("thermometer".into()),
+            interval: Some(Span::from_millis(100)),
+            ..FleetFlags::default()
+        };
+        let settings = Settings::new(&flags).unwrap();
+        let change = &settings.fleet().spec.groups[0].streams["reading"];
+        assert_eq!((change.interval, change.jitter), (flags.interval, flags.interval));
+    }
+
+    #[test]
+    fn without_anything_there_are_a_hundred_mixed_devices() {
+        let fleet = settled(&FleetFlags::default());
+        assert_eq!((fleet.spec.devices, fleet.spec.broker), (100, None));
+        assert!(fleet.spec.groups.len() >= 3);
+    }
+
+    #[test]
+    fn flags_win_over_the_document() {
+        let fleet = settled(&FleetFlags {
+            devices: Some(7),
+            seed: Some(9),
+            qos: Some(Qos::ExactlyOnce),
+            interval: Some(Span::from_millis(250)),
+            model: Some("thermometer".into()),
+            broker: "mqtt://[::1]:1885".parse().ok(),
+            ..FleetFlags::default()
+        });
+        let group = &fleet.spec.groups[0];
+        assert_eq!((fleet.spec.devices, fleet.spec.seed, fleet.spec.groups.len()), (7, 9, 1));
+        assert_eq!(fleet.spec.broker.unwrap().url.to_string(), "mqtt://[::1]:1885");
+        for (name, stream) in &fleet.spec.models["thermometer"].streams {
+            let meant = group.stream(name, stream);
+            assert_eq!(meant.qos, Qos::ExactlyOnce);
+            assert_eq!(meant.interval, stream.interval.map(|_| Span::from_millis(250)));
+        }
+    }
+
+    #[test]
+    fn an_unknown_model_is_a_bad_document() {
+        let failure =
+            Settings::new(&FleetFlags { model: Some("submarine".into()), ..FleetFlags::default() }).unwrap_err();
+        assert!(
+            failure.to_string().starts_with("spec.groups[0].model: expected the name of a model, found `submarine`")
+        );
+        assert_eq!(failure.code, load_controller::verdict::ExitCode::Document);
+    }
+
+    #[test]
+    fn transports_that_come_later_are_named() {
+        let failure =
+            Settings::new(&FleetFlags { broker: "wss://b".parse().ok(), ..FleetFlags::default() }).unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "WebSocket over TLS comes in a later version, and wss://b:443 needs it; \
+             use mqtt://b:1883 if the broker listens there"
+        );
+    }
+
+    #[test]
+    fn a_broker_elsewhere_is_not_flooded_unasked() {
+        let elsewhere = "mqtt://broker.example".parse().ok();
+        let here = "mqtt://127.0.0.1".parse().ok();
+        assert!(guard(elsewhere.as_ref(), false, 1_000, 1_000.0).is_ok());
+        assert!(guard(elsewhere.as_ref(), false, 1_001, 1.0).is_err());
+        assert!(guard(elsewhere.as_ref(), false, 1, 1_001.0).is_err());
+        assert!(guard(elsewhere.as_ref(), true, 100_000, 100_000.0).is_ok());
+        assert!(guard(here.as_ref(), false, 100_000, 100_000.0).is_ok());
+        assert!(guard(None, false, 100_000, 100_000.0).is_ok());
+    }
+}

@@ -1,0 +1,31 @@
+//! `simctl completions`: what a shell needs to complete simctl's words.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use load_controller::verdict::ExitCode;
+
+use crate::{args::Cli, printer::Printer};
+
+const EXAMPLES: &str = "\
+Examples:
+  simctl completions bash > ~/.local/share/bash-completion/completions/simctl
+  simctl completions zsh > ~/.zfunc/_simctl
+  simctl completions fish > ~/.config/fish/completions/simctl.fish";
+
+/// Print the completions of a shell
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The shell
+    shell: Shell,
+}
+
+impl Args {
+    /// Prints the script that the shell reads.
+    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "simctl", &mut script);
+        printer.data(String::from_utf8(script)?)?;
+        Ok(ExitCode::Passed)
+    }
+}

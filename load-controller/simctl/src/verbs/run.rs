@@ -1,0 +1,358 @@
+//! `simctl run`: a fleet on this machine, from pre-flight to verdict.
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use broker::{BindError, Broker};
+use device_sim::{clock::Clock, engine::Kind};
+use fleet_contract::{
+    broker_url::BrokerUrl,
+    fleet::{BrokerSpec, Protocol},
+    plan::{Plan, Shard},
+    units::Span,
+    worker::Assignment,
+};
+use load_controller::{
+    report::{
+        Report, RunFacts, files,
+        text::{self, Paint, Style, Width},
+    },
+    verdict::ExitCode,
+};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    args::{FleetFlags, interval},
+    estimate::Estimate,
+    exit::Failure,
+    local::{
+        control,
+        run::{Guard, Outcome, Run, facts_of, messages_per_second},
+        signals::Signals,
+        socket::Claim,
+        split::{Split, devices_per_process},
+        workers::{Launch, Workers},
+    },
+    preflight::{
+        self, Outcome as Found, Target,
+        machine::{self, Machine},
+    },
+    printer::{Format, Printer},
+    screen::Screen,
+    settings::{Settings, guard},
+    view::{self, Hint},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  simctl run                                   100 mixed devices, a broker of its own
+  simctl run --model thermometer --devices 500 --interval 1s
+  simctl run -f fleet.yaml --duration 5m --report out
+  simctl run --broker mqtt://127.0.0.1:1884 --devices 2000 --qos 1 -o json > report.json
+
+While it runs, in another terminal: simctl scale 500, simctl pause, simctl status -w.";
+
+/// The port that MQTT has; the next free one after it is as good.
+const PORT: u16 = 1883;
+const PORTS_TRIED: u16 = 100;
+
+/// How far in the future a run starts, so that all workers know of it in time.
+const START_LEAD: Span = Span::from_millis(200);
+
+/// Requests of other terminals that may wait; then whoever asks waits.
+const REQUESTS_MAX: usize = 16;
+
+/// Run a fleet on this machine
+///
+/// Without arguments: a broker on loopback and 100 devices of a small mixed fleet. The first Ctrl-C (or SIGTERM, or
+/// `simctl stop`, or the end of --duration) drains, prints a summary and exits by the verdict; a second one aborts.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    fleet: FleetFlags,
+    /// How long, such as `5m`; without it until it is stopped
+    #[arg(long, value_name = "TIME", env = "SIMCTL_DURATION", value_parser = interval)]
+    duration: Option<Span>,
+    /// Write the report's files into this directory
+    #[arg(long, value_name = "DIR", env = "SIMCTL_REPORT")]
+    report: Option<PathBuf>,
+    /// How to print the report; `json` and `yaml` print nothing else on standard output
+    #[arg(short, long, value_name = "FORMAT", env = "SIMCTL_OUTPUT", default_value = "table")]
+    output: Format,
+    /// Load a broker that is not on this machine as much as is asked for
+    #[arg(short, long, env = "SIMCTL_YES", value_parser = clap::builder::FalseyValueParser::new())]
+    yes: bool,
+    /// The most devices of a worker process [default: as many as it may open files]
+    #[arg(long, value_name = "N", env = "SIMCTL_DEVICES_PER_WORKER", value_parser = clap::value_parser!(u32).range(1..))]
+    devices_per_worker: Option<u32>,
+    /// What runs the devices: simctl's own engine, or rumqttc's client to compare with (then nothing is observed)
+    #[arg(long, value_name = "KIND", env = "SIMCTL_ENGINE", default_value_t = Kind::Native)]
+    engine: Kind,
+    /// Where `/metrics`, `/healthz` and `/readyz` of the whole run are served; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_METRICS")]
+    metrics: Option<SocketAddr>,
+    /// How often a line is logged where there is no terminal
+    #[arg(long, value_name = "TIME", env = "SIMCTL_LOG_INTERVAL", default_value = "5s", value_parser = interval)]
+    log_interval: Span,
+}
+
+impl Args {
+    /// Checks, starts, drives, reports.
+    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+        // From here on, so that Ctrl-C during a start cleans up as well.
+        let signals = Signals::listen()?;
+        let mut settings = Settings::new(&self.fleet)?;
+        if self.engine == Kind::Rumqttc {
+            settings.observe_nothing();
+        }
+        let machine = Machine::read()?;
+        let per_process = devices_per_process(machine.open_files).min(self.devices_per_worker.unwrap_or(u32::MAX));
+        let estimate = Estimate::new(&settings.document, per_process)?;
+        let guard = self.guard(&settings, &estimate, &machine);
+        preflight(&settings, &estimate, &machine, printer).await?;
+        let embedded = match settings.broker() {
+            Some(_) => None,
+            None => Some(Embedded::start(&mut settings, printer)?),
+        };
+        let outcome = self.start_and_drive(&settings, &machine, per_process, guard, &signals, printer).await;
+        if let Some(embedded) = embedded {
+            embedded.stop().await;
+        }
+        self.conclude(&outcome?, printer)
+    }
+
+    /// What the run, and each change of it, must keep to.
+    fn guard(&self, settings: &Settings, estimate: &Estimate, machine: &Machine) -> Guard {
+        let broker = settings.broker().cloned();
+        let is_asked_for = self.yes || settings.has_document;
+        let estimate = estimate.clone();
+        let machine = machine.clone();
+        Box::new(move |plan| {
+            let devices = plan.devices_max();
+            guard(broker.as_ref(), is_asked_for, devices, messages_per_second(&estimate, plan))?;
+            let target = broker.as_ref().map_or(Target::Embedded, Target::At);
+            match preflight::failures(&preflight::check(&estimate.scaled(devices), &machine, target)) {
+                Some(failures) => Err(failures),
+                None => Ok(()),
+            }
+        })
+    }
+
+    async fn start_and_drive(
+        &self,
+        settings: &Settings,
+        machine: &Machine,
+        per_process: u32,
+        guard: Guard,
+        signals: &Signals,
+        printer: Printer,
+    ) -> anyhow::Result<Outcome> {
+        let fleet = settings.fleet();
+        let devices = fleet.spec.devices;
+        let claim = Claim::new(&fleet.metadata.name)?;
+        let listener = claim.listen()?;
+        let clock = Clock::new();
+        let run = random();
+        let plan = Plan::new(run, clock.now(), devices);
+        guard(&plan).map_err(Failure::usage)?;
+        let split = Split::new(devices, per_process);
+        let assignment = Assignment {
+            fleet: fleet.clone(),
+            plan,
+            shard: Shard::of(0, devices),
+            files: settings.document.files.clone(),
+        };
+        let launch = Launch {
+            program: std::env::current_exe().context("simctl cannot find its own program")?,
+            arguments: ["worker", "--with-parent", "--engine", self.engine.into()].map(OsString::from).into(),
+        };
+        let start = async {
+            Workers::start(launch, claim, split, assignment, || Plan::new(run, clock.now().after(START_LEAD), devices))
+                .await
+        };
+        let workers = tokio::select! {
+            workers = start => workers?,
+            () = signals.drain.cancelled() => return Err(Failure::aborted("stopped before the fleet had started").into()),
+        };
+        let facts = self.facts(settings, workers.plan(), machine);
+        let (sender, mut requests) = mpsc::channel(REQUESTS_MAX);
+        let over = CancellationToken::new();
+        let mut server = JoinSet::new();
+        if let Some(address) = self.metrics {
+            let listener = tokio::net::TcpListener::bind(address)
+                .await
+                .with_context(|| format!("expected a free port for --metrics, found {address} in use or not ours"))?;
+            printer.say(format_args!("metrics http://{}/metrics", listener.local_addr()?));
+            server.spawn(control::serve_metrics(listener, sender.clone(), over.clone()));
+        }
+        server.spawn(control::serve(listener, sender, over.clone()));
+        let mut live = Live::new(self.output, self.log_interval, printer);
+        let outcome =
+            Run::new(workers, clock, facts, guard).drive(&mut requests, signals, |report| live.show(report)).await;
+        drop(live);
+        // Whoever still waits for an answer gets none: the run is over.
+        drop(requests);
+        over.cancel();
+        drop(tokio::time::timeout(Duration::from_secs(1), server.join_all()).await);
+        outcome
+    }
+
+    fn facts(&self, settings: &Settings, plan: &Plan, machine: &Machine) -> RunFacts {
+        let fleet = settings.fleet();
+        RunFacts {
+            run: plan.run,
+            duration: self.duration,
+            engine: self.engine.to_string(),
+            embedded_broker: settings.is_embedded,
+            command: std::env::args().collect(),
+            host: machine::host(),
+            open_files_limit: machine.open_files,
+            notes: settings.notes(),
+            ..facts_of(fleet, plan.start)
+        }
+    }
+
+    /// Prints the report, writes its files, and says how the run ends.
+    fn conclude(&self, outcome: &Outcome, printer: Printer) -> anyhow::Result<ExitCode> {
+        let Outcome { stats, facts, report } = outcome;
+        let paint = if printer.palette().has_colors() { Paint::Coloured } else { Paint::Plain };
+        let style = Style { width: Width::Table, paint };
+        let shown = printer.value(self.output, report, || text::render(report, style));
+        let mut exit_code = report.exit_code();
+        if let Some(directory) = &self.report {
+            match files::write(directory, report, stats, facts) {
+                Ok(()) => printer.say(format_args!("the report is in {}", directory.display())),
+                Err(error) => {
+                    // What was measured stands above; only its files are missing.
+                    printer.warn(format_args!("{error:#}"));
+                    exit_code = exit_code.without_files();
+                }
+            }
+        }
+        // A reader that went away does not change what the run proved.
+        if let Err(error) = shown
+            && !crate::exit::is_broken_pipe(&error)
+        {
+            return Err(error);
+        }
+        Ok(exit_code)
+    }
+}
+
+/// Refuses what cannot work; says what may not.
+async fn preflight(
+    settings: &Settings,
+    estimate: &Estimate,
+    machine: &Machine,
+    printer: Printer,
+) -> anyhow::Result<()> {
+    let target = settings.broker().map_or(Target::Embedded, Target::At);
+    let mut checks = preflight::check(estimate, machine, target);
+    if let Target::At(url) = target {
+        checks.push(preflight::broker::check(settings.fleet(), url).await);
+    }
+    if let Some(failures) = preflight::failures(&checks) {
+        return Err(Failure::refused(failures).into());
+    }
+    for check in checks.iter().filter(|check| check.outcome == Found::Warning) {
+        printer.warn(format_args!("{}: {}; {}", check.name, check.found, check.remedy.as_deref().unwrap_or_default()));
+    }
+    Ok(())
+}
+
+/// A number that no other run has, most likely.
+fn random() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    // The standard library seeds its hashers from the operating system.
+    let hash = std::hash::RandomState::new().build_hasher().finish();
+    u32::try_from(hash >> 32).unwrap_or(1).max(1)
+}
+
+/// The broker within this process.
+struct Embedded {
+    stop: CancellationToken,
+    task: JoinSet<Result<(), broker::RunError>>,
+}
+
+impl Embedded {
+    /// Starts it on loopback, at the usual port or the next free one, and enters its address into the document.
+    fn start(settings: &mut Settings, printer: Printer) -> anyhow::Result<Self> {
+        let broker = bind()?;
+        let address = broker.address();
+        if address.port() != PORT {
+            printer.say(format_args!("port {PORT} is taken, so the broker listens on port {}", address.port()));
+        }
+        printer.say(format_args!("broker mqtt://{address}, on this machine alone"));
+        let url = BrokerUrl::tcp(address.ip().to_string(), address.port());
+        settings.embed(BrokerSpec { url, protocol: Protocol::default(), credentials: None });
+        let stop = CancellationToken::new();
+        let mut task = JoinSet::new();
+        task.spawn(broker.run(stop.clone()));
+        Ok(Self { stop, task })
+    }
+
+    async fn stop(mut self) {
+        self.stop.cancel();
+        drop(tokio::time::timeout(Duration::from_secs(5), self.task.join_next()).await);
+    }
+}
+
+/// The first free port from the usual one on.
+fn bind() -> anyhow::Result<Broker> {
+    for port in PORT..PORT + PORTS_TRIED {
+        let config = broker::Config { listen: SocketAddr::from(([127, 0, 0, 1], port)), ..broker::Config::default() };
+        match Broker::bind(config) {
+            Err(BindError::InUse { .. }) => {}
+            bound => return bound.context("the embedded broker did not start; name one with --broker"),
+        }
+    }
+    anyhow::bail!("ports {PORT} to {} are all taken; name a broker with --broker", PORT + PORTS_TRIED - 1)
+}
+
+/// Where the live figures go: a terminal, or lines for a log.
+struct Live {
+    screen: Option<Screen>,
+    format: Format,
+    every: Duration,
+    last: Option<Instant>,
+    printer: Printer,
+}
+
+impl Live {
+    fn new(format: Format, every: Span, printer: Printer) -> Self {
+        let screen = (printer.is_terminal() && !printer.is_quiet() && format == Format::Table).then(Screen::take);
+        Self { screen, format, every: every.as_duration(), last: None, printer }
+    }
+
+    fn show(&mut self, report: &Report) {
+        if let Some(screen) = &mut self.screen {
+            screen.draw(&view::lines(report, Hint::Run, self.printer.palette()));
+            return;
+        }
+        let is_due = self.last.is_none_or(|last| last.elapsed() + Duration::from_millis(50) >= self.every);
+        if !is_due || self.printer.is_quiet() {
+            return;
+        }
+        self.last = Some(Instant::now());
+        match self.format {
+            // A reader that went away misses lines; the run goes on.
+            Format::Table => drop(self.printer.data(view::line(report))),
+            Format::Json | Format::Yaml => self.printer.say(view::line(report)),
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(screen) = &mut self.screen {
+            screen.clear();
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `simctl sample`: what devices would send, as JSON lines, without a broker.
+
+use device_sim::sample;
+use fleet_contract::{time::Micros, units::Span};
+use load_controller::verdict::ExitCode;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    args::FleetFlags,
+    estimate::{compile, membership},
+    exit::Failure,
+    printer::Printer,
+    settings::Settings,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  simctl sample --model robotaxi --devices 2 --duration 10s
+  simctl sample -f fleet.yaml --devices 100 --duration 1m | wc -l
+  simctl sample --model smart-meter --devices 1 --start 2026-06-21T12:00:00Z | jq .payload";
+
+/// Print what devices would send, as JSON lines
+///
+/// One object a message with `due`, `device`, `topic`, `qos`, `retain` and `payload`. The same seed, document and start
+/// give the same lines.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    fleet: FleetFlags,
+    /// How much of the timetable
+    #[arg(long, value_name = "TIME", env = "SIMCTL_DURATION", default_value = "10s")]
+    duration: Span,
+    /// The start of the run (RFC 3339)
+    #[arg(long, value_name = "TIME", env = "SIMCTL_START", default_value = "2026-01-01T12:00:00Z", value_parser = instant)]
+    start: Micros,
+}
+
+/// A line of the output.
+#[derive(Serialize)]
+struct Line<'a> {
+    due: String,
+    device: u32,
+    topic: &'a str,
+    qos: u8,
+    retain: bool,
+    payload: Value,
+}
+
+impl Args {
+    /// Prints the messages of all devices in the order of their due times.
+    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+        let mut fleet = self.fleet;
+        // Two devices show a model better than a hundred do.
+        if fleet.file.is_none() {
+            fleet.devices = fleet.devices.or(Some(2));
+        }
+        let settings = Settings::new(&fleet)?;
+        let spec = &settings.fleet().spec;
+        let membership = membership(settings.fleet())?;
+        let models = (0..spec.groups.len())
+            .map(|position| compile(&settings.document, position))
+            .collect::<Result<Vec<_>, Failure>>()?;
+        // The samples of a device come in order; those of many are merged by always taking the earliest.
+        let mut devices: Vec<_> = (0..spec.devices)
+            .map(|index| {
+                sample::sample(&models[membership.group_of(index)], index..index + 1, self.start, self.duration)
+                    .peekable()
+            })
+            .collect();
+        let mut queue: std::collections::BinaryHeap<_> = devices
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(index, samples)| samples.peek().map(|sample| std::cmp::Reverse((sample.due, index))))
+            .collect();
+        while let Some(std::cmp::Reverse((_, index))) = queue.pop() {
+            let samples = &mut devices[index];
+            if let Some(sample) = samples.next() {
+                printer.data(serde_json::to_string(&Line::new(&sample))?)?;
+            }
+            if let Some(next) = samples.peek() {
+                queue.push(std::cmp::Reverse((next.due, index)));
+            }
+        }
+        Ok(ExitCode::Passed)
+    }
+}
+
+impl<'a> Line<'a> {
+    fn new(sample: &'a sample::Sample) -> Self {
+        Self {
+            due: sample.due.to_string(),
+            device: sample.device,
+            topic: &sample.topic,
+            qos: sample.qos.into(),
+            retain: sample.is_retained,
+            payload: payload(&sample.payload),
+        }
+    }
+}
+
+/// The body as it is best read: JSON as JSON, text as text, anything else in hexadecimal.
+fn payload(body: &[u8]) -> Value {
+    if let Ok(value) = serde_json::from_slice(body) {
+        return value;
+    }
+    match std::str::from_utf8(body) {
+        Ok(text) => text.into(),
+        Err(_) => body.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+    }
+}
+
+/// An instant in RFC 3339.
+fn instant(text: &str) -> Result<Micros, String> {
+    let wrong = || format!("expected an instant such as `2026-01-01T12:00:00Z`, found `{text}`");
+    let timestamp: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
+    u64::try_from(timestamp.as_microsecond()).map(Micros).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_shown_as_what_they_are() {
+        assert_eq!(payload(br#"{"a": 1}"#), serde_json::json!({"a": 1}));
+        assert_eq!(payload(b"21.5 C"), serde_json::json!("21.5 C"));
+        assert_eq!(payload(&[0xff, 1]), serde_json::json!("ff01"));
+    }
+
+    #[test]
+    fn instants_are_rfc_3339() {
+        assert_eq!(instant("1970-01-01T00:00:01Z"), Ok(Micros(1_000_000)));
+        assert!(instant("noon").is_err() && instant("1960-01-01T00:00:00Z").is_err());
+    }
+}

@@ -1,0 +1,40 @@
+//! `simctl schema`: the JSON Schema of a document, for editors and other tools.
+
+use clap::ValueEnum;
+use fleet_contract::fleet::Fleet;
+use load_controller::verdict::ExitCode;
+
+use crate::printer::Printer;
+
+const EXAMPLES: &str = "\
+Examples:
+  simctl schema fleet > fleet.schema.json
+
+An editor checks a document while you type when its first line is:
+  # yaml-language-server: $schema=fleet.schema.json";
+
+/// Print the JSON Schema of a document
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The kind of document
+    #[arg(value_name = "KIND", default_value = "fleet")]
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    /// A population of devices
+    Fleet,
+}
+
+impl Args {
+    /// Prints the schema.
+    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+        let schema = match self.kind {
+            Kind::Fleet => schemars::schema_for!(Fleet),
+        };
+        printer.data(serde_json::to_string_pretty(&schema)?)?;
+        Ok(ExitCode::Passed)
+    }
+}

@@ -1,0 +1,408 @@
+//! The live figures of a run as lines of text: a pure function of its report.
+//!
+//! The run shows them in place, `status --watch` in another terminal, and [`line()`] is what goes where no terminal is.
+//! Nothing but a name that somebody chose makes a line wider than 79 columns: the last one stays free.
+
+use std::fmt::Write as _;
+
+use fleet_contract::stats::Summary;
+use load_controller::{
+    report::{Phase, Report, words},
+    timeline::{Point, Quantiles},
+};
+
+use crate::printer::{Palette, Tone};
+
+/// What the reader can do, at the foot of the view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// The run's own terminal.
+    Run,
+    /// Another terminal.
+    Watch,
+}
+
+/// The live figures, line by line.
+pub(crate) fn lines(report: &Report, hint: Hint, palette: Palette) -> Vec<String> {
+    let last = report.timeline.points.last().copied().unwrap_or_default();
+    let mut lines = vec![heading(report, palette), devices(report, palette), String::new()];
+    lines.extend(messages(report, &last, palette));
+    lines.push(String::new());
+    lines.extend(latencies(report, &last, palette));
+    lines.push(String::new());
+    lines.extend(delivery(report, palette));
+    lines.push(generator(report, &last, palette));
+    lines.extend(outage(report, palette));
+    let error = report.observer.error.iter().flat_map(|error| wrapped("observer", error, Tone::Bad, palette));
+    lines.extend(error);
+    for reason in &report.reasons {
+        lines.extend(wrapped("so far", &reason.to_string(), Tone::Warning, palette));
+    }
+    for note in &report.notes {
+        lines.extend(wrapped("note", note, Tone::Faint, palette));
+    }
+    lines.push(String::new());
+    let foot = match (hint, report.phase) {
+        (Hint::Run, Phase::Running) => "Ctrl-C drains and ends. In another terminal: simctl scale 500, simctl pause",
+        (Hint::Run, _) => "draining: messages settle, devices leave. Ctrl-C again aborts",
+        (Hint::Watch, _) => "Ctrl-C ends this view; the run goes on. simctl stop ends the run",
+    };
+    lines.push(palette.paint(Tone::Faint, foot).to_string());
+    lines
+}
+
+/// One line for logs.
+pub(crate) fn line(report: &Report) -> String {
+    let last = report.timeline.points.last().copied().unwrap_or_default();
+    let all = &report.messages.all;
+    let mut line = format!(
+        "{:>7}  {} of {} connected  {}/s sent  {} offered  {} sent  {} delivered  {} lost  {} reconnects  lag p99 {}",
+        words::time(report.elapsed_seconds),
+        words::count(report.devices.connected.into()),
+        words::count(report.devices.desired.into()),
+        words::number(per_second(last.sent, &last)),
+        words::count(all.offered),
+        words::count(all.sent),
+        maybe(all.delivered),
+        maybe(all.lost),
+        words::count(report.reconnects),
+        time(report.latency.schedule_lag.p99),
+    );
+    if report.phase == Phase::Draining {
+        line.push_str("  draining");
+    }
+    line
+}
+
+fn labelled(name: &str, text: impl std::fmt::Display, palette: Palette) -> String {
+    format!("{} {text}", palette.paint(Tone::Faint, format_args!("{name:<13}")))
+}
+
+/// A sentence over as many lines as it needs, broken between words.
+fn wrapped(name: &str, text: &str, tone: Tone, palette: Palette) -> Vec<String> {
+    const WIDTH: usize = 65;
+    let mut rows = vec![String::new()];
+    for word in text.split_whitespace() {
+        let row = rows.last_mut().expect("there is a row from the start");
+        if !row.is_empty() && row.chars().count() + 1 + word.chars().count() > WIDTH {
+            rows.push(word.to_owned());
+        } else {
+            row.push_str(if row.is_empty() { "" } else { " " });
+            row.push_str(word);
+        }
+    }
+    let label = |position| if position == 0 { name } else { "" };
+    rows.iter()
+        .enumerate()
+        .map(|(position, row)| labelled(label(position), palette.paint(tone, row), palette))
+        .collect()
+}
+
+fn heading(report: &Report, palette: Palette) -> String {
+    let manifest = &report.manifest;
+    let phase = match report.phase {
+        Phase::Running => "running",
+        Phase::Draining => "draining",
+        Phase::Ended => "ended",
+    };
+    let of = manifest.duration_seconds.map(|duration| format!(" of {}", words::time(duration))).unwrap_or_default();
+    let embedded = if manifest.embedded_broker { " (embedded)" } else { "" };
+    format!(
+        "fleet {}  {phase} {}{of}  broker {}{embedded}",
+        palette.paint(Tone::Strong, &manifest.fleet),
+        words::time(report.elapsed_seconds),
+        manifest.broker
+    )
+}
+
+/// The connected devices; with a bar as long as some are missing.
+fn devices(report: &Report, palette: Palette) -> String {
+    let devices = &report.devices;
+    let is_complete = devices.connected == devices.desired;
+    let count =
+        format!("{} of {} connected", words::count(devices.connected.into()), words::count(devices.desired.into()));
+    let tone = if is_complete { Tone::Good } else { Tone::Warning };
+    let mut text = labelled("devices", palette.paint(tone, count), palette);
+    if !is_complete {
+        text.push_str("  ");
+        text.push_str(&bar(devices.connected, devices.desired));
+    }
+    for (number, what) in [(devices.refused, "refused"), (devices.failed, "failed"), (devices.leaving, "leaving")] {
+        if number > 0 {
+            let _ = write!(text, "  {} {what}", words::count(number.into()));
+        }
+    }
+    text
+}
+
+/// `part` of `whole` as a bar of 20 characters.
+pub(crate) fn bar(part: u32, whole: u32) -> String {
+    const WIDTH: usize = 20;
+    let filled = (u64::from(part.min(whole)) * WIDTH as u64).checked_div(u64::from(whole)).unwrap_or(WIDTH as u64);
+    let filled = usize::try_from(filled).unwrap_or(WIDTH);
+    format!("{}{}", "█".repeat(filled), "░".repeat(WIDTH - filled))
+}
+
+fn per_second(count: u64, point: &Point) -> f64 {
+    if point.seconds > 0.0 { count as f64 / point.seconds } else { 0.0 }
+}
+
+fn maybe(count: Option<u64>) -> String {
+    count.map_or_else(|| "-".into(), words::count)
+}
+
+fn time(seconds: Option<f64>) -> String {
+    seconds.map_or_else(|| "-".into(), words::time)
+}
+
+fn messages(report: &Report, last: &Point, palette: Palette) -> Vec<String> {
+    let all = &report.messages.all;
+    let rate = |count| words::number(per_second(count, last));
+    let row = |name: &str, cells: [String; 5]| {
+        let cells: String = cells.iter().map(|cell| format!("{cell:>13}")).collect();
+        format!("{}{cells}", palette.paint(Tone::Faint, format_args!("{name:<13}")))
+    };
+    let head: String =
+        ["offered", "sent", "acknowledged", "delivered", "bytes"].iter().map(|name| format!("{name:>13}")).collect();
+    let delivered = if all.delivered.is_some() { rate(last.delivered) } else { "-".into() };
+    vec![
+        palette.paint(Tone::Strong, format_args!("{:<13}{head}", "messages")).to_string(),
+        row(
+            "a second",
+            [
+                rate(last.offered),
+                rate(last.sent),
+                rate(last.acknowledged),
+                delivered,
+                words::bytes(per_second(last.bytes_sent, last)),
+            ],
+        ),
+        row(
+            "in all",
+            [
+                words::count(all.offered),
+                words::count(all.sent),
+                words::count(all.acknowledged),
+                maybe(all.delivered),
+                words::bytes(report.bytes.sent as f64),
+            ],
+        ),
+    ]
+}
+
+fn latencies(report: &Report, last: &Point, palette: Palette) -> Vec<String> {
+    let row = |name: &str, now: Quantiles, run: &Summary| {
+        let cells = [now.p50, now.p99, now.max, run.p50, run.p99, run.max].map(time);
+        let cells: String = cells
+            .iter()
+            .enumerate()
+            .map(|(at, cell)| if at == 3 { format!("{cell:>13}") } else { format!("{cell:>10}") })
+            .collect();
+        format!("{}{cells}", palette.paint(Tone::Faint, format_args!("{name:<13}")))
+    };
+    let head = format!(
+        "{:<13}{:>10}{:>10}{:>10}{:>13}{:>10}{:>10}",
+        "latency", "now p50", "p99", "max", "run p50", "p99", "max"
+    );
+    vec![
+        palette.paint(Tone::Strong, head).to_string(),
+        row("publish→ack", last.publish_ack, &report.latency.publish_ack),
+        row("end to end", last.end_to_end, &report.latency.end_to_end),
+        row("schedule lag", last.schedule_lag, &report.latency.schedule_lag),
+    ]
+}
+
+/// What went wrong with messages; zeros are faint, the rest is not.
+fn delivery(report: &Report, palette: Palette) -> Vec<String> {
+    let all = &report.messages.all;
+    let row = |name: &str, counts: &[(Option<u64>, &str, Tone)]| {
+        let cells: Vec<String> = counts
+            .iter()
+            .map(|(count, what, tone)| {
+                let tone = if count.is_some_and(|count| count > 0) { *tone } else { Tone::Faint };
+                palette.paint(tone, format_args!("{} {what}", maybe(*count))).to_string()
+            })
+            .collect();
+        labelled(name, cells.join("  "), palette)
+    };
+    vec![
+        row(
+            "delivery",
+            &[
+                (all.lost, "lost", Tone::Bad),
+                (all.duplicated, "duplicated", Tone::Warning),
+                (all.reordered, "reordered", Tone::Bad),
+                (all.late, "late", Tone::Warning),
+                (Some(all.unknown), "unknown", Tone::Warning),
+            ],
+        ),
+        row(
+            "",
+            &[
+                (Some(all.in_flight), "in flight", Tone::Faint),
+                (Some(all.withheld), "withheld", Tone::Warning),
+                (Some(report.reconnects), "reconnects", Tone::Warning),
+            ],
+        ),
+    ]
+}
+
+fn generator(report: &Report, last: &Point, palette: Palette) -> String {
+    let generator = &report.generator;
+    let cores = if last.seconds > 0.0 { last.cpu_seconds / last.seconds } else { 0.0 };
+    let mut text = format!(
+        "CPU {} of a core  memory {}  {}",
+        words::share(cores),
+        words::bytes(generator.memory_bytes as f64),
+        words::counted(generator.workers.into(), "worker", "workers")
+    );
+    if generator.missed_ticks > 0 {
+        let missed = words::counted(generator.missed_ticks, "missed tick", "missed ticks");
+        let _ = write!(text, "  {}", palette.paint(Tone::Warning, missed));
+    }
+    if generator.workers_lost > 0 {
+        let _ = write!(text, "  {}", palette.paint(Tone::Bad, format_args!("{} lost", generator.workers_lost)));
+    }
+    labelled("generator", text, palette)
+}
+
+/// The outage that goes on, else the last one.
+fn outage(report: &Report, palette: Palette) -> Option<String> {
+    let last = report.outages.list.last()?;
+    let devices = words::devices(last.devices_missing_max);
+    let text = match last.recovery_seconds {
+        None => palette.paint(Tone::Bad, format!("since {}: {devices} missing", words::time(last.seconds))).to_string(),
+        Some(_) => format!(
+            "{} at {}: {devices} missing, all back after {}",
+            words::counted(report.outages.count, "outage, the last", "outages, the last"),
+            words::time(last.at_seconds),
+            words::time(last.seconds)
+        ),
+    };
+    Some(labelled("outage", text, palette))
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_contract::{
+        stats::{Devices, Messages, Stats},
+        time::Micros,
+        units::Span,
+    };
+
+    use super::*;
+    use crate::{document, local::run::facts_of};
+
+    const START: Micros = Micros(1_700_000_000_000_000);
+
+    fn stats(seconds: u64) -> Stats {
+        let mut stats =
+            Stats { devices: Devices { desired: 100, connected: 100, ..Devices::default() }, ..Stats::default() };
+        let sent = seconds * 66;
+        stats.messages[1] = Messages {
+            offered: sent,
+            sent,
+            acknowledged: sent,
+            observed: sent,
+            delivered: sent - 1,
+            ..Messages::default()
+        };
+        stats.bytes.sent = sent * 180;
+        stats.generator.cpu_user_seconds = seconds as f64 * 0.02;
+        stats.generator.memory_bytes = 11 << 20;
+        stats.generator.workers = 1;
+        for us in 1..=sent {
+            stats.latency.publish_ack.record(Span(400 + us));
+            stats.latency.end_to_end.record(Span(700 + us));
+            stats.latency.schedule_lag.record(Span(60));
+        }
+        stats
+    }
+
+    fn report(change: impl FnOnce(&mut Stats)) -> Report {
+        let document = document::from_text("demo", crate::library::example("demo").unwrap(), None).unwrap();
+        let mut facts = facts_of(&document.fleet, START);
+        facts.broker = "mqtt://127.0.0.1:1883".into();
+        facts.embedded_broker = true;
+        facts.timeline.push(START.after(Span::from_secs(64)), &stats(64), Phase::Running);
+        let mut now = stats(65);
+        change(&mut now);
+        facts.now = START.after(Span::from_secs(65));
+        facts.timeline.push(facts.now, &now, Phase::Running);
+        Report::new(&now, &facts)
+    }
+
+    fn drawn(report: &Report) -> String {
+        let lines = lines(report, Hint::Run, Palette::PLAIN);
+        assert!(lines.iter().all(|line| line.chars().count() <= 79), "a line is too wide: {lines:#?}");
+        lines.join("\n")
+    }
+
+    #[test]
+    fn a_fleet_that_runs_well() {
+        insta::assert_snapshot!(drawn(&report(|_| ())), @r"
+        fleet demo  running 65.0 s  broker mqtt://127.0.0.1:1883 (embedded)
+        devices       100 of 100 connected
+
+        messages           offered         sent acknowledged    delivered        bytes
+        a second              66.0         66.0         66.0         66.0     11.6 KiB
+        in all               4,290        4,290        4,290        4,289      754 KiB
+
+        latency         now p50       p99       max      run p50       p99       max
+        publish→ack     4.66 ms   4.69 ms   4.69 ms      2.54 ms   4.65 ms   4.69 ms
+        end to end      4.96 ms   4.99 ms   4.99 ms      2.84 ms   4.95 ms   4.99 ms
+        schedule lag      60 µs     60 µs     60 µs        60 µs     60 µs     60 µs
+
+        delivery      0 lost  0 duplicated  0 reordered  0 late  0 unknown
+                      1 in flight  0 withheld  0 reconnects
+        generator     CPU 2.00 % of a core  memory 11.0 MiB  1 worker
+
+        Ctrl-C drains and ends. In another terminal: simctl scale 500, simctl pause
+        ");
+    }
+
+    #[test]
+    fn devices_that_connect_have_a_bar_and_an_outage_is_named() {
+        let report = report(|stats| {
+            stats.devices.connected = 31;
+            stats.connections.reconnects = 12;
+            stats.messages[1].lost = 3;
+            stats.messages[1].delivered -= 3;
+            stats.messages[1].withheld = 1_234;
+            stats.messages[1].offered += 1_234;
+        });
+        insta::assert_snapshot!(drawn(&report), @r"
+        fleet demo  running 65.0 s  broker mqtt://127.0.0.1:1883 (embedded)
+        devices       31 of 100 connected  ██████░░░░░░░░░░░░░░
+
+        messages           offered         sent acknowledged    delivered        bytes
+        a second             1,300         66.0         66.0         63.0     11.6 KiB
+        in all               5,524        4,290        4,290        4,286      754 KiB
+
+        latency         now p50       p99       max      run p50       p99       max
+        publish→ack     4.66 ms   4.69 ms   4.69 ms      2.54 ms   4.65 ms   4.69 ms
+        end to end      4.96 ms   4.99 ms   4.99 ms      2.84 ms   4.95 ms   4.99 ms
+        schedule lag      60 µs     60 µs     60 µs        60 µs     60 µs     60 µs
+
+        delivery      3 lost  0 duplicated  0 reordered  0 late  0 unknown
+                      1 in flight  1,234 withheld  12 reconnects
+        generator     CPU 2.00 % of a core  memory 11.0 MiB  1 worker
+        outage        since 0 s: 69 devices missing
+        so far        lost: expected all 4,290 observed QoS 1 and 2 messages to be
+                      delivered, found 3 lost (0 of them acknowledged, 0 late)
+
+        Ctrl-C drains and ends. In another terminal: simctl scale 500, simctl pause
+        ");
+    }
+
+    #[test]
+    fn logs_have_one_line() {
+        insta::assert_snapshot!(line(&report(|_| ())), @" 65.0 s  100 of 100 connected  66.0/s sent  4,290 offered  4,290 sent  4,289 delivered  0 lost  0 reconnects  lag p99 60 µs");
+    }
+
+    #[test]
+    fn a_bar_is_full_only_at_the_end() {
+        assert_eq!(bar(99, 100), "███████████████████░");
+        assert_eq!(bar(0, 0), "████████████████████");
+    }
+}

@@ -1,0 +1,262 @@
+//! The verbs that need neither broker nor run, as a shell calls them.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the message")]
+
+use std::{fs, path::Path};
+
+use assert_cmd::{Command, assert::Assert};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const EXAMPLES: [&str; 6] = ["demo", "thermometers", "robotaxis", "street-lights", "own-model", "ten-thousand"];
+
+/// A directory in which no fleet runs, and simctl called within it.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn with(self, file: &str, text: &str) -> Self {
+        let path = self.0.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::cargo_bin("simctl").unwrap();
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SIMCTL_")) {
+            command.env_remove(name);
+        }
+        command.args(words).current_dir(self.0.path()).env("XDG_RUNTIME_DIR", self.0.path());
+        command
+    }
+
+    fn call(&self, words: &[&str]) -> Assert {
+        self.command(words).assert()
+    }
+}
+
+trait Says {
+    /// Whether standard error has this text somewhere.
+    fn says(self, expected: &str) -> Self;
+}
+
+impl Says for Assert {
+    #[track_caller]
+    fn says(self, expected: &str) -> Self {
+        let said = stderr(&self);
+        assert!(said.contains(expected), "{expected:?} is not in {said}");
+        self
+    }
+}
+
+#[track_caller]
+fn stdout(assert: &Assert) -> String {
+    String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+}
+
+#[track_caller]
+fn stderr(assert: &Assert) -> String {
+    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
+}
+
+const BAD: &str = "\
+apiVersion: simctl.io/v1alpha1
+kind: Fleet
+metadata: {name: lab}
+spec:
+  device: 10
+  devices: many
+  groups:
+    - {name: a, share: 50%, model: thermometer}
+";
+
+#[test]
+fn all_problems_of_all_documents_come_at_once() {
+    let place = Place::new()
+        .with("bad.yaml", BAD)
+        .with("none.yaml", &BAD.replace("device: 10", "seed: 1").replace("many", "5"));
+    let assert = place.call(&["validate", "-f", "bad.yaml", "-f", "none.yaml", "missing.yaml"]).code(104);
+    let said = stderr(&assert);
+    for expected in [
+        "bad.yaml:5:3: spec.device: unknown field, did you mean `devices`?",
+        "spec.devices: expected",
+        "found `many`",
+        "none.yaml:7:3: spec.groups: expected shares that add up to 100%, found 50%",
+        "failed to read missing.yaml",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in {said}");
+    }
+    assert_eq!(stdout(&assert), "");
+}
+
+#[test]
+fn a_document_may_come_from_standard_input() {
+    let place = Place::new();
+    place.command(&["validate", "-f", "-"]).write_stdin(BAD).assert().code(104).says("stdin:5:3");
+}
+
+#[test]
+fn a_model_beside_the_document_and_its_recording_are_found_and_checked() {
+    let document = BAD
+        .replace("  device: 10\n", "")
+        .replace("many", "5")
+        .replace("share: 50%, ", "")
+        .replace("thermometer", "tank");
+    let model = "
+signals: {level: {kind: replay, file: tank.csv, format: csv, column: level}}
+streams: {state: {topic: 't/{index}', interval: 1s, payload: {json: {level: '{level}'}}}}
+";
+    let place = Place::new().with("lab/fleet.yaml", &document).with("lab/models/tank.yaml", model);
+    place.call(&["validate", "-f", "lab/fleet.yaml"]).code(104).says("failed to read tank.csv");
+    let place = place.with("lab/models/tank.csv", "level\n7\n7\n");
+    place.call(&["validate", "-f", "lab/fleet.yaml"]).success();
+    let sampled = place.call(&["sample", "-f", "lab/fleet.yaml", "--devices", "1", "--duration", "2s"]).success();
+    assert!(stdout(&sampled).lines().all(|line| line.contains(r#""level":7"#)), "{}", stdout(&sampled));
+}
+
+#[test]
+fn every_example_is_listed_and_right() {
+    let place = Place::new();
+    let list = stdout(&place.call(&["example", "--list"]).success());
+    assert_eq!(list.lines().count(), EXAMPLES.len() + 1);
+    for name in EXAMPLES {
+        assert!(list.lines().any(|line| line.starts_with(name)), "{name} is not in {list}");
+        let text = stdout(&place.call(&["example", name]).success());
+        place.command(&["validate", "-f", "-"]).write_stdin(text).assert().success();
+    }
+    place.call(&["example", "submarines"]).code(2).says("expected one of demo, thermometers");
+}
+
+#[test]
+fn the_committed_schema_is_the_generated_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/schema/fleet.json");
+    let generated = stdout(&Place::new().call(&["schema", "fleet"]).success());
+    let committed = fs::read_to_string(&path).unwrap();
+    let remedy = "run `cargo run -- schema fleet > manifests/schema/fleet.json`";
+    assert!(committed == generated, "{} is stale; {remedy}", path.display());
+}
+
+#[test]
+fn the_built_in_models_are_listed_and_shown() {
+    let place = Place::new();
+    let list: Value = serde_json::from_str(&stdout(&place.call(&["models", "-o", "json"]).success())).unwrap();
+    for model in list.as_array().unwrap() {
+        let name = model["name"].as_str().unwrap();
+        assert!(!model["description"].as_str().unwrap().is_empty(), "{name} has no description");
+        assert!(stdout(&place.call(&["models", "show", name]).success()).contains("streams:"));
+    }
+    place.call(&["models", "show", "submarine"]).code(2).says("expected one of robotaxi");
+}
+
+#[test]
+fn a_shown_model_can_be_changed_and_comes_first() {
+    let place = Place::new();
+    let own =
+        stdout(&place.call(&["models", "show", "thermometer"]).success()).replace("interval: 10s", "interval: 1s");
+    let place = place.with("models/thermometer.yaml", &own);
+    let plan: Value =
+        serde_json::from_str(&stdout(&place.call(&["plan", "--model", "thermometer", "-o", "json"]).success()))
+            .unwrap();
+    assert_eq!(plan["groups"][0]["streams"][0]["intervalSeconds"], 1.0);
+}
+
+#[test]
+fn samples_are_reproducible_and_in_order() {
+    let place = Place::new();
+    let words = ["sample", "--model", "robotaxi", "--devices", "3", "--duration", "5s", "--seed", "7"];
+    let first = stdout(&place.call(&words).success());
+    assert_eq!(first, stdout(&place.call(&words).success()));
+    let lines: Vec<Value> = first.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.len() >= 15, "three devices at one message a second: {first}");
+    let dues: Vec<_> = lines.iter().map(|line| line["due"].as_str().unwrap()).collect();
+    assert!(dues.is_sorted(), "{dues:?}");
+    let mut keys: Vec<_> = lines[0].as_object().unwrap().keys().collect();
+    keys.sort();
+    assert_eq!(keys, ["device", "due", "payload", "qos", "retain", "topic"]);
+    let other = stdout(
+        &place.call(&["sample", "--model", "robotaxi", "--devices", "3", "--duration", "5s", "--seed", "8"]).success(),
+    );
+    assert_ne!(first, other);
+}
+
+#[test]
+fn a_device_sends_the_same_in_a_larger_fleet() {
+    let place = Place::new();
+    let of_device_one = |devices: &str| {
+        let text = stdout(
+            &place.call(&["sample", "--model", "smart-meter", "--devices", devices, "--duration", "1m"]).success(),
+        );
+        text.lines().filter(|line| line.contains(r#""device":1,"#)).map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(of_device_one("2"), of_device_one("20"));
+}
+
+#[test]
+fn a_plan_says_what_a_fleet_takes_and_refuses_what_cannot_be() {
+    let place = Place::new();
+    let plan: Value = serde_json::from_str(&stdout(&place.call(&["plan", "-o", "json"]).success())).unwrap();
+    assert_eq!((&plan["devices"], &plan["workers"]), (&100.into(), &1.into()));
+    assert!(plan["messagesPerSecond"].as_f64().unwrap() > 10.0, "{plan}");
+    let refused = place.call(&["plan", "--devices", "50000"]).code(1);
+    let said = stdout(&refused);
+    assert!(said.contains("embedded broker") && said.contains("mosquitto") && said.contains("remedy:"), "{said}");
+}
+
+#[test]
+fn a_run_that_cannot_be_is_refused_before_it_starts() {
+    let place = Place::new();
+    place.call(&["run", "--devices", "50000", "--duration", "1s"]).code(1).says("--broker");
+    place.call(&["run", "--broker", "wss://localhost"]).code(2).says("comes in a later version");
+    place.call(&["run", "--broker", "mqtt://127.0.0.1:1", "--duration", "1s"]).code(1).says("nothing listens there");
+    place.call(&["run", "--username", "me"]).code(2).says("--broker");
+    place.call(&["run", "-f", "missing.yaml"]).code(104).says("simctl example");
+}
+
+#[test]
+fn with_no_run_alive_each_verb_says_so() {
+    let place = Place::new();
+    for verb in [
+        &["status"][..],
+        &["scale", "5"],
+        &["pause"],
+        &["resume"],
+        &["set", "interval=1s"],
+        &["device", "1"],
+        &["stop"],
+    ] {
+        let assert = place.call(verb).code(1).says("no fleet is running on this machine; start one with `simctl run`");
+        assert_eq!(stdout(&assert), "", "{verb:?}");
+    }
+}
+
+#[test]
+fn completions_exist_for_the_usual_shells() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(stdout(&Place::new().call(&["completions", shell]).success()).contains("simctl"), "{shell}");
+    }
+}
+
+#[test]
+fn the_version_is_told_in_every_format() {
+    let place = Place::new();
+    assert!(stdout(&place.call(&["version"]).success()).starts_with(concat!("simctl ", env!("CARGO_PKG_VERSION"))));
+    let json: Value = serde_json::from_str(&stdout(&place.call(&["version", "-o", "json"]).success())).unwrap();
+    assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
+    assert!(stdout(&place.call(&["version", "-o", "yaml"]).success()).contains("apiVersion: simctl.io/v1alpha1"));
+    place.call(&["--version"]).success();
+}
+
+#[test]
+fn variables_stand_in_for_flags_and_flags_win() {
+    let place = Place::new();
+    let devices = |words: &[&str]| {
+        let assert = place.command(words).env("SIMCTL_DEVICES", "7").assert().success();
+        serde_json::from_str::<Value>(&stdout(&assert)).unwrap()["devices"].clone()
+    };
+    assert_eq!(devices(&["plan", "-o", "json"]), 7);
+    assert_eq!(devices(&["plan", "-o", "json", "--devices", "9"]), 9);
+}
