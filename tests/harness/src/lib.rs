@@ -1,1 +1,38 @@
-//! tests/harness/src/lib.rs
+//! What the test rings and the bench stand on: real processes, real brokers, real faults.
+//!
+//! | module | what it gives |
+//! | --- | --- |
+//! | [`process`] | a child process: its output, its signals, its end, each awaited with a deadline |
+//! | [`usage`] | CPU time and memory of a process tree, read from outside |
+//! | [`cores`] | which core a process runs on |
+//! | [`mod@port`] | free ports on loopback |
+//! | [`broker`] | the project's own broker, to be killed and started again |
+//! | [`mosquitto`] | a real Mosquitto, unpacked into the project's cache |
+//! | [`null_broker`] | a sink that only acknowledges |
+//! | [`proxy`] | a broker's connection that stalls, loses, delays, throttles or is cut |
+//! | [`full_disk`] | a directory without space |
+//! | [`simctl`] | the built `simctl`, with a run-time directory of its own |
+//! | [`run`] | a `simctl run` that goes on, and a second terminal |
+//! | [`mod@report`] | what it prints, and claims about it |
+//! | [`eventually`](eventually()) | a condition awaited with a deadline |
+//! | [`project`] | the folders of this repository |
+//!
+//! Nothing here judges the product: the rings do. Everything here is bounded in time and size, binds to
+//! loopback only, and ends only what it started.
+
+pub mod broker;
+pub mod cores;
+mod eventually;
+pub mod full_disk;
+pub mod mosquitto;
+pub mod null_broker;
+pub mod port;
+pub mod process;
+pub mod project;
+pub mod proxy;
+pub mod report;
+pub mod run;
+pub mod simctl;
+pub mod usage;
+
+pub use eventually::eventually;

@@ -1,2 +1,42 @@
-//! tests/xtask/src/main.rs
-fn main() {}
+//! The project's own commands, called as `cargo xtask NAME`.
+#![expect(clippy::print_stdout, reason = "a command line tool of the project: its result is what it prints")]
+
+mod bench;
+mod cargo;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The project's own commands
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the checks that continuous integration runs
+    ///
+    /// Without a name, all but the long ones. The last line counts the tests. A step that cannot run here is printed
+    /// as NOT RUN with its reason, and fails when CI is set. A failed property test is reproduced with the
+    /// `PROPTEST_RNG_SEED` that the run prints.
+    ///
+    /// Example: cargo xtask test unit local
+    Test(test::Args),
+    /// Measures what the generator costs and prints one Markdown table
+    ///
+    /// Example: cargo xtask bench --quick
+    Bench(bench::Args),
+}
+
+fn main() -> Result<ExitCode> {
+    match Args::parse().command {
+        Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
+    }
+}

@@ -1,0 +1,51 @@
+//! The folders of this repository that tests read and write.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests)
+}
+
+/// What was unpacked or built for the tests alone: `.cache/`, ignored by Git, safe to delete.
+pub fn cache() -> PathBuf {
+    root().join(".cache")
+}
+
+/// Names the directory with the built binaries where it is not that of the running test.
+pub const BIN_DIR: &str = "SIMCTL_BIN_DIR";
+
+/// The directory that holds `simctl`, `device-sim`, `broker` and `null-broker`.
+///
+/// `SIMCTL_BIN_DIR` where set (`cargo xtask test` sets it to the release build), otherwise the target directory
+/// from which the running test was started.
+pub fn bin_dir() -> Result<PathBuf> {
+    if let Some(dir) = env::var_os(BIN_DIR) {
+        return Ok(PathBuf::from(dir));
+    }
+    let test = env::current_exe().context("the path of the running test is unknown")?;
+    // target/PROFILE/deps/TEST for a test, target/PROFILE/xtask for a binary.
+    let dir = test.parent().context("the running test has no directory")?;
+    let profile = if dir.ends_with("deps") { dir.parent() } else { Some(dir) };
+    Ok(profile.context("the running test has no target directory")?.to_path_buf())
+}
+
+/// The path of a built binary of this workspace.
+///
+/// # Errors
+/// When it has not been built; the message says how to.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let path = bin_dir()?.join(name);
+    anyhow::ensure!(
+        path.is_file(),
+        "{} does not exist; build it (cargo build --bin {name}) or name its directory in {BIN_DIR}",
+        path.display()
+    );
+    Ok(path)
+}

@@ -1,0 +1,164 @@
+//! A `simctl run` that goes on, and what a second terminal makes of it.
+
+use std::{env, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    eventually,
+    process::{Process, Signal, Stream},
+    report::Report,
+    simctl::{self, Finished, Simctl},
+};
+
+/// How long a run may take to start, to answer and to drain; only a hang reaches it.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The seed of the runs where none is given, as `cargo xtask test` prints it.
+const SEED: &str = "PROPTEST_RNG_SEED";
+
+/// A run in progress, killed on drop; its workers end by themselves then.
+pub struct Run {
+    simctl: Simctl,
+    process: Process,
+}
+
+/// What a run left.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// The last report.
+    pub report: Report,
+    /// What it said about its work.
+    pub stderr: String,
+}
+
+/// The seed of every run of the rings; the one that a failed run printed reproduces it.
+pub fn seed() -> String {
+    // What is not a number is told by simctl.
+    env::var(SEED).unwrap_or_else(|_| "7".to_owned())
+}
+
+/// Calls `simctl run` to its end, with its report as JSON.
+pub fn to_the_end(args: &[&str], within: Duration) -> Result<Ended> {
+    Run::spawn(Simctl::new()?, args)?.end(within)
+}
+
+impl Run {
+    /// Starts `simctl run` with these arguments and awaits that it can be asked for its status.
+    pub fn start(args: &[&str]) -> Result<Run> {
+        Run::start_at(Simctl::new()?, args)
+    }
+
+    /// As [`Run::start`], from a place with files that the arguments name.
+    pub fn start_at(simctl: Simctl, args: &[&str]) -> Result<Run> {
+        let run = Run::spawn(simctl, args)?;
+        run.wait_until("the run has started", |_| true)?;
+        Ok(run)
+    }
+
+    fn spawn(simctl: Simctl, args: &[&str]) -> Result<Run> {
+        let seed = seed();
+        let process = simctl.spawn("run", &[&["run", "-o", "json", "--seed", &seed], args].concat())?;
+        Ok(Run { simctl, process })
+    }
+
+    /// The process, to signal it.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The worker processes, parents first.
+    pub fn workers(&self) -> Result<Vec<u32>> {
+        Ok(crate::usage::tree(self.process.pid())?.split_off(1))
+    }
+
+    /// Makes a call as a second terminal would.
+    pub fn call(&self, args: &[&str]) -> Result<Finished> {
+        self.simctl.call(args, PATIENCE)
+    }
+
+    /// Makes a call that must succeed.
+    pub fn must(&self, args: &[&str]) -> Result<Finished> {
+        let finished = self.call(args)?;
+        ensure!(finished.code == Some(0), "simctl {args:?}: {finished:?}");
+        Ok(finished)
+    }
+
+    /// The report so far.
+    pub fn report(&self) -> Result<Report> {
+        Report::of(&self.must(&["status", "-o", "json"])?)
+    }
+
+    /// Awaits a report for which `holds`, and returns it.
+    ///
+    /// # Errors
+    /// When none came in time or the run has ended; the message shows the last one.
+    pub fn wait_until(&self, what: &str, holds: impl Fn(&Report) -> bool) -> Result<Report> {
+        let mut last = String::from("no report");
+        let found = eventually(what, PATIENCE, || {
+            self.process.ensure_running()?;
+            let finished = self.call(&["status", "-o", "json"])?;
+            if finished.code != Some(0) {
+                last = finished.stderr;
+                return Ok(None);
+            }
+            let report = Report::of(&finished)?;
+            last = report.to_string();
+            Ok(holds(&report).then_some(report))
+        });
+        found.with_context(|| last)
+    }
+
+    /// Awaits that so many devices are wanted and connected.
+    pub fn wait_for_devices(&self, devices: u64) -> Result<Report> {
+        self.wait_until(&format!("{devices} devices are connected"), |report| {
+            report.count("devices.connected") == devices && report.count("devices.desired") == devices
+        })
+    }
+
+    /// Awaits that so many messages have been sent.
+    pub fn wait_for_messages(&self, sent: u64) -> Result<Report> {
+        self.wait_until(&format!("{sent} messages are sent"), |report| report.count("messages.sent") >= sent)
+    }
+
+    /// Sends a signal to the process that the user started.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Awaits that it says `text` about its work.
+    pub fn wait_for_saying(&self, text: &str) -> Result<String> {
+        self.process.wait_for_line(Stream::Stderr, PATIENCE, |line| line.contains(text))
+    }
+
+    /// Stops it as a second terminal does, and awaits its end.
+    pub fn stop(self) -> Result<Ended> {
+        self.must(&["stop"])?;
+        self.end(PATIENCE)
+    }
+
+    /// Awaits its end.
+    pub fn end(self, within: Duration) -> Result<Ended> {
+        let Run { simctl: _place, process } = self;
+        let finished = simctl::finish(process, within)?;
+        let report = Report::of(&finished)?;
+        Ok(Ended { code: finished.code, report, stderr: finished.stderr })
+    }
+}
+
+impl Ended {
+    /// Fails the test unless the run passed.
+    #[track_caller]
+    pub fn expect_passed(&self) {
+        self.expect_verdict("passed", 0);
+    }
+
+    /// Fails the test unless the run came to this verdict and exit code.
+    #[track_caller]
+    pub fn expect_verdict(&self, verdict: &str, code: i32) {
+        self.report.expect("verdict", verdict);
+        self.report.claim(&format!("the exit code is {code}, not {:?}", self.code), self.code == Some(code));
+    }
+}

@@ -1,0 +1,110 @@
+//! A broker that is stopped loses nothing; one that is killed loses what the report then shows.
+
+use std::{fs, net::SocketAddr};
+
+use tests::{
+    mosquitto::{Mosquitto, Settings},
+    proxy::{Proxy, Traffic, Which},
+    run::Run,
+    simctl::Simctl,
+};
+
+const FLEET: &str = "\
+apiVersion: simctl.io/v1alpha1
+kind: Fleet
+metadata: {name: lab}
+spec:
+  devices: 100
+  lossAfter: 5s
+  connect: {rate: 200/s, keepAlive: 10s, session: persistent, backoff: {base: 200ms, cap: 1s}}
+  groups:
+    - {name: room, share: 100%, model: thermometer, streams: {reading: {interval: 500ms, jitter: 100ms, qos: 1}}}
+";
+
+fn start(args: &[&str]) -> Run {
+    let simctl = Simctl::new().unwrap();
+    fs::write(simctl.dir().join("fleet.yaml"), FLEET).unwrap();
+    Run::start_at(simctl, &[&["-f", "fleet.yaml"][..], args].concat()).unwrap()
+}
+
+fn persistent_mosquitto() -> Mosquitto {
+    Mosquitto::start(Settings::new().unwrap().persistent()).unwrap()
+}
+
+#[test]
+fn a_broker_that_was_stopped_and_started_loses_nothing() {
+    let mut broker = persistent_mosquitto();
+    let run = start(&["--broker", &broker.url()]);
+    run.wait_for_devices(100).unwrap();
+    run.wait_for_messages(400).unwrap();
+    assert!(broker.stop().unwrap().success());
+    run.wait_until("all devices are offline", |report| report.count("devices.connected") == 0).unwrap();
+    broker.start_again().unwrap();
+    let back = run.wait_for_devices(100).unwrap();
+    run.wait_for_messages(back.count("messages.sent") + 400).unwrap();
+    let ended = run.stop().unwrap();
+    let report = &ended.report;
+    report.expect("reconnects", 100);
+    report.expect("latency.recovery.count", 100);
+    report.claim("the outage is shown", report.count("outages.count") == 1);
+    report.expect("messages.abandoned", 0);
+    report.expect("messages.lost_acknowledged", 0);
+    report.expect("messages.acknowledged", report.count("messages.sent"));
+    report.expect_all_delivered();
+    ended.expect_passed();
+}
+
+/// The devices reach the broker, the observer does not hear from it: so what the broker has acknowledged waits in its
+/// memory for the observer, and dies with it.
+#[test]
+fn what_a_killed_broker_had_acknowledged_and_lost_is_shown() {
+    let mut broker = persistent_mosquitto();
+    let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], broker.port()))).unwrap();
+    let run = start(&["--devices", "0", "--broker", &proxy.url()]);
+    run.wait_until("the observer is subscribed", |report| report.count("observer.subscribed") == 1).unwrap();
+    // Without devices, the observer's is the only connection.
+    proxy.set_traffic(Which::Existing, Traffic::Stall).unwrap();
+    run.must(&["scale", "100"]).unwrap();
+    run.wait_until("300 messages are acknowledged", |report| report.count("messages.acknowledged") >= 300).unwrap();
+    broker.kill().unwrap();
+    proxy.cut().unwrap();
+    run.wait_until("all devices are offline", |report| report.count("devices.connected") == 0).unwrap();
+    broker.start_again().unwrap();
+    let back = run.wait_for_devices(100).unwrap();
+    run.wait_for_messages(back.count("messages.sent") + 400).unwrap();
+    let ended = run.stop().unwrap();
+    let report = &ended.report;
+    report.expect_conservation();
+    report.expect("messages.in_flight", 0);
+    report.claim("what was acknowledged and lost is shown", report.count("messages.lost_acknowledged") >= 100);
+    let named = report.list("lost_messages").iter().filter(|lost| lost["acknowledged"] == true).count();
+    report.claim("some of the lost are named as acknowledged", named > 0);
+    report.claim("the reason is named", report.has_reason("lost_acknowledged"));
+    report.claim("gap and recovery are shown", {
+        report.list("outages.list").iter().all(|outage| outage["recovery_seconds"].is_number())
+            && report.count("outages.count") >= 1
+    });
+    ended.expect_verdict("failed", 99);
+}
+
+#[test]
+fn after_a_kill_every_message_is_accounted_for() {
+    let mut broker = persistent_mosquitto();
+    let run = start(&["--broker", &broker.url()]);
+    run.wait_for_devices(100).unwrap();
+    run.wait_for_messages(400).unwrap();
+    broker.kill().unwrap();
+    run.wait_until("all devices are offline", |report| report.count("devices.connected") == 0).unwrap();
+    broker.start_again().unwrap();
+    let back = run.wait_for_devices(100).unwrap();
+    run.wait_for_messages(back.count("messages.sent") + 400).unwrap();
+    let ended = run.stop().unwrap();
+    let report = &ended.report;
+    report.expect_conservation();
+    report.expect("messages.in_flight", 0);
+    report.expect("reconnects", 100);
+    let never = report.count("messages.lost_acknowledged").saturating_sub(report.count("messages.late"));
+    report.claim("the verdict follows from what was acknowledged and lost", {
+        report.has_reason("lost_acknowledged") == (never > 0)
+    });
+}

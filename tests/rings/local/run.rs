@@ -1,0 +1,88 @@
+//! `simctl run` as a newcomer types it.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use tests::{
+    run::{Run, to_the_end},
+    simctl::Simctl,
+};
+
+use super::PATIENCE;
+
+#[test]
+fn a_run_without_arguments_passes() {
+    let ended = to_the_end(&["--duration", "5s"], PATIENCE).unwrap();
+    ended.expect_passed();
+    let report = &ended.report;
+    report.expect_all_delivered();
+    report.expect("devices.desired", 100);
+    report.expect("devices.connected", 100);
+    report.expect("reconnects", 0);
+    report.expect("messages.duplicated", 0);
+    report.expect("manifest.embedded_broker", true);
+    report.claim("latencies are measured", report.seconds("latency.end_to_end.p50") > 0.0);
+    report.claim("each session's connect is timed", report.count("latency.connect.count") == 100);
+    report.claim("QoS 1 is acknowledged", {
+        report.count("messages.by_qos.1.acknowledged") == report.count("messages.by_qos.1.sent")
+    });
+}
+
+#[test]
+fn without_a_terminal_the_summary_is_plain_text() {
+    let simctl = Simctl::new().unwrap();
+    let ended = simctl.call(&["run", "--duration", "3s", "--devices", "20"], PATIENCE).unwrap();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for word in ["20 of 20 connected", "delivered", "schedule lag", "verdict"] {
+        assert!(ended.stdout.contains(word), "{word:?} is not in {ended:?}");
+    }
+    assert!(!ended.stdout.contains('\x1b') && !ended.stderr.contains('\x1b'), "{ended:?}");
+}
+
+#[test]
+fn every_quality_of_service_is_delivered() {
+    for qos in ["0", "1", "2"] {
+        let args = ["--model", "thermometer", "--interval", "1s", "--devices", "50", "--duration", "4s", "--qos", qos];
+        let ended = to_the_end(&args, PATIENCE).unwrap();
+        ended.expect_passed();
+        ended.report.expect_all_delivered();
+        ended.report.expect("messages.duplicated", 0);
+        let sent = ended.report.count("messages.sent");
+        ended.report.expect(&format!("messages.by_qos.{qos}.sent"), sent);
+        ended.report.expect("messages.acknowledged", if qos == "0" { 0 } else { sent });
+    }
+}
+
+#[test]
+fn two_runs_at_once_take_different_ports() {
+    let [one, other] = [(); 2].map(|()| Run::start(&["--devices", "20"]).unwrap());
+    let ports = [&one, &other].map(|run| run.wait_for_messages(20).unwrap().text("manifest.broker").to_owned());
+    assert_ne!(ports[0], ports[1]);
+    for run in [one, other] {
+        let ended = run.stop().unwrap();
+        ended.expect_passed();
+        ended.report.expect_all_delivered();
+    }
+}
+
+#[test]
+fn a_taken_port_is_told_and_the_next_free_one_taken() {
+    // Somebody else may hold it as well; taken is taken.
+    let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 1883));
+    let ended = to_the_end(&["--devices", "10", "--duration", "2s"], PATIENCE).unwrap();
+    let broker = ended.report.text("manifest.broker").to_owned();
+    let port: u16 = broker.rsplit(':').next().unwrap().parse().unwrap();
+    ended.report.claim("the port is one of the next", port > 1883 && port < 1983);
+    let told = format!("port 1883 is taken, so the broker listens on port {port}");
+    assert!(ended.stderr.contains(&told), "{}", ended.stderr);
+}
+
+#[test]
+fn the_engine_to_compare_with_runs_the_same_fleet() {
+    let args = ["--engine", "rumqttc", "--model", "thermometer", "--interval", "1s", "--qos", "1", "--devices", "50"];
+    let ended = to_the_end(&[&args[..], &["--duration", "4s"]].concat(), PATIENCE).unwrap();
+    let report = &ended.report;
+    report.expect("manifest.engine", "rumqttc");
+    report.expect("devices.connected", 50);
+    report.expect("messages.acknowledged", report.count("messages.sent"));
+    report.claim("messages were sent", report.count("messages.sent") >= 100);
+}

@@ -1,0 +1,93 @@
+//! Calls cargo, shows what it prints, and counts the tests in it.
+
+use std::{
+    env,
+    io::{self, BufRead, BufReader, Write},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use ::tests::project;
+use anyhow::{Context, Result, ensure};
+
+/// Tests that ran, by their result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
+    pub(crate) skipped: u32,
+}
+
+/// What a call to cargo gave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Finished {
+    pub(crate) success: bool,
+    pub(crate) counts: Counts,
+}
+
+/// The cargo that called us, in the repository's root.
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(project::root());
+    command
+}
+
+/// Runs it to the end; stdout is passed on line by line and the test results in it are added up.
+pub(crate) fn run(command: &mut Command) -> Result<Finished> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{} does not start", command.get_program().display()))?;
+    let stdout = child.stdout.take().context("the output was not captured")?;
+    let mut counts = Counts::default();
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line?;
+        writeln!(io::stdout(), "{}", String::from_utf8_lossy(&line))?;
+        counts.add(Counts::of_line(&String::from_utf8_lossy(&line)).unwrap_or_default());
+    }
+    Ok(Finished { success: child.wait()?.success(), counts })
+}
+
+/// Builds what the rings and the bench start, optimized, and returns its directory.
+pub(crate) fn build_release() -> Result<PathBuf> {
+    let bins = ["simctl", "device-sim", "broker", "null-broker"].map(|name| ["--bin", name]).concat();
+    let finished = run(command(&["build", "--release", "--locked", "--workspace"]).args(bins))?;
+    ensure!(finished.success, "the release build failed");
+    Ok(target_dir().join("release"))
+}
+
+/// Where cargo builds, which is where this very program was built.
+fn target_dir() -> PathBuf {
+    let built = env::current_exe().ok();
+    let target = built.as_deref().and_then(|path| path.parent()?.parent());
+    target.map_or_else(|| project::root().join("target"), PathBuf::from)
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: Counts) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
+    /// Of `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+    fn of_line(line: &str) -> Option<Counts> {
+        let (_, figures) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let figure =
+            |name: &str| figures.split("; ").find_map(|figure| figure.strip_suffix(name)?.trim().parse::<u32>().ok());
+        Some(Counts { passed: figure("passed")?, failed: figure("failed")?, skipped: figure("ignored")? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_result_line_of_a_test_binary_is_counted() {
+        let line = "test result: FAILED. 18 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1s";
+        assert_eq!(Counts::of_line(line), Some(Counts { passed: 18, failed: 2, skipped: 1 }));
+        assert_eq!(Counts::of_line("test a::b ... ok"), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! The table of steps.
+
+use std::{
+    cell::OnceCell,
+    env,
+    hash::{BuildHasher, RandomState},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Result, anyhow};
+use tests::{mosquitto::Installation, project::BIN_DIR};
+
+use super::{
+    deny,
+    outcome::{InCi, Outcome},
+};
+use crate::cargo;
+
+/// One check, or one set of tests.
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    pub(super) length: Length,
+    pub(super) run: fn(&Context) -> Result<Outcome>,
+}
+
+/// Whether continuous integration waits for a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    Short,
+    Long,
+}
+
+/// All steps: the quick checks first, then what needs more and more of the product.
+pub(super) const STEPS: &[Step] = &[
+    Step { name: "fmt", what: "every file is formatted", length: Length::Short, run: fmt },
+    Step { name: "clippy", what: "the workspace has no warning", length: Length::Short, run: clippy },
+    Step { name: "deny", what: "dependencies: bans, licences, sources", length: Length::Short, run: deny::check },
+    Step {
+        name: "advisories",
+        what: "no dependency with a known advisory",
+        length: Length::Short,
+        run: deny::advisories,
+    },
+    Step { name: "unit", what: "unit, property and integration tests", length: Length::Short, run: unit },
+    Step { name: "doc", what: "examples in documents, and the documents", length: Length::Short, run: doc },
+    Step { name: "build", what: "the optimized binaries that the rings start", length: Length::Short, run: build },
+    Step { name: "local", what: "simctl with real sockets and real faults", length: Length::Short, run: local },
+    Step { name: "brokers", what: "simctl and Mosquitto", length: Length::Short, run: brokers },
+    Step { name: "soak", what: "10,000 devices and Mosquitto for five minutes", length: Length::Long, run: soak },
+];
+
+/// What steps share.
+pub(super) struct Context {
+    /// Where every property test starts.
+    pub(super) seed: u64,
+    /// The optimized binaries, or why there are none; built once, by the first step that needs them.
+    binaries: OnceCell<Result<PathBuf, String>>,
+}
+
+impl Context {
+    /// # Errors
+    /// When `PROPTEST_RNG_SEED` is set to something that is no seed.
+    pub(super) fn new() -> Result<Context> {
+        let seed = match env::var("PROPTEST_RNG_SEED") {
+            Ok(seed) => seed.parse().map_err(|_| anyhow!("PROPTEST_RNG_SEED={seed:?} is no number"))?,
+            // The standard library's hashers are seeded by the operating system.
+            Err(_) => RandomState::new().hash_one(()),
+        };
+        Ok(Context { seed, binaries: OnceCell::new() })
+    }
+
+    fn binaries(&self) -> Result<&Path> {
+        let built = self.binaries.get_or_init(|| cargo::build_release().map_err(|error| format!("{error:#}")));
+        built.as_deref().map_err(|reason| anyhow!("{reason}"))
+    }
+
+    /// `cargo test`, of which one failing binary stops no other, and whose failures the seed reproduces.
+    ///
+    /// Always of the whole workspace: a part of it would have other features of its dependencies and build them anew.
+    fn cargo_test(&self, args: &[&str]) -> Command {
+        let mut command = cargo::command(&["test", "--locked", "--workspace", "--no-fail-fast"]);
+        command.args(args).env("PROPTEST_RNG_SEED", self.seed.to_string());
+        // The seed says it all; no file is left beside the sources.
+        command.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");
+        command
+    }
+}
+
+fn fmt(_: &Context) -> Result<Outcome> {
+    check(&mut cargo::command(&["fmt", "--all", "--check"]))
+}
+
+fn clippy(_: &Context) -> Result<Outcome> {
+    let mut command = cargo::command(&["clippy", "--locked", "--workspace", "--all-targets"]);
+    // The rings are no part of "all targets", because they run only by name.
+    check(command.args(["--test", "*", "--", "-D", "warnings"]))
+}
+
+/// Everything but the rings, which run only by name.
+fn unit(context: &Context) -> Result<Outcome> {
+    tested(&mut context.cargo_test(&["--lib", "--bins", "--tests"])).map(Outcome::Ran)
+}
+
+fn doc(context: &Context) -> Result<Outcome> {
+    let mut rustdoc = cargo::command(&["doc", "--locked", "--workspace", "--no-deps"]);
+    let documents = cargo::run(rustdoc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    // There may be no example yet: the documents are the check that always runs.
+    let mut counts = cargo::run(&mut context.cargo_test(&["--doc"])).map(counted)?;
+    counts.passed += u32::from(documents.success);
+    counts.failed += u32::from(!documents.success);
+    Ok(Outcome::Ran(counts))
+}
+
+fn build(context: &Context) -> Result<Outcome> {
+    context.binaries().map(|_| Outcome::of_one(true))
+}
+
+fn local(context: &Context) -> Result<Outcome> {
+    ring(context, &["local", "allocations"])
+}
+
+fn brokers(context: &Context) -> Result<Outcome> {
+    with_mosquitto(context, &["brokers"])
+}
+
+fn soak(context: &Context) -> Result<Outcome> {
+    with_mosquitto(context, &["soak"])
+}
+
+fn with_mosquitto(context: &Context, names: &[&str]) -> Result<Outcome> {
+    if let Err(unavailable) = Installation::find_or_unpack() {
+        return Ok(Outcome::NotRun { reason: unavailable.reason(), in_ci: InCi::Fails });
+    }
+    ring(context, names)
+}
+
+/// A ring is one or more test binaries of the package `tests` that start optimized binaries.
+fn ring(context: &Context, names: &[&str]) -> Result<Outcome> {
+    let flags: Vec<&str> = names.iter().flat_map(|name| ["--test", name]).collect();
+    let mut command = context.cargo_test(&flags);
+    tested(command.env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
+}
+
+fn check(command: &mut Command) -> Result<Outcome> {
+    Ok(Outcome::of_one(cargo::run(command)?.success))
+}
+
+/// # Errors
+/// When no test ran, which is never what was meant.
+fn tested(command: &mut Command) -> Result<cargo::Counts> {
+    let counts = counted(cargo::run(command)?);
+    if counts.passed + counts.failed == 0 {
+        return Err(anyhow!("no test ran"));
+    }
+    Ok(counts)
+}
+
+/// A failure outside of a test, such as one that does not compile, counts as one.
+fn counted(finished: cargo::Finished) -> cargo::Counts {
+    let mut counts = finished.counts;
+    if !finished.success && counts.failed == 0 {
+        counts.failed = 1;
+    }
+    counts
+}
