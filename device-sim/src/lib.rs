@@ -10,6 +10,7 @@ mod api;
 pub mod args;
 pub mod builtin;
 pub mod clock;
+pub mod credentials;
 pub mod encode;
 pub mod engine;
 pub mod generator;

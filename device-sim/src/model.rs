@@ -33,8 +33,6 @@ pub struct Context<'a> {
     pub seed: u64,
     /// The template of the client id.
     pub client_id: &'a Template,
-    /// The template of the user name, if there is one.
-    pub user: Option<&'a Template>,
     /// The files that the document names.
     pub files: &'a Files,
 }
@@ -44,8 +42,6 @@ pub struct Context<'a> {
 pub struct Model {
     signals: Signals,
     streams: Vec<Stream>,
-    client_id: Bound,
-    user: Option<Bound>,
 }
 
 /// A compiled stream.
@@ -129,27 +125,12 @@ impl Model {
         }
         let signals = Signals::compile(&document, context.seed, context.files)?;
         let streams = compile_streams(&document, &signals, context)?;
-        let names = names(context, "");
-        let client_id = context.client_id.bind(&names, context.client_id);
-        let user = context.user.map(|user| user.bind(&names, context.client_id));
-        Ok(Self { signals, streams, client_id, user })
+        Ok(Self { signals, streams })
     }
 
     /// The streams, in the order of their names.
     pub fn streams(&self) -> &[Stream] {
         &self.streams
-    }
-
-    /// Appends the client id of a device.
-    pub fn write_client_id(&self, device: u32, out: &mut Vec<u8>) {
-        self.client_id.write(device, out);
-    }
-
-    /// Appends the user name of a device; nothing if there is none.
-    pub fn write_user(&self, device: u32, out: &mut Vec<u8>) {
-        if let Some(user) = &self.user {
-            user.write(device, out);
-        }
     }
 
     /// Appends the topic of a stream of a device.

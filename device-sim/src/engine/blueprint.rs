@@ -1,6 +1,6 @@
 //! A fleet, compiled: what every shard needs to know of every device, shared and immutable.
 
-use std::{fs, io, str::FromStr};
+use std::str::FromStr;
 
 use fleet_contract::{
     document::Problem,
@@ -14,9 +14,10 @@ use fleet_contract::{
 };
 
 use crate::{
+    credentials::{PasswordError, password},
     model::{Context, Model},
     random::Source,
-    session::{self, backoff::Backoff, codec},
+    session::{self, codec},
 };
 
 /// Why a fleet cannot be compiled. A document that was checked fails only for its credentials.
@@ -49,17 +50,9 @@ pub enum BlueprintError {
         /// All that is wrong with its model.
         problems: Vec<Problem>,
     },
-    /// The password file cannot be read.
-    #[error("expected a password in the file {file}: {source}")]
-    PasswordFile {
-        /// The file.
-        file: String,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The environment variable with the password is not set.
-    #[error("expected a password in the environment variable {0}, which is not set")]
-    PasswordEnv(String),
+    /// The password cannot be had.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
 }
 
 /// A fleet, compiled.
@@ -78,7 +71,6 @@ pub(crate) struct Blueprint {
     membership: Membership,
     pub(crate) connect: Connect,
     pub(crate) session: session::Options,
-    pub(crate) backoff: Backoff,
     pub(crate) observe: Observe,
     sample: Share,
     pub(crate) offline: Offline,
@@ -134,7 +126,6 @@ impl Blueprint {
             None => device_login.clone(),
         };
         let compile_group = |index| group(fleet, index, &client_id, device_login.user.as_ref(), files);
-        let backoff = Backoff { base: spec.connect.backoff.base, cap: spec.connect.backoff.cap };
         Ok(Self {
             name: fleet.metadata.name.clone(),
             sampling: Source::new(spec.seed, "observe"),
@@ -149,7 +140,6 @@ impl Blueprint {
                 window: spec.connect.in_flight,
                 connect_timeout: spec.connect.timeout,
             },
-            backoff,
             connect: spec.connect.clone(),
             observe: spec.observe,
             sample: spec.observer.sample,
@@ -191,7 +181,7 @@ fn group(
     let (spec, group) = (&fleet.spec, &fleet.spec.groups[index]);
     let unknown = || BlueprintError::Model { group: group.name.clone(), model: group.model.clone() };
     let document = spec.models.get(&group.model).ok_or_else(unknown)?;
-    let context = Context { fleet: &fleet.metadata.name, group: &group.name, seed: spec.seed, client_id, user, files };
+    let context = Context { fleet: &fleet.metadata.name, group: &group.name, seed: spec.seed, client_id, files };
     let model = Model::compile(document, &group.streams, &context)
         .map_err(|problems| BlueprintError::Problems { group: group.name.clone(), problems })?;
     let names = Names { fleet: &fleet.metadata.name, group: &group.name, stream: "", seed: spec.seed };
@@ -219,20 +209,7 @@ fn template(field: &'static str, text: &str) -> Result<Template, BlueprintError>
 }
 
 fn login(credentials: Option<&Credentials>) -> Result<Login, BlueprintError> {
-    let Some(Credentials { username, password_file, password_env, secret_name: _ }) = credentials else {
-        return Ok(Login::default());
-    };
-    let password = match (password_file, password_env) {
-        (Some(file), _) => {
-            let text = fs::read_to_string(file)
-                .map_err(|source| BlueprintError::PasswordFile { file: file.clone(), source })?;
-            Some(text.trim_end().as_bytes().to_vec())
-        }
-        (None, Some(name)) => {
-            let value = std::env::var(name).map_err(|_| BlueprintError::PasswordEnv(name.clone()))?;
-            Some(value.into_bytes())
-        }
-        (None, None) => None,
-    };
-    Ok(Login { user: Some(template("credentials.username", username)?), password })
+    let Some(credentials) = credentials else { return Ok(Login::default()) };
+    let user = template("credentials.username", &credentials.username)?;
+    Ok(Login { user: Some(user), password: password(credentials)? })
 }

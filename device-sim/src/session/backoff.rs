@@ -5,38 +5,21 @@
 //! And Jitter". The uniform draw down to zero is what spreads a fleet that lost its broker in one
 //! instant. Pure: the randomness arrives as an argument.
 
-use fleet_contract::units::Span;
+use fleet_contract::{fleet::Backoff, units::Span};
 
-/// The waits between attempts to connect; [`Backoff::default`] starts at 1 s and ends at 60 s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Backoff {
-    /// The longest wait after the first failure.
-    pub base: Span,
-    /// The longest wait after any number of failures.
-    pub cap: Span,
+/// The wait before the next attempt to connect.
+///
+/// `attempt` counts the failures in a row before this one, so the first wait is `delay(…, 0, …)`; `random` is a uniform
+/// 64-bit number.
+pub fn delay(backoff: &Backoff, attempt: u32, random: u64) -> Span {
+    let drawn = (u128::from(random) * (u128::from(limit(backoff, attempt)) + 1)) >> 64;
+    Span(u64::try_from(drawn).unwrap_or(u64::MAX))
 }
 
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { base: Span::from_secs(1), cap: Span::from_secs(60) }
-    }
-}
-
-impl Backoff {
-    /// The wait before the next attempt.
-    ///
-    /// `attempt` counts the failures in a row before this one, so the first wait is `delay(0, …)`;
-    /// `random` is a uniform 64-bit number.
-    pub fn delay(&self, attempt: u32, random: u64) -> Span {
-        let drawn = (u128::from(random) * (u128::from(self.limit(attempt)) + 1)) >> 64;
-        Span(u64::try_from(drawn).unwrap_or(u64::MAX))
-    }
-
-    /// The longest wait at `attempt`, in microseconds.
-    fn limit(&self, attempt: u32) -> u64 {
-        let factor = 1_u64.checked_shl(attempt).unwrap_or(u64::MAX);
-        self.base.0.saturating_mul(factor).min(self.cap.0)
-    }
+/// The longest wait at `attempt`, in microseconds.
+fn limit(backoff: &Backoff, attempt: u32) -> u64 {
+    let factor = 1_u64.checked_shl(attempt).unwrap_or(u64::MAX);
+    backoff.base.0.saturating_mul(factor).min(backoff.cap.0)
 }
 
 #[cfg(test)]
@@ -46,7 +29,7 @@ mod tests {
     use super::*;
 
     fn longest(attempt: u32) -> Span {
-        Backoff::default().delay(attempt, u64::MAX)
+        delay(&Backoff::default(), attempt, u64::MAX)
     }
 
     #[test]
@@ -61,7 +44,7 @@ mod tests {
         let mut tenths = [0_u32; 10];
         for device in 0..10_000_u64 {
             let random = device.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let delay = Backoff::default().delay(3, random);
+            let delay = delay(&Backoff::default(), 3, random);
             tenths[usize::try_from(delay.0 / 800_001).unwrap()] += 1;
         }
         assert!(tenths.iter().all(|&devices| (950..1_050).contains(&devices)), "{tenths:?}");
@@ -73,8 +56,8 @@ mod tests {
             base in 0_u64..1 << 40, cap in 0_u64..1 << 40, attempt: u32, random: u64,
         ) {
             let backoff = Backoff { base: Span(base), cap: Span(cap) };
-            prop_assert!(backoff.delay(attempt, random) <= backoff.cap);
-            prop_assert!(backoff.delay(0, random) <= backoff.base);
+            prop_assert!(delay(&backoff, attempt, random) <= backoff.cap);
+            prop_assert!(delay(&backoff, 0, random) <= backoff.base);
         }
     }
 }

@@ -91,14 +91,11 @@ pub(crate) fn compile(document: &Document, position: usize) -> Result<Model, Fai
     let group = &fleet.spec.groups[position];
     let template = |text: &str| text.parse::<Template>().map_err(|error| Failure::document(error.to_string()));
     let client_id = template(&fleet.spec.client_id)?;
-    let user = fleet.spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref());
-    let user = user.map(|credentials| template(&credentials.username)).transpose()?;
     let context = Context {
         fleet: &fleet.metadata.name,
         group: &group.name,
         seed: fleet.spec.seed,
         client_id: &client_id,
-        user: user.as_ref(),
         files: &document.files,
     };
     let model = fleet

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use fleet_contract::{qos::Qos, time::Micros, units::Span};
+use fleet_contract::{qos::Qos, time::Micros};
 use rumqttc::{ConnectReturnCode, ConnectionError, Event, Outgoing, Packet, StateError, mqttbytes};
 
 use super::books::{Books, InFlight, Stage, Turn};
@@ -11,7 +11,7 @@ use crate::{
         device::{State, Trouble},
         shard::{CLOSED, YOUNG, label, trouble},
     },
-    session::codec::ConnackCode,
+    session::{backoff, codec::ConnackCode},
 };
 
 /// The length of every packet that holds nothing but a packet identifier.
@@ -146,7 +146,7 @@ impl Books {
     /// Puts the next attempt off, longer after each failure.
     fn retry(&mut self, turn: &Turn<'_>, reason: &'static str) {
         let draw = turn.shared.blueprint.waits.of(self.index).at(turn.now.0);
-        let wait: Span = turn.shared.blueprint.backoff.delay(self.attempts, draw.0);
+        let wait = backoff::delay(&turn.shared.blueprint.connect.backoff, self.attempts, draw.0);
         self.state = State::Offline;
         self.last_error = Some(reason);
         self.attempts = self.attempts.saturating_add(1);

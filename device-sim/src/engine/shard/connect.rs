@@ -8,7 +8,10 @@ use mio::Token;
 use super::Shard;
 use crate::{
     engine::device::{State, Trouble},
-    session::codec::{self, ConnackCode, Connect},
+    session::{
+        backoff,
+        codec::{self, ConnackCode, Connect},
+    },
     transport::{Connection, Written},
 };
 
@@ -187,7 +190,7 @@ impl Shard {
         let device = &mut self.devices[slot];
         // Not law 1's business: after each restart the waits shall differ.
         let draw = self.blueprint.waits.of(index).at(now.0);
-        let wait = self.blueprint.backoff.delay(u32::from(device.attempts), draw.0);
+        let wait = backoff::delay(&self.blueprint.connect.backoff, u32::from(device.attempts), draw.0);
         device.state = State::Offline;
         device.last_error = Some(reason);
         device.attempts = device.attempts.saturating_add(1);

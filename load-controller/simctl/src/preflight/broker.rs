@@ -2,10 +2,15 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use device_sim::{
+    credentials::{PasswordError, password},
+    session::codec::{self, Connect},
+};
 use fleet_contract::{
     broker_url::BrokerUrl,
-    fleet::{Credentials, Fleet},
+    fleet::Fleet,
     template::{Names, Template},
+    units::Span,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,12 +25,15 @@ const NAME: &str = "broker";
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// More than the whole check may take.
+const KEEP_ALIVE: Span = Span::from_secs(10);
+
 /// As whom to connect.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Login {
     client_id: String,
     username: Option<String>,
-    password: Option<String>,
+    password: Option<Vec<u8>>,
 }
 
 /// What the broker answers to a device's credentials; on loopback or not, over each of its addresses until one answers.
@@ -96,41 +104,26 @@ fn judge(url: &BrokerUrl, code: u8) -> Check {
 
 /// One session: CONNECT, CONNACK, DISCONNECT; the return code.
 async fn connect(address: SocketAddr, login: &Login) -> io::Result<u8> {
+    let connect = Connect {
+        client_id: &login.client_id,
+        user: login.username.as_deref(),
+        password: login.password.as_deref(),
+        will: None,
+    };
+    let mut packet = Vec::new();
+    codec::write_connect(&mut packet, &connect, true, KEEP_ALIVE).map_err(io::Error::other)?;
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(&connect_packet(login)).await?;
+    stream.write_all(&packet).await?;
     let mut connack = [0; 4];
     stream.read_exact(&mut connack).await?;
     if connack[..2] != [0x20, 2] {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is no MQTT 3.1.1"));
     }
     // The broker has answered; that it misses the goodbye is no matter.
-    drop(stream.write_all(&[0xe0, 0]).await);
+    packet.clear();
+    codec::write_disconnect(&mut packet);
+    drop(stream.write_all(&packet).await);
     Ok(connack[3])
-}
-
-/// CONNECT of MQTT 3.1.1 with a clean session and a keep-alive of 10 s (section 3.1).
-fn connect_packet(login: &Login) -> Vec<u8> {
-    let Login { client_id, username, password } = login;
-    let flags = 0x02 | if username.is_some() { 0x80 } else { 0 } | if password.is_some() { 0x40 } else { 0 };
-    let mut body = b"\x00\x04MQTT\x04".to_vec();
-    body.extend([flags, 0, 10]);
-    for text in [Some(client_id), username.as_ref(), password.as_ref()].into_iter().flatten() {
-        let bytes = &text.as_bytes()[..text.len().min(usize::from(u16::MAX))];
-        body.extend(u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
-        body.extend(bytes);
-    }
-    let mut packet = vec![0x10];
-    let mut length = body.len();
-    loop {
-        let more = if length > 0x7f { 0x80 } else { 0 };
-        packet.push(u8::try_from(length & 0x7f).unwrap_or(0x7f) | more);
-        length >>= 7;
-        if length == 0 {
-            break;
-        }
-    }
-    packet.extend(body);
-    packet
 }
 
 /// The credentials of the first device, under a client id that is no device's; `Err` is what was found and the remedy.
@@ -139,24 +132,19 @@ fn login(fleet: &Fleet) -> Result<Login, (String, String)> {
     let Some(credentials) = fleet.spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref()) else {
         return Ok(Login { client_id, ..Login::default() });
     };
-    let Credentials { username, password_file, password_env, secret_name: _ } = credentials;
     let unusable =
         |error: fleet_contract::template::TemplateError| (error.to_string(), "correct the document".to_owned());
     let own: Template = fleet.spec.client_id.parse().map_err(unusable)?;
-    let template: Template = username.parse().map_err(unusable)?;
+    let template: Template = credentials.username.parse().map_err(unusable)?;
     let group = fleet.spec.groups.first().map_or("", |group| &group.name);
     let names = Names { fleet: &fleet.metadata.name, group, stream: "", seed: fleet.spec.seed };
-    let password = match (password_file, password_env) {
-        (Some(file), _) => {
-            Some(std::fs::read_to_string(file).map(|text| text.trim_end().to_owned()).map_err(|error| {
-                (format!("the password file {file} cannot be read: {error}"), "check its path and its mode".to_owned())
-            })?)
-        }
-        (None, Some(name)) => Some(std::env::var(name).map_err(|_| {
-            (format!("the variable {name} that holds the password is not set"), format!("export {name}=…"))
-        })?),
-        (None, None) => None,
-    };
+    let password = password(credentials).map_err(|error| {
+        let remedy = match &error {
+            PasswordError::File { .. } => "check its path and its mode".to_owned(),
+            PasswordError::Variable(name) => format!("export {name}=…"),
+        };
+        (error.to_string(), remedy)
+    })?;
     Ok(Login { client_id, username: Some(template.bind(&names, &own).text(0)), password })
 }
 
