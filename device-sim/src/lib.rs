@@ -8,7 +8,6 @@
 
 mod api;
 pub mod args;
-pub mod builtin;
 pub mod clock;
 pub mod credentials;
 pub mod encode;

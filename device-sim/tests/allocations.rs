@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use device_sim::{
-    builtin,
-    model::{Context, Model, Scratch},
-};
-use fleet_contract::{model::Files, stamp::Stamp, template::Template, time::Micros, units::Span};
+use device_sim::model::{Context, Model, Scratch};
+use fleet_contract::{builtin, model::Files, stamp::Stamp, template::Template, time::Micros, units::Span};
 
 const START: Micros = Micros(1_700_000_000_000_000);
 

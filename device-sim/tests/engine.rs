@@ -66,7 +66,7 @@ fn a_paused_fleet_stays_connected_and_offers_nothing() {
 fn a_new_interval_holds_from_its_instant_on() {
     let run = Run::start(Kind::Native, 10, 1, "");
     run.until_connected(10);
-    run.set(Setting::Interval { stream: Some("one".into()), interval: Span::from_millis(10) });
+    run.set(Setting::Interval { stream: Some("one".into()), interval: Some(Span::from_millis(10)) });
     let before = run.engine.stats();
     run.until("ten times the messages", |reading| {
         let elapsed = reading.at.since(before.at).as_secs_f64();

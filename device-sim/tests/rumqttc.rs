@@ -77,7 +77,7 @@ fn pause_and_interval_follow_the_plan() {
     assert!(stats.all_messages().offered <= before + 10, "{} after {before}", stats.all_messages().offered);
     assert_eq!(stats.devices.connected, 10);
     run.set(Setting::Paused(false));
-    run.set(Setting::Interval { stream: Some("one".into()), interval: Span::from_millis(20) });
+    run.set(Setting::Interval { stream: Some("one".into()), interval: Some(Span::from_millis(20)) });
     let before = run.engine.stats();
     run.until("five times the messages", |reading| {
         let elapsed = reading.at.since(before.at).as_secs_f64();

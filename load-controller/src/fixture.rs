@@ -1,7 +1,7 @@
 //! Statistics and facts for tests.
 
 use fleet_contract::{
-    fleet::{Connect, Fleet, FleetSpec, Group, Observe, Observer, Offline},
+    fleet::{Connect, Fleet, FleetSpec, Group, Observe, Observer, Offline, PodSpec},
     stats::{Connections, Devices, Generator, Messages, ObserverStats, Stats},
     time::Micros,
     units::Span,
@@ -96,6 +96,10 @@ fn fleet() -> Fleet {
             loss_after: Span::from_secs(10),
             groups: vec![Group { name: "all".into(), share: None, model: "thermometer".into(), streams: [].into() }],
             models: [].into(),
+            models_from: None,
+            paused: false,
+            intervals: [].into(),
+            pod: PodSpec::default(),
         },
     }
 }

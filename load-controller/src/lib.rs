@@ -1,6 +1,9 @@
-//! What becomes of a run's measurements: the verdict, the report and its formats.
+//! The control plane of fleets: what a run comes to, and what Kubernetes is asked for.
 //!
-//! Everything here but [`report::files`] is pure: statistics and facts go in, values and text come out.
+//! | module | idea |
+//! | --- | --- |
+//! | [`report`], [`verdict`], [`timeline`], [`conservation`] | what becomes of a run's measurements; pure but for [`report::files`] |
+//! | [`resource`] | the Fleet as a custom resource and the objects made from it, one kind a file; pure |
 //!
 //! ```text
 //! stats ─► timeline ─┐
@@ -10,6 +13,7 @@
 
 pub mod conservation;
 pub mod report;
+pub mod resource;
 pub mod timeline;
 pub mod verdict;
 

@@ -8,9 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod check;
+mod pod;
 
 pub use crate::{model::StreamOverride, qos::Qos};
 pub use check::check;
+pub use pod::{PodSpec, PullPolicy, Toleration};
 
 use crate::{
     broker_url::BrokerUrl,
@@ -111,9 +113,24 @@ pub struct FleetSpec {
     /// Models written in this document, by name; they come before the built-in ones.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub models: BTreeMap<String, Model>,
+    /// Where a cluster finds models that are neither in this document nor built in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models_from: Option<ModelsFrom>,
+    /// Whether the devices hold their messages back, with their sessions up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// Intervals that are not the models' own, by the stream's name; `"*"` means each periodic stream.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub intervals: BTreeMap<String, Span>,
+    /// What is special about the fleet's pods; a run on one machine has none.
+    #[serde(default, skip_serializing_if = "PodSpec::is_default")]
+    pub pod: PodSpec,
 }
 
 impl FleetSpec {
+    /// What [`FleetSpec::intervals`] calls all periodic streams.
+    pub const ALL_STREAMS: &'static str = "*";
+
     const fn default_devices_per_pod() -> u32 {
         1_000
     }
@@ -125,6 +142,15 @@ impl FleetSpec {
     const fn default_loss_after() -> Span {
         Span::from_secs(10)
     }
+}
+
+/// A source of models.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModelsFrom {
+    /// A ConfigMap of the fleet's namespace: the key `NAME.yaml` holds the model NAME, any other key a file that a model
+    /// replays.
+    pub config_map: String,
 }
 
 /// Where the devices connect to, and as whom.

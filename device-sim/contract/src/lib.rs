@@ -8,6 +8,7 @@
 //! ```
 
 pub mod broker_url;
+pub mod builtin;
 pub mod document;
 pub mod expression;
 pub mod fleet;

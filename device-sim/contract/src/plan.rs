@@ -2,9 +2,12 @@
 //!
 //! What changes live (devices, intervals, pause) travels only here; what a device *is* stands in the document.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    fleet::FleetSpec,
     time::Micros,
     units::{Rate, Span},
 };
@@ -44,8 +47,8 @@ pub enum Setting {
     Interval {
         /// The stream; `None` means each periodic stream.
         stream: Option<String>,
-        /// The new interval, more than zero.
-        interval: Span,
+        /// The new interval, more than zero; `None` goes back to the document's.
+        interval: Option<Span>,
     },
 }
 
@@ -62,6 +65,58 @@ impl Plan {
     /// A plan of `devices` devices from `start` on.
     pub fn new(run: u32, start: Micros, devices: u32) -> Self {
         Self { version: 1, run, start, changes: vec![Change { at: start, set: Setting::Devices(devices) }] }
+    }
+
+    /// The plan of a fleet from `start` on.
+    pub fn of(run: u32, start: Micros, spec: &FleetSpec) -> Self {
+        let mut plan = Self::new(run, start, spec.devices);
+        plan.follow(start, spec);
+        plan
+    }
+
+    /// Adds what is needed so that from `at` on the live numbers are those of `spec`; whether anything was.
+    pub fn follow(&mut self, at: Micros, spec: &FleetSpec) -> bool {
+        let before = self.version;
+        if self.devices_wanted() != spec.devices {
+            self.set(at, Setting::Devices(spec.devices));
+        }
+        if self.is_paused(Micros::NEVER) != spec.paused {
+            self.set(at, Setting::Paused(spec.paused));
+        }
+        self.follow_intervals(at, &spec.intervals);
+        self.version > before
+    }
+
+    fn follow_intervals(&mut self, at: Micros, wanted: &BTreeMap<String, Span>) {
+        let all = wanted.get(FleetSpec::ALL_STREAMS).copied();
+        if self.intervals_set().0 != all {
+            // It forgets those of single streams, which follow again below.
+            self.set(at, Setting::Interval { stream: None, interval: all });
+        }
+        let (_, set) = self.intervals_set();
+        let names: BTreeSet<&String> = set.keys().chain(wanted.keys()).collect();
+        for name in names.into_iter().filter(|name| *name != FleetSpec::ALL_STREAMS) {
+            let interval = wanted.get(name).copied().or(all);
+            if set.get(name).copied().unwrap_or(all) != interval {
+                self.set(at, Setting::Interval { stream: Some(name.clone()), interval });
+            }
+        }
+    }
+
+    /// The intervals that hold in the end: that of each periodic stream, and those of single ones.
+    fn intervals_set(&self) -> (Option<Span>, BTreeMap<String, Option<Span>>) {
+        let (mut all, mut single) = (None, BTreeMap::new());
+        for change in &self.changes {
+            match &change.set {
+                Setting::Interval { stream: None, interval } => {
+                    all = *interval;
+                    single.clear();
+                }
+                Setting::Interval { stream: Some(name), interval } => drop(single.insert(name.clone(), *interval)),
+                Setting::Devices(_) | Setting::Paused(_) => {}
+            }
+        }
+        (all, single)
     }
 
     /// Adds a setting from `at` on; an instant before the last change counts as that change's.
@@ -115,7 +170,7 @@ impl Plan {
             .iter()
             .filter_map(|change| match &change.set {
                 Setting::Interval { stream: name, interval } if name.as_deref().is_none_or(|name| name == stream) => {
-                    Some((change.at, *interval))
+                    Some((change.at, interval.unwrap_or(document)))
                 }
                 _ => None,
             })
@@ -229,12 +284,32 @@ mod tests {
     fn an_interval_of_all_streams_replaces_those_of_single_ones() {
         let mut plan = Plan::new(1, START, 1);
         let second = Span::from_secs(1);
-        plan.set(at(1), Setting::Interval { stream: Some("state".into()), interval: Span::from_millis(500) });
+        plan.set(at(1), Setting::Interval { stream: Some("state".into()), interval: Some(Span::from_millis(500)) });
         assert_eq!(plan.interval("state", second), (at(1), Span::from_millis(500)));
         assert_eq!(plan.interval("event", second), (START, second));
-        plan.set(at(2), Setting::Interval { stream: None, interval: Span::from_millis(200) });
+        plan.set(at(2), Setting::Interval { stream: None, interval: Some(Span::from_millis(200)) });
         assert_eq!(plan.interval("state", second), (at(2), Span::from_millis(200)));
         assert_eq!(plan.changes.len(), 2);
+    }
+
+    fn spec(live: &str) -> FleetSpec {
+        serde_json::from_str(&format!(r#"{{"groups": [], {live}}}"#)).unwrap()
+    }
+
+    #[test]
+    fn a_plan_follows_the_live_numbers_of_a_document() {
+        let mut plan = Plan::of(1, START, &spec(r#""devices": 7, "intervals": {"state": "2s"}"#));
+        let second = Span::from_secs(1);
+        assert_eq!((plan.devices(START), plan.interval("state", second).1), (7, Span::from_secs(2)));
+        assert!(!plan.clone().follow(at(1), &spec(r#""devices": 7, "intervals": {"state": "2s"}"#)));
+        let changed = spec(r#""devices": 9, "paused": true, "intervals": {"*": "3s", "event": "4s"}"#);
+        assert!(plan.follow(at(1), &changed) && !plan.follow(at(2), &changed));
+        assert_eq!((plan.devices(at(1)), plan.is_paused(at(1)), plan.is_paused(START)), (9, true, false));
+        assert_eq!(["state", "event"].map(|name| plan.interval(name, second).1), [3, 4].map(Span::from_secs));
+        assert!(plan.follow(at(3), &spec(r#""devices": 9, "intervals": {"*": "3s"}"#)));
+        assert_eq!((plan.interval("event", second).1, plan.is_paused(at(3))), (Span::from_secs(3), false));
+        assert!(plan.follow(at(4), &spec(r#""devices": 9"#)));
+        assert_eq!(["state", "event"].map(|name| plan.interval(name, second).1), [second; 2]);
     }
 
     #[test]

@@ -1,10 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    builtin,
-    sample::{Sample, sample},
-};
+use crate::sample::{Sample, sample};
+use fleet_contract::builtin;
 
 const START: Micros = Micros(1_700_000_000_000_000);
 

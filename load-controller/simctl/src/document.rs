@@ -9,8 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use device_sim::builtin;
 use fleet_contract::{
+    builtin,
     document::{self, Problem, Problems, pointer_step},
     fleet::{Fleet, check},
     model::{self, Model},

@@ -244,7 +244,7 @@ impl Run {
             Change::Paused { paused } => Setting::Paused(*paused),
             Change::Interval { stream, interval } => {
                 self.check_interval(stream.as_deref(), *interval)?;
-                Setting::Interval { stream: stream.clone(), interval: *interval }
+                Setting::Interval { stream: stream.clone(), interval: Some(*interval) }
             }
         };
         let tentative = self.planned(setting.clone());
@@ -335,7 +335,7 @@ mod tests {
         assert!((before - estimate.messages_per_second).abs() < 1e-6);
         plan.set(Micros(2), Setting::Devices(estimate.devices * 3));
         assert!((messages_per_second(&estimate, &plan) - 3.0 * before).abs() < 1e-6);
-        plan.set(Micros(3), Setting::Interval { stream: None, interval: Span::from_millis(100) });
+        plan.set(Micros(3), Setting::Interval { stream: None, interval: Some(Span::from_millis(100)) });
         assert!(messages_per_second(&estimate, &plan) > 10.0 * before);
     }
 

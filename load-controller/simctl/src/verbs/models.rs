@@ -1,7 +1,6 @@
 //! `simctl models`: the models that are built in, and their documents.
 
-use device_sim::builtin;
-use fleet_contract::model::Model;
+use fleet_contract::{builtin, model::Model};
 use load_controller::verdict::ExitCode;
 use serde::Serialize;
 

@@ -160,7 +160,7 @@ impl Args {
         let listener = claim.listen()?;
         let clock = Clock::new();
         let run = random();
-        let plan = Plan::new(run, clock.now(), devices);
+        let plan = Plan::of(run, clock.now(), &fleet.spec);
         guard(&plan).map_err(Failure::usage)?;
         let split = Split::new(devices, per_process);
         let assignment = Assignment {
@@ -174,8 +174,8 @@ impl Args {
             arguments: ["worker", "--with-parent", "--engine", self.engine.into()].map(OsString::from).into(),
         };
         let start = async {
-            Workers::start(launch, claim, split, assignment, || Plan::new(run, clock.now().after(START_LEAD), devices))
-                .await
+            let plan = || Plan::of(run, clock.now().after(START_LEAD), &fleet.spec);
+            Workers::start(launch, claim, split, assignment, plan).await
         };
         let workers = tokio::select! {
             workers = start => workers?,

@@ -5,16 +5,16 @@
 pub struct Builtin {
     /// What a fleet's group calls it.
     pub name: &'static str,
-    /// YAML, a [`fleet_contract::model::Model`].
+    /// YAML, a [`crate::model::Model`].
     pub document: &'static str,
 }
 
 /// All of them, by name.
 pub const ALL: [Builtin; 4] = [
-    Builtin { name: "robotaxi", document: include_str!("../models/robotaxi.yaml") },
-    Builtin { name: "smart-meter", document: include_str!("../models/smart-meter.yaml") },
-    Builtin { name: "street-light", document: include_str!("../models/street-light.yaml") },
-    Builtin { name: "thermometer", document: include_str!("../models/thermometer.yaml") },
+    Builtin { name: "robotaxi", document: include_str!("../../models/robotaxi.yaml") },
+    Builtin { name: "smart-meter", document: include_str!("../../models/smart-meter.yaml") },
+    Builtin { name: "street-light", document: include_str!("../../models/street-light.yaml") },
+    Builtin { name: "thermometer", document: include_str!("../../models/thermometer.yaml") },
 ];
 
 /// The model of that name.

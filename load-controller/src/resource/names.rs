@@ -1,0 +1,115 @@
+//! Names and labels of the objects that a fleet consists of.
+
+use std::collections::BTreeMap;
+
+/// The group of the custom resources.
+pub const GROUP: &str = "simctl.io";
+/// Their version.
+pub const VERSION: &str = "v1alpha1";
+/// Who owns the fields that the controller applies.
+pub const FIELD_MANAGER: &str = "load-controller";
+/// The label of everything that belongs to a fleet; its value is the fleet's name.
+pub const FLEET_LABEL: &str = "simctl.io/fleet";
+/// The label of the controller's pod that leads.
+pub const LEADER_LABEL: &str = "simctl.io/leader";
+/// The annotation of a document's ConfigMap: its number in the history.
+pub const REVISION_ANNOTATION: &str = "simctl.io/revision";
+/// The name of the worker's container.
+pub const WORKER_CONTAINER: &str = "device-sim";
+/// The port of the worker's API and metrics.
+pub const WORKER_PORT: u16 = 9464;
+/// The port of a broker of our own.
+pub const BROKER_PORT: u16 = 1883;
+/// The port of its metrics.
+pub const BROKER_HTTP_PORT: u16 = 9465;
+/// The port of the controller's API and metrics.
+pub const CONTROLLER_PORT: u16 = 8080;
+/// The controller's Service, Deployment, ServiceAccount and Lease.
+pub const CONTROLLER: &str = "load-controller";
+/// How many revisions of a document are kept.
+pub const REVISIONS_MAX: usize = 10;
+
+/// What a process of a fleet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Component {
+    /// Runs devices.
+    Worker,
+    /// Is the broker of a fleet that names none.
+    Broker,
+}
+
+impl Component {
+    const fn application(self) -> &'static str {
+        match self {
+            Self::Worker => "device-sim",
+            Self::Broker => "broker",
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Broker => "broker",
+        }
+    }
+}
+
+/// The labels that select the pods of a component; they never change.
+pub fn selector(fleet: &str, component: Component) -> BTreeMap<String, String> {
+    labels_of([
+        ("app.kubernetes.io/name", component.application()),
+        ("app.kubernetes.io/instance", fleet),
+        ("app.kubernetes.io/component", component.name()),
+    ])
+}
+
+/// The labels of every object of a component.
+pub fn labels(fleet: &str, component: Component) -> BTreeMap<String, String> {
+    let mut labels = selector(fleet, component);
+    labels.extend(labels_of([
+        ("app.kubernetes.io/part-of", "simctl"),
+        ("app.kubernetes.io/managed-by", FIELD_MANAGER),
+        ("app.kubernetes.io/version", env!("CARGO_PKG_VERSION")),
+        (FLEET_LABEL, fleet),
+    ]));
+    labels
+}
+
+fn labels_of<const N: usize>(labels: [(&str, &str); N]) -> BTreeMap<String, String> {
+    labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+/// The StatefulSet of the workers, their headless Service, budget and policy.
+pub fn workers(fleet: &str) -> String {
+    fleet.to_owned()
+}
+
+/// The pod of a shard.
+pub fn pod(fleet: &str, ordinal: u32) -> String {
+    format!("{fleet}-{ordinal}")
+}
+
+/// The Secret with the token of the workers' API.
+pub fn token(fleet: &str) -> String {
+    format!("{fleet}-token")
+}
+
+/// The ConfigMap with the plan.
+pub fn plan(fleet: &str) -> String {
+    format!("{fleet}-plan")
+}
+
+/// The ConfigMap with what ended epochs have measured.
+pub fn totals(fleet: &str) -> String {
+    format!("{fleet}-totals")
+}
+
+/// The immutable ConfigMap with a document, by its hash.
+pub fn document(fleet: &str, hash: &str) -> String {
+    format!("{fleet}-{}", &hash[..hash.len().min(10)])
+}
+
+/// The broker's StatefulSet and Service.
+pub fn broker(fleet: &str) -> String {
+    format!("{fleet}-broker")
+}
