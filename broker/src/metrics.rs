@@ -1,8 +1,9 @@
 //! What the broker counts: Prometheus instruments, and the same numbers for an embedding process.
 
+use fleet_contract::metric::{Metric, broker as metric};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
-/// The broker's instruments, each with a name that starts with `simctl_broker_`.
+/// The broker's instruments, by the names of the table [`fleet_contract::metric::broker`].
 ///
 /// There is no label whose values grow with the number of clients.
 #[derive(Debug)]
@@ -64,31 +65,27 @@ pub struct Snapshot {
 impl Metrics {
     /// Registers every instrument in a registry of its own.
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new_custom(Some("simctl_broker".to_owned()), None)?;
+        let registry = Registry::new();
         let at = &registry;
         Ok(Self {
-            connections: gauge(at, "connections", "Clients connected now")?,
-            connections_total: counter(at, "connections_total", "Clients accepted")?,
-            sessions: gauge(at, "sessions", "Sessions, of clients connected and away")?,
-            takeovers: counter(at, "takeovers_total", "Connections replaced by a newer one with the same client id")?,
-            refused: by_reason(at, "refused_total", "Connections, subscriptions and messages refused")?,
-            closed: by_reason(at, "closed_total", "Accepted connections that ended")?,
-            wills: counter(at, "wills_total", "Will messages published")?,
-            messages_in: counter(at, "messages_in_total", "Messages published by clients")?,
-            messages_out: counter(at, "messages_out_total", "Messages sent to clients")?,
-            bytes_in: counter(at, "bytes_in_total", "Bytes read from sockets")?,
-            bytes_out: counter(at, "bytes_out_total", "Bytes written to sockets")?,
-            dropped: by_reason(
-                at,
-                "dropped_messages_total",
-                "Messages that a subscriber should have had and did not get",
-            )?,
-            slow_consumers: gauge(at, "slow_consumers", "Sessions that lost messages and have not caught up")?,
-            slow_consumers_total: counter(at, "slow_consumers_total", "How often a session began to lose messages")?,
-            queued_bytes: gauge(at, "queued_bytes", "Bytes in the queues of all sessions")?,
-            retained: gauge(at, "retained_messages", "Topics with a retained message")?,
-            subscriptions: gauge(at, "subscriptions", "Subscriptions of all sessions")?,
-            filters: gauge(at, "filters", "Distinct topic filters since the start")?,
+            connections: gauge(at, metric::CONNECTIONS)?,
+            connections_total: counter(at, metric::CONNECTIONS_ACCEPTED)?,
+            sessions: gauge(at, metric::SESSIONS)?,
+            takeovers: counter(at, metric::TAKEOVERS)?,
+            refused: by_label(at, metric::REFUSED)?,
+            closed: by_label(at, metric::CLOSED)?,
+            wills: counter(at, metric::WILLS)?,
+            messages_in: counter(at, metric::MESSAGES_IN)?,
+            messages_out: counter(at, metric::MESSAGES_OUT)?,
+            bytes_in: counter(at, metric::BYTES_IN)?,
+            bytes_out: counter(at, metric::BYTES_OUT)?,
+            dropped: by_label(at, metric::DROPPED_MESSAGES)?,
+            slow_consumers: gauge(at, metric::SLOW_CONSUMERS)?,
+            slow_consumers_total: counter(at, metric::SLOW_CONSUMERS_SEEN)?,
+            queued_bytes: gauge(at, metric::QUEUED_BYTES)?,
+            retained: gauge(at, metric::RETAINED_MESSAGES)?,
+            subscriptions: gauge(at, metric::SUBSCRIPTIONS)?,
+            filters: gauge(at, metric::FILTERS)?,
             registry,
         })
     }
@@ -134,20 +131,20 @@ impl Metrics {
     }
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-    let gauge = IntGauge::new(name, help)?;
+fn gauge(registry: &Registry, metric: Metric) -> Result<IntGauge, prometheus::Error> {
+    let gauge = IntGauge::new(metric.name, metric.help)?;
     registry.register(Box::new(gauge.clone()))?;
     Ok(gauge)
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-    let counter = IntCounter::new(name, help)?;
+fn counter(registry: &Registry, metric: Metric) -> Result<IntCounter, prometheus::Error> {
+    let counter = IntCounter::new(metric.name, metric.help)?;
     registry.register(Box::new(counter.clone()))?;
     Ok(counter)
 }
 
-fn by_reason(registry: &Registry, name: &str, help: &str) -> Result<IntCounterVec, prometheus::Error> {
-    let family = IntCounterVec::new(Opts::new(name, help), &["reason"])?;
+fn by_label(registry: &Registry, metric: Metric) -> Result<IntCounterVec, prometheus::Error> {
+    let family = IntCounterVec::new(Opts::new(metric.name, metric.help), metric.labels)?;
     registry.register(Box::new(family.clone()))?;
     Ok(family)
 }
@@ -182,5 +179,18 @@ mod tests {
         let text = metrics.encode().unwrap();
         assert!(text.contains("simctl_broker_dropped_messages_total{reason=\"topics\"} 1"));
         assert!(text.contains("simctl_broker_connections 5"));
+    }
+
+    #[test]
+    fn every_metric_of_the_table_is_served() {
+        let metrics = Metrics::new().unwrap();
+        for family in [&metrics.refused, &metrics.closed, &metrics.dropped] {
+            family.with_label_values(&["any"]).inc();
+        }
+        let text = metrics.encode().unwrap();
+        for Metric { name, help, .. } in metric::ALL {
+            assert!(text.contains(&format!("# HELP {name} {help}\n")), "{name} is not in {text}");
+        }
+        assert_eq!(text.matches("# HELP ").count(), metric::ALL.len());
     }
 }

@@ -8,7 +8,8 @@
 //! | `GET /v1/devices/{index}` | [`fleet_contract::worker::DeviceStatus`] |
 //! | `POST /v1/drain` | 202; the statistics say when it is over |
 //! | `GET /metrics` | Prometheus' text format |
-//! | `GET /healthz`, `GET /readyz` | whether the process lives, whether devices run |
+//! | `GET /healthz` | whether the process and all of its threads live |
+//! | `GET /readyz` | whether every device has tried to connect once, and none is told to leave; a broker's outage changes nothing |
 //!
 //! A Unix socket is open to its owner alone; over TCP all under `/v1` wants `Authorization: Bearer TOKEN`.
 //! Errors are `{"error": "expected …, found …; do …"}`.
@@ -77,7 +78,7 @@ pub(crate) fn router(worker: Arc<Worker>, listen: &Listen, token: Option<Token>)
     Router::new()
         .merge(guarded)
         .route("/metrics", get(get_metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(get_healthz))
         .route("/readyz", get(get_readyz))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -126,11 +127,14 @@ async fn get_metrics(State(worker): State<Arc<Worker>>) -> Answer<Response> {
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], worker.metrics().await?).into_response())
 }
 
+async fn get_healthz(State(worker): State<Arc<Worker>>) -> Answer<&'static str> {
+    worker.check_alive().map(|()| "ok\n")
+}
+
 async fn get_readyz(State(worker): State<Arc<Worker>>) -> Response {
-    if worker.is_ready() {
-        "ok\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, Refusal::NoAssignment.to_json()).into_response()
+    match worker.check_ready().await {
+        Ok(()) => "ok\n".into_response(),
+        Err(refusal) => (StatusCode::SERVICE_UNAVAILABLE, refusal.to_json()).into_response(),
     }
 }
 

@@ -1,10 +1,20 @@
 //! What can be typed after `device-sim`, and what it means.
 
-use std::{fmt, fs, io, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{
+    fmt, fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
-use fleet_contract::worker::Assignment;
+use fleet_contract::{
+    fleet::Fleet,
+    plan::{Plan, Shard},
+    worker::{Assignment, Document},
+};
+use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::engine::Kind;
+use crate::{engine::Kind, state};
 
 /// The variable that may hold the token; there is no such flag, since anybody can read a process's arguments.
 pub const TOKEN_VARIABLE: &str = "SIMCTL_TOKEN";
@@ -22,8 +32,18 @@ pub struct Args {
     #[arg(long, value_name = "FILE", env = "SIMCTL_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
     /// The devices to run, as JSON; without it the worker waits for them on its API
+    ///
+    /// Where the file leaves out `plan` or `shard`, they come from --plan and --ordinal.
     #[arg(long, value_name = "FILE", env = "SIMCTL_ASSIGNMENT")]
     pub assignment: Option<PathBuf>,
+    /// The plan, as JSON, in a file that may change: a newer version is taken over within ten seconds
+    ///
+    /// The worker runs the newest plan of this file, the assignment, --state and its API.
+    #[arg(long, value_name = "FILE", env = "SIMCTL_PLAN", requires = "assignment")]
+    pub plan: Option<PathBuf>,
+    /// Which part of the fleet to run: N times `devicesPerPod` is the first device
+    #[arg(long, value_name = "N", env = "SIMCTL_ORDINAL", requires = "assignment")]
+    pub ordinal: Option<u32>,
     /// Where the newest plan is kept, so that a restarted worker goes on with it
     #[arg(long, value_name = "FILE", env = "SIMCTL_STATE")]
     pub state: Option<PathBuf>,
@@ -39,6 +59,18 @@ pub struct Args {
     /// What is logged: a level or a filter such as `info,device_sim::session=debug`
     #[arg(long, value_name = "FILTER", env = "SIMCTL_LOG", default_value = "info")]
     pub log: String,
+    /// How it is logged: for people, or one JSON object a line
+    #[arg(long, value_name = "FORMAT", env = "SIMCTL_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How a worker logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// A line for people
+    Text,
+    /// A JSON object a line, for a log collector
+    Json,
 }
 
 fn threads() -> clap::builder::RangedI64ValueParser<u16> {
@@ -119,14 +151,29 @@ pub enum SettingsError {
     /// The file of the token holds none.
     #[error("expected a token in {}, found an empty file", .0.display())]
     NoToken(PathBuf),
-    /// The assignment cannot be understood.
-    #[error("expected an assignment in {path}, found: {source}", path = path.display())]
-    Assignment {
+    /// A file cannot be understood.
+    #[error("expected {what} in {path}, found: {source}", path = path.display())]
+    Content {
+        /// What it should hold.
+        what: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// Nothing says what the devices are to do and when.
+    #[error("expected a plan in {} or with --plan, found none", .0.display())]
+    NoPlan(PathBuf),
+    /// Nothing says which devices are the worker's.
+    #[error("expected a shard in {} or with --ordinal, found none", .0.display())]
+    NoShard(PathBuf),
+}
+
+impl SettingsError {
+    /// Whether a document is wrong, rather than the command line or the machine.
+    pub const fn is_document(&self) -> bool {
+        matches!(self, Self::Content { .. } | Self::NoPlan(_) | Self::NoShard(_))
+    }
 }
 
 /// What is meant, checked before anything runs.
@@ -136,8 +183,8 @@ pub struct Settings {
     pub listen: Listen,
     /// What whoever uses the API over TCP must know; without it that is forbidden.
     pub token: Option<Token>,
-    /// The devices to run from the start.
-    pub assignment: Option<Assignment>,
+    /// What to run from the start.
+    pub given: Option<Given>,
     /// Where the newest plan is kept.
     pub state: Option<PathBuf>,
     /// Engine threads; 0 lets the engine choose.
@@ -148,10 +195,58 @@ pub struct Settings {
     pub with_parent: bool,
 }
 
+/// What a worker was given by file.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The devices to run.
+    pub assignment: Assignment,
+    /// Where a newer plan may appear.
+    pub plan: Option<PathBuf>,
+}
+
+/// The content of the file of `--assignment`: an [`Assignment`], or parts of it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    fleet: Fleet,
+    #[serde(default)]
+    files: std::collections::BTreeMap<String, String>,
+    plan: Option<Plan>,
+    shard: Option<Shard>,
+}
+
+impl Given {
+    fn read(path: PathBuf, plan: Option<PathBuf>, ordinal: Option<u32>) -> Result<Self, SettingsError> {
+        let file: File = read_json("an assignment", &path)?;
+        let mounted = plan.as_ref().map(|path| read_plan(path)).transpose()?;
+        let newest = match (file.plan, mounted) {
+            (Some(one), Some(other)) => state::newest(one, other),
+            (one, other) => one.or(other).ok_or_else(|| SettingsError::NoPlan(path.clone()))?,
+        };
+        let size = file.fleet.spec.devices_per_pod;
+        let shard = ordinal.map(|ordinal| Shard::of(ordinal, size)).or(file.shard);
+        let shard = shard.ok_or(SettingsError::NoShard(path))?;
+        let document = Document { fleet: file.fleet, files: file.files };
+        Ok(Self { assignment: document.assign(newest, shard), plan })
+    }
+}
+
 impl Settings {
     /// What `args` mean; `token` is what the environment holds.
     pub fn new(args: Args, token: Option<&str>) -> Result<Self, SettingsError> {
-        let Args { api, token_file, assignment, state, threads, engine, with_parent, log: _ } = args;
+        let Args {
+            api,
+            token_file,
+            assignment,
+            plan,
+            ordinal,
+            state,
+            threads,
+            engine,
+            with_parent,
+            log: _,
+            log_format: _,
+        } = args;
         let token = match token_file {
             Some(path) => {
                 let text = read("a token", &path)?;
@@ -159,18 +254,26 @@ impl Settings {
             }
             None => token.and_then(Token::new),
         };
-        let assignment = assignment.map(read_assignment).transpose()?;
-        Ok(Self { listen: api, token, assignment, state, threads: threads.into(), engine, with_parent })
+        let given = assignment.map(|path| Given::read(path, plan, ordinal)).transpose()?;
+        Ok(Self { listen: api, token, given, state, threads: threads.into(), engine, with_parent })
     }
 }
 
-fn read(what: &'static str, path: &PathBuf) -> Result<String, SettingsError> {
-    fs::read_to_string(path).map_err(|source| SettingsError::Read { what, path: path.clone(), source })
+/// The plan in the file of `--plan`.
+pub(crate) fn read_plan(path: &Path) -> Result<Plan, SettingsError> {
+    read_json("a plan", path)
 }
 
-fn read_assignment(path: PathBuf) -> Result<Assignment, SettingsError> {
-    let text = read("an assignment", &path)?;
-    serde_json::from_str(&text).map_err(|source| SettingsError::Assignment { path, source })
+fn read(what: &'static str, path: &Path) -> Result<String, SettingsError> {
+    fs::read_to_string(path).map_err(|source| SettingsError::Read { what, path: path.into(), source })
+}
+
+fn read_json<T: DeserializeOwned>(what: &'static str, path: &Path) -> Result<T, SettingsError> {
+    serde_json::from_str(&read(what, path)?).map_err(|source| SettingsError::Content {
+        what,
+        path: path.into(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -236,6 +339,78 @@ mod tests {
             assert!(!token.is(other), "{other}");
         }
         assert_eq!(format!("{token:?}"), "Token(…)");
+    }
+
+    const FLEET: &str = r#"{"apiVersion": "simctl.io/v1alpha1", "kind": "Fleet", "metadata": {"name": "f"},
+        "spec": {"devices": 500, "devicesPerPod": 100, "groups": []}}"#;
+
+    /// A file of each name and content, and what the worker makes of the command line that follows `--assignment`.
+    fn given(files: &[(&str, String)], more: &[&str]) -> Result<Given, String> {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(directory.path().join(name), content).unwrap();
+        }
+        let within = |word: &str| match word.strip_prefix("./") {
+            Some(name) => directory.path().join(name).display().to_string(),
+            None => word.to_owned(),
+        };
+        let words: Vec<String> = ["--assignment", "./document"].iter().chain(more).map(|word| within(word)).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let settings = Settings::new(typed(&words), None);
+        settings.map(|settings| settings.given.unwrap()).map_err(|error| {
+            assert_eq!(error.is_document(), !matches!(error, SettingsError::Read { .. }), "{error}");
+            error.to_string().replace(&directory.path().display().to_string(), ".")
+        })
+    }
+
+    fn plan(version: u64) -> Plan {
+        let mut plan = Plan::new(7, fleet_contract::time::Micros(1), 5);
+        plan.version = version;
+        plan
+    }
+
+    fn document(more: &str) -> (&'static str, String) {
+        ("document", format!(r#"{{"fleet": {FLEET}{more}}}"#))
+    }
+
+    fn json(of: &impl serde::Serialize) -> String {
+        serde_json::to_string(of).unwrap()
+    }
+
+    #[test]
+    fn a_pod_is_told_its_plan_and_its_place_apart() {
+        let files = [document(r#", "files": {"a.csv": "1"}"#), ("plan", json(&plan(3)))];
+        let given = given(&files, &["--plan", "./plan", "--ordinal", "2"]).unwrap();
+        let Assignment { fleet, plan, shard, files } = given.assignment;
+        assert_eq!((plan.version, shard), (3, Shard { first: 200, devices: 100 }));
+        assert_eq!((fleet.spec.devices_per_pod, files["a.csv"].as_str()), (100, "1"));
+        assert!(given.plan.unwrap().ends_with("plan"));
+    }
+
+    #[test]
+    fn an_assignment_may_hold_both() {
+        let whole = format!(r#", "plan": {}, "shard": {{"first": 7, "devices": 1}}"#, json(&plan(3)));
+        let alone = given(&[document(&whole)], &[]).unwrap();
+        assert_eq!((alone.assignment.plan.version, alone.assignment.shard.first, alone.plan), (3, 7, None));
+        for (version, expected) in [(2, 3), (4, 4)] {
+            let files = [document(&whole), ("plan", json(&plan(version)))];
+            let both = given(&files, &["--plan", "./plan", "--ordinal", "1"]).unwrap();
+            assert_eq!((both.assignment.plan.version, both.assignment.shard.first), (expected, 100));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let shard = r#", "shard": {"first": 0, "devices": 1}"#;
+        let error = |files: &[(&str, String)], more: &[&str]| given(files, more).unwrap_err();
+        assert_eq!(error(&[document(shard)], &[]), "expected a plan in ./document or with --plan, found none");
+        let with_plan = document(&format!(r#", "plan": {}"#, json(&plan(1))));
+        assert_eq!(error(&[with_plan], &[]), "expected a shard in ./document or with --ordinal, found none");
+        let missing = error(&[document(shard)], &["--plan", "./plan"]);
+        assert_eq!(missing, "expected a plan in ./plan, found: No such file or directory (os error 2)");
+        let wrong = error(&[document(shard), ("plan", "{}".into())], &["--plan", "./plan"]);
+        assert!(wrong.starts_with("expected a plan in ./plan, found: missing field"), "{wrong}");
+        assert!(Program::try_parse_from(["device-sim", "--ordinal", "1"]).is_err());
     }
 
     #[test]

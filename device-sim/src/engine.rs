@@ -10,44 +10,46 @@
 //! is there to compare with, has a tokio runtime of its own.
 
 pub(crate) mod blueprint;
+mod builder;
 mod device;
 mod pacer;
 mod rumqttc;
 mod shard;
+#[cfg(test)]
+mod tests;
 mod wheel;
 
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc::{self, Receiver, SyncSender},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::Ordering::Relaxed,
+        mpsc::{self, SyncSender},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fleet_contract::{
     fleet::Observe,
     plan::Plan,
     stats::{Stats, WorkerStats},
+    time::Micros,
     worker::{Assignment, DeviceStatus},
 };
-use mio::{Poll, Waker};
+use mio::Waker;
 use serde::{Deserialize, Serialize};
 
 pub use blueprint::BlueprintError;
 
 use crate::{
     clock::Clock,
-    observe::{Arrivals, ObserverWatch, observer},
+    observe::{ObserverWatch, observer},
     transport::resolver::Resolver,
 };
 use blueprint::Blueprint;
-use shard::{Command, Reading, Shard, ShareOfRate, Slots};
-
-/// Batches of arrivals that may wait for a shard; then the observer waits.
-const ARRIVALS_MAX: usize = 64;
+use builder::Builder;
+use shard::{Command, Reading, Slots};
 
 /// Commands that may wait for a shard; then whoever asks waits.
 const COMMANDS_MAX: usize = 64;
@@ -122,7 +124,10 @@ pub enum StartError {
 pub struct Engine {
     plan: Mutex<Arc<Plan>>,
     clock: Clock,
-    sequence: AtomicU64,
+    /// The number of the last reading; held while one is taken, so that a later number never has an earlier reading.
+    sequence: Mutex<u64>,
+    /// When the first connect round is over, whatever has become of it.
+    round_ends: Micros,
     driver: Driver,
 }
 
@@ -140,6 +145,8 @@ struct Native {
     observer: Option<Handle<observer::Command>>,
     watch: Arc<ObserverWatch>,
     slots: Vec<Slots>,
+    /// What each shard said last: one that is silent for a while takes nothing back.
+    last: Mutex<Vec<Reading>>,
 }
 
 /// A thread of the engine, and how to speak to it.
@@ -154,6 +161,16 @@ impl<C> Handle<C> {
     /// Whether the command was taken: a thread that has ended takes none.
     fn send(&self, command: C) -> bool {
         self.commands.send(command).is_ok() && self.waker.wake().is_ok()
+    }
+
+    /// Whether the command was taken; one whose queue is full is not waited for.
+    fn ask(&self, command: C) -> bool {
+        self.commands.try_send(command).is_ok() && self.waker.wake().is_ok()
+    }
+
+    /// Whether the thread has ended before it was told to.
+    fn is_broken(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     fn join(&mut self) {
@@ -177,6 +194,7 @@ impl Engine {
             watch: Arc::new(ObserverWatch::default()),
             resolver: Arc::new(resolver),
             clock: options.clock,
+            started: options.clock.now(),
             threads: threads(options.threads),
             assignment,
             blueprint,
@@ -186,7 +204,7 @@ impl Engine {
 
     /// Takes a plan over; false when it is no newer than the one that runs.
     pub fn set_plan(&self, plan: Plan) -> bool {
-        let mut current = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.plan);
         if plan.version <= current.version {
             return false;
         }
@@ -201,22 +219,49 @@ impl Engine {
 
     /// The plan that runs.
     pub fn plan(&self) -> Arc<Plan> {
-        Arc::clone(&self.plan.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.plan))
     }
 
     /// What was measured since the start. Waits for each shard to finish its turn: some milliseconds.
+    ///
+    /// A shard that does not answer within two seconds is counted as it was when it last did, and as silent.
     pub fn stats(&self) -> WorkerStats {
+        let mut sequence = lock(&self.sequence);
+        *sequence += 1;
         let (stats, is_drained) = match &self.driver {
             Driver::Native(native) => native.reading(),
             Driver::Rumqttc(fleet) => fleet.reading(),
         };
         WorkerStats {
             epoch: self.clock.epoch(),
-            sequence: self.sequence.fetch_add(1, Relaxed) + 1,
+            sequence: *sequence,
             at: self.clock.now(),
             plan_version: self.plan().version,
             is_drained,
             stats,
+        }
+    }
+
+    /// How many devices have been neither accepted nor refused, nor failed to connect, since the engine started;
+    /// `None` when a shard does not answer within two seconds.
+    pub fn untried(&self) -> Option<u32> {
+        match &self.driver {
+            Driver::Native(native) => native.ask_all(Command::Untried).into_iter().sum(),
+            Driver::Rumqttc(fleet) => Some(fleet.untried()),
+        }
+    }
+
+    /// The instant by which the first connect round had to be over: the last device's intended connect, the longest
+    /// that it may be put off, and the longest that an attempt may take.
+    pub const fn round_ends(&self) -> Micros {
+        self.round_ends
+    }
+
+    /// Whether a thread has ended before it was told to; then its devices are gone for good.
+    pub fn is_broken(&self) -> bool {
+        match &self.driver {
+            Driver::Native(native) => native.is_broken(),
+            Driver::Rumqttc(fleet) => fleet.is_broken(),
         }
     }
 
@@ -267,14 +312,25 @@ impl Native {
     }
 
     fn reading(&self) -> (Stats, bool) {
+        let mut last = lock(&self.last);
+        last.resize_with(self.shards.len(), Reading::default);
         let mut stats = Stats::default();
-        let mut is_drained = true;
-        for answer in self.ask_all(Command::Stats) {
-            let Reading { stats: of_shard, is_drained: of_shard_drained } = *answer;
-            stats.merge(&of_shard);
-            is_drained &= of_shard_drained;
+        let (mut shards, mut silent, mut is_drained) = (0, 0, true);
+        for (answer, last) in self.ask_all(Command::Stats).into_iter().zip(&mut *last) {
+            match answer {
+                Some(reading) => *last = *reading,
+                None => silent += 1,
+            }
+            stats.merge(&last.stats);
+            is_drained &= last.is_drained;
+            shards += 1;
         }
+        stats.generator.shards = shards;
+        stats.generator.shards_silent = silent;
+        // The shards, too, know arrivals that are none of theirs.
+        let foreign = stats.observer.foreign;
         stats.observer = self.watch.stats();
+        stats.observer.foreign += foreign;
         stats.bytes.observed = self.watch.bytes.load(Relaxed);
         (stats, is_drained)
     }
@@ -284,6 +340,10 @@ impl Native {
         let (reply, answer) = mpsc::sync_channel(1);
         self.shards[number].send(Command::Device(index, reply));
         answer.recv_timeout(ANSWER_PATIENCE).ok().flatten().map(|status| *status)
+    }
+
+    fn is_broken(&self) -> bool {
+        self.shards.iter().any(Handle::is_broken) || self.observer.as_ref().is_some_and(Handle::is_broken)
     }
 
     fn drain(&self) {
@@ -307,131 +367,18 @@ impl Native {
         self.shards.clear();
     }
 
-    /// Asks all shards at once, then collects the answers.
-    fn ask_all<T>(&self, command: impl Fn(SyncSender<T>) -> Command) -> Vec<T> {
+    /// Asks all shards at once, then collects the answers that come in time, in the shards' order.
+    fn ask_all<T>(&self, command: impl Fn(SyncSender<T>) -> Command) -> Vec<Option<T>> {
         let ask = |shard: &Handle<Command>| {
             let (reply, answer) = mpsc::sync_channel(1);
-            shard.send(command(reply));
-            answer
+            shard.ask(command(reply)).then_some(answer)
         };
-        let answers: Vec<Receiver<T>> = self.shards.iter().map(ask).collect();
-        answers.into_iter().filter_map(|answer| answer.recv_timeout(ANSWER_PATIENCE).ok()).collect()
+        let answers: Vec<_> = self.shards.iter().map(ask).collect();
+        let deadline = Instant::now() + ANSWER_PATIENCE;
+        let patience = || deadline.saturating_duration_since(Instant::now());
+        let in_time = |answer: mpsc::Receiver<T>| answer.recv_timeout(patience()).ok();
+        answers.into_iter().map(|answer| answer.and_then(in_time)).collect()
     }
-}
-
-/// Everything that is shared while the threads of an engine are made.
-struct Builder<'a> {
-    assignment: &'a Assignment,
-    blueprint: Arc<Blueprint>,
-    plan: Arc<Plan>,
-    watch: Arc<ObserverWatch>,
-    resolver: Arc<Resolver>,
-    clock: Clock,
-    threads: u32,
-}
-
-impl Builder<'_> {
-    fn build(self, kind: Kind) -> Result<Engine, StartError> {
-        let driver = match kind {
-            Kind::Native => Driver::Native(self.native()?),
-            Kind::Rumqttc => Driver::Rumqttc(self.rumqttc()?),
-        };
-        Ok(Engine { plan: Mutex::new(self.plan), clock: self.clock, sequence: AtomicU64::new(0), driver })
-    }
-
-    fn native(&self) -> io::Result<Native> {
-        let mut native = Native {
-            shards: Vec::new(),
-            observer: None,
-            watch: Arc::clone(&self.watch),
-            slots: (0..self.threads).map(|number| self.slots(number)).collect(),
-        };
-        let mut outlets = Vec::new();
-        for slots in &native.slots.clone() {
-            let (handle, outlet) = self.start_shard(*slots)?;
-            native.shards.push(handle);
-            outlets.push(outlet);
-        }
-        if self.blueprint.observe != Observe::None {
-            native.observer = Some(self.start_observer(outlets)?);
-        }
-        Ok(native)
-    }
-
-    fn rumqttc(&self) -> io::Result<rumqttc::Fleet> {
-        rumqttc::Fleet::start(rumqttc::Parts {
-            blueprint: Arc::clone(&self.blueprint),
-            plan: Arc::clone(&self.plan),
-            shard: self.assignment.shard,
-            rate: self.share_of_rate(1).under(&self.plan),
-            clock: self.clock,
-            resolver: Arc::clone(&self.resolver),
-            threads: self.threads,
-        })
-    }
-
-    fn slots(&self, number: u32) -> Slots {
-        let shard = self.assignment.shard;
-        Slots { first: shard.first.saturating_add(number), step: self.threads, end: shard.end() }
-    }
-
-    /// The fleet's connect rate is shared by its workers and their threads.
-    fn share_of_rate(&self, threads: u32) -> ShareOfRate {
-        ShareOfRate { rate: self.blueprint.connect.rate, worker: self.assignment.shard, threads }
-    }
-
-    fn start_shard(&self, slots: Slots) -> io::Result<(Handle<Command>, observer::Outlet)> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), shard::WAKE)?);
-        let (commands, commands_end) = mpsc::sync_channel(COMMANDS_MAX);
-        let (arrivals, arrivals_end) = mpsc::sync_channel::<Arrivals>(ARRIVALS_MAX);
-        let (used_arrivals, used) = mpsc::sync_channel(ARRIVALS_MAX);
-        let parts = shard::Parts {
-            blueprint: Arc::clone(&self.blueprint),
-            plan: Arc::clone(&self.plan),
-            slots,
-            share: self.share_of_rate(self.threads),
-            clock: self.clock,
-            poll,
-            resolver: Arc::clone(&self.resolver),
-            commands: commands_end,
-            arrivals: arrivals_end,
-            used_arrivals,
-            observer: Arc::clone(&self.watch),
-        };
-        let thread = spawn(&format!("shard-{}", slots.first), move || Shard::new(parts).run())?;
-        let outlet = observer::Outlet { arrivals, used, waker: Arc::clone(&waker), batch: Vec::new() };
-        Ok((Handle { commands, waker, thread: Some(thread) }, outlet))
-    }
-
-    fn start_observer(&self, outlets: Vec<observer::Outlet>) -> io::Result<Handle<observer::Command>> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), observer::WAKE)?);
-        let (commands, commands_end) = mpsc::sync_channel(COMMANDS_MAX);
-        let parts = observer::Parts {
-            blueprint: Arc::clone(&self.blueprint),
-            run: self.plan.run,
-            shard: self.assignment.shard,
-            devices: self.plan.devices_wanted(),
-            clock: self.clock,
-            poll,
-            resolver: Arc::clone(&self.resolver),
-            commands: commands_end,
-            outlets,
-            watch: Arc::clone(&self.watch),
-        };
-        let thread = spawn("observer", move || observer::Observer::new(parts).run())?;
-        Ok(Handle { commands, waker, thread: Some(thread) })
-    }
-}
-
-fn spawn(name: &str, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let label = name.to_owned();
-    thread::Builder::new().name(name.into()).spawn(move || {
-        if let Err(error) = run() {
-            tracing::error!(thread = label, %error, "a thread of the engine has ended");
-        }
-    })
 }
 
 fn check_observe(kind: Kind, observe: Observe) -> Result<(), StartError> {
@@ -440,6 +387,11 @@ fn check_observe(kind: Kind, observe: Observe) -> Result<(), StartError> {
         (Kind::Rumqttc, Observe::All) => Err(StartError::CannotObserve("all")),
         (Kind::Rumqttc, Observe::Sample) => Err(StartError::CannotObserve("sample")),
     }
+}
+
+/// No holder of a lock leaves things half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How many shards there are to be: all cores but one, which the broker's answers and the observer need.

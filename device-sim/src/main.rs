@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn code(error: &anyhow::Error) -> u8 {
-    let is_wrong_file = matches!(error.downcast_ref(), Some(SettingsError::Assignment { .. }));
+    let is_wrong_file = error.downcast_ref().is_some_and(SettingsError::is_document);
     let is_wrong_fleet = error.downcast_ref().is_some_and(Refusal::is_document);
     if is_wrong_file || is_wrong_fleet { DOCUMENT } else { 1 }
 }

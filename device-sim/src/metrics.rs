@@ -101,9 +101,18 @@ fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
                 ("system".into(), generator.cpu_system_seconds),
             ]),
         ),
+        (metric::CPU_PERIODS, count(generator.cpu_periods)),
+        (metric::CPU_PERIODS_THROTTLED, count(generator.cpu_periods_throttled)),
         (metric::MEMORY_BYTES, count(generator.memory_bytes)),
         (metric::OPEN_FILES, count(generator.open_files)),
         (metric::WORKERS, count(generator.workers.into())),
+        (
+            metric::THREADS,
+            states(&[
+                ("answered", generator.shards.saturating_sub(generator.shards_silent)),
+                ("silent", generator.shards_silent),
+            ]),
+        ),
     ]
 }
 
@@ -258,6 +267,24 @@ mod tests {
         simctl_end_to_end_seconds_sum{fleet="demo"} 2.001684
         simctl_end_to_end_seconds_count{fleet="demo"} 3
         "#);
+    }
+
+    #[test]
+    fn throttling_and_silent_threads_are_told() {
+        let mut stats = Stats::default();
+        stats.generator.cpu_periods = 50;
+        stats.generator.cpu_periods_throttled = 7;
+        stats.generator.shards = 4;
+        stats.generator.shards_silent = 1;
+        let text = served("demo", &stats);
+        for line in [
+            "simctl_cpu_periods_total{fleet=\"demo\"} 50",
+            "simctl_cpu_periods_throttled_total{fleet=\"demo\"} 7",
+            "simctl_threads{fleet=\"demo\",state=\"answered\"} 3",
+            "simctl_threads{fleet=\"demo\",state=\"silent\"} 1",
+        ] {
+            assert!(text.lines().any(|served| served == line), "{line} is not in {text}");
+        }
     }
 
     #[test]

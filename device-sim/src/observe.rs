@@ -9,7 +9,7 @@ pub(crate) mod observer;
 
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
 use fleet_contract::{stats::ObserverStats, time::Micros, units::Span};
@@ -25,6 +25,8 @@ pub(crate) struct Arrival {
     /// When it was meant to be sent; `None` where the body has only a counter.
     pub(crate) due: Option<Micros>,
     pub(crate) at: Micros,
+    /// Whether the observer's own subscriptions may have brought it twice.
+    pub(crate) may_repeat: bool,
 }
 
 /// What the observer tells a shard.
@@ -50,6 +52,8 @@ const RIVAL_MEMORY: Span = Span::from_secs(30);
 #[derive(Debug, Default)]
 pub(crate) struct ObserverWatch {
     is_subscribed: AtomicBool,
+    /// Devices up to this index are subscribed to; those that have just come may not be yet.
+    covered: AtomicU32,
     /// Whether the broker may hold a session of the observer that collects messages.
     has_session: AtomicBool,
     rival_at: AtomicU64,
@@ -59,9 +63,11 @@ pub(crate) struct ObserverWatch {
 }
 
 impl ObserverWatch {
-    /// How a message that is sent now is followed; `is_kept` where the broker keeps it for an absent subscriber.
-    pub(crate) fn following(&self, is_kept: bool) -> Following {
-        if self.is_subscribed.load(Relaxed) {
+    /// How a message that `device` sends now is followed; `is_kept` where the broker keeps it for an absent subscriber.
+    pub(crate) fn following(&self, device: u32, is_kept: bool) -> Following {
+        if device >= self.covered.load(Relaxed) {
+            Following::Unobserved
+        } else if self.is_subscribed.load(Relaxed) {
             Following::Observed
         } else if is_kept && self.has_session.load(Relaxed) {
             Following::InGap
@@ -88,6 +94,10 @@ impl ObserverWatch {
 
     fn update(&self, change: impl FnOnce(&mut ObserverStats)) {
         change(&mut self.stats.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn set_covered(&self, up_to: u32) {
+        self.covered.store(up_to, Relaxed);
     }
 
     fn set_subscribed(&self, is_subscribed: bool) {

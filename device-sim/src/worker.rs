@@ -4,13 +4,15 @@
 //! disconnects its devices. Its final statistics are served until somebody has pulled them, at most five seconds.
 
 mod ending;
+mod mounted;
 mod refusal;
 
 use std::{
+    io::IsTerminal as _,
     path::PathBuf,
     sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -20,8 +22,7 @@ use fleet_contract::{
     fleet::Fleet,
     plan::{Plan, Shard},
     stats::{Generator, Stats, WorkerStats},
-    units::Span,
-    worker::{Assignment, DeviceStatus},
+    worker::{Assignment, DeviceStatus, PULL_PATIENCE, settle_bound},
 };
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,18 +31,19 @@ pub use refusal::Refusal;
 
 use crate::{
     api,
-    args::{Args, Settings, TOKEN_VARIABLE},
-    engine::{Engine, Options},
+    args::{Args, Given, LogFormat, Settings, TOKEN_VARIABLE},
+    clock::Clock,
+    engine::{Engine, Options, StartError},
     generator::Meter,
     metrics, state,
 };
 use ending::{Ending, Endings};
 
-/// How long the final statistics of a worker are served that nobody pulls.
-const PULL_PATIENCE: Duration = Duration::from_secs(5);
+/// From one look for the broker's name to the next, while the devices of a file cannot start without its address.
+const LOOK_UP_PAUSE: Duration = Duration::from_secs(1);
 
-/// How much longer than the fleet's `lossAfter` a drain may take: for devices that must still connect to be settled.
-const DRAIN_MARGIN: Span = Span::from_secs(30);
+/// From one look at a mounted plan to the next; kubelet itself takes up to a minute to bring a change.
+const MOUNTED_LOOK: Duration = Duration::from_secs(10);
 
 /// How often a draining worker looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
@@ -53,7 +55,7 @@ const ANSWERS_PATIENCE: Duration = Duration::from_secs(1);
 ///
 /// Errs when what was typed cannot be meant, the API cannot listen, or the assignment of `--assignment` is wrong.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    start_log(&args.log)?;
+    start_log(&args.log, args.log_format)?;
     let settings = Settings::new(args, std::env::var(TOKEN_VARIABLE).ok().as_deref())?;
     // A device is an open file, and the soft limit is often far below what the system would allow.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
@@ -63,17 +65,22 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     runtime.block_on(serve(settings))
 }
 
-fn start_log(filter: &str) -> anyhow::Result<()> {
+fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("expected a log filter such as `info`, found `{filter}`"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let has_colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(has_colours).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
     // Whoever runs a worker inside a larger program may have a log already.
-    log.try_init().unwrap_or_else(|_| tracing::debug!("the log was started before"));
+    started.unwrap_or_else(|_| tracing::debug!("the log was started before"));
     Ok(())
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let Settings { listen, token, assignment, state, threads, engine, with_parent } = settings;
+    let Settings { listen, token, given, state, threads, engine, with_parent } = settings;
     let mut endings = Endings::watch(with_parent)?;
     let worker = Arc::new(Worker::new(Options { kind: engine, threads, ..Options::default() }, state));
     let listener = api::Listener::bind(&listen).await?;
@@ -81,10 +88,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(listener.serve(api::router(Arc::clone(&worker), &listen, token), stop.clone()));
-    if let Some(assignment) = assignment {
-        worker.assign(assignment).await?;
-    }
-    let ending = endings.next().await;
+    let ending = tokio::select! {
+        ending = endings.next() => ending,
+        refusal = worker.run_given(given) => return Err(refusal.into()),
+    };
     tracing::info!(reason = ending.name(), "the worker drains");
     tokio::select! {
         () = worker.finish(ending) => {}
@@ -107,6 +114,10 @@ pub(crate) struct Worker {
     running: RwLock<Option<Arc<Running>>>,
     /// Held while an engine starts or a plan is taken over, so that two requests cannot do so at once.
     changing: tokio::sync::Mutex<()>,
+    /// Why the devices of a file have not started yet.
+    waits_for: Mutex<Option<String>>,
+    /// Whether the devices have been told to leave.
+    is_draining: AtomicBool,
     /// Whether somebody has been given the final statistics.
     is_pulled: watch::Sender<bool>,
 }
@@ -116,8 +127,9 @@ struct Running {
     engine: Engine,
     fleet: Fleet,
     shard: Shard,
-    /// The most threads that have answered: fewer mean that a reading is not complete.
-    threads: AtomicU32,
+    clock: Clock,
+    /// Whether the first connect round is over; from then on whatever happens is not the worker's start any more.
+    is_ready: AtomicBool,
 }
 
 impl Worker {
@@ -128,7 +140,53 @@ impl Worker {
             meter: Meter::new(),
             running: RwLock::new(None),
             changing: tokio::sync::Mutex::new(()),
+            waits_for: Mutex::default(),
+            is_draining: AtomicBool::new(false),
             is_pulled: watch::Sender::new(false),
+        }
+    }
+
+    /// Runs what was given by file, if anything was, and follows its plan; returns only with the reason why it cannot.
+    async fn run_given(&self, given: Option<Given>) -> Refusal {
+        let Some(Given { assignment, plan }) = given else { return std::future::pending().await };
+        if let Err(refusal) = self.assign_in_time(assignment).await {
+            return refusal;
+        }
+        let Some(path) = plan else { return std::future::pending().await };
+        let mut mounted = mounted::Mounted::new(path);
+        let mut looks = tokio::time::interval(MOUNTED_LOOK);
+        loop {
+            looks.tick().await;
+            match mounted.look() {
+                Ok(None) => {}
+                // One that is no newer changes nothing.
+                Ok(Some(plan)) => {
+                    let version = plan.version;
+                    match self.set_plan(plan).await {
+                        Ok(running) => tracing::debug!(mounted = version, running, "the mounted plan was read"),
+                        Err(refusal) => tracing::warn!(%refusal, "the mounted plan was not taken over"),
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the mounted plan cannot be read"),
+            }
+        }
+    }
+
+    /// Starts the devices as soon as the broker's name resolves: in a cluster the broker may come after its devices.
+    async fn assign_in_time(&self, assignment: Assignment) -> Result<(), Refusal> {
+        loop {
+            match self.assign(assignment.clone()).await {
+                Err(Refusal::Start(error @ StartError::Resolve { .. })) => {
+                    let error = error.to_string();
+                    let mut waits_for = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner);
+                    if waits_for.as_ref() != Some(&error) {
+                        tracing::warn!(error, "the devices wait for the broker's address");
+                    }
+                    *waits_for = Some(error);
+                }
+                started => return started.map(drop),
+            }
+            tokio::time::sleep(LOOK_UP_PAUSE).await;
         }
     }
 
@@ -184,7 +242,7 @@ impl Worker {
 
     async fn reading(&self) -> Result<WorkerStats, Refusal> {
         let running = self.running().ok_or(Refusal::NoAssignment)?;
-        let mut reading = blocking(move || running.read()).await??;
+        let mut reading = blocking(move || running.engine.stats()).await?;
         self.meter.read(&mut reading.stats.generator);
         Ok(reading)
     }
@@ -199,6 +257,7 @@ impl Worker {
 
     /// Lets the devices settle and leave; without any there is nothing to do.
     pub(crate) async fn drain(&self) -> Result<(), Refusal> {
+        self.is_draining.store(true, Relaxed);
         match self.running() {
             Some(running) => blocking(move || running.engine.drain()).await,
             None => Ok(()),
@@ -216,21 +275,40 @@ impl Worker {
         Ok(blocking(move || metrics::render(&running.fleet.metadata.name, &stats)).await??)
     }
 
-    /// Whether devices run.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.running().is_some()
+    /// Whether the devices have had their chance to connect, and stay.
+    pub(crate) async fn check_ready(&self) -> Result<(), Refusal> {
+        if self.is_draining.load(Relaxed) {
+            return Err(Refusal::Draining);
+        }
+        let Some(running) = self.running() else {
+            let waits_for = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            return Err(waits_for.map_or(Refusal::NoAssignment, Refusal::Waiting));
+        };
+        if running.is_ready.load(Relaxed) {
+            return Ok(());
+        }
+        blocking(move || running.check_round()).await?
+    }
+
+    /// Whether nothing is broken that only a restart can mend.
+    pub(crate) fn check_alive(&self) -> Result<(), Refusal> {
+        match self.running() {
+            Some(running) if running.engine.is_broken() => Err(Refusal::Broken("a thread that has ended".into())),
+            _ => Ok(()),
+        }
     }
 
     /// Drains, and waits until somebody has pulled the final statistics, if there may be somebody.
     async fn finish(&self, ending: Ending) {
+        self.is_draining.store(true, Relaxed);
         let Some(running) = self.running() else { return };
-        let longest = running.fleet.spec.loss_after.as_duration() + DRAIN_MARGIN.as_duration();
+        let longest = settle_bound(&running.fleet.spec).as_duration();
         if timeout(longest, self.drained()).await.is_err() {
             tracing::warn!(seconds = longest.as_secs(), "the drain takes too long and is given up");
         }
         if ending != Ending::ParentGone {
             let mut is_pulled = self.is_pulled.subscribe();
-            if timeout(PULL_PATIENCE, is_pulled.wait_for(|is_pulled| *is_pulled)).await.is_err() {
+            if timeout(PULL_PATIENCE.as_duration(), is_pulled.wait_for(|is_pulled| *is_pulled)).await.is_err() {
                 tracing::warn!("nobody has pulled the final statistics");
             }
         }
@@ -264,7 +342,8 @@ impl Running {
             state::save(&path, &assignment.plan)?;
         }
         let engine = Engine::start(&assignment, options)?;
-        Ok(Self { engine, fleet: assignment.fleet, shard: assignment.shard, threads: AtomicU32::new(0) })
+        let Assignment { fleet, shard, .. } = assignment;
+        Ok(Self { engine, fleet, shard, clock: options.clock, is_ready: AtomicBool::new(false) })
     }
 
     fn check_same(&self, assignment: &Assignment) -> Result<(), Refusal> {
@@ -278,12 +357,19 @@ impl Running {
         })
     }
 
-    /// A reading without a thread would take back what was counted before.
-    fn read(&self) -> Result<WorkerStats, Refusal> {
-        let reading = self.engine.stats();
-        let answered = reading.stats.generator.shards;
-        let expected = self.threads.fetch_max(answered, Relaxed).max(answered).max(1);
-        if answered < expected { Err(Refusal::Incomplete { expected, answered }) } else { Ok(reading) }
+    /// Whether the first connect round is over: each device was tried, or the time for it has passed.
+    fn check_round(&self) -> Result<(), Refusal> {
+        let until = self.engine.round_ends();
+        if self.clock.now() < until {
+            let devices = self.shard.share_of(self.engine.plan().devices_wanted());
+            match self.engine.untried() {
+                Some(0) => {}
+                Some(untried) => return Err(Refusal::Connecting { devices, untried, until }),
+                None => return Err(Refusal::Busy),
+            }
+        }
+        self.is_ready.store(true, Relaxed);
+        Ok(())
     }
 }
 

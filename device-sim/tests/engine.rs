@@ -49,6 +49,22 @@ fn scaling_touches_only_the_devices_that_come_or_go() {
 }
 
 #[test]
+fn a_device_that_comes_back_goes_on_with_its_sequence() {
+    let run = Run::start(Kind::Native, 20, 1, "");
+    run.until_sent(400);
+    let sent = || run.engine.device(19).map_or(0, |device| device.streams[1].sent);
+    let before = sent();
+    run.set(Setting::Devices(5));
+    run.until("the tail is gone", |reading| reading.stats.devices.connected == 5 && reading.stats.devices.leaving == 0);
+    run.set(Setting::Devices(20));
+    run.until_connected(20);
+    let after = sent();
+    assert!(before > 0 && after >= before, "{after} after {before}: a sequence is used once in an epoch");
+    let stats = run.drain();
+    assert_eq!((stats.all_messages().lost, stats.all_messages().duplicated, stats.all_messages().reordered), (0, 0, 0));
+}
+
+#[test]
 fn a_paused_fleet_stays_connected_and_offers_nothing() {
     let run = Run::start(Kind::Native, 10, 1, "");
     run.until_sent(100);

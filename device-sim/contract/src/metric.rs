@@ -1,6 +1,8 @@
-//! The names of all metrics, in one table that code, dashboards and documentation share.
+//! The names of all metrics, in tables that code, dashboards and documentation share.
 //!
-//! No metric has a label whose values grow with the fleet; all units are base units.
+//! The workers' table is here, those of [`broker`] and [`controller`] beside it. No metric has a label whose values grow with the fleet; all units are base units.
+
+pub mod controller;
 
 /// A metric: its name, its help text and what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +13,7 @@ pub struct Metric {
     pub help: &'static str,
     /// What Prometheus takes it for.
     pub kind: Kind,
-    /// The labels beside `fleet`.
+    /// The labels; a worker's metrics have `fleet` beside these.
     pub labels: &'static [&'static str],
 }
 
@@ -35,10 +37,13 @@ macro_rules! metrics {
         $(#[doc = $help] pub const $constant: Metric =
             Metric { name: $name, help: $help, kind: Kind::$kind, labels: &[$($label),*] };)*
 
-        /// All metrics of a worker, in the order of the documentation.
+        /// The whole table, in the order of the documentation.
         pub const ALL: &[Metric] = &[$($constant),*];
     };
 }
+
+// Below the macro, which it uses.
+pub mod broker;
 
 metrics! {
     DEVICES = "simctl_devices", Gauge, ["state"], "Devices by state: desired, connected, refused, failed, leaving.";
@@ -76,9 +81,12 @@ metrics! {
     OBSERVERS = "simctl_observers", Gauge, ["state"], "Observers by state: wanted, subscribed.";
     FOREIGN_MESSAGES = "simctl_foreign_messages_total", Counter, [], "Messages that the observer saw and that are not of this run.";
     CPU_SECONDS = "simctl_cpu_seconds_total", Counter, ["mode"], "CPU time of the generator.";
+    CPU_PERIODS = "simctl_cpu_periods_total", Counter, [], "Scheduling periods of the generator's CPU limit.";
+    CPU_PERIODS_THROTTLED = "simctl_cpu_periods_throttled_total", Counter, [], "Scheduling periods in which the limit held the generator up.";
     MEMORY_BYTES = "simctl_memory_bytes", Gauge, [], "Resident memory of the generator.";
     OPEN_FILES = "simctl_open_files", Gauge, [], "Open files of the generator.";
     WORKERS = "simctl_workers", Gauge, [], "Worker processes.";
+    THREADS = "simctl_threads", Gauge, ["state"], "Engine threads by what they did at the last reading: answered, silent.";
 }
 
 #[cfg(test)]
@@ -90,7 +98,7 @@ mod tests {
     #[test]
     fn names_follow_the_conventions() {
         let mut names = BTreeSet::new();
-        for metric in ALL {
+        for metric in [ALL, broker::ALL, controller::ALL].concat() {
             assert!(names.insert(metric.name), "{} stands twice", metric.name);
             assert!(metric.name.starts_with("simctl_"), "{}", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);

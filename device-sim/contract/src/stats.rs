@@ -226,6 +226,8 @@ pub struct Generator {
     pub workers: u32,
     /// Engine threads.
     pub shards: u32,
+    /// Of the threads: those that did not answer in time, and are counted as they were when they last did.
+    pub shards_silent: u32,
     /// CPU time in user space, in seconds.
     pub cpu_user_seconds: f64,
     /// CPU time in the kernel, in seconds.
@@ -310,6 +312,7 @@ impl Stats {
         self.generator.open_files = 0;
         self.generator.workers = 0;
         self.generator.shards = 0;
+        self.generator.shards_silent = 0;
     }
 }
 
@@ -355,6 +358,7 @@ impl Generator {
         let Self {
             workers,
             shards,
+            shards_silent,
             cpu_user_seconds,
             cpu_system_seconds,
             memory_bytes,
@@ -366,6 +370,7 @@ impl Generator {
         } = other;
         self.workers += workers;
         self.shards += shards;
+        self.shards_silent += shards_silent;
         self.cpu_user_seconds += cpu_user_seconds;
         self.cpu_system_seconds += cpu_system_seconds;
         self.memory_bytes += memory_bytes;
@@ -400,12 +405,35 @@ fn add(mine: &mut BTreeMap<String, u64>, theirs: &BTreeMap<String, u64>) {
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
     current: BTreeMap<u32, WorkerStats>,
-    ended: Stats,
+    ended: Ended,
+}
+
+/// What ended epochs have measured: all of [`Totals`] that no worker can tell again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Ended {
+    /// Their sum.
+    pub stats: Stats,
+    /// The last one of each worker that is in the sum.
+    pub epochs: BTreeMap<u32, Micros>,
 }
 
 impl Totals {
-    /// Takes the reading of worker `ordinal`; an older one than the last does nothing.
+    /// Goes on from what was kept when it was counted last.
+    pub fn resume(ended: Ended) -> Self {
+        Self { current: BTreeMap::new(), ended }
+    }
+
+    /// What has to be kept so that a successor can [`Totals::resume`].
+    pub const fn ended(&self) -> &Ended {
+        &self.ended
+    }
+
+    /// Takes the reading of worker `ordinal`; an older one than the last, or one of an ended epoch, does nothing.
     pub fn take(&mut self, ordinal: u32, reading: WorkerStats) {
+        if self.ended.epochs.get(&ordinal).is_some_and(|ended| reading.epoch <= *ended) {
+            return;
+        }
         match self.current.get(&ordinal) {
             Some(last) if (reading.epoch, reading.sequence) <= (last.epoch, last.sequence) => return,
             Some(last) if reading.epoch > last.epoch => self.end(ordinal),
@@ -418,8 +446,14 @@ impl Totals {
     pub fn end(&mut self, ordinal: u32) {
         if let Some(mut last) = self.current.remove(&ordinal) {
             last.stats.end_epoch();
-            self.ended.merge(&last.stats);
+            self.ended.stats.merge(&last.stats);
+            self.ended.epochs.insert(ordinal, last.epoch);
         }
+    }
+
+    /// The last readings of the workers whose books are open, by ordinal.
+    pub fn workers(&self) -> impl Iterator<Item = (u32, &WorkerStats)> {
+        self.current.iter().map(|(ordinal, reading)| (*ordinal, reading))
     }
 
     /// The last reading of worker `ordinal`.
@@ -429,7 +463,7 @@ impl Totals {
 
     /// The sum over all workers and epochs.
     pub fn sum(&self) -> Stats {
-        let mut sum = self.ended.clone();
+        let mut sum = self.ended.stats.clone();
         for reading in self.current.values() {
             sum.merge(&reading.stats);
         }
@@ -486,6 +520,19 @@ mod tests {
         assert_eq!((sum.messages[1].sent, sum.messages[1].delivered, sum.messages[1].unknown), (13, 11, 2));
         assert_eq!(sum.messages[1].in_flight(), 0);
         assert_eq!(sum.devices.connected, 10);
+    }
+
+    #[test]
+    fn a_successor_counts_on_and_nothing_twice() {
+        let mut totals = Totals::default();
+        totals.take(0, reading(1, 7, 10, 8));
+        totals.take(0, reading(2, 1, 3, 3));
+        let kept = serde_json::to_string(totals.ended()).unwrap();
+        let mut successor = Totals::resume(serde_json::from_str(&kept).unwrap());
+        successor.take(0, reading(1, 8, 10, 9));
+        assert_eq!(successor.sum().messages[1].sent, 10, "an ended epoch stays as it was closed");
+        successor.take(0, reading(2, 2, 5, 5));
+        assert_eq!(successor.sum().messages[1].sent, 15);
     }
 
     #[test]

@@ -39,7 +39,9 @@ enum Part<F> {
 pub enum TemplateError {
     /// A placeholder that does not exist.
     #[error(
-        "`{{{0}}}` is no placeholder here; there are `{{fleet}}`, `{{group}}`, `{{stream}}`, `{{index}}`, `{{index:05}}`, `{{id}}` and `{{uuid}}`"
+        "`{{{placeholder}}}` is no placeholder here; there are `{{fleet}}`, `{{group}}`, `{{stream}}`, `{{index}}`, `{{index:05}}`, `{{id}}` and `{{uuid}}`{hint}",
+        placeholder = .0,
+        hint = json_hint(.0)
     )]
     Unknown(String),
     /// A format that the placeholder does not take.
@@ -53,6 +55,12 @@ pub enum TemplateError {
     /// A brace without its partner.
     #[error("a brace without its partner at byte {0}; write `{{{{` or `}}}}` for a brace itself")]
     Brace(usize),
+}
+
+/// What to do where braces were meant to be JSON's: `{"online": false}` is no placeholder.
+fn json_hint(placeholder: &str) -> &'static str {
+    let is_json = placeholder.trim_start().starts_with(['"', '\'']) || placeholder.trim().is_empty();
+    if is_json { "; write `{{` and `}}` for the braces of JSON" } else { "" }
 }
 
 /// A piece of a text with `{name}` and `{name:format}` in it.
@@ -411,6 +419,17 @@ mod tests {
         assert!(error("{id:3}").contains("only `{index}`"));
         assert_eq!(error("a{b"), "a brace without its partner at byte 1; write `{{` or `}}` for a brace itself");
         assert!(error("a}b").contains("byte 1"));
+    }
+
+    #[test]
+    fn json_in_a_template_is_told_how_to_write_its_braces() {
+        let error = |text: &str| text.parse::<Template>().unwrap_err().to_string();
+        for text in [r#"{"online": false}"#, "{}"] {
+            assert!(error(text).ends_with("write `{{` and `}}` for the braces of JSON"), "{}", error(text));
+        }
+        assert!(error(r#"{"id": "{id}"}"#).ends_with("write `{{` or `}}` for a brace itself"));
+        assert!(!error("{device}").contains("JSON"));
+        check(r#"{{"id": "{id}", "online": false}}"#, 3, r#"{"id": "lamps-3", "online": false}"#);
     }
 
     #[test]

@@ -245,7 +245,13 @@ macro_rules! quantity {
     };
 }
 
-quantity!(Span, r"^\s*[0-9][0-9a-zA-Zµ. ]*$", "a length of time such as `200ms`, `1.5s` or `5m`", "5s");
+quantity!(
+    Span,
+    // Every unit that the reader knows, in all of its spellings.
+    r"^\s*([0-9]+(\.[0-9]+)?\s*(h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|msecs?|millis?|milliseconds?|us|µs|usecs?|micros?|microseconds?)\s*)+$",
+    "a length of time such as `200ms`, `1.5s` or `5m`",
+    "5s"
+);
 quantity!(Bytes, r"^\s*[0-9][0-9.]*\s*([kKMG]i?)?B?\s*$", "a size such as `200B`, `4KiB` or `1MB`", "200B");
 quantity!(Rate, r"^\s*[0-9][0-9.]*\s*(/\s*[smh])?\s*$", "a rate such as `500/s` or `30/m`", "500/s");
 quantity!(Share, r"^\s*[0-9][0-9.]*\s*%\s*$", "a share from `0%` to `100%` in steps of `0.01%`", "90%");

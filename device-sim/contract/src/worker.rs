@@ -1,27 +1,84 @@
-//! What a worker is given: a fleet, a plan and the shard that is its own.
+//! What a worker is given: a fleet, a plan and the shard that is its own; and how long it takes to end.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    fleet::Fleet,
+    fleet::{Fleet, FleetSpec},
     plan::{Plan, Shard},
+    units::Span,
 };
+
+/// What the devices of a fleet are: the same for all of its workers, whatever changes live.
+///
+/// As JSON it is an [`Assignment`] without `plan` and `shard`; a worker that is given only this gets those apart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Document {
+    /// The fleet; `spec.models` holds each model that a group names, and `spec.broker` is set.
+    pub fleet: Fleet,
+    /// The texts of the files that models replay, by the name that the model uses.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+}
+
+impl Document {
+    /// What a worker runs that is given `shard` of the fleet.
+    pub fn assign(self, plan: Plan, shard: Shard) -> Assignment {
+        let Self { fleet, files } = self;
+        Assignment { fleet, plan, shard, files }
+    }
+}
 
 /// All that a worker needs to run its devices; it stands alone and holds no secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Assignment {
-    /// The fleet; `spec.models` holds each model that a group names, and `spec.broker` is set.
+    /// The fleet, as in [`Document::fleet`].
     pub fleet: Fleet,
     /// The plan that all workers of the fleet share.
     pub plan: Plan,
     /// The devices of this worker.
     pub shard: Shard,
-    /// The texts of the files that models replay, by the name that the model uses.
+    /// The files, as in [`Document::files`].
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+}
+
+/// How long the final statistics of a worker that was told to end are served, if nobody pulls them.
+pub const PULL_PATIENCE: Span = Span::from_secs(5);
+
+/// What the end of a process may take beside its devices: to notice, to answer, to exit on a busy node.
+const END_MARGIN: Span = Span::from_secs(5);
+
+/// What a device waits beyond `lossAfter` for its last messages, and then for the broker to close.
+const GOODBYE: Span = Span::from_secs(2);
+
+/// The most that a low connect rate adds to a drain: nobody waits for minutes because devices once came slowly.
+const SERVICE_MAX: Span = Span::from_secs(60);
+
+/// The longest time from the word to end (SIGTERM) until every message of a worker's devices is judged and every
+/// device has said DISCONNECT; then the drain is given up.
+///
+/// A message is judged `lossAfter` after it was sent. That a broker serves goodbyes as fast as it serves connects is
+/// all that can be expected of it, so the devices of a pod may take as long as they would to connect.
+pub fn settle_bound(spec: &FleetSpec) -> Span {
+    let service = spec.connect.rate.time_for(u64::from(spec.devices_per_pod)).min(SERVICE_MAX);
+    sum([spec.loss_after, GOODBYE, service])
+}
+
+/// The longest time from SIGTERM until a worker's process has ended by itself: [`settle_bound`], then
+/// [`PULL_PATIENCE`], and a margin.
+///
+/// A pod's `terminationGracePeriodSeconds` is this, rounded up. Like the pod's template it depends on nothing that
+/// changes live.
+pub fn drain_bound(spec: &FleetSpec) -> Span {
+    sum([settle_bound(spec), PULL_PATIENCE, END_MARGIN])
+}
+
+fn sum<const N: usize>(spans: [Span; N]) -> Span {
+    Span(spans.into_iter().fold(0, |sum, span| sum.saturating_add(span.0)))
 }
 
 /// What is known of one device, for `simctl device`.
@@ -73,4 +130,44 @@ pub struct StreamStatus {
     pub in_flight: u32,
     /// The last payload, as text; what it would be if nothing was sent yet.
     pub payload: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Micros;
+
+    fn fleet(spec: &str) -> Fleet {
+        let text = format!(
+            r#"{{"apiVersion": "simctl.io/v1alpha1", "kind": "Fleet", "metadata": {{"name": "f"}},
+                "spec": {{"devices": 9, "groups": [], {spec}}}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[track_caller]
+    fn check_bound(spec: &str, expected: &str) {
+        assert_eq!(drain_bound(&fleet(spec).spec), expected.parse().unwrap(), "{spec}");
+    }
+
+    #[test]
+    fn an_end_takes_its_judgement_its_goodbyes_and_its_last_reader() {
+        check_bound(r#""lossAfter": "10s", "devicesPerPod": 1000, "connect": {"rate": "500/s"}"#, "24s");
+        check_bound(r#""lossAfter": "2s", "devicesPerPod": 1, "connect": {"rate": "1000/s"}"#, "14.001s");
+    }
+
+    #[test]
+    fn a_slow_rate_does_not_hold_a_pod_for_hours() {
+        check_bound(r#""lossAfter": "10s", "devicesPerPod": 20000, "connect": {"rate": "1/m"}"#, "82s");
+    }
+
+    #[test]
+    fn a_document_is_an_assignment_without_plan_and_shard() {
+        let document = Document { fleet: fleet(r#""seed": 1"#), files: [("a.csv".into(), "1".into())].into() };
+        let plan = Plan::new(7, Micros(1), 9);
+        let mut whole = serde_json::to_value(document.clone().assign(plan, Shard::of(1, 5))).unwrap();
+        let parts = whole.as_object_mut().unwrap();
+        assert!(parts.remove("plan").is_some() && parts.remove("shard").is_some());
+        assert_eq!(serde_json::from_value::<Document>(whole).unwrap(), document);
+    }
 }

@@ -32,6 +32,8 @@ pub(super) struct Device {
     pub(super) state: State,
     pub(super) trouble: Trouble,
     pub(super) is_observed: bool,
+    /// Whether it is in the queue of those that the fleet's pace does not let connect yet.
+    pub(super) is_queued: bool,
     /// The label of its last error.
     pub(super) last_error: Option<&'static str>,
 }
@@ -87,14 +89,13 @@ pub(super) struct StreamState {
     pub(super) next_due: Micros,
     /// When the one before fell due.
     pub(super) last_due: Micros,
-    /// The sequence of its next message.
-    pub(super) seq: u32,
     pub(super) row: Row,
 }
 
 impl StreamState {
-    pub(super) fn new() -> Self {
-        Self { next_due: Micros::NEVER, last_due: Micros(0), seq: 0, row: Row::default() }
+    /// A stream whose next message has the sequence `next`.
+    pub(super) fn starting_at(next: u32) -> Self {
+        Self { next_due: Micros::NEVER, last_due: Micros(0), row: Row::after(next) }
     }
 }
 
@@ -115,6 +116,7 @@ impl Device {
             state: State::Absent,
             trouble: Trouble::None,
             is_observed,
+            is_queued: false,
             last_error: None,
         }
     }
@@ -122,6 +124,11 @@ impl Device {
     /// Whether it belongs to the fleet, or will.
     pub(super) fn is_wanted(&self) -> bool {
         self.leave_at == Micros::NEVER
+    }
+
+    /// Whether the fleet waits for its first attempt to connect to end, one way or the other.
+    pub(super) fn is_untried(&self) -> bool {
+        self.is_wanted() && self.state != State::Absent && self.sessions == 0 && self.attempts == 0
     }
 
     /// How many messages wait in its queue.

@@ -46,6 +46,11 @@ impl Pacer {
         self.take(now)
     }
 
+    /// When an attempt may be taken, if that is a matter of time and not of the attempts under way.
+    pub(super) fn ready_at(&self) -> Option<Micros> {
+        (self.under_way < UNDER_WAY_MAX).then_some(self.next)
+    }
+
     /// Takes an attempt at `now`, or says when to ask again.
     pub(super) fn take(&mut self, now: Micros) -> Result<(), Micros> {
         if self.under_way >= UNDER_WAY_MAX {
@@ -104,7 +109,9 @@ mod tests {
         let now = Micros(10_000_000);
         let taken = (0..1_000).filter(|_| pacer.take(now).is_ok()).count();
         assert_eq!(taken, 100);
+        assert_eq!(pacer.ready_at(), None);
         pacer.release();
+        assert!(pacer.ready_at().is_some());
         assert!(pacer.take(now).is_ok());
     }
 }

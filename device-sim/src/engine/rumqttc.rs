@@ -31,7 +31,7 @@ use std::{
 use fleet_contract::{
     plan::{Plan, Shard},
     stats::{Devices, Stats},
-    units::{Rate, Span},
+    units::Span,
     worker::DeviceStatus,
 };
 use tokio::{
@@ -40,7 +40,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{blueprint::Blueprint, device::Trouble, pacer::Pacer};
+use super::{blueprint::Blueprint, device::Trouble, pacer::Pacer, shard::ShareOfRate};
 use crate::{clock::Clock, model::Scratch, transport::resolver::Resolver};
 use books::Books;
 
@@ -58,8 +58,7 @@ pub(super) struct Parts {
     pub(super) blueprint: Arc<Blueprint>,
     pub(super) plan: Arc<Plan>,
     pub(super) shard: Shard,
-    /// The worker's part of the fleet's connect rate.
-    pub(super) rate: Rate,
+    pub(super) share: ShareOfRate,
     pub(super) clock: Clock,
     pub(super) resolver: Arc<Resolver>,
     pub(super) threads: u32,
@@ -86,6 +85,7 @@ struct Orders {
 struct Shared {
     blueprint: Arc<Blueprint>,
     shard: Shard,
+    share: ShareOfRate,
     threads: u32,
     clock: Clock,
     resolver: Arc<Resolver>,
@@ -112,7 +112,7 @@ struct Stripe {
 impl Fleet {
     /// Starts the runtime on a thread of its own, so that whoever stops the fleet may be in a runtime or in none.
     pub(super) fn start(parts: Parts) -> io::Result<Self> {
-        let Parts { blueprint, plan, shard, rate, clock, resolver, threads } = parts;
+        let Parts { blueprint, plan, shard, share, clock, resolver, threads } = parts;
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads as usize)
             .thread_name("rumqttc")
@@ -122,10 +122,11 @@ impl Fleet {
         let shared = Arc::new(Shared {
             blueprint,
             shard,
+            share,
             threads,
             clock,
             resolver,
-            pacer: tokio::sync::Mutex::new(Pacer::new(rate)),
+            pacer: tokio::sync::Mutex::new(Pacer::new(share.under(&plan))),
             under_way: Semaphore::new(UNDER_WAY_PER_THREAD * threads as usize),
             stripes: (0..STRIPES_PER_THREAD * threads as usize).map(|_| Mutex::default()).collect(),
             devices: Mutex::default(),
@@ -176,6 +177,20 @@ impl Fleet {
             devices.leaving += u32::from(books.is_leaving());
         }
         devices
+    }
+
+    /// How many devices have not tried to connect yet.
+    pub(super) fn untried(&self) -> u32 {
+        // Those that have no task yet are among them.
+        let wanted = self.shared.shard.share_of(self.orders.borrow().plan.devices_wanted());
+        let devices = lock(&self.shared.devices);
+        let tried = devices.values().filter(|books| lock(books).has_tried()).count();
+        wanted.saturating_sub(u32::try_from(tried).unwrap_or(u32::MAX))
+    }
+
+    /// Whether its thread has ended before it was told to.
+    pub(super) fn is_broken(&self) -> bool {
+        self.thread.as_ref().is_none_or(thread::JoinHandle::is_finished)
     }
 
     /// What is known of device `index`, if it runs.

@@ -12,6 +12,7 @@ mod status;
 mod sweep;
 
 use std::{
+    collections::VecDeque,
     io,
     sync::{
         Arc,
@@ -21,7 +22,7 @@ use std::{
 };
 
 use fleet_contract::{
-    plan::{self, Plan},
+    plan::{self, Plan, Presence},
     stats::Stats,
     time::Micros,
     units::{Rate, Span},
@@ -56,6 +57,8 @@ pub(super) enum Command {
     Plan(Arc<Plan>),
     /// Hand over the statistics.
     Stats(SyncSender<Box<Reading>>),
+    /// Tell how many devices have not tried to connect yet.
+    Untried(SyncSender<u32>),
     /// Tell what is known of a device.
     Device(u32, SyncSender<Option<Box<DeviceStatus>>>),
     /// Stop offering, settle, disconnect.
@@ -65,7 +68,7 @@ pub(super) enum Command {
 }
 
 /// What a shard measured.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Reading {
     pub(super) stats: Stats,
     /// Whether every device has left and every message is judged.
@@ -125,6 +128,10 @@ pub(super) struct ShareOfRate {
     pub(super) worker: plan::Shard,
     /// The threads that the worker's devices are spread over.
     pub(super) threads: u32,
+    /// The start of the process.
+    pub(super) epoch: Micros,
+    /// The start of its engine.
+    pub(super) started: Micros,
 }
 
 impl ShareOfRate {
@@ -133,6 +140,29 @@ impl ShareOfRate {
         let devices = plan.devices_wanted().max(1);
         let share = f64::from(self.worker.share_of(devices).max(1)) / f64::from(devices);
         Rate::per_second(self.rate.get() * share / f64::from(self.threads)).unwrap_or(self.rate)
+    }
+
+    /// When this process means to connect device `index`, which the plan has come at `planned`.
+    ///
+    /// What was planned for a time before the process (it was restarted, or started late) it makes up for from its
+    /// start on, at its share of the rate: neither at once nor as late as the timetable of the whole fleet would be.
+    pub(super) fn intended(self, index: u32, planned: Micros, plan: &Plan) -> Micros {
+        if planned >= self.epoch {
+            return planned;
+        }
+        let pace = Self { threads: 1, ..self }.under(plan);
+        self.started.after(pace.time_for(u64::from(index.saturating_sub(self.worker.first))))
+    }
+
+    /// The last instant at which this process means to connect a device of `plan` for the first time; its start if
+    /// there is none.
+    pub(super) fn last_connect(self, plan: &Plan) -> Micros {
+        let indices = self.worker.first..self.worker.first + self.worker.share_of(plan.devices_wanted());
+        let intended = indices.filter_map(|index| match plan.presence(index, self.rate) {
+            Presence::From(planned) => Some(self.intended(index, planned, plan)),
+            Presence::Until(_) => None,
+        });
+        intended.fold(self.started, Micros::max)
     }
 }
 
@@ -150,9 +180,14 @@ pub(super) struct Shard {
     observer: Arc<ObserverWatch>,
     wheel: Wheel,
     pacer: Pacer,
+    /// The devices that the pacer has put off, in the order in which they asked; holds each of the shard's once.
+    connect_queue: VecDeque<u32>,
     share: ShareOfRate,
     devices: Vec<Device>,
     streams: Vec<StreamState>,
+    /// Of the devices that left from the end, the next one to come back last: where their sequences go on, because a
+    /// sequence is used once in an epoch.
+    departed: Vec<u32>,
     pool: Pool,
     scratch: Scratch,
     /// What is about to be written to one device.
@@ -193,9 +228,11 @@ impl Shard {
             observer,
             wheel: Wheel::new(now),
             pacer: Pacer::new(rate),
+            connect_queue: VecDeque::new(),
             share,
             devices: Vec::new(),
             streams: Vec::new(),
+            departed: Vec::new(),
             pool: Pool::new(),
             scratch: Scratch::default(),
             out: Vec::with_capacity(64 * 1024),
@@ -226,6 +263,7 @@ impl Shard {
             self.take_arrivals();
             self.take_events(&events);
             self.take_timers();
+            self.admit();
             self.sweep();
         }
         Ok(())
@@ -233,7 +271,8 @@ impl Shard {
 
     fn poll_once(&mut self, events: &mut Events) -> io::Result<()> {
         let now = self.clock.now();
-        let idle = self.wheel.idle(now).min(self.sweep_at.since(now)).min(Span::from_secs(1));
+        let next = self.sweep_at.min(self.admits_at());
+        let idle = self.wheel.idle(now).min(next.since(now)).min(Span::from_secs(1));
         let timeout = if self.unread.is_empty() { idle.as_duration() } else { Duration::ZERO };
         match self.poll.poll(events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
@@ -253,6 +292,7 @@ impl Shard {
                 }
                 // Whoever asked may have given up waiting.
                 Command::Stats(reply) => drop(reply.try_send(Box::new(self.reading(now)))),
+                Command::Untried(reply) => drop(reply.try_send(self.untried())),
                 Command::Device(index, reply) => drop(reply.try_send(self.device_status(index).map(Box::new))),
                 Command::Drain => self.drain(now),
                 Command::Stop => self.is_stopped = true,

@@ -13,12 +13,16 @@ const LOST_REMEMBERED: usize = 65_536;
 /// A row of the ledger: the messages of one stream of one device, in the order of their sequence.
 #[derive(Debug, Default)]
 pub(crate) struct Row {
+    /// The sequence of the stream's next message, whether that will be followed or not.
+    pub(crate) next: u32,
     /// From `base` on, without gaps.
     window: VecDeque<Entry>,
     /// The sequence of the first message in the window.
     base: u32,
     /// One past the highest sequence that has arrived.
     arrived_end: u32,
+    /// One past the highest sequence that nobody followed: what arrives from before it need not have arrived before.
+    unfollowed_end: u32,
 }
 
 /// A message that is not judged yet, or waits behind one that is not: when it was sent, and flags in the low bits.
@@ -68,6 +72,8 @@ pub(crate) enum Judgement {
     Duplicate,
     /// It was counted as lost.
     Late,
+    /// Nobody followed it when it was sent, or it is as old as such a message: it proves nothing.
+    Unfollowed,
     /// No message of this row.
     Foreign,
 }
@@ -84,6 +90,12 @@ pub(crate) struct Lost {
 }
 
 impl Row {
+    /// The row of a stream that goes on with `next`, after messages that are all judged and of which nothing else is
+    /// remembered.
+    pub(crate) fn after(next: u32) -> Self {
+        Self { next, base: next, arrived_end: next, unfollowed_end: next, ..Self::default() }
+    }
+
     /// Enters the next message; `seq` follows the last one without a gap.
     pub(crate) fn sent(&mut self, seq: u32, sent: Micros, following: Following, is_qos_0: bool, count: &mut Messages) {
         if self.window.is_empty() {
@@ -94,6 +106,7 @@ impl Row {
         if following == Following::Unobserved {
             count.unobserved += 1;
             flags |= Entry::SETTLED;
+            self.unfollowed_end = seq.saturating_add(1);
         } else {
             count.observed += 1;
             flags |= if following == Following::InGap { Entry::GAP } else { 0 };
@@ -109,10 +122,18 @@ impl Row {
         }
     }
 
+    /// Whether the fate of a message of this row is sealed.
+    pub(crate) fn is_judged(&self, seq: u32) -> bool {
+        match seq.checked_sub(self.base).map(|offset| self.window.get(offset as usize)) {
+            None => true,
+            Some(entry) => entry.is_some_and(|entry| entry.is(Entry::SETTLED)),
+        }
+    }
+
     /// Judges an arrival.
     pub(crate) fn arrived(&mut self, seq: u32, is_lost: impl FnOnce() -> bool, count: &mut Messages) -> Judgement {
         let reordered = seq < self.arrived_end;
-        let end = self.end();
+        let (end, unfollowed_end) = (self.end(), self.unfollowed_end);
         let judgement = match self.entry(seq) {
             Some(entry) if !entry.is(Entry::SETTLED) => {
                 entry.0 |= Entry::SETTLED;
@@ -125,6 +146,7 @@ impl Row {
                 count.late += 1;
                 Judgement::Late
             }
+            _ if seq < unfollowed_end => Judgement::Unfollowed,
             _ => {
                 count.duplicated += 1;
                 Judgement::Duplicate
@@ -254,6 +276,32 @@ mod tests {
         }
         assert!(row.is_settled());
         assert_eq!((count.observed, count.delivered), (3, 3));
+    }
+
+    #[test]
+    fn what_nobody_followed_is_no_duplicate_when_it_arrives_all_the_same() {
+        let mut count = Messages::default();
+        let mut row = Row::default();
+        row.sent(0, Micros(0), Following::Unobserved, false, &mut count);
+        row.sent(1, Micros(0), Following::Observed, false, &mut count);
+        row.sent(2, Micros(0), Following::Unobserved, false, &mut count);
+        row.sent(3, Micros(0), Following::Observed, false, &mut count);
+        // Its subscription holds at the broker before the observer knows.
+        assert_eq!(row.arrived(0, || false, &mut count), Judgement::Unfollowed);
+        assert_eq!(row.arrived(1, || false, &mut count), Judgement::Delivered { reordered: false });
+        assert_eq!(row.arrived(2, || false, &mut count), Judgement::Unfollowed);
+        assert_eq!(row.arrived(3, || false, &mut count), Judgement::Delivered { reordered: false });
+        assert_eq!(row.arrived(3, || false, &mut count), Judgement::Duplicate);
+        assert_eq!((count.delivered, count.duplicated, count.unobserved), (2, 1, 2));
+    }
+
+    #[test]
+    fn what_is_judged_is_known_whether_it_is_still_held_or_not() {
+        let mut count = Messages::default();
+        let mut row = row(3, &mut count);
+        row.arrived(0, || false, &mut count);
+        row.arrived(2, || false, &mut count);
+        assert_eq!([0, 1, 2, 3].map(|seq| row.is_judged(seq)), [true, false, true, false]);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The observer: a subscriber on a thread of its own, with a persistent session so that a lost connection does not
 //! mean lost evidence.
 
+mod arrivals;
+mod coverage;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Read as _, Write as _},
     net::TcpStream,
     ops::ControlFlow,
@@ -14,28 +17,22 @@ use std::{
     time::Duration,
 };
 
-use fleet_contract::{model::StampMode, plan, stamp, stamp::Stamp, time::Micros, units::Span};
+use fleet_contract::{plan, time::Micros, units::Span};
 use mio::{Events, Poll, Token, Waker};
 
-use super::{
-    Arrival, Arrivals, ObserverWatch,
-    filters::{self, Filter},
-};
+use super::{Arrival, Arrivals, ObserverWatch, filters::Filter};
 use crate::{
     clock::Clock,
     engine::blueprint::Blueprint,
     session::{
         Event, Options, Pool, Session,
-        codec::{self, Connect, PacketId, Publish, SUBACK_FAILURE},
+        codec::{self, Connect, PacketId},
     },
     transport::{Connection, Read, Written, resolver::Resolver},
 };
 
 const SOCKET: Token = Token(0);
 pub(crate) const WAKE: Token = Token(1);
-
-/// Filters in one SUBSCRIBE: few enough for any broker's packet limit.
-const FILTERS_PER_PACKET: usize = 64;
 
 /// The largest message that can be followed.
 const PACKET_MAX: usize = 1024 * 1024;
@@ -44,8 +41,12 @@ const PACKET_MAX: usize = 1024 * 1024;
 /// back the less is unknown.
 const RETRY: Span = Span::from_millis(200);
 
-/// Other runs that are told apart.
-const OTHER_RUNS_MAX: usize = 8;
+/// A session that ends so soon after it was accepted has not come to stay.
+const YOUNG: Span = Span::from_secs(5);
+
+/// The longest wait of an observer that is ended again and again soon after it was accepted: most likely by another
+/// process with its client id, which is cut off at each attempt as well.
+const RETRY_MAX: Span = Span::from_secs(60);
 
 /// What the engine asks of an observer.
 #[derive(Debug)]
@@ -89,16 +90,38 @@ pub(crate) struct Observer {
     pool: Pool,
     connection: Option<Connection>,
     is_open: bool,
-    /// Devices up to this index are subscribed to, if topics go by name; `None` with wildcards.
-    named_up_to: Option<u32>,
+    coverage: Coverage,
+    /// Wildcards that names have replaced, but that the broker still has.
+    superseded: Vec<Filter>,
+    /// When these are to be unsubscribed.
+    unsubscribe_at: Micros,
+    /// Until when a message may come twice because both a wildcard and its name match it.
+    repeats_until: Micros,
+    /// Requests of this connection that the broker has refused.
+    refusals: u32,
     /// SUBSCRIBEs that wait for their SUBACK.
     pending: BTreeMap<PacketId, Vec<Filter>>,
+    /// UNSUBSCRIBEs that wait for their UNSUBACK.
+    leaving: BTreeSet<PacketId>,
     retry_at: Micros,
     attempts: u32,
+    /// Since when the broker has accepted the session; `None` while it has not.
+    accepted_at: Option<Micros>,
+    /// Accepted sessions in a row that ended at once.
+    young: u32,
     session_present: bool,
     was_subscribed: bool,
     inbox: Vec<u8>,
     out: Vec<u8>,
+}
+
+/// What an observer is subscribed to, or has asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coverage {
+    /// Every device of the fleet, by wildcards.
+    Wildcards,
+    /// Each device of the worker up to this index, by the names of its topics.
+    Names { up_to: u32 },
 }
 
 impl Observer {
@@ -116,10 +139,17 @@ impl Observer {
             pool: Pool::new(),
             connection: None,
             is_open: false,
-            named_up_to: None,
+            coverage: Coverage::Wildcards,
+            superseded: Vec::new(),
+            unsubscribe_at: Micros::NEVER,
+            repeats_until: Micros(0),
+            refusals: 0,
             pending: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             retry_at: Micros(0),
             attempts: 0,
+            accepted_at: None,
+            young: 0,
             session_present: false,
             was_subscribed: false,
             inbox: vec![0; 2 * PACKET_MAX],
@@ -134,10 +164,6 @@ impl Observer {
     ///
     /// When the operating system does not let it wait for readiness.
     pub(crate) fn run(mut self) -> io::Result<()> {
-        // A predecessor that was killed has left its session, and with it subscriptions that may not be ours.
-        if let Err(error) = self.forget_session() {
-            tracing::debug!(%error, "no session of a predecessor was discarded");
-        }
         let mut events = Events::with_capacity(8);
         loop {
             let now = self.parts.clock.now();
@@ -164,6 +190,7 @@ impl Observer {
                 }
             }
             self.expire();
+            self.unsubscribe_in_time();
         }
         self.leave();
         Ok(())
@@ -182,12 +209,7 @@ impl Observer {
         while let Ok(command) = self.parts.commands.try_recv() {
             match command {
                 Command::Stop => return ControlFlow::Break(()),
-                Command::Devices(devices) => {
-                    let before = std::mem::replace(&mut self.parts.devices, devices);
-                    if devices > before && self.named_up_to.is_some() {
-                        self.subscribe_named();
-                    }
-                }
+                Command::Devices(devices) => self.follow_devices(devices),
             }
         }
         ControlFlow::Continue(())
@@ -253,13 +275,13 @@ impl Observer {
                 Ok(Read::More(length)) => (length, true),
                 Ok(Read::Drained(length) | Read::Closed(length)) => (length, false),
                 Err(error) => {
-                    self.lost(&format!("the connection broke: {error}"));
+                    self.cut_off(&format!("the connection broke: {error}"));
                     break;
                 }
             };
             self.received(&inbox[..length]);
             if matches!(read, Ok(Read::Closed(_))) {
-                self.lost("the broker closed the connection");
+                self.cut_off("the broker closed the connection");
             }
             if !goes_on {
                 break;
@@ -283,11 +305,17 @@ impl Observer {
             rest = &rest[length..];
             match self.session.receive(&mut self.pool, &self.options, packet, now, &mut self.out) {
                 Ok(Event::Received(publish)) => self.arrived(&publish, now),
+                // What a killed predecessor has left at the broker: its subscriptions need not be ours, and nobody
+                // judges its messages any more.
+                Ok(Event::Connected { session_present: true }) if !self.was_subscribed => return self.reconnect(true),
+                Ok(Event::Connected { .. }) if self.options.clean => return self.reconnect(false),
                 Ok(Event::Connected { session_present }) => {
+                    self.accepted_at = Some(now);
                     self.session_present = session_present;
                     self.subscribe_all();
                 }
                 Ok(Event::Subscribed { packet_id, codes }) => self.subscribed(packet_id, codes, now),
+                Ok(Event::Unsubscribed(packet_id)) => self.unsubscribed(packet_id, now),
                 Ok(Event::Refused(code)) => return self.lost(&format!("the broker refused the observer: {code}")),
                 Ok(_) => {}
                 Err(error) => return self.lost(&format!("the broker broke the protocol: {error}")),
@@ -301,139 +329,22 @@ impl Observer {
         }
     }
 
-    fn subscribe_all(&mut self) {
-        self.pending.clear();
-        let Parts { blueprint, shard, devices, .. } = &self.parts;
-        if filters::are_wildcards_fit(blueprint, *shard, *devices) {
-            let filters = filters::wildcards(blueprint);
-            self.named_up_to = None;
-            self.subscribe(&filters);
-        } else {
-            self.named_up_to = Some(shard.first);
-            self.subscribe_named();
-        }
-    }
-
-    /// Subscribes to the topics of the devices that have come since the last time.
-    fn subscribe_named(&mut self) {
-        let Parts { blueprint, shard, devices, .. } = &self.parts;
-        let from = self.named_up_to.unwrap_or(shard.first);
-        let to = shard.first + shard.share_of(*devices);
-        let filters = filters::topics(blueprint, from, to);
-        self.named_up_to = Some(to.max(from));
-        self.subscribe(&filters);
-    }
-
-    fn subscribe(&mut self, filters: &[Filter]) {
+    /// Ends the connection and makes another at once: a clean one discards what the broker keeps (MQTT-3.1.2-6).
+    fn reconnect(&mut self, clean: bool) {
         let now = self.parts.clock.now();
-        let mut out = std::mem::take(&mut self.out);
-        for chunk in filters.chunks(FILTERS_PER_PACKET) {
-            let borrowed: Vec<_> = chunk.iter().map(|(filter, qos)| (filter.as_str(), *qos)).collect();
-            match self.session.subscribe(&self.pool, &borrowed, now, &mut out) {
-                Ok(packet_id) => drop(self.pending.insert(packet_id, chunk.to_vec())),
-                Err(error) => {
-                    self.parts.watch.update(|stats| stats.error = Some(format!("no valid SUBSCRIBE: {error}")));
-                }
-            }
-        }
-        self.out = out;
-        self.write();
         self.out.clear();
-    }
-
-    fn subscribed(&mut self, packet_id: PacketId, codes: &[u8], now: Micros) {
-        let Some(filters) = self.pending.remove(&packet_id) else { return };
-        let refused = filters.iter().zip(codes).find(|(_, code)| **code == SUBACK_FAILURE);
-        if let Some(((filter, _), _)) = refused {
-            let error = format!("the broker refused the subscription to `{filter}`");
-            self.parts.watch.update(|stats| stats.error = Some(error));
-            return;
+        self.session.disconnect(now, &mut self.out);
+        if let Some(connection) = &mut self.connection
+            && let Err(error) = connection.write(&self.out)
+        {
+            tracing::debug!(%error, "the broker has closed the observer's connection first");
         }
-        if self.pending.is_empty() && !self.parts.watch.is_subscribed() {
-            if self.was_subscribed {
-                let session_present = self.session_present;
-                self.tell(|| Arrivals::Back { session_present, at: now });
-            }
-            self.was_subscribed = true;
-            self.parts.watch.set_subscribed(true);
-        }
-    }
-
-    fn arrived(&mut self, publish: &Publish<'_>, now: Micros) {
-        // Retained messages are what was, not what arrives.
-        if publish.retain {
-            return;
-        }
-        match self.recognise(publish, now) {
-            Some(arrival) => {
-                // Shards take devices in turns, counted from the first one of the worker.
-                let outlets = self.parts.outlets.len();
-                let outlet = (arrival.device - self.parts.shard.first) as usize % outlets;
-                self.parts.outlets[outlet].batch.push(arrival);
-            }
-            None => self.parts.watch.update(|stats| stats.foreign += 1),
-        }
-    }
-
-    fn recognise(&self, publish: &Publish<'_>, now: Micros) -> Option<Arrival> {
-        let Parts { blueprint, run, shard, clock, .. } = &self.parts;
-        let topic = publish.topic.as_bytes();
-        let (group, (stream, device)) = blueprint.groups.iter().enumerate().find_map(|(number, group)| {
-            let (stream, device) = group.model.recognise(topic)?;
-            (blueprint.group_index(device) == number).then_some((group, (stream, device)))
-        })?;
-        if !shard.contains(device) {
-            return None;
-        }
-        let number = u16::try_from(stream).ok()?;
-        match group.model.streams()[stream].stamp() {
-            StampMode::None => None,
-            StampMode::Counter(field) => {
-                let seq = stamp::find_counter(publish.payload, field)?;
-                Some(Arrival { device, stream: number, seq, due: None, at: now })
-            }
-            StampMode::Field => {
-                let stamp = Stamp::find(publish.payload)?;
-                if stamp.run != *run {
-                    self.saw_other_run(&stamp, now);
-                    return None;
-                }
-                // An earlier process of this worker sent it: its ledger is closed.
-                let is_ours = stamp.epoch == clock.epoch();
-                is_ours.then_some(Arrival { device, stream: number, seq: stamp.seq, due: Some(stamp.due), at: now })
-            }
-        }
-    }
-
-    fn saw_other_run(&self, stamp: &Stamp, now: Micros) {
-        if stamp.due < self.parts.blueprint.start {
-            return;
-        }
-        self.parts.watch.saw_rival(now);
-        self.parts.watch.update(|stats| {
-            let run = format!("{:08x}", stamp.run);
-            if stats.other_runs.len() < OTHER_RUNS_MAX || stats.other_runs.contains_key(&run) {
-                *stats.other_runs.entry(run).or_default() += 1;
-            }
-        });
-    }
-
-    /// Hands the batches to the shards.
-    fn hand_out(&mut self) {
-        for outlet in &mut self.parts.outlets {
-            if !outlet.batch.is_empty() {
-                let empty = outlet.used.try_recv().unwrap_or_default();
-                let batch = std::mem::replace(&mut outlet.batch, empty);
-                outlet.send(Arrivals::Messages(batch));
-            }
-        }
-    }
-
-    fn tell(&mut self, message: impl Fn() -> Arrivals) {
-        self.hand_out();
-        for outlet in &self.parts.outlets {
-            outlet.send(message());
-        }
+        self.out.clear();
+        self.connection = None;
+        self.is_open = false;
+        self.session.lost(now);
+        self.options.clean = clean;
+        self.retry_at = now;
     }
 
     fn expire(&mut self) {
@@ -449,11 +360,24 @@ impl Observer {
         }
     }
 
+    /// The other side has ended the connection. If it does so again and again soon after it accepted the session, the
+    /// broker has most likely given the session to another process with this client id.
+    fn cut_off(&mut self, error: &str) {
+        let now = self.parts.clock.now();
+        if let Some(accepted) = self.accepted_at {
+            self.young = if now.since(accepted) < YOUNG { self.young.saturating_add(1) } else { 0 };
+        }
+        self.lost(error);
+        let wait = Span(RETRY.0.saturating_mul(1 << self.young.min(16))).min(RETRY_MAX);
+        self.retry_at = now.after(wait);
+    }
+
     fn lost(&mut self, error: &str) {
         let now = self.parts.clock.now();
         self.connection = None;
         self.is_open = false;
         self.session.lost(now);
+        self.accepted_at = None;
         self.retry_at = now.after(RETRY);
         self.parts.resolver.refresh();
         self.parts.watch.update(|stats| stats.error = Some(error.into()));

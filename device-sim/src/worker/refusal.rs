@@ -2,6 +2,8 @@
 
 use axum::http::StatusCode;
 
+use fleet_contract::time::Micros;
+
 use crate::{engine::StartError, state::StateError};
 
 /// A request that a worker cannot or will not fulfil.
@@ -45,14 +47,27 @@ pub enum Refusal {
     /// The metrics cannot be encoded.
     #[error("expected metrics, found: {0}; report this as a defect")]
     Metrics(#[from] prometheus::Error),
-    /// Some of the engine's threads have not answered.
-    #[error("expected {expected} threads to answer, found {answered}; ask again, or restart the worker")]
-    Incomplete {
-        /// How many there are.
-        expected: u32,
-        /// How many answered.
-        answered: u32,
+    /// The devices cannot start yet.
+    #[error("expected devices, found a broker that cannot be found yet: {0}; the worker looks again and again")]
+    Waiting(String),
+    /// Not every device has tried to connect.
+    #[error(
+        "expected each of {devices} devices to have tried to connect, found {untried} that have not; wait until {until} at the latest"
+    )]
+    Connecting {
+        /// Those that the plan wants of this worker.
+        devices: u32,
+        /// Those that were neither accepted nor refused, nor have failed.
+        untried: u32,
+        /// When the first connect round is over in any case.
+        until: Micros,
     },
+    /// The worker is about to end.
+    #[error("expected devices that stay, found a worker that drains; ask another one")]
+    Draining,
+    /// A thread of the engine does not answer, for the moment.
+    #[error("expected the engine's threads to answer, found one that is busy; ask again")]
+    Busy,
     /// A fault of the worker's own.
     #[error("expected the engine to answer, found: {0}; restart the worker")]
     Broken(String),
@@ -95,7 +110,7 @@ impl Refusal {
             Self::Body { .. } => StatusCode::BAD_REQUEST,
             Self::Start(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::State(_) | Self::Metrics(_) | Self::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Incomplete { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Waiting(_) | Self::Connecting { .. } | Self::Draining | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Token(_) => StatusCode::UNAUTHORIZED,
             Self::Closed => StatusCode::FORBIDDEN,
         }

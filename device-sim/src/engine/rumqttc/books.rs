@@ -128,7 +128,8 @@ impl Books {
                     State::Absent => {
                         let jitter = blueprint.jitter.of(self.index).at(0).below(blueprint.connect.jitter.0);
                         self.state = State::Offline;
-                        self.connect_at = at.after(Span(jitter)).max(blueprint.start);
+                        let intended = turn.shared.share.intended(self.index, at, turn.plan);
+                        self.connect_at = intended.after(Span(jitter)).max(blueprint.start);
                         self.since = self.connect_at;
                     }
                     // It had not said DISCONNECT yet: it simply stays.
@@ -164,6 +165,11 @@ impl Books {
                 timetable.last_due = timetable.next_due.before(interval);
             }
         }
+    }
+
+    /// Whether its first attempt to connect has ended, one way or the other, and it is to stay.
+    pub(super) fn has_tried(&self) -> bool {
+        !self.is_leaving() && (self.sessions > 0 || self.attempts > 0)
     }
 
     /// Whether it is on its way out of the fleet.

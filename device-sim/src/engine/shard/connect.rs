@@ -1,6 +1,6 @@
 //! Connections: begun at their instant and at the fleet's pace, lost, and made again.
 
-use std::io;
+use std::{collections::VecDeque, io};
 
 use fleet_contract::{time::Micros, units::Span};
 use mio::Token;
@@ -19,15 +19,50 @@ use crate::{
 pub(in crate::engine) const YOUNG: Span = Span::from_secs(5);
 
 impl Shard {
-    /// Begins to connect, unless the pace of the fleet does not allow it yet.
+    /// Begins to connect, or queues if the pace of the fleet does not allow it yet.
     pub(super) fn try_connect(&mut self, slot: usize, now: Micros) {
         let device = &self.devices[slot];
         let is_first = device.sessions == 0 && device.attempts == 0;
-        let taken = if is_first { self.pacer.take_due(device.connect_at, now) } else { self.pacer.take(now) };
-        if let Err(later) = taken {
-            self.wheel.set(slot, later);
-            return;
+        let is_taken = if is_first {
+            self.pacer.take_due(device.connect_at, now).is_ok()
+        } else {
+            // Whoever waits already goes first.
+            self.connect_queue.is_empty() && self.pacer.take(now).is_ok()
+        };
+        if is_taken {
+            return self.open(slot, now);
         }
+        self.devices[slot].is_queued = true;
+        self.connect_queue.push_back(u32::try_from(slot).expect("a shard has fewer than 2^32 devices"));
+        self.set_timer(slot);
+    }
+
+    /// Lets those begin to connect whose turn it is by now.
+    pub(super) fn admit(&mut self) {
+        while let Some(slot) = self.connect_queue.front().map(|slot| *slot as usize) {
+            let now = self.clock.now();
+            // It may have left the fleet meanwhile.
+            let is_waiting = self.devices.get(slot).is_some_and(|device| device.is_queued);
+            if is_waiting && self.pacer.take(now).is_err() {
+                return;
+            }
+            self.connect_queue.pop_front();
+            if is_waiting {
+                self.devices[slot].is_queued = false;
+                self.open(slot, now);
+            }
+        }
+        if self.connect_queue.capacity() > 1_024 {
+            self.connect_queue = VecDeque::new();
+        }
+    }
+
+    /// When the next one may begin; where too many attempts are under way, the end of one of them will tell.
+    pub(super) fn admits_at(&self) -> Micros {
+        if self.connect_queue.is_empty() { Micros::NEVER } else { self.pacer.ready_at().unwrap_or(Micros::NEVER) }
+    }
+
+    fn open(&mut self, slot: usize, now: Micros) {
         let turn = self.slots.index(slot).wrapping_add(u32::from(self.devices[slot].attempts));
         let address = self.resolver.address(turn);
         match Connection::open(address, self.poll.registry(), Token(slot)) {

@@ -37,7 +37,8 @@ impl Shard {
             State::Absent => return,
             State::Offline => {
                 self.offer(slot, now);
-                if self.devices[slot].connect_at <= now {
+                let device = &self.devices[slot];
+                if device.connect_at <= now && !device.is_queued {
                     return self.try_connect(slot, now);
                 }
             }
@@ -85,6 +86,7 @@ impl Shard {
         let deadline = || device.session.deadline(&self.blueprint.session).unwrap_or(Micros::NEVER);
         let next = match device.state {
             State::Absent => return Micros::NEVER,
+            State::Offline if device.is_queued => dues(),
             State::Offline => device.connect_at.min(dues()),
             State::Opening => device.since.after(self.blueprint.connect.timeout).min(dues()),
             State::Connecting | State::Up => deadline().min(dues()),
@@ -205,7 +207,7 @@ impl Shard {
         let Queued { due, stream } = queued;
         let qos = self.blueprint.groups[usize::from(device.group)].model.streams()[usize::from(stream)].qos();
         let at = device.streams as usize + usize::from(stream);
-        let seq = self.streams[at].seq;
+        let seq = self.streams[at].row.next;
         let message = Message { stream, seq, due, qos };
         let packet_id = device.session.publish(&mut self.pool, &self.blueprint.session, message, now)?;
         self.encode(slot, message, packet_id, false);
@@ -219,10 +221,13 @@ impl Shard {
         let device = &self.devices[slot];
         let group = &self.blueprint.groups[usize::from(device.group)];
         let can_follow = device.is_observed && group.model.streams()[usize::from(stream)].stamp() != &StampMode::None;
-        let following =
-            if can_follow { self.observer.following(qos != Qos::AtMostOnce) } else { Following::Unobserved };
+        let following = if can_follow {
+            self.observer.following(self.slots.index(slot), qos != Qos::AtMostOnce)
+        } else {
+            Following::Unobserved
+        };
         let state = &mut self.streams[device.streams as usize + usize::from(stream)];
-        state.seq = state.seq.wrapping_add(1);
+        state.row.next = state.row.next.wrapping_add(1);
         let count = &mut self.stats.messages[qos as usize];
         count.sent += 1;
         if can_follow {

@@ -109,7 +109,7 @@ impl Shard {
     }
 
     fn arrived(&mut self, arrival: Arrival) {
-        let Arrival { device, stream, seq, due, at } = arrival;
+        let Arrival { device, stream, seq, due, at, may_repeat } = arrival;
         let Some(slot) = self.slots.slot(device).filter(|slot| *slot < self.devices.len()) else {
             self.stats.observer.foreign += 1;
             return;
@@ -119,7 +119,11 @@ impl Shard {
         let count = &mut self.stats.messages[qos as usize];
         let row = &mut self.streams[self.devices[slot].streams as usize + usize::from(stream)].row;
         let lost = &self.lost_memory;
-        match row.arrived(seq, || lost.contains(device, stream, seq), count) {
+        let is_lost = || lost.contains(device, stream, seq);
+        if may_repeat && row.is_judged(seq) && !is_lost() {
+            return;
+        }
+        match row.arrived(seq, is_lost, count) {
             Judgement::Delivered { .. } => {
                 if let Some(due) = due {
                     self.stats.latency.end_to_end.record(at.since(due));
@@ -129,7 +133,7 @@ impl Shard {
                 }
             }
             Judgement::Foreign => self.stats.observer.foreign += 1,
-            Judgement::Duplicate | Judgement::Late => {}
+            Judgement::Duplicate | Judgement::Late | Judgement::Unfollowed => {}
         }
     }
 

@@ -32,7 +32,8 @@ impl Shard {
         let streams = u32::try_from(self.streams.len()).expect("a shard has fewer than 2^32 streams");
         let group = u8::try_from(self.blueprint.group_index(index)).expect("there are at most 255 groups");
         let model = &self.blueprint.groups[usize::from(group)].model;
-        self.streams.extend(model.streams().iter().map(|_| StreamState::new()));
+        let departed = &mut self.departed;
+        self.streams.extend(model.streams().iter().map(|_| StreamState::starting_at(departed.pop().unwrap_or(0))));
         // Different in each process, as `Session::starting_at` wants it.
         let first_packet_id = self.blueprint.packet_ids.of(index).at(self.clock.epoch().0).below(65_536);
         let first_packet_id = u16::try_from(first_packet_id).unwrap_or(1);
@@ -50,7 +51,8 @@ impl Shard {
                     State::Absent => {
                         let jitter = self.blueprint.jitter.of(index).at(0).below(self.blueprint.connect.jitter.0);
                         device.state = State::Offline;
-                        device.connect_at = at.after(Span(jitter)).max(self.blueprint.start);
+                        let intended = self.share.intended(index, at, &self.plan);
+                        device.connect_at = intended.after(Span(jitter)).max(self.blueprint.start);
                         device.since = device.connect_at;
                     }
                     // It had not said DISCONNECT yet: it simply stays.
@@ -138,6 +140,7 @@ impl Shard {
             self.stats.devices.connected -= 1;
         }
         device.connection = None;
+        device.is_queued = false;
         device.session.lost(now);
         device.session.give_up(&mut self.pool);
         self.set_trouble(slot, Trouble::None);
@@ -163,7 +166,8 @@ impl Shard {
             && self.rows(self.devices.len() - 1).iter().all(|stream| stream.row.is_settled())
         {
             if let Some(device) = self.devices.pop() {
-                self.streams.truncate(device.streams as usize);
+                let gone = self.streams.drain(device.streams as usize..).rev();
+                self.departed.extend(gone.map(|stream| stream.row.next));
             }
         }
         if self.devices.len() < before {

@@ -24,6 +24,11 @@ impl Shard {
         Reading { stats, is_drained: self.is_draining && self.devices.is_empty() }
     }
 
+    /// How many devices have not tried to connect yet.
+    pub(super) fn untried(&self) -> u32 {
+        u32::try_from(self.devices.iter().filter(|device| device.is_untried()).count()).unwrap_or(u32::MAX)
+    }
+
     /// What is known of device `index`, if it is one of the shard's.
     pub(super) fn device_status(&mut self, index: u32) -> Option<DeviceStatus> {
         let slot = self.slots.slot(index).filter(|slot| *slot < self.devices.len())?;
@@ -51,12 +56,12 @@ impl Shard {
         let model = &blueprint.group_of(index).model;
         let stream = &model.streams()[number];
         let state = &self.rows(slot)[number];
-        let (seq, due) = match state.seq.checked_sub(1) {
+        let (seq, due) = match state.row.next.checked_sub(1) {
             Some(last) => (last, state.last_due),
             None => (0, state.next_due.min(self.clock.now())),
         };
         let in_flight = u32::try_from(state.row.in_flight()).unwrap_or(u32::MAX);
-        let (sent, next_due) = (state.seq, state.next_due);
+        let (sent, next_due) = (state.row.next, state.next_due);
         let stamp = Stamp { run: self.plan.run, epoch: self.clock.epoch(), seq, due };
         let (mut topic, mut payload) = (Vec::new(), Vec::new());
         model.write_topic(number, index, &mut topic);

@@ -1,223 +1,36 @@
-//! The worker's program over its API, as a controller and an operator use it: real processes, sockets and broker.
-
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+//! One worker: what it takes, what it refuses, and how it ends.
 
 use std::{
-    fmt::Debug,
-    io::{BufRead as _, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
-    os::unix::{fs::PermissionsExt as _, net::UnixStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
-use broker::{Broker, Config};
 use fleet_contract::{
-    document,
-    fleet::Fleet,
-    model::Model,
     plan::{Plan, Setting, Shard},
-    stats::WorkerStats,
-    time::Micros,
     units::Span,
-    worker::{Assignment, DeviceStatus},
+    worker::{DeviceStatus, drain_bound},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
-use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-const FLEET: &str = "
-apiVersion: simctl.io/v1alpha1
-kind: Fleet
-metadata: {name: f}
-spec:
-  devices: 10
-  lossAfter: 2s
-  groups: [{name: all, model: m}]
-";
-
-const MODEL: &str = r#"
-signals:
-  level: {kind: constant, value: 21}
-streams:
-  state: {topic: "{fleet}/{index}/state", interval: 100ms, qos: 1, payload: {json: {level: "{level}"}}}
-"#;
-
-/// A broker of ours that lives as long as the test.
-fn broker() -> (Runtime, SocketAddr) {
-    let runtime = Runtime::new().unwrap();
-    let guard = runtime.enter();
-    let broker = Broker::bind(Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() }).unwrap();
-    let address = broker.address();
-    drop(guard);
-    runtime.spawn(async move { broker.run(CancellationToken::new()).await.unwrap() });
-    (runtime, address)
-}
-
-fn now() -> Micros {
-    device_sim::clock::Clock::new().now()
-}
-
-fn assignment(broker: SocketAddr) -> Assignment {
-    let url = format!("spec:\n  broker: {{url: \"mqtt://{broker}\"}}");
-    let (mut fleet, _) = document::read::<Fleet>("fleet.yaml", &FLEET.replace("spec:", &url)).unwrap();
-    let (model, _) = document::read::<Model>("model.yaml", MODEL).unwrap();
-    fleet.spec.models.insert("m".into(), model);
-    Assignment { fleet, plan: Plan::new(7, now(), 10), shard: Shard { first: 0, devices: 100 }, files: [].into() }
-}
-
-fn body(of: &impl serde::Serialize) -> String {
-    serde_json::to_string(of).unwrap()
-}
-
-/// A worker process with its API, killed at the end if it still lives.
-struct Process {
-    child: Child,
-    api: Api,
-}
-
-#[derive(Clone)]
-enum Api {
-    Unix(PathBuf),
-    Tcp(SocketAddr, Option<&'static str>),
-}
-
-trait Conversation: Read + Write {}
-impl<T: Read + Write> Conversation for T {}
-
-impl Api {
-    /// Status and body of the answer.
-    fn call(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        let mut stream: Box<dyn Conversation> = match self {
-            Self::Unix(path) => Box::new(UnixStream::connect(path).unwrap()),
-            Self::Tcp(address, _) => Box::new(TcpStream::connect(address).unwrap()),
-        };
-        let token = match self {
-            Self::Tcp(_, Some(token)) => format!("authorization: Bearer {token}\r\n"),
-            _ => String::new(),
-        };
-        let length = body.len();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: w\r\nconnection: close\r\n{token}content-length: {length}\r\n\r\n"
-        );
-        stream.write_all((head + body).as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.into())
-    }
-
-    #[track_caller]
-    fn error(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        let (status, body) = self.call(method, path, body);
-        let value: Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{status} {body}"));
-        (status, value["error"].as_str().unwrap().into())
-    }
-
-    #[track_caller]
-    fn stats(&self) -> WorkerStats {
-        let (status, body) = self.call("GET", "/v1/stats", "");
-        assert_eq!(status, 200, "{body}");
-        serde_json::from_str(&body).unwrap()
-    }
-
-    #[track_caller]
-    fn until(&self, what: &str, is_so: impl Fn(&WorkerStats) -> bool) -> WorkerStats {
-        eventually(what, || Some(self.stats()).filter(&is_so))
-    }
-}
-
-#[track_caller]
-fn eventually<T: Debug>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-impl Process {
-    fn start(arguments: &[&str], token: Option<&'static str>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_device-sim"));
-        command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped());
-        if let Some(token) = token {
-            command.env("SIMCTL_TOKEN", token);
-        }
-        let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("the worker listens") {
-            line.clear();
-            assert!(log.read_line(&mut line).unwrap() > 0, "the worker ended before it listened");
-        }
-        // What follows is read and forgotten, so that the worker never waits for its log.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        let plain: String = strip_colours(&line);
-        let at = plain.split("api=").nth(1).unwrap().trim();
-        let api = match at.strip_prefix("unix:") {
-            Some(path) => Api::Unix(path.into()),
-            None => Api::Tcp(at.parse().unwrap(), token),
-        };
-        Self { child, api }
-    }
-
-    fn unix(directory: &Path, more: &[&str]) -> Self {
-        let listen = format!("unix:{}", directory.join("w.sock").display());
-        Self::start(&[&["--api", &listen], more].concat(), None)
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Its exit code, once it has ended.
-    #[track_caller]
-    fn ended(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "the worker does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn strip_colours(line: &str) -> String {
-    let mut parts = line.split('\x1b');
-    let first = parts.next().unwrap_or_default().to_owned();
-    first + &parts.map(|part| part.split_once('m').map_or("", |(_, rest)| rest)).collect::<String>()
-}
+use crate::process::{Api, Process, assignment, body, broker, document, eventually, now};
 
 #[test]
 fn a_worker_runs_what_it_is_assigned_and_follows_its_plan() {
     let (_runtime, broker) = broker();
     let directory = tempfile::tempdir().unwrap();
     let worker = Process::unix(directory.path(), &[]);
-    assert_eq!(worker.api.call("GET", "/readyz", "").0, 503);
-    assert_eq!(
-        worker.api.error("GET", "/v1/stats", ""),
-        (409, "expected an assignment, found none; do PUT /v1/assignment first".into())
-    );
+    let none = "expected an assignment, found none; do PUT /v1/assignment first";
+    assert_eq!(worker.api.error("GET", "/readyz", ""), (503, none.into()));
+    assert_eq!(worker.api.error("GET", "/v1/stats", ""), (409, none.into()));
 
     let assignment = assignment(broker);
     assert_eq!(worker.api.call("PUT", "/v1/assignment", &body(&assignment)), (200, "{\"version\":1}".into()));
-    assert_eq!(worker.api.call("GET", "/readyz", "").0, 200);
+    worker.api.until_ready();
     let reading = worker.api.until("ten devices", |reading| reading.stats.devices.connected == 10);
     assert!(reading.stats.generator.memory_bytes > 0 && reading.stats.generator.workers == 1);
 
@@ -362,26 +175,170 @@ fn a_restarted_worker_goes_on_with_the_newest_plan() {
     std::fs::write(file("shard.json"), body(&assignment)).unwrap();
     let arguments = [&*"--assignment".to_owned(), &file("shard.json"), "--state", &file("plan.json"), "--threads", "1"];
     let worker = Process::unix(directory.path(), &arguments);
-    eventually("the devices of the file", || (worker.api.call("GET", "/readyz", "").0 == 200).then_some(()));
+    worker.api.until_ready();
     let mut plan = assignment.plan.clone();
     plan.set(now().after(Span::ZERO), Setting::Devices(4));
     assert_eq!(worker.api.call("PUT", "/v1/plan", &body(&plan)).0, 200);
     drop(worker);
 
     let worker = Process::unix(directory.path(), &arguments);
-    eventually("the devices of the file", || (worker.api.call("GET", "/readyz", "").0 == 200).then_some(()));
+    worker.api.until_ready();
     let reading = worker.api.until("four devices", |reading| reading.stats.devices.connected == 4);
     assert_eq!((reading.plan_version, reading.stats.devices.desired), (2, 4));
 }
 
+/// A worker with `document` as the file of its assignment, and nothing else unless `more` says so.
+fn run_to_the_end(document: &str, more: &[&str]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("assignment.json");
+    std::fs::write(&path, document).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_device-sim"))
+        .args(["--api", "127.0.0.1:0", "--assignment", path.to_str().unwrap()])
+        .args(more)
+        .output()
+        .unwrap()
+}
+
 #[test]
 fn a_wrong_assignment_is_a_wrong_document() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("shard.json");
-    std::fs::write(&path, "{\"fleet\": 7}").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_device-sim"))
-        .args(["--api", "127.0.0.1:0", "--assignment", path.to_str().unwrap()])
-        .output()
-        .unwrap();
+    let output = run_to_the_end("{\"fleet\": 7}", &[]);
     assert_eq!(output.status.code(), Some(104), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_pod_without_its_plan_says_where_it_expected_it() {
+    let document = body(&document("127.0.0.1:1", ""));
+    let output = run_to_the_end(&document, &["--ordinal", "0", "--plan", "/nowhere/plan.json"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("expected a plan in /nowhere/plan.json, found: No such file"), "{error}");
+}
+
+/// The arguments of a worker that gets everything by file.
+fn mounted(directory: &Path, plan: &Plan, document: &str) -> [String; 8] {
+    let file = |name: &str| directory.join(name).display().to_string();
+    std::fs::write(file("assignment.json"), document).unwrap();
+    std::fs::write(file("plan.json"), body(plan)).unwrap();
+    ["--assignment", &file("assignment.json"), "--plan", &file("plan.json"), "--ordinal", "0", "--state", &file("kept")]
+        .map(String::from)
+}
+
+fn borrowed(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn a_mounted_plan_that_changes_is_taken_over_and_an_old_one_is_not() {
+    let (_runtime, broker) = broker();
+    let directory = tempfile::tempdir().unwrap();
+    let mut plan = Plan::new(7, now(), 3);
+    let arguments = mounted(directory.path(), &plan, &body(&document(broker, "")));
+    let worker = Process::unix(directory.path(), &borrowed(&arguments));
+    worker.api.until("three devices", |reading| reading.stats.devices.connected == 3);
+    plan.set(now(), Setting::Devices(5));
+    assert_eq!(worker.api.call("PUT", "/v1/plan", &body(&plan)).0, 200);
+    worker.api.until("five devices", |reading| reading.stats.devices.connected == 5);
+
+    // What is mounted overtakes what was pushed.
+    plan.set(now(), Setting::Devices(8));
+    std::fs::write(directory.path().join("next"), body(&plan)).unwrap();
+    std::fs::rename(directory.path().join("next"), directory.path().join("plan.json")).unwrap();
+    let reading = worker.api.until("eight devices", |reading| reading.stats.devices.connected == 8);
+    assert_eq!((reading.plan_version, reading.stats.connections.reconnects), (3, 0));
+    drop(worker);
+
+    // After a restart the newest of all counts, and here that is what was kept.
+    mounted(directory.path(), &Plan::new(7, plan.start, 3), &body(&document(broker, "")));
+    let worker = Process::unix(directory.path(), &borrowed(&arguments));
+    let reading = worker.api.until("eight devices again", |reading| reading.stats.devices.connected == 8);
+    assert_eq!(reading.plan_version, 3);
+}
+
+#[test]
+fn a_worker_is_ready_once_its_devices_have_tried_and_stays_so() {
+    // It accepts connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let worker = Process::unix(directory.path(), &[]);
+    let patience = "  connect: {timeout: 2s, backoff: {base: 50ms, cap: 50ms}}";
+    let document = document(silent.local_addr().unwrap(), patience);
+    let assigned = Instant::now();
+    let assignment = document.assign(Plan::new(7, now(), 10), Shard::of(0, 100));
+    assert_eq!(worker.api.call("PUT", "/v1/assignment", &body(&assignment)).0, 200);
+    let (status, error) = worker.api.error("GET", "/readyz", "");
+    assert!(status == 503 && error.contains("expected each of 10 devices to have tried to connect, found"), "{error}");
+    worker.api.until_ready();
+    let took = assigned.elapsed();
+    assert!(Duration::from_millis(1_900) < took && took < Duration::from_secs(5), "ready after {took:?}");
+    drop(silent);
+    worker.api.until("refused connections", |reading| {
+        reading.stats.connections.failed.get("connection_refused").is_some_and(|failures| *failures > 20)
+    });
+    assert_eq!(worker.api.call("GET", "/readyz", "").0, 200, "an outage revokes nothing");
+    assert_eq!(worker.api.call("GET", "/healthz", "").0, 200);
+}
+
+#[test]
+fn a_broker_that_is_not_there_does_not_keep_a_worker_from_being_ready() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for engine in ["native", "rumqttc"] {
+        let directory = tempfile::tempdir().unwrap();
+        let worker = Process::unix(directory.path(), &["--engine", engine]);
+        let assignment = document(port, "  observe: none").assign(Plan::new(7, now(), 10), Shard::of(0, 100));
+        assert_eq!(worker.api.call("PUT", "/v1/assignment", &body(&assignment)).0, 200);
+        worker.api.until_ready();
+        let stats = worker.api.stats().stats;
+        assert!(stats.devices.connected == 0 && stats.connections.failed["connection_refused"] >= 10, "{stats:?}");
+    }
+}
+
+#[test]
+fn a_worker_waits_for_a_broker_whose_name_does_not_resolve_yet() {
+    let directory = tempfile::tempdir().unwrap();
+    let document = body(&document("no-such-host.invalid:1883", ""));
+    let arguments = mounted(directory.path(), &Plan::new(7, now(), 3), &document);
+    let mut worker = Process::unix(directory.path(), &borrowed(&arguments));
+    let why = || Some(worker.api.error("GET", "/readyz", "").1).filter(|why| why.contains("no-such-host.invalid"));
+    let why = eventually("the reason", why);
+    assert!(why.starts_with("expected devices, found a broker that cannot be found yet"), "{why}");
+    assert_eq!(worker.api.call("GET", "/healthz", "").0, 200);
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.ended(), Some(0));
+}
+
+#[test]
+fn an_end_is_told_at_once_and_keeps_its_bound() {
+    let (runtime, broker) = broker();
+    let directory = tempfile::tempdir().unwrap();
+    let mut worker = Process::unix(directory.path(), &[]);
+    let assignment = assignment(broker);
+    worker.api.call("PUT", "/v1/assignment", &body(&assignment));
+    worker.api.until_ready();
+    worker.api.until("some messages", |reading| reading.stats.all_messages().sent >= 30);
+    // The worst case: nobody acknowledges, nobody observes, nobody pulls.
+    runtime.shutdown_background();
+    let told = Instant::now();
+    worker.signal(Signal::TERM);
+    let draining = || Some(worker.api.call("GET", "/readyz", "")).filter(|(status, _)| *status == 503);
+    assert!(eventually("the word", draining).1.contains("found a worker that drains"));
+    assert!(told.elapsed() < Duration::from_secs(1), "it took {:?} until nobody was sent here", told.elapsed());
+    assert_eq!(worker.ended(), Some(0));
+    let bound = drain_bound(&assignment.fleet.spec).as_duration();
+    assert!(told.elapsed() < bound, "it took {:?} of {bound:?}", told.elapsed());
+}
+
+#[test]
+fn a_log_collector_gets_json() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_device-sim"))
+        .args(["--api", "127.0.0.1:0", "--log-format", "json"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let event: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&event["message"], &event["level"]), (&"the worker listens".into(), &"INFO".into()), "{line}");
+    assert!(event["api"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
 }

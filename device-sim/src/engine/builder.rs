@@ -1,0 +1,160 @@
+//! Makes the threads of an engine, with all that connects them.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, mpsc},
+    thread::{self, JoinHandle},
+};
+
+use fleet_contract::{fleet::Observe, plan::Plan, time::Micros, units::Span, worker::Assignment};
+use mio::{Poll, Waker};
+
+use super::{
+    COMMANDS_MAX, Driver, Engine, Handle, Kind, Native, StartError,
+    blueprint::Blueprint,
+    rumqttc,
+    shard::{self, Command, Shard, ShareOfRate, Slots},
+};
+use crate::{
+    clock::Clock,
+    observe::{Arrivals, ObserverWatch, observer},
+    transport::resolver::Resolver,
+};
+
+/// Batches of arrivals that may wait for a shard; then the observer waits.
+const ARRIVALS_MAX: usize = 64;
+
+/// What the first connect round may take beyond its timetable: the engine's own threads are late, too.
+const ROUND_MARGIN: Span = Span::from_secs(1);
+
+/// Everything that is shared while the threads of an engine are made.
+pub(super) struct Builder<'a> {
+    pub(super) assignment: &'a Assignment,
+    pub(super) blueprint: Arc<Blueprint>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) watch: Arc<ObserverWatch>,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) clock: Clock,
+    /// When the engine began to start.
+    pub(super) started: Micros,
+    pub(super) threads: u32,
+}
+
+impl Builder<'_> {
+    /// Starts the threads of an engine.
+    pub(super) fn build(self, kind: Kind) -> Result<Engine, StartError> {
+        let driver = match kind {
+            Kind::Native => Driver::Native(self.native()?),
+            Kind::Rumqttc => Driver::Rumqttc(self.rumqttc()?),
+        };
+        let round_ends = self.round_ends();
+        Ok(Engine { plan: Mutex::new(self.plan), clock: self.clock, sequence: Mutex::new(0), round_ends, driver })
+    }
+
+    fn native(&self) -> io::Result<Native> {
+        let mut native = Native {
+            shards: Vec::new(),
+            observer: None,
+            watch: Arc::clone(&self.watch),
+            last: Mutex::default(),
+            slots: (0..self.threads).map(|number| self.slots(number)).collect(),
+        };
+        let mut outlets = Vec::new();
+        for slots in &native.slots.clone() {
+            let (handle, outlet) = self.start_shard(*slots)?;
+            native.shards.push(handle);
+            outlets.push(outlet);
+        }
+        if self.blueprint.observe != Observe::None {
+            native.observer = Some(self.start_observer(outlets)?);
+        }
+        Ok(native)
+    }
+
+    fn rumqttc(&self) -> io::Result<rumqttc::Fleet> {
+        rumqttc::Fleet::start(rumqttc::Parts {
+            blueprint: Arc::clone(&self.blueprint),
+            plan: Arc::clone(&self.plan),
+            shard: self.assignment.shard,
+            share: self.share_of_rate(1),
+            clock: self.clock,
+            resolver: Arc::clone(&self.resolver),
+            threads: self.threads,
+        })
+    }
+
+    fn slots(&self, number: u32) -> Slots {
+        let shard = self.assignment.shard;
+        Slots { first: shard.first.saturating_add(number), step: self.threads, end: shard.end() }
+    }
+
+    /// The fleet's connect rate is shared by its workers and their threads.
+    fn share_of_rate(&self, threads: u32) -> ShareOfRate {
+        ShareOfRate {
+            rate: self.blueprint.connect.rate,
+            worker: self.assignment.shard,
+            threads,
+            epoch: self.clock.epoch(),
+            started: self.started,
+        }
+    }
+
+    fn round_ends(&self) -> Micros {
+        let connect = &self.blueprint.connect;
+        let last = self.share_of_rate(1).last_connect(&self.plan).max(self.plan.start);
+        last.after(connect.jitter).after(connect.timeout).after(ROUND_MARGIN)
+    }
+
+    fn start_shard(&self, slots: Slots) -> io::Result<(Handle<Command>, observer::Outlet)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), shard::WAKE)?);
+        let (commands, commands_end) = mpsc::sync_channel(COMMANDS_MAX);
+        let (arrivals, arrivals_end) = mpsc::sync_channel::<Arrivals>(ARRIVALS_MAX);
+        let (used_arrivals, used) = mpsc::sync_channel(ARRIVALS_MAX);
+        let parts = shard::Parts {
+            blueprint: Arc::clone(&self.blueprint),
+            plan: Arc::clone(&self.plan),
+            slots,
+            share: self.share_of_rate(self.threads),
+            clock: self.clock,
+            poll,
+            resolver: Arc::clone(&self.resolver),
+            commands: commands_end,
+            arrivals: arrivals_end,
+            used_arrivals,
+            observer: Arc::clone(&self.watch),
+        };
+        let thread = spawn(&format!("shard-{}", slots.first), move || Shard::new(parts).run())?;
+        let outlet = observer::Outlet { arrivals, used, waker: Arc::clone(&waker), batch: Vec::new() };
+        Ok((Handle { commands, waker, thread: Some(thread) }, outlet))
+    }
+
+    fn start_observer(&self, outlets: Vec<observer::Outlet>) -> io::Result<Handle<observer::Command>> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), observer::WAKE)?);
+        let (commands, commands_end) = mpsc::sync_channel(COMMANDS_MAX);
+        let parts = observer::Parts {
+            blueprint: Arc::clone(&self.blueprint),
+            run: self.plan.run,
+            shard: self.assignment.shard,
+            devices: self.plan.devices_wanted(),
+            clock: self.clock,
+            poll,
+            resolver: Arc::clone(&self.resolver),
+            commands: commands_end,
+            outlets,
+            watch: Arc::clone(&self.watch),
+        };
+        let thread = spawn("observer", move || observer::Observer::new(parts).run())?;
+        Ok(Handle { commands, waker, thread: Some(thread) })
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let label = name.to_owned();
+    thread::Builder::new().name(name.into()).spawn(move || {
+        if let Err(error) = run() {
+            tracing::error!(thread = label, %error, "a thread of the engine has ended");
+        }
+    })
+}

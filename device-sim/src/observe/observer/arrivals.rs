@@ -1,0 +1,110 @@
+//! What the observer makes of the messages that it receives, and how it hands them to the shards.
+
+use fleet_contract::{
+    model::StampMode,
+    stamp::{self, Stamp},
+    time::Micros,
+};
+
+use super::{Observer, Parts};
+use crate::{
+    observe::{Arrival, Arrivals},
+    session::codec::Publish,
+};
+
+/// Other runs that are told apart.
+const OTHER_RUNS_MAX: usize = 8;
+
+/// What a message is to this worker.
+enum Sight {
+    /// One of its own devices has sent it in this epoch.
+    Own(Arrival),
+    /// It is of the fleet's run, but another worker's, or an earlier process's, whose ledger is closed.
+    OfTheRun,
+    /// Something else.
+    Foreign,
+}
+
+impl Observer {
+    /// Takes a message.
+    pub(super) fn arrived(&mut self, publish: &Publish<'_>, now: Micros) {
+        // Retained messages are what was, not what arrives.
+        if publish.retain {
+            return;
+        }
+        match self.recognise(publish, now) {
+            Sight::Own(arrival) => {
+                // Shards take devices in turns, counted from the first one of the worker.
+                let outlets = self.parts.outlets.len();
+                let outlet = (arrival.device - self.parts.shard.first) as usize % outlets;
+                self.parts.outlets[outlet].batch.push(arrival);
+            }
+            Sight::OfTheRun => {}
+            Sight::Foreign => self.parts.watch.update(|stats| stats.foreign += 1),
+        }
+    }
+
+    fn recognise(&self, publish: &Publish<'_>, now: Micros) -> Sight {
+        let Parts { blueprint, run, shard, clock, .. } = &self.parts;
+        let topic = publish.topic.as_bytes();
+        let recognised = blueprint.groups.iter().enumerate().find_map(|(number, group)| {
+            let (stream, device) = group.model.recognise(topic)?;
+            let number_of_stream = u16::try_from(stream).ok()?;
+            (blueprint.group_index(device) == number)
+                .then(|| (group.model.streams()[stream].stamp(), number_of_stream, device))
+        });
+        let Some((mode, stream, device)) = recognised else { return Sight::Foreign };
+        if !shard.contains(device) {
+            return Sight::OfTheRun;
+        }
+        let may_repeat = now < self.repeats_until;
+        let own = |seq, due| Sight::Own(Arrival { device, stream, seq, due, at: now, may_repeat });
+        match mode {
+            StampMode::None => Sight::Foreign,
+            StampMode::Counter(field) => {
+                stamp::find_counter(publish.payload, field).map_or(Sight::Foreign, |seq| own(seq, None))
+            }
+            StampMode::Field => match Stamp::find(publish.payload) {
+                None => Sight::Foreign,
+                Some(stamp) if stamp.run != *run => {
+                    self.saw_other_run(&stamp, now);
+                    Sight::Foreign
+                }
+                Some(stamp) if stamp.epoch == clock.epoch() => own(stamp.seq, Some(stamp.due)),
+                Some(_) => Sight::OfTheRun,
+            },
+        }
+    }
+
+    fn saw_other_run(&self, stamp: &Stamp, now: Micros) {
+        if stamp.due < self.parts.blueprint.start {
+            return;
+        }
+        self.parts.watch.saw_rival(now);
+        self.parts.watch.update(|stats| {
+            let run = format!("{:08x}", stamp.run);
+            if stats.other_runs.len() < OTHER_RUNS_MAX || stats.other_runs.contains_key(&run) {
+                *stats.other_runs.entry(run).or_default() += 1;
+            }
+        });
+    }
+
+    /// Hands the batches to the shards.
+    pub(super) fn hand_out(&mut self) {
+        for outlet in &mut self.parts.outlets {
+            if !outlet.batch.is_empty() {
+                let empty = outlet.used.try_recv().unwrap_or_default();
+                let batch = std::mem::replace(&mut outlet.batch, empty);
+                outlet.send(Arrivals::Messages(batch));
+            }
+        }
+    }
+
+    /// Tells every shard, behind what has arrived before.
+    pub(super) fn tell(&mut self, message: impl Fn() -> Arrivals) {
+        self.hand_out();
+        for outlet in &self.parts.outlets {
+            outlet.send(message());
+        }
+    }
+}
