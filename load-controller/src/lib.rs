@@ -4,6 +4,9 @@
 //! | --- | --- |
 //! | [`report`], [`verdict`], [`timeline`], [`conservation`] | what becomes of a run's measurements; pure but for [`report::files`] |
 //! | [`resource`] | the Fleet as a custom resource and the objects made from it, one kind a file; pure |
+//! | [`controller`] | observe, plan, apply, status: makes a cluster match its Fleets |
+//! | [`workers`] | the workers of a fleet: pull of statistics, push of plans |
+//! | [`lease`], [`http`] | who leads, and what the controller tells over HTTP |
 //!
 //! ```text
 //! stats ─► timeline ─┐
@@ -12,10 +15,14 @@
 //! ```
 
 pub mod conservation;
+pub mod controller;
+pub mod http;
+pub mod lease;
 pub mod report;
 pub mod resource;
 pub mod timeline;
 pub mod verdict;
+pub mod workers;
 
 #[cfg(test)]
 mod fixture;

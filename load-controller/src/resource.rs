@@ -1,8 +1,37 @@
 //! The Fleet as a custom resource, and the objects that a fleet consists of.
 //!
 //! One kind a file; each builder is pure and sets every field that is its own and no other.
+//!
+//! | object | name | what it is for |
+//! | --- | --- | --- |
+//! | [`stateful_set`], [`pod`] | `X` | the workers: pod n runs shard n |
+//! | [`service`] | `X` | their names in DNS |
+//! | [`config_map`] | `X-HASH`, `X-plan`, `X-totals` | what devices are, what they do, what ended epochs measured |
+//! | [`secret`] | `X-token` | who may push a plan to a worker |
+//! | [`pod_disruption_budget`], [`network_policy`] | `X` | one pod's share at a time; one port |
+//! | [`broker`] | `X-broker` | the broker of a fleet that names none |
 
+pub mod broker;
+pub mod config_map;
+pub mod crd;
 pub mod fleet;
 pub mod names;
+pub mod network_policy;
+pub mod owner;
+pub mod pod;
+pub mod pod_disruption_budget;
+pub mod rbac;
+pub mod secret;
+pub mod service;
+pub mod size;
+pub mod stateful_set;
+mod structural;
 
 pub use fleet::{Fleet, FleetStatus};
+pub use owner::Owner;
+pub use size::Size;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

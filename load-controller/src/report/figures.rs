@@ -274,6 +274,9 @@ pub struct Generator {
     pub workers_lost: u32,
     /// Engine threads now.
     pub shards: u32,
+    /// Of the threads: those that did not answer the last reading, and are counted as they were before.
+    #[serde(default)]
+    pub shards_silent: u32,
     /// CPU time in user space.
     pub cpu_user_seconds: f64,
     /// CPU time in the kernel.
@@ -302,6 +305,7 @@ impl Generator {
         let stats::Generator {
             workers,
             shards,
+            shards_silent,
             cpu_user_seconds,
             cpu_system_seconds,
             memory_bytes,
@@ -316,6 +320,7 @@ impl Generator {
             workers,
             workers_lost: facts.workers_lost,
             shards,
+            shards_silent,
             cpu_user_seconds,
             cpu_system_seconds,
             cpu_cores: if elapsed > 0.0 { cpu_seconds / elapsed } else { 0.0 },

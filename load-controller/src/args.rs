@@ -1,0 +1,130 @@
+//! What can be typed after `load-controller`, and what it means.
+
+use std::net::SocketAddr;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use load_controller::controller::{Settings, plan::Images};
+
+const EXAMPLES: &str = "\
+Examples:
+  load-controller run                              look after the fleets of all namespaces
+  load-controller run --watch-namespaces a,b       only of these
+  load-controller run --leader-election=false      the only controller there is
+  load-controller crd | kubectl apply -f -         define the kind Fleet
+
+Exit codes: 0 stopped as asked, 1 failed, 2 wrong flags.";
+
+/// Turns Fleets into workloads of a Kubernetes cluster
+///
+/// In a pod it finds the cluster by its service account, elsewhere by KUBECONFIG.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Look after fleets until SIGTERM
+    Run(Box<Run>),
+    /// Print the CustomResourceDefinition of Fleet as YAML
+    Crd,
+    /// Print the version
+    Version,
+}
+
+/// How to look after fleets.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Run {
+    /// The controller's own namespace, where its Lease is
+    #[arg(long, value_name = "NAME", env = "POD_NAMESPACE", default_value = "simctl-system")]
+    pub(crate) namespace: String,
+    /// Namespaces with fleets, with commas between them [default: all]
+    #[arg(long, value_name = "NAMES", env = "SIMCTL_WATCH_NAMESPACES", value_delimiter = ',')]
+    pub(crate) watch_namespaces: Vec<String>,
+    /// Image of the workers, for fleets that name none
+    #[arg(long, value_name = "IMAGE", env = "SIMCTL_WORKER_IMAGE", default_value = concat!("ghcr.io/simctl/device-sim:", env!("CARGO_PKG_VERSION")))]
+    pub(crate) worker_image: String,
+    /// Image of the broker, for fleets that name no broker
+    #[arg(long, value_name = "IMAGE", env = "SIMCTL_BROKER_IMAGE", default_value = concat!("ghcr.io/simctl/broker:", env!("CARGO_PKG_VERSION")))]
+    pub(crate) broker_image: String,
+    /// When nodes ask the registry for images [default: Kubernetes decides by the tag]
+    #[arg(long, value_name = "POLICY", env = "SIMCTL_IMAGE_PULL_POLICY")]
+    pub(crate) image_pull_policy: Option<PullPolicy>,
+    /// Address for metrics, health and reports over HTTP
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_LISTEN", default_value = "[::]:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Whether controllers elect one of them by a Lease
+    #[arg(long, value_name = "BOOL", env = "SIMCTL_LEADER_ELECTION", default_value_t = true, num_args = 0..=1,
+          default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub(crate) leader_election: bool,
+    /// Who this controller is: the name of its pod
+    #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "load-controller")]
+    pub(crate) identity: String,
+    /// What is logged to stderr, as for the crate tracing: info, debug
+    #[arg(long, value_name = "FILTER", env = "SIMCTL_LOG", default_value = "info")]
+    pub(crate) log: String,
+}
+
+/// When a node asks the registry for an image.
+#[derive(Debug, Clone, Copy, ValueEnum, strum::IntoStaticStr)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum PullPolicy {
+    /// At every start of a container
+    Always,
+    /// When the node does not have the image
+    IfNotPresent,
+    /// Never: the node must have it
+    Never,
+}
+
+impl Run {
+    /// What is meant.
+    pub(crate) fn settings(&self) -> Settings {
+        let namespaces = self.watch_namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty());
+        Settings {
+            namespaces: namespaces.map(Into::into).collect(),
+            images: Images {
+                worker: self.worker_image.clone(),
+                broker: self.broker_image.clone(),
+                pull_policy: self.image_pull_policy.map(|policy| <&str>::from(policy).to_owned()),
+            },
+            identity: self.identity.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn run(flags: &[&str]) -> Run {
+        let typed = ["load-controller", "run"].iter().chain(flags);
+        match Args::try_parse_from(typed).unwrap().command {
+            Command::Run(run) => *run,
+            other => panic!("expected run, found {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_is_well_formed_and_every_flag_has_a_variable() {
+        let command = Args::command();
+        command.clone().debug_assert();
+        let run = command.find_subcommand("run").unwrap();
+        for flag in run.get_arguments().filter(|flag| flag.get_long().is_some() && flag.get_id() != "help") {
+            assert!(flag.get_env().is_some(), "{} has no variable", flag.get_id());
+        }
+    }
+
+    #[test]
+    fn what_is_typed_is_what_is_meant() {
+        let settings = run(&["--watch-namespaces", "a, b,", "--image-pull-policy", "IfNotPresent"]).settings();
+        assert_eq!(settings.namespaces, ["a", "b"]);
+        assert_eq!(settings.images.pull_policy.as_deref(), Some("IfNotPresent"));
+        assert!(run(&[]).leader_election && !run(&["--leader-election=false"]).leader_election);
+    }
+}

@@ -1,0 +1,33 @@
+//! The controller: makes the cluster match the Fleets.
+//!
+//! ```text
+//! watches ─► observe ─► plan (pure) ─► apply ─► status
+//!                          │
+//!                          └─► push to workers ◄─► pull of statistics ─► totals, report, status
+//! ```
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | [`document`] | from a Fleet to the document that workers run |
+//! | [`observe`] | what there is |
+//! | [`plan`] | what is to be done; pure |
+//! | [`apply`] | does it |
+//! | [`status`], [`conditions`] | what people are told; pure |
+//! | [`fleet`] | one task owns everything that is known of one fleet |
+//! | [`run`] | the watches, and who is asked to look at what |
+
+pub mod apply;
+pub mod conditions;
+pub mod document;
+pub mod error;
+pub mod events;
+pub mod fleet;
+pub mod metrics;
+pub mod observe;
+pub mod plan;
+pub mod run;
+pub mod status;
+
+pub use error::Error;
+pub use fleet::{PodReport, Request};
+pub use run::{Fleets, Settings};

@@ -1,0 +1,239 @@
+//! From a Fleet as it is stored to the document that workers run: all models found, the broker known, everything
+//! checked, and a hash that names it. Pure.
+
+use fleet_contract::{
+    builtin,
+    document::{self, Problem},
+    fleet::{self, BrokerSpec, Credentials, Protocol},
+    model::{Files, Model},
+};
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::resource::{
+    Fleet, Owner, broker,
+    pod::{DEVICES_PASSWORD_FILE, OBSERVER_PASSWORD_FILE},
+};
+
+/// What of a specification changes live and travels in the plan alone.
+const LIVE: [&str; 3] = ["devices", "paused", "intervals"];
+
+/// A ConfigMap holds 1 MiB; some of it is for its metadata.
+const BYTES_MAX: usize = 1_000_000;
+
+/// A document that workers can run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// The fleet with all models, its broker, and the live numbers as they were written.
+    pub fleet: fleet::Fleet,
+    /// Whether its broker is one of our own.
+    pub has_own_broker: bool,
+    /// What workers mount: the document without live numbers, and the files that models replay.
+    pub assignment: String,
+    /// The Fleet's own specification without live numbers, for an undo.
+    pub spec: String,
+    /// SHA-256 of the assignment and the image, in hexadecimal.
+    pub hash: String,
+}
+
+/// The document of `fleet`, or all that is wrong with it.
+///
+/// `library` is the ConfigMap that `modelsFrom` names, if there is one.
+pub fn resolve(
+    fleet: &Fleet,
+    owner: &Owner,
+    library: Option<&ConfigMap>,
+    image: &str,
+) -> Result<Document, Vec<String>> {
+    let mut document = fleet.document().map_err(|problems| lines(&problems))?;
+    let mut problems = find_models(&mut document, library);
+    let files = find_files(&document, library, &mut problems);
+    problems.extend(check_passwords(&document).iter().map(ToString::to_string));
+    problems.extend(fleet::check(&document).iter().map(ToString::to_string));
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let has_own_broker = document.spec.broker.is_none();
+    document.spec.broker.get_or_insert_with(|| BrokerSpec {
+        url: broker::url(owner),
+        protocol: Protocol::default(),
+        credentials: None,
+    });
+    let assignment = assignment(&document, &files);
+    let spec = written(fleet);
+    let bytes = assignment.len() + spec.len();
+    if bytes > BYTES_MAX {
+        return Err(vec![format!(
+            "expected a document whose models and files take at most {BYTES_MAX} bytes, found {bytes}"
+        )]);
+    }
+    let hash = hash_of(&assignment, image);
+    Ok(Document { fleet: document, has_own_broker, assignment, spec, hash })
+}
+
+/// Fills in the models that groups name: those of the document come first, then those of `modelsFrom`, then ours.
+fn find_models(document: &mut fleet::Fleet, library: Option<&ConfigMap>) -> Vec<String> {
+    let mut problems = Vec::new();
+    if let (Some(from), None) = (&document.spec.models_from, library) {
+        let name = &from.config_map;
+        problems.push(format!(
+            "spec.modelsFrom.configMap: expected a ConfigMap of the fleet's namespace, found no `{name}`"
+        ));
+    }
+    let names: Vec<String> = document.spec.groups.iter().map(|group| group.model.clone()).collect();
+    for name in names {
+        if document.spec.models.contains_key(&name) {
+            continue;
+        }
+        let key = format!("{name}.yaml");
+        let text = library.and_then(|library| text_of(library, &key));
+        let Some(text) = text.or_else(|| builtin::find(&name).map(|builtin| builtin.document)) else { continue };
+        match document::read::<Model>(&key, text) {
+            Ok((model, _)) => drop(document.spec.models.insert(name, model)),
+            Err(found) => problems.extend(lines(&found)),
+        }
+    }
+    problems
+}
+
+fn find_files(document: &fleet::Fleet, library: Option<&ConfigMap>, problems: &mut Vec<String>) -> Files {
+    let mut files = Files::new();
+    for (name, model) in &document.spec.models {
+        for file in model.files() {
+            match library.and_then(|library| text_of(library, file)) {
+                Some(text) => drop(files.insert(file.into(), text.into())),
+                None => problems.push(format!(
+                    "spec.models.{name}: expected the file `{file}` as a key of the ConfigMap that `modelsFrom` names"
+                )),
+            }
+        }
+    }
+    files
+}
+
+fn text_of<'a>(library: &'a ConfigMap, key: &str) -> Option<&'a str> {
+    library.data.as_ref()?.get(key).map(String::as_str)
+}
+
+/// In a pod there are no other files and variables than ours.
+fn check_passwords(document: &fleet::Fleet) -> Vec<Problem> {
+    let devices = document.spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref());
+    let both = [
+        ("/spec/broker/credentials", devices),
+        ("/spec/observer/credentials", document.spec.observer.credentials.as_ref()),
+    ];
+    let is_elsewhere =
+        |credentials: &Credentials| credentials.password_file.is_some() || credentials.password_env.is_some();
+    both.into_iter()
+        .filter(|(_, credentials)| credentials.is_some_and(is_elsewhere))
+        .map(|(field, _)| {
+            Problem::new(field, "in a cluster the password comes from a Secret: write `secretName` instead")
+        })
+        .collect()
+}
+
+/// An assignment without plan and shard, which workers get apart.
+fn assignment(document: &fleet::Fleet, files: &Files) -> String {
+    let mut fleet = document.clone();
+    fleet.spec.devices = 0;
+    fleet.spec.paused = false;
+    fleet.spec.intervals.clear();
+    if let Some(credentials) = fleet.spec.broker.as_mut().and_then(|broker| broker.credentials.as_mut()) {
+        mount(credentials, DEVICES_PASSWORD_FILE);
+    }
+    if let Some(credentials) = &mut fleet.spec.observer.credentials {
+        mount(credentials, OBSERVER_PASSWORD_FILE);
+    }
+    json!({"fleet": fleet, "files": files}).to_string()
+}
+
+fn mount(credentials: &mut Credentials, file: &str) {
+    if credentials.secret_name.take().is_some() {
+        credentials.password_file = Some(file.into());
+    }
+}
+
+/// The specification as it was written, without live numbers.
+fn written(fleet: &Fleet) -> String {
+    let mut spec = fleet.spec.clone();
+    spec.retain(|field, _| !LIVE.contains(&field.as_str()));
+    serde_json::to_string(&spec).expect("a map of JSON is JSON")
+}
+
+fn hash_of(assignment: &str, image: &str) -> String {
+    let digest = Sha256::new().chain_update(assignment).chain_update([0]).chain_update(image).finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The problems one by one, without the name of a file that does not exist.
+fn lines(problems: &document::Problems) -> Vec<String> {
+    let text = problems.to_string();
+    text.lines().map(|line| line.split_once(": ").map_or(line, |(_, problem)| problem).trim().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::fixture;
+
+    fn resolved(more: &str, library: Option<&ConfigMap>) -> Result<Document, Vec<String>> {
+        resolve(&fixture::fleet(more), &fixture::owner(), library, "device-sim:1")
+    }
+
+    #[test]
+    fn live_numbers_make_no_new_document() {
+        let one = resolved("devices: 10", None).unwrap();
+        let other = resolved("devices: 99\npaused: true\nintervals: {'*': 2s}", None).unwrap();
+        assert_eq!((&one.hash, &one.assignment, &one.spec), (&other.hash, &other.assignment, &other.spec));
+        assert_eq!((one.fleet.spec.devices, other.fleet.spec.devices), (10, 99));
+        assert_ne!(one.hash, resolved("devices: 10\nlossAfter: 5s", None).unwrap().hash);
+    }
+
+    #[test]
+    fn another_image_is_another_revision() {
+        let fleet = fixture::fleet("devices: 10");
+        let hash = |image| resolve(&fleet, &fixture::owner(), None, image).unwrap().hash;
+        assert_ne!(hash("device-sim:1"), hash("device-sim:2"));
+    }
+
+    #[test]
+    fn a_fleet_without_a_broker_gets_one() {
+        let document = resolved("devices: 10", None).unwrap();
+        assert!(document.has_own_broker && document.assignment.contains("mqtt://demo-broker.load.svc:1883"));
+        let document = resolved("devices: 10\nbroker: {url: broker.example}", None).unwrap();
+        assert!(!document.has_own_broker && document.assignment.contains("mqtt://broker.example:1883"));
+    }
+
+    #[test]
+    fn a_secret_becomes_a_file_that_is_mounted() {
+        let more = "devices: 1\nbroker: {url: b, credentials: {username: '{id}', secretName: devices}}";
+        let document = resolved(more, None).unwrap();
+        assert!(document.assignment.contains(DEVICES_PASSWORD_FILE) && !document.assignment.contains("secretName"));
+        assert!(document.spec.contains("secretName"), "an undo brings back what was written");
+    }
+
+    #[test]
+    fn models_come_from_the_document_then_the_config_map_then_ours() {
+        let text = "streams: {tick: {topic: 'x/{index}', interval: 1s, payload: {json: {}}}}";
+        let data = [("thermometer.yaml".to_owned(), text.to_owned())];
+        let library = ConfigMap { data: Some(data.into()), ..ConfigMap::default() };
+        let more = "devices: 1\nmodelsFrom: {configMap: models}";
+        let ours = resolved("devices: 1", None).unwrap();
+        let theirs = resolved(more, Some(&library)).unwrap();
+        assert!(!ours.fleet.spec.models["thermometer"].streams.contains_key("tick"));
+        assert!(theirs.fleet.spec.models["thermometer"].streams.contains_key("tick"));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let more = "
+devices: 1
+clientId: same
+modelsFrom: {configMap: models}
+broker: {url: b, credentials: {username: a, passwordEnv: SECRET}}";
+        insta::assert_snapshot!(resolved(more, None).unwrap_err().join("\n"));
+        let unread = resolved("devices: many\nlossAfter: soon", None).unwrap_err().join("\n");
+        insta::assert_snapshot!(unread);
+    }
+}

@@ -1,0 +1,374 @@
+//! What is to be done so that the cluster matches a Fleet. Pure: takes what was observed and the time, returns steps.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use fleet_contract::{plan::Plan, time::Micros, units::Span};
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet, autoscaling::v2::HorizontalPodAutoscaler, core::v1::Service,
+        networking::v1::NetworkPolicy, policy::v1::PodDisruptionBudget,
+    },
+    jiff::Timestamp,
+};
+use kube::ResourceExt as _;
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    document::Document,
+    events::Note,
+    observe::{Observed, WorkerPod},
+};
+use crate::resource::{
+    Fleet, Owner, Size, broker,
+    names::{self, REVISIONS_MAX},
+    network_policy,
+    pod::{self, DOCUMENT_ANNOTATION, UNREACHABLE_SECONDS, Worker},
+    pod_disruption_budget, service, stateful_set,
+};
+
+/// How far ahead a change takes effect, so that every worker knows of it in time.
+const LEAD: Span = Span::from_millis(250);
+
+/// The images of the processes, and when nodes ask for them.
+#[derive(Debug, Clone)]
+pub struct Images {
+    /// Of the worker.
+    pub worker: String,
+    /// Of the broker.
+    pub broker: String,
+    /// When the node asks the registry; by default Kubernetes decides by the tag.
+    pub pull_policy: Option<String>,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub struct Steps {
+    /// Objects that differ from what they should be.
+    pub objects: Vec<Object>,
+    /// The broker of its own is no longer wanted.
+    pub deletes_broker: bool,
+    /// The revision of the document, and what is to be done about its ConfigMap.
+    pub revision: Revision,
+    /// The plan that the fleet is to run.
+    pub plan: Plan,
+    /// Whether that plan is new.
+    pub is_new_plan: bool,
+    /// The StatefulSet of the workers, if it differs.
+    pub stateful_set: Option<Box<StatefulSet>>,
+    /// Pods that there should be.
+    pub replicas: u32,
+    /// What a pod was sized for.
+    pub size: Size,
+    /// Devices that the broker of its own has room for.
+    pub broker_devices_max: Option<u32>,
+    /// ConfigMaps of revisions that are too many.
+    pub forgets: Vec<String>,
+    /// Pods on nodes that are lost.
+    pub forces: Vec<WorkerPod>,
+    /// What people are told.
+    pub notes: Vec<Note>,
+    /// When to look again, if nothing happens before.
+    pub look_again: Option<Duration>,
+}
+
+/// An object that is to be applied.
+#[derive(Debug)]
+pub enum Object {
+    /// A StatefulSet.
+    StatefulSet(Box<StatefulSet>),
+    /// A Service.
+    Service(Box<Service>),
+    /// A `PodDisruptionBudget`.
+    Budget(Box<PodDisruptionBudget>),
+    /// A `NetworkPolicy`.
+    Policy(Box<NetworkPolicy>),
+}
+
+/// The place of a document in the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// The name of its ConfigMap.
+    pub name: String,
+    /// Its number; the highest is in use.
+    pub number: u64,
+    /// What is to be done about the ConfigMap.
+    pub step: RevisionStep,
+}
+
+/// What is to be done about the ConfigMap of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevisionStep {
+    /// Nothing: it is the newest.
+    Keep,
+    /// An old one is wanted again and gets the newest number.
+    Renumber,
+    /// It is to be made.
+    Create,
+}
+
+/// What the decision is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// The Fleet.
+    pub fleet: &'a Fleet,
+    /// It, as an owner.
+    pub owner: &'a Owner,
+    /// Its document.
+    pub document: &'a Document,
+    /// What there is.
+    pub observed: &'a Observed,
+    /// The newest plan that is known; more than was observed when a watch lags behind our own write.
+    pub plan: Option<&'a Plan>,
+    /// The images.
+    pub images: &'a Images,
+    /// Now.
+    pub now: Micros,
+}
+
+/// Decides everything.
+pub fn decide(situation: &Situation<'_>) -> Steps {
+    let Situation { fleet: _, owner, document, observed, plan: _, images, now } = *situation;
+    let spec = &document.fleet.spec;
+    let mut notes = warn_of_autoscalers(&observed.autoscalers);
+    let (plan, is_new_plan) = next_plan(situation);
+    let revision = revision(owner, &document.hash, observed);
+    let size = Size::of(spec);
+    let replicas = spec.devices.div_ceil(spec.devices_per_pod.max(1));
+    let template = pod::build(&Worker {
+        fleet: &owner.name,
+        spec,
+        document: &revision.name,
+        image: image(document, images),
+        pull_policy: spec.pod.image_pull_policy.map(Into::into).or(images.pull_policy.as_deref()),
+        size,
+    });
+    let workers = stateful_set::build(owner, replicas, template);
+    notes.extend(tell(situation, &plan, &revision));
+    let (forces, look_again) = lost_pods(observed.pods.iter().chain(&observed.broker_pod), now);
+    notes.extend(forces.iter().map(Note::forced));
+    let (broker_objects, broker_devices_max) = own_broker(situation);
+    let mut objects = workers_objects(owner, observed);
+    objects.extend(broker_objects);
+    Steps {
+        objects,
+        deletes_broker: !document.has_own_broker && (observed.broker.is_some() || observed.broker_service.is_some()),
+        forgets: forgets(observed, &revision.name),
+        revision,
+        plan,
+        is_new_plan,
+        stateful_set: differs(&workers, observed.stateful_set.as_deref()).then(|| Box::new(workers)),
+        replicas,
+        size,
+        broker_devices_max,
+        forces,
+        notes,
+        look_again,
+    }
+}
+
+/// The image of a fleet's workers.
+pub fn image<'a>(document: &'a Document, images: &'a Images) -> &'a str {
+    document.fleet.spec.pod.image.as_deref().unwrap_or(&images.worker)
+}
+
+/// The plan that the fleet is to run, and whether it is new.
+///
+/// A plan that was lost is made again from what the status says, so that the timetables go on and no worker takes the
+/// new one for an older one.
+fn next_plan(situation: &Situation<'_>) -> (Plan, bool) {
+    let Situation { fleet, owner, document, observed, plan, images: _, now } = *situation;
+    let spec = &document.fleet.spec;
+    let seen = observed.plan.as_ref().map(|(plan, _)| plan);
+    if let Some(newest) = plan.into_iter().chain(seen).max_by_key(|plan| plan.version) {
+        let mut next = newest.clone();
+        let is_new = next.follow(now.after(LEAD), spec) || seen.is_none();
+        return (next, is_new);
+    }
+    let told = fleet.status.as_ref().and_then(|status| Some((status.run?, instant(status.start.as_ref()?)?, status)));
+    let plan = match told {
+        Some((run, start, status)) => {
+            let mut plan = Plan::of(run, start, spec);
+            plan.version = status.plan_version + 1;
+            plan
+        }
+        None => Plan::of(run_of(owner), now.after(LEAD), spec),
+    };
+    (plan, true)
+}
+
+/// Tells the messages of this fleet from those of any other of the same name, before or after it.
+fn run_of(owner: &Owner) -> u32 {
+    let digest = Sha256::digest(&owner.uid);
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]).max(1)
+}
+
+fn instant(text: &str) -> Option<Micros> {
+    let timestamp: Timestamp = text.parse().ok()?;
+    u64::try_from(timestamp.as_microsecond()).ok().map(Micros)
+}
+
+fn revision(owner: &Owner, hash: &str, observed: &Observed) -> Revision {
+    let name = names::document(&owner.name, hash);
+    let newest = observed.documents.values().copied().max().unwrap_or(0);
+    let (number, step) = match observed.documents.get(&name) {
+        Some(number) if *number == newest => (newest, RevisionStep::Keep),
+        Some(_) => (newest + 1, RevisionStep::Renumber),
+        None => (newest + 1, RevisionStep::Create),
+    };
+    Revision { name, number, step }
+}
+
+/// The ConfigMaps of all but the newest revisions; never one that something uses.
+fn forgets(observed: &Observed, wanted: &str) -> Vec<String> {
+    let in_template = observed.stateful_set.as_deref().and_then(template_document);
+    let in_pods = observed.pods.iter().filter_map(|pod| pod.document.as_deref());
+    let used: BTreeSet<&str> = in_pods.chain(in_template).chain([wanted]).collect();
+    let mut by_age: Vec<(&String, u64)> = observed.documents.iter().map(|(name, number)| (name, *number)).collect();
+    by_age.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+    // The wanted one may not be there yet, and is one of those that are kept.
+    let kept = REVISIONS_MAX - usize::from(!observed.documents.contains_key(wanted));
+    by_age
+        .into_iter()
+        .skip(kept)
+        .filter(|(name, _)| !used.contains(name.as_str()))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+fn template_document(stateful_set: &StatefulSet) -> Option<&str> {
+    let template = &stateful_set.spec.as_ref()?.template;
+    template.metadata.as_ref()?.annotations.as_ref()?.get(DOCUMENT_ANNOTATION).map(String::as_str)
+}
+
+fn workers_objects(owner: &Owner, observed: &Observed) -> Vec<Object> {
+    let mut objects = Vec::new();
+    let service = service::build(owner);
+    if differs(&service, observed.service.as_deref()) {
+        objects.push(Object::Service(Box::new(service)));
+    }
+    let budget = pod_disruption_budget::build(owner);
+    if differs(&budget, observed.budget.as_deref()) {
+        objects.push(Object::Budget(Box::new(budget)));
+    }
+    let policy = network_policy::build(owner);
+    if differs(&policy, observed.policy.as_deref()) {
+        objects.push(Object::Policy(Box::new(policy)));
+    }
+    objects
+}
+
+/// The objects of the broker of its own that differ, and how many devices it has room for.
+fn own_broker(situation: &Situation<'_>) -> (Vec<Object>, Option<u32>) {
+    let Situation { owner, document, observed, images, .. } = *situation;
+    if !document.has_own_broker {
+        return (Vec::new(), None);
+    }
+    let existing = observed.broker.as_deref();
+    let memory =
+        existing.and_then(broker::memory_of).unwrap_or_else(|| broker::memory_for(document.fleet.spec.devices));
+    let mut objects = Vec::new();
+    let service = broker::service(owner);
+    if differs(&service, observed.broker_service.as_deref()) {
+        objects.push(Object::Service(Box::new(service)));
+    }
+    let policy = network_policy::broker(owner);
+    if differs(&policy, observed.broker_policy.as_deref()) {
+        objects.push(Object::Policy(Box::new(policy)));
+    }
+    let special = &document.fleet.spec.pod;
+    let broker = broker::build(owner, special, &images.broker, images.pull_policy.as_deref(), memory);
+    if differs(&broker, existing) {
+        objects.push(Object::StatefulSet(Box::new(broker)));
+    }
+    (objects, Some(broker::devices_max(memory)))
+}
+
+/// The pods whose node has not answered for too long, and when the next one will be.
+fn lost_pods<'a>(pods: impl Iterator<Item = &'a WorkerPod>, now: Micros) -> (Vec<WorkerPod>, Option<Duration>) {
+    let mut lost = Vec::new();
+    let mut look_again: Option<Duration> = None;
+    for pod in pods {
+        let Some(since) = pod.unreachable_since else { continue };
+        let deadline = u64::try_from(since.as_microsecond() + UNREACHABLE_SECONDS * 1_000_000).unwrap_or(0);
+        let left = Micros(deadline).since(now);
+        if left == Span::ZERO {
+            lost.push(pod.clone());
+        } else {
+            look_again = Some(look_again.map_or(left.as_duration(), |soonest| soonest.min(left.as_duration())));
+        }
+    }
+    (lost, look_again)
+}
+
+/// What changes for people who watch.
+fn tell(situation: &Situation<'_>, plan: &Plan, revision: &Revision) -> Vec<Note> {
+    let Situation { document, observed, plan: known, .. } = *situation;
+    let spec = &document.fleet.spec;
+    let before = known.into_iter().chain(observed.plan.as_ref().map(|(plan, _)| plan)).max_by_key(|plan| plan.version);
+    let Some(before) = before else { return vec![Note::created(spec.devices, spec.devices_per_pod)] };
+    let mut notes = Vec::new();
+    if before.devices_wanted() != plan.devices_wanted() {
+        notes.push(Note::scaled(before.devices_wanted(), plan.devices_wanted(), spec.devices_per_pod));
+    }
+    match (before.is_paused(Micros::NEVER), plan.is_paused(Micros::NEVER)) {
+        (false, true) => notes.push(Note::paused()),
+        (true, false) => notes.push(Note::resumed()),
+        _ => {}
+    }
+    if revision.step != RevisionStep::Keep && !observed.documents.is_empty() {
+        notes.push(Note::rolled(revision.number, &revision.name));
+    }
+    notes
+}
+
+/// Autoscalers divide by pods unless they take an average of their own: then they are wrong by `devicesPerPod`.
+fn warn_of_autoscalers(autoscalers: &[std::sync::Arc<HorizontalPodAutoscaler>]) -> Vec<Note> {
+    let unfit = |hpa: &HorizontalPodAutoscaler| {
+        let metrics = hpa.spec.iter().flat_map(|spec| spec.metrics.iter().flatten());
+        let mut kinds = metrics.map(|metric| {
+            let object = metric.object.as_ref().map(|source| source.target.type_.as_str());
+            let external = metric.external.as_ref().map(|source| source.target.type_.as_str());
+            object.or(external) == Some("AverageValue")
+        });
+        let first = kinds.next();
+        // Without metrics an autoscaler looks at CPU.
+        first != Some(true) || kinds.any(|is_fit| !is_fit)
+    };
+    autoscalers.iter().filter(|hpa| unfit(hpa)).map(|hpa| Note::unfit_autoscaler(&hpa.name_any())).collect()
+}
+
+/// Whether something that is wanted of an object is not there; what others set beside it does not count.
+pub fn differs<K: Serialize>(wanted: &K, observed: Option<&K>) -> bool {
+    let Some(observed) = observed else { return true };
+    match (serde_json::to_value(wanted), serde_json::to_value(observed)) {
+        (Ok(wanted), Ok(observed)) => !is_contained(&wanted, &observed),
+        _ => true,
+    }
+}
+
+fn is_contained(wanted: &Value, observed: &Value) -> bool {
+    match (wanted, observed) {
+        (Value::Object(wanted), Value::Object(observed)) => wanted
+            .iter()
+            .all(|(key, value)| observed.get(key).is_some_and(|other| is_contained(value, other)) || is_empty(value)),
+        (Value::Array(wanted), Value::Array(observed)) => {
+            wanted.len() == observed.len() && wanted.iter().zip(observed).all(|(one, other)| is_contained(one, other))
+        }
+        (wanted, observed) => wanted == observed,
+    }
+}
+
+/// The API server leaves empty lists and maps out.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

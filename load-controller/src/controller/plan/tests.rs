@@ -1,0 +1,244 @@
+//! What is decided in which situation.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::PodSpec;
+use serde_json::json;
+
+use super::*;
+use crate::{controller::document, resource::fixture};
+
+const NOW: Micros = Micros(1_800_000_000_000_000);
+
+fn images() -> Images {
+    Images { worker: "device-sim:1".into(), broker: "broker:1".into(), pull_policy: None }
+}
+
+/// Decides about a fleet whose cluster is `observed`.
+fn decided_about(more: &str, observed: &Observed, known: Option<&Plan>) -> Steps {
+    let (fleet, owner, images) = (fixture::fleet(more), fixture::owner(), images());
+    let document = document::resolve(&fleet, &owner, None, &images.worker).unwrap();
+    let situation = Situation {
+        fleet: &fleet,
+        owner: &owner,
+        document: &document,
+        observed,
+        plan: known,
+        images: &images,
+        now: NOW,
+    };
+    decide(&situation)
+}
+
+/// The cluster after the steps: what an API server would show.
+fn after(steps: &Steps, before: Observed) -> Observed {
+    let mut observed = before;
+    for object in &steps.objects {
+        let is_workers = |name: String| name == "demo";
+        match object {
+            Object::StatefulSet(object) => observed.broker = Some(Arc::new((**object).clone())),
+            Object::Budget(object) => observed.budget = Some(Arc::new((**object).clone())),
+            Object::Service(object) => {
+                let slot =
+                    if is_workers(object.name_any()) { &mut observed.service } else { &mut observed.broker_service };
+                *slot = Some(Arc::new((**object).clone()));
+            }
+            Object::Policy(object) => {
+                let slot =
+                    if is_workers(object.name_any()) { &mut observed.policy } else { &mut observed.broker_policy };
+                *slot = Some(Arc::new((**object).clone()));
+            }
+        }
+    }
+    if let Some(object) = &steps.stateful_set {
+        observed.stateful_set = Some(Arc::new((**object).clone()));
+    }
+    for name in &steps.forgets {
+        observed.documents.remove(name);
+    }
+    observed.documents.insert(steps.revision.name.clone(), steps.revision.number);
+    observed.plan = Some((steps.plan.clone(), Some("1".into())));
+    observed.token = Some("token".into());
+    observed
+}
+
+fn reasons(steps: &Steps) -> Vec<&str> {
+    steps.notes.iter().map(|note| note.reason).collect()
+}
+
+fn replicas(steps: &Steps) -> Option<i32> {
+    steps.stateful_set.as_ref()?.spec.as_ref()?.replicas
+}
+
+#[test]
+fn a_new_fleet_gets_everything_and_then_nothing_more() {
+    let steps = decided_about("devices: 10\ndevicesPerPod: 4", &Observed::default(), None);
+    assert_eq!((steps.objects.len(), replicas(&steps), steps.revision.number), (6, Some(3), 1));
+    assert!(steps.is_new_plan && steps.plan.devices(NOW.after(LEAD)) == 10);
+    assert_eq!(reasons(&steps), ["Created"]);
+    let observed = after(&steps, Observed::default());
+    let again = decided_about("devices: 10\ndevicesPerPod: 4", &observed, None);
+    assert!(again.objects.is_empty() && again.stateful_set.is_none() && !again.is_new_plan);
+    assert_eq!((again.revision.step, reasons(&again)), (RevisionStep::Keep, vec![]));
+}
+
+#[test]
+fn every_number_of_devices_has_its_pods() {
+    for (devices, pods) in [(0, 0), (1, 1), (499, 100), (500, 100), (501, 101), (7_919, 1_584)] {
+        let steps = decided_about(&format!("devices: {devices}\ndevicesPerPod: 5"), &Observed::default(), None);
+        assert_eq!((steps.replicas, replicas(&steps)), (pods, Some(i32::try_from(pods).unwrap())), "{devices}");
+    }
+}
+
+#[test]
+fn growth_within_a_pod_changes_the_plan_and_no_pod() {
+    let observed = after(&decided_about("devices: 10", &Observed::default(), None), Observed::default());
+    let steps = decided_about("devices: 900", &observed, None);
+    assert!(steps.is_new_plan && steps.stateful_set.is_none() && steps.objects.is_empty());
+    assert_eq!((steps.plan.version, steps.plan.devices_wanted()), (2, 900));
+    assert_eq!(reasons(&steps), ["Scaled"]);
+}
+
+#[test]
+fn live_numbers_travel_in_the_plan_alone() {
+    let observed = after(&decided_about("devices: 10", &Observed::default(), None), Observed::default());
+    let steps = decided_about("devices: 10\npaused: true\nintervals: {'*': 100ms}", &observed, None);
+    assert!(steps.is_new_plan && steps.stateful_set.is_none());
+    assert_eq!((steps.revision.step, reasons(&steps)), (RevisionStep::Keep, vec!["Paused"]));
+    let observed = after(&steps, observed);
+    assert_eq!(reasons(&decided_about("devices: 10", &observed, None)), ["Resumed"]);
+}
+
+#[test]
+fn our_own_write_counts_before_the_watch_shows_it() {
+    let observed = after(&decided_about("devices: 10", &Observed::default(), None), Observed::default());
+    let grown = decided_about("devices: 20", &observed, None);
+    let again = decided_about("devices: 20", &observed, Some(&grown.plan));
+    assert!(!again.is_new_plan && again.plan == grown.plan);
+}
+
+#[test]
+fn a_lost_plan_is_made_again_and_goes_on() {
+    let mut fleet = fixture::fleet("devices: 10");
+    fleet.status = Some(crate::resource::FleetStatus {
+        run: Some(77),
+        start: Some("2026-03-01T12:00:00.25Z".into()),
+        plan_version: 9,
+        ..Default::default()
+    });
+    let (owner, images) = (fixture::owner(), images());
+    let document = document::resolve(&fleet, &owner, None, &images.worker).unwrap();
+    let observed = Observed::default();
+    let plan = decide(&Situation {
+        fleet: &fleet,
+        owner: &owner,
+        document: &document,
+        observed: &observed,
+        plan: None,
+        images: &images,
+        now: NOW,
+    })
+    .plan;
+    assert_eq!((plan.version, plan.run, plan.start), (10, 77, Micros(1_772_366_400_250_000)));
+}
+
+#[test]
+fn an_undo_brings_an_old_document_back_as_the_newest() {
+    let first = decided_about("devices: 10", &Observed::default(), None);
+    let observed = after(&first, Observed::default());
+    let second = decided_about("devices: 10\nlossAfter: 5s", &observed, None);
+    assert_eq!((second.revision.number, second.revision.step), (2, RevisionStep::Create));
+    assert_eq!(reasons(&second), ["RevisionRolled"]);
+    assert!(second.stateful_set.is_some(), "another document rolls the pods");
+    let undone = decided_about("devices: 10", &after(&second, observed), None);
+    assert_eq!((undone.revision.number, undone.revision.step), (3, RevisionStep::Renumber));
+    assert_eq!(undone.revision.name, first.revision.name);
+}
+
+fn pod(name: &str, document: &str) -> WorkerPod {
+    WorkerPod {
+        name: name.into(),
+        uid: name.into(),
+        ordinal: 0,
+        ip: None,
+        node: Some("node".into()),
+        unreachable_since: None,
+        created: None,
+        is_ready: true,
+        is_terminating: false,
+        document: Some(document.into()),
+        unschedulable: None,
+        waits: None,
+    }
+}
+
+#[test]
+fn ten_revisions_are_kept_and_those_in_use() {
+    let mut observed = after(&decided_about("devices: 10", &Observed::default(), None), Observed::default());
+    observed.documents = (1..=14).map(|number| (format!("demo-old{number:02}"), number)).collect();
+    observed.pods = vec![pod("demo-0", "demo-old02")];
+    let steps = decided_about("devices: 10", &observed, None);
+    assert_eq!(steps.revision.number, 15);
+    assert_eq!(steps.forgets, ["demo-old05", "demo-old04", "demo-old03", "demo-old01"]);
+}
+
+#[test]
+fn pods_of_a_lost_node_are_deleted_after_half_a_minute() {
+    let seconds = |ago: i64| Timestamp::from_microsecond(i64::try_from(NOW.0).unwrap() - ago * 1_000_000).unwrap();
+    let since = |name, ago| WorkerPod { unreachable_since: Some(seconds(ago)), ..pod(name, "d") };
+    let pods = vec![pod("fine", "d"), since("lost", 31), since("losing", 20)];
+    let observed = Observed { pods, broker_pod: Some(since("broker", 40)), ..Observed::default() };
+    let steps = decided_about("devices: 10", &observed, None);
+    assert_eq!(steps.forces.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["lost", "broker"]);
+    assert_eq!(steps.look_again, Some(Duration::from_secs(10)));
+    assert!(reasons(&steps).contains(&"PodForced"));
+}
+
+#[test]
+fn a_fleet_that_names_a_broker_needs_none_of_its_own() {
+    let observed = after(&decided_about("devices: 10", &Observed::default(), None), Observed::default());
+    let steps = decided_about("devices: 10\nbroker: {url: broker.example}", &observed, None);
+    assert!(steps.deletes_broker && steps.broker_devices_max.is_none());
+    assert!(!decided_about("devices: 10", &observed, None).deletes_broker);
+}
+
+#[test]
+fn a_broker_keeps_the_memory_that_it_was_given() {
+    let observed = after(&decided_about("devices: 10", &Observed::default(), None), Observed::default());
+    let steps = decided_about("devices: 1000000", &observed, None);
+    assert!(steps.objects.is_empty(), "a scale restarts no broker");
+    assert_eq!(steps.broker_devices_max, Some(2_048));
+}
+
+#[track_caller]
+fn check_autoscaler(metrics: &Value, is_fit: bool) {
+    let spec = json!({
+        "maxReplicas": 900, "metrics": metrics,
+        "scaleTargetRef": {"apiVersion": "simctl.io/v1alpha1", "kind": "Fleet", "name": "demo"},
+    });
+    let hpa = serde_json::from_value(json!({"metadata": {"name": "auto"}, "spec": spec})).unwrap();
+    let observed = Observed { autoscalers: vec![Arc::new(hpa)], ..Observed::default() };
+    let steps = decided_about("devices: 10", &observed, None);
+    assert_eq!(!reasons(&steps).contains(&"UnfitAutoscaler"), is_fit, "{metrics}");
+}
+
+#[test]
+fn only_an_average_of_its_own_scales_devices_rightly() {
+    let external = |target: &str| json!([{"type": "External", "external": {"metric": {"name": "m"}, "target": {"type": target, "averageValue": "1", "value": "1"}}}]);
+    check_autoscaler(&external("AverageValue"), true);
+    check_autoscaler(&external("Value"), false);
+    check_autoscaler(
+        &json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization"}}}]),
+        false,
+    );
+    check_autoscaler(&json!(null), false);
+}
+
+#[test]
+fn what_others_add_to_an_object_is_no_difference_and_what_they_change_is() {
+    let wanted = PodSpec { enable_service_links: Some(false), ..PodSpec::default() };
+    let mut observed = PodSpec { node_name: Some("n".into()), ..wanted.clone() };
+    assert!(!differs(&wanted, Some(&observed)) && differs(&wanted, None));
+    observed.enable_service_links = Some(true);
+    assert!(differs(&wanted, Some(&observed)));
+}

@@ -1,0 +1,197 @@
+//! Who leads: one holder of a Lease at a time, by optimistic writes.
+//!
+//! Nobody trusts another machine's clock: a Lease has run out when it has not changed for its term by one's own. A
+//! holder that cannot renew stops well before that, and one that ends gives the Lease up, so that another one takes over
+//! at once.
+
+use std::time::Duration;
+
+use k8s_openapi::{
+    api::{
+        coordination::v1::{Lease, LeaseSpec},
+        core::v1::Pod,
+    },
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    controller::error::told,
+    resource::names::{CONTROLLER, LEADER_LABEL},
+};
+
+/// How long a Lease holds without being renewed.
+const TERM: Duration = Duration::from_secs(15);
+/// How long a holder tries to renew before it stops to lead; the rest of the term is its margin.
+const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a Lease is tried to be had or renewed.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The election among the controllers of a namespace.
+pub struct Election {
+    leases: Api<Lease>,
+    pods: Api<Pod>,
+    identity: String,
+    seen: Option<Seen>,
+}
+
+/// The Lease as it was last seen to change.
+struct Seen {
+    version: Option<String>,
+    at: Instant,
+}
+
+/// Why one does not lead (any more).
+#[derive(Debug, thiserror::Error)]
+enum Setback {
+    #[error("{0} leads")]
+    Held(String),
+    #[error("another one was faster")]
+    Outrun,
+    #[error("the API server did not answer in time")]
+    Timeout,
+    #[error("{}", told(.0))]
+    Api(#[from] kube::Error),
+}
+
+impl Election {
+    /// The election in `namespace`, in which `identity` (the name of the pod) stands.
+    pub fn new(client: &Client, namespace: &str, identity: &str) -> Self {
+        Self {
+            leases: Api::namespaced(client.clone(), namespace),
+            pods: Api::namespaced(client.clone(), namespace),
+            identity: identity.into(),
+            seen: None,
+        }
+    }
+
+    /// Returns when this controller leads.
+    pub async fn win(&mut self) {
+        let mut said = String::new();
+        loop {
+            match self.attempt().await {
+                Ok(()) => break,
+                Err(setback) => {
+                    let text = setback.to_string();
+                    if text != said {
+                        tracing::info!(identity = self.identity, reason = text, "this controller does not lead");
+                        said = text;
+                    }
+                }
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        tracing::info!(identity = self.identity, "this controller leads");
+        self.label(true).await;
+    }
+
+    /// Renews the Lease; returns when it could not be renewed in time, and then this controller must not act any more.
+    pub async fn hold(&mut self) {
+        let mut renewed = Instant::now();
+        while renewed.elapsed() < RENEW_DEADLINE {
+            tokio::time::sleep(RETRY).await;
+            let began = Instant::now();
+            match self.attempt().await {
+                Ok(()) => renewed = began,
+                Err(Setback::Held(other)) => {
+                    tracing::error!(other, "another controller has taken the lease");
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "the lease is not renewed"),
+            }
+        }
+        tracing::error!("the lease could not be renewed in time: this controller stops to lead");
+    }
+
+    /// Gives the Lease up, so that nobody has to wait for its end.
+    pub async fn resign(&mut self) {
+        self.label(false).await;
+        let Ok(lease) = self.leases.get(CONTROLLER).await else { return };
+        if lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) != Some(&self.identity) {
+            return;
+        }
+        let mut given_up = lease;
+        if let Some(spec) = &mut given_up.spec {
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+            spec.renew_time = Some(MicroTime(Timestamp::now()));
+        }
+        match self.leases.replace(CONTROLLER, &PostParams::default(), &given_up).await {
+            Ok(_) => tracing::info!("the lease is given up"),
+            Err(error) => tracing::warn!(error = told(&error), "the lease could not be given up; it runs out"),
+        }
+    }
+
+    /// Takes the Lease or renews it.
+    async fn attempt(&mut self) -> Result<(), Setback> {
+        timeout(RETRY, self.take()).await.unwrap_or(Err(Setback::Timeout))
+    }
+
+    async fn take(&mut self) -> Result<(), Setback> {
+        let Some(lease) = self.leases.get_opt(CONTROLLER).await? else {
+            let fresh = self.held(None);
+            return outcome(self.leases.create(&PostParams::default(), &fresh).await);
+        };
+        let has_changed = self.seen.as_ref().is_none_or(|seen| seen.version != lease.metadata.resource_version);
+        if has_changed {
+            self.seen = Some(Seen { version: lease.metadata.resource_version.clone(), at: Instant::now() });
+        }
+        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
+        let has_run_out = self.seen.as_ref().is_some_and(|seen| seen.at.elapsed() >= TERM);
+        if !holder.is_empty() && holder != self.identity && !has_run_out {
+            return Err(Setback::Held(holder));
+        }
+        let taken = self.held(Some(lease));
+        outcome(self.leases.replace(CONTROLLER, &PostParams::default(), &taken).await)
+    }
+
+    /// The Lease with this controller as its holder; the version of `before` makes the write an optimistic one.
+    fn held(&self, before: Option<Lease>) -> Lease {
+        let now = MicroTime(Timestamp::now());
+        let (metadata, spec) = before.map_or_else(
+            || (ObjectMeta { name: Some(CONTROLLER.into()), ..ObjectMeta::default() }, None),
+            |lease| (lease.metadata, lease.spec),
+        );
+        let before = spec.unwrap_or_default();
+        let is_mine = before.holder_identity.as_deref() == Some(&self.identity);
+        let spec = LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(i32::try_from(TERM.as_secs()).unwrap_or(i32::MAX)),
+            acquire_time: if is_mine { before.acquire_time.clone() } else { Some(now.clone()) },
+            renew_time: Some(now),
+            lease_transitions: Some(before.lease_transitions.unwrap_or(0) + i32::from(!is_mine)),
+            ..before
+        };
+        Lease { metadata, spec: Some(spec) }
+    }
+
+    /// The Service of the controllers selects the pod that leads. Outside of a pod there is none to label.
+    async fn label(&self, leads: bool) {
+        let value = if leads { json!("true") } else { json!(null) };
+        let patch = json!({"metadata": {"labels": {LEADER_LABEL: value}}});
+        let patched = self.pods.patch_metadata(&self.identity, &PatchParams::default(), &Patch::Merge(patch)).await;
+        match patched {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                tracing::info!(pod = self.identity, "there is no such pod to label: this controller runs outside");
+            }
+            Err(error) => {
+                tracing::warn!(pod = self.identity, leads, error = told(&error), "the pod cannot be labelled");
+            }
+        }
+    }
+}
+
+fn outcome(written: Result<Lease, kube::Error>) -> Result<(), Setback> {
+    match written {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Err(Setback::Outrun),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,63 @@
+//! The ConfigMaps of a fleet: what its devices are (one for each revision), what they do (the plan), and what ended
+//! epochs have measured (the totals).
+
+use std::collections::BTreeMap;
+
+use fleet_contract::{plan::Plan, stats::Ended};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
+
+use super::{
+    Owner,
+    names::{self, Component, REVISION_ANNOTATION},
+};
+
+/// The key of the resolved document.
+pub const ASSIGNMENT_KEY: &str = "assignment.json";
+/// The key of the Fleet's own specification, for an undo.
+pub const SPEC_KEY: &str = "spec.json";
+/// The key of the plan.
+pub const PLAN_KEY: &str = "plan.json";
+/// The key of the totals.
+pub const TOTALS_KEY: &str = "totals.json";
+
+/// The immutable ConfigMap of a document; its name tells its contents.
+pub fn document(owner: &Owner, hash: &str, revision: u64, assignment: &str, spec: &str) -> ConfigMap {
+    let mut metadata = owner.metadata(names::document(&owner.name, hash), Component::Worker);
+    metadata.annotations = Some(BTreeMap::from([(REVISION_ANNOTATION.into(), revision.to_string())]));
+    let data = [(ASSIGNMENT_KEY.into(), assignment.into()), (SPEC_KEY.into(), spec.into())];
+    ConfigMap { metadata, data: Some(data.into()), immutable: Some(true), ..ConfigMap::default() }
+}
+
+/// The number of a document's ConfigMap in the history; `None` for any other ConfigMap.
+pub fn revision(config_map: &ConfigMap) -> Option<u64> {
+    config_map.annotations().get(REVISION_ANNOTATION)?.parse().ok()
+}
+
+/// The ConfigMap of a plan; with `resource_version` only as the successor of what was read there.
+pub fn plan(owner: &Owner, plan: &Plan, resource_version: Option<String>) -> ConfigMap {
+    let text = serde_json::to_string(plan).expect("a plan is a value of JSON");
+    single(owner, names::plan(&owner.name), PLAN_KEY, text, resource_version)
+}
+
+/// The plan in a ConfigMap.
+pub fn read_plan(config_map: &ConfigMap) -> Option<Plan> {
+    serde_json::from_str(config_map.data.as_ref()?.get(PLAN_KEY)?).ok()
+}
+
+/// The ConfigMap of totals; with `resource_version` only as the successor of what was read there.
+pub fn totals(owner: &Owner, ended: &Ended, resource_version: Option<String>) -> ConfigMap {
+    let text = serde_json::to_string(ended).expect("statistics are a value of JSON");
+    single(owner, names::totals(&owner.name), TOTALS_KEY, text, resource_version)
+}
+
+/// The totals in a ConfigMap.
+pub fn read_totals(config_map: &ConfigMap) -> Option<Ended> {
+    serde_json::from_str(config_map.data.as_ref()?.get(TOTALS_KEY)?).ok()
+}
+
+fn single(owner: &Owner, name: String, key: &str, text: String, resource_version: Option<String>) -> ConfigMap {
+    let mut metadata = owner.metadata(name, Component::Worker);
+    metadata.resource_version = resource_version;
+    ConfigMap { metadata, data: Some(BTreeMap::from([(key.into(), text)])), ..ConfigMap::default() }
+}

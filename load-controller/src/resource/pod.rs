@@ -1,0 +1,309 @@
+//! The pod of a worker: one container, no credentials of Kubernetes, admitted where Pod Security is `restricted`.
+
+use std::collections::BTreeMap;
+
+use fleet_contract::{
+    fleet::{FleetSpec, PodSpec as Special, Toleration as SpecialToleration},
+    worker::drain_bound,
+};
+use k8s_openapi::{
+    api::core::v1::{
+        Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
+        HTTPGetAction, KeyToPath, LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec,
+        PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Sysctl,
+        Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
+};
+
+use super::{
+    Size,
+    config_map::{ASSIGNMENT_KEY, PLAN_KEY},
+    names::{self, Component, WORKER_CONTAINER, WORKER_PORT},
+    secret::TOKEN_KEY,
+    service::PORT_NAME,
+    size::{cpu_text, memory_text},
+};
+
+/// The annotation of a pod: the ConfigMap of the document that it runs.
+pub const DOCUMENT_ANNOTATION: &str = "simctl.io/document";
+
+/// The key of the password in a Secret that a document names.
+pub const PASSWORD_KEY: &str = "password";
+/// Where the devices' password is mounted.
+pub const DEVICES_PASSWORD_FILE: &str = "/etc/simctl/credentials/password";
+/// Where the observer's password is mounted.
+pub const OBSERVER_PASSWORD_FILE: &str = "/etc/simctl/observer/password";
+
+const DOCUMENT_FOLDER: &str = "/etc/simctl/document";
+const PLAN_FOLDER: &str = "/etc/simctl/plan";
+const TOKEN_FOLDER: &str = "/etc/simctl/token";
+const STATE_FOLDER: &str = "/var/lib/simctl";
+
+/// How long a pod stays on a node that does not answer; then its devices are wanted back elsewhere.
+pub const UNREACHABLE_SECONDS: i64 = 30;
+
+/// User and group of the processes in our images.
+const NOBODY: i64 = 65_532;
+
+/// One source port a device, and none of those that servers listen on.
+const PORT_RANGE: &str = "10240 65535";
+
+/// What a worker's pod is made from. Nothing of it changes live, so that only a new document or image rolls pods.
+#[derive(Debug, Clone)]
+pub struct Worker<'a> {
+    /// The fleet's name.
+    pub fleet: &'a str,
+    /// The document, with the names of the Secrets.
+    pub spec: &'a FleetSpec,
+    /// The name of the ConfigMap of the resolved document.
+    pub document: &'a str,
+    /// The image.
+    pub image: &'a str,
+    /// When the node asks the registry for the image; by default Kubernetes decides by its tag.
+    pub pull_policy: Option<&'a str>,
+    /// What it asks for.
+    pub size: Size,
+}
+
+/// The template of a worker's pods.
+pub fn build(worker: &Worker<'_>) -> PodTemplateSpec {
+    let special = &worker.spec.pod;
+    let mut labels = special.labels.clone();
+    labels.extend(names::labels(worker.fleet, Component::Worker));
+    let mut annotations = special.annotations.clone();
+    annotations.insert(DOCUMENT_ANNOTATION.into(), worker.document.into());
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta { labels: Some(labels), annotations: Some(annotations), ..ObjectMeta::default() }),
+        spec: Some(PodSpec {
+            containers: vec![container(worker)],
+            volumes: Some(volumes(worker)),
+            security_context: Some(pod_security(vec![Sysctl {
+                name: "net.ipv4.ip_local_port_range".into(),
+                value: PORT_RANGE.into(),
+            }])),
+            automount_service_account_token: Some(false),
+            // One variable for each Service of a namespace would only be in the way.
+            enable_service_links: Some(false),
+            termination_grace_period_seconds: Some(grace_seconds(worker.spec)),
+            image_pull_secrets: pull_secrets(special),
+            node_selector: node_selector(special),
+            tolerations: Some(tolerations(special)),
+            topology_spread_constraints: Some(vec![spread(worker.fleet)]),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+/// The time that a worker may take to drain, in whole seconds.
+fn grace_seconds(spec: &FleetSpec) -> i64 {
+    let seconds = drain_bound(spec).0.div_ceil(1_000_000);
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+fn container(worker: &Worker<'_>) -> Container {
+    let special = &worker.spec.pod;
+    Container {
+        name: WORKER_CONTAINER.into(),
+        image: Some(worker.image.into()),
+        image_pull_policy: worker.pull_policy.map(Into::into),
+        env: Some(environment(worker)),
+        ports: Some(vec![ContainerPort {
+            name: Some(PORT_NAME.into()),
+            container_port: WORKER_PORT.into(),
+            protocol: Some("TCP".into()),
+            ..ContainerPort::default()
+        }]),
+        readiness_probe: Some(Probe { period_seconds: Some(2), failure_threshold: Some(2), ..probe("/readyz") }),
+        // Generous: a worker that is short of CPU is measured as such, and killing it would end what it measures.
+        liveness_probe: Some(Probe { period_seconds: Some(10), failure_threshold: Some(6), ..probe("/healthz") }),
+        resources: Some(resources(special, worker.size)),
+        security_context: Some(container_security()),
+        volume_mounts: Some(mounts(worker.spec)),
+        ..Container::default()
+    }
+}
+
+fn environment(worker: &Worker<'_>) -> Vec<EnvVar> {
+    let set = |name: &str, value: String| EnvVar { name: name.into(), value: Some(value), ..EnvVar::default() };
+    let ordinal = EnvVarSource {
+        field_ref: Some(ObjectFieldSelector {
+            field_path: "metadata.labels['apps.kubernetes.io/pod-index']".into(),
+            ..ObjectFieldSelector::default()
+        }),
+        ..EnvVarSource::default()
+    };
+    vec![
+        set("SIMCTL_API", format!("[::]:{WORKER_PORT}")),
+        set("SIMCTL_ASSIGNMENT", format!("{DOCUMENT_FOLDER}/{ASSIGNMENT_KEY}")),
+        set("SIMCTL_PLAN", format!("{PLAN_FOLDER}/{PLAN_KEY}")),
+        EnvVar { name: "SIMCTL_ORDINAL".into(), value_from: Some(ordinal), ..EnvVar::default() },
+        set("SIMCTL_TOKEN_FILE", format!("{TOKEN_FOLDER}/{TOKEN_KEY}")),
+        set("SIMCTL_STATE", format!("{STATE_FOLDER}/{PLAN_KEY}")),
+        set("SIMCTL_THREADS", worker.size.threads.to_string()),
+        set("SIMCTL_LOG_FORMAT", "json".into()),
+    ]
+}
+
+/// A probe of the worker's API; other members are the caller's.
+pub(super) fn probe(path: &str) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.into()),
+            port: IntOrString::String(PORT_NAME.into()),
+            ..HTTPGetAction::default()
+        }),
+        timeout_seconds: Some(5),
+        ..Probe::default()
+    }
+}
+
+fn resources(special: &Special, size: Size) -> ResourceRequirements {
+    let memory = Quantity(special.memory.clone().unwrap_or_else(|| memory_text(size.memory_bytes)));
+    let cpu = Quantity(special.cpu.clone().unwrap_or_else(|| cpu_text(size.cpu_millis)));
+    let mut limits = BTreeMap::from([("memory".to_owned(), memory.clone())]);
+    if let Some(limit) = &special.cpu_limit {
+        limits.insert("cpu".into(), Quantity(limit.clone()));
+    }
+    ResourceRequirements {
+        requests: Some([("cpu".to_owned(), cpu), ("memory".to_owned(), memory)].into()),
+        limits: Some(limits),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// What Pod Security `restricted` asks of a container, and a root file system that nobody writes.
+pub(super) fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), ..Capabilities::default() }),
+        ..SecurityContext::default()
+    }
+}
+
+/// What Pod Security `restricted` asks of a pod; the group lets the process read mounted Secrets.
+pub(super) fn pod_security(sysctls: Vec<Sysctl>) -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(NOBODY),
+        run_as_group: Some(NOBODY),
+        fs_group: Some(NOBODY),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), ..SeccompProfile::default() }),
+        sysctls: some_list(sysctls),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// The Secrets that the registry wants.
+pub(super) fn pull_secrets(special: &Special) -> Option<Vec<LocalObjectReference>> {
+    let names = special.image_pull_secrets.iter().cloned();
+    some_list(names.map(|name| LocalObjectReference { name }).collect())
+}
+
+/// The labels that a node must have.
+pub(super) fn node_selector(special: &Special) -> Option<BTreeMap<String, String>> {
+    (!special.node_selector.is_empty()).then(|| special.node_selector.clone())
+}
+
+/// The tolerations that the document names, and of nodes that do not answer for half a minute.
+pub(super) fn tolerations(special: &Special) -> Vec<Toleration> {
+    let named = special.tolerations.iter().cloned().map(|toleration| {
+        let SpecialToleration { key, operator, value, effect, toleration_seconds } = toleration;
+        Toleration { key, operator, value, effect, toleration_seconds }
+    });
+    let lost = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(|taint| Toleration {
+        key: Some(taint.into()),
+        operator: Some("Exists".into()),
+        effect: Some("NoExecute".into()),
+        toleration_seconds: Some(UNREACHABLE_SECONDS),
+        ..Toleration::default()
+    });
+    named.chain(lost).collect()
+}
+
+/// The pods go to different nodes where there are some: one node's end is a small part of the fleet then.
+fn spread(fleet: &str) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: "kubernetes.io/hostname".into(),
+        when_unsatisfiable: "ScheduleAnyway".into(),
+        label_selector: Some(LabelSelector {
+            match_labels: Some(names::selector(fleet, Component::Worker)),
+            ..LabelSelector::default()
+        }),
+        ..TopologySpreadConstraint::default()
+    }
+}
+
+/// The Secrets that a document names: volume, Secret, folder.
+fn password_volumes(spec: &FleetSpec) -> Vec<(&'static str, String, &'static str)> {
+    let devices = spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref());
+    let observer = spec.observer.credentials.as_ref();
+    let named = [
+        ("credentials", devices, DEVICES_PASSWORD_FILE.trim_end_matches("/password")),
+        ("observer", observer, OBSERVER_PASSWORD_FILE.trim_end_matches("/password")),
+    ];
+    named
+        .into_iter()
+        .filter_map(|(volume, credentials, folder)| Some((volume, credentials?.secret_name.clone()?, folder)))
+        .collect()
+}
+
+fn volumes(worker: &Worker<'_>) -> Vec<Volume> {
+    let named = |name: &str| Volume { name: name.into(), ..Volume::default() };
+    let item = |key: &str| Some(vec![KeyToPath { key: key.into(), path: key.into(), ..KeyToPath::default() }]);
+    let config_map = |volume: &str, name: String, key: &str| Volume {
+        config_map: Some(ConfigMapVolumeSource { name, items: item(key), ..ConfigMapVolumeSource::default() }),
+        ..named(volume)
+    };
+    let secret = |volume: &str, name: String, key: &str| Volume {
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(name),
+            items: item(key),
+            default_mode: Some(0o440),
+            ..SecretVolumeSource::default()
+        }),
+        ..named(volume)
+    };
+    let mut volumes = vec![
+        config_map("document", worker.document.into(), ASSIGNMENT_KEY),
+        config_map("plan", names::plan(worker.fleet), PLAN_KEY),
+        secret("token", names::token(worker.fleet), TOKEN_KEY),
+        Volume {
+            empty_dir: Some(EmptyDirVolumeSource {
+                size_limit: Some(Quantity("16Mi".into())),
+                ..EmptyDirVolumeSource::default()
+            }),
+            ..named("state")
+        },
+    ];
+    volumes
+        .extend(password_volumes(worker.spec).into_iter().map(|(volume, name, _)| secret(volume, name, PASSWORD_KEY)));
+    volumes
+}
+
+fn mounts(spec: &FleetSpec) -> Vec<VolumeMount> {
+    let mount = |name: &str, path: &str, is_read_only: bool| VolumeMount {
+        name: name.into(),
+        mount_path: path.into(),
+        read_only: is_read_only.then_some(true),
+        ..VolumeMount::default()
+    };
+    let mut mounts = vec![
+        mount("document", DOCUMENT_FOLDER, true),
+        mount("plan", PLAN_FOLDER, true),
+        mount("token", TOKEN_FOLDER, true),
+        mount("state", STATE_FOLDER, false),
+    ];
+    mounts.extend(password_volumes(spec).into_iter().map(|(volume, _, folder)| mount(volume, folder, true)));
+    mounts
+}
+
+fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}

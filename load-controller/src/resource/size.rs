@@ -1,0 +1,192 @@
+//! How much CPU and memory a pod asks for: decided once, from its devices at the document's highest rate, so that no
+//! scale and no live change rolls pods. Going past it is told (`Saturated`), not answered by a restart.
+//!
+//! Costs are those that were measured on loopback on one two-core machine, with room for bursts.
+
+use std::collections::BTreeMap;
+
+use fleet_contract::{
+    fleet::{FleetSpec, Observe},
+    model::{Rule, Stream},
+    plan::Plan,
+    share::Membership,
+    units::Span,
+};
+
+/// CPU time of a message in seconds, by quality of service; and what observing it adds.
+const CPU_SECONDS: [f64; 3] = [8e-6, 14.5e-6, 26e-6];
+const CPU_SECONDS_OBSERVED: f64 = 7e-6;
+
+/// Room for bursts: connecting, a broker that comes back, a node that is shared.
+const CPU_HEADROOM: f64 = 2.0;
+const CPU_MILLIS_MIN: u32 = 50;
+
+/// Memory of a worker without devices; of a device with what the kernel keeps for its connection; of an observed
+/// message that waits for its judgement. In bytes.
+const WORKER_BYTES: u64 = 48 << 20;
+const DEVICE_BYTES: u64 = 12 << 10;
+const LEDGER_ROW_BYTES: u64 = 128;
+const MEMORY_STEP: u64 = 16 << 20;
+
+/// A rule looks so often unless it says otherwise.
+const CHECK_DEFAULT: Span = Span::from_secs(1);
+
+/// The share of its looks at which a rule is taken to fire: rules are for what is rare.
+const RULE_SHARE: f64 = 0.1;
+
+/// What a pod asks for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Size {
+    /// CPU in thousandths of a core.
+    pub cpu_millis: u32,
+    /// Memory in bytes; request and limit are the same.
+    pub memory_bytes: u64,
+    /// Engine threads.
+    pub threads: u16,
+    /// The messages a second that this is enough for.
+    pub messages_per_second: f64,
+}
+
+impl Size {
+    /// What the pods of a fleet ask for whose models are all in `spec.models`.
+    pub fn of(spec: &FleetSpec) -> Self {
+        let load = Load::of(spec, |_, interval| interval);
+        let devices = f64::from(spec.devices_per_pod);
+        let cores = load.cpu_seconds * devices * CPU_HEADROOM;
+        let rows = load.messages * devices * observed_share(spec) * spec.loss_after.as_secs_f64();
+        let bytes = WORKER_BYTES
+            + u64::from(spec.devices_per_pod) * DEVICE_BYTES
+            + whole(rows).saturating_mul(LEDGER_ROW_BYTES);
+        let cpu_millis = u32::try_from(whole(cores * 100.0) * 10).unwrap_or(u32::MAX).max(CPU_MILLIS_MIN);
+        let threads = spec.pod.threads.unwrap_or_else(|| u16::try_from(cpu_millis / 1_000).unwrap_or(64).clamp(1, 64));
+        Self {
+            cpu_millis,
+            memory_bytes: bytes.next_multiple_of(MEMORY_STEP),
+            threads,
+            messages_per_second: load.messages * devices,
+        }
+    }
+}
+
+/// Messages a second of one pod that is full, by the intervals that the plan sets.
+pub fn messages_per_second(spec: &FleetSpec, plan: &Plan) -> f64 {
+    Load::of(spec, |stream, interval| plan.interval(stream, interval).1).messages * f64::from(spec.devices_per_pod)
+}
+
+/// What an average device of a fleet does in a second.
+struct Load {
+    messages: f64,
+    cpu_seconds: f64,
+}
+
+impl Load {
+    /// `interval_of` says how the interval of a stream differs from the document's.
+    fn of(spec: &FleetSpec, interval_of: impl Fn(&str, Span) -> Span) -> Self {
+        let shares: Vec<_> = spec.groups.iter().map(|group| group.share).collect();
+        let membership = Membership::new(&shares).ok();
+        let weight = |position| membership.as_ref().map_or(1.0, |m| f64::from(m.count(position, 10_000)) / 10_000.0);
+        let observed = observed_share(spec) * CPU_SECONDS_OBSERVED;
+        let nothing = BTreeMap::new();
+        let mut load = Self { messages: 0.0, cpu_seconds: 0.0 };
+        for (position, group) in spec.groups.iter().enumerate() {
+            for (name, stream) in spec.models.get(&group.model).map_or(&nothing, |model| &model.streams) {
+                let stream = group.stream(name, stream);
+                let messages = weight(position) * rate(name, &stream, &interval_of);
+                load.messages += messages;
+                load.cpu_seconds += messages * (CPU_SECONDS[usize::from(u8::from(stream.qos).min(2))] + observed);
+            }
+        }
+        load
+    }
+}
+
+/// Messages a second of a stream.
+fn rate(name: &str, stream: &Stream, interval_of: &impl Fn(&str, Span) -> Span) -> f64 {
+    if let Some(interval) = stream.interval {
+        return per_second(interval_of(name, interval));
+    }
+    let Some(rule) = &stream.trigger else { return 0.0 };
+    let looks = per_second(stream.check.unwrap_or(CHECK_DEFAULT));
+    let share = if is_constant(rule) { 1.0 } else { RULE_SHARE };
+    let least = stream.at_least_every.map_or(0.0, per_second);
+    let most = stream.at_most_every.map_or(f64::INFINITY, per_second);
+    (looks * share).min(most).max(least)
+}
+
+/// Whether a rule may hold for long: then it fires at each look.
+fn is_constant(rule: &Rule) -> bool {
+    match rule {
+        Rule::When(_) => true,
+        Rule::AnyOf(rules) => rules.iter().any(is_constant),
+        Rule::Rising(_) | Rule::Falling(_) | Rule::Change(_) => false,
+    }
+}
+
+fn per_second(interval: Span) -> f64 {
+    1.0 / interval.as_secs_f64().max(1e-6)
+}
+
+fn observed_share(spec: &FleetSpec) -> f64 {
+    match spec.observe {
+        Observe::All => 1.0,
+        Observe::Sample => spec.observer.sample.fraction(),
+        Observe::None => 0.0,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and what comes is positive")]
+fn whole(number: f64) -> u64 {
+    number.ceil() as u64
+}
+
+/// A quantity of CPU as the API server writes it: `250m`, `2`.
+pub fn cpu_text(millis: u32) -> String {
+    if millis.is_multiple_of(1_000) { (millis / 1_000).to_string() } else { format!("{millis}m") }
+}
+
+/// A quantity of memory in whole mebibytes as the API server writes it: `64Mi`, `1Gi`.
+pub fn memory_text(bytes: u64) -> String {
+    let mebibytes = bytes.div_ceil(1 << 20);
+    if mebibytes.is_multiple_of(1_024) && mebibytes > 0 {
+        format!("{}Gi", mebibytes / 1_024)
+    } else {
+        format!("{mebibytes}Mi")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_contract::{
+        plan::{Plan, Setting},
+        time::Micros,
+    };
+
+    use super::*;
+    use crate::resource::fixture;
+
+    #[test]
+    fn a_pod_is_sized_by_its_devices_and_not_by_the_fleet() {
+        let spec = fixture::spec("devices: 10");
+        let many = FleetSpec { devices: 1_000_000, ..spec.clone() };
+        assert_eq!(Size::of(&spec), Size::of(&many));
+        let fuller = FleetSpec { devices_per_pod: 20_000, ..spec.clone() };
+        assert!(Size::of(&fuller).memory_bytes > Size::of(&spec).memory_bytes);
+        assert!(Size::of(&fuller).cpu_millis > Size::of(&spec).cpu_millis);
+    }
+
+    #[test]
+    fn a_shorter_interval_is_more_than_the_pod_was_sized_for() {
+        let spec = fixture::spec("devices: 10");
+        let mut plan = Plan::new(1, Micros(1), 10);
+        let sized = Size::of(&spec).messages_per_second;
+        assert!((messages_per_second(&spec, &plan) - sized).abs() < 1e-9);
+        plan.set(Micros(2), Setting::Interval { stream: None, interval: Some(Span::from_millis(100)) });
+        assert!(messages_per_second(&spec, &plan) > 10.0 * sized);
+    }
+
+    #[test]
+    fn quantities_are_written_as_the_api_server_does() {
+        assert_eq!([50, 1_000, 2_500].map(cpu_text), ["50m", "1", "2500m"]);
+        assert_eq!([64 << 20, 1 << 30, 1_536 << 20].map(memory_text), ["64Mi", "1Gi", "1536Mi"]);
+    }
+}

@@ -1,0 +1,108 @@
+//! What the builders make of a small fleet, as people read it.
+
+use kube::ResourceExt as _;
+use serde::Serialize;
+
+use super::{
+    Size, broker, config_map, fixture, names, network_policy,
+    pod::{self, Worker},
+    pod_disruption_budget, secret, service, stateful_set,
+};
+
+fn yaml(object: &impl Serialize) -> String {
+    serde_saphyr::to_string(&serde_json::to_value(object).unwrap()).unwrap()
+}
+
+fn template(more: &str) -> k8s_openapi::api::core::v1::PodTemplateSpec {
+    let spec = fixture::spec(more);
+    pod::build(&Worker {
+        fleet: "demo",
+        spec: &spec,
+        document: "demo-0123456789",
+        image: "ghcr.io/simctl/device-sim:0.1.0",
+        pull_policy: None,
+        size: Size::of(&spec),
+    })
+}
+
+#[test]
+fn workers_are_a_stateful_set() {
+    let object = stateful_set::build(&fixture::owner(), 3, template("devices: 10"));
+    insta::assert_snapshot!(yaml(&object));
+}
+
+#[test]
+fn what_is_special_about_pods_reaches_them() {
+    let more = "
+devices: 10
+broker: {url: 'mqtt://broker.example', credentials: {username: '{id}', secretName: devices}}
+observer: {credentials: {username: eye, secretName: eye}}
+pod:
+  imagePullSecrets: [registry]
+  nodeSelector: {kubernetes.io/arch: arm64}
+  tolerations: [{key: edge, operator: Exists}]
+  labels: {team: taxi, simctl.io/fleet: other}
+  annotations: {note: hello}
+  cpu: 250m
+  cpuLimit: '1'
+  memory: 128Mi
+";
+    let template = template(more);
+    let metadata = template.metadata.as_ref().unwrap();
+    assert_eq!(metadata.labels.as_ref().unwrap()[names::FLEET_LABEL], "demo", "our labels win");
+    insta::assert_snapshot!(yaml(&template));
+}
+
+#[test]
+fn a_password_stays_out_of_the_pod_template() {
+    let text = yaml(&secret::build(&fixture::owner(), "hidden"));
+    assert!(!text.contains("hidden"), "data is in base64: {text}");
+    assert_eq!(secret::token(&secret::build(&fixture::owner(), "hidden")).as_deref(), Some("hidden"));
+}
+
+#[test]
+fn the_small_objects() {
+    let owner = fixture::owner();
+    let objects = [
+        yaml(&service::build(&owner)),
+        yaml(&pod_disruption_budget::build(&owner)),
+        yaml(&network_policy::build(&owner)),
+        yaml(&config_map::document(&owner, "0123456789abcdef", 3, "{}", "{}")),
+    ];
+    insta::assert_snapshot!(objects.join("---\n"));
+}
+
+#[test]
+fn a_broker_of_our_own() {
+    let owner = fixture::owner();
+    let object = broker::build(
+        &owner,
+        &fixture::spec("devices: 10").pod,
+        "ghcr.io/simctl/broker:0.1.0",
+        Some("IfNotPresent"),
+        broker::memory_for(10),
+    );
+    assert_eq!(broker::memory_of(&object), Some(256 << 20), "what was given can be read again");
+    assert_eq!(broker::url(&owner).to_string(), "mqtt://demo-broker.load.svc:1883");
+    insta::assert_snapshot!(
+        [yaml(&object), yaml(&broker::service(&owner)), yaml(&network_policy::broker(&owner))].join("---\n")
+    );
+}
+
+#[test]
+fn a_broker_has_room_for_twice_the_devices() {
+    for devices in [0, 1, 1_024, 1_025, 100_000] {
+        assert!(broker::devices_max(broker::memory_for(devices)) >= 2 * devices);
+    }
+}
+
+#[test]
+fn plans_and_totals_are_read_as_they_were_written() {
+    let owner = fixture::owner();
+    let plan = fleet_contract::plan::Plan::new(7, fleet_contract::time::Micros(1), 10);
+    let object = config_map::plan(&owner, &plan, Some("42".into()));
+    assert_eq!((config_map::read_plan(&object), object.resource_version()), (Some(plan), Some("42".into())));
+    assert_eq!(config_map::revision(&object), None);
+    let ended = fleet_contract::stats::Ended::default();
+    assert_eq!(config_map::read_totals(&config_map::totals(&owner, &ended, None)), Some(ended));
+}

@@ -1,0 +1,128 @@
+//! One worker as the controller knows it.
+
+use fleet_contract::{
+    stats::{Devices, WorkerStats},
+    time::Micros,
+};
+
+use super::{Address, CallError};
+use crate::controller::observe::WorkerPod;
+
+/// Readings that a worker may miss in a row before it counts as silent.
+pub const SILENT_MAX: u32 = 3;
+
+/// One worker.
+#[derive(Debug)]
+pub struct Member {
+    /// Its pod.
+    pub pod: WorkerPod,
+    /// Where it listens, once it has an address and the fleet a token.
+    pub address: Option<Address>,
+    /// The version of the plan that it runs, as far as is known.
+    pub plan_version: Option<u64>,
+    /// Its devices at its last reading.
+    pub devices: Devices,
+    /// Messages sent a second, between its last two readings.
+    pub messages_per_second: f64,
+    /// Bytes sent a second, between its last two readings.
+    pub bytes_per_second: f64,
+    /// Processors in use, between its last two readings.
+    pub cpu_cores: f64,
+    /// Its resident memory, in bytes.
+    pub memory_bytes: u64,
+    /// Why it did not answer last, if so.
+    pub error: Option<String>,
+    /// Whether a reading is being asked for.
+    pub(super) is_asked: bool,
+    /// Whether it is being given a plan.
+    pub(super) is_pushed: bool,
+    silent: u32,
+    last: Option<Counters>,
+}
+
+/// What rates are made from.
+#[derive(Debug, Clone, Copy)]
+struct Counters {
+    epoch: Micros,
+    at: Micros,
+    messages: u64,
+    bytes: u64,
+    cpu_seconds: f64,
+}
+
+impl Member {
+    pub(super) fn new(pod: WorkerPod) -> Self {
+        Self {
+            pod,
+            address: None,
+            plan_version: None,
+            devices: Devices::default(),
+            messages_per_second: 0.0,
+            bytes_per_second: 0.0,
+            cpu_cores: 0.0,
+            memory_bytes: 0,
+            error: None,
+            is_asked: false,
+            is_pushed: false,
+            silent: 0,
+            last: None,
+        }
+    }
+
+    /// Whether it has answered, and lately.
+    pub const fn answers(&self) -> bool {
+        self.last.is_some() && self.silent < SILENT_MAX
+    }
+
+    /// Whether it was asked often enough to know that it does not answer.
+    pub const fn is_silent(&self) -> bool {
+        self.silent >= SILENT_MAX
+    }
+
+    /// Whether it has been asked, and has answered or not.
+    pub const fn is_heard(&self) -> bool {
+        self.last.is_some() || self.silent > 0
+    }
+
+    /// Whether it has missed a reading, and may have ended: another look will tell.
+    pub const fn is_doubtful(&self) -> bool {
+        self.silent > 0 && self.silent < SILENT_MAX
+    }
+
+    /// The start of its process, once it has answered.
+    pub fn epoch(&self) -> Option<Micros> {
+        self.last.map(|last| last.epoch)
+    }
+
+    pub(super) fn read(&mut self, reading: &WorkerStats) {
+        let stats = &reading.stats;
+        let now = Counters {
+            epoch: reading.epoch,
+            at: reading.at,
+            messages: stats.messages.iter().map(|messages| messages.sent).sum(),
+            bytes: stats.bytes.sent,
+            cpu_seconds: stats.generator.cpu_seconds(),
+        };
+        let nothing = Counters { at: now.epoch, messages: 0, bytes: 0, cpu_seconds: 0.0, ..now };
+        let before = self.last.filter(|last| last.epoch == now.epoch).unwrap_or(nothing);
+        let seconds = now.at.since(before.at).as_secs_f64();
+        if seconds > 0.0 {
+            self.messages_per_second = now.messages.saturating_sub(before.messages) as f64 / seconds;
+            self.bytes_per_second = now.bytes.saturating_sub(before.bytes) as f64 / seconds;
+            self.cpu_cores = (now.cpu_seconds - before.cpu_seconds).max(0.0) / seconds;
+        }
+        self.last = Some(now);
+        self.devices = stats.devices;
+        self.memory_bytes = stats.generator.memory_bytes;
+        self.plan_version = Some(reading.plan_version);
+        self.is_asked = false;
+        self.silent = 0;
+        self.error = None;
+    }
+
+    pub(super) fn failed(&mut self, error: &CallError) {
+        self.is_asked = false;
+        self.silent = self.silent.saturating_add(1);
+        self.error = Some(error.to_string());
+    }
+}
