@@ -5,30 +5,37 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, builder::PossibleValuesParser, builder::TypedValueParser};
+use clap::{
+    Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{Observe, Qos},
     units::{Rate, Span},
 };
 
-use crate::verbs;
+use crate::{cluster::target::Place, verbs};
 
 const EXAMPLES: &str = "\
 Examples:
   simctl run                          100 mixed devices against a broker of its own
   simctl run -f fleet.yaml            what the document says
   simctl scale 500                    in a second terminal, while it runs
+  simctl apply -f fleet.yaml          the same fleet as workloads of a Kubernetes cluster
+  simctl get                          the fleets of the cluster
   simctl example > fleet.yaml         a document to start from
   simctl validate -f fleet.yaml       is it right?
 
 Exit codes:
-  0 passed, 99 a promise was broken, 96 invalid (the generator cannot be trusted),
+  0 passed, 99 a promise was broken or the broker refuses devices,
+  96 invalid (the generator cannot be trusted),
   104 bad document, 105 aborted, 2 usage, 1 anything else";
 
 /// Simulated IoT devices, one real MQTT session each
 ///
-/// Runs a fleet of simulated devices against any MQTT broker, judges every message, and scales while it runs.
+/// Runs a fleet of simulated devices against any MQTT broker, on this machine or as workloads of a Kubernetes cluster,
+/// judges every message, and scales while it runs.
 #[derive(Debug, Parser)]
 #[command(name = "simctl", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -40,19 +47,58 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
+/// What kubectl calls its plugin `simctl` by (<https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins/>).
+const PLUGIN: &str = "kubectl-simctl";
+
+impl Cli {
+    /// What was typed; ends the process with help or usage if that is asked for or wrong.
+    pub(crate) fn read() -> Self {
+        let program = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+        let is_plugin = program.file_stem().is_some_and(|name| name == PLUGIN);
+        let command = if is_plugin { as_plugin(Self::command(), "kubectl simctl") } else { Self::command() };
+        let matches = command.get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// The same command as a plugin of kubectl, whose help says what to type there.
+fn as_plugin(command: Command, name: &str) -> Command {
+    let help = command.get_after_help().map(|help| help.to_string().replace("  simctl ", "  kubectl simctl "));
+    let command = command.bin_name(name).mut_subcommands(|verb| {
+        let name = format!("{name} {}", verb.get_name());
+        as_plugin(verb, &name)
+    });
+    match help {
+        Some(help) => command.after_help(help),
+        None => command,
+    }
+}
+
 /// Every verb, in the order of `--help`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Run(Box<verbs::run::Args>),
+    Apply(verbs::apply::Args),
+    Get(verbs::get::Args),
+    Describe(verbs::describe::Args),
     Status(verbs::status::Args),
     Scale(verbs::scale::Args),
     Pause(verbs::pause::Args),
     Resume(verbs::resume::Args),
     Set(verbs::set::Args),
     Device(verbs::device::Args),
+    Top(verbs::top::Args),
+    Logs(verbs::logs::Args),
+    Wait(verbs::wait::Args),
+    Rollout(verbs::rollout::Args),
     Stop(verbs::stop::Args),
+    Delete(verbs::delete::Args),
     Plan(Box<verbs::plan::Args>),
+    Install(verbs::install::Args),
+    Uninstall(verbs::uninstall::Args),
+    Images(verbs::images::Args),
     Sample(verbs::sample::Args),
+    Assignment(Box<verbs::assignment::Args>),
     Validate(verbs::validate::Args),
     Example(verbs::example::Args),
     Models(verbs::models::Args),
@@ -109,6 +155,42 @@ pub(crate) struct RunFlag {
     pub(crate) run: Option<String>,
 }
 
+/// Where the fleet runs, and which one is meant.
+#[derive(Debug, Default, Clone, clap::Args)]
+pub(crate) struct TargetFlags {
+    /// Where the fleet runs [default: on this machine if a run answers, else in the cluster of the current context]
+    #[arg(long, value_name = "WHERE", env = "SIMCTL_TARGET")]
+    pub(crate) target: Option<Place>,
+    #[command(flatten)]
+    pub(crate) run: RunFlag,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterFlags,
+}
+
+/// Which cluster, and which namespace of it; the flags of kubectl.
+#[derive(Debug, Default, Clone, clap::Args)]
+pub(crate) struct ClusterFlags {
+    /// The namespace [default: the context's]
+    #[arg(short, long, value_name = "NAME", help_heading = CLUSTER)]
+    pub(crate) namespace: Option<String>,
+    /// The context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", help_heading = CLUSTER)]
+    pub(crate) context: Option<String>,
+    /// The kubeconfig [default: KUBECONFIG, else ~/.kube/config]
+    #[arg(long, value_name = "FILE", help_heading = CLUSTER)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+const CLUSTER: &str = "Cluster";
+
+impl ClusterFlags {
+    /// Whether anything was said about the cluster.
+    pub(crate) const fn is_given(&self) -> bool {
+        let Self { namespace, context, kubeconfig } = self;
+        namespace.is_some() || context.is_some() || kubeconfig.is_some()
+    }
+}
+
 /// A length of time that is not zero.
 pub(crate) fn interval(text: &str) -> Result<Span, String> {
     match text.parse::<Span>() {
@@ -132,13 +214,38 @@ fn observe() -> impl TypedValueParser<Value = Observe> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_of_a_verb_shows_examples_too() {
+        for verb in Cli::command().get_subcommands() {
+            for step in verb.get_subcommands().filter(|step| step.get_name() != "help" && verb.get_name() != "models") {
+                let help = step.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("simctl "), "{} {} has no example", verb.get_name(), step.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn as_a_plugin_of_kubectl_the_help_says_so() {
+        let mut command = as_plugin(Cli::command(), "kubectl simctl");
+        assert!(command.render_help().to_string().contains("Usage: kubectl simctl "));
+        let error = as_plugin(Cli::command(), "kubectl simctl").try_get_matches_from([
+            "kubectl-simctl",
+            "rollout",
+            "undo",
+            "-h",
+        ]);
+        let help = error.unwrap_err().to_string();
+        assert!(
+            help.contains("Usage: kubectl simctl rollout undo") && help.contains("  kubectl simctl rollout"),
+            "{help}"
+        );
     }
 
     #[test]

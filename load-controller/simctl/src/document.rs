@@ -25,8 +25,20 @@ pub(crate) struct Document {
     pub(crate) fleet: Fleet,
     /// The texts of the files that models replay, by the name that the model uses.
     pub(crate) files: BTreeMap<String, String>,
+    /// The models among them that were found in files beside the document.
+    pub(crate) beside: BTreeSet<String>,
     /// Where models and files are looked for beside the current directory.
     directory: Option<PathBuf>,
+    reader: Reader,
+}
+
+/// Who will run the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// This machine, which has the files beside the document and nothing else.
+    Machine,
+    /// A cluster, which may find models and recordings where `modelsFrom` says.
+    Cluster,
 }
 
 /// Reads a document from a file; `-` is standard input.
@@ -45,9 +57,19 @@ pub(crate) fn read(path: &Path) -> Result<Document, Failure> {
 
 /// Reads a document from its text; models and files are looked for in `directory` too.
 pub(crate) fn from_text(name: &str, text: &str, directory: Option<&Path>) -> Result<Document, Failure> {
+    checked(name, text, directory, Reader::Machine)
+}
+
+/// The same for a cluster: a model that is not to be found here may be where `modelsFrom` says.
+pub(crate) fn for_cluster(name: &str, text: &str, directory: Option<&Path>) -> Result<Document, Failure> {
+    checked(name, text, directory, Reader::Cluster)
+}
+
+fn checked(name: &str, text: &str, directory: Option<&Path>, reader: Reader) -> Result<Document, Failure> {
     let (fleet, tree) =
         document::read::<Fleet>(name, text).map_err(|problems| Failure::document(problems.to_string()))?;
-    let mut document = Document { fleet, files: BTreeMap::new(), directory: directory.map(Path::to_owned) };
+    let (files, beside, directory) = (BTreeMap::new(), BTreeSet::new(), directory.map(Path::to_owned));
+    let mut document = Document { fleet, files, beside, directory, reader };
     let Lookup { problems, mut texts } = document.look_up();
     if let Err(problems) = Problems::locate(name, &tree, problems) {
         texts.insert(0, problems.to_string());
@@ -91,17 +113,26 @@ impl Document {
             }
             let pointer = format!("/spec/groups/{position}/model");
             match find_model(&name, &self.model_files(&name)) {
-                Some(Ok(model)) => {
+                Some((origin, Ok(model))) => {
+                    if origin == Origin::File {
+                        self.beside.insert(name.clone());
+                    }
                     self.fleet.spec.models.insert(name, model);
                     continue;
                 }
-                Some(Err(text)) if broken.insert(name.clone()) => found.texts.push(text),
-                Some(Err(_)) => {}
+                Some((_, Err(text))) if broken.insert(name.clone()) => found.texts.push(text),
+                Some((_, Err(_))) => {}
+                None if self.may_be_elsewhere() => {}
                 None => found.problems.push(Problem::new(&pointer, self.unknown_model(&name))),
             }
             unresolved.insert(pointer);
         }
         unresolved
+    }
+
+    /// Whether the cluster may know what is not to be found here.
+    fn may_be_elsewhere(&self) -> bool {
+        self.reader == Reader::Cluster && self.fleet.spec.models_from.is_some()
     }
 
     /// Where the file of a model may be.
@@ -131,6 +162,7 @@ impl Document {
             for file in model.files().filter(|file| !self.files.contains_key(*file)).collect::<BTreeSet<_>>() {
                 match self.read_file(file) {
                     Ok(text) => drop(self.files.insert(file.to_owned(), text)),
+                    Err(_) if self.may_be_elsewhere() => {}
                     Err(error) => {
                         let pointer = format!("/spec/models/{}", pointer_step(name));
                         found.problems.push(Problem::new(pointer, format!("failed to read {file}: {error}")));
@@ -150,12 +182,19 @@ impl Document {
     }
 }
 
+/// Where a model was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    File,
+    BuiltIn,
+}
+
 /// A model from the first of the files that exists, or a built-in one; `Err` says what is wrong with the file.
-fn find_model(name: &str, files: &[PathBuf]) -> Option<Result<Model, String>> {
+fn find_model(name: &str, files: &[PathBuf]) -> Option<(Origin, Result<Model, String>)> {
     if let Some(file) = files.iter().find(|file| file.is_file()) {
-        return Some(read_model(file));
+        return Some((Origin::File, read_model(file)));
     }
-    builtin::find(name).map(|model| parse_model(name, model.document))
+    builtin::find(name).map(|model| (Origin::BuiltIn, parse_model(name, model.document)))
 }
 
 /// Reads a model from a file of its own.

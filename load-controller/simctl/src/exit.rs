@@ -22,7 +22,12 @@ impl Failure {
         Self { code: ExitCode::Usage, message: message.into() }
     }
 
-    /// The pre-flight says no; nothing was started.
+    /// The pre-flight says no, with this exit code; nothing was started.
+    pub(crate) fn preflight(code: ExitCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// What was asked for cannot be done; nothing was changed.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self { code: ExitCode::Other, message: message.into() }
     }

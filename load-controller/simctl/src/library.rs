@@ -8,6 +8,10 @@ pub(crate) const EXAMPLES: &[(&str, &str)] = &[
     ("street-lights", include_str!("../../../manifests/examples/street-lights.yaml")),
     ("own-model", include_str!("../../../manifests/examples/own-model.yaml")),
     ("ten-thousand", include_str!("../../../manifests/examples/ten-thousand.yaml")),
+    ("hello", include_str!("../../../manifests/examples/hello.yaml")),
+    ("five-hundred", include_str!("../../../manifests/examples/five-hundred.yaml")),
+    ("edge", include_str!("../../../manifests/examples/edge.yaml")),
+    ("own-broker", include_str!("../../../manifests/examples/own-broker.yaml")),
 ];
 
 /// An example document.

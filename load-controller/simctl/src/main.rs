@@ -8,13 +8,18 @@
 //! | `settings` | what was meant: document and flags, checked |
 //! | `estimate`, `preflight` | what it will take, and whether this machine and the broker can |
 //! | `local` | a run on this machine: workers, control socket, supervision |
+//! | `cluster` | fleets of a Kubernetes cluster: which one, its objects, what hinders |
+//! | `installation`, `images` | the load controller's objects, and the images that they need |
 //! | `view`, `screen` | the live figures as lines, and lines on a terminal |
 //! | `printer`, `exit` | what goes out, and the exit code |
 
 mod args;
+mod cluster;
 mod document;
 mod estimate;
 mod exit;
+mod images;
+mod installation;
 mod library;
 mod local;
 mod preflight;
@@ -28,11 +33,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use args::{Cli, Verb};
-use clap::Parser;
 use printer::Printer;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let printer = Printer::new(cli.quiet);
     match run(cli.verb, printer) {
         Ok(code) => code.into(),

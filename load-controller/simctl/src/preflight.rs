@@ -7,7 +7,7 @@ pub(crate) mod broker;
 pub(crate) mod machine;
 
 use fleet_contract::broker_url::BrokerUrl;
-use load_controller::report::words;
+use load_controller::{report::words, verdict::ExitCode};
 use serde::Serialize;
 
 use crate::{estimate::Estimate, local::split::FILES_BESIDE_DEVICES};
@@ -41,19 +41,32 @@ pub(crate) enum Outcome {
     Warning,
     /// It will go wrong.
     Failed,
+    /// It will go wrong because the broker says no.
+    Refused,
+}
+
+impl Outcome {
+    /// Whether nothing should start.
+    pub(crate) const fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::Refused)
+    }
 }
 
 impl Check {
-    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+    pub(crate) fn ok(name: &'static str, found: impl Into<String>) -> Self {
         Self { name, outcome: Outcome::Ok, found: found.into(), remedy: None }
     }
 
-    fn warning(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn warning(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { name, outcome: Outcome::Warning, found: found.into(), remedy: Some(remedy.into()) }
     }
 
-    fn failed(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(crate) fn failed(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { name, outcome: Outcome::Failed, found: found.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn refused(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, outcome: Outcome::Refused, found: found.into(), remedy: Some(remedy.into()) }
     }
 }
 
@@ -192,11 +205,21 @@ pub(crate) fn check_embedded(devices: u32) -> Check {
     )
 }
 
+/// How a command ends whose pre-flight came to this: as a run would in which the broker refuses devices, if it does.
+pub(crate) fn exit_code(checks: &[Check]) -> ExitCode {
+    let has = |outcome| checks.iter().any(|check| check.outcome == outcome);
+    match () {
+        () if has(Outcome::Refused) => ExitCode::Failed,
+        () if has(Outcome::Failed) => ExitCode::Other,
+        () => ExitCode::Passed,
+    }
+}
+
 /// What failed, as one error message; `None` when nothing did.
 pub(crate) fn failures(checks: &[Check]) -> Option<String> {
     let failed: Vec<_> = checks
         .iter()
-        .filter(|check| check.outcome == Outcome::Failed)
+        .filter(|check| check.outcome.is_failure())
         .map(|check| {
             let remedy = check.remedy.as_deref().map(|remedy| format!("\n  remedy: {remedy}")).unwrap_or_default();
             format!("{}: {}{remedy}", check.name, check.found)
@@ -264,6 +287,16 @@ mod tests {
         embedded broker: 5,000 devices of at most 2,040
           remedy: a broker of your own, such as Mosquitto: `apt-get install mosquitto`, `mosquitto -p 1884`, then simctl run … --broker mqtt://127.0.0.1:1884
         ");
+    }
+
+    #[test]
+    fn a_broker_that_says_no_ends_as_a_run_with_refused_devices_does() {
+        let (ok, warning) = (Check::ok("a", "b"), Check::warning("a", "b", "c"));
+        let (failed, refused) = (Check::failed("a", "b", "c"), Check::refused("a", "b", "c"));
+        assert_eq!(exit_code(&[ok.clone(), warning]), ExitCode::Passed);
+        assert_eq!(exit_code(&[ok.clone(), failed.clone()]), ExitCode::Other);
+        assert_eq!(exit_code(&[failed, refused.clone()]), ExitCode::Failed);
+        assert_eq!(failures(&[ok, refused]).unwrap(), "a: b\n  remedy: c");
     }
 
     #[test]

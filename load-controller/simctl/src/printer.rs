@@ -22,6 +22,22 @@ pub(crate) enum Format {
     Yaml,
 }
 
+/// How objects of a cluster are printed, as kubectl has it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For people who want it all
+    Wide,
+    /// For programs
+    Json,
+    /// For programs and people
+    Yaml,
+    /// Kind and name alone
+    Name,
+}
+
 /// Where simctl prints, and how.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {
@@ -68,7 +84,6 @@ pub(crate) struct Palette {
 
 impl Palette {
     /// No colours at all.
-    #[cfg(test)]
     pub(crate) const PLAIN: Self = Self { has_colors: false };
 
     /// Whether there are any.
@@ -119,7 +134,8 @@ impl Printer {
         let text = text.to_string();
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;
-        if !text.ends_with('\n') {
+        // Nothing is no line: what reads names, one a line, must find none.
+        if !text.is_empty() && !text.ends_with('\n') {
             out.write_all(b"\n")?;
         }
         out.flush()

@@ -20,6 +20,8 @@ pub(crate) enum Hint {
     Run,
     /// Another terminal.
     Watch,
+    /// A fleet of a cluster.
+    Cluster,
 }
 
 /// The live figures, line by line.
@@ -46,6 +48,7 @@ pub(crate) fn lines(report: &Report, hint: Hint, palette: Palette) -> Vec<String
         (Hint::Run, Phase::Running) => "Ctrl-C drains and ends. In another terminal: simctl scale 500, simctl pause",
         (Hint::Run, _) => "draining: messages settle, devices leave. Ctrl-C again aborts",
         (Hint::Watch, _) => "Ctrl-C ends this view; the run goes on. simctl stop ends the run",
+        (Hint::Cluster, _) => "Ctrl-C ends this view; the fleet goes on. simctl delete removes it",
     };
     lines.push(palette.paint(Tone::Faint, foot).to_string());
     lines
@@ -141,6 +144,16 @@ pub(crate) fn bar(part: u32, whole: u32) -> String {
     let filled = (u64::from(part.min(whole)) * WIDTH as u64).checked_div(u64::from(whole)).unwrap_or(WIDTH as u64);
     let filled = usize::try_from(filled).unwrap_or(WIDTH);
     format!("{}{}", "█".repeat(filled), "░".repeat(WIDTH - filled))
+}
+
+/// How far the growth or the shrinkage of a fleet has come.
+pub(crate) fn progress(connected: u32, wanted: u32) -> String {
+    let (now, then) = (words::count(connected.into()), words::count(wanted.into()));
+    if connected > wanted {
+        format!("{now} connected, {then} wanted")
+    } else {
+        format!("{} {now} of {then} connected", bar(connected, wanted))
+    }
 }
 
 fn per_second(count: u64, point: &Point) -> f64 {

@@ -8,9 +8,20 @@ use assert_cmd::{Command, assert::Assert};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const EXAMPLES: [&str; 6] = ["demo", "thermometers", "robotaxis", "street-lights", "own-model", "ten-thousand"];
+const EXAMPLES: [&str; 10] = [
+    "demo",
+    "thermometers",
+    "robotaxis",
+    "street-lights",
+    "own-model",
+    "ten-thousand",
+    "hello",
+    "five-hundred",
+    "edge",
+    "own-broker",
+];
 
-/// A directory in which no fleet runs, and simctl called within it.
+/// A directory in which no fleet runs and no cluster is known, and simctl called within it.
 struct Place(TempDir);
 
 impl Place {
@@ -31,6 +42,8 @@ impl Place {
             command.env_remove(name);
         }
         command.args(words).current_dir(self.0.path()).env("XDG_RUNTIME_DIR", self.0.path());
+        // Nor does any cluster of the person who runs the tests.
+        command.env("KUBECONFIG", self.0.path().join("kubeconfig.yaml")).env_remove("KUBERNETES_SERVICE_HOST");
         command
     }
 
@@ -207,6 +220,26 @@ fn a_plan_says_what_a_fleet_takes_and_refuses_what_cannot_be() {
 }
 
 #[test]
+fn a_plan_for_workers_without_a_controller_goes_on() {
+    let place = Place::new();
+    let read = |file: &str| -> Value {
+        serde_json::from_str(&fs::read_to_string(place.0.path().join(file)).unwrap()).unwrap()
+    };
+    let fresh = ["assignment", "--model", "thermometer", "--broker", "mqtt://broker:1883", "--devices", "10"];
+    place.call(&fresh).success().says("plan version 1: 10 devices");
+    let (plan, assignment) = (read("plan.json"), read("assignment.json"));
+    assert!(assignment["fleet"]["spec"]["models"]["thermometer"].is_object(), "{assignment}");
+    // The same again changes nothing.
+    place.call(&fresh).success();
+    assert_eq!((read("plan.json"), read("assignment.json")), (plan.clone(), assignment));
+    place.call(&[&fresh[..6], &["25"]].concat()).success().says("plan version 2: 25 devices");
+    let grown = read("plan.json");
+    assert_eq!((&grown["run"], &grown["start"]), (&plan["run"], &plan["start"]));
+    assert_eq!(grown["changes"][1]["set"]["devices"], 25);
+    place.call(&["assignment"]).code(2).says("--broker");
+}
+
+#[test]
 fn a_run_that_cannot_be_is_refused_before_it_starts() {
     let place = Place::new();
     place.call(&["run", "--devices", "50000", "--duration", "1s"]).code(1).says("--broker");
@@ -231,6 +264,118 @@ fn with_no_run_alive_each_verb_says_so() {
         let assert = place.call(verb).code(1).says("no fleet is running on this machine; start one with `simctl run`");
         assert_eq!(stdout(&assert), "", "{verb:?}");
     }
+}
+
+#[test]
+fn the_verbs_of_a_cluster_want_one() {
+    let place = Place::new();
+    for verb in [
+        &["get"][..],
+        &["describe"],
+        &["top"],
+        &["logs"],
+        &["wait"],
+        &["rollout", "history"],
+        &["delete", "fleet/a"],
+        &["uninstall"],
+        &["scale", "5", "--target", "cluster"],
+        &["status", "-n", "load"],
+    ] {
+        let assert = place.call(verb).code(1).says("there is no kubeconfig; expected --kubeconfig FILE");
+        assert_eq!(stdout(&assert), "", "{verb:?}");
+    }
+}
+
+/// A kubeconfig whose API server is `address`, which nothing listens on.
+fn kubeconfig(address: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Config
+current-context: lab
+clusters: [{{name: c, cluster: {{server: 'http://{address}'}}}}]
+users: [{{name: u, user: {{}}}}]
+contexts: [{{name: lab, context: {{cluster: c, user: u, namespace: load}}}}]
+"
+    )
+}
+
+#[test]
+fn a_cluster_that_is_gone_is_an_error_in_seconds() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let place = Place::new().with("kubeconfig.yaml", &kubeconfig(&address));
+    let started = std::time::Instant::now();
+    for verb in [&["get"][..], &["scale", "5"], &["install"]] {
+        let assert = place.call(verb).code(1).says(&format!("the API server http://{address} of context lab"));
+        let said = stderr(&assert);
+        assert!(said.contains("refused") && said.contains("--context"), "{said}");
+    }
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+    place.call(&["get", "--context", "other"]).code(1).says("found `other`; there are lab");
+}
+
+#[test]
+fn a_cluster_that_is_silent_is_an_error_in_seconds() {
+    // It accepts connections, since its queue does, and answers nothing.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = Place::new().with("kubeconfig.yaml", &kubeconfig(&listener.local_addr().unwrap().to_string()));
+    let started = std::time::Instant::now();
+    place.call(&["get"]).code(1).says("no answer within 10 s").says("cluster lab, namespace load");
+    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_document_is_checked_before_the_cluster_is_asked() {
+    let place = Place::new().with("fleets/bad.yaml", BAD);
+    for verb in ["apply", "delete"] {
+        place.call(&[verb, "-f", "fleets"]).code(104).says("bad.yaml:5:3: spec.device: unknown field");
+    }
+    let good = stdout(&place.call(&["example", "thermometers"]).success());
+    let place = place.with("good.yaml", &good.replace("metadata: {", "metadata: {namespace: lab, "));
+    place
+        .call(&["apply", "-f", "good.yaml", "-n", "load"])
+        .code(104)
+        .says("expected the namespace of --namespace, load");
+}
+
+#[test]
+fn a_target_that_cannot_be_meant_is_a_wrong_command_line() {
+    let place = Place::new();
+    place.call(&["status", "--target", "local", "-n", "load"]).code(2).says("beside --target local");
+    place.call(&["scale", "5", "--run", "a", "--context", "b"]).code(2).says("found both");
+    place.call(&["scale"]).code(2).says("expected a number of devices");
+    place.call(&["scale", "many"]).code(2).says("found `many`");
+    place.call(&["status", "pod/a"]).code(2).says("found `pod/a`");
+}
+
+#[test]
+fn what_pods_ask_for_is_planned_without_a_cluster() {
+    let place = Place::new();
+    let words =
+        ["plan", "--target", "cluster", "--offline", "--devices", "2500", "--price-per-cpu-hour", "0.04", "-o", "json"];
+    let plan: Value = serde_json::from_str(&stdout(&place.call(&words).success())).unwrap();
+    assert_eq!((&plan["cluster"]["pods"], &plan["preflight"]), (&3.into(), &Value::Array(vec![])));
+    assert!(plan["cluster"]["costPerHour"].as_f64().unwrap() > 0.0, "{plan}");
+    place.call(&["plan", "--target", "local", "--price-per-cpu-hour", "1"]).code(2).says("--target cluster");
+}
+
+#[test]
+fn images_are_written_without_a_container_engine() {
+    let place = Place::new().with("programs/broker", "#!/bin/sh\n");
+    let words = ["images", "build", "--from", "programs", "--program", "broker", "--archive", "images.tar"];
+    place.call(&words).code(1).says("programs/broker: expected a static program for Linux");
+    place.call(&[&words[..5], &["simctl"]].concat()).code(1).says("failed to read programs/simctl");
+    place.call(&["images", "load", "--kind", "dev", "--archive", "none.tar"]).code(1).says("there is no none.tar");
+}
+
+#[test]
+fn as_a_plugin_of_kubectl_the_usage_says_so() {
+    let place = Place::new();
+    let plugin = place.0.path().join("kubectl-simctl");
+    std::os::unix::fs::symlink(assert_cmd::cargo::cargo_bin("simctl"), &plugin).unwrap();
+    let assert = Command::new(plugin).args(["scale", "--help"]).assert().success();
+    assert!(stdout(&assert).contains("Usage: kubectl simctl scale"), "{}", stdout(&assert));
 }
 
 #[test]

@@ -156,7 +156,8 @@ impl Workers {
             let worker = &mut self.list[position];
             match reading {
                 Ok(reading) => {
-                    worker.silent = 0;
+                    // One thread that hangs is as bad as a worker that does.
+                    worker.silent = if reading.stats.generator.shards_silent == 0 { 0 } else { worker.silent + 1 };
                     worker.plan_version = reading.plan_version;
                     worker.is_over = reading.is_drained;
                     totals.take(worker.ordinal, reading);
@@ -209,6 +210,8 @@ impl Workers {
             .arg(api)
             // Meant for a worker that somebody starts by hand.
             .env_remove("SIMCTL_ASSIGNMENT")
+            .env_remove("SIMCTL_PLAN")
+            .env_remove("SIMCTL_ORDINAL")
             .env_remove("SIMCTL_STATE")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -82,7 +82,7 @@ fn unreachable(url: &BrokerUrl, error: &io::Error) -> Check {
 
 /// The return codes of CONNACK (MQTT 3.1.1, table 3.1).
 fn judge(url: &BrokerUrl, code: u8) -> Check {
-    let refused = |why: &str, remedy: &str| Check::failed(NAME, format!("{url} refuses: {why}"), remedy);
+    let refused = |why: &str, remedy: &str| Check::refused(NAME, format!("{url} refuses: {why}"), remedy);
     match code {
         0 => Check::ok(NAME, format!("{url} answers and accepts the credentials")),
         1 => refused("it does not speak MQTT 3.1.1", "enable MQTT 3.1.1 at the broker"),
@@ -196,7 +196,7 @@ mod tests {
     async fn a_refusal_names_its_reason_and_remedy() {
         let (url, received, _tasks) = answering(&[0x20, 2, 0, 5]).await;
         let check = check(&fleet("broker: {url: x, credentials: {username: '{id}'}}"), &url).await;
-        assert_eq!((check.outcome, check.found), (Outcome::Failed, format!("{url} refuses: not authorised")));
+        assert_eq!((check.outcome, check.found), (Outcome::Refused, format!("{url} refuses: not authorised")));
         assert!(check.remedy.unwrap().contains("credentials"));
         assert!(received.await.unwrap().ends_with(b"\x00\x06demo-0"));
     }

@@ -1,15 +1,20 @@
 //! `simctl device`: one device: its session, its last packets, its row of the ledger.
 
-use std::fmt::Write as _;
-
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use fleet_contract::worker::DeviceStatus;
+use kube::ResourceExt as _;
 use load_controller::{report::words, verdict::ExitCode};
 use tokio::signal::ctrl_c;
 
 use crate::{
-    args::RunFlag,
+    args::TargetFlags,
+    cluster::{
+        client::Cluster,
+        fleets::{self, FleetName},
+        target::Target,
+    },
+    exit::Failure,
     local::control::Remote,
     printer::{Format, Palette, Printer, Tone, columns},
     screen::Screen,
@@ -18,6 +23,7 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   simctl device 42
+  simctl device fleet/robotaxis 42 -n load
   simctl device 42 -w
   simctl device 42 -o json";
 
@@ -25,8 +31,9 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Its index, from 0
-    index: u32,
+    /// Its index, from 0, and its fleet if there are several: `42` or `fleet/robotaxis 42`
+    #[arg(value_name = "[FLEET] INDEX", num_args = 1..=3, required = true)]
+    words: Vec<String>,
     /// Go on as it changes, until you end it
     #[arg(short, long)]
     watch: bool,
@@ -34,16 +41,49 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Format,
     #[command(flatten)]
-    run: RunFlag,
+    target: TargetFlags,
+}
+
+/// What was typed: `42` or `fleet/robotaxis 42`.
+fn parse(words: &[String]) -> Result<(Option<FleetName>, u32), Failure> {
+    let wrong = || Failure::usage(format!("expected the index of a device such as `42`, found `{}`", words.join(" ")));
+    let (index, fleet) = words.split_last().ok_or_else(wrong)?;
+    let mut names = fleets::names(fleet)?;
+    match (names.pop(), names.is_empty()) {
+        (fleet, true) => Ok((fleet, index.parse().map_err(|_| wrong())?)),
+        _ => Err(wrong()),
+    }
+}
+
+/// Whoever knows the device.
+enum Source {
+    Run(Remote),
+    Fleet(Cluster, String),
+}
+
+impl Source {
+    async fn device(&self, index: u32) -> anyhow::Result<DeviceStatus> {
+        match self {
+            Self::Run(remote) => Ok(remote.device(index).await?),
+            Self::Fleet(cluster, name) => Ok(cluster.controller().await?.device(name, index).await?),
+        }
+    }
 }
 
 impl Args {
     /// Prints the device, once or again and again.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let remote = Remote::find(&self.run).await?;
+        let (fleet, index) = parse(&self.words)?;
+        let source = match Target::find(&self.target, fleet.as_ref().map(|fleet| fleet.0.as_str()), printer).await? {
+            Target::Local(remote) => Source::Run(remote),
+            Target::Cluster(cluster) => {
+                let name = cluster.fleet(fleet.as_ref()).await?.name_any();
+                Source::Fleet(cluster, name)
+            }
+        };
         let palette = printer.palette();
         if !self.watch {
-            let device = remote.device(self.index).await?;
+            let device = source.device(index).await?;
             printer.value(self.output, &device, || table(&device, palette))?;
             return Ok(ExitCode::Passed);
         }
@@ -54,7 +94,7 @@ impl Args {
                 _ = ticks.tick() => {}
                 pressed = ctrl_c() => { pressed?; return Ok(ExitCode::Passed); }
             }
-            let device = remote.device(self.index).await?;
+            let device = source.device(index).await?;
             match &mut screen {
                 Some(screen) => screen.draw(&table(&device, palette).lines().map(String::from).collect::<Vec<_>>()),
                 None => printer.value(self.output, &device, || table(&device, palette))?,
@@ -105,6 +145,14 @@ mod tests {
     use fleet_contract::{time::Micros, worker::StreamStatus};
 
     use super::*;
+
+    #[test]
+    fn a_device_is_named_by_its_index() {
+        let words = |words: &[&str]| parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert_eq!(words(&["42"]).unwrap(), (None, 42));
+        assert_eq!(words(&["fleet/a", "42"]).unwrap(), (Some(FleetName("a".into())), 42));
+        assert_eq!(words(&["42", "fleet/a"]).unwrap_err().code, ExitCode::Usage);
+    }
 
     #[test]
     fn a_device_shows_its_session_and_ledger() {

@@ -1,16 +1,24 @@
 //! `simctl pause`: holds all messages back; sessions and keep-alives stay.
 
+use kube::ResourceExt as _;
 use load_controller::verdict::ExitCode;
 
 use crate::{
-    args::RunFlag,
-    local::control::{Change, Remote},
+    args::TargetFlags,
+    cluster::{
+        fleets::FleetName,
+        live,
+        objects::{self, DryRun},
+        target::Target,
+    },
+    local::control::Change,
     printer::Printer,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   simctl pause
+  simctl pause fleet/robotaxis -n load
   simctl resume";
 
 /// Hold all messages back
@@ -19,16 +27,41 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
+    /// The fleet, if there are several: `robotaxis` or `fleet/robotaxis`
+    fleet: Option<FleetName>,
+    /// Only try, in a cluster
+    #[arg(long, value_name = "HOW")]
+    dry_run: Option<DryRun>,
     #[command(flatten)]
-    run: RunFlag,
+    target: TargetFlags,
 }
 
 impl Args {
-    /// Pauses the run.
+    /// Pauses the fleet.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let remote = Remote::find(&self.run).await?;
-        remote.change(&Change::Paused { paused: true }).await?;
-        printer.say(format_args!("fleet {} is paused; `simctl resume` goes on", remote.fleet()));
+        let name = set_paused(true, &self.target, self.fleet.as_ref(), self.dry_run, printer).await?;
+        printer.say(format_args!("fleet {name} is paused{}; `simctl resume` goes on", objects::trial(self.dry_run)));
         Ok(ExitCode::Passed)
+    }
+}
+
+/// Pauses a fleet or lets it go on, wherever it runs; its name.
+pub(super) async fn set_paused(
+    paused: bool,
+    target: &TargetFlags,
+    fleet: Option<&FleetName>,
+    dry_run: Option<DryRun>,
+    printer: Printer,
+) -> anyhow::Result<String> {
+    match Target::find(target, fleet.map(|fleet| fleet.0.as_str()), printer).await? {
+        Target::Local(remote) => {
+            remote.change(&Change::Paused { paused }).await?;
+            Ok(remote.fleet().to_owned())
+        }
+        Target::Cluster(cluster) => {
+            let name = cluster.fleet(fleet).await?.name_any();
+            cluster.change(&name, dry_run, |_| Ok(live::paused(paused))).await?;
+            Ok(name)
+        }
     }
 }

@@ -2,15 +2,20 @@
 
 use load_controller::verdict::ExitCode;
 
+use super::pause::set_paused;
 use crate::{
-    args::RunFlag,
-    local::control::{Change, Remote},
+    args::TargetFlags,
+    cluster::{
+        fleets::FleetName,
+        objects::{self, DryRun},
+    },
     printer::Printer,
 };
 
 const EXAMPLES: &str = "\
 Examples:
-  simctl resume";
+  simctl resume
+  simctl resume fleet/robotaxis -n load";
 
 /// Go on after a pause
 ///
@@ -18,16 +23,20 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
+    /// The fleet, if there are several: `robotaxis` or `fleet/robotaxis`
+    fleet: Option<FleetName>,
+    /// Only try, in a cluster
+    #[arg(long, value_name = "HOW")]
+    dry_run: Option<DryRun>,
     #[command(flatten)]
-    run: RunFlag,
+    target: TargetFlags,
 }
 
 impl Args {
     /// Lifts the pause.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let remote = Remote::find(&self.run).await?;
-        remote.change(&Change::Paused { paused: false }).await?;
-        printer.say(format_args!("fleet {} goes on", remote.fleet()));
+        let name = set_paused(false, &self.target, self.fleet.as_ref(), self.dry_run, printer).await?;
+        printer.say(format_args!("fleet {name} goes on{}", objects::trial(self.dry_run)));
         Ok(ExitCode::Passed)
     }
 }

@@ -24,7 +24,7 @@ use load_controller::{
     },
     verdict::ExitCode,
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -113,19 +113,34 @@ impl Args {
             settings.observe_nothing();
         }
         let machine = Machine::read()?;
-        let per_process = devices_per_process(machine.open_files).min(self.devices_per_worker.unwrap_or(u32::MAX));
-        let estimate = Estimate::new(&settings.document, per_process)?;
+        let estimate = Estimate::new(&settings.document, self.per_process(&machine))?;
         let guard = self.guard(&settings, &estimate, &machine);
         preflight(&settings, &estimate, &machine, printer).await?;
+        let metrics = self.listen_for_metrics(printer).await?;
         let embedded = match settings.broker() {
             Some(_) => None,
             None => Some(Embedded::start(&mut settings, printer)?),
         };
-        let outcome = self.start_and_drive(&settings, &machine, per_process, guard, &signals, printer).await;
+        let outcome = Box::pin(self.start_and_drive(&settings, &machine, guard, metrics, &signals, printer)).await;
         if let Some(embedded) = embedded {
             embedded.stop().await;
         }
         self.conclude(&outcome?, printer)
+    }
+
+    /// The most devices of a worker process.
+    fn per_process(&self, machine: &Machine) -> u32 {
+        devices_per_process(machine.open_files).min(self.devices_per_worker.unwrap_or(u32::MAX))
+    }
+
+    /// Takes the port of `--metrics`, before anything starts that would have to be stopped again.
+    async fn listen_for_metrics(&self, printer: Printer) -> anyhow::Result<Option<TcpListener>> {
+        let Some(address) = self.metrics else { return Ok(None) };
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("expected a free port for --metrics, found {address} in use or not ours"))?;
+        printer.say(format_args!("metrics http://{}/metrics", listener.local_addr()?));
+        Ok(Some(listener))
     }
 
     /// What the run, and each change of it, must keep to.
@@ -149,8 +164,8 @@ impl Args {
         &self,
         settings: &Settings,
         machine: &Machine,
-        per_process: u32,
         guard: Guard,
+        metrics: Option<TcpListener>,
         signals: &Signals,
         printer: Printer,
     ) -> anyhow::Result<Outcome> {
@@ -162,7 +177,7 @@ impl Args {
         let run = random();
         let plan = Plan::of(run, clock.now(), &fleet.spec);
         guard(&plan).map_err(Failure::usage)?;
-        let split = Split::new(devices, per_process);
+        let split = Split::new(devices, self.per_process(machine));
         let assignment = Assignment {
             fleet: fleet.clone(),
             plan,
@@ -185,12 +200,8 @@ impl Args {
         let (sender, mut requests) = mpsc::channel(REQUESTS_MAX);
         let over = CancellationToken::new();
         let mut server = JoinSet::new();
-        if let Some(address) = self.metrics {
-            let listener = tokio::net::TcpListener::bind(address)
-                .await
-                .with_context(|| format!("expected a free port for --metrics, found {address} in use or not ours"))?;
-            printer.say(format_args!("metrics http://{}/metrics", listener.local_addr()?));
-            server.spawn(control::serve_metrics(listener, sender.clone(), over.clone()));
+        if let Some(metrics) = metrics {
+            server.spawn(control::serve_metrics(metrics, sender.clone(), over.clone()));
         }
         server.spawn(control::serve(listener, sender, over.clone()));
         let mut live = Live::new(self.output, self.log_interval, printer);
@@ -259,7 +270,7 @@ async fn preflight(
         checks.push(preflight::broker::check(settings.fleet(), url).await);
     }
     if let Some(failures) = preflight::failures(&checks) {
-        return Err(Failure::refused(failures).into());
+        return Err(Failure::preflight(preflight::exit_code(&checks), failures).into());
     }
     for check in checks.iter().filter(|check| check.outcome == Found::Warning) {
         printer.warn(format_args!("{}: {}; {}", check.name, check.found, check.remedy.as_deref().unwrap_or_default()));

@@ -112,7 +112,7 @@ fn payload(body: &[u8]) -> Value {
 }
 
 /// An instant in RFC 3339.
-fn instant(text: &str) -> Result<Micros, String> {
+pub(super) fn instant(text: &str) -> Result<Micros, String> {
     let wrong = || format!("expected an instant such as `2026-01-01T12:00:00Z`, found `{text}`");
     let timestamp: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
     u64::try_from(timestamp.as_microsecond()).map(Micros).map_err(|_| wrong())

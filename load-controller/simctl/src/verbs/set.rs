@@ -3,28 +3,40 @@
 use std::str::FromStr;
 
 use fleet_contract::units::Span;
+use kube::ResourceExt as _;
 use load_controller::verdict::ExitCode;
 
 use crate::{
-    args::{RunFlag, interval},
-    local::control::{Change, Remote},
+    args::{TargetFlags, interval},
+    cluster::{
+        fleets::{self, FleetName},
+        live,
+        objects::{self, DryRun},
+        target::Target,
+    },
+    exit::Failure,
+    local::control::Change,
     printer::Printer,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   simctl set interval=200ms           every periodic stream
-  simctl set state.interval=5s        the streams called `state` alone";
+  simctl set state.interval=5s        the streams called `state` alone
+  simctl set fleet/robotaxis interval=1s -n load";
 
 /// Change the interval of streams
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// What to set: `interval=TIME` or `STREAM.interval=TIME`
-    #[arg(value_name = "KEY=VALUE", required = true)]
-    assignments: Vec<Assignment>,
+    /// What to set, `interval=TIME` or `STREAM.interval=TIME`; before it the fleet, if there are several
+    #[arg(value_name = "[FLEET] KEY=VALUE", required = true)]
+    words: Vec<String>,
+    /// Only try, in a cluster
+    #[arg(long, value_name = "HOW")]
+    dry_run: Option<DryRun>,
     #[command(flatten)]
-    run: RunFlag,
+    target: TargetFlags,
 }
 
 /// `[STREAM.]interval=TIME`.
@@ -49,14 +61,39 @@ impl FromStr for Assignment {
     }
 }
 
+/// What was typed: a fleet if the first words have no `=`, then what to set.
+fn parse(words: &[String]) -> Result<(Option<FleetName>, Vec<Assignment>), Failure> {
+    let first = words.iter().position(|word| word.contains('=')).unwrap_or(words.len());
+    let (fleet, assignments) = words.split_at(first);
+    let mut names = fleets::names(fleet)?;
+    if names.len() > 1 || assignments.is_empty() {
+        let found = words.join(" ");
+        return Err(Failure::usage(format!("expected `interval=TIME` or `STREAM.interval=TIME`, found `{found}`")));
+    }
+    let assignments: Result<_, _> =
+        assignments.iter().map(|text| text.parse().map_err(|error: String| Failure::usage(error))).collect();
+    Ok((names.pop(), assignments?))
+}
+
 impl Args {
-    /// Sets one after the other; a stream that does not exist is an error of the run's.
+    /// Sets one after the other; a stream that does not exist is an error.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let remote = Remote::find(&self.run).await?;
-        for Assignment { stream, interval } in self.assignments {
+        let (fleet, assignments) = parse(&self.words)?;
+        let target = Target::find(&self.target, fleet.as_ref().map(|fleet| fleet.0.as_str()), printer).await?;
+        let name = match &target {
+            Target::Local(remote) => remote.fleet().to_owned(),
+            Target::Cluster(cluster) => cluster.fleet(fleet.as_ref()).await?.name_any(),
+        };
+        for Assignment { stream, interval } in assignments {
             let what = stream.clone().map_or_else(|| "all periodic streams".into(), |name| format!("streams `{name}`"));
-            remote.change(&Change::Interval { stream, interval }).await?;
-            printer.say(format_args!("fleet {}: {what} send every {interval} now", remote.fleet()));
+            match &target {
+                Target::Local(remote) => drop(remote.change(&Change::Interval { stream, interval }).await?),
+                Target::Cluster(cluster) => {
+                    let change = |fleet: &_| live::interval(fleet, stream.as_deref(), interval);
+                    cluster.change(&name, self.dry_run, change).await?;
+                }
+            }
+            printer.say(format_args!("fleet {name}: {what} send every {interval} now{}", objects::trial(self.dry_run)));
         }
         Ok(ExitCode::Passed)
     }
@@ -80,6 +117,17 @@ mod tests {
     fn an_interval_is_of_all_streams_or_of_one() {
         check("interval=200ms", Ok((None, 200)));
         check("state.interval=5s", Ok((Some("state"), 5_000)));
+    }
+
+    #[test]
+    fn a_fleet_may_stand_before_what_is_set() {
+        let words = |words: &[&str]| parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        let (fleet, assignments) = words(&["fleet", "a", "interval=1s", "state.interval=5s"]).unwrap();
+        assert_eq!((fleet, assignments.len()), (Some(FleetName("a".into())), 2));
+        assert_eq!(words(&["interval=1s"]).unwrap().0, None);
+        for wrong in [&["fleet/a"][..], &["a", "b", "interval=1s"], &["interval=1s", "fleet/a"]] {
+            assert_eq!(words(wrong).unwrap_err().code, ExitCode::Usage, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+use kube::ResourceExt as _;
 use load_controller::{
     report::{
         Report, json,
@@ -14,7 +15,8 @@ use load_controller::{
 use tokio::signal::ctrl_c;
 
 use crate::{
-    args::RunFlag,
+    args::TargetFlags,
+    cluster::{client::Cluster, fleets::FleetName, target::Target},
     local::control::Remote,
     printer::Printer,
     screen::Screen,
@@ -25,12 +27,15 @@ const EXAMPLES: &str = "\
 Examples:
   simctl status
   simctl status -w                    as it changes
-  simctl status -o json | jq .messages";
+  simctl status -o json | jq .messages
+  simctl status fleet/robotaxis -n load";
 
-/// Show the figures of a run
+/// Show the figures of a run, or of a fleet in a cluster
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
+    /// The fleet, if there are several: `robotaxis` or `fleet/robotaxis`
+    fleet: Option<FleetName>,
     /// How to print them
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     output: Output,
@@ -38,7 +43,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     watch: bool,
     #[command(flatten)]
-    run: RunFlag,
+    target: TargetFlags,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,12 +58,41 @@ enum Output {
     Yaml,
 }
 
+/// Whoever knows the figures.
+enum Source {
+    Run(Remote),
+    Fleet(Cluster, String),
+}
+
+impl Source {
+    async fn report(&self) -> anyhow::Result<Report> {
+        match self {
+            Self::Run(remote) => Ok(remote.report().await?),
+            Self::Fleet(cluster, name) => Ok(cluster.controller().await?.report(name).await?),
+        }
+    }
+
+    const fn hint(&self) -> Hint {
+        match self {
+            Self::Run(_) => Hint::Watch,
+            Self::Fleet(..) => Hint::Cluster,
+        }
+    }
+}
+
 impl Args {
     /// Prints the report, once or again and again.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let remote = Remote::find(&self.run).await?;
+        let fleet = self.fleet.as_ref();
+        let source = match Target::find(&self.target, fleet.map(|fleet| fleet.0.as_str()), printer).await? {
+            Target::Local(remote) => Source::Run(remote),
+            Target::Cluster(cluster) => {
+                let name = cluster.fleet(fleet).await?.name_any();
+                Source::Fleet(cluster, name)
+            }
+        };
         if !self.watch {
-            printer.data(rendered(&remote.report().await?, self.output, printer))?;
+            printer.data(rendered(&source.report().await?, self.output, printer))?;
             return Ok(ExitCode::Passed);
         }
         let mut screen = (printer.is_terminal() && self.output == Output::Table).then(Screen::take);
@@ -68,10 +102,14 @@ impl Args {
                 _ = ticks.tick() => {}
                 pressed = ctrl_c() => { pressed?; break; }
             }
-            // A run that is over ends the view.
-            let Ok(report) = remote.report().await else { break };
+            let report = match source.report().await {
+                Ok(report) => report,
+                // A run that is over ends the view.
+                Err(_) if matches!(source, Source::Run(_)) => break,
+                Err(error) => return Err(error),
+            };
             match &mut screen {
-                Some(screen) => screen.draw(&view::lines(&report, Hint::Watch, printer.palette())),
+                Some(screen) => screen.draw(&view::lines(&report, source.hint(), printer.palette())),
                 None if self.output == Output::Table => printer.data(view::line(&report))?,
                 None => printer.data(rendered(&report, self.output, printer))?,
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fleet_contract::units::Span;
 use load_controller::verdict::ExitCode;
 
-use crate::{args::RunFlag, local::control::Remote, printer::Printer};
+use crate::{args::TargetFlags, cluster::target::Target, exit::Failure, printer::Printer};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,7 +15,7 @@ Examples:
 
 /// Drain the fleet and end the run
 ///
-/// As the first Ctrl-C does: nothing new is offered, messages under way settle, devices disconnect, and the run
+/// For a run on this machine. As the first Ctrl-C does: nothing new is offered, messages under way settle, devices disconnect, and the run
 /// prints its summary in its own terminal.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -27,13 +27,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "2m")]
     timeout: Span,
     #[command(flatten)]
-    run: RunFlag,
+    target: TargetFlags,
 }
+
+/// A fleet of a cluster is there until somebody removes it, so "stop" could mean two things.
+const IN_CLUSTER: &str = "a fleet of a cluster does not stop: `simctl delete fleet/NAME` removes it, \
+                          `simctl scale fleet/NAME 0` keeps it without devices";
 
 impl Args {
     /// Asks the run to stop and waits until it is gone.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let remote = Remote::find(&self.run).await?;
+        let remote = match Target::find(&self.target, None, printer).await? {
+            Target::Local(remote) => remote,
+            Target::Cluster(_) => return Err(Failure::usage(IN_CLUSTER).into()),
+        };
         remote.stop().await?;
         if self.no_wait {
             printer.say(format_args!("fleet {} drains", remote.fleet()));

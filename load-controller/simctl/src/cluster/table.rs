@@ -1,0 +1,206 @@
+//! Fleets and what belongs to them as rows, and ages as kubectl shows them. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
+use load_controller::{
+    report::words,
+    resource::{Fleet, FleetStatus},
+};
+
+/// Which columns a table of fleets has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Columns {
+    /// Fleets of several namespaces.
+    pub(crate) namespace: bool,
+    /// All there are.
+    pub(crate) wide: bool,
+}
+
+impl Columns {
+    /// The heading.
+    pub(crate) fn heading(self) -> Vec<String> {
+        let namespace = self.namespace.then_some("NAMESPACE");
+        let always = ["NAME", "DEVICES", "CONNECTED", "PODS", "READY", "MSG/S", "AGE"];
+        let wide = ["REVISION", "BROKER", "MODELS", "STATE"].into_iter().filter(|_| self.wide);
+        namespace.into_iter().chain(always).chain(wide).map(String::from).collect()
+    }
+
+    /// The columns that hold numbers.
+    pub(crate) fn right(self) -> Vec<usize> {
+        let shift = usize::from(self.namespace);
+        [1, 2, 3, 5].map(|column| column + shift).to_vec()
+    }
+
+    /// A fleet's row.
+    pub(crate) fn row(self, fleet: &Fleet, now: Timestamp) -> Vec<String> {
+        let status = fleet.status.clone().unwrap_or_default();
+        let mut row: Vec<String> = self.namespace.then(|| fleet.namespace().unwrap_or_default()).into_iter().collect();
+        row.extend([
+            fleet.name_any(),
+            fleet.devices().to_string(),
+            status.connected.to_string(),
+            format!("{}/{}", status.pods_ready, status.pods),
+            condition(&status, "Ready").to_owned(),
+            words::number(status.messages_per_second as f64),
+            age(fleet.metadata.creation_timestamp.as_ref(), now),
+        ]);
+        if self.wide {
+            row.extend([status.revision.to_string(), broker(fleet), models(fleet), state(fleet, &status)]);
+        }
+        row
+    }
+}
+
+/// `True`, `False` or `Unknown`.
+pub(crate) fn condition<'a>(status: &'a FleetStatus, kind: &str) -> &'a str {
+    status.conditions.iter().find(|condition| condition.type_ == kind).map_or("Unknown", |found| found.status.as_str())
+}
+
+/// Where the devices connect to.
+pub(crate) fn broker(fleet: &Fleet) -> String {
+    let url = fleet.spec.get("broker").and_then(|broker| broker.get("url")).and_then(serde_json::Value::as_str);
+    url.map_or_else(
+        || format!("{} (its own)", load_controller::resource::names::broker(&fleet.name_any())),
+        String::from,
+    )
+}
+
+fn models(fleet: &Fleet) -> String {
+    let groups = fleet.spec.get("groups").and_then(serde_json::Value::as_array);
+    let models = groups.into_iter().flatten().filter_map(|group| group.get("model")?.as_str());
+    models.collect::<Vec<_>>().join(",")
+}
+
+/// What is the matter, in a word or two.
+pub(crate) fn state(fleet: &Fleet, status: &FleetStatus) -> String {
+    let is = |kind| condition(status, kind) == "True";
+    let mut words = Vec::new();
+    if fleet.metadata.deletion_timestamp.is_some() {
+        words.push("Deleting");
+    }
+    if fleet.spec.get("paused") == Some(&true.into()) {
+        words.push("Paused");
+    }
+    words.extend(["Degraded", "Saturated", "Progressing"].into_iter().filter(|kind| is(kind)));
+    match words.as_slice() {
+        [] if is("Ready") => "Running".into(),
+        [] => "Pending".into(),
+        words => words.join(","),
+    }
+}
+
+/// How long ago, as kubectl writes it: `59s`, `5m3s`, `3h`, `12d`; `<unknown>` without an instant.
+pub(crate) fn age(since: Option<&Time>, now: Timestamp) -> String {
+    since.map_or_else(|| "<unknown>".into(), |since| span(now.as_second().saturating_sub(since.0.as_second())))
+}
+
+/// So many seconds, with two units where the smaller one still says something.
+fn span(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    let two = |large: i64, unit: char, small: i64, below: char| match small {
+        0 => format!("{large}{unit}"),
+        small => format!("{large}{unit}{small}{below}"),
+    };
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..600 => two(minutes, 'm', seconds % 60, 's'),
+        600..10_800 => format!("{minutes}m"),
+        10_800..28_800 => two(hours, 'h', minutes % 60, 'm'),
+        28_800..172_800 => format!("{hours}h"),
+        172_800..691_200 => two(days, 'd', hours % 24, 'h'),
+        691_200..63_072_000 => format!("{days}d"),
+        _ => two(days / 365, 'y', days % 365, 'd'),
+    }
+}
+
+/// A table whose columns keep their widths while rows are added, as `--watch` does.
+#[derive(Debug, Clone)]
+pub(crate) struct Growing {
+    widths: Vec<usize>,
+    right: Vec<usize>,
+}
+
+impl Growing {
+    /// Columns as wide as the heading.
+    pub(crate) fn new(heading: &[String], right: Vec<usize>) -> Self {
+        Self { widths: heading.iter().map(|cell| cell.chars().count()).collect(), right }
+    }
+
+    /// Makes room for a row that comes later.
+    pub(crate) fn fit(&mut self, row: &[String]) {
+        self.widths.resize(self.widths.len().max(row.len()), 0);
+        for (width, cell) in self.widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+
+    /// The row as a line; a column that is too narrow is wider from now on.
+    pub(crate) fn line(&mut self, row: &[String]) -> String {
+        self.fit(row);
+        let mut line = String::new();
+        for (at, (cell, width)) in row.iter().zip(self.widths.iter().copied()).enumerate() {
+            let cell = if self.right.contains(&at) { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+            line.push_str(if at == 0 { "" } else { "  " });
+            line.push_str(&cell);
+        }
+        line.trim_end().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::printer::{Palette, columns};
+
+    fn fleet() -> Fleet {
+        serde_json::from_value(json!({
+            "apiVersion": "simctl.io/v1alpha1", "kind": "Fleet",
+            "metadata": {"name": "robotaxis", "namespace": "load", "creationTimestamp": "2026-01-02T03:04:05Z"},
+            "spec": {"devices": 500, "groups": [{"name": "a", "model": "robotaxi"}, {"name": "b", "model": "charging-station"}]},
+            "status": {
+                "connected": 498, "pods": 5, "podsReady": 4, "messagesPerSecond": 1234, "revision": 3,
+                "conditions": [
+                    {"type": "Ready", "status": "False", "reason": "x", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z"},
+                    {"type": "Progressing", "status": "True", "reason": "x", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z"},
+                ],
+            },
+        }))
+        .unwrap()
+    }
+
+    fn table(columns_: Columns) -> String {
+        let now = "2026-01-02T03:09:10Z".parse().unwrap();
+        columns(Palette::PLAIN, &columns_.right(), &[columns_.heading(), columns_.row(&fleet(), now)])
+    }
+
+    #[test]
+    fn a_fleet_is_a_row() {
+        insta::assert_snapshot!(table(Columns { namespace: false, wide: false }), @r"
+        NAME       DEVICES  CONNECTED  PODS  READY  MSG/S  AGE
+        robotaxis      500        498   4/5  False  1,234  5m5s
+        ");
+        insta::assert_snapshot!(table(Columns { namespace: true, wide: true }), @r"
+        NAMESPACE  NAME       DEVICES  CONNECTED  PODS  READY  MSG/S  AGE   REVISION  BROKER                      MODELS                     STATE
+        load       robotaxis      500        498   4/5  False  1,234  5m5s  3         robotaxis-broker (its own)  robotaxi,charging-station  Progressing
+        ");
+    }
+
+    #[test]
+    fn ages_are_those_of_kubectl() {
+        let spans = [0, 119, 120, 303, 600, 10_860, 28_800, 180_000, 700_000, 63_072_000 + 86_400].map(span);
+        assert_eq!(spans, ["0s", "119s", "2m", "5m3s", "10m", "3h1m", "8h", "2d2h", "8d", "2y1d"]);
+    }
+
+    #[test]
+    fn rows_that_come_later_stand_below_the_heading() {
+        let row = |cells: [&str; 2]| cells.map(String::from).to_vec();
+        let heading = row(["NAME", "DEVICES"]);
+        let mut table = Growing::new(&heading, vec![1]);
+        assert_eq!(table.line(&row(["robotaxis", "5"])), "robotaxis        5");
+        assert_eq!(table.line(&row(["a", "500"])), "a              500");
+    }
+}

@@ -1,0 +1,244 @@
+//! The load controller's objects, the same that the chart makes, and what of them a person may choose. Pure.
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use crate::images::{PROGRAMS, REGISTRY, Reference, TAG};
+
+/// All objects, rendered from the chart with its defaults.
+const MANIFEST: &str = include_str!("../../../manifests/install.yaml");
+
+/// The namespace that they are rendered for.
+pub(crate) const NAMESPACE: &str = "simctl-system";
+
+/// How the names of objects begin that belong to no namespace.
+const SCOPED: &str = "simctl-system:";
+
+/// What a person may choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// The controller's namespace.
+    pub(crate) namespace: String,
+    /// What the names of images begin with.
+    pub(crate) registry: String,
+    /// Their tag.
+    pub(crate) tag: String,
+    /// When nodes ask the registry: `Always`, `IfNotPresent`, `Never`.
+    pub(crate) pull_policy: Option<String>,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self { namespace: NAMESPACE.into(), registry: REGISTRY.into(), tag: TAG.into(), pull_policy: None }
+    }
+}
+
+/// The objects in the order in which they can be made, as `choice` wants them.
+pub(crate) fn objects(choice: &Choice) -> anyhow::Result<Vec<Value>> {
+    read(MANIFEST, choice)
+}
+
+fn read(manifest: &str, choice: &Choice) -> anyhow::Result<Vec<Value>> {
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(manifest, options)
+        .context("the manifest of the load controller is not right")?;
+    let mut objects: Vec<Value> = documents.into_iter().filter(Value::is_object).collect();
+    for object in &mut objects {
+        settle(object, choice);
+    }
+    objects.sort_by_key(|object| rank(kind(object)));
+    Ok(objects)
+}
+
+/// What others need comes first.
+fn rank(kind: &str) -> u8 {
+    match kind {
+        "Namespace" => 0,
+        "CustomResourceDefinition" => 1,
+        "ServiceAccount" | "Secret" | "ConfigMap" => 2,
+        "ClusterRole" | "Role" => 3,
+        "ClusterRoleBinding" | "RoleBinding" => 4,
+        "Deployment" => 6,
+        _ => 5,
+    }
+}
+
+/// The kind of an object.
+pub(crate) fn kind(object: &Value) -> &str {
+    object.get("kind").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The name of an object.
+pub(crate) fn name(object: &Value) -> &str {
+    object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn settle(object: &mut Value, choice: &Choice) {
+    if kind(object) == "Namespace" {
+        object["metadata"]["name"] = json!(choice.namespace);
+    }
+    // A name without anything after it is the namespace wherever it stands alone: of objects, of subjects.
+    for_each_text(object, &mut |key, text| match key {
+        "namespace" if text == NAMESPACE => choice.namespace.clone_into(text),
+        // Objects of the whole cluster carry the namespace in their names, so that two installations do not meet.
+        "name" if text.starts_with(SCOPED) => *text = format!("{}:{}", choice.namespace, &text[SCOPED.len()..]),
+        _ => *text = renamed(text, choice),
+    });
+    let containers = object.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
+    if let Some(policy) = &choice.pull_policy {
+        containers.into_iter().flatten().for_each(|container| set_pull_policy(container, policy));
+    }
+}
+
+/// The policy of the controller's image, and of the images of the pods that it makes.
+fn set_pull_policy(container: &mut Value, policy: &str) {
+    const VARIABLE: &str = "SIMCTL_IMAGE_PULL_POLICY";
+    container["imagePullPolicy"] = json!(policy);
+    let variables = container.get("env").and_then(Value::as_array).cloned().unwrap_or_default();
+    let others = variables.into_iter().filter(|variable| variable["name"] != VARIABLE);
+    container["env"] = others.chain([json!({ "name": VARIABLE, "value": policy })]).collect();
+}
+
+/// Calls `change` for every text in a value, with the name of its field; for one in a list, that of the list.
+fn for_each_text(value: &mut Value, change: &mut impl FnMut(&str, &mut String)) {
+    fn walk(key: &str, value: &mut Value, change: &mut impl FnMut(&str, &mut String)) {
+        match value {
+            Value::String(text) => change(key, text),
+            Value::Array(items) => items.iter_mut().for_each(|item| walk(key, item, change)),
+            Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| walk(key, value, change)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    walk("", value, change);
+}
+
+/// A text in which the images of the programs are called as `choice` has it; a digest would be that of another image.
+fn renamed(text: &str, choice: &Choice) -> String {
+    let is_default = choice.registry == REGISTRY && choice.tag == TAG;
+    for program in PROGRAMS.into_iter().filter(|_| !is_default) {
+        let known = format!("{REGISTRY}/{program}:");
+        if let Some((before, _)) = text.split_once(&known) {
+            return format!("{before}{}", Reference::new(&choice.registry, program, &choice.tag));
+        }
+    }
+    text.to_owned()
+}
+
+/// The images that the objects name.
+pub(crate) fn images(objects: &[Value]) -> Vec<Reference> {
+    let mut found: Vec<Reference> = Vec::new();
+    for object in objects.iter().filter(|object| kind(object) == "Deployment") {
+        for_each_text(&mut object.clone(), &mut |_, text| {
+            // `--worker-image=NAME` names one, too.
+            let name = text.rsplit_once('=').map_or(text.as_str(), |(_, name)| name);
+            let name = name.split('@').next().unwrap_or(name);
+            let image = name.parse::<Reference>().ok().filter(|image| PROGRAMS.contains(&image.program.as_str()));
+            found.extend(image.filter(|image| !found.contains(image)));
+        });
+    }
+    found
+}
+
+/// The images that no node can have: nobody serves their name, or nodes may not ask, and no node has them.
+pub(crate) fn unavailable<'a>(wanted: &'a [Reference], present: &[String], choice: &Choice) -> Vec<&'a Reference> {
+    let is_pulled = |image: &Reference| !image.is_local() && choice.pull_policy.as_deref() != Some("Never");
+    let is_present = |image: &Reference| present.contains(&image.to_string());
+    wanted.iter().filter(|image| !is_pulled(image) && !is_present(image)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: load-controller, namespace: simctl-system}
+spec:
+  template:
+    spec:
+      containers:
+        - name: load-controller
+          image: ghcr.io/simctl/load-controller:VERSION@sha256:0123
+          args: [--worker-image=ghcr.io/simctl/device-sim:VERSION]
+          env: [{name: NOTE, value: simctl-system stays in a sentence}]
+---
+# nothing
+---
+kind: RoleBinding
+apiVersion: rbac.authorization.k8s.io/v1
+metadata: {name: a, namespace: simctl-system}
+roleRef: {kind: ClusterRole, name: 'simctl-system:fleets'}
+subjects: [{kind: ServiceAccount, name: load-controller, namespace: simctl-system}]
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: simctl-system}}
+";
+
+    fn small(choice: &Choice) -> Vec<Value> {
+        read(&SMALL.replace("VERSION", TAG), choice).unwrap()
+    }
+
+    fn chosen() -> Choice {
+        Choice {
+            namespace: "load".into(),
+            registry: "localhost/lab".into(),
+            tag: "dev".into(),
+            pull_policy: Some("Never".into()),
+        }
+    }
+
+    #[test]
+    fn what_others_need_comes_first() {
+        let kinds: Vec<_> = small(&Choice::default()).iter().map(|object| kind(object).to_owned()).collect();
+        assert_eq!(kinds, ["Namespace", "RoleBinding", "Deployment"]);
+    }
+
+    #[test]
+    fn namespace_and_images_are_chosen_everywhere() {
+        let objects = small(&chosen());
+        assert_eq!(objects[0]["metadata"]["name"], "load");
+        assert_eq!(objects[1]["subjects"][0]["namespace"], "load");
+        assert_eq!(objects[1]["roleRef"]["name"], "load:fleets");
+        let container = &objects[2]["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["image"], "localhost/lab/load-controller:dev");
+        assert_eq!(container["args"][0], "--worker-image=localhost/lab/device-sim:dev");
+        assert_eq!(container["imagePullPolicy"], "Never");
+        assert_eq!(container["env"][1], json!({"name": "SIMCTL_IMAGE_PULL_POLICY", "value": "Never"}));
+        assert_eq!(container["env"][0]["value"], "simctl-system stays in a sentence");
+    }
+
+    #[test]
+    fn by_default_nothing_changes() {
+        let container = &small(&Choice::default())[2]["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["image"], format!("ghcr.io/simctl/load-controller:{TAG}@sha256:0123"));
+        assert!(container.get("imagePullPolicy").is_none());
+    }
+
+    #[test]
+    fn images_that_no_node_can_have_are_found() {
+        let wanted = images(&small(&chosen()));
+        assert_eq!(
+            wanted.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["localhost/lab/load-controller:dev", "localhost/lab/device-sim:dev",]
+        );
+        let missing = unavailable(&wanted, &["localhost/lab/device-sim:dev".into()], &chosen());
+        assert_eq!(missing, [&wanted[0]]);
+        let served = images(&small(&Choice::default()));
+        assert_eq!(served.len(), 2);
+        assert_eq!(unavailable(&served, &[], &Choice::default()), Vec::<&Reference>::new());
+    }
+
+    #[test]
+    fn the_embedded_manifest_has_a_controller_and_its_images() {
+        let objects = objects(&Choice::default()).unwrap();
+        let deployment = objects.iter().find(|object| kind(object) == "Deployment").unwrap();
+        assert_eq!(name(deployment), load_controller::resource::names::CONTROLLER);
+        let programs: Vec<_> = images(&objects).into_iter().map(|image| image.program).collect();
+        for program in ["load-controller", "device-sim", "broker"] {
+            assert!(programs.iter().any(|found| found == program), "{program} is not among {programs:?}");
+        }
+        let moved = super::objects(&chosen()).unwrap();
+        let text = serde_json::to_string(&moved).unwrap();
+        assert!(!text.contains("\"namespace\":\"simctl-system\""), "{text}");
+    }
+}

@@ -1,0 +1,246 @@
+//! `simctl top`: what the fleets of a cluster and their pods do and take, as it changes.
+
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use load_controller::{report::words, resource::Fleet, verdict::ExitCode};
+use tokio::signal::ctrl_c;
+
+use crate::{
+    args::ClusterFlags,
+    cluster::{client::Cluster, controller::PodFigures, fleets::FleetName, table::state},
+    printer::{Palette, Printer, Tone, columns},
+    screen::Screen,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  simctl top                      live, on a terminal
+  simctl top fleet/robotaxis
+  simctl top -A --once
+  simctl top -w | tee top.log     line by line";
+
+/// Show what the fleets of a cluster and their pods do and take
+///
+/// Live on a terminal, once elsewhere (`-w` goes on). Pods that lack devices come first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The fleet [default: all]
+    fleet: Option<FleetName>,
+    /// In all namespaces
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "fleet"])]
+    all_namespaces: bool,
+    /// Only those with these labels
+    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "fleet")]
+    selector: Option<String>,
+    /// Go on where there is no terminal, too
+    #[arg(short, long)]
+    watch: bool,
+    /// Not live: print it once
+    #[arg(long, conflicts_with = "watch")]
+    once: bool,
+    #[command(flatten)]
+    cluster: ClusterFlags,
+}
+
+/// What is shown.
+#[derive(Debug, Default)]
+struct Figures {
+    fleets: Vec<Fleet>,
+    /// The pods of each fleet, or why the controller does not tell.
+    pods: Vec<Result<Vec<PodFigures>, String>>,
+}
+
+impl Args {
+    /// Shows the figures, once or every second.
+    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+        let cluster = Cluster::find_all(&self.cluster, self.all_namespaces, printer).await?;
+        let is_live = printer.is_terminal() && !self.once;
+        if !is_live && !self.watch {
+            let figures = self.read(&cluster).await?;
+            printer.data(lines(&figures, usize::MAX, printer.palette()).join("\n"))?;
+            return Ok(ExitCode::Passed);
+        }
+        let mut screen = is_live.then(Screen::take);
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                pressed = ctrl_c() => { pressed?; return Ok(ExitCode::Passed); }
+            }
+            let figures = self.read(&cluster).await?;
+            match &mut screen {
+                Some(screen) => {
+                    let mut lines = lines(&figures, Screen::size().1.saturating_sub(2), printer.palette());
+                    lines.push(printer.palette().paint(Tone::Faint, "Ctrl-C ends this view").to_string());
+                    screen.draw(&lines);
+                }
+                None => figures.fleets.iter().try_for_each(|fleet| printer.data(line(fleet)))?,
+            }
+        }
+    }
+
+    async fn read(&self, cluster: &Cluster) -> anyhow::Result<Figures> {
+        let fleets = match &self.fleet {
+            Some(name) => vec![cluster.fleet(Some(name)).await?],
+            None => cluster.select(self.all_namespaces, self.selector.as_deref()).await?,
+        };
+        let controller = cluster.controller().await;
+        let mut pods = Vec::new();
+        for fleet in &fleets {
+            pods.push(match &controller {
+                Ok(controller) => {
+                    let namespace = fleet.namespace().unwrap_or_default();
+                    controller.pods(&namespace, &fleet.name_any()).await.map_err(|error| error.to_string())
+                }
+                Err(error) => Err(error.to_string()),
+            });
+        }
+        Ok(Figures { fleets, pods })
+    }
+}
+
+/// The figures as lines, not more than `height`.
+fn lines(figures: &Figures, height: usize, palette: Palette) -> Vec<String> {
+    if figures.fleets.is_empty() {
+        return vec!["there is no fleet".into()];
+    }
+    let heading = ["FLEET", "NAMESPACE", "DEVICES", "CONNECTED", "PODS", "MSG/S", "BYTES/S", "CPU", "MEMORY", "STATE"];
+    let mut rows = vec![heading.map(String::from).to_vec()];
+    for (fleet, pods) in figures.fleets.iter().zip(&figures.pods) {
+        rows.push(fleet_row(fleet, pods.as_deref().unwrap_or_default()));
+    }
+    let mut lines: Vec<String> = columns(palette, &[2, 3, 4, 5, 6, 7, 8], &rows).lines().map(String::from).collect();
+    let mut errors: Vec<_> = figures.pods.iter().filter_map(|pods| pods.as_ref().err()).collect();
+    errors.dedup();
+    lines.extend(errors.into_iter().map(|error| palette.paint(Tone::Warning, error).to_string()));
+    let pods = pod_rows(figures);
+    if pods.len() > 1 {
+        let free = height.saturating_sub(lines.len() + 1);
+        let (shown, hidden) =
+            if pods.len() <= free { (pods.len(), 0) } else { (free.max(2) - 1, pods.len() - (free.max(2) - 1)) };
+        lines.push(String::new());
+        lines.extend(columns(palette, &[1, 2, 3, 4, 5, 6], &pods[..shown]).lines().map(String::from));
+        if hidden > 0 {
+            lines.push(palette.paint(Tone::Faint, format_args!("and {hidden} more pods")).to_string());
+        }
+    }
+    lines
+}
+
+fn fleet_row(fleet: &Fleet, pods: &[PodFigures]) -> Vec<String> {
+    let status = fleet.status.clone().unwrap_or_default();
+    let cpu: f64 = pods.iter().map(|pod| pod.cpu_cores).sum();
+    let memory: u64 = pods.iter().map(|pod| pod.memory_bytes).sum();
+    let known = |text: String| if pods.is_empty() { "-".into() } else { text };
+    vec![
+        fleet.name_any(),
+        fleet.namespace().unwrap_or_default(),
+        words::count(fleet.devices().into()),
+        words::count(status.connected.into()),
+        format!("{}/{}", status.pods_ready, status.pods),
+        words::count(status.messages_per_second),
+        words::bytes(status.bytes_per_second as f64),
+        known(format!("{cpu:.2}")),
+        known(words::bytes(memory as f64)),
+        state(fleet, &status),
+    ]
+}
+
+/// The pods of all fleets, those that lack devices first.
+fn pod_rows(figures: &Figures) -> Vec<Vec<String>> {
+    let heading = ["POD", "FIRST", "DEVICES", "CONNECTED", "MSG/S", "CPU", "MEMORY", "NODE"];
+    let mut pods: Vec<&PodFigures> = figures.pods.iter().flatten().flatten().collect();
+    pods.sort_by_key(|pod| (pod.answers, std::cmp::Reverse(pod.desired.saturating_sub(pod.connected))));
+    let mut rows = vec![heading.map(String::from).to_vec()];
+    rows.extend(pods.into_iter().map(|pod| {
+        let known = |text: String| if pod.answers { text } else { "-".into() };
+        vec![
+            pod.pod.clone(),
+            pod.first.to_string(),
+            words::count(pod.desired.into()),
+            known(words::count(pod.connected.into())),
+            known(words::number(pod.messages_per_second)),
+            known(format!("{:.2}", pod.cpu_cores)),
+            known(words::bytes(pod.memory_bytes as f64)),
+            pod.node.clone().unwrap_or_else(|| "-".into()),
+        ]
+    }));
+    rows
+}
+
+/// A fleet as one line, for logs.
+fn line(fleet: &Fleet) -> String {
+    let status = fleet.status.clone().unwrap_or_default();
+    format!(
+        "{}/{}  {} of {} connected  {} of {} pods ready  {} msg/s  {}/s  {}",
+        fleet.namespace().unwrap_or_default(),
+        fleet.name_any(),
+        words::count(status.connected.into()),
+        words::count(fleet.devices().into()),
+        status.pods_ready,
+        status.pods,
+        words::count(status.messages_per_second),
+        words::bytes(status.bytes_per_second as f64),
+        state(fleet, &status)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn figures(pods: u32) -> Figures {
+        let fleet = serde_json::from_value(json!({
+            "apiVersion": "simctl.io/v1alpha1", "kind": "Fleet", "metadata": {"name": "taxis", "namespace": "load"},
+            "spec": {"devices": 500},
+            "status": {"connected": 498, "pods": pods, "podsReady": pods, "messagesPerSecond": 1234, "bytesPerSecond": 51200},
+        }))
+        .unwrap();
+        let pod = |ordinal: u32| PodFigures {
+            pod: format!("taxis-{ordinal}"),
+            ordinal,
+            first: ordinal * 100,
+            desired: 100,
+            connected: 100 - ordinal % 3,
+            messages_per_second: 246.8,
+            cpu_cores: 0.03,
+            memory_bytes: 14 << 20,
+            answers: ordinal != 0,
+            node: Some("n1".into()),
+        };
+        Figures { fleets: vec![fleet], pods: vec![Ok((0..pods).map(pod).collect())] }
+    }
+
+    #[test]
+    fn pods_that_lack_devices_come_first() {
+        insta::assert_snapshot!(lines(&figures(3), usize::MAX, Palette::PLAIN).join("\n"), @r"
+        FLEET  NAMESPACE  DEVICES  CONNECTED  PODS  MSG/S   BYTES/S   CPU    MEMORY  STATE
+        taxis  load           500        498   3/3  1,234  50.0 KiB  0.09  42.0 MiB  Pending
+
+        POD      FIRST  DEVICES  CONNECTED  MSG/S   CPU    MEMORY  NODE
+        taxis-0      0      100          -      -     -         -  n1
+        taxis-2    200      100         98    247  0.03  14.0 MiB  n1
+        taxis-1    100      100         99    247  0.03  14.0 MiB  n1
+        ");
+    }
+
+    #[test]
+    fn what_does_not_fit_the_screen_is_counted() {
+        let lines = lines(&figures(50), 10, Palette::PLAIN);
+        assert_eq!((lines.len(), lines.last().map(String::as_str)), (10, Some("and 45 more pods")));
+    }
+
+    #[test]
+    fn without_the_controller_the_status_is_shown() {
+        let figures = Figures { pods: vec![Err("no controller".into())], ..figures(1) };
+        insta::assert_snapshot!(lines(&figures, usize::MAX, Palette::PLAIN).join("\n"), @r"
+        FLEET  NAMESPACE  DEVICES  CONNECTED  PODS  MSG/S   BYTES/S  CPU  MEMORY  STATE
+        taxis  load           500        498   1/1  1,234  50.0 KiB    -       -  Pending
+        no controller
+        ");
+    }
+}

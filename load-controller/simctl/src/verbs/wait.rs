@@ -1,0 +1,195 @@
+//! `simctl wait`: until a fleet is as it should be, for scripts.
+
+use std::{str::FromStr, time::Duration};
+
+use fleet_contract::units::Span;
+use kube::ResourceExt;
+use load_controller::{report::words, resource::Fleet, verdict::ExitCode};
+use tokio::time::Instant;
+
+use crate::{
+    args::ClusterFlags,
+    cluster::{
+        client::Cluster,
+        fleets::{self, FleetName},
+        hindrance,
+        settle::{Progress, reasons},
+        table::condition,
+    },
+    exit::Failure,
+    printer::Printer,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  simctl wait --for=connected
+  simctl wait fleet/robotaxis --for=ready --timeout 2m
+  simctl wait -l team=maps --for=condition=Degraded=False
+  simctl wait fleet/robotaxis --for=delete";
+
+/// Wait until fleets of a cluster are ready, connected, gone, or have a condition
+///
+/// The exit code is 1 when they are not in time; what hinders is said.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Names, such as `robotaxis` or `fleet/robotaxis` [default: the only one]
+    #[arg(value_name = "FLEET")]
+    fleets: Vec<String>,
+    /// For what: `ready`, `connected`, `delete` or `condition=NAME[=STATUS]`
+    #[arg(long = "for", value_name = "WHAT", default_value = "connected")]
+    wish: Wish,
+    /// Those with these labels
+    #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "fleets")]
+    selector: Option<String>,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    timeout: Span,
+    #[command(flatten)]
+    cluster: ClusterFlags,
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wish {
+    /// As many devices are connected as the fleet asks for.
+    Connected,
+    /// The fleet is gone.
+    Deleted,
+    /// A condition has a status.
+    Condition { name: String, status: String },
+}
+
+impl FromStr for Wish {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let condition = |name: &str, status: &str| Self::Condition { name: name.into(), status: status.into() };
+        match text.split('=').collect::<Vec<_>>().as_slice() {
+            ["connected"] => Ok(Self::Connected),
+            ["ready"] => Ok(condition("Ready", "True")),
+            ["delete"] => Ok(Self::Deleted),
+            ["condition", name] if !name.is_empty() => Ok(condition(name, "True")),
+            ["condition", name, status] if !name.is_empty() => Ok(condition(name, status)),
+            _ => Err(format!("expected `ready`, `connected`, `delete` or `condition=NAME[=STATUS]`, found `{text}`")),
+        }
+    }
+}
+
+impl Wish {
+    /// Whether a fleet, or its absence, is what is waited for.
+    fn is_granted(&self, fleet: Option<&Fleet>) -> bool {
+        let Some(fleet) = fleet else { return *self == Self::Deleted };
+        let status = fleet.status.clone().unwrap_or_default();
+        let is_fresh = status.observed_generation >= fleet.metadata.generation;
+        match self {
+            Self::Connected => is_fresh && status.desired == fleet.devices() && status.connected == fleet.devices(),
+            Self::Deleted => false,
+            Self::Condition { name, status: wanted } => {
+                is_fresh && condition(&status, name).eq_ignore_ascii_case(wanted)
+            }
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Connected => "connected".into(),
+            Self::Deleted => "gone".into(),
+            Self::Condition { name, status } => format!("{name}={status}"),
+        }
+    }
+}
+
+impl Args {
+    /// Waits for one fleet after the other; together they have `--timeout`.
+    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+        let names = fleets::names(&self.fleets)?;
+        let cluster = Cluster::find(&self.cluster, printer).await?;
+        let deadline = Instant::now() + self.timeout.as_duration();
+        for name in self.chosen(&cluster, names).await? {
+            self.wait(&cluster, &name, deadline, printer).await?;
+            printer.data(format_args!("fleet.simctl.io/{name} {}", self.wish.words()))?;
+        }
+        Ok(ExitCode::Passed)
+    }
+
+    async fn chosen(&self, cluster: &Cluster, names: Vec<FleetName>) -> anyhow::Result<Vec<String>> {
+        if !names.is_empty() {
+            return Ok(names.into_iter().map(|FleetName(name)| name).collect());
+        }
+        if let Some(selector) = &self.selector {
+            let found = cluster.select(false, Some(selector)).await?;
+            if found.is_empty() && self.wish != Wish::Deleted {
+                return Err(Failure::refused(format!("there is no fleet with the labels {selector}")).into());
+            }
+            return Ok(found.iter().map(ResourceExt::name_any).collect());
+        }
+        Ok(vec![cluster.fleet(None).await?.name_any()])
+    }
+
+    async fn wait(&self, cluster: &Cluster, name: &str, deadline: Instant, printer: Printer) -> anyhow::Result<()> {
+        let mut progress = Progress::new(printer);
+        let mut ticks = tokio::time::interval(Duration::from_millis(250));
+        loop {
+            ticks.tick().await;
+            let fleet = match cluster.fleet_named(name).await {
+                Ok(fleet) => Some(fleet),
+                Err(error) if error.is_not_found() && self.wish == Wish::Deleted => None,
+                Err(error) => return Err(error.into()),
+            };
+            if self.wish.is_granted(fleet.as_ref()) {
+                progress.clear();
+                return Ok(());
+            }
+            let Some(fleet) = fleet else { continue };
+            let status = fleet.status.clone().unwrap_or_default();
+            let (connected, wanted) = (words::count(status.connected.into()), words::count(fleet.devices().into()));
+            progress.show(&[format!(
+                "fleet {name}: {connected} of {wanted} connected, {} of {} pods ready",
+                status.pods_ready, status.pods
+            )]);
+            if Instant::now() >= deadline {
+                progress.clear();
+                let found = hindrance::find(&cluster.observe(&fleet).await?);
+                anyhow::bail!("fleet {name} is not {} after {}{}", self.wish.words(), self.timeout, reasons(&found));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(wish: &str, status: &serde_json::Value, expected: bool) {
+        let fleet: Fleet = serde_json::from_value(json!({
+            "apiVersion": "simctl.io/v1alpha1", "kind": "Fleet", "metadata": {"name": "a", "generation": 2},
+            "spec": {"devices": 5}, "status": status,
+        }))
+        .unwrap();
+        assert_eq!(wish.parse::<Wish>().unwrap().is_granted(Some(&fleet)), expected, "{wish}");
+    }
+
+    #[test]
+    fn only_a_status_about_the_newest_document_counts() {
+        check("connected", &json!({"observedGeneration": 2, "desired": 5, "connected": 5}), true);
+        check("connected", &json!({"observedGeneration": 1, "desired": 5, "connected": 5}), false);
+        check("connected", &json!({"observedGeneration": 2, "desired": 5, "connected": 4}), false);
+    }
+
+    #[test]
+    fn conditions_are_named() {
+        let status = json!({"observedGeneration": 2, "conditions": [
+            {"type": "Ready", "status": "True", "reason": "r", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z"},
+        ]});
+        check("ready", &status, true);
+        check("condition=Ready=false", &status, false);
+        check("condition=Degraded=unknown", &status, true);
+        check("delete", &status, false);
+        assert!("delete".parse::<Wish>().unwrap().is_granted(None));
+        assert!("condition=".parse::<Wish>().is_err() && "soon".parse::<Wish>().is_err());
+    }
+}
