@@ -11,9 +11,11 @@
 //! Inside the namespace the directory looks empty but for its ballast, and what the command could still write there
 //! is gone with it.
 
-use std::{ffi::OsStr, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::command::wrap;
 
 /// Mounts a tmpfs of 64 KiB over `$1`, fills it, and becomes the command.
 const TINY_DISK: &str = r#"
@@ -58,23 +60,4 @@ pub fn with_tiny_files(command: &Command, bytes: u64) -> Command {
     let mut wrapped = Command::new("sh");
     wrapped.args(["-c", TINY_FILES, "sh"]).arg((bytes / 512).to_string());
     wrap(wrapped, command)
-}
-
-/// `wrapper` followed by the program and arguments of `command`, with its environment and directory.
-fn wrap(mut wrapper: Command, command: &Command) -> Command {
-    wrapper.arg(command.get_program()).args(command.get_args());
-    if let Some(dir) = command.get_current_dir() {
-        wrapper.current_dir(dir);
-    }
-    for (name, value) in command.get_envs() {
-        set_or_remove(&mut wrapper, name, value);
-    }
-    wrapper
-}
-
-fn set_or_remove(command: &mut Command, name: &OsStr, value: Option<&OsStr>) {
-    match value {
-        Some(value) => command.env(name, value),
-        None => command.env_remove(name),
-    };
 }

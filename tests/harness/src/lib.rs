@@ -8,9 +8,16 @@
 //! | [`mod@port`] | free ports on loopback |
 //! | [`broker`] | the project's own broker, to be killed and started again |
 //! | [`mosquitto`] | a real Mosquitto, unpacked into the project's cache |
+//! | [`mod@prometheus`] | a real Prometheus, unpacked into the project's cache |
 //! | [`null_broker`] | a sink that only acknowledges |
 //! | [`proxy`] | a broker's connection that stalls, loses, delays, throttles or is cut |
 //! | [`full_disk`] | a directory without space |
+//! | [`sandbox`] | namespaces of a test's own, which end with it |
+//! | [`kubernetes`] | a control plane with fake nodes, a cluster with real ones |
+//! | [`helm`] | the real Helm, and what it makes of the chart |
+//! | [`image`] | container images, made without a container engine |
+//! | [`debian`] | packages of the distribution, unpacked into the project's cache |
+//! | [`command`] | commands run to their end |
 //! | [`simctl`] | the built `simctl`, with a run-time directory of its own |
 //! | [`run`] | a `simctl run` that goes on, and a second terminal |
 //! | [`mod@report`] | what it prints, and claims about it |
@@ -21,18 +28,26 @@
 //! loopback only, and ends only what it started.
 
 pub mod broker;
+pub mod command;
 pub mod cores;
+pub mod debian;
 mod eventually;
 pub mod full_disk;
+pub mod helm;
+pub mod image;
+pub mod kubernetes;
 pub mod mosquitto;
 pub mod null_broker;
 pub mod port;
 pub mod process;
 pub mod project;
+pub mod prometheus;
 pub mod proxy;
 pub mod report;
 pub mod run;
+pub mod sandbox;
 pub mod simctl;
+pub mod unavailable;
 pub mod usage;
 
 pub use eventually::eventually;

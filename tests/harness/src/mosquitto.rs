@@ -19,7 +19,7 @@ use crate::{
 
 mod package;
 
-pub use package::{Installation, Unavailable};
+pub use package::Installation;
 
 /// How long a broker may take to listen, and to write its sessions when it stops.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -93,7 +93,7 @@ impl Mosquitto {
     /// Starts a broker and awaits that it listens.
     ///
     /// # Errors
-    /// When Mosquitto cannot be had on this machine ([`Unavailable`]), or does not start.
+    /// When Mosquitto cannot be had on this machine ([`Unavailable`](crate::unavailable::Unavailable)), or does not start.
     pub fn start(settings: Settings) -> Result<Mosquitto> {
         let installation = Installation::find_or_unpack()?;
         // A connection is an open file of the broker, which inherits our limit.

@@ -74,6 +74,11 @@ impl Run {
         Ok(crate::usage::tree(self.process.pid())?.split_off(1))
     }
 
+    /// Starts another run at the same place, where both find each other; what it prints is in files called `name`.
+    pub fn beside(&self, name: &str, args: &[&str]) -> Result<Process> {
+        self.simctl.spawn(name, &[&["run", "-o", "json", "--seed", &seed()], args].concat())
+    }
+
     /// Makes a call as a second terminal would.
     pub fn call(&self, args: &[&str]) -> Result<Finished> {
         self.simctl.call(args, PATIENCE)

@@ -61,13 +61,14 @@ impl Simctl {
         self.dir.path()
     }
 
-    /// A call, not yet started. No `SIMCTL_…` variable of the person who runs the tests reaches it.
+    /// A call, not yet started. No `SIMCTL_…` variable of the person who runs the tests reaches it, nor their clusters.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SIMCTL_")) {
             command.env_remove(name);
         }
         command.args(args).current_dir(self.dir.path()).env("XDG_RUNTIME_DIR", self.dir.path());
+        command.env("KUBECONFIG", self.dir.path().join("no-cluster.yaml")).env_remove("KUBERNETES_SERVICE_HOST");
         command
     }
 

@@ -1,6 +1,6 @@
 //! Brokers that say no, and a second run that takes the first one's sessions over.
 
-use std::fs;
+use std::{fs, net::TcpListener};
 
 use tests::{broker::Broker, run::Run, simctl::Simctl};
 
@@ -47,7 +47,7 @@ fn a_wrong_password_is_told_before_anything_starts() {
     let url = broker.url();
     let args = [&["run", "-f", "fleet.yaml", "--duration", "5s", "--broker", &url][..], &AS_FLEET].concat();
     let refused = simctl.call(&args, PATIENCE).unwrap();
-    assert!(matches!(refused.code, Some(1 | 99)), "{refused:?}");
+    assert_eq!(refused.code, Some(99), "{refused:?}");
     assert!(refused.stderr.contains("--password-file") && refused.stderr.contains("refuses"), "{refused:?}");
     assert!(!refused.stderr.contains("wrong-one") && refused.stdout.is_empty(), "{refused:?}");
 }
@@ -80,6 +80,16 @@ fn a_broker_that_is_not_there_is_told_with_the_remedy() {
     let simctl = Simctl::new().unwrap();
     let refused = simctl.call(&["run", "--broker", &format!("mqtt://127.0.0.1:{port}")], PATIENCE).unwrap();
     assert!(refused.code == Some(1) && refused.stderr.contains("nothing listens there"), "{refused:?}");
+}
+
+#[test]
+fn a_port_for_metrics_that_is_taken_is_told_before_anything_starts() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let refused = Simctl::new().unwrap().call(&["run", "--metrics", &address], PATIENCE).unwrap();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("expected a free port for --metrics"), "{refused:?}");
+    assert!(!refused.stderr.contains("broker mqtt://") && refused.stdout.is_empty(), "{refused:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What can be done from a second terminal while a fleet runs, and what is said when none does.
 
-use tests::{run::Run, simctl::Simctl};
+use tests::{eventually, report::Report, run::Run, simctl::Simctl};
 
 use super::{PATIENCE, fleet::STEADY};
 
@@ -95,10 +95,34 @@ fn with_none_running_each_verb_says_so_and_what_to_do() {
 
 #[test]
 fn of_two_runs_the_meant_one_is_named() {
-    // Runs find each other in one run-time directory; these two are told apart by their process.
     let run = steady();
-    let finished = run.call(&["status", "--run", "nobody"]).unwrap();
-    assert!(finished.code == Some(1) && finished.stderr.contains("nobody"), "{finished:?}");
-    run.must(&["status", "--run", &run.process().pid().to_string()]).unwrap();
+    let mut other = run.beside("other", &[&STEADY[..], &["--devices", "7"]].concat()).unwrap();
+    let pids = [run.process().pid(), other.pid()].map(|pid| pid.to_string());
+    let report = |pid: &str| run.call(&["status", "--run", pid, "-o", "json"]).unwrap();
+    eventually("the other run has its devices", PATIENCE, || {
+        other.ensure_running()?;
+        let status = report(&pids[1]);
+        Ok((status.code == Some(0) && Report::of(&status)?.count("devices.connected") == 7).then_some(()))
+    })
+    .unwrap();
+
+    // Nobody guesses which one is meant, not even for a look.
+    for verb in [&["status"][..], &["scale", "3"], &["stop"]] {
+        let finished = run.call(verb).unwrap();
+        assert!(finished.code == Some(1) && finished.stderr.contains("several fleets"), "{finished:?}");
+        assert!(pids.iter().all(|pid| finished.stderr.contains(pid)), "{finished:?}");
+    }
+    let nobody = run.call(&["status", "--run", "nobody"]).unwrap();
+    assert!(nobody.code == Some(1) && nobody.stderr.contains("nobody"), "{nobody:?}");
+    assert!(pids.iter().all(|pid| nobody.stderr.contains(pid)), "{nobody:?}");
+
+    // What is done to one leaves the other alone.
+    run.must(&["scale", "9", "--run", &pids[1]]).unwrap();
+    Report::of(&report(&pids[1])).unwrap().expect("devices.desired", 9);
+    Report::of(&report(&pids[0])).unwrap().expect("devices.desired", 50);
+    run.must(&["stop", "--run", &pids[1]]).unwrap();
+    assert_eq!(other.wait(PATIENCE).unwrap().code(), Some(0));
+    // Now there is only one, and it needs no name.
+    run.report().unwrap().expect("devices.connected", 50);
     run.stop().unwrap().expect_passed();
 }

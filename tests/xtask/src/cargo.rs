@@ -50,11 +50,26 @@ pub(crate) fn run(command: &mut Command) -> Result<Finished> {
 }
 
 /// Builds what the rings and the bench start, optimized, and returns its directory.
+///
+/// The programs are static, so that the very same ones make the images: an empty image has no C library. A static
+/// glibc resolves names without shared libraries since 2.34. The target is named, because then the flag is for the
+/// programs alone and not for the procedural macros, which cargo loads.
 pub(crate) fn build_release() -> Result<PathBuf> {
-    let bins = ["simctl", "device-sim", "broker", "null-broker"].map(|name| ["--bin", name]).concat();
-    let finished = run(command(&["build", "--release", "--locked", "--workspace"]).args(bins))?;
-    ensure!(finished.success, "the release build failed");
-    Ok(target_dir().join("release"))
+    let (host, flags) = (host()?, env::var("RUSTFLAGS").unwrap_or_default());
+    let bins =
+        ["simctl", "device-sim", "load-controller", "broker", "null-broker"].map(|name| ["--bin", name]).concat();
+    let mut build = command(&["build", "--release", "--locked", "--workspace", "--target", &host]);
+    build.args(bins).env("RUSTFLAGS", format!("{flags} -C target-feature=+crt-static"));
+    ensure!(run(&mut build)?.success, "the release build failed");
+    Ok(target_dir().join(host).join("release"))
+}
+
+/// The triple of this machine.
+fn host() -> Result<String> {
+    let output = Command::new("rustc").arg("-vV").current_dir(project::root()).output().context("rustc")?;
+    let text = String::from_utf8(output.stdout)?;
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc names no host")?.to_owned())
 }
 
 /// Where cargo builds, which is where this very program was built.

@@ -3,6 +3,9 @@
 
 mod bench;
 mod cargo;
+mod cluster;
+mod dashboards;
+mod manifests;
 mod test;
 
 use std::process::ExitCode;
@@ -32,11 +35,25 @@ enum Command {
     ///
     /// Example: cargo xtask bench --quick
     Bench(bench::Args),
+    /// Writes dashboards/*.json anew, from the tables of metrics
+    Dashboards,
+    /// Writes manifests/install.yaml anew, from the chart
+    Manifests,
+    /// A throw-away Kubernetes cluster of real nodes on this machine
+    ///
+    /// Needs root. Nothing of it reaches the machine's network, and nothing is left of it after `down`.
+    ///
+    /// Example: cargo xtask cluster up
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
 }
 
 fn main() -> Result<ExitCode> {
     match Args::parse().command {
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Dashboards => dashboards::run(),
+        Command::Manifests => manifests::run(),
+        Command::Cluster(verb) => cluster::run(&verb),
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the steps in their order, each timed and counted, and what they add up to.
 
 mod deny;
+mod kubernetes;
 mod outcome;
 mod step;
 
@@ -27,14 +28,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.list {
         for step in STEPS {
             let long = if step.length == Length::Long { " (with `all` or by name)" } else { "" };
-            println!("{:12} {}{long}", step.name, step.what);
+            println!("{:13} {}{long}", step.name, step.what);
         }
         return Ok(ExitCode::SUCCESS);
     }
     let context = Context::new()?;
     println!("property tests start from PROPTEST_RNG_SEED={}", context.seed);
     let mut summary = Summary::default();
-    for step in chosen(&args.names)? {
+    let steps = chosen(&args.names)?;
+    if steps.iter().any(|step| step.needs_kubernetes()) {
+        context.kubernetes.start();
+    }
+    for step in steps {
         println!("\n=== {}: {}", step.name, step.what);
         let start = Instant::now();
         let outcome = (step.run)(&context).unwrap_or_else(|error| Outcome::broken(&error));

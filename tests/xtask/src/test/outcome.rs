@@ -80,7 +80,7 @@ impl Summary {
             writeln!(text, "{arguments}").expect("a String takes everything that is written to it");
         };
         for (name, outcome, time) in &self.rows {
-            line(format_args!("{name:12} {:>7.1} s  {outcome}", time.as_secs_f64()));
+            line(format_args!("{name:13} {:>7.1} s  {outcome}", time.as_secs_f64()));
         }
         let Counts { passed, failed, skipped } = self.counts(is_ci);
         if failed > 0 {
@@ -121,7 +121,7 @@ mod tests {
         assert!(summary.render(true, 7).ends_with("\n1 passed, 1 failed\n"));
         assert_eq!(
             summary.render(false, 7),
-            "\nfmt              1.5 s  passed (1)\nnext             0.0 s  NOT RUN: needs Mosquitto, because there is \
+            "\nfmt               1.5 s  passed (1)\nnext              0.0 s  NOT RUN: needs Mosquitto, because there is \
              none\n1 passed, 0 failed, 1 skipped\n"
         );
     }

@@ -9,10 +9,17 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use tests::{mosquitto::Installation, project::BIN_DIR};
+use tests::{
+    kubernetes::{Cluster, ControlPlane},
+    mosquitto::Installation,
+    project::BIN_DIR,
+    prometheus,
+    unavailable::Unavailable,
+};
 
 use super::{
     deny,
+    kubernetes::Kubernetes,
     outcome::{InCi, Outcome},
 };
 use crate::cargo;
@@ -48,6 +55,19 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "build", what: "the optimized binaries that the rings start", length: Length::Short, run: build },
     Step { name: "local", what: "simctl with real sockets and real faults", length: Length::Short, run: local },
     Step { name: "brokers", what: "simctl and Mosquitto", length: Length::Short, run: brokers },
+    Step {
+        name: "manifests",
+        what: "chart, manifests and dashboards by Helm and Prometheus",
+        length: Length::Short,
+        run: manifests,
+    },
+    Step {
+        name: "control-plane",
+        what: "a real control plane with hundreds of fake pods",
+        length: Length::Short,
+        run: control_plane,
+    },
+    Step { name: "cluster", what: "real containers on two real nodes", length: Length::Short, run: cluster },
     Step { name: "soak", what: "10,000 devices and Mosquitto for five minutes", length: Length::Long, run: soak },
 ];
 
@@ -57,6 +77,14 @@ pub(super) struct Context {
     pub(super) seed: u64,
     /// The optimized binaries, or why there are none; built once, by the first step that needs them.
     binaries: OnceCell<Result<PathBuf, String>>,
+    pub(super) kubernetes: Kubernetes,
+}
+
+impl Step {
+    /// Whether the build of Kubernetes is to start beside the steps before it.
+    pub(super) fn needs_kubernetes(&self) -> bool {
+        ["manifests", "control-plane", "cluster"].contains(&self.name)
+    }
 }
 
 impl Context {
@@ -68,7 +96,7 @@ impl Context {
             // The standard library's hashers are seeded by the operating system.
             Err(_) => RandomState::new().hash_one(()),
         };
-        Ok(Context { seed, binaries: OnceCell::new() })
+        Ok(Context { seed, binaries: OnceCell::new(), kubernetes: Kubernetes::default() })
     }
 
     fn binaries(&self) -> Result<&Path> {
@@ -127,6 +155,30 @@ fn brokers(context: &Context) -> Result<Outcome> {
 
 fn soak(context: &Context) -> Result<Outcome> {
     with_mosquitto(context, &["soak"])
+}
+
+fn manifests(context: &Context) -> Result<Outcome> {
+    with_kubernetes(context, || prometheus::Tools::find_or_unpack().map(drop), "manifests")
+}
+
+fn control_plane(context: &Context) -> Result<Outcome> {
+    with_kubernetes(context, || ControlPlane::requirements().map(drop), "control-plane")
+}
+
+fn cluster(context: &Context) -> Result<Outcome> {
+    with_kubernetes(context, || Cluster::requirements().map(drop), "cluster")
+}
+
+fn with_kubernetes(
+    context: &Context,
+    requirements: impl FnOnce() -> Result<(), Unavailable>,
+    name: &str,
+) -> Result<Outcome> {
+    let failure = context.kubernetes.failure().map(str::to_owned);
+    match failure.or_else(|| requirements().err().map(|unavailable| unavailable.reason())) {
+        Some(reason) => Ok(Outcome::NotRun { reason, in_ci: InCi::Fails }),
+        None => ring(context, &[name]),
+    }
 }
 
 fn with_mosquitto(context: &Context, names: &[&str]) -> Result<Outcome> {

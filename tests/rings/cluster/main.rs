@@ -1,0 +1,68 @@
+//! The cluster ring: real nodes, real containers, real images of the product.
+//!
+//! `cargo xtask test cluster` runs it, and says NOT RUN where Kubernetes or its nodes cannot be had. All tests share
+//! one cluster and work in a namespace each. They take turns: the figures that they compare are those of a cluster
+//! that does one thing at a time, and some of them kill a node or remove the product.
+//!
+//! With `E2E_KUBECONFIG` it runs in a cluster that exists already, whose nodes need the images that `E2E_REGISTRY` and
+//! `E2E_TAG` name; what needs nodes of our own then says that it was not run.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod drain;
+mod fleet;
+mod heal;
+mod install;
+mod listener;
+mod machine;
+mod node;
+mod product;
+mod rollout;
+mod scale;
+
+use std::{
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tests::kubernetes::{
+    Client, Cluster,
+    cluster::{NodePatience, Settings},
+};
+
+/// Far beyond what anything here takes, so that only a hang reaches it.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// The cluster that exists already; `None` for one of our own.
+static FOREIGN: LazyLock<Option<Client>> = LazyLock::new(|| Client::from_environment().unwrap());
+
+/// Started by the first test that uses it; it ends with this process.
+static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let images = product::images(folder.path());
+    let start = Instant::now();
+    let settings = Settings { nodes: 2, images, patience: NodePatience::Short };
+    let cluster = Cluster::start(&settings).unwrap();
+    println!("two nodes are ready after {:.1} s", start.elapsed().as_secs_f64());
+    cluster
+});
+
+/// The administrator.
+fn admin() -> &'static Client {
+    FOREIGN.as_ref().unwrap_or_else(|| CLUSTER.client())
+}
+
+/// The cluster as one whose nodes and containers can be killed; `None`, and says so, where they are not ours.
+fn own_nodes(what: &str) -> Option<&'static Cluster> {
+    if FOREIGN.is_some() {
+        println!("NOT RUN: {what}: the nodes of this cluster are not ours");
+        return None;
+    }
+    Some(&CLUSTER)
+}
+
+/// Whoever holds it has the cluster alone.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}

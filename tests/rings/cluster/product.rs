@@ -1,0 +1,121 @@
+//! The product in the cluster: its images, its installation, its `simctl`.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use serde_json::Value;
+use tests::{
+    command,
+    image::Image,
+    project,
+    simctl::{Finished, Simctl},
+};
+
+use super::{FOREIGN, admin};
+
+/// Where `simctl install` puts the controller.
+pub(super) const NAMESPACE: &str = "simctl-system";
+
+/// The programs that run in pods.
+const PROGRAMS: [&str; 4] = ["device-sim", "broker", "load-controller", "simctl"];
+
+/// A second name of the worker's image, as a new version would have.
+const NEXT_TAG: &str = "next";
+
+/// Whether it is installed; it stays so from test to test.
+static IS_INSTALLED: Mutex<bool> = Mutex::new(false);
+
+/// What images are called after.
+pub(super) fn registry() -> String {
+    if FOREIGN.is_some() { env::var("E2E_REGISTRY").unwrap_or("ghcr.io/simctl".into()) } else { "localhost".into() }
+}
+
+/// Their tag.
+pub(super) fn tag() -> String {
+    if FOREIGN.is_some() { env::var("E2E_TAG").unwrap_or(env!("CARGO_PKG_VERSION").into()) } else { "test".into() }
+}
+
+/// The image of a program.
+pub(super) fn image(program: &str) -> String {
+    format!("{}/{program}:{}", registry(), tag())
+}
+
+/// The worker's image under another name.
+pub(super) fn next_image() -> String {
+    format!("localhost/device-sim:{NEXT_TAG}")
+}
+
+/// Writes archives of all images.
+pub(super) fn images(folder: &Path) -> Vec<PathBuf> {
+    let write = |program: &str, tag: &str| {
+        let archive = folder.join(format!("{program}-{tag}.tar"));
+        let name = format!("localhost/{program}:{tag}");
+        Image::of_program(&name, &project::binary(program).unwrap()).unwrap().save(&archive).unwrap();
+        archive
+    };
+    let all = PROGRAMS.map(|program| write(program, "test"));
+    all.into_iter().chain([write("device-sim", NEXT_TAG)]).collect()
+}
+
+/// Calls `simctl` in the cluster's network, as its administrator.
+pub(super) fn call(simctl: &Simctl, args: &[&str]) -> Finished {
+    let output = admin().run_in(&simctl.command(args)).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// As [`call`], from a place of its own, for what must succeed.
+#[track_caller]
+pub(super) fn simctl(args: &[&str]) -> Finished {
+    let finished = call(&Simctl::new().unwrap(), args);
+    assert_eq!(finished.code, Some(0), "simctl {}: {finished:?}", args.join(" "));
+    finished
+}
+
+/// The flags by which the images are found.
+pub(super) fn image_flags() -> Vec<String> {
+    let policy = if FOREIGN.is_some() { "IfNotPresent" } else { "Never" };
+    let flags = ["--image-registry", &registry(), "--image-tag", &tag(), "--image-pull-policy", policy];
+    flags.map(str::to_owned).to_vec()
+}
+
+/// Installs it, unless an earlier test has.
+pub(super) fn ensure_installed() {
+    let mut is_installed = IS_INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*is_installed {
+        install();
+        *is_installed = true;
+    }
+}
+
+/// Installs it by `simctl install`.
+pub(super) fn install() -> Finished {
+    let flags = image_flags();
+    simctl(&[&["install"][..], &flags.iter().map(String::as_str).collect::<Vec<_>>()].concat())
+}
+
+/// Removes it, so that the next test installs it anew.
+pub(super) fn forget_installation() {
+    *IS_INSTALLED.lock().unwrap_or_else(PoisonError::into_inner) = false;
+}
+
+/// The pod that leads.
+pub(super) fn leader() -> Value {
+    let pods = admin().get(["pods", "-n", NAMESPACE, "-l", "simctl.io/leader=true"]).unwrap();
+    pods["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        .cloned()
+        .unwrap()
+}
+
+/// Calls the real Helm, in the cluster's network.
+pub(super) fn helm(args: &[&str]) -> String {
+    let mut helm = admin().command(admin().tools().program("helm"));
+    command::text(helm.args(args)).unwrap()
+}

@@ -1,0 +1,105 @@
+//! A controller that is killed leaves nothing undone and does nothing twice; of two, one acts.
+
+use std::time::{Duration, Instant};
+
+use tests::process::Signal;
+
+use super::{
+    PATIENCE,
+    site::{Controller, Site, TERM},
+};
+
+/// How long one may take to notice that nobody leads any more, on a machine that is busy.
+const SOON: Duration = Duration::from_secs(6);
+
+#[test]
+fn one_that_is_killed_in_the_middle_of_a_scale_goes_on_where_it_was() {
+    let site = Site::new("killed");
+    let mut controller = site.controller("only");
+    site.fleet("f", 2, 1, "");
+    site.settles("f", 2, 2);
+    let (uid, start) = (site.field("pod/f-1", "{.metadata.uid}"), site.field("fleet/f", "{.status.start}"));
+    site.scale("f", 300);
+    let has_begun = |pods: &str| pods.parse::<u32>().is_ok_and(|pods| pods > 20);
+    site.namespace.wait_for("statefulset/f", "{.status.replicas}", PATIENCE, has_begun).unwrap();
+    controller.process.kill().unwrap();
+    // Nobody looks; Kubernetes goes on with what it knows.
+    site.scale("f", 200);
+
+    let restarted = site.controller("only");
+    restarted.leads(SOON);
+    site.settles("f", 200, 200);
+    assert_eq!(site.field("pod/f-1", "{.metadata.uid}"), uid, "pods that were there are left alone");
+    assert_eq!(site.field("fleet/f", "{.status.start}"), start, "timetables count from the same instant");
+    // For 2, 300 and 200 pods.
+    assert_eq!(site.field("statefulset/f", "{.metadata.generation}"), "3");
+    rests(&site, &restarted, "f");
+}
+
+#[test]
+fn of_two_one_leads_and_the_other_takes_over() {
+    let site = Site::new("two");
+    let mut first = site.controller("a");
+    first.leads(SOON);
+    let mut second = site.controller("b");
+    site.fleet("f", 10, 1, "");
+    site.settles("f", 10, 10);
+    assert_eq!((holder(&site), leaders(&site)), ("a".into(), "a".into()));
+    let plan = format!("/v1/fleets/{}/f/plan", site.namespace.name());
+    assert!(first.get(&plan).unwrap().contains("version"));
+    assert!(second.get(&plan).is_err(), "only the one that leads knows");
+
+    first.process.kill().unwrap();
+    let killed = Instant::now();
+    second.leads(TERM + SOON);
+    println!("after a SIGKILL the other one leads after {:.1} s", killed.elapsed().as_secs_f64());
+    assert!(killed.elapsed() <= TERM + SOON);
+    site.scale("f", 12);
+    site.settles("f", 12, 12);
+    assert_eq!(site.field("statefulset/f", "{.metadata.generation}"), "2", "a takeover writes nothing");
+
+    let third = site.controller("c");
+    let waits = |line: &str| line.contains("does not lead");
+    third.process.wait_for_line(tests::process::Stream::Stderr, PATIENCE, waits).unwrap();
+    second.process.signal(Signal::TERM).unwrap();
+    let told = Instant::now();
+    third.leads(SOON);
+    println!("after a SIGTERM the other one leads after {:.1} s", told.elapsed().as_secs_f64());
+    assert!(second.process.wait(SOON).unwrap().success());
+    assert_eq!(holder(&site), "c");
+    site.namespace.wait_for("pod/c", "{.metadata.labels.simctl\\.io/leader}", PATIENCE, |it| it == "true").unwrap();
+    // One that was killed could not take its label away; with it went its pod's readiness, and so its endpoint.
+    assert_eq!(site.field("pod/b", "{.metadata.labels.simctl\\.io/leader}"), "");
+    site.scale("f", 11);
+    site.settles("f", 11, 11);
+    assert_eq!(site.field("statefulset/f", "{.metadata.generation}"), "3");
+    rests(&site, &third, "f");
+}
+
+/// Nothing is written any more once everything is as it should be.
+fn rests(site: &Site, controller: &Controller, fleet: &str) {
+    // The last thing that changes by itself: the connect round, in which no fake pod says anything, is over.
+    site.condition(fleet, "Progressing", "False Settled");
+    site.condition(fleet, "Degraded", "True NoWorkerAnswers");
+    let versions = || {
+        ["fleet", "statefulset", "service"]
+            .map(|kind| site.field(&format!("{kind}/{fleet}"), "{.metadata.resourceVersion}"))
+    };
+    let writes = || controller.metric("simctl_controller_api_seconds_count");
+    let (before, written) = (versions(), writes());
+    // Longer than a round of pulls of a fleet that nobody watches.
+    std::thread::sleep(Duration::from_secs(16));
+    assert_eq!(versions(), before);
+    assert!((writes() - written).abs() < 0.5, "{} writes though nothing changed", writes() - written);
+}
+
+fn holder(site: &Site) -> String {
+    site.field("lease/load-controller", "{.spec.holderIdentity}")
+}
+
+/// The pods that are labelled as the one that leads.
+fn leaders(site: &Site) -> String {
+    let pods = site.namespace.get(["pods", "-l", "simctl.io/leader=true"]).unwrap();
+    let names = pods["items"].as_array().unwrap().iter().filter_map(|pod| pod["metadata"]["name"].as_str());
+    names.collect::<Vec<_>>().join(" ")
+}

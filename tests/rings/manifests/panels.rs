@@ -1,0 +1,130 @@
+//! Every panel's queries, answered by a real Prometheus that scraped a real fleet.
+//!
+//! The fleet has all that a dashboard shows: devices that the broker refuses because it is full, growth, an outage with
+//! reconnects, messages with and without acknowledgement, followed and not. A query that names what nobody exports
+//! gives nothing and fails here.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tests::{
+    broker::Broker,
+    eventually, port,
+    process::Signal,
+    project,
+    prometheus::{Prometheus, Sample},
+    run::Run,
+    simctl::Simctl,
+};
+
+/// Far beyond what anything here takes, so that only a hang reaches it.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Metrics that a fleet without a cluster does not have. The cluster ring asks those queries.
+const IN_A_CLUSTER: [(&str, &str); 1] = [("simctl_controller_", "only a load controller exports it")];
+
+/// Fewer clients than there will be devices and observers.
+const CONNECTIONS_MAX: &str = "35";
+
+const FLEET: &str = "
+apiVersion: simctl.io/v1alpha1
+kind: Fleet
+metadata: {name: panels}
+spec:
+  devices: 20
+  connect: {rate: 100/s, keepAlive: 10s, session: persistent, backoff: {base: 500ms, cap: 1s}}
+  observe: sample
+  observer: {sample: 50%}
+  lossAfter: 2s
+  groups:
+    - {name: taxi, share: 50%, model: robotaxi, streams: {state: {interval: 200ms, qos: 1}}}
+    - {name: room, share: 50%, model: thermometer, streams: {reading: {interval: 500ms, qos: 0}}}
+";
+
+#[test]
+fn every_panel_of_a_fleet_without_a_cluster_has_data() {
+    let [broker_port, run_port] = port::free_many().unwrap();
+    let metrics = format!("127.0.0.1:{broker_port}");
+    let mut broker = Broker::start(&["--metrics", &metrics, "--connections", CONNECTIONS_MAX]).unwrap();
+    let prometheus = Prometheus::start(&configuration(&[("simctl", run_port), ("broker", broker_port)])).unwrap();
+    let run = start(&broker, run_port);
+
+    // A counter's first value is no growth: what is to be seen has to happen after a first scrape.
+    eventually("the fleet is scraped", PATIENCE, || {
+        let samples = prometheus.query("simctl_connect_seconds_count > 0")?;
+        Ok((!samples.is_empty()).then_some(()))
+    })
+    .unwrap();
+    run.must(&["scale", "40", "--no-wait"]).unwrap();
+    run.wait_until("devices are refused", |report| report.count("devices.refused") > 0).unwrap();
+    run.wait_for_messages(200).unwrap();
+    broker.end(Signal::KILL).unwrap();
+    run.wait_until("devices are away", |report| report.count("devices.connected") == 0).unwrap();
+    broker.start_again().unwrap();
+    run.wait_until("devices are back", |report| report.count("reconnects") > 20).unwrap();
+
+    let queries = queries("fleet-overview.json");
+    assert!(queries.len() > 60, "only {} queries were found", queries.len());
+    let start = Instant::now();
+    for (panel, query) in &queries {
+        let answer = eventually(&format!("{panel}: {query} has data"), PATIENCE, || {
+            Ok(Some(prometheus.query(query)?).filter(|samples| samples.iter().any(|sample| sample.value.is_finite())))
+        });
+        answer.unwrap();
+    }
+    println!("{} queries had data after {:.1} s", queries.len(), start.elapsed().as_secs_f64());
+
+    let chosen = prometheus.query("count by (namespace, fleet) (simctl_devices)").unwrap();
+    let labels: Vec<&Value> = chosen.iter().map(|Sample { labels, .. }| labels).collect();
+    assert_eq!(labels, [&serde_json::json!({"namespace": "tests", "fleet": "panels"})]);
+}
+
+#[test]
+fn what_needs_a_cluster_is_all_of_the_controllers_dashboard_and_nothing_else() {
+    let needs_one = |query: &str| IN_A_CLUSTER.iter().any(|(prefix, _)| query.contains(prefix));
+    assert!(queries("controller.json").values().all(|query| needs_one(query)));
+    assert!(!queries("fleet-overview.json").values().any(|query| needs_one(query)));
+}
+
+/// The fleet against that broker, with its metrics on that port.
+fn start(broker: &Broker, port: u16) -> Run {
+    let simctl = Simctl::new().unwrap();
+    fs::write(simctl.dir().join("fleet.yaml"), FLEET).unwrap();
+    let (url, metrics) = (broker.url(), format!("127.0.0.1:{port}"));
+    Run::start_at(simctl, &["-f", "fleet.yaml", "--broker", &url, "--metrics", &metrics]).unwrap()
+}
+
+/// Scrapes once a second; `namespace` is what a cluster would add.
+fn configuration(jobs: &[(&str, u16)]) -> String {
+    let job = |(name, port): &(&str, u16)| {
+        let target = format!("{{targets: ['127.0.0.1:{port}'], labels: {{namespace: tests}}}}");
+        format!("  - {{job_name: {name}, static_configs: [{target}]}}\n")
+    };
+    let jobs: String = jobs.iter().map(job).collect();
+    format!("global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n{jobs}")
+}
+
+/// The queries of a dashboard by panel and place, as Grafana asks them when everything is chosen.
+fn queries(file: &str) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(project::root().join("dashboards").join(file)).unwrap();
+    let board: Value = serde_json::from_str(&text).unwrap();
+    let outer = board["panels"].as_array().unwrap().clone();
+    let inner = outer.iter().flat_map(|row| row["panels"].as_array().cloned().unwrap_or_default());
+    let mut queries = BTreeMap::new();
+    for panel in outer.iter().cloned().chain(inner) {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let query = target["expr"].as_str().unwrap();
+            let asked = [("$__rate_interval", "1m"), ("$quantile", "0.99"), ("$namespace", ".*"), ("$fleet", ".*")]
+                .iter()
+                .fold(query.to_owned(), |query, (variable, value)| query.replace(variable, value));
+            assert!(!asked.contains('$'), "an unknown variable in {query}");
+            let place = format!("{} {} {}", panel["id"], panel["title"], target["refId"]);
+            assert!(queries.insert(place, asked).is_none());
+        }
+    }
+    queries
+}

@@ -1,0 +1,353 @@
+//! How a fleet fares: is everybody there, does everything arrive, how fast, and can the figures be trusted?
+
+use fleet_contract::metric::{self, Metric, broker};
+
+use super::{
+    board::{Board, Row},
+    panel::{Panel, Unit, heatmap, lines, stacked, stat, table},
+    query::{Series, of, ratio},
+};
+
+/// The quantiles that are shown together.
+const QUANTILES: [&str; 3] = ["0.5", "0.9", "0.99"];
+
+pub(super) fn board() -> Board {
+    Board {
+        uid: "simctl-fleet-overview",
+        title: "simctl / Fleet overview",
+        description: "Simulated devices and what became of their messages, as the workers measured it.",
+        chosen_from: metric::DEVICES,
+        rows: vec![now(), scaling(), throughput(), latency(), errors(), the_broker(), the_simulator()],
+    }
+}
+
+fn devices(state: &str) -> Series {
+    of(metric::DEVICES).only("state", state)
+}
+
+fn now() -> Row {
+    Row::open(
+        "Now",
+        [
+            stat(
+                "Devices connected",
+                "Devices with an accepted MQTT session.",
+                Unit::Count,
+                devices("connected").sum(),
+            ),
+            stat(
+                "Connected of desired",
+                "1 when every device that was asked for has a session.",
+                Unit::Ratio,
+                ratio(&devices("connected").sum(), &devices("desired").sum()),
+            )
+            .bad_below(0.99, 0.9),
+            stat("Sent", "Messages handed to a session.", Unit::MessagesPerSecond, of(metric::MESSAGES_SENT).rate()),
+            stat(
+                "End to end",
+                "From the instant at which a message was due to the observer, at the chosen quantile.",
+                Unit::Seconds,
+                of(metric::END_TO_END_SECONDS).quantile("$quantile"),
+            )
+            .bad_above(0.25, 1.0),
+            stat(
+                "Lost of observed",
+                "Messages that did not arrive in time, of those that are followed to their delivery.",
+                Unit::Ratio,
+                ratio(&of(metric::MESSAGES_LOST).rate(), &of(metric::MESSAGES_OBSERVED).rate()),
+            )
+            .bad_above(0.000_001, 0.01),
+            stat(
+                "Generator late",
+                "How late the generator itself was, at the chosen quantile. Above 100 ms it is the bottleneck, and no \
+                 figure here says anything about the broker.",
+                Unit::Seconds,
+                of(metric::SCHEDULE_LAG_SECONDS).quantile("$quantile"),
+            )
+            .bad_above(0.01, 0.1),
+        ],
+    )
+}
+
+fn scaling() -> Row {
+    let lacking = format!(
+        "topk(10, {} - {} > 0)",
+        devices("desired").sum_by("namespace, fleet, instance"),
+        devices("connected").sum_by("namespace, fleet, instance")
+    );
+    Row::open(
+        "Scaling",
+        [
+            lines(
+                "Devices by state",
+                "Desired and connected meet when a change is done; refused and failed say why they do not.",
+                Unit::Count,
+                [("{{state}}", of(metric::DEVICES).sum_by("state"))],
+            ),
+            lines(
+                "Connects",
+                "Sessions that the broker accepted, and of these the ones after an earlier session was lost.",
+                Unit::PerSecond,
+                [("accepted", of(metric::CONNECTIONS).rate()), ("again", of(metric::RECONNECTS).rate())],
+            ),
+            table(
+                "Devices missing",
+                "The ten workers that lack the most devices; empty when all are connected.",
+                Unit::Count,
+                lacking,
+            ),
+        ],
+    )
+}
+
+fn throughput() -> Row {
+    let rate = |metric: Metric| of(metric).rate();
+    Row::open(
+        "Throughput",
+        [
+            lines(
+                "Messages",
+                "Offered is what the timetable asked for. A gap to sent is withheld; a gap from observed to delivered \
+                 is on its way or lost.",
+                Unit::MessagesPerSecond,
+                [
+                    ("offered", rate(metric::MESSAGES_OFFERED)),
+                    ("sent", rate(metric::MESSAGES_SENT)),
+                    ("acknowledged", rate(metric::MESSAGES_ACKNOWLEDGED)),
+                    ("observed", rate(metric::MESSAGES_OBSERVED)),
+                    ("delivered", rate(metric::MESSAGES_DELIVERED)),
+                ],
+            ),
+            stacked(
+                "Sent by QoS",
+                "Messages handed to a session, by quality of service.",
+                Unit::MessagesPerSecond,
+                "qos",
+                &of(metric::MESSAGES_SENT),
+            ),
+            lines(
+                "Bytes of MQTT",
+                "What devices wrote and read, and what the observer read.",
+                Unit::BytesPerSecond,
+                [
+                    ("sent", rate(metric::BYTES_SENT)),
+                    ("received", rate(metric::BYTES_RECEIVED)),
+                    ("observed", rate(metric::BYTES_OBSERVED)),
+                ],
+            ),
+            lines(
+                "Messages of a device",
+                "Messages sent for each connected device.",
+                Unit::MessagesPerSecond,
+                [("sent", ratio(&rate(metric::MESSAGES_SENT), &devices("connected").sum()))],
+            ),
+            lines(
+                "In flight",
+                "Observed messages that are not judged yet. Rising means that the broker or the observer falls behind.",
+                Unit::Count,
+                [("qos {{qos}}", of(metric::MESSAGES_IN_FLIGHT).sum_by("qos"))],
+            ),
+            lines(
+                "Not followed",
+                "Messages withheld before they were sent, and messages that nobody follows to their delivery.",
+                Unit::MessagesPerSecond,
+                [("withheld", rate(metric::MESSAGES_WITHHELD)), ("unobserved", rate(metric::MESSAGES_UNOBSERVED))],
+            ),
+        ],
+    )
+}
+
+fn latency() -> Row {
+    let quantiles = |title: &'static str, description: &'static str, metric: Metric| -> Panel {
+        let targets = QUANTILES.map(|quantile| (quantile, of(metric).quantile(quantile)));
+        lines(title, description, Unit::Seconds, targets)
+    };
+    Row::open(
+        "Latency",
+        [
+            lines(
+                "At the chosen quantile",
+                "All of them count from the instant that was meant: a slow broker cannot hide by slowing the devices.",
+                Unit::Seconds,
+                [
+                    ("end to end", of(metric::END_TO_END_SECONDS).quantile("$quantile")),
+                    ("acknowledged", of(metric::PUBLISH_ACK_SECONDS).quantile("$quantile")),
+                    ("connect", of(metric::CONNECT_SECONDS).quantile("$quantile")),
+                    ("recovery", of(metric::RECOVERY_SECONDS).quantile("$quantile")),
+                ],
+            ),
+            quantiles("End to end", "From due to the observer.", metric::END_TO_END_SECONDS),
+            heatmap(
+                "End to end, all",
+                "From due to the observer: a second mode shows here alone.",
+                &of(metric::END_TO_END_SECONDS),
+            ),
+            quantiles(
+                "Acknowledged",
+                "From due to the broker's acknowledgement, QoS 1 and 2.",
+                metric::PUBLISH_ACK_SECONDS,
+            ),
+            quantiles("Connect", "From the intended connect to the accepted session.", metric::CONNECT_SECONDS),
+            quantiles("Recovery", "From a lost connection to the next accepted session.", metric::RECOVERY_SECONDS),
+        ],
+    )
+}
+
+fn errors() -> Row {
+    let rate = |metric: Metric| of(metric).rate();
+    Row::open(
+        "Errors",
+        [
+            lines(
+                "Messages that went wrong",
+                "Lost: not there in time. Late: there after all. Unknown: nobody can know, because a pod was killed or \
+                 the observer was away.",
+                Unit::MessagesPerSecond,
+                [
+                    ("lost", rate(metric::MESSAGES_LOST)),
+                    ("lost although acknowledged", rate(metric::MESSAGES_LOST_ACKNOWLEDGED)),
+                    ("unknown", rate(metric::MESSAGES_UNKNOWN)),
+                    ("late", rate(metric::MESSAGES_LATE)),
+                    ("duplicated", rate(metric::MESSAGES_DUPLICATED)),
+                    ("out of order", rate(metric::MESSAGES_REORDERED)),
+                ],
+            ),
+            lines(
+                "Sent again, given up",
+                "Messages sent again after a reconnect, and messages that ended with their clean session.",
+                Unit::MessagesPerSecond,
+                [("sent again", rate(metric::MESSAGES_RESENT)), ("given up", rate(metric::MESSAGES_ABANDONED))],
+            ),
+            stacked("Connections lost", "By reason.", Unit::PerSecond, "reason", &of(metric::DISCONNECTS)),
+            stacked(
+                "Connects that failed",
+                "Attempts that came to no answer of the broker, by reason.",
+                Unit::PerSecond,
+                "reason",
+                &of(metric::CONNECT_FAILURES),
+            ),
+            stacked(
+                "Connects that were refused",
+                "By the broker's code.",
+                Unit::PerSecond,
+                "reason",
+                &of(metric::CONNECT_REFUSALS),
+            ),
+        ],
+    )
+}
+
+fn the_broker() -> Row {
+    Row::collapsed(
+        "Broker (simctl's own; another broker has metrics of its own)",
+        [
+            lines(
+                "Clients",
+                "Clients connected, and sessions, which outlive connections.",
+                Unit::Count,
+                [
+                    ("connected", of(broker::CONNECTIONS).sum()),
+                    ("sessions", of(broker::SESSIONS).sum()),
+                    ("subscriptions", of(broker::SUBSCRIPTIONS).sum()),
+                    ("slow consumers", of(broker::SLOW_CONSUMERS).sum()),
+                ],
+            ),
+            lines(
+                "Messages",
+                "Published by clients and sent to clients.",
+                Unit::MessagesPerSecond,
+                [("in", of(broker::MESSAGES_IN).rate()), ("out", of(broker::MESSAGES_OUT).rate())],
+            ),
+            lines(
+                "Bytes",
+                "Read from and written to sockets.",
+                Unit::BytesPerSecond,
+                [("in", of(broker::BYTES_IN).rate()), ("out", of(broker::BYTES_OUT).rate())],
+            ),
+            lines(
+                "Dropped and refused",
+                "Messages that a subscriber should have had, and connections, subscriptions and messages refused.",
+                Unit::PerSecond,
+                [
+                    ("dropped", of(broker::DROPPED_MESSAGES).rate_or_zero()),
+                    ("refused", of(broker::REFUSED).rate_or_zero()),
+                    ("replaced by a newer connection", of(broker::TAKEOVERS).rate()),
+                    ("wills", of(broker::WILLS).rate()),
+                ],
+            ),
+            lines(
+                "Queues",
+                "Bytes in the queues of all sessions.",
+                Unit::Bytes,
+                [("queued", of(broker::QUEUED_BYTES).sum())],
+            ),
+            lines(
+                "Retained messages",
+                "Topics with a retained message.",
+                Unit::Count,
+                [("retained", of(broker::RETAINED_MESSAGES).sum())],
+            ),
+        ],
+    )
+}
+
+fn the_simulator() -> Row {
+    let lag = QUANTILES.map(|quantile| (quantile, of(metric::SCHEDULE_LAG_SECONDS).quantile(quantile)));
+    let per_thousand = |query: &str| format!("1000 * {}", ratio(query, &devices("connected").sum()));
+    Row::collapsed(
+        "Simulator itself: is it the bottleneck?",
+        [
+            lines("Late", "How late the generator itself was.", Unit::Seconds, lag).bad_above(0.01, 0.1),
+            lines(
+                "Trouble",
+                "Messages that the generator sent more than 100 ms late, and sockets that took less than they were \
+                 given.",
+                Unit::PerSecond,
+                [("late ticks", of(metric::MISSED_TICKS).rate()), ("full buffers", of(metric::BUFFER_FULL).rate())],
+            ),
+            lines("CPU", "Cores in use.", Unit::Count, [("{{mode}}", of(metric::CPU_SECONDS).rate_by("mode"))]),
+            lines(
+                "CPU of 1,000 devices",
+                "Cores for each 1,000 connected devices.",
+                Unit::Count,
+                [("cores", per_thousand(&of(metric::CPU_SECONDS).rate()))],
+            ),
+            lines("Memory", "Resident memory.", Unit::Bytes, [("resident", of(metric::MEMORY_BYTES).sum())]),
+            lines(
+                "Memory of 1,000 devices",
+                "Resident memory for each 1,000 connected devices.",
+                Unit::Bytes,
+                [("resident", per_thousand(&of(metric::MEMORY_BYTES).sum()))],
+            ),
+            lines(
+                "Workers",
+                "Worker processes that are scraped, and observers: with fewer subscribed than wanted, messages are \
+                 not followed.",
+                Unit::Count,
+                [
+                    ("workers", of(metric::WORKERS).sum()),
+                    ("observers {{state}}", of(metric::OBSERVERS).sum_by("state")),
+                ],
+            ),
+            lines(
+                "Held up by its CPU limit",
+                "Scheduling periods of the CPU limit, and those in which it held the generator up: timetables suffer.",
+                Unit::PerSecond,
+                [("periods", of(metric::CPU_PERIODS).rate()), ("held up", of(metric::CPU_PERIODS_THROTTLED).rate())],
+            ),
+            lines(
+                "Engine threads",
+                "Those that answered the last reading, and those that did not.",
+                Unit::Count,
+                [("{{state}}", of(metric::THREADS).sum_by("state"))],
+            ),
+            lines("Open files", "A connection is an open file.", Unit::Count, [("open", of(metric::OPEN_FILES).sum())]),
+            lines(
+                "Foreign messages",
+                "Messages that the observer saw and that are not of this run: somebody else publishes there.",
+                Unit::MessagesPerSecond,
+                [("foreign", of(metric::FOREIGN_MESSAGES).rate())],
+            ),
+        ],
+    )
+}
