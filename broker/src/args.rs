@@ -13,6 +13,7 @@ Examples:
   broker --listen '[::]:1883'              listen on every address, IPv4 and IPv6
   broker --listen 127.0.0.1:0              take a free port; the log says which
   broker --users users.txt                 lines of name:password
+  broker --data /var/lib/broker            keep sessions and retained messages over a restart
   broker --memory 1GiB                     room for 8,192 devices
   broker --config broker.yaml --metrics 127.0.0.1:9883
 
@@ -20,6 +21,7 @@ Configuration file (every field optional, unknown ones are refused):
   listen: 127.0.0.1:1883
   metrics: 127.0.0.1:9883
   users: users.txt
+  data: /var/lib/broker
   memory: 256MiB
   limits: {connections: 2112, sessions: 4224, packet: 256KiB, inFlight: 1000,
            queueMessages: 20000, queueBytes: 64MiB, filters: 9448, topics: 100000,
@@ -27,7 +29,8 @@ Configuration file (every field optional, unknown ones are refused):
 
 Exit codes: 0 stopped as asked, 1 failed, 2 wrong flags or configuration.
 
-Nothing is kept on disk. For more devices, or to measure a broker, bring one; on Debian or Ubuntu:
+Without --data nothing is kept on disk. With it, sessions and retained messages outlive a stop by
+SIGTERM or Ctrl-C; a broker that is killed begins with none. For more devices, or to measure a broker, bring one; on Debian or Ubuntu:
   sudo apt install mosquitto && mosquitto -p 1883";
 
 /// An MQTT 3.1.1 broker for some thousand simulated devices on one machine
@@ -51,6 +54,10 @@ pub(crate) struct Args {
     /// File of name:password lines; everybody may connect without
     #[arg(long, value_name = "FILE", env = "SIMCTL_BROKER_USERS")]
     users: Option<PathBuf>,
+
+    /// Folder in which sessions and retained messages outlive a stop [default: none]
+    #[arg(long, value_name = "FOLDER", env = "SIMCTL_BROKER_DATA")]
+    data: Option<PathBuf>,
 
     /// Memory from which the limits follow, 128 KiB a device [default: 256MiB]
     #[arg(long, value_name = "SIZE", env = "SIMCTL_BROKER_MEMORY")]
@@ -99,7 +106,12 @@ impl Args {
         };
         let defaults = Config::default();
         Ok(Settings {
-            broker: Config { listen: self.listen.or(file.listen).unwrap_or(defaults.listen), limits, users },
+            broker: Config {
+                listen: self.listen.or(file.listen).unwrap_or(defaults.listen),
+                limits,
+                users,
+                data: self.data.or(file.data),
+            },
             metrics: self.metrics.or(file.metrics),
         })
     }

@@ -4,6 +4,7 @@
 //! listen: 127.0.0.1:1883
 //! metrics: 127.0.0.1:9883
 //! users: /etc/simctl/broker-users
+//! data: /var/lib/simctl-broker
 //! memory: 256MiB
 //! limits:
 //!   connections: 2048
@@ -52,6 +53,8 @@ pub struct File {
     pub metrics: Option<SocketAddr>,
     /// The file of names and passwords.
     pub users: Option<PathBuf>,
+    /// The folder in which sessions and retained messages outlive a stop.
+    pub data: Option<PathBuf>,
     /// Memory that the limits are derived from.
     pub memory: Option<Size>,
     /// Limits that are not to follow from the memory.

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::retained::Retained;
 use crate::router::{Command, Delivery, FilterId, Router, RouterError};
 use crate::session::{Bounds, Budget, Offer, Session};
+use crate::store::{Kept, KeptSession, KeptSubscription};
 
 /// What may wait for the router, in KiB. Publishers wait when it is full.
 const ROUTER_ROOM_KIB: usize = 16 * 1024;
@@ -156,7 +157,7 @@ impl Hub {
         let seat = match kept {
             Some(seat) => seat,
             None if table.seats.len() >= self.limits.sessions => return Err(Full::Sessions),
-            None => self.seat(&mut table, client_id, is_persistent),
+            None => self.seat(&mut table, client_id, Session::new(is_persistent, self.bounds.clone())),
         };
         table.connections += 1;
         table.last_ticket += 1;
@@ -165,8 +166,7 @@ impl Hub {
         Ok(Attachment { seat, session_present, ticket })
     }
 
-    fn seat(&self, table: &mut Table, client_id: &str, is_persistent: bool) -> Arc<Seat> {
-        let session = Session::new(is_persistent, self.bounds.clone());
+    fn seat(&self, table: &mut Table, client_id: &str, session: Session) -> Arc<Seat> {
         let seat = Arc::new(Seat {
             client_id: client_id.to_owned(),
             state: Mutex::new(State { session, holder: None }),
@@ -285,30 +285,45 @@ impl Hub {
         // once another session could see the filter in the table.
         let room = self.room(filter.len()).await?;
         let mut table = lock(&self.table);
-        let id = match table.filters.get(filter) {
-            Some(id) => *id,
-            None if table.filters.len() >= self.limits.filters => {
-                self.metrics.refused.with_label_values(&["filters"]).inc();
-                return Ok(None);
+        let Some(id) = self.filter(&mut table, filter, room)? else { return Ok(None) };
+        let seat = &attachment.seat;
+        let mut state = lock(&seat.state);
+        if state.is_held_by(attachment.ticket) {
+            let stored = self.enrol(&mut table, seat, &mut state, filter, id, wanted);
+            for message in stored {
+                let offer = state.session.offer(&message, lower(message.qos, wanted), true);
+                self.account(offer, seat);
             }
-            None => {
-                let id = table.add_filter(filter);
-                self.metrics.filters.inc();
-                let command = Command::Subscribe(id, filter.to_owned());
-                self.commands.send((command, room)).map_err(|_| Closed)?;
-                id
-            }
-        };
-        self.enrol(&mut table, attachment, filter, id, wanted);
+            seat.wake.notify_one();
+        }
         Ok(Some(wanted))
     }
 
-    fn enrol(&self, table: &mut Table, attachment: &Attachment, filter: &str, id: FilterId, granted: QoS) {
-        let seat = &attachment.seat;
-        let mut state = lock(&seat.state);
-        if !state.is_held_by(attachment.ticket) {
-            return;
+    /// The number of a filter, which the router learns at its first use; nothing when there are too many.
+    fn filter(&self, table: &mut Table, filter: &str, room: OwnedSemaphorePermit) -> Result<Option<FilterId>, Closed> {
+        if let Some(id) = table.filters.get(filter) {
+            return Ok(Some(*id));
         }
+        if table.filters.len() >= self.limits.filters {
+            self.metrics.refused.with_label_values(&["filters"]).inc();
+            return Ok(None);
+        }
+        let id = table.add_filter(filter);
+        self.metrics.filters.inc();
+        self.commands.send((Command::Subscribe(id, filter.to_owned()), room)).map_err(|_| Closed)?;
+        Ok(Some(id))
+    }
+
+    /// Makes the session a member of the filter from the next message on. Returns what is retained up to there.
+    fn enrol(
+        &self,
+        table: &mut Table,
+        seat: &Arc<Seat>,
+        state: &mut State,
+        filter: &str,
+        id: FilterId,
+        granted: QoS,
+    ) -> Vec<Message> {
         if state.session.subscriptions.insert(filter.to_owned(), id).is_some() {
             // Replaces the subscription that there was (MQTT-3.8.4-3).
             table.remove_member(id, seat);
@@ -321,11 +336,7 @@ impl Hub {
             (since, retained.matching(filter))
         };
         table.members[id.index()].push(Member { seat: Arc::clone(seat), granted, since });
-        for message in stored {
-            let offer = state.session.offer(&message, lower(message.qos, granted), true);
-            self.account(offer, seat);
-        }
-        seat.wake.notify_one();
+        stored
     }
 
     /// Ends the session's subscription to the filter, if there is one.
@@ -339,6 +350,60 @@ impl Hub {
             table.remove_member(id, &attachment.seat);
             self.metrics.subscriptions.dec();
         }
+    }
+
+    /// Takes over what an earlier process left behind. Before the first client is accepted.
+    pub(crate) async fn restore(&self, kept: Kept) -> Result<(), Closed> {
+        for stored in kept.retained {
+            let topic = Bytes::copy_from_slice(stored.topic.as_bytes());
+            let mut message = Message { topic, payload: stored.payload, qos: stored.qos, sequence: 0 };
+            self.retain(&stored.topic, &mut message);
+        }
+        let room = self.limits.sessions;
+        if kept.sessions.len() > room {
+            warn!(kept = kept.sessions.len(), room, "there is room for some of the sessions that were kept only");
+        }
+        for session in kept.sessions.iter().take(room) {
+            self.restore_session(session).await?;
+        }
+        Ok(())
+    }
+
+    async fn restore_session(&self, kept: &KeptSession) -> Result<(), Closed> {
+        let session = Session::restored(kept, self.bounds.clone());
+        let seat = self.seat(&mut lock(&self.table), &kept.client_id, session);
+        for KeptSubscription { filter, qos } in &kept.subscriptions {
+            let room = self.room(filter.len()).await?;
+            let mut table = lock(&self.table);
+            if let Some(id) = self.filter(&mut table, filter, room)? {
+                // What is retained went to it when it subscribed.
+                self.enrol(&mut table, &seat, &mut lock(&seat.state), filter, id, *qos);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that is to outlive this process. Complete once nobody publishes and [`Hub::is_routed`].
+    pub(crate) fn kept(&self) -> Kept {
+        let table = lock(&self.table);
+        let mut sessions: Vec<KeptSession> = table
+            .seats
+            .values()
+            .filter_map(|seat| {
+                let state = lock(&seat.state);
+                let subscriptions = table.granted(seat, &state.session);
+                let kept = || KeptSession { client_id: seat.client_id.clone(), subscriptions, ..state.session.kept() };
+                state.session.is_persistent.then(kept)
+            })
+            .collect();
+        sessions.sort_unstable_by(|one, other| one.client_id.cmp(&other.client_id));
+        Kept::new(lock(&self.retained).kept(), sessions)
+    }
+
+    /// Waits until everything that was accepted is in the queues of its sessions.
+    pub(crate) async fn is_routed(&self) -> Result<(), Closed> {
+        let all = u32::try_from(ROUTER_ROOM_KIB).map_err(|_| Closed)?;
+        self.room.acquire_many(all).await.map(drop).map_err(|_| Closed)
     }
 
     async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Closed> {
@@ -414,6 +479,17 @@ impl Table {
         self.filters.insert(filter.to_owned(), id);
         self.members.push(Vec::new());
         id
+    }
+
+    /// The filters of a session in their order, each with the granted quality of service.
+    fn granted(&self, seat: &Arc<Seat>, session: &Session) -> Vec<KeptSubscription> {
+        let of = |(filter, id): (&String, &FilterId)| {
+            let member = self.members[id.index()].iter().find(|member| Arc::ptr_eq(&member.seat, seat))?;
+            Some(KeptSubscription { filter: filter.clone(), qos: member.granted })
+        };
+        let mut granted: Vec<KeptSubscription> = session.subscriptions.iter().filter_map(of).collect();
+        granted.sort_unstable_by(|one, other| one.filter.cmp(&other.filter));
+        granted
     }
 
     fn remove_member(&mut self, filter: FilterId, seat: &Arc<Seat>) {

@@ -2,8 +2,9 @@
 //!
 //! rumqttd does the routing; everything a client sees is done here, because rumqttd's own front
 //! has edges that a fleet of devices hits (see `router.rs` for the list). It is meant for one machine
-//! and some thousand devices. It keeps nothing on disk: persistent sessions and retained
-//! messages live as long as the process. Real load goes to a broker of the user's own.
+//! and some thousand devices. With a folder ([`Config::data`]) persistent sessions and retained
+//! messages outlive an orderly end; without one, and after a kill, they are gone with the process.
+//! Real load goes to a broker of the user's own.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -31,6 +32,7 @@
 //! | `batch` | what goes through the router in one turn |
 //! | `router` | rumqttd: topics to filters |
 //! | `retained` | the last message of each topic |
+//! | `store` | what outlives the process, as a file |
 //! | `limits` | what is taken on, from a memory budget |
 //! | `users`, `config`, `metrics`, `http` | who may connect, the file, the figures and their port |
 
@@ -48,6 +50,7 @@ mod server;
 mod session;
 mod size;
 mod socket;
+mod store;
 mod users;
 mod wire;
 
@@ -60,6 +63,7 @@ pub use metrics::{Metrics, Snapshot};
 pub use router::RouterError;
 pub use server::{BindError, Broker, Config, RunError};
 pub use size::{Size, SizeError};
+pub use store::StoreError;
 pub use users::{Users, UsersError};
 
 /// A tracing directive that silences rumqttd, whose events say nothing about a client of this

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use rumqttc::QoS;
 
+use crate::store::KeptMessage;
+
 /// An application message as its publisher sent it, and its place in the order of all messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
@@ -20,6 +22,12 @@ impl Message {
     /// What the message weighs in a queue, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.topic.len() + self.payload.len()
+    }
+
+    /// As it is kept, to be delivered like this.
+    pub(crate) fn kept(&self, qos: QoS, retain: bool) -> KeptMessage {
+        let topic = String::from_utf8_lossy(&self.topic).into_owned();
+        KeptMessage { topic, payload: self.payload.clone(), qos, retain }
     }
 }
 

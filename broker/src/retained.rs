@@ -9,6 +9,7 @@ use rumqttc::mqttbytes;
 
 use crate::message::Message;
 use crate::router::routed;
+use crate::store::KeptMessage;
 
 /// The store is full; the message was routed but not retained.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,6 +56,13 @@ impl Retained {
         };
         found.sort_unstable_by_key(|message| message.sequence);
         found
+    }
+
+    /// All of them, oldest first.
+    pub(crate) fn kept(&self) -> Vec<KeptMessage> {
+        let mut all: Vec<&Message> = self.by_topic.values().collect();
+        all.sort_unstable_by_key(|message| message.sequence);
+        all.into_iter().map(|message| message.kept(message.qos, true)).collect()
     }
 
     /// Number of topics with a retained message.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::hub::Hub;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::router::{Router, RouterError};
+use crate::store::{Kept, Store, StoreError};
 use crate::users::Users;
 
 /// Connections that the system holds until they are accepted.
@@ -27,6 +29,8 @@ const BACKLOG: i32 = 4096;
 const SPARE_SOCKETS: usize = 256;
 /// Time that connections have to end at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+/// Time that messages have to reach the queues of the sessions that are kept.
+const ROUTING_GRACE: Duration = Duration::from_secs(2);
 /// Pause after a failed accept, which mostly means that no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -40,11 +44,14 @@ pub struct Config {
     pub limits: Limits,
     /// Who may connect; everybody without a list.
     pub users: Option<Users>,
+    /// The folder in which retained messages and persistent sessions outlive an orderly end; without one they end with
+    /// the broker.
+    pub data: Option<PathBuf>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 1883)), limits: Limits::default(), users: None }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 1883)), limits: Limits::default(), users: None, data: None }
     }
 }
 
@@ -87,6 +94,9 @@ pub enum BindError {
     /// The router did not come up.
     #[error(transparent)]
     Router(#[from] RouterError),
+    /// What an earlier broker left behind cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The instruments did not register.
     #[error("cannot register the metrics")]
     Metrics(#[from] prometheus::Error),
@@ -115,6 +125,9 @@ pub enum RunError {
     /// The task that feeds the router failed.
     #[error("routing failed")]
     Routing(#[from] tokio::task::JoinError),
+    /// What is to outlive the broker could not be written.
+    #[error("sessions and retained messages are lost")]
+    Store(#[from] StoreError),
 }
 
 /// An MQTT 3.1.1 broker, bound to its address.
@@ -129,15 +142,19 @@ pub struct Broker {
     router: Router,
     inbox: Inbox,
     shared: Shared,
+    store: Option<Store>,
+    kept: Option<Kept>,
 }
 
 impl Broker {
     /// Takes the address and starts the router; accepts nobody yet.
     pub fn bind(config: Config) -> Result<Broker, BindError> {
-        let Config { listen, limits, users } = config;
+        let Config { listen, limits, users, data } = config;
         let refused = |source| BindError::new(listen, source);
         let listener = listener(listen).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
+        let store = data.as_deref().map(Store::open).transpose()?;
+        let kept = store.as_ref().map_or(Ok(None), Store::read)?;
         let metrics = Arc::new(Metrics::new()?);
         let (hub, inbox) = Hub::new(&limits, Arc::clone(&metrics));
         Ok(Broker {
@@ -146,6 +163,8 @@ impl Broker {
             router: Router::start()?,
             inbox,
             shared: Shared { hub, users, limits, metrics, shutdown: CancellationToken::new() },
+            store,
+            kept,
         })
     }
 
@@ -160,9 +179,10 @@ impl Broker {
     }
 
     /// Serves clients until `shutdown` is cancelled, then closes the listener and every connection,
-    /// within about two seconds. Wills are not published then: there is nobody left to receive them.
+    /// within about two seconds. Wills are not published then: there is nobody left to receive them. What is to outlive
+    /// the broker is written last.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Broker { listener, address, router, inbox, mut shared } = self;
+        let Broker { listener, address, router, inbox, mut shared, store, kept } = self;
         let listener = TcpListener::from_std(listener)?;
         // Its own token, so that connections also end when the router does.
         let stop = shutdown.child_token();
@@ -171,6 +191,12 @@ impl Broker {
         let hub = Arc::clone(&shared.hub);
         let mut routing = JoinSet::new();
         routing.spawn(async move { hub.route(router, inbox).await });
+        if let (Some(store), Some(kept)) = (&store, kept) {
+            info!(sessions = kept.sessions.len(), retained = kept.retained.len(), "kept by the last broker");
+            // A router that has ended says so below.
+            drop(shared.hub.restore(kept).await);
+            store.forget()?;
+        }
 
         info!(%address, connections = shared.limits.connections, "broker listens");
         let mut connections = JoinSet::new();
@@ -182,9 +208,13 @@ impl Broker {
         drop(listener);
         stop.cancel();
         end(connections).await;
+        let stored = match &store {
+            Some(store) => keep(&shared.hub, store).await,
+            None => Ok(()),
+        };
         routing.shutdown().await;
         info!(%address, "broker stopped");
-        outcome
+        outcome.and(stored)
     }
 }
 
@@ -233,6 +263,17 @@ fn prepare(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         warn!(%error, "cannot switch off Nagle's algorithm");
     }
+}
+
+/// Writes what is to outlive the broker.
+async fn keep(hub: &Hub, store: &Store) -> Result<(), RunError> {
+    if timeout(ROUTING_GRACE, hub.is_routed()).await.is_err() {
+        warn!("messages are still on their way to sessions; they are not kept");
+    }
+    let kept = hub.kept();
+    store.write(&kept)?;
+    info!(sessions = kept.sessions.len(), retained = kept.retained.len(), "kept for the next broker");
+    Ok(())
 }
 
 async fn end(mut connections: JoinSet<()>) {

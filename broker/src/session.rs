@@ -8,11 +8,12 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rumqttc::QoS;
 
 use crate::message::Message;
 use crate::router::FilterId;
+use crate::store::{KeptMessage, KeptSession, KeptWaiting};
 use crate::wire::{self, Header, Reply};
 
 /// A session with fewer messages waiting keeps up; it gets its messages even when others, who do
@@ -127,18 +128,43 @@ impl Session {
         }
     }
 
+    /// The session of a client that left it with an earlier process; without subscriptions, which are the hub's.
+    pub(crate) fn restored(kept: &KeptSession, bounds: Bounds) -> Self {
+        let queue = kept.queue.iter().map(|message| bounds.restored(message)).collect();
+        let waiting = |waiting: &KeptWaiting| match waiting {
+            KeptWaiting::Puback(message) => Waiting::Ack(bounds.restored(message)),
+            KeptWaiting::Pubrec(message) => Waiting::Rec(bounds.restored(message)),
+            KeptWaiting::Pubcomp => Waiting::Comp,
+        };
+        let in_flight = kept.in_flight.iter().map(|(id, state)| (*id, waiting(state))).collect();
+        let unreleased = kept.unreleased.iter().copied().collect();
+        Self { queue, in_flight, last_id: kept.last_id, unreleased, ..Self::new(true, bounds) }
+    }
+
+    /// What outlives the process; without the client's name and subscriptions, which are the hub's.
+    pub(crate) fn kept(&self) -> KeptSession {
+        let waiting = |waiting: &Waiting| match waiting {
+            Waiting::Ack(outgoing) => KeptWaiting::Puback(outgoing.kept()),
+            Waiting::Rec(outgoing) => KeptWaiting::Pubrec(outgoing.kept()),
+            Waiting::Comp => KeptWaiting::Pubcomp,
+        };
+        KeptSession {
+            // What is sent at QoS 0 is for who is there.
+            queue: self.queue.iter().filter(|outgoing| outgoing.qos != QoS::AtMostOnce).map(Outgoing::kept).collect(),
+            in_flight: self.in_flight.iter().map(|(id, state)| (*id, waiting(state))).collect(),
+            last_id: self.last_id,
+            unreleased: self.unreleased.iter().copied().collect(),
+            ..KeptSession::default()
+        }
+    }
+
     /// Appends a message to what is to be sent.
     pub(crate) fn offer(&mut self, message: &Message, qos: QoS, retain: bool) -> Offer {
         if !self.has_room(message.size()) {
             let first = !std::mem::replace(&mut self.is_slow, true);
             return Offer::Dropped { first };
         }
-        self.queue.push_back(Outgoing {
-            message: message.clone(),
-            qos,
-            retain,
-            _charge: self.bounds.budget.charge(message.size()),
-        });
+        self.queue.push_back(self.bounds.outgoing(message.clone(), qos, retain));
         Offer::Queued
     }
 
@@ -247,6 +273,24 @@ impl Session {
     /// The publisher knows that the message arrived; its identifier is free again.
     pub(crate) fn release(&mut self, id: u16) {
         self.unreleased.remove(&id);
+    }
+}
+
+impl Bounds {
+    fn outgoing(&self, message: Message, qos: QoS, retain: bool) -> Outgoing {
+        Outgoing { qos, retain, _charge: self.budget.charge(message.size()), message }
+    }
+
+    fn restored(&self, kept: &KeptMessage) -> Outgoing {
+        let topic = Bytes::copy_from_slice(kept.topic.as_bytes());
+        let message = Message { topic, payload: kept.payload.clone(), qos: kept.qos, sequence: 0 };
+        self.outgoing(message, kept.qos, kept.retain)
+    }
+}
+
+impl Outgoing {
+    fn kept(&self) -> KeptMessage {
+        self.message.kept(self.qos, self.retain)
     }
 }
 
@@ -372,6 +416,30 @@ mod tests {
         let mut quick = Session::new(true, slow.bounds.clone());
         let offer = quick.offer(&message("abcd"), QoS::AtMostOnce, false);
         assert_eq!(offer, Offer::Queued);
+    }
+
+    #[test]
+    fn a_restored_session_goes_on_where_it_was() {
+        let mut session = session(2, 10, 1000);
+        let mut out = BytesMut::new();
+        for payload in ["a", "b", "c"] {
+            session.offer(&message(payload), QoS::ExactlyOnce, false);
+        }
+        session.offer(&message("for who is there"), QoS::AtMostOnce, false);
+        session.fill(&mut out, 1000);
+        assert!(session.pubrec(1) && session.receive(9));
+        let kept = session.kept();
+        let bounds = Bounds { budget: Budget::new(1000), ..session.bounds.clone() };
+        let mut restored = Session::restored(&kept, bounds);
+        assert_eq!(restored.bounds.budget.used(), 4, "two payloads and topics");
+        assert_eq!(restored.kept(), kept);
+        out.clear();
+        restored.resend(&mut out);
+        assert_eq!(read(&mut out), ["rel 1", "2 2 true b"]);
+        assert!(!restored.receive(9), "it has been routed before");
+        assert!(restored.pubcomp(1));
+        restored.fill(&mut out, 1000);
+        assert_eq!(read(&mut out), ["3 2 false c"]);
     }
 
     #[test]

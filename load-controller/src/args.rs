@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use load_controller::controller::{Settings, plan::Images};
+use load_controller::{
+    controller::{Settings, plan::Images},
+    resource::broker::Storage,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,6 +56,12 @@ pub(crate) struct Run {
     /// When nodes ask the registry for images [default: Kubernetes decides by the tag]
     #[arg(long, value_name = "POLICY", env = "SIMCTL_IMAGE_PULL_POLICY")]
     pub(crate) image_pull_policy: Option<PullPolicy>,
+    /// Claim volumes of this size for new brokers, such as 1Gi [default: the pod's own]
+    #[arg(long, value_name = "QUANTITY", env = "SIMCTL_BROKER_STORAGE")]
+    pub(crate) broker_storage: Option<String>,
+    /// Storage class of these claims [default: the cluster's]
+    #[arg(long, value_name = "NAME", env = "SIMCTL_BROKER_STORAGE_CLASS", requires = "broker_storage")]
+    pub(crate) broker_storage_class: Option<String>,
     /// Address for metrics, health and reports over HTTP
     #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_LISTEN", default_value = "[::]:8080")]
     pub(crate) listen: SocketAddr,
@@ -91,6 +100,7 @@ impl Run {
                 broker: self.broker_image.clone(),
                 pull_policy: self.image_pull_policy.map(|policy| <&str>::from(policy).to_owned()),
             },
+            storage: self.broker_storage.clone().map(|size| Storage { size, class: self.broker_storage_class.clone() }),
             identity: self.identity.clone(),
         }
     }
@@ -125,6 +135,8 @@ mod tests {
         let settings = run(&["--watch-namespaces", "a, b,", "--image-pull-policy", "IfNotPresent"]).settings();
         assert_eq!(settings.namespaces, ["a", "b"]);
         assert_eq!(settings.images.pull_policy.as_deref(), Some("IfNotPresent"));
+        let storage = run(&["--broker-storage", "1Gi", "--broker-storage-class=fast"]).settings().storage.unwrap();
+        assert_eq!((storage.size.as_str(), storage.class.as_deref()), ("1Gi", Some("fast")));
         assert!(run(&[]).leader_election && !run(&["--leader-election=false"]).leader_election);
     }
 }

@@ -100,3 +100,37 @@ async fn a_configuration_file_is_used() {
     client.is_closed().await;
     assert_eq!(process.stop("-TERM").code(), Some(0));
 }
+
+#[tokio::test]
+async fn a_folder_keeps_sessions_over_a_stop_and_nothing_over_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--data", folder.path().to_str().unwrap()];
+    let mut process = Process::start(&flags);
+    let (mut client, _) = Client::resume(process.address, "client").await;
+    for (signal, is_kept) in [("-TERM", true), ("-KILL", false), ("-INT", true)] {
+        client.subscribe("a", QoS::AtLeastOnce).await;
+        // The folder is its own as long as it runs.
+        assert!(complaint(&["--listen", "127.0.0.1:0", flags[0], flags[1]], 1).contains("--data"));
+        process.stop(signal);
+        process = Process::start(&flags);
+        let (again, present) = Client::resume(process.address, "client").await;
+        assert_eq!(present, is_kept, "{signal}");
+        client = again;
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_ends_with_1_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("sessions.json");
+    std::fs::write(&state, "{}").unwrap();
+    let flags =
+        |folder: &std::path::Path| ["--listen", "127.0.0.1:0", "--data", folder.to_str().unwrap()].map(str::to_owned);
+    let said = |folder: &std::path::Path| {
+        let flags = flags(folder);
+        complaint(&flags.each_ref().map(String::as_str), 1)
+    };
+    assert!(said(folder.path()).contains("move it away"), "{}", said(folder.path()));
+    assert!(state.exists(), "nothing is lost");
+    assert!(said(&state).contains("cannot make the folder"), "{}", said(&state));
+}

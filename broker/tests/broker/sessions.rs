@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use rumqttc::QoS;
 use rumqttc::mqttbytes::v4::{Connect, LastWill, Packet};
 
+use broker::Config;
+
 use crate::client::{Client, Running, clean, publish};
 
 fn with_will(id: &str) -> Connect {
@@ -38,6 +40,42 @@ async fn a_persistent_session_keeps_its_subscriptions_and_messages() {
     Client::connect(broker.address, "subscriber").await.disconnect().await;
     let (_, present) = Client::resume(broker.address, "subscriber").await;
     assert!(!present);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn with_a_folder_sessions_and_retained_messages_outlive_the_broker() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = || Config { data: Some(folder.path().to_owned()), ..Config::default() };
+    let broker = Running::of(config());
+    let (mut subscriber, _) = Client::resume(broker.address, "subscriber").await;
+    subscriber.subscribe("é/+", QoS::ExactlyOnce).await;
+    drop(subscriber);
+    let mut guest = Client::connect(broker.address, "guest").await;
+    guest.subscribe("é/+", QoS::AtLeastOnce).await;
+    let mut publisher = Client::connect(broker.address, "publisher").await;
+    publisher.publish_retained("state", QoS::AtLeastOnce, "on").await;
+    for number in 0..100 {
+        publisher.publish("é/a", QoS::AtLeastOnce, &number.to_string()).await;
+    }
+    // At once: what was acknowledged is kept, even if it is not routed yet.
+    broker.stop().await;
+
+    let broker = Running::of(config());
+    let (mut subscriber, present) = Client::resume(broker.address, "subscriber").await;
+    assert!(present);
+    for number in 0..100 {
+        assert_eq!(subscriber.payload().await, number.to_string());
+    }
+    let mut publisher = Client::connect(broker.address, "publisher").await;
+    publisher.publish("é/b", QoS::AtLeastOnce, "next").await;
+    assert_eq!(subscriber.payload().await, "next");
+    let (_, present) = Client::resume(broker.address, "guest").await;
+    assert!(!present, "it wanted no session that is kept");
+    publisher.subscribe("state", QoS::AtLeastOnce).await;
+    assert_eq!(publisher.payload().await, "on");
+    let snapshot = broker.metrics.snapshot();
+    assert_eq!((snapshot.retained, snapshot.subscriptions), (1, 2));
     broker.stop().await;
 }
 

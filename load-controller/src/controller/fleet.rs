@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     report::Report,
-    resource::{Fleet, FleetStatus, Owner},
+    resource::{Fleet, FleetStatus, Owner, broker::Storage},
     timeline::Timeline,
     workers::{self, Address, Workers},
 };
@@ -59,6 +59,8 @@ pub struct Context {
     pub workers: workers::Client,
     /// The images of processes.
     pub images: Arc<Images>,
+    /// What the volumes of new brokers are claimed from.
+    pub storage: Option<Arc<Storage>>,
     /// Who this controller is, in events.
     pub identity: Arc<str>,
 }
@@ -271,6 +273,7 @@ impl Task {
             observed: &observed,
             plan: self.plan.as_ref(),
             images: &self.context.images,
+            storage: self.context.storage.as_deref(),
             now: now(),
         });
         let look_again = steps.look_again;

@@ -21,7 +21,8 @@ use super::{
     observe::{Observed, WorkerPod},
 };
 use crate::resource::{
-    Fleet, Owner, Size, broker,
+    Fleet, Owner, Size,
+    broker::{self, Broker, Storage},
     names::{self, REVISIONS_MAX},
     network_policy,
     pod::{self, DOCUMENT_ANNOTATION, UNREACHABLE_SECONDS, Worker},
@@ -123,13 +124,15 @@ pub struct Situation<'a> {
     pub plan: Option<&'a Plan>,
     /// The images.
     pub images: &'a Images,
+    /// What the volume of a new broker is claimed from.
+    pub storage: Option<&'a Storage>,
     /// Now.
     pub now: Micros,
 }
 
 /// Decides everything.
 pub fn decide(situation: &Situation<'_>) -> Steps {
-    let Situation { fleet: _, owner, document, observed, plan: _, images, now } = *situation;
+    let Situation { owner, document, observed, images, now, .. } = *situation;
     let spec = &document.fleet.spec;
     let mut notes = warn_of_autoscalers(&observed.autoscalers);
     let (plan, is_new_plan) = next_plan(situation);
@@ -178,7 +181,7 @@ pub fn image<'a>(document: &'a Document, images: &'a Images) -> &'a str {
 /// A plan that was lost is made again from what the status says, so that the timetables go on and no worker takes the
 /// new one for an older one.
 fn next_plan(situation: &Situation<'_>) -> (Plan, bool) {
-    let Situation { fleet, owner, document, observed, plan, images: _, now } = *situation;
+    let Situation { fleet, owner, document, observed, plan, now, .. } = *situation;
     let spec = &document.fleet.spec;
     let seen = observed.plan.as_ref().map(|(plan, _)| plan);
     if let Some(newest) = plan.into_iter().chain(seen).max_by_key(|plan| plan.version) {
@@ -278,7 +281,10 @@ fn own_broker(situation: &Situation<'_>) -> (Vec<Object>, Option<u32>) {
         objects.push(Object::Policy(Box::new(policy)));
     }
     let special = &document.fleet.spec.pod;
-    let broker = broker::build(owner, special, &images.broker, images.pull_policy.as_deref(), memory);
+    let kept = existing.map(broker::storage_of);
+    let storage = kept.as_ref().map_or(situation.storage, Option::as_ref);
+    let broker = Broker { image: &images.broker, pull_policy: images.pull_policy.as_deref(), memory, storage };
+    let broker = broker::build(owner, special, &broker);
     if differs(&broker, existing) {
         objects.push(Object::StatefulSet(Box::new(broker)));
     }

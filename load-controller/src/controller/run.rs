@@ -43,6 +43,7 @@ use super::{
 use crate::{
     resource::{
         Fleet,
+        broker::Storage,
         names::{FIELD_MANAGER, FLEET_LABEL},
     },
     workers,
@@ -67,6 +68,8 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// The images of the processes.
     pub images: Images,
+    /// What the volumes of new brokers are claimed from; without it they are the pods' own.
+    pub storage: Option<Storage>,
     /// Who this controller is.
     pub identity: String,
 }
@@ -110,6 +113,7 @@ pub async fn run(
         metrics,
         workers,
         images: Arc::new(settings.images.clone()),
+        storage: settings.storage.clone().map(Arc::new),
         identity: Arc::from(settings.identity.as_str()),
     };
     let mut tasks = JoinSet::new();

@@ -1,14 +1,17 @@
-//! The broker of a fleet that names none: one pod of our own broker and its Service.
+//! The broker of a fleet that names none: one pod of our own broker with a volume, and its Service.
 //!
-//! It keeps nothing on disk, so that it needs no volume; who needs sessions that outlive it brings a broker.
+//! On the volume are sessions and retained messages when the broker is told to end. Without a [`Storage`] it is the
+//! pod's own: it outlives a container, such as one that the node restarts, and goes with the pod. With one it is a
+//! claim, which the next pod gets, on whatever node; it goes with the fleet.
 
 use fleet_contract::{broker_url::BrokerUrl, fleet::PodSpec as Special};
 use k8s_openapi::{
     api::{
-        apps::v1::StatefulSet,
+        apps::v1::{StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy as RetentionPolicy},
         core::v1::{
-            Container, ContainerPort, EnvVar, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, Service,
-            ServicePort, ServiceSpec,
+            Container, ContainerPort, EmptyDirVolumeSource, EnvVar, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+            PodSpec, PodTemplateSpec, Probe, ResourceRequirements, Service, ServicePort, ServiceSpec, Volume,
+            VolumeMount, VolumeResourceRequirements,
         },
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
@@ -33,6 +36,32 @@ const PROCESS_BYTES: u64 = 64 << 20;
 const MEMORY_VARIABLE: &str = "SIMCTL_BROKER_MEMORY";
 const MQTT: &str = "mqtt";
 
+/// The volume, and where the process finds it.
+const DATA: &str = "data";
+const DATA_PATH: &str = "/var/lib/broker";
+
+/// What a broker's volume is claimed from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storage {
+    /// How much, as a quantity of Kubernetes: `1Gi`.
+    pub size: String,
+    /// The storage class; the cluster's default without one.
+    pub class: Option<String>,
+}
+
+/// What a broker of our own is made of, beside the fleet that it is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Broker<'a> {
+    /// Its image.
+    pub image: &'a str,
+    /// When the node asks the registry for it.
+    pub pull_policy: Option<&'a str>,
+    /// From which its limits follow, in bytes.
+    pub memory: u64,
+    /// What its volume is claimed from; without it the volume is the pod's own.
+    pub storage: Option<&'a Storage>,
+}
+
 /// Where the devices of the fleet find it.
 pub fn url(owner: &Owner) -> BrokerUrl {
     BrokerUrl::tcp(format!("{}.{}.svc", names::broker(&owner.name), owner.namespace), BROKER_PORT)
@@ -56,6 +85,14 @@ pub fn memory_of(stateful_set: &StatefulSet) -> Option<u64> {
     Some(text.strip_suffix("MiB")?.parse::<u64>().ok()? << 20)
 }
 
+/// What the volume of a broker that exists is claimed from, which Kubernetes lets nobody change.
+pub fn storage_of(stateful_set: &StatefulSet) -> Option<Storage> {
+    let claims = stateful_set.spec.as_ref()?.volume_claim_templates.as_ref()?;
+    let claim = claims.first()?.spec.as_ref()?;
+    let size = claim.resources.as_ref()?.requests.as_ref()?.get("storage")?.0.clone();
+    Some(Storage { size, class: claim.storage_class_name.clone() })
+}
+
 /// The Service of the broker.
 pub fn service(owner: &Owner) -> Service {
     let port = |name: &str, number: u16| ServicePort {
@@ -77,20 +114,15 @@ pub fn service(owner: &Owner) -> Service {
 }
 
 /// The StatefulSet of the broker: one pod, on nodes where the workers' pods may be, too.
-pub fn build(
-    owner: &Owner,
-    special: &Special,
-    image: &str,
-    pull_policy: Option<&str>,
-    memory_bytes: u64,
-) -> StatefulSet {
+pub fn build(owner: &Owner, special: &Special, broker: &Broker<'_>) -> StatefulSet {
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(names::labels(&owner.name, Component::Broker)),
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
-            containers: vec![container(image, pull_policy, memory_bytes)],
+            containers: vec![container(broker)],
+            volumes: broker.storage.is_none().then(|| vec![own_volume()]),
             security_context: Some(pod_security(Vec::new())),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
@@ -101,10 +133,36 @@ pub fn build(
             ..PodSpec::default()
         }),
     };
-    spread(owner, names::broker(&owner.name), Component::Broker, 1, template)
+    let mut stateful_set = spread(owner, names::broker(&owner.name), Component::Broker, 1, template);
+    if let (Some(storage), Some(spec)) = (broker.storage, &mut stateful_set.spec) {
+        spec.volume_claim_templates = Some(vec![claim(storage)]);
+        spec.persistent_volume_claim_retention_policy =
+            Some(RetentionPolicy { when_deleted: Some("Delete".into()), when_scaled: Some("Retain".into()) });
+    }
+    stateful_set
 }
 
-fn container(image: &str, pull_policy: Option<&str>, memory_bytes: u64) -> Container {
+fn own_volume() -> Volume {
+    Volume { name: DATA.into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
+}
+
+fn claim(storage: &Storage) -> PersistentVolumeClaim {
+    PersistentVolumeClaim {
+        metadata: ObjectMeta { name: Some(DATA.into()), ..ObjectMeta::default() },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".into()]),
+            storage_class_name: storage.class.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some([("storage".to_owned(), Quantity(storage.size.clone()))].into()),
+                ..VolumeResourceRequirements::default()
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        ..PersistentVolumeClaim::default()
+    }
+}
+
+fn container(broker: &Broker<'_>) -> Container {
     let set = |name: &str, value: String| EnvVar { name: name.into(), value: Some(value), ..EnvVar::default() };
     let port = |name: &str, number: u16| ContainerPort {
         name: Some(name.into()),
@@ -112,16 +170,22 @@ fn container(image: &str, pull_policy: Option<&str>, memory_bytes: u64) -> Conta
         protocol: Some("TCP".into()),
         ..ContainerPort::default()
     };
-    let memory = Quantity(memory_text(memory_bytes + PROCESS_BYTES));
+    let memory = Quantity(memory_text(broker.memory + PROCESS_BYTES));
     Container {
         name: "broker".into(),
-        image: Some(image.into()),
-        image_pull_policy: pull_policy.map(Into::into),
+        image: Some(broker.image.into()),
+        image_pull_policy: broker.pull_policy.map(Into::into),
         env: Some(vec![
             set("SIMCTL_BROKER_LISTEN", format!("[::]:{BROKER_PORT}")),
             set("SIMCTL_BROKER_METRICS", format!("[::]:{BROKER_HTTP_PORT}")),
-            set(MEMORY_VARIABLE, format!("{}MiB", memory_bytes >> 20)),
+            set(MEMORY_VARIABLE, format!("{}MiB", broker.memory >> 20)),
+            set("SIMCTL_BROKER_DATA", DATA_PATH.into()),
         ]),
+        volume_mounts: Some(vec![VolumeMount {
+            name: DATA.into(),
+            mount_path: DATA_PATH.into(),
+            ..VolumeMount::default()
+        }]),
         ports: Some(vec![port(MQTT, BROKER_PORT), port(PORT_NAME, BROKER_HTTP_PORT)]),
         readiness_probe: Some(Probe { period_seconds: Some(2), failure_threshold: Some(2), ..probe("/readyz") }),
         liveness_probe: Some(Probe { period_seconds: Some(10), failure_threshold: Some(6), ..probe("/healthz") }),

@@ -4,7 +4,9 @@ use kube::ResourceExt as _;
 use serde::Serialize;
 
 use super::{
-    Size, broker, config_map, fixture, names, network_policy,
+    Size,
+    broker::{self, Broker, Storage},
+    config_map, fixture, names, network_policy,
     pod::{self, Worker},
     pod_disruption_budget, secret, service, stateful_set,
 };
@@ -75,14 +77,22 @@ fn the_small_objects() {
 #[test]
 fn a_broker_of_our_own() {
     let owner = fixture::owner();
-    let object = broker::build(
-        &owner,
-        &fixture::spec("devices: 10").pod,
-        "ghcr.io/simctl/broker:0.1.0",
-        Some("IfNotPresent"),
-        broker::memory_for(10),
-    );
+    let special = fixture::spec("devices: 10").pod;
+    let broker = Broker {
+        image: "ghcr.io/simctl/broker:0.1.0",
+        pull_policy: Some("IfNotPresent"),
+        memory: broker::memory_for(10),
+        storage: None,
+    };
+    let object = broker::build(&owner, &special, &broker);
     assert_eq!(broker::memory_of(&object), Some(256 << 20), "what was given can be read again");
+    assert_eq!(broker::storage_of(&object), None);
+    let storage = Storage { size: "1Gi".into(), class: Some("fast".into()) };
+    let claiming = broker::build(&owner, &special, &Broker { storage: Some(&storage), ..broker });
+    assert_eq!(broker::storage_of(&claiming), Some(storage));
+    let spec = claiming.spec.unwrap();
+    assert_eq!(spec.template.spec.unwrap().volumes, None, "the claim is the volume");
+    insta::assert_snapshot!("a_claim", yaml(&spec.volume_claim_templates));
     assert_eq!(broker::url(&owner).to_string(), "mqtt://demo-broker.load.svc:1883");
     insta::assert_snapshot!(
         [yaml(&object), yaml(&broker::service(&owner)), yaml(&network_policy::broker(&owner))].join("---\n")

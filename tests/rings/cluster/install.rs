@@ -5,8 +5,9 @@ use tests::project;
 
 use super::{
     admin,
-    fleet::{Fleet, PER_POD, document},
-    product, turn,
+    fleet::{Fleet, PER_POD, document, name, uid},
+    own_nodes, product, turn,
+    volume::{CLASS, SIZE, Volume},
 };
 
 /// Every object of the cluster with a label of ours, as `kind namespace/name`.
@@ -36,6 +37,18 @@ fn expect_left(rest: &[&str]) {
     let is_gone = || Ok((ours() == rest).then_some(()));
     let left = tests::eventually("nothing is left", super::PATIENCE, is_gone);
     assert!(left.is_ok(), "{left:?}: {:?}", ours());
+}
+
+/// Deletes the fleet, and awaits that nothing of it is left.
+#[track_caller]
+fn expect_gone(fleet: &Fleet) {
+    fleet.simctl(&["delete", "--all"]);
+    fleet.until("nothing of the fleet is left", |fleet| {
+        let kinds = "statefulsets,services,configmaps,secrets,poddisruptionbudgets,networkpolicies,pods,\
+                     persistentvolumeclaims";
+        let left = fleet.namespace.get([kinds, "-l", "simctl.io/fleet=rooms"]).unwrap();
+        left["items"].as_array().unwrap().is_empty()
+    });
 }
 
 const CRD: &str = "CustomResourceDefinition /fleets.simctl.io";
@@ -81,15 +94,49 @@ fn the_chart_brings_it_and_takes_it_away() {
         let fleet = Fleet::apply_to_present("chart", &document(50, PER_POD));
         fleet.expect_devices(50, PER_POD, 0);
         fleet.report().expect("devices.connected", 50);
-        fleet.simctl(&["delete", "--all"]);
-        fleet.until("nothing of the fleet is left", |fleet| {
-            let kinds = "statefulsets,services,configmaps,secrets,poddisruptionbudgets,networkpolicies,pods";
-            let left = fleet.namespace.get([kinds, "-l", "simctl.io/fleet=rooms"]).unwrap();
-            left["items"].as_array().unwrap().is_empty()
-        });
+        expect_gone(&fleet);
     }
     product::helm(&[&["uninstall"][..], &place, &["--wait"]].concat());
     expect_left(&[CRD]);
     admin().kubectl(["delete", "crd", "fleets.simctl.io"]).unwrap();
     admin().kubectl(["delete", "namespace", "load-testing"]).unwrap();
+}
+
+#[test]
+fn a_broker_with_a_claim_finds_its_sessions_in_the_next_pod() {
+    let _turn = turn();
+    let Some(_) = own_nodes("a volume in a folder of the machine") else { return };
+    product::ensure_installed();
+    let controller = ["-n", product::NAMESPACE, "deployment/load-controller"];
+    let set = |size: &str, class: &str| {
+        let variables = [format!("SIMCTL_BROKER_STORAGE{size}"), format!("SIMCTL_BROKER_STORAGE_CLASS{class}")];
+        let args = ["set", "env"].into_iter().chain(controller).chain(variables.iter().map(String::as_str));
+        admin().kubectl(args.collect::<Vec<_>>()).unwrap();
+        admin().kubectl([&["rollout", "status", "--timeout=2m"][..], &controller].concat()).unwrap();
+    };
+    let _volume = Volume::make("of-the-broker");
+    set(&format!("={SIZE}"), &format!("={CLASS}"));
+    let fleet = Fleet::apply("claim", &document(50, PER_POD));
+    let broker = fleet.pods_of("broker").remove(0);
+    fleet.namespace.kubectl(["delete", "pod", name(&broker), "--wait=false"]).unwrap();
+    fleet.until("another broker is there", |fleet| {
+        fleet.pods_of("broker").first().is_some_and(|pod| uid(pod) != uid(&broker)) && fleet.clients().is_some()
+    });
+    fleet.until_connected(50);
+    fleet.expect_devices(50, PER_POD, 0);
+    // The observers' sessions, for which the broker had said to keep what it acknowledges.
+    let log = fleet.namespace.kubectl(["logs", name(&broker)]).unwrap();
+    assert!(log.contains("kept by the last broker") && log.contains("sessions=2"), "{log}");
+    fleet.simctl(&["scale", "0"]);
+    fleet.until("all pods are gone", |fleet| fleet.pods().is_empty());
+    let report = fleet.report();
+    report.expect_conservation();
+    report.expect("outages.count", 1);
+    // Who is late because of an outage is late, and not lost.
+    for nothing in ["messages.lost", "messages.unknown", "messages.in_flight"] {
+        report.expect(nothing, 0);
+    }
+    expect_gone(&fleet);
+    // As `simctl install` leaves it.
+    set("-", "-");
 }

@@ -19,6 +19,7 @@ mod node;
 mod product;
 mod rollout;
 mod scale;
+mod volume;
 
 use std::{
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},

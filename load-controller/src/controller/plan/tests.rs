@@ -25,6 +25,7 @@ fn decided_about(more: &str, observed: &Observed, known: Option<&Plan>) -> Steps
         observed,
         plan: known,
         images: &images,
+        storage: None,
         now: NOW,
     };
     decide(&situation)
@@ -136,6 +137,7 @@ fn a_lost_plan_is_made_again_and_goes_on() {
         observed: &observed,
         plan: None,
         images: &images,
+        storage: None,
         now: NOW,
     })
     .plan;
