@@ -4,6 +4,8 @@
 //! document ─► model ─► signals ─► encode ─► session ─► engine ─► broker ─► observe
 //!                                                        ▲
 //!                                             worker ─ api, metrics
+//!                                                        │
+//!                                                     process
 //! ```
 
 mod api;
@@ -16,6 +18,7 @@ pub mod generator;
 pub mod metrics;
 pub mod model;
 mod observe;
+pub mod process;
 pub mod random;
 pub mod sample;
 pub mod session;

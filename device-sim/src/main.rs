@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use device_sim::{
     args::{Args, SettingsError},
-    worker::{self, Refusal},
+    process,
+    worker::Refusal,
 };
 
 /// What the shell sees when a document is wrong; simctl has the whole list.
@@ -27,7 +28,7 @@ struct Program {
 
 #[expect(clippy::print_stderr, reason = "a program says why it ends")]
 fn main() -> ExitCode {
-    match worker::run(Program::parse().args) {
+    match process::run(Program::parse().args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("device-sim: {error:#}");

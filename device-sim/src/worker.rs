@@ -1,14 +1,9 @@
-//! A worker process: an engine, its API, and how both come to their end.
-//!
-//! On SIGTERM, or when its parent is gone, a worker drains: it offers nothing more, lets every message settle and
-//! disconnects its devices. Its final statistics are served until somebody has pulled them, at most five seconds.
+//! A worker: an engine once there is an assignment, and everything that may be asked of it.
 
-mod ending;
 mod mounted;
 mod refusal;
 
 use std::{
-    io::IsTerminal as _,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -17,27 +12,23 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use fleet_contract::{
     fleet::Fleet,
     plan::{Plan, Shard},
     stats::{Generator, Stats, WorkerStats},
     worker::{Assignment, DeviceStatus, PULL_PATIENCE, settle_bound},
 };
-use tokio::{sync::watch, task::JoinSet, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::{sync::watch, time::timeout};
 
 pub use refusal::Refusal;
 
 use crate::{
-    api,
-    args::{Args, Given, LogFormat, Settings, TOKEN_VARIABLE},
+    args::Given,
     clock::Clock,
     engine::{Engine, Options, StartError},
     generator::Meter,
     metrics, state,
 };
-use ending::{Ending, Endings};
 
 /// From one look for the broker's name to the next, while the devices of a file cannot start without its address.
 const LOOK_UP_PAUSE: Duration = Duration::from_secs(1);
@@ -47,63 +38,6 @@ const MOUNTED_LOOK: Duration = Duration::from_secs(10);
 
 /// How often a draining worker looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
-
-/// How long answers that are under way may take when the worker ends.
-const ANSWERS_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Runs a worker until it is told to end.
-///
-/// Errs when what was typed cannot be meant, the API cannot listen, or the assignment of `--assignment` is wrong.
-pub fn run(args: Args) -> anyhow::Result<()> {
-    start_log(&args.log, args.log_format)?;
-    let settings = Settings::new(args, std::env::var(TOKEN_VARIABLE).ok().as_deref())?;
-    // A device is an open file, and the soft limit is often far below what the system would allow.
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")?;
-    runtime.block_on(serve(settings))
-}
-
-fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .with_context(|| format!("expected a log filter such as `info`, found `{filter}`"))?;
-    let has_colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(has_colours).with_writer(std::io::stderr);
-    let started = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-    };
-    // Whoever runs a worker inside a larger program may have a log already.
-    started.unwrap_or_else(|_| tracing::debug!("the log was started before"));
-    Ok(())
-}
-
-async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let Settings { listen, token, given, state, threads, engine, with_parent } = settings;
-    let mut endings = Endings::watch(with_parent)?;
-    let worker = Arc::new(Worker::new(Options { kind: engine, threads, ..Options::default() }, state));
-    let listener = api::Listener::bind(&listen).await?;
-    tracing::info!(api = %listener.address(), "the worker listens");
-    let stop = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(listener.serve(api::router(Arc::clone(&worker), &listen, token), stop.clone()));
-    let ending = tokio::select! {
-        ending = endings.next() => ending,
-        refusal = worker.run_given(given) => return Err(refusal.into()),
-    };
-    tracing::info!(reason = ending.name(), "the worker drains");
-    tokio::select! {
-        () = worker.finish(ending) => {}
-        again = endings.next() => tracing::warn!(reason = again.name(), "the worker ends at once"),
-    }
-    stop.cancel();
-    let ended = timeout(ANSWERS_PATIENCE, tasks.join_next()).await;
-    if let Ok(Some(served)) = ended {
-        served.context("the API was cut off")?.context("the API has failed")?;
-    }
-    Ok(())
-}
 
 /// The devices of this process, once there are any, and what the API may ask of them.
 #[derive(Debug)]
@@ -147,7 +81,7 @@ impl Worker {
     }
 
     /// Runs what was given by file, if anything was, and follows its plan; returns only with the reason why it cannot.
-    async fn run_given(&self, given: Option<Given>) -> Refusal {
+    pub(crate) async fn run_given(&self, given: Option<Given>) -> Refusal {
         let Some(Given { assignment, plan }) = given else { return std::future::pending().await };
         if let Err(refusal) = self.assign_in_time(assignment).await {
             return refusal;
@@ -299,14 +233,14 @@ impl Worker {
     }
 
     /// Drains, and waits until somebody has pulled the final statistics, if there may be somebody.
-    async fn finish(&self, ending: Ending) {
+    pub(crate) async fn finish(&self, may_be_pulled: bool) {
         self.is_draining.store(true, Relaxed);
         let Some(running) = self.running() else { return };
         let longest = settle_bound(&running.fleet.spec).as_duration();
         if timeout(longest, self.drained()).await.is_err() {
             tracing::warn!(seconds = longest.as_secs(), "the drain takes too long and is given up");
         }
-        if ending != Ending::ParentGone {
+        if may_be_pulled {
             let mut is_pulled = self.is_pulled.subscribe();
             if timeout(PULL_PATIENCE.as_duration(), is_pulled.wait_for(|is_pulled| *is_pulled)).await.is_err() {
                 tracing::warn!("nobody has pulled the final statistics");

@@ -13,6 +13,7 @@
 //! | [`plan`] | what is to be done; pure |
 //! | [`apply`] | does it |
 //! | [`status`], [`conditions`] | what people are told; pure |
+//! | [`note`], [`events`] | what people are told about changes, and how |
 //! | [`fleet`] | one task owns everything that is known of one fleet |
 //! | [`run`] | the watches, and who is asked to look at what |
 
@@ -23,6 +24,7 @@ pub mod error;
 pub mod events;
 pub mod fleet;
 pub mod metrics;
+pub mod note;
 pub mod observe;
 pub mod plan;
 pub mod run;

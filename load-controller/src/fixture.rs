@@ -9,7 +9,8 @@ use fleet_contract::{
 use proptest::prelude::*;
 
 use crate::{
-    report::{Host, Phase, RunFacts},
+    facts::{Host, RunFacts},
+    phase::Phase,
     timeline::Timeline,
 };
 

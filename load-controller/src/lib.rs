@@ -3,6 +3,7 @@
 //! | module | idea |
 //! | --- | --- |
 //! | [`report`], [`verdict`], [`timeline`], [`conservation`] | what becomes of a run's measurements; pure but for [`report::files`] |
+//! | [`facts`], [`phase`] | what is known of a run beside its measurements |
 //! | [`resource`] | the Fleet as a custom resource and the objects made from it, one kind a file; pure |
 //! | [`controller`] | observe, plan, apply, status: makes a cluster match its Fleets |
 //! | [`workers`] | the workers of a fleet: pull of statistics, push of plans |
@@ -16,8 +17,10 @@
 
 pub mod conservation;
 pub mod controller;
+pub mod facts;
 pub mod http;
 pub mod lease;
+pub mod phase;
 pub mod report;
 pub mod resource;
 pub mod timeline;

@@ -4,7 +4,6 @@
 //! The keys are stable: `simctl run -o json` and `simctl status -o json` print this value.
 
 pub mod csv;
-mod facts;
 mod figures;
 pub mod files;
 pub mod hgrm;
@@ -17,13 +16,16 @@ pub mod yaml;
 use fleet_contract::{fleet::Observe, stats::Stats};
 use serde::{Deserialize, Serialize};
 
-pub use facts::{Host, Phase, RunFacts};
 pub use figures::{
     Bytes, Connections, Devices, Generator, Latency, LostInReport, Manifest, Messages, Observer, OutageList,
     TimelineInReport,
 };
 
-use crate::verdict::{ExitCode, Reason, Verdict, judge};
+use crate::{
+    facts::RunFacts,
+    phase::Phase,
+    verdict::{ExitCode, Reason, Verdict, judge},
+};
 
 /// Everything that a run measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use outages::{OutageReport, Outages};
 
-use crate::report::Phase;
+use crate::phase::Phase;
 
 /// The readings of a run, condensed.
 #[derive(Debug, Clone)]

@@ -18,7 +18,7 @@ use std::fmt;
 use fleet_contract::stats::Stats;
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Phase, RunFacts};
+use crate::{facts::RunFacts, phase::Phase};
 
 pub use rules::{LAG_LIMIT, LAG_SHARE_MAX, THROTTLED_SHARE_MAX};
 

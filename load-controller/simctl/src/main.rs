@@ -2,7 +2,7 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | `args` | what can be typed |
+//! | `args`, `flags` | what can be typed; what several verbs share of it |
 //! | `verbs` | one verb a file |
 //! | `document`, `library` | the fleet's document, its models and the files they replay |
 //! | `settings` | what was meant: document and flags, checked |
@@ -18,6 +18,7 @@ mod cluster;
 mod document;
 mod estimate;
 mod exit;
+mod flags;
 mod images;
 mod installation;
 mod library;
@@ -32,8 +33,10 @@ mod view;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use args::{Cli, Verb};
+use args::Cli;
+use clap::CommandFactory as _;
 use printer::Printer;
+use verbs::Verb;
 
 fn main() -> ExitCode {
     let cli = Cli::read();
@@ -53,7 +56,7 @@ fn run(verb: Verb, printer: Printer) -> anyhow::Result<load_controller::verdict:
         return args.run(printer);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
-    let ended = runtime.block_on(verbs::dispatch(verb, printer));
+    let ended = runtime.block_on(verb.run(Cli::command, printer));
     // A name look-up may still block a thread; nobody waits for it.
     runtime.shutdown_background();
     ended

@@ -8,9 +8,9 @@ use fleet_contract::{
 };
 
 use crate::{
-    args::FleetFlags,
     document::{self, Document},
     exit::Failure,
+    flags::FleetFlags,
     library,
 };
 

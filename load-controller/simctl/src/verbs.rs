@@ -30,41 +30,79 @@ pub(crate) mod version;
 pub(crate) mod wait;
 pub(crate) mod worker;
 
+use clap::{Command, Subcommand};
 use load_controller::verdict::ExitCode;
 
-use crate::{args::Verb, printer::Printer};
+use crate::printer::Printer;
 
-/// Does what was typed.
-pub(crate) async fn dispatch(verb: Verb, printer: Printer) -> anyhow::Result<ExitCode> {
-    match verb {
-        Verb::Run(args) => Box::pin(args.run(printer)).await,
-        Verb::Apply(args) => args.run(printer).await,
-        Verb::Get(args) => args.run(printer).await,
-        Verb::Describe(args) => args.run(printer).await,
-        Verb::Status(args) => args.run(printer).await,
-        Verb::Scale(args) => args.run(printer).await,
-        Verb::Pause(args) => args.run(printer).await,
-        Verb::Resume(args) => args.run(printer).await,
-        Verb::Set(args) => args.run(printer).await,
-        Verb::Device(args) => args.run(printer).await,
-        Verb::Top(args) => args.run(printer).await,
-        Verb::Logs(args) => args.run(printer).await,
-        Verb::Wait(args) => args.run(printer).await,
-        Verb::Rollout(args) => args.run(printer).await,
-        Verb::Stop(args) => args.run(printer).await,
-        Verb::Delete(args) => args.run(printer).await,
-        Verb::Plan(args) => args.run(printer).await,
-        Verb::Install(args) => args.run(printer).await,
-        Verb::Uninstall(args) => args.run(printer).await,
-        Verb::Images(args) => args.run(printer).await,
-        Verb::Sample(args) => args.run(printer),
-        Verb::Assignment(args) => args.run(printer),
-        Verb::Validate(args) => args.run(printer),
-        Verb::Example(args) => args.run(printer),
-        Verb::Models(args) => args.run(printer),
-        Verb::Schema(args) => args.run(printer),
-        Verb::Completions(args) => args.run(printer),
-        Verb::Version(args) => args.run(printer),
-        Verb::Worker(args) => args.run(printer),
+/// Every verb, in the order of `--help`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Run(Box<run::Args>),
+    Apply(apply::Args),
+    Get(get::Args),
+    Describe(describe::Args),
+    Status(status::Args),
+    Scale(scale::Args),
+    Pause(pause::Args),
+    Resume(resume::Args),
+    Set(set::Args),
+    Device(device::Args),
+    Top(top::Args),
+    Logs(logs::Args),
+    Wait(wait::Args),
+    Rollout(rollout::Args),
+    Stop(stop::Args),
+    Delete(delete::Args),
+    Plan(Box<plan::Args>),
+    Install(install::Args),
+    Uninstall(uninstall::Args),
+    Images(images::Args),
+    Sample(sample::Args),
+    Assignment(Box<assignment::Args>),
+    Validate(validate::Args),
+    Example(example::Args),
+    Models(models::Args),
+    Schema(schema::Args),
+    Completions(completions::Args),
+    Version(version::Args),
+    #[command(hide = true)]
+    Worker(worker::Args),
+}
+
+impl Verb {
+    /// Does what was typed. `whole` is the command line of which this is a verb.
+    pub(crate) async fn run(self, whole: fn() -> Command, printer: Printer) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Run(args) => Box::pin(args.run(printer)).await,
+            Self::Apply(args) => args.run(printer).await,
+            Self::Get(args) => args.run(printer).await,
+            Self::Describe(args) => args.run(printer).await,
+            Self::Status(args) => args.run(printer).await,
+            Self::Scale(args) => args.run(printer).await,
+            Self::Pause(args) => args.run(printer).await,
+            Self::Resume(args) => args.run(printer).await,
+            Self::Set(args) => args.run(printer).await,
+            Self::Device(args) => args.run(printer).await,
+            Self::Top(args) => args.run(printer).await,
+            Self::Logs(args) => args.run(printer).await,
+            Self::Wait(args) => args.run(printer).await,
+            Self::Rollout(args) => args.run(printer).await,
+            Self::Stop(args) => args.run(printer).await,
+            Self::Delete(args) => args.run(printer).await,
+            Self::Plan(args) => args.run(printer).await,
+            Self::Install(args) => args.run(printer).await,
+            Self::Uninstall(args) => args.run(printer).await,
+            Self::Images(args) => args.run(printer).await,
+            Self::Sample(args) => args.run(printer),
+            Self::Assignment(args) => args.run(printer),
+            Self::Validate(args) => args.run(printer),
+            Self::Example(args) => args.run(printer),
+            Self::Models(args) => args.run(printer),
+            Self::Schema(args) => args.run(printer),
+            Self::Completions(args) => args.run(&mut whole(), printer),
+            Self::Version(args) => args.run(printer),
+            Self::Worker(args) => args.run(printer),
+        }
     }
 }

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 
 use fleet_contract::stats::Summary;
 use load_controller::{
-    report::{Phase, Report, words},
+    phase::Phase,
+    report::{Report, words},
     timeline::{Point, Quantiles},
 };
 

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     document::Document,
-    events::Note,
+    note::Note,
     observe::{Observed, WorkerPod},
 };
 use crate::resource::{

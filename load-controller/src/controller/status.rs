@@ -6,8 +6,8 @@ use k8s_openapi::{api::apps::v1::StatefulSet, jiff::Timestamp};
 use super::{
     conditions::{self, Facts, POD_PATIENCE, READY, Word},
     document::Document,
-    events::Note,
     metrics::FleetFigures,
+    note::Note,
     observe::{Observed, WorkerPod},
 };
 use crate::{

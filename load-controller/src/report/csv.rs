@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::{
         fixture::{START, stats_of},
-        report::Phase,
+        phase::Phase,
         timeline::Timeline,
     };
 

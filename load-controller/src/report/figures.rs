@@ -9,8 +9,10 @@ use fleet_contract::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Host, RunFacts};
-use crate::timeline::{OutageReport, Point, Timeline};
+use crate::{
+    facts::{Host, RunFacts},
+    timeline::{OutageReport, Point, Timeline},
+};
 
 /// Devices by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,9 +22,10 @@ use std::{
 use fleet_contract::stats::{Latencies, Stats};
 
 use super::{
-    LostInReport, Report, RunFacts, csv, hgrm, html, json,
+    LostInReport, Report, csv, hgrm, html, json,
     text::{self, Paint, Style, Width},
 };
+use crate::facts::RunFacts;
 
 /// Why a file of the report could not be written.
 #[derive(Debug, thiserror::Error)]

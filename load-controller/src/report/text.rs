@@ -7,7 +7,7 @@
 mod table;
 
 use super::{Report, figures::Counts, words};
-use crate::verdict::Verdict;
+use crate::{phase::Phase, verdict::Verdict};
 use table::{Align, Table};
 
 /// How the table looks.
@@ -94,7 +94,7 @@ fn heading(report: &Report, style: Style) -> String {
     format!(
         "fleet {name}, run {}, {phase} {} {}\nbroker {}{broker}\n",
         manifest.run,
-        if report.phase == super::Phase::Ended { "after" } else { "for" },
+        if report.phase == Phase::Ended { "after" } else { "for" },
         words::time(report.elapsed_seconds),
         manifest.broker,
     )

@@ -13,7 +13,7 @@ use kube::{
 use load_controller::resource::Fleet;
 use tokio::time::timeout;
 
-use crate::{args::ClusterFlags, exit::Failure, printer::Printer};
+use crate::{exit::Failure, flags::ClusterFlags, printer::Printer};
 
 /// How long the API server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

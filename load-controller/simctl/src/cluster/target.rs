@@ -3,24 +3,13 @@
 //! The local run if its socket answers, else the current context if it knows Fleets. `--target` overrides; a flag that
 //! only one of the two can have (`--run`; `-n`, `--context`, `--kubeconfig`) means that one. The choice is always said.
 
-use clap::ValueEnum;
-
 use super::client::Cluster;
 use crate::{
-    args::{RunFlag, TargetFlags},
     exit::Failure,
+    flags::{Place, RunFlag, TargetFlags},
     local::{control::Remote, socket},
     printer::Printer,
 };
-
-/// Where a fleet may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Place {
-    /// On this machine, by `simctl run`
-    Local,
-    /// In the cluster of the current context
-    Cluster,
-}
 
 /// The fleet's whereabouts, found.
 pub(crate) enum Target {
@@ -102,7 +91,7 @@ async fn probe(flags: &TargetFlags) -> Result<Cluster, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::ClusterFlags;
+    use crate::flags::ClusterFlags;
 
     fn flags(target: Option<Place>, run: Option<&str>, namespace: Option<&str>) -> TargetFlags {
         TargetFlags {

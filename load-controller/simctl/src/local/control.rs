@@ -34,7 +34,7 @@ use super::{
     client::{Client, ClientError, ErrorBody},
     socket::{self, Live},
 };
-use crate::args::RunFlag;
+use crate::flags::RunFlag;
 
 /// What may be asked of a run; each carries the way of its answer.
 #[derive(Debug)]

@@ -14,7 +14,9 @@ use fleet_contract::{
     units::Span,
 };
 use load_controller::{
-    report::{Host, Phase, Report, RunFacts},
+    facts::{Host, RunFacts},
+    phase::Phase,
+    report::Report,
     timeline::Timeline,
 };
 use sha2::{Digest, Sha256};

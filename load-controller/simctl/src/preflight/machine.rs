@@ -2,7 +2,7 @@
 
 use std::{fs, io, ops::RangeInclusive};
 
-use load_controller::report::Host;
+use load_controller::facts::Host;
 use serde::Serialize;
 
 /// What this machine allows a process.

@@ -7,7 +7,6 @@ use load_controller::{resource::Fleet, verdict::ExitCode};
 use serde_json::{Value, json};
 
 use crate::{
-    args::ClusterFlags,
     cluster::{
         client::{Cluster, ClusterError},
         manifest::{self, Manifest},
@@ -16,6 +15,7 @@ use crate::{
         show,
     },
     exit::Failure,
+    flags::ClusterFlags,
     printer::{Format, Output, Printer},
 };
 

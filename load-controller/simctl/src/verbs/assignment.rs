@@ -10,7 +10,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::sample::instant;
-use crate::{args::FleetFlags, exit::Failure, printer::Printer, settings::Settings};
+use crate::{exit::Failure, flags::FleetFlags, printer::Printer, settings::Settings};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,10 +1,10 @@
 //! `simctl completions`: what a shell needs to complete simctl's words.
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
 use load_controller::verdict::ExitCode;
 
-use crate::{args::Cli, printer::Printer};
+use crate::printer::Printer;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,10 +21,10 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Prints the script that the shell reads.
-    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    /// Prints the script that the shell reads to complete `whole`.
+    pub(crate) fn run(self, whole: &mut Command, printer: Printer) -> anyhow::Result<ExitCode> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "simctl", &mut script);
+        clap_complete::generate(self.shell, whole, "simctl", &mut script);
         printer.data(String::from_utf8(script)?)?;
         Ok(ExitCode::Passed)
     }

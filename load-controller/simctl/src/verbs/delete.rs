@@ -9,7 +9,6 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
-    args::ClusterFlags,
     cluster::{
         client::Cluster,
         fleets::{self, FleetName},
@@ -18,6 +17,7 @@ use crate::{
         settle::Progress,
     },
     exit::Failure,
+    flags::ClusterFlags,
     printer::Printer,
 };
 

@@ -13,13 +13,13 @@ use load_controller::{
 use serde_json::Value;
 
 use crate::{
-    args::ClusterFlags,
     cluster::{
         client::Cluster,
         fleets,
         hindrance::{self, Observed},
         table::{age, broker},
     },
+    flags::ClusterFlags,
     printer::{Palette, Printer, Tone, columns},
 };
 

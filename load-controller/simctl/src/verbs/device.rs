@@ -8,13 +8,13 @@ use load_controller::{report::words, verdict::ExitCode};
 use tokio::signal::ctrl_c;
 
 use crate::{
-    args::TargetFlags,
     cluster::{
         client::Cluster,
         fleets::{self, FleetName},
         target::Target,
     },
     exit::Failure,
+    flags::TargetFlags,
     local::control::Remote,
     printer::{Format, Palette, Printer, Tone, columns},
     screen::Screen,

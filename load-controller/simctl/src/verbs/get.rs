@@ -10,7 +10,6 @@ use load_controller::{resource::Fleet, verdict::ExitCode};
 use tokio::signal::ctrl_c;
 
 use crate::{
-    args::ClusterFlags,
     cluster::{
         client::Cluster,
         fleets::{self, FleetName},
@@ -18,6 +17,7 @@ use crate::{
         table::{Columns, Growing},
     },
     exit::Failure,
+    flags::ClusterFlags,
     printer::{Output, Printer, columns},
 };
 

@@ -11,9 +11,9 @@ use clap::builder::PossibleValuesParser;
 use load_controller::verdict::ExitCode;
 
 use crate::{
-    args::ClusterFlags,
     cluster::client::Cluster,
     exit::Failure,
+    flags::ClusterFlags,
     images::{
         PROGRAMS, REGISTRY, Reference, TAG, archive,
         elf::{self, Architecture},

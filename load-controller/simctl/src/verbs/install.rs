@@ -16,7 +16,6 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
-    args::ClusterFlags,
     cluster::{
         client::{Cluster, ClusterError},
         hindrance::{self, Observed},
@@ -24,6 +23,7 @@ use crate::{
         settle::{Progress, reasons},
     },
     exit::Failure,
+    flags::ClusterFlags,
     images::{REGISTRY, TAG},
     installation::{self, Choice, NAMESPACE, kind, name},
     library,

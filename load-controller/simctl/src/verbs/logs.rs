@@ -14,9 +14,9 @@ use load_controller::{resource::names::WORKER_CONTAINER, verdict::ExitCode};
 use tokio::signal::ctrl_c;
 
 use crate::{
-    args::ClusterFlags,
     cluster::{client::Cluster, fleets::FleetName},
     exit::Failure,
+    flags::ClusterFlags,
     printer::Printer,
 };
 

@@ -4,13 +4,13 @@ use kube::ResourceExt as _;
 use load_controller::verdict::ExitCode;
 
 use crate::{
-    args::TargetFlags,
     cluster::{
         fleets::FleetName,
         live,
         objects::{self, DryRun},
         target::Target,
     },
+    flags::TargetFlags,
     local::control::Change,
     printer::Printer,
 };

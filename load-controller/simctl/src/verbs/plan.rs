@@ -8,14 +8,13 @@ use load_controller::{report::words, verdict::ExitCode};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    args::{ClusterFlags, FleetFlags},
     cluster::{
         capacity::{self, Found, Need, Price},
         client::{Cluster, ClusterError},
-        target::Place,
     },
     estimate::Estimate,
     exit::Failure,
+    flags::{ClusterFlags, FleetFlags, Place},
     local::split::devices_per_process,
     preflight::{self, Check, Outcome, Target, machine::Machine},
     printer::{Format, Palette, Printer, Tone, columns},

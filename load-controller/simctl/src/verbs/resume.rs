@@ -4,11 +4,11 @@ use load_controller::verdict::ExitCode;
 
 use super::pause::set_paused;
 use crate::{
-    args::TargetFlags,
     cluster::{
         fleets::FleetName,
         objects::{self, DryRun},
     },
+    flags::TargetFlags,
     printer::Printer,
 };
 

@@ -21,7 +21,6 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
-    args::ClusterFlags,
     cluster::{
         FIELD_MANAGER,
         client::{Cluster, ClusterError},
@@ -31,6 +30,7 @@ use crate::{
         settle::{Progress, reasons},
         table::age,
     },
+    flags::ClusterFlags,
     printer::{Format, Printer, columns},
 };
 

@@ -18,8 +18,9 @@ use fleet_contract::{
     worker::Assignment,
 };
 use load_controller::{
+    facts::RunFacts,
     report::{
-        Report, RunFacts, files,
+        Report, files,
         text::{self, Paint, Style, Width},
     },
     verdict::ExitCode,
@@ -28,9 +29,9 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::{FleetFlags, interval},
     estimate::Estimate,
     exit::Failure,
+    flags::{FleetFlags, interval},
     local::{
         control,
         run::{Guard, Outcome, Run, facts_of, messages_per_second},

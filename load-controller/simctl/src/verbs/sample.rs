@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    args::FleetFlags,
     estimate::{compile, membership},
     exit::Failure,
+    flags::FleetFlags,
     printer::Printer,
     settings::Settings,
 };

@@ -12,7 +12,6 @@ use load_controller::{
 use tokio::time::Instant;
 
 use crate::{
-    args::TargetFlags,
     cluster::{
         client::Cluster,
         fleets::{self, FleetName},
@@ -20,6 +19,7 @@ use crate::{
         target::Target,
     },
     exit::Failure,
+    flags::TargetFlags,
     local::control::{Change, Remote},
     printer::Printer,
     screen::Screen,

@@ -7,7 +7,6 @@ use kube::ResourceExt as _;
 use load_controller::verdict::ExitCode;
 
 use crate::{
-    args::{TargetFlags, interval},
     cluster::{
         fleets::{self, FleetName},
         live,
@@ -15,6 +14,7 @@ use crate::{
         target::Target,
     },
     exit::Failure,
+    flags::{TargetFlags, interval},
     local::control::Change,
     printer::Printer,
 };

@@ -15,8 +15,8 @@ use load_controller::{
 use tokio::signal::ctrl_c;
 
 use crate::{
-    args::TargetFlags,
     cluster::{client::Cluster, fleets::FleetName, target::Target},
+    flags::TargetFlags,
     local::control::Remote,
     printer::Printer,
     screen::Screen,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fleet_contract::units::Span;
 use load_controller::verdict::ExitCode;
 
-use crate::{args::TargetFlags, cluster::target::Target, exit::Failure, printer::Printer};
+use crate::{cluster::target::Target, exit::Failure, flags::TargetFlags, printer::Printer};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,8 +7,8 @@ use load_controller::{report::words, resource::Fleet, verdict::ExitCode};
 use tokio::signal::ctrl_c;
 
 use crate::{
-    args::ClusterFlags,
     cluster::{client::Cluster, controller::PodFigures, fleets::FleetName, table::state},
+    flags::ClusterFlags,
     printer::{Palette, Printer, Tone, columns},
     screen::Screen,
 };

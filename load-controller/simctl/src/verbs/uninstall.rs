@@ -12,12 +12,12 @@ use load_controller::{report::words, resource::Fleet, verdict::ExitCode};
 use tokio::time::Instant;
 
 use crate::{
-    args::ClusterFlags,
     cluster::{
         client::Cluster,
         objects::{DryRun, Place, trial},
         settle::Progress,
     },
+    flags::ClusterFlags,
     installation::{self, Choice, NAMESPACE, kind, name},
     printer::Printer,
 };

@@ -8,7 +8,6 @@ use load_controller::{report::words, resource::Fleet, verdict::ExitCode};
 use tokio::time::Instant;
 
 use crate::{
-    args::ClusterFlags,
     cluster::{
         client::Cluster,
         fleets::{self, FleetName},
@@ -17,6 +16,7 @@ use crate::{
         table::condition,
     },
     exit::Failure,
+    flags::ClusterFlags,
     printer::Printer,
 };
 

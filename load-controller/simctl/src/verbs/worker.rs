@@ -1,6 +1,6 @@
 //! `simctl worker`: a worker process of a run; the same program as `device-sim`.
 
-use device_sim::worker;
+use device_sim::process;
 use load_controller::verdict::ExitCode;
 
 use crate::printer::Printer;
@@ -22,7 +22,7 @@ pub(crate) struct Args {
 impl Args {
     /// Runs until told to end; brings its own runtime and its own log.
     pub(crate) fn run(self, _: Printer) -> anyhow::Result<ExitCode> {
-        worker::run(self.worker)?;
+        process::run(self.worker)?;
         Ok(ExitCode::Passed)
     }
 }

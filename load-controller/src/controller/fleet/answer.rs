@@ -11,7 +11,9 @@ use serde::Serialize;
 use super::{Task, now};
 use crate::{
     controller::document::Document,
-    report::{Host, Phase, Report, RunFacts},
+    facts::{Host, RunFacts},
+    phase::Phase,
+    report::Report,
     timeline::Timeline,
     workers::{Address, Member},
 };

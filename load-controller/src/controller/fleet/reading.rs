@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{CADENCE_WATCHED, Task, now};
 use crate::{
-    controller::{Error, conditions, events::Note},
-    report::Phase,
+    controller::{Error, conditions, note::Note},
+    phase::Phase,
     timeline::Timeline,
     workers::{self, CallError, Member, Workers},
 };

@@ -2,8 +2,8 @@ use fleet_contract::units::Span;
 
 use super::*;
 use crate::{
+    facts::RunFacts,
     fixture::{START, facts, stats_of},
-    report::RunFacts,
 };
 
 /// A minute with an outage of ten seconds in its middle.

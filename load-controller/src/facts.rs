@@ -7,7 +7,7 @@ use fleet_contract::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::timeline::Timeline;
+use crate::{phase::Phase, timeline::Timeline};
 
 /// Everything that a report says and that no worker measured.
 #[derive(Debug, Clone)]
@@ -67,19 +67,6 @@ impl RunFacts {
         let drains_from = self.timeline.running_until().filter(|_| self.phase != Phase::Running);
         drains_from.unwrap_or(self.now).since(self.started)
     }
-}
-
-/// How far a run has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum Phase {
-    /// Devices come, publish and are scaled.
-    Running,
-    /// Nothing is offered any more; messages settle and devices leave.
-    Draining,
-    /// All is over.
-    Ended,
 }
 
 /// The machine that generated the load.

@@ -1,0 +1,87 @@
+//! What people are told about a fleet.
+
+use super::observe::WorkerPod;
+
+/// Something that people would ask about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Whether it is a warning.
+    pub is_warning: bool,
+    /// Why the action was taken, in one word.
+    pub reason: &'static str,
+    /// What was done, in one word.
+    pub action: &'static str,
+    /// A sentence.
+    pub text: String,
+}
+
+impl Note {
+    fn normal(reason: &'static str, action: &'static str, text: String) -> Self {
+        Self { is_warning: false, reason, action, text }
+    }
+
+    fn warning(reason: &'static str, action: &'static str, text: String) -> Self {
+        Self { is_warning: true, reason, action, text }
+    }
+
+    pub(super) fn created(devices: u32, per_pod: u32) -> Self {
+        Self::normal("Created", "Create", format!("{} in {}", devices_text(devices), pods_text(devices, per_pod)))
+    }
+
+    pub(super) fn scaled(from: u32, to: u32, per_pod: u32) -> Self {
+        let text = format!("{from} → {} in {}", devices_text(to), pods_text(to, per_pod));
+        Self::normal("Scaled", "Scale", text)
+    }
+
+    pub(super) fn paused() -> Self {
+        Self::normal("Paused", "Pause", "the devices hold their messages back".into())
+    }
+
+    pub(super) fn resumed() -> Self {
+        Self::normal("Resumed", "Resume", "the devices send again".into())
+    }
+
+    pub(super) fn rolled(number: u64, name: &str) -> Self {
+        Self::normal("RevisionRolled", "Roll", format!("revision {number} ({name}) replaces the pods one by one"))
+    }
+
+    pub(super) fn forced(pod: &WorkerPod) -> Self {
+        let node = pod.node.as_deref().unwrap_or("its node");
+        let text =
+            format!("{node} does not answer: pod {} is deleted by force, so that it comes back elsewhere", pod.name);
+        Self::warning("PodForced", "Delete", text)
+    }
+
+    pub(super) fn lost(ordinals: &[u32]) -> Self {
+        let few: Vec<String> = ordinals.iter().take(10).map(ToString::to_string).collect();
+        let more = if ordinals.len() > few.len() { ", …" } else { "" };
+        let text = format!(
+            "{} worker(s) ended without draining (pods {}{more}): the fate of their last messages is unknown",
+            ordinals.len(),
+            few.join(", ")
+        );
+        Self::warning("PodLost", "Count", text)
+    }
+
+    pub(super) fn unfit_autoscaler(name: &str) -> Self {
+        let text = format!(
+            "the autoscaler {name} computes with pods, and this fleet counts devices: use an External or Object metric \
+             with a target of type AverageValue"
+        );
+        Self::warning("UnfitAutoscaler", "Scale", text)
+    }
+
+    /// A condition that has changed to something that matters.
+    pub(super) fn condition(is_warning: bool, reason: &'static str, action: &'static str, text: &str) -> Self {
+        Self { is_warning, reason, action, text: text.to_owned() }
+    }
+}
+
+fn devices_text(devices: u32) -> String {
+    if devices == 1 { "1 device".into() } else { format!("{devices} devices") }
+}
+
+fn pods_text(devices: u32, per_pod: u32) -> String {
+    let pods = devices.div_ceil(per_pod.max(1));
+    if pods == 1 { "1 pod".into() } else { format!("{pods} pods") }
+}
