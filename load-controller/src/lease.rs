@@ -39,6 +39,9 @@ pub struct Election {
     pods: Api<Pod>,
     identity: String,
     seen: Option<Seen>,
+    /// Whether the pod says that it leads; unknown until it was told, because a container may be the next one of a pod
+    /// that led.
+    is_labelled: Option<bool>,
 }
 
 /// The Lease as it was last seen to change.
@@ -68,6 +71,7 @@ impl Election {
             pods: Api::namespaced(client.clone(), namespace),
             identity: identity.into(),
             seen: None,
+            is_labelled: None,
         }
     }
 
@@ -78,6 +82,7 @@ impl Election {
             match self.attempt().await {
                 Ok(()) => break,
                 Err(setback) => {
+                    self.label(false).await;
                     let text = setback.to_string();
                     if text != said {
                         tracing::info!(identity = self.identity, reason = text, "this controller does not lead");
@@ -98,7 +103,10 @@ impl Election {
             tokio::time::sleep(RETRY).await;
             let began = Instant::now();
             match self.attempt().await {
-                Ok(()) => renewed = began,
+                Ok(()) => {
+                    renewed = began;
+                    self.label(true).await;
+                }
                 Err(Setback::Held(other)) => {
                     tracing::error!(other, "another controller has taken the lease");
                     return;
@@ -171,17 +179,24 @@ impl Election {
         Lease { metadata, spec: Some(spec) }
     }
 
-    /// The Service of the controllers selects the pod that leads. Outside of a pod there is none to label.
-    async fn label(&self, leads: bool) {
+    /// The Service of the controllers selects the pod that leads. Outside of a pod there is none to label. What fails is
+    /// tried again at the next turn.
+    async fn label(&mut self, leads: bool) {
+        if self.is_labelled == Some(leads) {
+            return;
+        }
         let value = if leads { json!("true") } else { json!(null) };
         let patch = json!({"metadata": {"labels": {LEADER_LABEL: value}}});
-        let patched = self.pods.patch_metadata(&self.identity, &PatchParams::default(), &Patch::Merge(patch)).await;
-        match patched {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.is_not_found() => {
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        // What holds a Lease must not wait longer than for the Lease itself.
+        match timeout(RETRY, self.pods.patch_metadata(&self.identity, &params, &patch)).await {
+            Err(_) => tracing::warn!(pod = self.identity, leads, "the pod cannot be labelled in time"),
+            Ok(Ok(_)) => self.is_labelled = Some(leads),
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {
+                self.is_labelled = Some(leads);
                 tracing::info!(pod = self.identity, "there is no such pod to label: this controller runs outside");
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 tracing::warn!(pod = self.identity, leads, error = told(&error), "the pod cannot be labelled");
             }
         }

@@ -58,6 +58,12 @@ fn of_two_one_leads_and_the_other_takes_over() {
     site.settles("f", 12, 12);
     assert_eq!(site.field("statefulset/f", "{.metadata.generation}"), "2", "a takeover writes nothing");
 
+    // As the next container of its pod, it finds there that it leads.
+    let again = site.controller("a");
+    let leads_alone = || Ok((leaders(&site) == "b").then_some(()));
+    tests::eventually("the pod of one that led says so no more", PATIENCE, leads_alone).unwrap();
+    drop(again);
+
     let third = site.controller("c");
     let waits = |line: &str| line.contains("does not lead");
     third.process.wait_for_line(tests::process::Stream::Stderr, PATIENCE, waits).unwrap();

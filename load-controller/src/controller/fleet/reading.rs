@@ -12,6 +12,8 @@ use crate::{
     workers::{self, CallError, Member, Workers},
 };
 
+/// How often workers are read whose devices have lost their broker: it may be away for a minute or for a day.
+const CADENCE_MISSING: Duration = Duration::from_secs(5);
 /// How often all others are read.
 const CADENCE_IDLE: Duration = Duration::from_secs(15);
 
@@ -23,7 +25,14 @@ impl Task {
         let needs_a_look = self.workers.iter().flat_map(Workers::members).any(needs_a_look);
         let is_progressing =
             self.status.as_ref().is_none_or(|status| conditions::holds(&status.conditions, conditions::PROGRESSING));
-        if is_watched || needs_a_look || is_progressing { CADENCE_WATCHED } else { CADENCE_IDLE }
+        let is_missing = self.status.as_ref().is_some_and(|status| status.connected < status.devices);
+        if is_watched || needs_a_look || is_progressing {
+            CADENCE_WATCHED
+        } else if is_missing {
+            CADENCE_MISSING
+        } else {
+            CADENCE_IDLE
+        }
     }
 
     /// Once a second: reads workers that are due, closes books, writes the status if it is due.
