@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use kube::ResourceExt as _;
 use load_controller::{report::words, resource::Fleet, verdict::ExitCode};
 use tokio::signal::ctrl_c;
@@ -43,6 +44,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     cluster: ClusterFlags,
 }
+
+/// How many fleets are asked for at a time: enough that a view of many is as quick as the slowest of them, few enough
+/// that the controller is not overrun.
+const AT_ONCE: usize = 16;
 
 /// What is shown.
 #[derive(Debug, Default)]
@@ -87,18 +92,24 @@ impl Args {
             None => cluster.select(self.all_namespaces, self.selector.as_deref()).await?,
         };
         let controller = cluster.controller().await;
-        let mut pods = Vec::new();
-        for fleet in &fleets {
-            pods.push(match &controller {
-                Ok(controller) => {
-                    let namespace = fleet.namespace().unwrap_or_default();
-                    controller.pods(&namespace, &fleet.name_any()).await.map_err(|error| error.to_string())
-                }
-                Err(error) => Err(error.to_string()),
-            });
-        }
+        let pods = side_by_side(&fleets, |fleet| {
+            let (namespace, name) = (fleet.namespace().unwrap_or_default(), fleet.name_any());
+            let controller = controller.as_ref();
+            async move {
+                let controller = controller.map_err(ToString::to_string)?;
+                controller.pods(&namespace, &name).await.map_err(|error| error.to_string())
+            }
+        })
+        .await;
         Ok(Figures { fleets, pods })
     }
+}
+
+/// The answers for all of `items` in their order, of which [`AT_ONCE`] are awaited at a time.
+async fn side_by_side<T, A, F: Future<Output = A>>(items: &[T], ask: impl Fn(&T) -> F) -> Vec<A> {
+    // All are made first, which asks nobody yet.
+    let answers: Vec<F> = items.iter().map(ask).collect();
+    stream::iter(answers).buffered(AT_ONCE).collect().await
 }
 
 /// The figures as lines, not more than `height`.
@@ -213,6 +224,21 @@ mod tests {
             node: Some("n1".into()),
         };
         Figures { fleets: vec![fleet], pods: vec![Ok((0..pods).map(pod).collect())] }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fleets_are_asked_side_by_side_and_stay_in_order() {
+        let fleets: Vec<u64> = (0..40).collect();
+        let started = tokio::time::Instant::now();
+        // The later a fleet stands, the sooner it answers.
+        let answers = side_by_side(&fleets, |&fleet| async move {
+            tokio::time::sleep(Duration::from_millis(1_000 - fleet)).await;
+            fleet
+        })
+        .await;
+        assert_eq!(answers, fleets);
+        let took = started.elapsed();
+        assert!(took > Duration::from_secs(2) && took < Duration::from_secs(4), "three rounds, not {took:?}");
     }
 
     #[test]
