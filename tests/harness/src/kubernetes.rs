@@ -17,6 +17,7 @@ pub mod containers;
 pub mod control_plane;
 mod external_metrics;
 mod fake_nodes;
+pub mod keda;
 mod namespace;
 mod node;
 

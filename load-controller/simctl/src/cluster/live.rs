@@ -88,8 +88,34 @@ pub(crate) struct Autoscaler {
     name: String,
     min: i32,
     max: i32,
-    /// The object that made it, such as a `ScaledObject` of KEDA.
-    owner: Option<String>,
+    /// The object that made it and would undo its changes, such as a `ScaledObject` of KEDA.
+    maker: Option<Maker>,
+}
+
+/// What makes an autoscaler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Maker {
+    kind: String,
+    /// The API group of the kind.
+    group: String,
+    name: String,
+}
+
+impl Maker {
+    /// The owner that controls the autoscaler.
+    fn of(autoscaler: &HorizontalPodAutoscaler) -> Option<Self> {
+        let owners = autoscaler.owner_references();
+        let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        Some(Self { kind: owner.kind.clone(), group: group.to_owned(), name: owner.name.clone() })
+    }
+
+    /// As kubectl names it, whatever else has a kind of that name.
+    fn title(&self) -> String {
+        let Self { kind, group, name } = self;
+        let kind = kind.to_lowercase();
+        if group.is_empty() { format!("{kind}/{name}") } else { format!("{kind}.{group}/{name}") }
+    }
 }
 
 impl Autoscaler {
@@ -98,22 +124,27 @@ impl Autoscaler {
         let target = &spec.scale_target_ref;
         let group = target.api_version.as_deref().and_then(|version| version.split_once('/')).map(|(group, _)| group);
         let is_ours = group == Some(GROUP) && target.kind == "Fleet" && target.name == fleet;
-        let owner = autoscaler.owner_references().first().map(|owner| format!("{}/{}", owner.kind, owner.name));
         is_ours.then(|| Self {
             name: autoscaler.name_any(),
             min: spec.min_replicas.unwrap_or(1),
             max: spec.max_replicas,
-            owner,
+            maker: Maker::of(autoscaler),
         })
     }
 
     /// Why a scale by hand would not last, and what to do instead.
     fn refusal(&self, fleet: &str) -> String {
-        let Self { name, min, max, owner } = self;
-        let owner = owner.as_ref().map(|owner| format!(" of {owner}")).unwrap_or_default();
+        let Self { name, min, max, maker } = self;
+        let (who, what) = match maker {
+            Some(maker) => {
+                let Maker { kind, name: made_by, .. } = maker;
+                (format!("{kind} {made_by}, by the HorizontalPodAutoscaler {name} that it makes,"), maker.title())
+            }
+            None => (format!("HorizontalPodAutoscaler {name}"), format!("hpa/{name}")),
+        };
         format!(
-            "the HorizontalPodAutoscaler {name}{owner} scales fleet {fleet} between {min} and {max} devices, so another number \
-             would not last; change its limits (`kubectl edit hpa {name}`) or delete it"
+            "the {who} scales fleet {fleet} between {min} and {max} devices, so another number would not last; change its \
+             limits (`kubectl edit {what}`) or delete it"
         )
     }
 }
@@ -207,21 +238,29 @@ mod tests {
         assert!(interval(&fleet, Some("speed"), Span::from_secs(1)).is_ok());
     }
 
+    fn autoscaler(kind: &str, name: &str, owners: &Value) -> HorizontalPodAutoscaler {
+        let target = json!({"apiVersion": "simctl.io/v1alpha1", "kind": kind, "name": name});
+        let object = json!({
+            "metadata": {"name": "taxis", "ownerReferences": owners},
+            "spec": {"scaleTargetRef": target, "minReplicas": 10, "maxReplicas": 900},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
     #[test]
     fn the_autoscaler_of_a_fleet_is_found_by_its_target() {
-        let autoscaler = |kind: &str, name: &str| {
-            let target = json!({"apiVersion": "simctl.io/v1alpha1", "kind": kind, "name": name});
-            let object = json!({
-                "metadata": {"name": "taxis", "ownerReferences": [
-                    {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "keda", "uid": "u"},
-                ]},
-                "spec": {"scaleTargetRef": target, "minReplicas": 10, "maxReplicas": 900},
-            });
-            serde_json::from_value::<HorizontalPodAutoscaler>(object).unwrap()
-        };
-        let found = Autoscaler::of(&autoscaler("Fleet", "demo"), "demo").unwrap();
-        insta::assert_snapshot!(found.refusal("demo"), @"the HorizontalPodAutoscaler taxis of ScaledObject/keda scales fleet demo between 10 and 900 devices, so another number would not last; change its limits (`kubectl edit hpa taxis`) or delete it");
-        assert_eq!(Autoscaler::of(&autoscaler("Deployment", "demo"), "demo"), None);
-        assert_eq!(Autoscaler::of(&autoscaler("Fleet", "other"), "demo"), None);
+        let found = Autoscaler::of(&autoscaler("Fleet", "demo", &json!([])), "demo").unwrap();
+        insta::assert_snapshot!(found.refusal("demo"), @"the HorizontalPodAutoscaler taxis scales fleet demo between 10 and 900 devices, so another number would not last; change its limits (`kubectl edit hpa/taxis`) or delete it");
+        assert_eq!(Autoscaler::of(&autoscaler("Deployment", "demo", &json!([])), "demo"), None);
+        assert_eq!(Autoscaler::of(&autoscaler("Fleet", "other", &json!([])), "demo"), None);
+    }
+
+    /// A change of the autoscaler itself would be undone.
+    #[test]
+    fn what_makes_an_autoscaler_is_what_is_to_be_changed() {
+        let owner = |kind: &str, controller: bool| json!({"apiVersion": "keda.sh/v1alpha1", "kind": kind, "name": "keda", "uid": "u", "controller": controller});
+        let made = autoscaler("Fleet", "demo", &json!([owner("Bystander", false), owner("ScaledObject", true)]));
+        let found = Autoscaler::of(&made, "demo").unwrap();
+        insta::assert_snapshot!(found.refusal("demo"), @"the ScaledObject keda, by the HorizontalPodAutoscaler taxis that it makes, scales fleet demo between 10 and 900 devices, so another number would not last; change its limits (`kubectl edit scaledobject.keda.sh/keda`) or delete it");
     }
 }
