@@ -1,9 +1,8 @@
 //! The load controller's objects, the same that the chart makes, and what of them a person may choose. Pure.
 
 use anyhow::Context as _;
+use images::{PROGRAMS, REGISTRY, Reference, TAG, program};
 use serde_json::{Value, json};
-
-use crate::images::{PROGRAMS, REGISTRY, Reference, TAG};
 
 /// All objects, rendered from the chart with its defaults.
 const MANIFEST: &str = include_str!("../../../manifests/install.yaml");
@@ -115,10 +114,10 @@ fn for_each_text(value: &mut Value, change: &mut impl FnMut(&str, &mut String)) 
 /// A text in which the images of the programs are called as `choice` has it; a digest would be that of another image.
 fn renamed(text: &str, choice: &Choice) -> String {
     let is_default = choice.registry == REGISTRY && choice.tag == TAG;
-    for program in PROGRAMS.into_iter().filter(|_| !is_default) {
-        let known = format!("{REGISTRY}/{program}:");
+    for program in PROGRAMS.iter().filter(|_| !is_default) {
+        let known = format!("{REGISTRY}/{}:", program.name);
         if let Some((before, _)) = text.split_once(&known) {
-            return format!("{before}{}", Reference::new(&choice.registry, program, &choice.tag));
+            return format!("{before}{}", Reference::new(&choice.registry, program.name, &choice.tag));
         }
     }
     text.to_owned()
@@ -132,7 +131,7 @@ pub(crate) fn images(objects: &[Value]) -> Vec<Reference> {
             // `--worker-image=NAME` names one, too.
             let name = text.rsplit_once('=').map_or(text.as_str(), |(_, name)| name);
             let name = name.split('@').next().unwrap_or(name);
-            let image = name.parse::<Reference>().ok().filter(|image| PROGRAMS.contains(&image.program.as_str()));
+            let image = name.parse::<Reference>().ok().filter(|image| program::find(&image.program).is_some());
             found.extend(image.filter(|image| !found.contains(image)));
         });
     }
@@ -212,6 +211,22 @@ subjects: [{kind: ServiceAccount, name: load-controller, namespace: simctl-syste
         let container = &small(&Choice::default())[2]["spec"]["template"]["spec"]["containers"][0];
         assert_eq!(container["image"], format!("ghcr.io/simctl/load-controller:{TAG}@sha256:0123"));
         assert!(container.get("imagePullPolicy").is_none());
+    }
+
+    /// The policy that workers' pods get is an argument of the controller, which the manifest has set already.
+    #[test]
+    fn a_pull_policy_holds_for_the_controller_and_for_the_pods_that_it_makes() {
+        let policies = |choice: &Choice| {
+            let objects = super::objects(choice).unwrap();
+            let deployment = objects.iter().find(|object| kind(object) == "Deployment").unwrap();
+            let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+            let is_policy = |variable: &&Value| variable["name"] == "SIMCTL_IMAGE_PULL_POLICY";
+            let of_pods = container["env"].as_array().unwrap().iter().filter(is_policy);
+            let all = [&container["imagePullPolicy"]].into_iter().chain(of_pods.map(|variable| &variable["value"]));
+            all.map(|policy| policy.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(policies(&Choice::default()), ["IfNotPresent", "IfNotPresent"]);
+        assert_eq!(policies(&chosen()), ["Never", "Never"]);
     }
 
     #[test]

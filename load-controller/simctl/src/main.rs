@@ -9,17 +9,17 @@
 //! | `estimate`, `preflight` | what it will take, and whether this machine and the broker can |
 //! | `local` | a run on this machine: workers, control socket, supervision |
 //! | `cluster` | fleets of a Kubernetes cluster: which one, its objects, what hinders |
-//! | `installation`, `images` | the load controller's objects, and the images that they need |
+//! | `installation`, `engine` | the load controller's objects, and who builds and loads the images that they need |
 //! | `view`, `screen` | the live figures as lines, and lines on a terminal |
 //! | `printer`, `exit` | what goes out, and the exit code |
 
 mod args;
 mod cluster;
 mod document;
+mod engine;
 mod estimate;
 mod exit;
 mod flags;
-mod images;
 mod installation;
 mod library;
 mod local;

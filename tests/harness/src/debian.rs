@@ -3,6 +3,8 @@
 //! `apt-get` itself says which of the wanted packages, and of those that they need, this system lacks; these are
 //! downloaded and unpacked side by side. Where the system's package lists are missing or stale, lists of our own are
 //! fetched into the cache. Nothing outside the cache is written and no right of root is needed.
+//!
+//! A package of another processor, `NAME:arm64`, is unpacked alone: what it needs would run there, and nothing does.
 
 use std::{
     env,
@@ -15,7 +17,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{command::run, project};
+use crate::{
+    command::{self, run},
+    project,
+};
 
 /// Where Debian keeps programs.
 const PROGRAMS: [&str; 4] = ["usr/sbin", "usr/bin", "sbin", "bin"];
@@ -36,7 +41,8 @@ impl Packages {
     /// # Errors
     /// When something is missing and cannot be downloaded, for example no network or no Debian.
     pub fn unpack(names: &[&str]) -> Result<Packages> {
-        let home = project::cache().join("debian").join(names.join("+"));
+        // A search path could not hold the colon of `NAME:arm64`.
+        let home = project::cache().join("debian").join(names.join("+").replace(':', "_"));
         fs::create_dir_all(&home)?;
         // Tests run side by side, also in several processes; the first one unpacks, the others wait.
         let lock = File::create(home.join("lock"))?;
@@ -51,6 +57,10 @@ impl Packages {
                 run(Command::new("dpkg-deb").arg("-x").arg(package).arg(&fresh))?;
             }
             fs::rename(&fresh, &root)?;
+            // What is unpacked need not be kept a second time, nor what led to it.
+            for done in ["packages", "apt"].map(|name| home.join(name)) {
+                drop(fs::remove_dir_all(done));
+            }
         }
         Ok(Packages { path: path(&root)?, libraries: libraries(&root)?, root })
     }
@@ -120,7 +130,7 @@ fn download(names: &[&str], home: &Path) -> Result<Vec<PathBuf>> {
     match system.download(names, &packages) {
         Ok(files) => Ok(files),
         Err(first) => {
-            let own = Apt::with_own_lists(home)?;
+            let own = Apt::with_own_lists(home, &processors(names)?)?;
             own.update()?;
             own.download(names, &packages).with_context(|| format!("with the system's package lists: {first:#}"))
         }
@@ -133,8 +143,12 @@ struct Apt {
 }
 
 impl Apt {
-    fn with_own_lists(home: &Path) -> Result<Apt> {
+    /// With lists of the packages of these processors; the system's own where there are none.
+    fn with_own_lists(home: &Path, processors: &[String]) -> Result<Apt> {
         let mut options = Vec::new();
+        for processor in processors {
+            options.extend(["-o".into(), format!("APT::Architectures::={processor}").into()]);
+        }
         for (key, dir) in [("Dir::State::lists", "apt/lists"), ("Dir::Cache", "apt/cache")] {
             let dir = home.join(dir);
             fs::create_dir_all(dir.join("partial"))?;
@@ -151,7 +165,9 @@ impl Apt {
     }
 
     fn download(&self, names: &[&str], into: &Path) -> Result<Vec<PathBuf>> {
-        let missing = self.missing(names)?;
+        let (foreign, own): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.contains(':'));
+        let mut missing = self.missing(&own)?;
+        missing.extend(foreign.into_iter().map(str::to_owned));
         if missing.is_empty() {
             return Ok(Vec::new());
         }
@@ -182,6 +198,18 @@ impl Apt {
     }
 }
 
+/// The processors of packages, this system's first; nothing where all of them are for this system.
+fn processors(names: &[&str]) -> Result<Vec<String>> {
+    let mut foreign: Vec<String> = names.iter().filter_map(|name| Some(name.split_once(':')?.1.to_owned())).collect();
+    foreign.sort();
+    foreign.dedup();
+    if foreign.is_empty() {
+        return Ok(foreign);
+    }
+    let own = command::text(Command::new("dpkg").arg("--print-architecture"))?;
+    Ok([vec![own.trim().to_owned()], foreign].concat())
+}
+
 /// The names in what `apt-get install --simulate` prints. An upgrade of what the system has (its version is in square
 /// brackets) is left out: the system's own serves.
 fn installed_by(plan: &str) -> Vec<String> {
@@ -198,6 +226,13 @@ mod tests {
         let plan = "Reading package lists...\nInst libc6 [2.36-9] (2.36-9+deb12u13 Debian:12.12 [amd64])\n\
                     Inst runc (1.1.5+ds1-1 Debian:12.12 [amd64])\nConf runc (1.1.5+ds1-1 Debian:12.12 [amd64])\n";
         assert_eq!(installed_by(plan), ["runc"]);
+    }
+
+    #[test]
+    fn lists_of_other_processors_are_fetched_only_where_one_is_wanted() {
+        assert!(processors(&["mosquitto", "qemu-user-static"]).unwrap().is_empty());
+        let both = processors(&["rustc-web", "libstd-rust-web-dev:arm64", "libc6:arm64"]).unwrap();
+        assert_eq!((both.len(), both.last().map(String::as_str)), (2, Some("arm64")));
     }
 
     #[test]

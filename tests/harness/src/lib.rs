@@ -15,7 +15,7 @@
 //! | [`sandbox`] | namespaces of a test's own, which end with it |
 //! | [`kubernetes`] | a control plane with fake nodes, a cluster with real ones |
 //! | [`helm`] | the real Helm, and what it makes of the chart |
-//! | [`image`] | container images, made without a container engine |
+//! | [`arm64`] | a compiler for arm64, and a processor that runs what it makes |
 //! | [`debian`] | packages of the distribution, unpacked into the project's cache |
 //! | [`command`] | commands run to their end |
 //! | [`simctl`] | the built `simctl`, with a run-time directory of its own |
@@ -27,6 +27,7 @@
 //! Nothing here judges the product: the rings do. Everything here is bounded in time and size, binds to
 //! loopback only, and ends only what it started.
 
+pub mod arm64;
 pub mod broker;
 pub mod command;
 pub mod cores;
@@ -34,7 +35,6 @@ pub mod debian;
 mod eventually;
 pub mod full_disk;
 pub mod helm;
-pub mod image;
 pub mod kubernetes;
 pub mod mosquitto;
 pub mod null_broker;

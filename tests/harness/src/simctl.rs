@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    arm64::Emulator,
     process::{Process, Stream},
     project,
 };
@@ -19,6 +20,8 @@ use crate::{
 pub struct Simctl {
     binary: PathBuf,
     dir: TempDir,
+    /// What runs the binary where it is for another processor.
+    emulator: Option<Emulator>,
 }
 
 /// What a finished call left.
@@ -53,7 +56,12 @@ impl Simctl {
 
     /// A fresh place for a binary that is not beside the running test.
     pub fn at(binary: PathBuf) -> Result<Simctl> {
-        Ok(Simctl { binary, dir: tempfile::tempdir()? })
+        Ok(Simctl { binary, dir: tempfile::tempdir()?, emulator: None })
+    }
+
+    /// A fresh place for a binary for another processor.
+    pub fn emulated(binary: PathBuf, emulator: &Emulator) -> Result<Simctl> {
+        Ok(Simctl { emulator: Some(emulator.clone()), ..Simctl::at(binary)? })
     }
 
     /// The working directory, where relative paths of arguments start.
@@ -69,7 +77,10 @@ impl Simctl {
         }
         command.args(args).current_dir(self.dir.path()).env("XDG_RUNTIME_DIR", self.dir.path());
         command.env("KUBECONFIG", self.dir.path().join("no-cluster.yaml")).env_remove("KUBERNETES_SERVICE_HOST");
-        command
+        match &self.emulator {
+            Some(emulator) => emulator.run(&command),
+            None => command,
+        }
     }
 
     /// Starts a call that runs on, such as `run`; its logs are `NAME.stdout` and `NAME.stderr` in [`dir`](Self::dir).

@@ -40,7 +40,7 @@ static FOREIGN: LazyLock<Option<Client>> = LazyLock::new(|| Client::from_environ
 /// Started by the first test that uses it; it ends with this process.
 static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
-    let images = product::images(folder.path());
+    let images = vec![product::archive(folder.path())];
     let start = Instant::now();
     let settings = Settings { nodes: 2, images, patience: NodePatience::Short };
     let cluster = Cluster::start(&settings).unwrap();

@@ -6,11 +6,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use images::{Image, PROGRAMS, Reference};
 use serde_json::Value;
 use tests::{
-    command,
-    image::Image,
-    project,
+    command, project,
     simctl::{Finished, Simctl},
 };
 
@@ -18,9 +17,6 @@ use super::{FOREIGN, admin};
 
 /// Where `simctl install` puts the controller.
 pub(super) const NAMESPACE: &str = "simctl-system";
-
-/// The programs that run in pods.
-const PROGRAMS: [&str; 4] = ["device-sim", "broker", "load-controller", "simctl"];
 
 /// A second name of the worker's image, as a new version would have.
 const NEXT_TAG: &str = "next";
@@ -48,16 +44,15 @@ pub(super) fn next_image() -> String {
     format!("localhost/device-sim:{NEXT_TAG}")
 }
 
-/// Writes archives of all images.
-pub(super) fn images(folder: &Path) -> Vec<PathBuf> {
-    let write = |program: &str, tag: &str| {
-        let archive = folder.join(format!("{program}-{tag}.tar"));
-        let name = format!("localhost/{program}:{tag}");
-        Image::of_program(&name, &project::binary(program).unwrap()).unwrap().save(&archive).unwrap();
-        archive
+/// Writes the archive of all images.
+pub(super) fn archive(folder: &Path) -> PathBuf {
+    let image = |program: &str, tag: &str| {
+        Image::read(Reference::new("localhost", program, tag), &project::binary(program).unwrap()).unwrap()
     };
-    let all = PROGRAMS.map(|program| write(program, "test"));
-    all.into_iter().chain([write("device-sim", NEXT_TAG)]).collect()
+    let all: Vec<_> = PROGRAMS.iter().map(|program| image(program.name, "test")).collect();
+    let archive = folder.join("images.tar");
+    images::save(&[&all[..], &[image("device-sim", NEXT_TAG)]].concat(), &archive).unwrap();
+    archive
 }
 
 /// Calls `simctl` in the cluster's network, as its administrator.

@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, fs};
 
+use images::{PROGRAMS, Program};
 use tests::project;
-
-const PROGRAMS: [&str; 4] = ["device-sim", "broker", "load-controller", "simctl"];
 
 fn dockerfile() -> String {
     fs::read_to_string(project::root().join("manifests/images/Dockerfile")).unwrap()
@@ -35,16 +34,23 @@ fn one<'a>(stage: &'a [String], instruction: &str) -> &'a str {
 #[test]
 fn every_program_is_an_image_of_nothing_else_and_runs_as_nobody() {
     let stages = stages(&dockerfile());
-    for program in PROGRAMS {
-        let stage = &stages[program];
-        assert_eq!(stage[0], format!("FROM scratch AS {program}"));
+    for Program { name, description, ports, arguments } in PROGRAMS {
+        let stage = &stages[name];
+        assert_eq!(stage[0], format!("FROM scratch AS {name}"));
         assert_eq!(one(stage, "USER"), "65532:65532");
-        assert_eq!(one(stage, "COPY"), format!("--from=build /out/{program} /{program}"));
-        assert_eq!(one(stage, "ENTRYPOINT"), format!("[\"/{program}\"]"));
+        assert_eq!(one(stage, "COPY"), format!("--from=build /out/{name} /{name}"));
+        assert_eq!(one(stage, "ENTRYPOINT"), format!("[\"/{name}\"]"));
         for label in ["title", "description", "source", "licenses", "version", "revision"] {
             let label = format!("org.opencontainers.image.{label}=");
-            assert!(one(stage, "LABEL").contains(&label), "{program} lacks {label}");
+            assert!(one(stage, "LABEL").contains(&label), "{name} lacks {label}");
         }
+        // What the images say that are made without an engine.
+        assert!(one(stage, "LABEL").contains(&format!("description=\"{description}\"")), "{name}: {description}");
+        let optional = |instruction: &str| stage.iter().find_map(|line| line.strip_prefix(instruction));
+        let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        assert_eq!(optional("EXPOSE ").unwrap_or_default(), ports.join(" "));
+        let command = serde_json::to_string(arguments).unwrap();
+        assert_eq!(optional("CMD ").unwrap_or("[]"), command);
         let version = stage.iter().find(|line| line.starts_with("ARG VERSION=")).unwrap();
         assert_eq!(version, concat!("ARG VERSION=", env!("CARGO_PKG_VERSION")));
     }
@@ -62,8 +68,8 @@ fn the_build_is_reproducible_static_and_for_both_processors() {
     for needed in ["--locked", "+crt-static", "amd64)", "arm64)", "--mount=type=cache"] {
         assert!(text.contains(needed), "{needed}");
     }
-    for program in PROGRAMS {
-        assert!(build.iter().any(|line| line.contains(&format!("--bin {program}"))), "{program} is not built");
+    for Program { name, .. } in PROGRAMS {
+        assert!(build.iter().any(|line| line.contains(&format!("--bin {name}"))), "{name} is not built");
     }
 }
 

@@ -7,8 +7,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use ::tests::project;
+use ::tests::{arm64, project};
 use anyhow::{Context, Result, ensure};
+use images::PROGRAMS;
 
 /// Tests that ran, by their result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,13 +56,22 @@ pub(crate) fn run(command: &mut Command) -> Result<Finished> {
 /// glibc resolves names without shared libraries since 2.34. The target is named, because then the flag is for the
 /// programs alone and not for the procedural macros, which cargo loads.
 pub(crate) fn build_release() -> Result<PathBuf> {
-    let (host, flags) = (host()?, env::var("RUSTFLAGS").unwrap_or_default());
-    let bins =
-        ["simctl", "device-sim", "load-controller", "broker", "null-broker"].map(|name| ["--bin", name]).concat();
-    let mut build = command(&["build", "--release", "--locked", "--workspace", "--target", &host]);
-    build.args(bins).env("RUSTFLAGS", format!("{flags} -C target-feature=+crt-static"));
-    ensure!(run(&mut build)?.success, "the release build failed");
-    Ok(target_dir().join(host).join("release"))
+    let products = PROGRAMS.map(|program| program.name);
+    build(&host()?, &[&products[..], &["null-broker"]].concat(), |_| {})
+}
+
+/// Builds the programs that have an image for arm64, and returns their directory.
+pub(crate) fn build_release_for_arm64(compiler: &arm64::Compiler) -> Result<PathBuf> {
+    build(arm64::TARGET, &PROGRAMS.map(|program| program.name), |cargo| compiler.set_up(cargo))
+}
+
+fn build(target: &str, programs: &[&str], set_up: impl FnOnce(&mut Command)) -> Result<PathBuf> {
+    let flags = env::var("RUSTFLAGS").unwrap_or_default();
+    let mut build = command(&["build", "--release", "--locked", "--workspace", "--target", target]);
+    build.args(programs.iter().flat_map(|name| ["--bin", name]));
+    set_up(build.env("RUSTFLAGS", format!("{flags} -C target-feature=+crt-static")));
+    ensure!(run(&mut build)?.success, "the release build for {target} failed");
+    Ok(target_dir().join(target).join("release"))
 }
 
 /// The triple of this machine.

@@ -1,24 +1,20 @@
 //! `simctl images`: builds the images of the programs, and brings them to the nodes of a cluster.
 
 use std::{
-    fs::{self, File},
-    io::BufWriter,
+    fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
+use images::{Architecture, Image, ImageError, PROGRAMS, REGISTRY, Reference, TAG};
 use load_controller::verdict::ExitCode;
 
 use crate::{
     cluster::client::Cluster,
+    engine::{self, Builder, Loader},
     exit::Failure,
     flags::ClusterFlags,
-    images::{
-        PROGRAMS, REGISTRY, Reference, TAG, archive,
-        elf::{self, Architecture},
-        engine::{self, Builder, Loader},
-    },
     printer::Printer,
 };
 
@@ -26,6 +22,8 @@ const EXAMPLES: &str = "\
 Examples:
   simctl images build                                     images.tar, or images of docker
   simctl images build --from target/x86_64-unknown-linux-musl/release --archive images.tar
+  simctl images build --from bin/amd64 --from bin/arm64   one archive for nodes of both processors
+  simctl images build --builder docker --platform linux/amd64,linux/arm64
   simctl images load                                      to the kind or k3d cluster of the context
   simctl images load --containerd --archive images.tar    to this machine's containerd, as root
   simctl images load --registry registry.example/team     pushed there; then simctl install --image-registry …";
@@ -52,7 +50,7 @@ enum Step {
 #[derive(Debug, clap::Args)]
 struct Names {
     /// Only that of this program; may be given several times [default: all]
-    #[arg(long = "program", value_name = "NAME", value_parser = PossibleValuesParser::new(PROGRAMS))]
+    #[arg(long = "program", value_name = "NAME", value_parser = PossibleValuesParser::new(PROGRAMS.map(|program| program.name)))]
     programs: Vec<String>,
     /// The registry that the names begin with
     #[arg(long, value_name = "NAME", default_value = REGISTRY, env = "SIMCTL_IMAGE_REGISTRY")]
@@ -70,9 +68,13 @@ struct Build {
     /// The Dockerfile, whose targets are called as the programs
     #[arg(long, value_name = "FILE", default_value = "manifests/images/Dockerfile")]
     dockerfile: PathBuf,
-    /// Where the static programs lie, for an archive of simctl's own [default: beside simctl]
+    /// Where the static programs lie, for an archive of simctl's own; several times for several processors [default:
+    /// beside simctl]
     #[arg(long, value_name = "DIRECTORY")]
-    from: Option<PathBuf>,
+    from: Vec<PathBuf>,
+    /// What the images run on: linux/amd64, linux/arm64 or both [default: what the engine or the programs run on]
+    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
+    platforms: Vec<Architecture>,
     /// The archive that simctl writes
     #[arg(long, value_name = "FILE", default_value = "images.tar")]
     archive: PathBuf,
@@ -117,9 +119,9 @@ impl Args {
 
 impl Names {
     fn all(&self) -> Vec<Reference> {
-        let named = |program: &&str| self.programs.is_empty() || self.programs.iter().any(|wanted| wanted == program);
+        let is_named = |program: &str| self.programs.is_empty() || self.programs.iter().any(|wanted| wanted == program);
         let reference = |program: &str| Reference::new(&self.image_registry, program, &self.image_tag);
-        PROGRAMS.into_iter().filter(|program| named(program)).map(reference).collect()
+        PROGRAMS.iter().map(|program| program.name).filter(|name| is_named(name)).map(reference).collect()
     }
 }
 
@@ -127,7 +129,7 @@ impl Build {
     async fn run(self, printer: Printer) -> anyhow::Result<()> {
         let builder = match self.builder {
             Some(builder) => builder,
-            None if self.from.is_none() && self.dockerfile.is_file() => {
+            None if self.from.is_empty() && self.dockerfile.is_file() => {
                 Builder::find(&Builder::BUILDING).await.unwrap_or(Builder::Own)
             }
             None => Builder::Own,
@@ -136,8 +138,8 @@ impl Build {
             return self.write(printer);
         }
         for reference in self.names.all() {
-            let (name, file) = (reference.to_string(), self.dockerfile.display().to_string());
-            let words = ["build", "--file", &file, "--target", &reference.program, "--tag", &name, "."];
+            let name = reference.to_string();
+            let words = builder.words(&self.dockerfile, &reference.program, &name, &self.platforms);
             engine::run(builder.program(), &words, printer).await?;
             printer.data(name)?;
         }
@@ -146,43 +148,56 @@ impl Build {
 
     /// Writes the archive from static programs.
     fn write(&self, printer: Printer) -> anyhow::Result<()> {
-        let directory = match &self.from {
-            Some(directory) => directory.clone(),
-            None => std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default(),
-        };
-        let references = self.names.all();
-        let mut programs = Vec::new();
-        for reference in &references {
-            programs.push(read(&directory.join(&reference.program))?);
+        let beside = || Ok(vec![std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default()]);
+        let directories = if self.from.is_empty() { beside() } else { anyhow::Ok(self.from.clone()) }?;
+        let mut images = Vec::new();
+        for reference in self.names.all() {
+            let of_name = directories.iter().map(|directory| read(&reference, directory));
+            images.extend(chosen(of_name.collect::<Result<Vec<_>, _>>()?, &self.platforms)?);
         }
-        let images: Vec<_> = references
-            .iter()
-            .zip(&programs)
-            .map(|(reference, (program, architecture))| archive::Image {
-                reference,
-                program,
-                architecture: *architecture,
-            })
-            .collect();
         let name = self.archive.display();
-        let file = File::create(&self.archive).with_context(|| format!("failed to create {name}"))?;
-        archive::write(&images, BufWriter::new(file)).with_context(|| format!("failed to write {name}"))?;
-        for (reference, (_, architecture)) in references.iter().zip(&programs) {
-            printer.data(reference)?;
-            printer.say(format_args!("  for {}, in {name}", architecture.name()));
+        let written = images::save(&images, &self.archive).with_context(|| format!("failed to write {name}"))?;
+        for image in written {
+            printer.data(image.reference)?;
+            let platforms: Vec<_> = image.architectures.iter().map(ToString::to_string).collect();
+            printer.say(format_args!("  for {}, {} in {name}", platforms.join(" and "), image.digest));
         }
         printer.say(format_args!("`simctl images load --archive {name}` brings them to a cluster"));
         Ok(())
     }
 }
 
-/// A static program, and what it runs on.
-fn read(file: &Path) -> anyhow::Result<(Vec<u8>, Architecture)> {
-    let name = file.display();
-    let program =
-        fs::read(file).with_context(|| format!("failed to read {name}; --from says where the programs lie"))?;
-    let architecture = elf::architecture_of(&program).map_err(|error| Failure::refused(format!("{name}: {error}")))?;
-    Ok((program, architecture))
+/// The image of the program in a directory.
+fn read(reference: &Reference, directory: &Path) -> anyhow::Result<Image> {
+    Image::read(reference.clone(), &directory.join(&reference.program)).map_err(|error| match error {
+        ImageError::Unreadable(path, error) => {
+            let name = path.display();
+            anyhow::Error::new(error).context(format!("failed to read {name}; --from says where the programs lie"))
+        }
+        ImageError::NotAlone { .. } => Failure::refused(error.to_string()).into(),
+    })
+}
+
+/// The images of one program for the wanted platforms, or for those that there are; not two for the same.
+fn chosen(found: Vec<Image>, wanted: &[Architecture]) -> Result<Vec<Image>, Failure> {
+    let name = |image: &Image| image.reference().program.clone();
+    for (number, image) in found.iter().enumerate() {
+        if found[..number].iter().any(|other| other.architecture() == image.architecture()) {
+            let (name, platform) = (name(image), image.architecture());
+            return Err(Failure::refused(format!("expected {name} once for {platform}, found it in two directories")));
+        }
+    }
+    for platform in wanted {
+        if found.iter().all(|image| image.architecture() != *platform) {
+            let there: Vec<_> = found.iter().map(|image| image.architecture().to_string()).collect();
+            let (name, there) = (found.first().map(name).unwrap_or_default(), there.join(" and "));
+            return Err(Failure::refused(format!(
+                "expected {name} for {platform}, found it for {there}; say --from for the directory of each platform"
+            )));
+        }
+    }
+    let is_wanted = |image: &Image| wanted.is_empty() || wanted.contains(&image.architecture());
+    Ok(found.into_iter().filter(is_wanted).collect())
 }
 
 impl Load {
@@ -285,5 +300,41 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program of 64 bytes: a header that names the machine, and no segments.
+    fn image(machine: u8) -> Image {
+        let mut program = vec![0; 64];
+        program[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        program[18] = machine;
+        Image::new(Reference::new(REGISTRY, "broker", TAG), program).unwrap()
+    }
+
+    #[track_caller]
+    fn check(machines: &[u8], wanted: &[Architecture], expected: Result<&[Architecture], &str>) {
+        let found = machines.iter().map(|machine| image(*machine)).collect();
+        let chosen = chosen(found, wanted).map_err(|failure| failure.to_string());
+        let chosen = chosen.map(|images| images.iter().map(Image::architecture).collect::<Vec<_>>());
+        assert_eq!(chosen, expected.map(<[_]>::to_vec).map_err(String::from));
+    }
+
+    #[test]
+    fn the_programs_of_the_wanted_platforms_are_taken() {
+        use Architecture::{Amd64, Arm64};
+        check(&[62], &[], Ok(&[Amd64]));
+        check(&[62, 183], &[], Ok(&[Amd64, Arm64]));
+        check(&[62, 183], &[Arm64], Ok(&[Arm64]));
+        check(
+            &[62],
+            &[Amd64, Arm64],
+            Err("expected broker for linux/arm64, found it for linux/amd64; say --from for the directory of each \
+                 platform"),
+        );
+        check(&[183, 183], &[], Err("expected broker once for linux/arm64, found it in two directories"));
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fleet_contract::units::Span;
+use images::{REGISTRY, TAG};
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
@@ -24,7 +25,6 @@ use crate::{
     },
     exit::Failure,
     flags::ClusterFlags,
-    images::{REGISTRY, TAG},
     installation::{self, Choice, NAMESPACE, kind, name},
     library,
     printer::Printer,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
+use images::{Image, Reference};
 
 use super::{
     build::Tools,
@@ -16,14 +17,15 @@ use super::{
     control_plane::{self, ControlPlane},
     node::{self, Node},
 };
-use crate::{debian::Packages, image::Image, process::Process, sandbox::Network, unavailable::Unavailable};
+use crate::{debian::Packages, process::Process, sandbox::Network, unavailable::Unavailable};
 
 /// What a node needs: the container runtime, the plugins that give pods a network, and what kube-proxy writes rules
 /// with.
 const PACKAGES: [&str; 6] = ["containerd", "runc", "containernetworking-plugins", "nftables", "iproute2", "mount"];
 
-/// The image of the container that holds a pod's namespaces, as `tests/kubernetes/containerd.toml` names it.
-const PAUSE: &str = "localhost/pause:1";
+/// The image of the container that holds a pod's namespaces, as `tests/kubernetes/containerd.toml` names it:
+/// `localhost/pause:1`.
+const PAUSE: [&str; 3] = ["localhost", "pause", "1"];
 
 const COREFILE: &str = include_str!("../../../kubernetes/Corefile");
 
@@ -85,7 +87,9 @@ impl Cluster {
         let dns = start_dns(&plane)?;
         let (nodes, images) = (Mutex::default(), Mutex::default());
         let cluster = Cluster { nodes, plane, _dns: dns, packages, patience: settings.patience, images };
-        cluster.save(|archive| Image::of_program(PAUSE, &tools.pause())?.save(archive).map(drop))?;
+        let [registry, name, tag] = PAUSE;
+        let pause = Image::read(Reference::new(registry, name, tag), &tools.pause())?;
+        cluster.save(|archive| Ok(images::save(&[pause], archive).map(drop)?))?;
         settings.images.iter().try_for_each(|image| cluster.save(|archive| copy(image, archive)).map(drop))?;
         let numbers: Vec<u8> = (1..=settings.nodes).collect();
         // Each takes seconds, most of them waiting.

@@ -8,7 +8,7 @@ use std::{
     fs::{self, File, TryLockError},
     io::{BufRead, BufReader, Read},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -36,8 +36,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) struct Args {
     #[arg(long)]
     nodes: u8,
-    #[arg(long = "image")]
-    images: Vec<PathBuf>,
+    /// The archive of the images that its nodes have
+    #[arg(long)]
+    images: PathBuf,
 }
 
 /// Holds a cluster until SIGTERM.
@@ -46,7 +47,7 @@ pub(super) fn keep(args: &Args) -> Result<()> {
     lock.try_lock().map_err(|_| anyhow!("another keeper runs"))?;
     let (mut told, signal) = UnixStream::pair()?;
     pipe::register(SIGTERM, signal)?;
-    let settings = Settings { nodes: args.nodes, images: args.images.clone(), patience: NodePatience::Default };
+    let settings = Settings { nodes: args.nodes, images: vec![args.images.clone()], patience: NodePatience::Default };
     let cluster = Cluster::start(&settings)?;
     let (process, init) = (std::process::id(), cluster.control_plane().network().init());
     fs::write(state(), format!("{process}\n{init}\n{}\n", cluster.client().kubeconfig().display()))?;
@@ -57,14 +58,12 @@ pub(super) fn keep(args: &Args) -> Result<()> {
 }
 
 /// Starts the keeper and awaits that its cluster is up.
-pub(super) fn start(nodes: u8, images: &[PathBuf]) -> Result<()> {
+pub(super) fn start(nodes: u8, images: &Path) -> Result<()> {
     fs::create_dir_all(home())?;
     let log = home().join("keeper.log");
     let mut command = Command::new("setsid");
     command.arg(std::env::current_exe()?).args(["cluster", "keep", "--nodes"]).arg(nodes.to_string());
-    for image in images {
-        command.arg("--image").arg(image);
-    }
+    command.arg("--images").arg(images);
     let mut keeper = command
         .current_dir(project::root())
         .stdin(Stdio::null())

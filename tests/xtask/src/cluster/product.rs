@@ -6,17 +6,14 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use images::{Image, PROGRAMS, Reference};
 use tests::{
-    image::Image,
     kubernetes::Client,
     project::{self, BIN_DIR},
 };
 
 use crate::cargo;
-
-/// The programs that have an image.
-const PROGRAMS: [&str; 4] = ["load-controller", "device-sim", "broker", "simctl"];
 
 /// What images are called after; no registry serves it, so that nodes never ask one.
 const REGISTRY: &str = "localhost";
@@ -25,22 +22,20 @@ const TAG: &str = "dev";
 /// The programs, and the images that hold them.
 pub(super) struct Built {
     programs: PathBuf,
-    /// Archives, one an image.
-    pub(super) images: Vec<PathBuf>,
+    /// The archive of all images.
+    pub(super) images: PathBuf,
 }
 
-/// Builds the programs, unless `SIMCTL_BIN_DIR` names built ones, and writes the archives of their images,
+/// Builds the programs, unless `SIMCTL_BIN_DIR` names built ones, and writes the archive of their images,
 /// `localhost/NAME:dev`.
 pub(super) fn build() -> Result<Built> {
     let programs = env::var_os(BIN_DIR).map_or_else(cargo::build_release, |dir| Ok(PathBuf::from(dir)))?;
     let home = project::cache().join("images");
     fs::create_dir_all(&home)?;
-    let archive = |name: &&str| {
-        let path = home.join(name).with_extension("tar");
-        Image::of_program(&format!("{REGISTRY}/{name}:{TAG}"), &programs.join(name))?.save(&path)?;
-        Ok(path)
-    };
-    let images = PROGRAMS.iter().map(archive).collect::<Result<_>>()?;
+    let images = home.join("all.tar");
+    let read = |name: &str| Image::read(Reference::new(REGISTRY, name, TAG), &programs.join(name));
+    let of_programs = PROGRAMS.iter().map(|program| read(program.name)).collect::<Result<Vec<_>, _>>()?;
+    images::save(&of_programs, &images).with_context(|| format!("{} cannot be written", images.display()))?;
     Ok(Built { programs, images })
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Result, anyhow};
 use tests::{
+    arm64,
     kubernetes::{Cluster, ControlPlane},
     mosquitto::Installation,
     project::BIN_DIR,
@@ -68,6 +69,12 @@ pub(super) const STEPS: &[Step] = &[
         run: control_plane,
     },
     Step { name: "cluster", what: "real containers on two real nodes", length: Length::Short, run: cluster },
+    Step {
+        name: "arm64",
+        what: "the programs for arm64, emulated, beside those of this machine",
+        length: Length::Long,
+        run: arm64,
+    },
     Step { name: "soak", what: "10,000 devices and Mosquitto for five minutes", length: Length::Long, run: soak },
 ];
 
@@ -155,6 +162,21 @@ fn brokers(context: &Context) -> Result<Outcome> {
 
 fn soak(context: &Context) -> Result<Outcome> {
     with_mosquitto(context, &["soak"])
+}
+
+fn arm64(context: &Context) -> Result<Outcome> {
+    let required =
+        || -> Result<_, Unavailable> { Ok((arm64::Compiler::find_or_unpack()?, arm64::Emulator::find_or_unpack()?)) };
+    let compiler = match required() {
+        Ok((compiler, _)) => compiler,
+        Err(unavailable) => {
+            return Ok(Outcome::NotRun { reason: unavailable.reason(), in_ci: InCi::Fails });
+        }
+    };
+    let programs = cargo::build_release_for_arm64(&compiler)?;
+    let mut command = context.cargo_test(&["--test", "arm64"]);
+    command.env(BIN_DIR, context.binaries()?).env(arm64::BIN_DIR, programs);
+    tested(&mut command).map(Outcome::Ran)
 }
 
 fn manifests(context: &Context) -> Result<Outcome> {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use images::Architecture;
 use tokio::process::Command;
 
 use crate::printer::Printer;
@@ -37,6 +38,20 @@ impl Builder {
             Self::Buildah => "buildah",
             Self::Own => "simctl",
         }
+    }
+
+    /// What is typed to build `target` of a Dockerfile as `name`, on the engine's own platform where none is named.
+    pub(crate) fn words(self, file: &Path, target: &str, name: &str, platforms: &[Architecture]) -> Vec<String> {
+        let mut words = vec!["build".to_owned(), "--file".into(), file.display().to_string()];
+        words.extend(["--target".into(), target.into()]);
+        if !platforms.is_empty() {
+            let platforms: Vec<_> = platforms.iter().map(ToString::to_string).collect();
+            words.extend(["--platform".into(), platforms.join(",")]);
+        }
+        // Podman and Buildah call an image by a tag, and several of them by a manifest.
+        let is_manifest = platforms.len() > 1 && self != Self::Docker;
+        words.extend([if is_manifest { "--manifest" } else { "--tag" }.into(), name.into(), ".".into()]);
+        words
     }
 
     /// The first of these engines that answers; one whose service is down does not count.
@@ -131,6 +146,27 @@ mod tests {
         assert_eq!(Loader::of_context("kind-dev"), Some(Loader::Kind("dev".into())));
         assert_eq!(Loader::of_context("k3d-my-lab"), Some(Loader::K3d("my-lab".into())));
         assert_eq!(Loader::of_context("production"), None);
+    }
+
+    #[test]
+    fn each_builder_is_called_as_it_wants() {
+        let typed = |builder: Builder, platforms: &[Architecture]| {
+            builder.words(Path::new("Dockerfile"), "broker", "x/broker:1", platforms).join(" ")
+        };
+        let both = [Architecture::Amd64, Architecture::Arm64];
+        assert_eq!(typed(Builder::Docker, &[]), "build --file Dockerfile --target broker --tag x/broker:1 .");
+        assert_eq!(
+            typed(Builder::Docker, &both),
+            "build --file Dockerfile --target broker --platform linux/amd64,linux/arm64 --tag x/broker:1 ."
+        );
+        assert_eq!(
+            typed(Builder::Podman, &both),
+            "build --file Dockerfile --target broker --platform linux/amd64,linux/arm64 --manifest x/broker:1 ."
+        );
+        assert_eq!(
+            typed(Builder::Buildah, &both[1..]),
+            "build --file Dockerfile --target broker --platform linux/arm64 --tag x/broker:1 ."
+        );
     }
 
     #[test]

@@ -1,41 +1,32 @@
-//! Container images of the project's programs: written here where there is no container engine, and brought to nodes.
-//!
-//! An image holds one static program and nothing else, so that it needs no base image and no shell.
-
-pub(crate) mod archive;
-pub(crate) mod elf;
-pub(crate) mod engine;
+//! What an image is called.
 
 use std::{fmt, str::FromStr};
 
-/// The programs that have an image, each called as its program.
-pub(crate) const PROGRAMS: [&str; 4] = ["device-sim", "broker", "load-controller", "simctl"];
-
 /// Where images are called after by default; the names of `simctl install` begin with it.
-pub(crate) const REGISTRY: &str = "ghcr.io/simctl";
+pub const REGISTRY: &str = "ghcr.io/simctl";
 
 /// The tag of this version's images.
-pub(crate) const TAG: &str = env!("CARGO_PKG_VERSION");
+pub const TAG: &str = env!("CARGO_PKG_VERSION");
 
-/// What an image is called: `ghcr.io/simctl/broker:0.1.0`.
+/// The name of an image: `ghcr.io/simctl/broker:0.1.0`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reference {
+pub struct Reference {
     /// Registry and path.
-    pub(crate) registry: String,
+    pub registry: String,
     /// The last part of the path: the program.
-    pub(crate) program: String,
+    pub program: String,
     /// The tag.
-    pub(crate) tag: String,
+    pub tag: String,
 }
 
 impl Reference {
     /// The image of a program.
-    pub(crate) fn new(registry: &str, program: &str, tag: &str) -> Self {
+    pub fn new(registry: &str, program: &str, tag: &str) -> Self {
         Self { registry: registry.trim_end_matches('/').into(), program: program.into(), tag: tag.into() }
     }
 
     /// Whether no node can pull it, since nobody serves that name.
-    pub(crate) fn is_local(&self) -> bool {
+    pub fn is_local(&self) -> bool {
         self.registry == "localhost" || self.registry.starts_with("localhost/")
     }
 }
