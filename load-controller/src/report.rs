@@ -10,7 +10,6 @@ pub mod hgrm;
 pub mod html;
 pub mod json;
 pub mod text;
-pub mod words;
 pub mod yaml;
 
 use fleet_contract::{fleet::Observe, stats::Stats};
@@ -25,6 +24,7 @@ use crate::{
     facts::RunFacts,
     phase::Phase,
     verdict::{ExitCode, Reason, Verdict, judge},
+    words,
 };
 
 /// Everything that a run measured.

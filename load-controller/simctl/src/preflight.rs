@@ -7,7 +7,7 @@ pub(crate) mod broker;
 pub(crate) mod machine;
 
 use fleet_contract::broker_url::BrokerUrl;
-use load_controller::{report::words, verdict::ExitCode};
+use load_controller::{verdict::ExitCode, words};
 use serde::Serialize;
 
 use crate::{estimate::Estimate, local::split::FILES_BESIDE_DEVICES};

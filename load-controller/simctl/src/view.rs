@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 use fleet_contract::stats::Summary;
 use load_controller::{
     phase::Phase,
-    report::{Report, words},
+    report::Report,
     timeline::{Point, Quantiles},
+    words,
 };
 
 use crate::printer::{Palette, Tone};

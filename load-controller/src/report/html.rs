@@ -9,8 +9,8 @@ mod section;
 
 use fleet_contract::{stats::Latencies, units::Span};
 
-use super::{Report, words};
-use crate::phase::Phase;
+use super::Report;
+use crate::{phase::Phase, words};
 use chart::{Chart, Scale, Series, Ticks};
 
 /// The page; the distributions give the chart of percentiles its detail.

@@ -6,8 +6,8 @@
 
 mod table;
 
-use super::{Report, figures::Counts, words};
-use crate::{phase::Phase, verdict::Verdict};
+use super::{Report, figures::Counts};
+use crate::{phase::Phase, verdict::Verdict, words};
 use table::{Align, Table};
 
 /// How the table looks.

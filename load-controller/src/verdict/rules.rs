@@ -9,7 +9,7 @@ use fleet_contract::{
 };
 
 use super::{Reason, Rule};
-use crate::{conservation::conservation, facts::RunFacts, phase::Phase, report::words};
+use crate::{conservation::conservation, facts::RunFacts, phase::Phase, words};
 
 /// A p99 of the schedule lag above this makes a run invalid.
 pub const LAG_LIMIT: Span = Span::from_millis(100);

@@ -8,7 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 use kube::ResourceExt as _;
-use load_controller::{report::words, resource::size::Size};
+use load_controller::{resource::size::Size, words};
 use serde::Serialize;
 
 use super::quantity;

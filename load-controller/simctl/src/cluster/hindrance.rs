@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::ResourceExt as _;
-use load_controller::{report::words, resource::Fleet};
+use load_controller::{resource::Fleet, words};
 
 /// What was found of a fleet in its cluster.
 #[derive(Debug, Default, Clone)]

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::ListParams;
 use load_controller::{
-    report::words,
     resource::{Fleet, FleetStatus, names::FLEET_LABEL},
+    words,
 };
 use tokio::time::Instant;
 

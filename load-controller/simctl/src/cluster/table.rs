@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use load_controller::{
-    report::words,
     resource::{Fleet, FleetStatus},
+    words,
 };
 
 /// Which columns a table of fleets has.

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt as _;
 use load_controller::{
-    report::words,
     resource::{Fleet, FleetStatus},
     verdict::ExitCode,
+    words,
 };
 use serde_json::Value;
 

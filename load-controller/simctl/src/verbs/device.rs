@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use fleet_contract::worker::DeviceStatus;
 use kube::ResourceExt as _;
-use load_controller::{report::words, verdict::ExitCode};
+use load_controller::{verdict::ExitCode, words};
 use tokio::signal::ctrl_c;
 
 use crate::{

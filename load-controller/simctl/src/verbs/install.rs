@@ -12,7 +12,7 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{ResourceExt as _, api::ListParams};
-use load_controller::{report::words, resource::names::CONTROLLER, verdict::ExitCode};
+use load_controller::{resource::names::CONTROLLER, verdict::ExitCode, words};
 use serde_json::Value;
 use tokio::time::Instant;
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 use kube::{Api, api::ListParams, core::ObjectList};
-use load_controller::{report::words, verdict::ExitCode};
+use load_controller::{verdict::ExitCode, words};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{

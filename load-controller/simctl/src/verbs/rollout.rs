@@ -10,12 +10,12 @@ use kube::{
     api::{ListParams, PostParams},
 };
 use load_controller::{
-    report::words,
     resource::{
         Fleet,
         names::{self, FLEET_LABEL},
     },
     verdict::ExitCode,
+    words,
 };
 use serde_json::json;
 use tokio::time::Instant;

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use fleet_contract::units::Span;
 use kube::ResourceExt as _;
-use load_controller::{
-    report::{Report, words},
-    resource::Fleet,
-    verdict::ExitCode,
-};
+use load_controller::{report::Report, resource::Fleet, verdict::ExitCode, words};
 use tokio::time::Instant;
 
 use crate::{

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use kube::ResourceExt as _;
-use load_controller::{report::words, resource::Fleet, verdict::ExitCode};
+use load_controller::{resource::Fleet, verdict::ExitCode, words};
 use tokio::signal::ctrl_c;
 
 use crate::{

@@ -8,7 +8,7 @@ use kube::{
     ResourceExt as _,
     api::{DeleteParams, ListParams},
 };
-use load_controller::{report::words, resource::Fleet, verdict::ExitCode};
+use load_controller::{resource::Fleet, verdict::ExitCode, words};
 use tokio::time::Instant;
 
 use crate::{

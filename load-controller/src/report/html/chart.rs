@@ -1,6 +1,6 @@
 //! Lines over an axis, drawn as SVG.
 
-use super::words;
+use crate::words;
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 240.0;

@@ -1,7 +1,7 @@
 //! The sections of the page beside the charts; each is empty where there is nothing to say.
 
-use super::{Report, escape, words};
-use crate::report::figures::Counts;
+use super::{Report, escape};
+use crate::{report::figures::Counts, words};
 
 pub(super) fn reasons(report: &Report) -> String {
     let item = |reason: &crate::verdict::Reason| {
