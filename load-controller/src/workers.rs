@@ -146,10 +146,14 @@ impl Workers {
     /// Gives the plan to every worker that is known to run an older one.
     pub fn push(&mut self, plan: &Plan) {
         let version = plan.version;
-        let text = Bytes::from(serde_json::to_vec(plan).expect("a plan is a value of JSON"));
-        for member in self.members.values_mut() {
-            let is_behind = member.plan_version.is_some_and(|running| running < version);
-            let Some(address) = member.address.clone().filter(|_| is_behind && !member.is_pushed) else { continue };
+        let is_behind =
+            |member: &&mut Member| !member.is_pushed && member.plan_version.is_some_and(|running| running < version);
+        // Each answer leads here, and mostly nobody is behind: then nothing is to be written.
+        let mut text = None;
+        for member in self.members.values_mut().filter(is_behind) {
+            let Some(address) = member.address.clone() else { continue };
+            let text =
+                text.get_or_insert_with(|| Bytes::from(serde_json::to_vec(plan).expect("a plan is a value of JSON")));
             member.is_pushed = true;
             let (client, text) = (self.client.clone(), text.clone());
             let (ordinal, uid) = (member.pod.ordinal, member.pod.uid.clone());

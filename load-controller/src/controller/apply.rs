@@ -1,6 +1,13 @@
 //! Does what was decided: server-side apply with one field manager, in the order that growth and shrinkage need.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use fleet_contract::{plan::Plan, stats::Ended};
 use k8s_openapi::{
@@ -39,11 +46,13 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of randomness in a token.
 const TOKEN_BYTES: usize = 32;
 
-/// Writes to the API server, each of them timed.
+/// Writes to the API server, each of them timed; clones count the same time.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
     metrics: Metrics,
+    /// Microseconds of all calls so far.
+    spent: Arc<AtomicU64>,
 }
 
 impl Debug for Writer {
@@ -54,8 +63,13 @@ impl Debug for Writer {
 
 impl Writer {
     /// A writer through `client`.
-    pub const fn new(client: Client, metrics: Metrics) -> Self {
-        Self { client, metrics }
+    pub fn new(client: Client, metrics: Metrics) -> Self {
+        Self { client, metrics, spent: Arc::default() }
+    }
+
+    /// The time of all calls so far, those that failed among them.
+    pub fn spent(&self) -> Duration {
+        Duration::from_micros(self.spent.load(Relaxed))
     }
 
     /// Applies an object: what it says is so afterwards, and what others own stays.
@@ -248,7 +262,9 @@ impl Writer {
         let start = Instant::now();
         let late = |_| Err(kube::Error::Service(format!("no answer within {DEADLINE:?}").into()));
         let outcome = timeout(DEADLINE, call).await.unwrap_or_else(late);
-        self.metrics.wrote(verb, start.elapsed());
+        let took = start.elapsed();
+        self.metrics.called(verb, took);
+        self.spent.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
         outcome
     }
 }

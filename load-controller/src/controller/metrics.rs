@@ -25,6 +25,8 @@ pub struct Metrics {
     pub reconcile_errors: IntCounterVec,
     /// Their time.
     pub reconcile_seconds: Histogram,
+    /// The time of those that changed something, without that of the API server.
+    pub reconcile_own_seconds: Histogram,
     api_seconds: HistogramVec,
     /// Broken watches by kind.
     pub watch_errors: IntCounterVec,
@@ -71,6 +73,7 @@ impl Default for Metrics {
             reconciles: register(&registry, IntCounter::with_opts(opts(&table::RECONCILES))),
             reconcile_errors: counters(&registry, &table::RECONCILE_ERRORS),
             reconcile_seconds: register(&registry, Histogram::with_opts(buckets(&table::RECONCILE_SECONDS))),
+            reconcile_own_seconds: register(&registry, Histogram::with_opts(buckets(&table::RECONCILE_OWN_SECONDS))),
             api_seconds: register(
                 &registry,
                 HistogramVec::new(buckets(&table::API_SECONDS), table::API_SECONDS.labels),
@@ -93,8 +96,8 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    /// A write to the API server took so long.
-    pub fn wrote(&self, verb: &str, took: Duration) {
+    /// A call to the API server took so long.
+    pub fn called(&self, verb: &str, took: Duration) {
         self.api_seconds.with_label_values(&[verb]).observe(took.as_secs_f64());
     }
 
@@ -150,7 +153,7 @@ mod tests {
     #[test]
     fn what_is_shown_is_what_the_table_names() {
         let metrics = Metrics::default();
-        metrics.wrote("apply", Duration::from_millis(3));
+        metrics.called("apply", Duration::from_millis(3));
         metrics.show("load", "demo", FleetFigures { connected: 7, ..FleetFigures::default() });
         for labelled in [&metrics.reconcile_errors, &metrics.watch_errors, &metrics.pull_failures, &metrics.pushes] {
             labelled.with_label_values(&["x"]).inc();

@@ -160,7 +160,9 @@ async fn dispatch(
                         let stores = stores.get(&None).or_else(|| stores.get(&key.namespace));
                         let Some(stores) = stores.map(Arc::clone) else { continue };
                         let (sender, requests) = mpsc::channel(QUESTIONS_OF_FLEET);
-                        let (context, key) = (context.clone(), key.clone());
+                        // A writer of its own, which counts the time of this fleet's calls alone.
+                        let writer = Writer::new(context.client.clone(), context.metrics.clone());
+                        let (context, key) = (Context { writer, ..context.clone() }, key.clone());
                         tasks.spawn(async move {
                             fleet::look_after(context, stores, key.clone(), requests).await;
                             key

@@ -20,7 +20,8 @@ metrics! {
     RECONCILES = "simctl_controller_reconciles_total", Counter, [], "Times that a fleet was compared with its objects.";
     RECONCILE_ERRORS = "simctl_controller_reconcile_errors_total", Counter, ["reason"], "Comparisons that failed, by reason.";
     RECONCILE_SECONDS = "simctl_controller_reconcile_seconds", Histogram, [], "Time of a comparison and of what it changed.";
-    API_SECONDS = "simctl_controller_api_seconds", Histogram, ["verb"], "Time of a write to the API server, by verb.";
+    RECONCILE_OWN_SECONDS = "simctl_controller_reconcile_own_seconds", Histogram, [], "Time of a comparison that changed something, without that of the API server.";
+    API_SECONDS = "simctl_controller_api_seconds", Histogram, ["verb"], "Time of a call to the API server, by verb.";
     WATCH_ERRORS = "simctl_controller_watch_errors_total", Counter, ["kind"], "Watches that broke off, by kind of object.";
     PULLS = "simctl_controller_pulls_total", Counter, [], "Readings asked of workers.";
     PULL_FAILURES = "simctl_controller_pull_failures_total", Counter, ["reason"], "Readings that did not come, by reason.";

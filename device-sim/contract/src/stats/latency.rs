@@ -1,5 +1,9 @@
 //! A distribution of times: an HDR histogram of microseconds, exact to three digits, added and never averaged.
 
+mod packed;
+
+use std::borrow::Cow;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hdrhistogram::{
     Histogram,
@@ -8,16 +12,20 @@ use hdrhistogram::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::units::Span;
+use packed::Packed;
 
 /// The longest time that is told apart from longer ones: one hour.
 const LONGEST_US: u64 = 3_600_000_000;
 
 /// A distribution of times from 1 µs to 1 h; the exact maximum is kept beside it.
 ///
-/// Serialised in HdrHistogram's V2 format, base64; an empty one takes no memory worth the name.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// Serialised in HdrHistogram's V2 format, base64. An empty one takes no memory worth the name, and one that was read
+/// takes as much as it did on its way until it is changed.
+#[derive(Debug, Clone, Default)]
 pub struct Latency {
     histogram: Option<Box<Histogram<u64>>>,
+    /// What was read, until something else is added.
+    packed: Option<Packed>,
 }
 
 /// A distribution as people read it, in seconds; all `None` where nothing was measured.
@@ -48,59 +56,96 @@ impl Latency {
         if let Some(theirs) = &other.histogram {
             self.histogram_mut().add(&**theirs).expect("all histograms have the same bounds");
         }
+        if let Some(theirs) = &other.packed {
+            add(self.histogram_mut(), theirs);
+        }
     }
 
     /// What was recorded after `earlier` was copied from this distribution; nothing when `earlier` was not part of it.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut recent = self.clone();
-        let (Some(mine), Some(theirs)) = (recent.histogram.as_mut(), &earlier.histogram) else { return recent };
-        if mine.subtract(&**theirs).is_ok() { recent } else { Self::default() }
+        let Some(theirs) = earlier.histogram() else { return recent };
+        if recent.count() == 0 || recent.histogram_mut().subtract(&*theirs).is_ok() { recent } else { Self::default() }
     }
 
     /// The time that a share of `quantile` (0 to 1) of the recorded ones does not exceed.
     pub fn quantile(&self, quantile: f64) -> Option<Span> {
-        let histogram = self.histogram.as_ref().filter(|histogram| !histogram.is_empty())?;
-        Some(Span(histogram.value_at_quantile(quantile)))
+        self.recorded().map(|histogram| Span(histogram.value_at_quantile(quantile)))
     }
 
     /// The longest recorded time, to three digits.
     pub fn max(&self) -> Option<Span> {
-        self.histogram.as_ref().filter(|histogram| !histogram.is_empty()).map(|histogram| Span(histogram.max()))
+        self.recorded().map(|histogram| Span(histogram.max()))
     }
 
     /// How many times were recorded.
     pub fn count(&self) -> u64 {
-        self.histogram.as_ref().map_or(0, |histogram| histogram.len())
+        let packed =
+            self.packed.iter().flat_map(Packed::values).fold(0_u64, |sum, (_, count)| sum.saturating_add(count));
+        self.histogram.as_ref().map_or(packed, |histogram| histogram.len())
     }
 
     /// The sum of all recorded times in seconds, as exact as the buckets are.
     pub fn sum_seconds(&self) -> f64 {
-        self.histogram.as_ref().map_or(0.0, |histogram| histogram.mean() * histogram.len() as f64 / 1e6)
+        self.recorded().map_or(0.0, |histogram| histogram.mean() * histogram.len() as f64 / 1e6)
     }
 
     /// How many recorded times did not exceed `limit`.
     pub fn count_up_to(&self, limit: Span) -> u64 {
-        self.histogram.as_ref().map_or(0, |histogram| histogram.count_between(0, limit.0))
+        self.recorded().map_or(0, |histogram| histogram.count_between(0, limit.0))
     }
 
     /// The distribution as people read it.
     pub fn summary(&self) -> Summary {
-        let seconds = |quantile| self.quantile(quantile).map(Span::as_secs_f64);
+        let Some(histogram) = self.recorded() else { return Summary::default() };
+        let seconds = |us: u64| Some(Span(us).as_secs_f64());
+        let quantile = |quantile| seconds(histogram.value_at_quantile(quantile));
         Summary {
-            p50: seconds(0.5),
-            p90: seconds(0.9),
-            p99: seconds(0.99),
-            p999: seconds(0.999),
-            max: self.max().map(Span::as_secs_f64),
-            count: self.count(),
+            p50: quantile(0.5),
+            p90: quantile(0.9),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+            max: seconds(histogram.max()),
+            count: histogram.len(),
         }
     }
 
+    /// The histogram, if anything has been recorded in it.
+    fn recorded(&self) -> Option<Cow<'_, Histogram<u64>>> {
+        self.histogram().filter(|histogram| !histogram.is_empty())
+    }
+
+    fn histogram(&self) -> Option<Cow<'_, Histogram<u64>>> {
+        let unfolded = || self.packed.as_ref().map(|packed| Cow::Owned(unfolded(packed)));
+        self.histogram.as_deref().map(Cow::Borrowed).or_else(unfolded)
+    }
+
     fn histogram_mut(&mut self) -> &mut Histogram<u64> {
-        self.histogram.get_or_insert_with(|| {
-            Box::new(Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are constants that fit"))
-        })
+        let packed = self.packed.take();
+        self.histogram.get_or_insert_with(|| Box::new(packed.as_ref().map_or_else(nothing, unfolded)))
+    }
+}
+
+fn nothing() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are constants that fit")
+}
+
+fn unfolded(packed: &Packed) -> Histogram<u64> {
+    let mut histogram = nothing();
+    add(&mut histogram, packed);
+    histogram
+}
+
+fn add(histogram: &mut Histogram<u64>, packed: &Packed) {
+    for (value, count) in packed.values() {
+        histogram.saturating_record_n(value, count);
+    }
+}
+
+impl PartialEq for Latency {
+    fn eq(&self, other: &Self) -> bool {
+        self.histogram() == other.histogram()
     }
 }
 
@@ -110,20 +155,25 @@ impl Serialize for Latency {
         if let Some(histogram) = &self.histogram {
             V2Serializer::new().serialize(&**histogram, &mut bytes).map_err(ser::Error::custom)?;
         }
+        let bytes = self.packed.as_ref().map_or(&*bytes, Packed::bytes);
         serializer.serialize_str(&BASE64_STANDARD.encode(bytes))
     }
 }
 
 impl<'de> Deserialize<'de> for Latency {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
         if text.is_empty() {
             return Ok(Self::default());
         }
         let bytes = BASE64_STANDARD.decode(text.as_bytes()).map_err(de::Error::custom)?;
+        let bytes = match Packed::new(bytes) {
+            Ok(packed) => return Ok(Self { packed: Some(packed), ..Self::default() }),
+            Err(bytes) => bytes,
+        };
+        // One with other bounds is added to one with ours, so that it cannot spoil a later merge.
         let read: Histogram<u64> =
             HdrDeserializer::new().deserialize(&mut bytes.as_slice()).map_err(de::Error::custom)?;
-        // Added to one with our bounds, so that a foreign histogram cannot spoil a later merge.
         let mut latency = Self::default();
         latency.histogram_mut().add(&read).map_err(de::Error::custom)?;
         Ok(latency)
@@ -135,6 +185,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// A distribution as somebody else gets it.
+    fn travelled(latency: &Latency) -> Latency {
+        serde_json::from_str(&serde_json::to_string(latency).unwrap()).unwrap()
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
@@ -151,7 +206,12 @@ mod tests {
             };
             let mut merged = of(&a);
             merged.merge(&of(&b));
-            prop_assert_eq!(merged.summary(), of(&[a, b].concat()).summary());
+            prop_assert_eq!(merged.summary(), of(&[&a[..], &b].concat()).summary());
+            let (mut read, whole) = (travelled(&of(&a)), of(&[a, b.clone()].concat()));
+            prop_assert_eq!(read.clone().since(&read).count(), 0);
+            read.merge(&travelled(&of(&b)));
+            prop_assert_eq!(travelled(&read), read.clone());
+            prop_assert_eq!((read.count(), read.summary()), (whole.count(), whole.summary()));
         }
     }
 
@@ -165,6 +225,17 @@ mod tests {
         assert_eq!((recent.count(), recent.max()), (1, Some(Span(100))));
         assert_eq!(latency.since(&latency).summary().max, None);
         assert_eq!(earlier.since(&latency).count(), 0);
+    }
+
+    #[test]
+    fn one_with_other_bounds_is_taken_over_and_a_broken_one_refused() {
+        let mut other = Histogram::<u64>::new_with_bounds(1, 10_000, 2).unwrap();
+        other.record(7).unwrap();
+        let mut bytes = Vec::new();
+        V2Serializer::new().serialize(&other, &mut bytes).unwrap();
+        let read = |bytes: &[u8]| serde_json::from_value::<Latency>(BASE64_STANDARD.encode(bytes).into());
+        assert_eq!(read(&bytes).unwrap().max(), Some(Span(7)));
+        assert!(read(&bytes[..bytes.len() - 1]).is_err());
     }
 
     #[test]

@@ -36,14 +36,17 @@ impl Task {
     }
 
     /// Once a second: reads workers that are due, closes books, writes the status if it is due.
-    pub(super) async fn tick(&mut self) -> std::ops::ControlFlow<()> {
+    ///
+    /// Counts from the instant that the tick was meant for: by its own clock, each second one that comes a little
+    /// sooner than the last would find that its time has not come, and leave a second out.
+    pub(super) async fn tick(&mut self, at: Instant) -> std::ops::ControlFlow<()> {
         if self.stores.fleets.get(&self.key).is_none() {
             return std::ops::ControlFlow::Break(());
         }
         let cadence = self.cadence();
-        self.next_pull = self.next_pull.min(Instant::now() + cadence);
-        if Instant::now() >= self.next_pull {
-            self.next_pull = Instant::now() + cadence;
+        self.next_pull = self.next_pull.min(at + cadence);
+        if at >= self.next_pull {
+            self.next_pull = at + cadence;
             if let Some(workers) = &mut self.workers {
                 self.context.metrics.pulls.inc_by(workers.pull() as u64);
             }

@@ -34,13 +34,23 @@ impl Task {
             return Ok(());
         }
         let observed = self.look(&owner);
+        self.write_status_of(&fleet, &owner, &observed).await
+    }
+
+    /// The same, of what has just been looked at.
+    pub(super) async fn write_status_of(
+        &mut self,
+        fleet: &Arc<Fleet>,
+        owner: &Owner,
+        observed: &Observed,
+    ) -> Result<(), Error> {
         let is_heard = self.workers.as_ref().is_some_and(Workers::are_all_heard);
         if !is_heard && self.met_at.elapsed() < HEARING {
             // Who has just taken over would tell that nobody is connected.
             return Ok(());
         }
-        self.ask_for_quota(&owner, &observed).await;
-        let Some((known, status)) = self.status_now(&fleet, &observed) else { return Ok(()) };
+        self.ask_for_quota(owner, observed).await;
+        let Some((known, status)) = self.status_now(fleet, observed) else { return Ok(()) };
         if known == status {
             self.status_is_due = false;
             self.status = Some(status);
@@ -50,12 +60,12 @@ impl Task {
         if is_recent && status::differs_in_figures_only(&known, &status) {
             return Ok(());
         }
-        self.context.writer.status(&owner, &status).await?;
+        self.context.writer.status(owner, &status).await?;
         let notes = status::notes(&known, &status);
         self.status = Some(status);
         self.status_at = Some(Instant::now());
         self.status_is_due = false;
-        self.tell(&fleet, notes).await;
+        self.tell(fleet, notes).await;
         Ok(())
     }
 
