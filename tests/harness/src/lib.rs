@@ -9,6 +9,7 @@
 //! | [`broker`] | the project's own broker, to be killed and started again |
 //! | [`mosquitto`] | a real Mosquitto, unpacked into the project's cache |
 //! | [`mod@prometheus`] | a real Prometheus, unpacked into the project's cache |
+//! | [`dashboard`] | what the committed dashboards ask of it |
 //! | [`null_broker`] | a sink that only acknowledges |
 //! | [`proxy`] | a broker's connection that stalls, loses, delays, throttles or is cut |
 //! | [`full_disk`] | a directory without space |
@@ -31,6 +32,7 @@ pub mod arm64;
 pub mod broker;
 pub mod command;
 pub mod cores;
+pub mod dashboard;
 pub mod debian;
 mod eventually;
 pub mod full_disk;

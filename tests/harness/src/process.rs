@@ -71,6 +71,11 @@ impl Process {
         })
     }
 
+    /// What it was called at its start.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The process's number.
     pub fn pid(&self) -> u32 {
         self.child.id()

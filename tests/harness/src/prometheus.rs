@@ -1,4 +1,4 @@
-//! A real Prometheus on loopback, from the distribution's package, and its `promtool`.
+//! A real Prometheus on loopback, of this machine or of a sandbox, from the distribution's package; and its `promtool`.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -9,8 +9,9 @@ use tempfile::TempDir;
 use crate::{
     command,
     debian::Packages,
-    port,
+    eventually, port,
     process::{Process, Stream},
+    sandbox::Network,
     unavailable::Unavailable,
 };
 
@@ -46,6 +47,8 @@ impl Tools {
 /// A running server; killed on drop.
 pub struct Prometheus {
     tools: Tools,
+    /// `None` for this machine's own.
+    network: Option<Network>,
     url: String,
     process: Process,
     _dir: TempDir,
@@ -57,6 +60,15 @@ impl Prometheus {
     /// # Errors
     /// When Prometheus cannot be had on this machine ([`Unavailable`]), or does not start.
     pub fn start(configuration: &str) -> Result<Prometheus> {
+        Prometheus::launch(None, configuration)
+    }
+
+    /// As [`Prometheus::start`], in the network of a sandbox.
+    pub fn start_in(network: Network, configuration: &str) -> Result<Prometheus> {
+        Prometheus::launch(Some(network), configuration)
+    }
+
+    fn launch(network: Option<Network>, configuration: &str) -> Result<Prometheus> {
         let (tools, dir, port) = (Tools::find_or_unpack()?, tempfile::tempdir()?, port::free()?);
         let file = dir.path().join("prometheus.yml");
         fs::write(&file, configuration)?;
@@ -64,9 +76,9 @@ impl Prometheus {
         command.arg(format!("--config.file={}", file.display()));
         command.arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()));
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
-        let process = Process::spawn("prometheus", &mut command, dir.path())?;
+        let process = Process::spawn("prometheus", &mut entered(network.as_ref(), command), dir.path())?;
         process.wait_for_line(Stream::Stderr, PATIENCE, |line| line.contains("Server is ready"))?;
-        Ok(Prometheus { tools, url: format!("http://127.0.0.1:{port}"), process, _dir: dir })
+        Ok(Prometheus { tools, network, url: format!("http://127.0.0.1:{port}"), process, _dir: dir })
     }
 
     /// The samples that a query gives now: each its labels and its value.
@@ -76,10 +88,28 @@ impl Prometheus {
     pub fn query(&self, query: &str) -> Result<Vec<Sample>> {
         self.process.ensure_running()?;
         let mut promtool = self.tools.promtool();
-        let text = command::text(promtool.args(["query", "instant", "-o", "json", &self.url, query]))?;
+        promtool.args(["query", "instant", "-o", "json", &self.url, query]);
+        let text = command::text(&mut entered(self.network.as_ref(), promtool))?;
         let found: Value = serde_json::from_str(&text).with_context(|| format!("promtool says {text}"))?;
         let samples = found.as_array().with_context(|| format!("{query} gives no vector: {text}"))?;
         samples.iter().map(Sample::of).collect()
+    }
+
+    /// Awaits that a query of `panel` gives a number.
+    ///
+    /// # Errors
+    /// When it gave none `within` the time, which it never does for a metric that nobody exports.
+    pub fn wait_for_data(&self, panel: &str, query: &str, within: Duration) -> Result<()> {
+        eventually(&format!("{panel}: {query} has data"), within, || {
+            Ok(self.query(query)?.iter().any(|sample| sample.value.is_finite()).then_some(()))
+        })
+    }
+}
+
+fn entered(network: Option<&Network>, command: Command) -> Command {
+    match network {
+        Some(network) => network.enter(&command),
+        None => command,
     }
 }
 

@@ -50,7 +50,7 @@ fn a_thousand_pods_of_a_hundred_thousand_devices_cost_little() {
     let idle = idle_cores(&controller.process, Duration::from_secs(30));
     let memory = controller.process.memory().unwrap();
     println!(
-        "1,000 pods of 100,000 devices after {:.1} s, with {:.2} s CPU of the controller; then {:.1} MiB resident and \
+        "FIGURE 1,000 pods of 100,000 devices after {:.1} s, with {:.2} s CPU of the controller; then {:.1} MiB resident and \
          {:.2} % of a core",
         settled.as_secs_f64(),
         cpu.as_secs_f64(),

@@ -3,7 +3,8 @@
 //! `cargo xtask test control-plane` runs it, and says NOT RUN where Kubernetes cannot be built. All tests share one
 //! control plane and work in a namespace each, those with fleets at a [`Site`](site::Site) with controllers of its own.
 //!
-//! Fake pods run nothing and answer no HTTP: what devices do is the business of the cluster ring.
+//! Fake pods run nothing and answer no HTTP; where the controller's figures need workers that answer, they are
+//! processes behind such pods ([`kubelet`]). What devices do in containers is the business of the cluster ring.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
@@ -11,6 +12,8 @@ mod autoscaler;
 mod conflicts;
 mod crd;
 mod degraded;
+mod kubelet;
+mod panels;
 mod plane;
 mod refusals;
 mod restarts;
@@ -19,6 +22,8 @@ mod sandbox;
 mod scale;
 mod simctl;
 mod site;
+mod speed;
+mod workers;
 
 use std::{
     sync::LazyLock,

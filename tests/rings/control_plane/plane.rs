@@ -8,10 +8,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::{PATIENCE, PLANE, admin};
+use super::{PATIENCE, PLANE, admin, site::Turn};
 
 /// A set whose pods go to fake nodes.
-pub(crate) fn stateful_set(name: &str, replicas: u32) -> String {
+fn stateful_set(name: &str, replicas: u32) -> String {
     format!(
         "apiVersion: apps/v1
 kind: StatefulSet
@@ -36,6 +36,7 @@ fn pods(namespace: &tests::kubernetes::Namespace) -> Vec<Value> {
 
 #[test]
 fn five_hundred_fake_pods_are_ready_in_seconds_and_gone_again() {
+    let _turn = Turn::shared();
     let namespace = admin().namespace("five-hundred").unwrap();
     namespace.apply(&stateful_set("fleet", 0)).unwrap();
     let start = Instant::now();

@@ -4,7 +4,7 @@ use load_controller::resource::names::CONTROLLER;
 use tests::kubernetes::Client;
 
 use super::{
-    PLANE, admin,
+    admin,
     site::{Site, fleet},
 };
 
@@ -130,20 +130,8 @@ fn a_namespace_that_enforces_restricted_admits_all_that_is_made() {
 #[test]
 fn a_controller_without_a_right_says_which_and_goes_on() {
     let site = Site::new("less");
-    // All of its rules but those about PodDisruptionBudgets.
-    let rules: Vec<_> = load_controller::resource::rbac::fleets()
-        .into_iter()
-        .filter(|rule| rule.api_groups.as_deref() != Some(&["policy".to_owned()]))
-        .collect();
-    let role = serde_json::json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-                                  "metadata": {"name": "less"}, "rules": rules});
-    site.namespace.apply(&role.to_string()).unwrap();
-    site.namespace.kubectl(["create", "serviceaccount", "less"]).unwrap();
-    let subject = format!("--serviceaccount={}:less", site.namespace.name());
-    site.namespace.kubectl(["create", "rolebinding", "less", "--role=less", &subject]).unwrap();
-    let own = format!("--clusterrole={CONTROLLER}-own");
-    site.namespace.kubectl(["create", "rolebinding", "less-own", &own, &subject]).unwrap();
-    let account = PLANE.service_account(site.namespace.name(), "less").unwrap();
+    // That of PodDisruptionBudgets.
+    let account = site.account_without("policy");
     let mut controller = site.controller_as("less", &account);
     let says = |line: &str| line.contains("PodDisruptionBudget") && line.contains("forbidden");
     controller.process.wait_for_line(tests::process::Stream::Stderr, super::PATIENCE, says).unwrap();

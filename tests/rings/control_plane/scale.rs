@@ -1,19 +1,11 @@
-//! As many devices as were asked for, in as many pods as that takes, whatever the number; and how long it takes.
+//! As many devices as were asked for, in as many pods as that takes, whatever the number.
 
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
 };
 
-use tests::kubernetes::Namespace;
-
-use super::{PATIENCE, plane::stateful_set, site::Site};
-
-/// How much longer than a bare StatefulSet of as many pods a fleet may take.
-const FACTOR_MAX: f64 = 1.25;
-
-/// How often both are measured; the best counts, because everything else on the machine only ever adds time.
-const ROUNDS: u32 = 3;
+use super::{PATIENCE, site::Site};
 
 /// Scales to `devices` and awaits that exactly so many devices and pods are there.
 fn scale(site: &Site, devices: u32, per_pod: u32) -> Duration {
@@ -80,37 +72,4 @@ fn several_fleets_live_side_by_side() {
     let is_gone = || Ok(one.pods("f").is_empty().then_some(()));
     tests::eventually("the pods of a deleted fleet are gone", PATIENCE, is_gone).unwrap();
     assert_eq!((one.pods("g").len(), other.pods("f").len()), (7, 3));
-}
-
-#[test]
-fn five_hundred_pods_take_hardly_longer_than_a_bare_stateful_set() {
-    let site = Site::alone("seconds");
-    let controller = site.controller("only");
-    site.fleet("f", 0, 1, "");
-    site.namespace.apply(&stateful_set("bare", 0)).unwrap();
-    site.settles("f", 0, 0);
-    let (mut bare, mut fleet) = (Duration::MAX, Duration::MAX);
-    for _ in 0..ROUNDS {
-        bare = bare.min(seconds(&site.namespace, "statefulset/bare", "statefulset/bare"));
-        fleet = fleet.min(seconds(&site.namespace, "fleet/f", "statefulset/f"));
-    }
-    let factor = fleet.as_secs_f64() / bare.as_secs_f64();
-    println!(
-        "500 pods ready: {:.2} s of a fleet, {:.2} s of a bare StatefulSet, factor {factor:.2}; controller: {:.2} s CPU",
-        fleet.as_secs_f64(),
-        bare.as_secs_f64(),
-        controller.process.cpu().unwrap().total().as_secs_f64()
-    );
-    assert!(factor <= FACTOR_MAX, "a fleet takes {factor:.2} times as long as a bare StatefulSet");
-}
-
-/// How long it takes from the wish for 500 pods until they are ready; leaves none behind.
-pub(crate) fn seconds(namespace: &Namespace, scaled: &str, watched: &str) -> Duration {
-    let start = Instant::now();
-    namespace.kubectl(["scale", scaled, "--replicas=500"]).unwrap();
-    namespace.wait_for_ready(watched, 500, PATIENCE).unwrap();
-    let took = start.elapsed();
-    namespace.kubectl(["scale", scaled, "--replicas=0"]).unwrap();
-    namespace.wait_for_ready(watched, 0, PATIENCE).unwrap();
-    took
 }

@@ -32,11 +32,15 @@ impl Hand {
 
     /// Makes a call in the namespace and awaits its end.
     pub(crate) fn call(&self, args: &[&str]) -> Finished {
+        finish(self.start(args), PATIENCE).unwrap()
+    }
+
+    /// Starts a call in the namespace, which may go on.
+    pub(crate) fn start(&self, args: &[&str]) -> Process {
         let mut command = self.simctl.command(args);
         command.args(["-n", &self.namespace]);
         let name = args.first().copied().unwrap_or("simctl");
-        let process = Process::spawn(name, &mut self.client.run_in(&command), self.simctl.dir()).unwrap();
-        finish(process, PATIENCE).unwrap()
+        Process::spawn(name, &mut self.client.run_in(&command), self.simctl.dir()).unwrap()
     }
 
     /// What a call that succeeds prints.

@@ -23,8 +23,8 @@ use tests::{
 
 use super::{PATIENCE, PLANE, admin};
 
-/// Of the control plane in its network, where the controllers listen.
-const HOST: &str = "10.250.0.1";
+/// Of the control plane in its network, where controllers and brokers listen.
+pub(crate) const HOST: &str = "10.250.0.1";
 
 /// Where the controllers' pods seem to be: no scheduler sends a pod there, and nobody plays a kubelet.
 const NODE: &str = "outside";
@@ -32,10 +32,10 @@ const NODE: &str = "outside";
 /// Longer than a Lease that nobody renews holds, and the pause between two attempts to have it.
 pub(crate) const TERM: Duration = Duration::from_secs(17);
 
-/// Distinguishes the ports of the controllers.
+/// Distinguishes the ports of whatever listens at [`HOST`].
 static PORT: AtomicU16 = AtomicU16::new(20_000);
 
-/// Whoever measures wants the two cores for itself.
+/// Whoever measures wants the machine for itself.
 static QUIET: RwLock<()> = RwLock::new(());
 
 /// The kind Fleet as it is committed, the controller's rules, and what the chart lets people do, once for all.
@@ -60,10 +60,30 @@ static PRODUCT: LazyLock<()> = LazyLock::new(|| {
     }
 });
 
-/// Held while a test runs; the values are never read, only dropped.
-enum Turn {
+/// Held while a test runs that others may run beside, or none; the values are never read, only dropped.
+pub(crate) enum Turn {
     Shared { _guard: RwLockReadGuard<'static, ()> },
     Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
+impl Turn {
+    /// Beside others, and not while one measures.
+    pub(crate) fn shared() -> Turn {
+        Turn::Shared { _guard: QUIET.read().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    /// Alone, also with what Kubernetes still clears away of the others.
+    fn alone() -> Turn {
+        let guard = QUIET.write().unwrap_or_else(PoisonError::into_inner);
+        // Where nobody plays a kubelet, the controllers' pods end with the control plane.
+        let elsewhere = format!("--field-selector=spec.nodeName!={NODE}");
+        let is_quiet = || {
+            let pods = admin().kubectl(["get", "pods", "--all-namespaces", &elsewhere, "-o", "name"])?;
+            Ok(pods.is_empty().then_some(()))
+        };
+        tests::eventually("the pods of other tests are gone", PATIENCE, is_quiet).unwrap();
+        Turn::Alone { _guard: guard }
+    }
 }
 
 /// A namespace with fleets.
@@ -82,14 +102,12 @@ pub(crate) fn install() {
 impl Site {
     /// A namespace for fleets, without a controller.
     pub(crate) fn new(purpose: &str) -> Site {
-        let guard = QUIET.read().unwrap_or_else(PoisonError::into_inner);
-        Site::build(purpose, Turn::Shared { _guard: guard })
+        Site::build(purpose, Turn::shared())
     }
 
     /// The same while no other test with fleets runs, for one that measures.
     pub(crate) fn alone(purpose: &str) -> Site {
-        let guard = QUIET.write().unwrap_or_else(PoisonError::into_inner);
-        Site::build(purpose, Turn::Alone { _guard: guard })
+        Site::build(purpose, Turn::alone())
     }
 
     fn build(purpose: &str, turn: Turn) -> Site {
@@ -111,6 +129,21 @@ impl Site {
         let (role, user_flag) = (format!("--clusterrole={role}"), format!("--user={user}"));
         self.namespace.kubectl(["create", "rolebinding", &user, &role, &user_flag]).unwrap();
         PLANE.user(&user, "people").unwrap()
+    }
+
+    /// An account with all rules of the controller but those about one API group.
+    pub(crate) fn account_without(&self, group: &str) -> Client {
+        let rules = rbac::fleets().into_iter();
+        let rules: Vec<_> = rules.filter(|rule| rule.api_groups.as_deref() != Some(&[group.to_owned()])).collect();
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+                          "metadata": {"name": "less"}, "rules": rules});
+        self.namespace.apply(&role.to_string()).unwrap();
+        self.namespace.kubectl(["create", "serviceaccount", "less"]).unwrap();
+        let subject = format!("--serviceaccount={}:less", self.namespace.name());
+        self.namespace.kubectl(["create", "rolebinding", "less", "--role=less", &subject]).unwrap();
+        let own = format!("--clusterrole={CONTROLLER}-own");
+        self.namespace.kubectl(["create", "rolebinding", "less-own", &own, &subject]).unwrap();
+        PLANE.service_account(self.namespace.name(), "less").unwrap()
     }
 
     /// A controller that looks after this namespace.
@@ -198,6 +231,8 @@ spec:
 /// A running controller; killed on drop.
 pub(crate) struct Controller {
     pub(crate) process: Process,
+    /// Where it listens at [`HOST`].
+    pub(crate) port: u16,
     namespace: String,
     identity: String,
 }
@@ -206,10 +241,7 @@ impl Controller {
     fn start(site: &Site, identity: &str, account: &Client) -> Controller {
         let namespace = site.namespace.name();
         let port = pod(site, identity);
-        let mut command = Command::new(project::binary("load-controller").unwrap());
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SIMCTL_")) {
-            command.env_remove(name);
-        }
+        let mut command = program("load-controller");
         command.args(["run", "--watch-namespaces", namespace, "--listen", &format!("{HOST}:{port}")]);
         command.args(["--worker-image=localhost/device-sim:1", "--broker-image=localhost/broker:1"]);
         command
@@ -218,7 +250,7 @@ impl Controller {
             .env("SIMCTL_LOG", "info,load_controller=debug");
         let name = format!("{namespace}-{identity}-{port}");
         let process = Process::spawn(&name, &mut account.run_in(&command), &PLANE.logs()).unwrap();
-        Controller { process, namespace: namespace.to_owned(), identity: identity.to_owned() }
+        Controller { process, port, namespace: namespace.to_owned(), identity: identity.to_owned() }
     }
 
     /// Awaits that it leads.
@@ -229,8 +261,12 @@ impl Controller {
 
     /// What it answers, asked through the API server.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<String> {
-        let pod = format!("/api/v1/namespaces/{}/pods/{}/proxy", self.namespace, self.identity);
-        admin().kubectl(["get", "--raw", &format!("{pod}{path}")])
+        admin().kubectl(["get", "--raw", &format!("{}/proxy{path}", self.path())])
+    }
+
+    /// Its pod in the API.
+    pub(crate) fn path(&self) -> String {
+        format!("/api/v1/namespaces/{}/pods/{}", self.namespace, self.identity)
     }
 
     /// The sum of a metric's series; nothing where there is none.
@@ -241,6 +277,20 @@ impl Controller {
     }
 }
 
+/// A port of [`HOST`] that nobody else was given.
+pub(crate) fn port() -> u16 {
+    PORT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A program of the product, without the settings of whoever runs the tests.
+pub(crate) fn program(name: &str) -> Command {
+    let mut command = Command::new(project::binary(name).unwrap());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SIMCTL_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// The pod that a controller would be in, with the address where it really listens, and the Service that leads to the
 /// one that leads; its port. The API server passes requests on to pods alone.
 fn pod(site: &Site, identity: &str) -> u16 {
@@ -249,7 +299,7 @@ fn pod(site: &Site, identity: &str) -> u16 {
         // It has been killed, and comes back as a container does.
         return port.parse().unwrap();
     }
-    let port = PORT.fetch_add(1, Ordering::Relaxed);
+    let port = port();
     site.namespace.apply(&objects(identity, port)).unwrap();
     let status = json!({"status": {"phase": "Running", "podIP": HOST, "podIPs": [{"ip": HOST}],
                                    "conditions": [{"type": "Ready", "status": "True"}]}});

@@ -5,7 +5,6 @@
 //! gives nothing and fails here.
 
 use std::{
-    collections::BTreeMap,
     fs,
     time::{Duration, Instant},
 };
@@ -13,9 +12,8 @@ use std::{
 use serde_json::Value;
 use tests::{
     broker::Broker,
-    eventually, port,
+    dashboard, eventually, port,
     process::Signal,
-    project,
     prometheus::{Prometheus, Sample},
     run::Run,
     simctl::Simctl,
@@ -24,7 +22,7 @@ use tests::{
 /// Far beyond what anything here takes, so that only a hang reaches it.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Metrics that a fleet without a cluster does not have. The cluster ring asks those queries.
+/// Metrics that a fleet without a cluster does not have. The control plane ring asks those queries.
 const IN_A_CLUSTER: [(&str, &str); 1] = [("simctl_controller_", "only a load controller exports it")];
 
 /// Fewer clients than there will be devices and observers.
@@ -67,14 +65,11 @@ fn every_panel_of_a_fleet_without_a_cluster_has_data() {
     broker.start_again().unwrap();
     run.wait_until("devices are back", |report| report.count("reconnects") > 20).unwrap();
 
-    let queries = queries("fleet-overview.json");
+    let queries = dashboard::queries("fleet-overview.json").unwrap();
     assert!(queries.len() > 60, "only {} queries were found", queries.len());
     let start = Instant::now();
     for (panel, query) in &queries {
-        let answer = eventually(&format!("{panel}: {query} has data"), PATIENCE, || {
-            Ok(Some(prometheus.query(query)?).filter(|samples| samples.iter().any(|sample| sample.value.is_finite())))
-        });
-        answer.unwrap();
+        prometheus.wait_for_data(panel, query, PATIENCE).unwrap();
     }
     println!("{} queries had data after {:.1} s", queries.len(), start.elapsed().as_secs_f64());
 
@@ -86,6 +81,7 @@ fn every_panel_of_a_fleet_without_a_cluster_has_data() {
 #[test]
 fn what_needs_a_cluster_is_all_of_the_controllers_dashboard_and_nothing_else() {
     let needs_one = |query: &str| IN_A_CLUSTER.iter().any(|(prefix, _)| query.contains(prefix));
+    let queries = |file| dashboard::queries(file).unwrap();
     assert!(queries("controller.json").values().all(|query| needs_one(query)));
     assert!(!queries("fleet-overview.json").values().any(|query| needs_one(query)));
 }
@@ -106,25 +102,4 @@ fn configuration(jobs: &[(&str, u16)]) -> String {
     };
     let jobs: String = jobs.iter().map(job).collect();
     format!("global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n{jobs}")
-}
-
-/// The queries of a dashboard by panel and place, as Grafana asks them when everything is chosen.
-fn queries(file: &str) -> BTreeMap<String, String> {
-    let text = fs::read_to_string(project::root().join("dashboards").join(file)).unwrap();
-    let board: Value = serde_json::from_str(&text).unwrap();
-    let outer = board["panels"].as_array().unwrap().clone();
-    let inner = outer.iter().flat_map(|row| row["panels"].as_array().cloned().unwrap_or_default());
-    let mut queries = BTreeMap::new();
-    for panel in outer.iter().cloned().chain(inner) {
-        for target in panel["targets"].as_array().into_iter().flatten() {
-            let query = target["expr"].as_str().unwrap();
-            let asked = [("$__rate_interval", "1m"), ("$quantile", "0.99"), ("$namespace", ".*"), ("$fleet", ".*")]
-                .iter()
-                .fold(query.to_owned(), |query, (variable, value)| query.replace(variable, value));
-            assert!(!asked.contains('$'), "an unknown variable in {query}");
-            let place = format!("{} {} {}", panel["id"], panel["title"], target["refId"]);
-            assert!(queries.insert(place, asked).is_none());
-        }
-    }
-    queries
 }

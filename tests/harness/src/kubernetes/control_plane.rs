@@ -23,6 +23,7 @@ use crate::{
     process::Process,
     sandbox::{Network, Sandbox},
     unavailable::Unavailable,
+    usage::Cpu,
 };
 
 mod arguments;
@@ -110,6 +111,15 @@ impl ControlPlane {
     /// Where its parts write what they say, a file each; kept until the next test.
     pub fn logs(&self) -> PathBuf {
         self.sandbox.logs()
+    }
+
+    /// CPU time of one of its programs, such as `kube-apiserver`.
+    ///
+    /// # Errors
+    /// When it has ended, or there is none of that name.
+    pub fn cpu(&self, program: &str) -> Result<Cpu> {
+        let found = self.programs.iter().find(|process| process.name() == program);
+        found.with_context(|| format!("{program} is no part of the control plane"))?.cpu()
     }
 
     /// Speaks to it as a service account, with no other rights than those of that.

@@ -184,7 +184,8 @@ fn manifests(context: &Context) -> Result<Outcome> {
 }
 
 fn control_plane(context: &Context) -> Result<Outcome> {
-    with_kubernetes(context, || ControlPlane::requirements().map(drop), "control-plane")
+    let requirements = || ControlPlane::requirements().and_then(|_| prometheus::Tools::find_or_unpack()).map(drop);
+    with_kubernetes(context, requirements, "control-plane")
 }
 
 fn cluster(context: &Context) -> Result<Outcome> {

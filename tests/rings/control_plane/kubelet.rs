@@ -1,0 +1,157 @@
+//! Real workers for fake pods: what a kubelet would do for each of them, as far as a worker can tell.
+//!
+//! KWOK says that a pod is Ready at an address where nobody is. Here that address becomes one of the control plane's
+//! network, and the pod's container a process that listens there: with the environment that the pod's specification
+//! names, and its files from the ConfigMaps and Secrets that it mounts. Files are written once: what changes later
+//! comes by push, or not at all. At all other fake pods' addresses nobody answers, as ever.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use ::base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::Value;
+use tempfile::TempDir;
+use tests::process::{Process, Stream};
+
+use super::{
+    PATIENCE, PLANE,
+    site::{Site, program},
+};
+
+/// The running workers of a fleet; killed on drop.
+pub(crate) struct Kubelet {
+    // Dropped first: they listen at the addresses and read in the directory.
+    workers: Vec<Process>,
+    _addresses: Addresses,
+    _dir: TempDir,
+}
+
+impl Kubelet {
+    /// Starts the container of each pod of a fleet, and awaits that all of them listen.
+    pub(crate) fn run(site: &Site, fleet: &str) -> Kubelet {
+        let dir = tempfile::tempdir().unwrap();
+        let pods = site.pods(fleet);
+        let addresses = Addresses::add(pods.iter().map(|pod| text(&pod["status"]["podIP"])).collect(), dir.path());
+        let mut objects = Objects { site, known: BTreeMap::new() };
+        let workers: Vec<Process> = pods.iter().map(|pod| start(pod, &mut objects, dir.path())).collect();
+        for worker in &workers {
+            worker.wait_for_line(Stream::Stderr, PATIENCE, |line| line.contains("the worker listens")).unwrap();
+        }
+        Kubelet { workers, _addresses: addresses, _dir: dir }
+    }
+
+    /// The processes, in no order.
+    pub(crate) fn workers(&mut self) -> &mut [Process] {
+        &mut self.workers
+    }
+}
+
+/// Addresses of pods that are this network's own.
+struct Addresses {
+    all: Vec<String>,
+    /// The file of commands for `ip`.
+    batch: PathBuf,
+}
+
+impl Addresses {
+    fn add(all: Vec<String>, dir: &Path) -> Addresses {
+        let addresses = Addresses { all, batch: dir.join("addresses") };
+        addresses.each("add");
+        addresses
+    }
+
+    fn each(&self, verb: &str) {
+        let lines: String = self.all.iter().map(|address| format!("address {verb} {address}/32 dev lo\n")).collect();
+        fs::write(&self.batch, lines).unwrap();
+        let mut ip = Command::new("ip");
+        ip.arg("-batch").arg(&self.batch);
+        tests::command::run(&mut PLANE.network().enter(&ip)).unwrap();
+    }
+}
+
+impl Drop for Addresses {
+    fn drop(&mut self) {
+        // The next pod with such an address is one where nobody answers.
+        self.each("delete");
+    }
+}
+
+/// The ConfigMaps and Secrets of a namespace, each asked for once.
+struct Objects<'a> {
+    site: &'a Site,
+    known: BTreeMap<String, Value>,
+}
+
+impl Objects<'_> {
+    fn get(&mut self, object: String) -> &Value {
+        let site = self.site;
+        self.known.entry(object).or_insert_with_key(|object| site.namespace.get([object]).unwrap())
+    }
+}
+
+/// Starts the one container of a pod.
+fn start(pod: &Value, objects: &mut Objects<'_>, dir: &Path) -> Process {
+    let name = text(&pod["metadata"]["name"]);
+    let home = dir.join(&name);
+    for volume in list(&pod["spec"]["volumes"]) {
+        write_volume(volume, objects, &home.join(text(&volume["name"])));
+    }
+    let container = &pod["spec"]["containers"][0];
+    let mut command = program("device-sim");
+    for variable in list(&container["env"]) {
+        let value = value_of(variable, pod);
+        // A pod has a network and files of its own; this one shares them, and has a part of each.
+        let value = value.replace("[::]", &text(&pod["status"]["podIP"]));
+        command.env(text(&variable["name"]), within(&value, container, &home));
+    }
+    let logs = PLANE.logs().join(objects.site.namespace.name());
+    Process::spawn(&name, &mut PLANE.network().enter(&command), &logs).unwrap()
+}
+
+/// What the variable of a container says: a value, or one of the pod's labels.
+fn value_of(variable: &Value, pod: &Value) -> String {
+    if let Some(value) = variable["value"].as_str() {
+        return value.to_owned();
+    }
+    let path = text(&variable["valueFrom"]["fieldRef"]["fieldPath"]);
+    let label = path.strip_prefix("metadata.labels['").and_then(|rest| rest.strip_suffix("']"));
+    text(&pod["metadata"]["labels"][label.unwrap_or_else(|| panic!("a kubelet is asked for {path}"))])
+}
+
+/// Where a path of the container lies here.
+fn within(value: &str, container: &Value, home: &Path) -> String {
+    let mounted = list(&container["volumeMounts"]).find_map(|mount| {
+        let rest = value.strip_prefix(&text(&mount["mountPath"]))?.strip_prefix('/')?;
+        Some(home.join(text(&mount["name"])).join(rest).display().to_string())
+    });
+    mounted.unwrap_or_else(|| value.to_owned())
+}
+
+/// Writes the files of a volume; that of an `emptyDir` has none.
+fn write_volume(volume: &Value, objects: &mut Objects<'_>, folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let sources = [("configMap", "name", "configmap"), ("secret", "secretName", "secret")];
+    for (source, name, kind) in sources {
+        let source = &volume[source];
+        for item in list(&source["items"]) {
+            let data = &objects.get(format!("{kind}/{}", text(&source[name])))["data"][text(&item["key"])];
+            let bytes = match kind {
+                "secret" => BASE64_STANDARD.decode(text(data)).unwrap(),
+                _ => text(data).into_bytes(),
+            };
+            fs::write(folder.join(text(&item["path"])), bytes).unwrap();
+        }
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("expected a text, found {value}")).to_owned()
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
