@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use fleet_contract::{plan::Plan, time::Micros};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
-    Client, Resource as _,
+    Client,
     runtime::{controller::Action, reflector::ObjectRef},
 };
 use tokio::{
@@ -18,19 +18,14 @@ use tokio::{
 
 mod answer;
 mod reading;
+mod reconcile;
 mod telling;
 
 pub use answer::PodReport;
+use reconcile::Resolved;
 
 use super::{
-    Error,
-    apply::Writer,
-    document::{self, Document},
-    events,
-    metrics::Metrics,
-    note::Note,
-    observe::{Observed, Stores, observe},
-    plan::{self, Images, Situation, Steps},
+    Error, apply::Writer, document::Document, metrics::Metrics, note::Note, observe::Stores, plan::Images,
     status::Decided,
 };
 use crate::{
@@ -44,8 +39,6 @@ use crate::{
 const CADENCE_WATCHED: Duration = Duration::from_secs(1);
 /// How long a fleet counts as watched after somebody has asked for its report.
 const WATCHED: Duration = Duration::from_secs(10);
-/// How old a library of models may be.
-const LIBRARY_AGE: Duration = Duration::from_mins(1);
 
 /// What the tasks of all fleets share.
 #[derive(Clone)]
@@ -89,15 +82,6 @@ pub struct Failed {
     pub error: Error,
     /// How long to wait.
     pub retry: Duration,
-}
-
-/// The document of a Fleet, and from what it was made.
-struct Resolved {
-    generation: Option<i64>,
-    library: Option<String>,
-    at: Instant,
-    /// What is wrong, if anything is.
-    problems: Vec<String>,
 }
 
 /// Everything that is known of one fleet.
@@ -168,15 +152,6 @@ async fn next_answer(workers: &mut Option<Workers>) -> Option<workers::Answered>
 
 fn now() -> Micros {
     Micros(u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(0))
-}
-
-/// Whether a version of an object is later than another one: a watch may still show what was before our own write.
-///
-/// Versions of one object are numbers that grow
-/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
-fn is_later(version: Option<&str>, other: Option<&str>) -> bool {
-    let number = |version: Option<&str>| version.and_then(|text| text.parse::<u128>().ok());
-    number(version) > number(other)
 }
 
 impl Task {
@@ -259,189 +234,6 @@ impl Task {
             tracing::warn!(fleet = %self.key, %error, retry_seconds = retry.as_secs_f64(), "the fleet is not as it should be");
         }
         Failed { error, retry }
-    }
-
-    /// Observes, decides, applies; the status follows when the workers have been told.
-    async fn reconcile(&mut self) -> Result<Action, Error> {
-        let Some(fleet) = self.stores.fleets.get(&self.key) else { return Ok(Action::await_change()) };
-        if fleet.metadata.deletion_timestamp.is_some() {
-            // Its objects go with it; making them anew would only keep the garbage collector busy.
-            return Ok(Action::await_change());
-        }
-        let owner = Owner::of(&fleet).ok_or(Error::NotStored)?;
-        self.meet(&owner).await?;
-        self.resolve(&fleet, &owner).await?;
-        let observed = self.look(&owner);
-        let Some(document) = self.document.clone().filter(|_| self.problems().is_empty()) else {
-            // What already runs goes on.
-            self.status_is_due = true;
-            self.write_status_of(&fleet, &owner, &observed).await?;
-            return Ok(Action::requeue(LIBRARY_AGE));
-        };
-        let steps = plan::decide(&Situation {
-            fleet: &fleet,
-            owner: &owner,
-            document: &document,
-            observed: &observed,
-            plan: self.plan.as_ref(),
-            images: &self.context.images,
-            storage: self.context.storage.as_deref(),
-            now: now(),
-        });
-        let look_again = steps.look_again;
-        self.apply(&fleet, &owner, &document, &observed, steps).await?;
-        self.status_is_due = true;
-        if !self.is_waiting() {
-            self.write_status_of(&fleet, &owner, &observed).await?;
-        }
-        let library = document.fleet.spec.models_from.as_ref().map(|_| LIBRARY_AGE);
-        Ok(look_again.into_iter().chain(library).min().map_or_else(Action::await_change, Action::requeue))
-    }
-
-    /// Starts to look after this very fleet; one that was deleted and made again is another.
-    async fn meet(&mut self, owner: &Owner) -> Result<(), Error> {
-        if self.owner.as_ref() == Some(owner) && self.workers.is_some() {
-            return Ok(());
-        }
-        let (ended, version) = self.context.writer.read_totals(owner).await?;
-        *self = Self::new(self.context.clone(), Arc::clone(&self.stores), self.key.clone());
-        self.workers = Some(Workers::resume(self.context.workers.clone(), ended));
-        self.totals_object = version;
-        self.owner = Some(owner.clone());
-        Ok(())
-    }
-
-    /// Makes the document anew when the Fleet or its library may have changed.
-    async fn resolve(&mut self, fleet: &Fleet, owner: &Owner) -> Result<(), Error> {
-        let generation = fleet.metadata.generation;
-        let named = fleet.spec.get("modelsFrom").and_then(|from| from.get("configMap")?.as_str());
-        let same = self.resolved.as_ref().filter(|resolved| resolved.generation == generation);
-        if same.is_some_and(|resolved| named.is_none() || resolved.at.elapsed() < LIBRARY_AGE) {
-            return Ok(());
-        }
-        let library = match named {
-            Some(name) => self.context.writer.library(owner, name).await?,
-            None => None,
-        };
-        let version = library.as_ref().and_then(kube::ResourceExt::resource_version);
-        if let Some(resolved) = self.resolved.as_mut().filter(|resolved| resolved.generation == generation) {
-            resolved.at = Instant::now();
-            if resolved.library == version {
-                return Ok(());
-            }
-        }
-        // The image of the document decides with it about the revision.
-        let image = fleet.spec.get("pod").and_then(|pod| pod.get("image")?.as_str());
-        let image = image.unwrap_or(&self.context.images.worker);
-        let problems = match document::resolve(fleet, owner, library.as_ref(), image) {
-            Ok(document) => {
-                self.document = Some(document);
-                Vec::new()
-            }
-            Err(problems) => problems,
-        };
-        self.resolved = Some(Resolved { generation, library: version, at: Instant::now(), problems });
-        Ok(())
-    }
-
-    fn problems(&self) -> &[String] {
-        self.resolved.as_ref().map_or(&[], |resolved| &resolved.problems)
-    }
-
-    /// What the watches show; takes over pods, token, and a plan that another controller may have written.
-    fn look(&mut self, owner: &Owner) -> Observed {
-        let mut observed = observe(&self.stores, owner);
-        if let Some(token) = &observed.token
-            && self.token.as_deref() != Some(token)
-        {
-            self.token = Some(Arc::from(token.as_str()));
-        }
-        self.take_plan(&mut observed);
-        self.totals_are_gone = self.totals_object.is_some() && !observed.has_totals;
-        if let Some(workers) = &mut self.workers {
-            let is_somebody_new = workers.meet(&observed.pods, self.token.as_ref());
-            if is_somebody_new {
-                self.next_pull = Instant::now();
-            }
-        }
-        observed
-    }
-
-    /// Takes over a plan that succeeds ours. What anybody else has put in its place counts as none, and is written anew.
-    fn take_plan(&mut self, observed: &mut Observed) {
-        let succeeds = |plan: &Plan| {
-            let is_ours = |known: &Plan| (plan.run, plan.start) == (known.run, known.start);
-            self.plan.as_ref().is_none_or(|known| is_ours(known) && plan.version >= known.version)
-        };
-        if let Some((plan, version)) = observed.plan.as_ref().filter(|(plan, _)| succeeds(plan)) {
-            self.plan = Some(plan.clone());
-            self.plan_object.clone_from(version);
-        } else if is_later(observed.plan_object.as_deref(), self.plan_object.as_deref()) {
-            observed.plan = None;
-            self.plan_object.clone_from(&observed.plan_object);
-        }
-    }
-
-    /// Applies the steps. Plan before pods: who grows finds its numbers, who shrinks lets its devices leave in order.
-    async fn apply(
-        &mut self,
-        fleet: &Fleet,
-        owner: &Owner,
-        document: &Document,
-        observed: &Observed,
-        steps: Steps,
-    ) -> Result<(), Error> {
-        let writer = self.context.writer.clone();
-        if observed.token.is_none() {
-            self.token = Some(writer.token(owner, self.token.clone()).await?);
-        }
-        writer.revision(owner, &steps.revision, document).await?;
-        for object in &steps.objects {
-            writer.object(object).await?;
-        }
-        if steps.is_new_plan {
-            self.plan_object = writer.plan(owner, &steps.plan, self.plan_object.clone()).await?;
-            self.plan = Some(steps.plan.clone());
-            self.next_pull = Instant::now();
-        }
-        // Those that already run need not wait for anybody.
-        self.push();
-        if let Some(stateful_set) = &steps.stateful_set {
-            writer.stateful_set(stateful_set).await?;
-        }
-        for pod in &steps.forces {
-            writer.force(owner, pod).await?;
-        }
-        for name in &steps.forgets {
-            writer.forget(owner, name).await?;
-        }
-        if steps.deletes_broker {
-            writer.delete_broker(owner).await?;
-        }
-        self.decided = Some(Decided {
-            replicas: steps.replicas,
-            revision: steps.revision.number,
-            size: steps.size,
-            broker_devices_max: steps.broker_devices_max,
-        });
-        self.told.retain(|known| steps.notes.contains(known));
-        self.tell(fleet, steps.notes).await;
-        Ok(())
-    }
-
-    /// Tells what is new; a warning that each look brings again is told once.
-    async fn tell(&mut self, fleet: &Fleet, notes: Vec<Note>) {
-        let about = fleet.object_ref(&());
-        for note in notes {
-            let is_standing = note.reason == "UnfitAutoscaler" || note.reason == "PodForced";
-            if is_standing && self.told.contains(&note) {
-                continue;
-            }
-            events::tell(&self.context.writer, &self.context.identity, &about, &note).await;
-            if is_standing {
-                self.told.push(note);
-            }
-        }
     }
 
     fn is_waiting(&self) -> bool {
