@@ -23,7 +23,7 @@ mod node;
 
 pub use api::Api;
 pub use build::Tools;
-pub use client::Client;
+pub use client::{Client, EXISTING};
 pub use cluster::Cluster;
 pub use control_plane::ControlPlane;
 pub use external_metrics::ExternalMetrics;

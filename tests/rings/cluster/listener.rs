@@ -1,6 +1,11 @@
 //! An independent witness: Mosquitto's own subscriber, and a count of what it saw by sequence.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use fleet_contract::stamp::Stamp;
 use serde_json::Value;
@@ -12,15 +17,42 @@ use tests::{
 };
 
 use super::{
-    admin,
-    fleet::{Fleet, NAME},
+    FOREIGN, admin,
+    fleet::{Fleet, NAME, name},
 };
 
 /// `mosquitto_sub` on all topics of a fleet, with a session that the broker keeps.
 pub(super) struct Listener {
     process: Process,
     log: PathBuf,
+    _way: Way,
     _dir: TempDir,
+}
+
+/// Where the broker answers us.
+struct Way {
+    host: String,
+    port: String,
+    /// The tunnel, where pods are out of reach.
+    _tunnel: Option<Process>,
+}
+
+impl Way {
+    /// At its pod; in a cluster that is not ours through a tunnel of the API server.
+    fn to(fleet: &Fleet, broker: &Value, dir: &Path) -> Way {
+        if FOREIGN.is_none() {
+            let host = broker["status"]["podIP"].as_str().unwrap().to_owned();
+            return Way { host, port: "1883".into(), _tunnel: None };
+        }
+        let pod = format!("pod/{}", name(broker));
+        let mut kubectl = Command::new(admin().tools().program("kubectl"));
+        kubectl.args(["port-forward", "-n", fleet.namespace.name(), &pod, ":1883"]);
+        let tunnel = Process::spawn("tunnel", &mut admin().run_in(&kubectl), dir).unwrap();
+        let stands = |line: &str| line.starts_with("Forwarding from 127.0.0.1:");
+        let line = tunnel.wait_for_line(Stream::Stdout, Duration::from_secs(20), stands).unwrap();
+        let port = line.trim_start_matches("Forwarding from 127.0.0.1:").split(' ').next().unwrap().to_owned();
+        Way { host: "127.0.0.1".into(), port, _tunnel: Some(tunnel) }
+    }
 }
 
 /// What became of the messages of a fleet.
@@ -45,18 +77,19 @@ impl Listener {
     pub(super) fn start(fleet: &Fleet) -> Listener {
         fleet.until("the broker answers", |fleet| fleet.clients().is_some());
         let broker = &fleet.pods_of("broker")[0];
+        let dir = tempfile::tempdir().unwrap();
+        let way = Way::to(fleet, broker, dir.path());
         let packages = Packages::unpack(&["mosquitto-clients"]).unwrap();
         let mut command = packages.command("mosquitto_sub");
-        command.args(["-h", broker["status"]["podIP"].as_str().unwrap(), "-q", "1", "-c", "-i", "witness"]);
+        command.args(["-h", &way.host, "-p", &way.port, "-q", "1", "-c", "-i", "witness"]);
         command.args(["-t", &format!("{NAME}/#"), "-t", "gone/#", "-F", "%t %p"]);
-        let dir = tempfile::tempdir().unwrap();
         let before = fleet.broker("simctl_broker_subscriptions").unwrap();
         let process = Process::spawn("witness", &mut admin().run_in(&command), dir.path()).unwrap();
         let is_subscribed =
             || Ok((fleet.broker("simctl_broker_subscriptions").unwrap_or(0) >= before + 2).then_some(()));
         eventually("the witness is subscribed", Duration::from_secs(20), is_subscribed).unwrap();
         let log = process.log(Stream::Stdout);
-        Listener { process, log, _dir: dir }
+        Listener { process, log, _way: way, _dir: dir }
     }
 
     /// What it has seen so far.

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Names the kubeconfig of a cluster that exists already.
-const EXISTING: &str = "E2E_KUBECONFIG";
+pub const EXISTING: &str = "E2E_KUBECONFIG";
 
 /// A way into a cluster, as the user of one kubeconfig.
 #[derive(Clone, Debug)]
