@@ -7,7 +7,7 @@
 //! | module | idea |
 //! | --- | --- |
 //! | [`program`] | which programs have an image, and what is said of them |
-//! | [`reference`] | what an image is called |
+//! | [`mod@reference`] | what an image is called |
 //! | [`architecture`] | which processor a program is for, and whether it runs alone |
 //! | [`archive`] | images of one or more processors as one file |
 
