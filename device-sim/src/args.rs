@@ -2,7 +2,7 @@
 
 use std::{
     fmt, fs, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -53,6 +53,11 @@ pub struct Args {
     /// What runs the devices: the engine of this program, or rumqttc's client to compare with
     #[arg(long, value_name = "KIND", env = "SIMCTL_ENGINE", default_value_t = Kind::Native)]
     pub engine: Kind,
+    /// An address of this machine that devices connect from; may be given several times, or be a list with commas
+    ///
+    /// Devices are spread over the addresses by their index. Each address has some 28,000 ports of its own.
+    #[arg(long, value_name = "ADDRESS", env = "SIMCTL_SOURCE_ADDRESS", value_delimiter = ',')]
+    pub source_address: Vec<IpAddr>,
     /// Drain and end when standard input is closed, as it is when the parent process ends
     #[arg(long, env = "SIMCTL_WITH_PARENT")]
     pub with_parent: bool,
@@ -191,6 +196,8 @@ pub struct Settings {
     pub threads: usize,
     /// What runs the devices.
     pub engine: Kind,
+    /// Where devices connect from.
+    pub sources: Vec<IpAddr>,
     /// Whether the worker ends with its parent.
     pub with_parent: bool,
 }
@@ -243,6 +250,7 @@ impl Settings {
             state,
             threads,
             engine,
+            source_address: sources,
             with_parent,
             log: _,
             log_format: _,
@@ -255,7 +263,7 @@ impl Settings {
             None => token.and_then(Token::new),
         };
         let given = assignment.map(|path| Given::read(path, plan, ordinal)).transpose()?;
-        Ok(Self { listen: api, token, given, state, threads: threads.into(), engine, with_parent })
+        Ok(Self { listen: api, token, given, state, threads: threads.into(), engine, sources, with_parent })
     }
 }
 

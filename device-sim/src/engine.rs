@@ -21,6 +21,7 @@ mod wheel;
 
 use std::{
     io,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::Ordering::Relaxed,
@@ -31,6 +32,7 @@ use std::{
 };
 
 use fleet_contract::{
+    broker_url::BrokerUrl,
     fleet::Observe,
     plan::Plan,
     stats::{Stats, WorkerStats},
@@ -45,7 +47,7 @@ pub use blueprint::BlueprintError;
 use crate::{
     clock::Clock,
     observe::{ObserverWatch, observer},
-    transport::resolver::Resolver,
+    transport::{Route, RouteError, resolver::Resolver},
 };
 use blueprint::Blueprint;
 use builder::Builder;
@@ -66,6 +68,8 @@ pub struct Options {
     pub threads: usize,
     /// The one clock of the process.
     pub clock: Clock,
+    /// The addresses of this machine that devices connect from, each by its index; none lets the system choose.
+    pub sources: Vec<IpAddr>,
 }
 
 /// What runs the devices. As text and in documents `native` or `rumqttc`.
@@ -111,6 +115,12 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// There is no way to the broker.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// rumqttc's clients are built without TLS and WebSocket, whose releases have known faults.
+    #[error("expected `mqtt://` and no source addresses for the engine `rumqttc`, found {0}")]
+    PlainOnly(String),
     /// rumqttc's clients follow no message to its delivery.
     #[error("expected `observe: none` for the engine `rumqttc`, which follows no messages, found `observe: {0}`")]
     CannotObserve(&'static str),
@@ -186,13 +196,17 @@ impl Engine {
     /// Starts the devices of an assignment.
     pub fn start(assignment: &Assignment, options: &Options) -> Result<Self, StartError> {
         check_observe(options.kind, assignment.fleet.spec.observe)?;
-        let url = assignment.fleet.spec.broker.as_ref().map(|broker| &broker.url).ok_or(StartError::NoBroker)?;
+        let broker = assignment.fleet.spec.broker.as_ref().ok_or(StartError::NoBroker)?;
+        let url = &broker.url;
+        let route = Route::new(broker)?.from_sources(&options.sources);
+        check_route(options.kind, url, &route)?;
         let resolver = Resolver::start(url).map_err(|source| StartError::Resolve { url: url.to_string(), source })?;
         let blueprint = Arc::new(Blueprint::compile(assignment)?);
         let builder = Builder {
             plan: Arc::new(assignment.plan.clone()),
             watch: Arc::new(ObserverWatch::default()),
             resolver: Arc::new(resolver),
+            route: Arc::new(route),
             clock: options.clock,
             started: options.clock.now(),
             threads: threads(options.threads),
@@ -386,6 +400,14 @@ fn check_observe(kind: Kind, observe: Observe) -> Result<(), StartError> {
         (Kind::Native, _) | (Kind::Rumqttc, Observe::None) => Ok(()),
         (Kind::Rumqttc, Observe::All) => Err(StartError::CannotObserve("all")),
         (Kind::Rumqttc, Observe::Sample) => Err(StartError::CannotObserve("sample")),
+    }
+}
+
+fn check_route(kind: Kind, url: &BrokerUrl, route: &Route) -> Result<(), StartError> {
+    match kind {
+        Kind::Rumqttc if route.is_layered() => Err(StartError::PlainOnly(url.to_string())),
+        Kind::Rumqttc if route.has_sources() => Err(StartError::PlainOnly("source addresses".into())),
+        Kind::Native | Kind::Rumqttc => Ok(()),
     }
 }
 

@@ -24,5 +24,5 @@ pub mod sample;
 pub mod session;
 pub mod signal;
 pub mod state;
-mod transport;
+pub mod transport;
 pub mod worker;

@@ -51,9 +51,9 @@ fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let Settings { listen, token, given, state, threads, engine, with_parent } = settings;
+    let Settings { listen, token, given, state, threads, engine, sources, with_parent } = settings;
     let mut endings = Endings::watch(with_parent)?;
-    let worker = Arc::new(Worker::new(Options { kind: engine, threads, ..Options::default() }, state));
+    let worker = Arc::new(Worker::new(Options { kind: engine, threads, sources, ..Options::default() }, state));
     let listener = api::Listener::bind(&listen).await?;
     tracing::info!(api = %listener.address(), "the worker listens");
     let stop = CancellationToken::new();

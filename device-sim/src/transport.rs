@@ -1,6 +1,28 @@
-//! How bytes travel to a broker and back, without ever blocking.
+//! How bytes travel to a broker and back, without ever blocking: TCP, and over it TLS, WebSocket, or both.
+//!
+//! ```text
+//! session ══► Connection ──────────────────────────────► socket      mqtt://
+//!                 └─► Layers: WebSocket frames, TLS records ─┘        ws://, mqtts://, wss://
+//! ```
+//! A [`Route`] says how a fleet reaches its broker and is shared by all threads; a [`Transport`] is what the
+//! connections of one thread share. A plain connection knows nothing of either.
 
+mod connection;
+mod errand;
+mod error;
+mod layers;
 pub(crate) mod resolver;
-mod tcp;
+mod route;
+mod socket;
+mod tls;
+mod websocket;
 
-pub(crate) use tcp::{Connection, Read, Written};
+pub use errand::introduce;
+pub use error::Error;
+pub use route::{Route, RouteError};
+pub use tls::Failure as TlsFailure;
+pub use websocket::Failure as WebSocketFailure;
+
+pub(crate) use connection::{Connection, Read, Written};
+pub(crate) use error::{is_own, label};
+pub(crate) use route::Transport;

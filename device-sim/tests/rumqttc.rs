@@ -154,7 +154,8 @@ fn a_device_tells_what_it_does() {
 fn an_engine_that_follows_nothing_cannot_observe() {
     let clock = Clock::new();
     let assignment = assignment(([127, 0, 0, 1], 1).into(), 1, "", &clock);
-    let error = Engine::start(&assignment, &Options { kind: Kind::Rumqttc, threads: 1, clock }).unwrap_err();
+    let error = Engine::start(&assignment, &Options { kind: Kind::Rumqttc, threads: 1, clock, ..Options::default() })
+        .unwrap_err();
     assert!(matches!(error, StartError::CannotObserve("all")), "{error}");
     assert!(error.to_string().contains("`observe: none`"), "{error}");
 }
@@ -188,7 +189,8 @@ fn a_subscriber_sees_the_same_messages_from_both_engines() {
     assignments[1].plan = assignments[0].plan.clone();
     let kinds = [Kind::Native, Kind::Rumqttc];
     let engines = [0, 1].map(|number| {
-        Engine::start(&assignments[number], &Options { kind: kinds[number], threads: 1, clock }).unwrap()
+        Engine::start(&assignments[number], &Options { kind: kinds[number], threads: 1, clock, ..Options::default() })
+            .unwrap()
     });
     for engine in &engines {
         run::until(engine, "enough messages", |reading| reading.stats.all_messages().sent >= 500);

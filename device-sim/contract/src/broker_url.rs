@@ -1,11 +1,11 @@
-//! The address of a broker: `mqtt://host:port`.
+//! The address of a broker: `mqtt://host:port`, or `ws://host:port/path`.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Scheme, host and port of a broker.
+/// Scheme, host and port of a broker, and over WebSocket the path there.
 ///
 /// `tcp` means the same as `mqtt`; `ssl` and `tls` the same as `mqtts`. No scheme means `mqtt`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -13,7 +13,12 @@ pub struct BrokerUrl {
     transport: Transport,
     host: String,
     port: u16,
+    /// Empty but over WebSocket.
+    path: String,
 }
+
+/// Where most brokers take MQTT over WebSocket.
+const DEFAULT_PATH: &str = "/mqtt";
 
 /// How bytes travel to a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +31,27 @@ pub enum Transport {
     WebSocket,
     /// MQTT over WebSocket over TLS, port 443.
     SecureWebSocket,
+}
+
+impl Transport {
+    /// Whether TLS is spoken.
+    pub const fn is_secure(self) -> bool {
+        matches!(self, Self::Tls | Self::SecureWebSocket)
+    }
+
+    /// Whether WebSocket is spoken.
+    pub const fn is_websocket(self) -> bool {
+        matches!(self, Self::WebSocket | Self::SecureWebSocket)
+    }
+
+    const fn default_port(self) -> u16 {
+        match self {
+            Self::Tcp => 1883,
+            Self::Tls => 8883,
+            Self::WebSocket => 80,
+            Self::SecureWebSocket => 443,
+        }
+    }
 }
 
 /// Why an address is none.
@@ -43,12 +69,18 @@ pub enum ParseError {
     /// The port is no number from 1 to 65535.
     #[error("expected a port from 1 to 65535, found `{0}`")]
     Port(String),
+    /// Only WebSocket has paths.
+    #[error("expected no path but with ws:// and wss://, found `{0}`")]
+    UnusedPath(String),
+    /// The path cannot be asked for.
+    #[error("expected a path of visible ASCII characters without `#`, found `{0}`")]
+    Path(String),
 }
 
 impl BrokerUrl {
     /// An address of MQTT over TCP.
     pub fn tcp(host: impl Into<String>, port: u16) -> Self {
-        Self { transport: Transport::Tcp, host: host.into(), port }
+        Self { transport: Transport::Tcp, host: host.into(), port, path: String::new() }
     }
 
     /// How bytes travel there.
@@ -64,6 +96,17 @@ impl BrokerUrl {
     /// TCP port.
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What is asked for over WebSocket, with its leading `/`; empty for other transports.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Host and, where it is not the scheme's usual one, port, as HTTP names them.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == self.transport.default_port() { host } else { format!("{host}:{}", self.port) }
     }
 
     /// Whether the address is one of this machine's loopback addresses.
@@ -86,26 +129,39 @@ impl FromStr for BrokerUrl {
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let (scheme, rest) = text.trim().split_once("://").unwrap_or(("mqtt", text.trim()));
-        let (transport, default_port) = match scheme {
-            "mqtt" | "tcp" => (Transport::Tcp, 1883),
-            "mqtts" | "ssl" | "tls" => (Transport::Tls, 8883),
-            "ws" => (Transport::WebSocket, 80),
-            "wss" => (Transport::SecureWebSocket, 443),
+        let transport = match scheme {
+            "mqtt" | "tcp" => Transport::Tcp,
+            "mqtts" | "ssl" | "tls" => Transport::Tls,
+            "ws" => Transport::WebSocket,
+            "wss" => Transport::SecureWebSocket,
             other => return Err(ParseError::Scheme(other.into())),
         };
-        if rest.contains('@') {
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        // A password may hold a slash; where there are no paths, it is recognised all the same.
+        if authority.contains('@') || (!transport.is_websocket() && path.contains('@')) {
             return Err(ParseError::UserInfo);
         }
-        let (host, port) = split_port(rest.trim_end_matches('/'));
+        let (host, port) = split_port(authority);
         let port = match port {
-            None => default_port,
+            None => transport.default_port(),
             Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| ParseError::Port(port.into()))?,
         };
         let valid = |c: char| c.is_ascii_alphanumeric() || "-._:%".contains(c);
         if host.is_empty() || !host.chars().all(valid) {
             return Err(ParseError::Host(text.into()));
         }
-        Ok(Self { transport, host: host.into(), port })
+        Ok(Self { transport, host: host.into(), port, path: path_of(transport, path)? })
+    }
+}
+
+/// The path that is meant: over WebSocket none, or the root, means the usual one.
+fn path_of(transport: Transport, path: &str) -> Result<String, ParseError> {
+    match (transport.is_websocket(), path.trim_end_matches('/')) {
+        (true, "") => Ok(DEFAULT_PATH.into()),
+        (true, _) if path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') => Ok(path.into()),
+        (true, _) => Err(ParseError::Path(path.into())),
+        (false, "") => Ok(String::new()),
+        (false, _) => Err(ParseError::UnusedPath(path.into())),
     }
 }
 
@@ -124,9 +180,9 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
-            write!(f, "{}://[{}]:{}", self.scheme(), self.host, self.port)
+            write!(f, "{}://[{}]:{}{}", self.scheme(), self.host, self.port, self.path)
         } else {
-            write!(f, "{}://{}:{}", self.scheme(), self.host, self.port)
+            write!(f, "{}://{}:{}{}", self.scheme(), self.host, self.port, self.path)
         }
     }
 }
@@ -152,8 +208,8 @@ impl JsonSchema for BrokerUrl {
         json_schema!({
             "type": "string",
             "minLength": 1,
-            "description": "the address of a broker such as `mqtt://broker.example:1883`",
-            "examples": ["mqtt://127.0.0.1:1883"],
+            "description": "the address of a broker such as `mqtt://broker.example:1883`; mqtts:// is TLS, ws:// and wss:// WebSocket",
+            "examples": ["mqtt://127.0.0.1:1883", "mqtts://broker.example:8883", "wss://broker.example/mqtt"],
         })
     }
 }
@@ -173,8 +229,27 @@ mod tests {
         check("tcp://broker:1884", "mqtt://broker:1884");
         check("ssl://broker", "mqtts://broker:8883");
         check("tls://broker", "mqtts://broker:8883");
-        check("ws://broker", "ws://broker:80");
-        check("wss://broker/", "wss://broker:443");
+        check("ws://broker", "ws://broker:80/mqtt");
+        check("wss://broker/", "wss://broker:443/mqtt");
+    }
+
+    #[test]
+    fn websocket_has_a_path_and_nothing_else_has() {
+        check("ws://broker:8080/devices/in?tenant=a@b", "ws://broker:8080/devices/in?tenant=a@b");
+        check("wss://[::1]:1/x/", "wss://[::1]:1/x/");
+        check("mqtt://broker/", "mqtt://broker:1883");
+        check("mqtt://broker/x", "expected no path but with ws:// and wss://, found `/x`");
+        check("ws://b/a b", "expected a path of visible ASCII characters without `#`, found `/a b`");
+        check("ws://b/a#b", "expected a path of visible ASCII characters without `#`, found `/a#b`");
+    }
+
+    #[test]
+    fn http_names_a_host_without_the_usual_port() {
+        for (url, authority) in
+            [("ws://b", "b"), ("ws://b:8080/x", "b:8080"), ("wss://[::1]", "[::1]"), ("wss://[::1]:80", "[::1]:80")]
+        {
+            assert_eq!(url.parse::<BrokerUrl>().unwrap().authority(), authority);
+        }
     }
 
     #[test]

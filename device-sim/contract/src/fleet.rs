@@ -157,7 +157,8 @@ pub struct ModelsFrom {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BrokerSpec {
-    /// `mqtt://host:port`; a host without a scheme means `mqtt://`, without a port 1883.
+    /// `mqtt://host:port`; a host without a scheme means `mqtt://`, without a port 1883. `mqtts://` is TLS, port 8883;
+    /// `ws://host/path` is WebSocket, port 80, and `wss://` WebSocket over TLS, port 443, both by default at `/mqtt`.
     pub url: BrokerUrl,
     /// The version of MQTT.
     #[serde(default)]
@@ -165,6 +166,37 @@ pub struct BrokerSpec {
     /// As whom; without it anonymously.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
+    /// Whom to trust and what to show with `mqtts://` and `wss://`; without it what the machine trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+}
+
+/// Whom devices trust and what they show over TLS; keys are never written in a document.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Tls {
+    /// A PEM file with the authorities that may sign the broker's certificate, instead of those that the machine
+    /// trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// A PEM file with the certificate that the devices show, followed by those between it and its authority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// A PEM file with the certificate's private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// On a cluster: a Secret whose key `ca.crt` holds the authorities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_secret_name: Option<String>,
+    /// On a cluster: a Secret, of type `kubernetes.io/tls`, whose keys `tls.crt` and `tls.key` hold certificate and key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_name: Option<String>,
+    /// The name that is asked for and that the broker's certificate must have, if it is not the host of the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Whether any certificate is accepted, whoever signed it and whatever its name: for tests of brokers alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_skip_verify: bool,
 }
 
 /// A version of MQTT.
@@ -211,7 +243,7 @@ pub struct Connect {
     /// How many messages of a device may wait for a place in flight before the next is withheld.
     #[schemars(range(min = 0, max = 65_535))]
     pub queue: u16,
-    /// How long a device waits for the TCP connection and the CONNACK.
+    /// How long a device waits for the connection, with TLS and WebSocket, and again for the CONNACK.
     pub timeout: Span,
     /// How long a device waits before it connects again.
     pub backoff: Backoff,

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::Clock,
     observe::{Arrivals, ObserverWatch, observer},
-    transport::resolver::Resolver,
+    transport::{Route, resolver::Resolver},
 };
 
 /// Batches of arrivals that may wait for a shard; then the observer waits.
@@ -34,6 +34,7 @@ pub(super) struct Builder<'a> {
     pub(super) plan: Arc<Plan>,
     pub(super) watch: Arc<ObserverWatch>,
     pub(super) resolver: Arc<Resolver>,
+    pub(super) route: Arc<Route>,
     pub(super) clock: Clock,
     /// When the engine began to start.
     pub(super) started: Micros,
@@ -119,6 +120,7 @@ impl Builder<'_> {
             clock: self.clock,
             poll,
             resolver: Arc::clone(&self.resolver),
+            route: Arc::clone(&self.route),
             commands: commands_end,
             arrivals: arrivals_end,
             used_arrivals,
@@ -141,6 +143,7 @@ impl Builder<'_> {
             clock: self.clock,
             poll,
             resolver: Arc::clone(&self.resolver),
+            route: Arc::clone(&self.route),
             commands: commands_end,
             outlets,
             watch: Arc::clone(&self.watch),

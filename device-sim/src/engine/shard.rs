@@ -30,7 +30,7 @@ use fleet_contract::{
 };
 use mio::{Events, Poll, Token};
 
-pub(super) use connect::{CLOSED, YOUNG, label, trouble};
+pub(super) use connect::{CLOSED, YOUNG};
 pub(super) use publish::{MISSED, timing};
 
 use super::{
@@ -44,7 +44,7 @@ use crate::{
     model::Scratch,
     observe::{Arrivals, ObserverWatch, ledger::LostMemory},
     session::Pool,
-    transport::resolver::Resolver,
+    transport::{Route, Transport, resolver::Resolver},
 };
 
 /// The token that wakes the loop; the devices' tokens are their slots.
@@ -84,6 +84,7 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) poll: Poll,
     pub(super) resolver: Arc<Resolver>,
+    pub(super) route: Arc<Route>,
     pub(super) commands: Receiver<Command>,
     pub(super) arrivals: Receiver<Arrivals>,
     pub(super) used_arrivals: SyncSender<Vec<crate::observe::Arrival>>,
@@ -174,6 +175,7 @@ pub(super) struct Shard {
     clock: Clock,
     poll: Poll,
     resolver: Arc<Resolver>,
+    transport: Transport,
     commands: Receiver<Command>,
     arrivals: Receiver<Arrivals>,
     used_arrivals: SyncSender<Vec<crate::observe::Arrival>>,
@@ -198,6 +200,8 @@ pub(super) struct Shard {
     fired: Vec<u32>,
     /// Sockets that may hold more than one read took.
     unread: Vec<usize>,
+    /// Connections that are being made and whose handshakes can go on; at most one entry for each readiness.
+    handshakes: VecDeque<usize>,
     lost_memory: LostMemory,
     stats: Stats,
     /// The next slot whose ledger rows are looked at.
@@ -211,10 +215,24 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { blueprint, plan, slots, share, clock, poll, resolver, commands, arrivals, used_arrivals, observer } =
-            parts;
+        let Parts {
+            blueprint,
+            plan,
+            slots,
+            share,
+            clock,
+            poll,
+            resolver,
+            route,
+            commands,
+            arrivals,
+            used_arrivals,
+            observer,
+        } = parts;
         let now = clock.now();
         let rate = share.under(&plan);
+        let transport = Transport::new(route);
+        let inbox = vec![0; transport.inbox(64 * 1024)].into();
         Self {
             blueprint,
             plan,
@@ -222,6 +240,7 @@ impl Shard {
             clock,
             poll,
             resolver,
+            transport,
             commands,
             arrivals,
             used_arrivals,
@@ -236,9 +255,10 @@ impl Shard {
             pool: Pool::new(),
             scratch: Scratch::default(),
             out: Vec::with_capacity(64 * 1024),
-            inbox: vec![0; 64 * 1024].into(),
+            inbox,
             fired: Vec::new(),
             unread: Vec::new(),
+            handshakes: VecDeque::new(),
             lost_memory: LostMemory::default(),
             stats: Stats::default(),
             sweep_from: 0,
@@ -262,6 +282,7 @@ impl Shard {
             self.take_commands();
             self.take_arrivals();
             self.take_events(&events);
+            self.take_handshakes();
             self.take_timers();
             self.admit();
             self.sweep();
@@ -273,7 +294,8 @@ impl Shard {
         let now = self.clock.now();
         let next = self.sweep_at.min(self.admits_at());
         let idle = self.wheel.idle(now).min(next.since(now)).min(Span::from_secs(1));
-        let timeout = if self.unread.is_empty() { idle.as_duration() } else { Duration::ZERO };
+        let is_free = self.unread.is_empty() && self.handshakes.is_empty();
+        let timeout = if is_free { idle.as_duration() } else { Duration::ZERO };
         match self.poll.poll(events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             other => other,

@@ -6,8 +6,7 @@ mod coverage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, Read as _, Write as _},
-    net::TcpStream,
+    io,
     ops::ControlFlow,
     sync::{
         Arc,
@@ -28,7 +27,7 @@ use crate::{
         Event, Options, Pool, Session,
         codec::{self, Connect, PacketId},
     },
-    transport::{Connection, Read, Written, resolver::Resolver},
+    transport::{self, Connection, Read, Route, Transport, Written, resolver::Resolver},
 };
 
 const SOCKET: Token = Token(0);
@@ -47,6 +46,9 @@ const YOUNG: Span = Span::from_secs(5);
 /// The longest wait of an observer that is ended again and again soon after it was accepted: most likely by another
 /// process with its client id, which is cut off at each attempt as well.
 const RETRY_MAX: Span = Span::from_secs(60);
+
+/// How long a broker may take to forget the observer's session.
+const FORGET_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the engine asks of an observer.
 #[derive(Debug)]
@@ -76,6 +78,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) poll: Poll,
     pub(crate) resolver: Arc<Resolver>,
+    pub(crate) route: Arc<Route>,
     pub(crate) commands: Receiver<Command>,
     pub(crate) outlets: Vec<Outlet>,
     pub(crate) watch: Arc<ObserverWatch>,
@@ -88,6 +91,7 @@ pub(crate) struct Observer {
     options: Options,
     session: Session,
     pool: Pool,
+    transport: Transport,
     connection: Option<Connection>,
     is_open: bool,
     coverage: Coverage,
@@ -137,6 +141,7 @@ impl Observer {
             options,
             session: Session::new(),
             pool: Pool::new(),
+            transport: Transport::new(Arc::clone(&parts.route)),
             connection: None,
             is_open: false,
             coverage: Coverage::Wildcards,
@@ -219,7 +224,9 @@ impl Observer {
         let address = self.parts.resolver.address(self.attempts);
         self.attempts = self.attempts.wrapping_add(1);
         self.is_open = false;
-        match Connection::open(address, self.parts.poll.registry(), SOCKET) {
+        // The observer stands beside the first device of its worker.
+        let turn = self.parts.shard.first;
+        match Connection::open(address, turn, &self.transport, self.parts.poll.registry(), SOCKET) {
             Ok(connection) => {
                 self.connection = Some(connection);
                 self.retry_at = now.after(self.options.connect_timeout);
@@ -230,11 +237,25 @@ impl Observer {
 
     fn writable(&mut self) {
         let Some(connection) = &mut self.connection else { return };
-        let outcome = if self.is_open { connection.flush().map(|_| false) } else { connection.is_established() };
-        match outcome {
+        if !self.is_open {
+            return self.establish();
+        }
+        if let Err(error) = connection.flush() {
+            self.lost(&format!("no connection to the broker: {error}"));
+        }
+    }
+
+    fn establish(&mut self) {
+        let Some(connection) = &mut self.connection else { return };
+        match connection.establish(&mut self.transport) {
             Ok(true) => {
                 self.is_open = true;
+                let is_layered = connection.is_layered();
                 self.send_connect();
+                // What came behind the handshake has been announced already.
+                if is_layered {
+                    self.readable();
+                }
             }
             Ok(false) => {}
             Err(error) => self.lost(&format!("no connection to the broker: {error}")),
@@ -260,17 +281,20 @@ impl Observer {
 
     fn write(&mut self) {
         let Some(connection) = &mut self.connection else { return };
-        if let Err(error) = connection.write(&self.out) {
+        if let Err(error) = connection.write(&self.out, &mut self.transport) {
             self.lost(&format!("no connection to the broker: {error}"));
         }
     }
 
     fn readable(&mut self) {
+        if !self.is_open {
+            return self.establish();
+        }
         let mut inbox = std::mem::take(&mut self.inbox);
         while self.is_open
             && let Some(connection) = &mut self.connection
         {
-            let read = connection.read(&mut inbox);
+            let read = connection.read(&mut inbox, &mut self.transport);
             let (length, goes_on) = match read {
                 Ok(Read::More(length)) => (length, true),
                 Ok(Read::Drained(length) | Read::Closed(length)) => (length, false),
@@ -335,7 +359,7 @@ impl Observer {
         self.out.clear();
         self.session.disconnect(now, &mut self.out);
         if let Some(connection) = &mut self.connection
-            && let Err(error) = connection.write(&self.out)
+            && let Err(error) = connection.write(&self.out, &mut self.transport)
         {
             tracing::debug!(%error, "the broker has closed the observer's connection first");
         }
@@ -397,7 +421,7 @@ impl Observer {
         let now = self.parts.clock.now();
         self.session.disconnect(now, &mut self.out);
         if let Some(connection) = &mut self.connection
-            && matches!(connection.write(&self.out), Ok(Written::All))
+            && matches!(connection.write(&self.out, &mut self.transport), Ok(Written::All))
         {
             self.connection = None;
             if let Err(error) = self.forget_session() {
@@ -407,12 +431,7 @@ impl Observer {
     }
 
     /// A clean session in place of the persistent one discards it (MQTT-3.1.2-6).
-    fn forget_session(&self) -> io::Result<()> {
-        let patience = Some(Duration::from_millis(500));
-        let mut stream =
-            TcpStream::connect_timeout(&self.parts.resolver.address(self.attempts), Duration::from_millis(500))?;
-        stream.set_read_timeout(patience)?;
-        stream.set_write_timeout(patience)?;
+    fn forget_session(&self) -> Result<(), transport::Error> {
         let login = &self.parts.blueprint.observer_login;
         let user = login.user.as_ref().map(|user| observer_name(user.as_str(), &self.client_id));
         let connect = Connect {
@@ -421,13 +440,8 @@ impl Observer {
             password: login.password.as_deref(),
             will: None,
         };
-        let mut out = Vec::new();
-        codec::write_connect(&mut out, &connect, true, Span::ZERO).map_err(io::Error::other)?;
-        stream.write_all(&out)?;
-        stream.read_exact(&mut [0; 4])?;
-        out.clear();
-        codec::write_disconnect(&mut out);
-        stream.write_all(&out)
+        let address = self.parts.resolver.address(self.attempts);
+        transport::introduce(&self.parts.route, address, &connect, FORGET_PATIENCE).map(drop)
     }
 }
 

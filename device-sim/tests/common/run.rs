@@ -94,7 +94,7 @@ impl Run {
         let broker = TestBroker::start();
         let clock = Clock::new();
         let assignment = assignment(broker.address, devices, extra, &clock);
-        let engine = Engine::start(&assignment, &Options { kind, threads, clock }).unwrap();
+        let engine = Engine::start(&assignment, &Options { kind, threads, clock, ..Options::default() }).unwrap();
         Self { broker, engine, clock }
     }
 

@@ -42,7 +42,7 @@ pub(crate) struct FleetFlags {
     /// Quality of service of each stream: 0, 1 or 2
     #[arg(long, value_name = "QOS", env = "SIMCTL_QOS", value_parser = qos)]
     pub(crate) qos: Option<Qos>,
-    /// The broker, `mqtt://HOST:PORT` [default: the document's, else one of its own on this machine]
+    /// The broker, `mqtt://HOST:PORT`, or with mqtts, ws or wss [default: the document's, else one of its own]
     #[arg(long, value_name = "URL", env = "SIMCTL_BROKER")]
     pub(crate) broker: Option<BrokerUrl>,
     /// The user name, a template such as `{id}`

@@ -1,7 +1,7 @@
 //! What was meant: the document with what flags and variables change of it, checked.
 
 use fleet_contract::{
-    broker_url::{BrokerUrl, Transport},
+    broker_url::BrokerUrl,
     fleet::{BrokerSpec, Credentials, Fleet, Group, Observe, Protocol, Qos},
     model::StampMode,
     units::{Share, Span},
@@ -40,7 +40,6 @@ impl Settings {
             apply_to_streams(flags, &mut document.fleet);
             document.settle()?;
         }
-        check_transport(document.fleet.spec.broker.as_ref())?;
         Ok(Self { document, has_document: flags.file.is_some(), is_embedded: false })
     }
 
@@ -114,7 +113,10 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
     if let Some(url) = broker {
         match &mut spec.broker {
             Some(broker) => broker.url = url.clone(),
-            none => *none = Some(BrokerSpec { url: url.clone(), protocol: Protocol::default(), credentials: None }),
+            none => {
+                *none =
+                    Some(BrokerSpec { url: url.clone(), protocol: Protocol::default(), credentials: None, tls: None });
+            }
         }
     }
     if let Some(username) = username {
@@ -164,21 +166,6 @@ fn set_stream(group: &mut Group, name: &str, jitter: Span, interval: Option<Span
             change.jitter = Some(interval);
         }
     }
-}
-
-/// Addresses with TLS and WebSocket are understood, but nothing speaks those yet.
-fn check_transport(broker: Option<&BrokerSpec>) -> Result<(), Failure> {
-    let Some(BrokerSpec { url, .. }) = broker else { return Ok(()) };
-    let what = match url.transport() {
-        Transport::Tcp => return Ok(()),
-        Transport::Tls => "TLS",
-        Transport::WebSocket => "WebSocket",
-        Transport::SecureWebSocket => "WebSocket over TLS",
-    };
-    Err(Failure::usage(format!(
-        "{what} comes in a later version, and {url} needs it; use mqtt://{}:1883 if the broker listens there",
-        url.host()
-    )))
 }
 
 /// Whether so much load may go to this broker unasked; `Err` says what to do.
@@ -259,13 +246,16 @@ mod tests {
     }
 
     #[test]
-    fn transports_that_come_later_are_named() {
-        let failure =
-            Settings::new(&FleetFlags { broker: "wss://b".parse().ok(), ..FleetFlags::default() }).unwrap_err();
+    fn a_transport_keeps_what_the_document_says_of_tls() {
+        let text = "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {name: f}\nspec:\n  devices: 1\n  \
+                    broker: {url: 'mqtts://a', tls: {ca: ca.pem}}\n  groups: [{name: g, model: thermometer}]";
+        let mut fleet = document::from_text("f", text, None).unwrap().fleet;
+        let flags = FleetFlags { broker: "wss://b/x".parse().ok(), ..FleetFlags::default() };
+        assert!(apply(&flags, &mut fleet).unwrap());
+        let broker = fleet.spec.broker.unwrap();
         assert_eq!(
-            failure.to_string(),
-            "WebSocket over TLS comes in a later version, and wss://b:443 needs it; \
-             use mqtt://b:1883 if the broker listens there"
+            (broker.url.to_string().as_str(), broker.tls.unwrap().ca.as_deref()),
+            ("wss://b:443/x", Some("ca.pem"))
         );
     }
 

@@ -243,7 +243,7 @@ fn a_plan_for_workers_without_a_controller_goes_on() {
 fn a_run_that_cannot_be_is_refused_before_it_starts() {
     let place = Place::new();
     place.call(&["run", "--devices", "50000", "--duration", "1s"]).code(1).says("--broker");
-    place.call(&["run", "--broker", "wss://localhost"]).code(2).says("comes in a later version");
+    place.call(&["run", "--broker", "ws://127.0.0.1:1", "--duration", "1s"]).code(1).says("nothing listens there");
     place.call(&["run", "--broker", "mqtt://127.0.0.1:1", "--duration", "1s"]).code(1).says("nothing listens there");
     place.call(&["run", "--username", "me"]).code(2).says("--broker");
     place.call(&["run", "-f", "missing.yaml"]).code(104).says("simctl example");

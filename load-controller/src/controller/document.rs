@@ -4,7 +4,7 @@
 use fleet_contract::{
     builtin,
     document::{self, Problem},
-    fleet::{self, BrokerSpec, Credentials, Protocol},
+    fleet::{self, BrokerSpec, Credentials, Protocol, Tls},
     model::{Files, Model},
 };
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -13,7 +13,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::resource::{
     Fleet, Owner, broker,
-    pod::{DEVICES_PASSWORD_FILE, OBSERVER_PASSWORD_FILE},
+    pod::{
+        AUTHORITY_FOLDER, AUTHORITY_KEY, CERTIFICATE_KEY, DEVICES_PASSWORD_FILE, IDENTITY_FOLDER,
+        OBSERVER_PASSWORD_FILE, PRIVATE_KEY_KEY,
+    },
 };
 
 /// What of a specification changes live and travels in the plan alone.
@@ -50,6 +53,7 @@ pub fn resolve(
     let mut problems = find_models(&mut document, library);
     let files = find_files(&document, library, &mut problems);
     problems.extend(check_passwords(&document).iter().map(ToString::to_string));
+    problems.extend(check_tls(&document).as_ref().map(ToString::to_string));
     problems.extend(fleet::check(&document).iter().map(ToString::to_string));
     if !problems.is_empty() {
         return Err(problems);
@@ -59,6 +63,7 @@ pub fn resolve(
         url: broker::url(owner),
         protocol: Protocol::default(),
         credentials: None,
+        tls: None,
     });
     let assignment = assignment(&document, &files);
     let spec = written(fleet);
@@ -133,6 +138,15 @@ fn check_passwords(document: &fleet::Fleet) -> Vec<Problem> {
         .collect()
 }
 
+/// As [`check_passwords`], for what TLS needs.
+fn check_tls(document: &fleet::Fleet) -> Option<Problem> {
+    let tls = document.spec.broker.as_ref()?.tls.as_ref()?;
+    let is_elsewhere = tls.ca.is_some() || tls.certificate.is_some() || tls.key.is_some();
+    let message = "in a cluster authorities, certificate and key come from Secrets: write `caSecretName` and \
+                   `secretName` instead";
+    is_elsewhere.then(|| Problem::new("/spec/broker/tls", message))
+}
+
 /// An assignment without plan and shard, which workers get apart.
 fn assignment(document: &fleet::Fleet, files: &Files) -> String {
     let mut fleet = document.clone();
@@ -141,6 +155,9 @@ fn assignment(document: &fleet::Fleet, files: &Files) -> String {
     fleet.spec.intervals.clear();
     if let Some(credentials) = fleet.spec.broker.as_mut().and_then(|broker| broker.credentials.as_mut()) {
         mount(credentials, DEVICES_PASSWORD_FILE);
+    }
+    if let Some(tls) = fleet.spec.broker.as_mut().and_then(|broker| broker.tls.as_mut()) {
+        mount_tls(tls);
     }
     if let Some(credentials) = &mut fleet.spec.observer.credentials {
         mount(credentials, OBSERVER_PASSWORD_FILE);
@@ -151,6 +168,16 @@ fn assignment(document: &fleet::Fleet, files: &Files) -> String {
 fn mount(credentials: &mut Credentials, file: &str) {
     if credentials.secret_name.take().is_some() {
         credentials.password_file = Some(file.into());
+    }
+}
+
+fn mount_tls(tls: &mut Tls) {
+    if tls.ca_secret_name.take().is_some() {
+        tls.ca = Some(format!("{AUTHORITY_FOLDER}/{AUTHORITY_KEY}"));
+    }
+    if tls.secret_name.take().is_some() {
+        tls.certificate = Some(format!("{IDENTITY_FOLDER}/{CERTIFICATE_KEY}"));
+        tls.key = Some(format!("{IDENTITY_FOLDER}/{PRIVATE_KEY_KEY}"));
     }
 }
 
@@ -211,6 +238,18 @@ mod tests {
         let document = resolved(more, None).unwrap();
         assert!(document.assignment.contains(DEVICES_PASSWORD_FILE) && !document.assignment.contains("secretName"));
         assert!(document.spec.contains("secretName"), "an undo brings back what was written");
+    }
+
+    #[test]
+    fn the_secrets_of_tls_become_files_that_are_mounted() {
+        let more = "devices: 1\nbroker: {url: 'mqtts://b', tls: {caSecretName: ca, secretName: device}}";
+        let document = resolved(more, None).unwrap();
+        for file in ["/etc/simctl/authority/ca.crt", "/etc/simctl/identity/tls.crt", "/etc/simctl/identity/tls.key"] {
+            assert!(document.assignment.contains(file), "{file}");
+        }
+        assert!(!document.assignment.contains("ecretName"));
+        let problems = resolved("devices: 1\nbroker: {url: 'mqtts://b', tls: {ca: /ca.pem}}", None).unwrap_err();
+        assert!(problems.join("\n").contains("write `caSecretName`"), "{problems:?}");
     }
 
     #[test]

@@ -39,6 +39,17 @@ pub const DEVICES_PASSWORD_FILE: &str = "/etc/simctl/credentials/password";
 /// Where the observer's password is mounted.
 pub const OBSERVER_PASSWORD_FILE: &str = "/etc/simctl/observer/password";
 
+/// The key of the authorities in a Secret that a document names for TLS.
+pub const AUTHORITY_KEY: &str = "ca.crt";
+/// The key of the certificate in a Secret of type `kubernetes.io/tls`.
+pub const CERTIFICATE_KEY: &str = "tls.crt";
+/// The key of the private key in such a Secret.
+pub const PRIVATE_KEY_KEY: &str = "tls.key";
+/// Where the authorities are mounted.
+pub const AUTHORITY_FOLDER: &str = "/etc/simctl/authority";
+/// Where the devices' certificate and its key are mounted.
+pub const IDENTITY_FOLDER: &str = "/etc/simctl/identity";
+
 const DOCUMENT_FOLDER: &str = "/etc/simctl/document";
 const PLAN_FOLDER: &str = "/etc/simctl/plan";
 const TOKEN_FOLDER: &str = "/etc/simctl/token";
@@ -240,31 +251,47 @@ fn spread(fleet: &str) -> TopologySpreadConstraint {
     }
 }
 
-/// The Secrets that a document names: volume, Secret, folder.
-fn password_volumes(spec: &FleetSpec) -> Vec<(&'static str, String, &'static str)> {
-    let devices = spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref());
-    let observer = spec.observer.credentials.as_ref();
-    let named = [
-        ("credentials", devices, DEVICES_PASSWORD_FILE.trim_end_matches("/password")),
-        ("observer", observer, OBSERVER_PASSWORD_FILE.trim_end_matches("/password")),
+/// A Secret that a document names, and where its keys are mounted as files.
+struct Named {
+    volume: &'static str,
+    secret: String,
+    keys: &'static [&'static str],
+    folder: &'static str,
+}
+
+/// The Secrets that a document names.
+fn named_secrets(spec: &FleetSpec) -> Vec<Named> {
+    let credentials = spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref());
+    let tls = spec.broker.as_ref().and_then(|broker| broker.tls.as_ref());
+    let devices = credentials.and_then(|credentials| credentials.secret_name.as_ref());
+    let observer = spec.observer.credentials.as_ref().and_then(|credentials| credentials.secret_name.as_ref());
+    let authority = tls.and_then(|tls| tls.ca_secret_name.as_ref());
+    let identity = tls.and_then(|tls| tls.secret_name.as_ref());
+    let folder = |file: &'static str| file.trim_end_matches("/password");
+    let all: [(_, _, &'static [_], _); 4] = [
+        ("credentials", devices, &[PASSWORD_KEY], folder(DEVICES_PASSWORD_FILE)),
+        ("observer", observer, &[PASSWORD_KEY], folder(OBSERVER_PASSWORD_FILE)),
+        ("authority", authority, &[AUTHORITY_KEY], AUTHORITY_FOLDER),
+        ("identity", identity, &[CERTIFICATE_KEY, PRIVATE_KEY_KEY], IDENTITY_FOLDER),
     ];
-    named
-        .into_iter()
-        .filter_map(|(volume, credentials, folder)| Some((volume, credentials?.secret_name.clone()?, folder)))
-        .collect()
+    let named = |(volume, secret, keys, folder): (_, Option<&String>, _, _)| {
+        Some(Named { volume, secret: secret?.clone(), keys, folder })
+    };
+    all.into_iter().filter_map(named).collect()
 }
 
 fn volumes(worker: &Worker<'_>) -> Vec<Volume> {
     let named = |name: &str| Volume { name: name.into(), ..Volume::default() };
-    let item = |key: &str| Some(vec![KeyToPath { key: key.into(), path: key.into(), ..KeyToPath::default() }]);
+    let item = |key: &&str| KeyToPath { key: (*key).into(), path: (*key).into(), ..KeyToPath::default() };
+    let items = |keys: &[&str]| Some(keys.iter().map(item).collect());
     let config_map = |volume: &str, name: String, key: &str| Volume {
-        config_map: Some(ConfigMapVolumeSource { name, items: item(key), ..ConfigMapVolumeSource::default() }),
+        config_map: Some(ConfigMapVolumeSource { name, items: items(&[key]), ..ConfigMapVolumeSource::default() }),
         ..named(volume)
     };
-    let secret = |volume: &str, name: String, key: &str| Volume {
+    let secret = |volume: &str, name: String, keys: &[&str]| Volume {
         secret: Some(SecretVolumeSource {
             secret_name: Some(name),
-            items: item(key),
+            items: items(keys),
             default_mode: Some(0o440),
             ..SecretVolumeSource::default()
         }),
@@ -273,7 +300,7 @@ fn volumes(worker: &Worker<'_>) -> Vec<Volume> {
     let mut volumes = vec![
         config_map("document", worker.document.into(), ASSIGNMENT_KEY),
         config_map("plan", names::plan(worker.fleet), PLAN_KEY),
-        secret("token", names::token(worker.fleet), TOKEN_KEY),
+        secret("token", names::token(worker.fleet), &[TOKEN_KEY]),
         Volume {
             empty_dir: Some(EmptyDirVolumeSource {
                 size_limit: Some(Quantity("16Mi".into())),
@@ -282,8 +309,8 @@ fn volumes(worker: &Worker<'_>) -> Vec<Volume> {
             ..named("state")
         },
     ];
-    volumes
-        .extend(password_volumes(worker.spec).into_iter().map(|(volume, name, _)| secret(volume, name, PASSWORD_KEY)));
+    let secrets = named_secrets(worker.spec).into_iter();
+    volumes.extend(secrets.map(|Named { volume, secret: name, keys, .. }| secret(volume, name, keys)));
     volumes
 }
 
@@ -300,7 +327,7 @@ fn mounts(spec: &FleetSpec) -> Vec<VolumeMount> {
         mount("token", TOKEN_FOLDER, true),
         mount("state", STATE_FOLDER, false),
     ];
-    mounts.extend(password_volumes(spec).into_iter().map(|(volume, _, folder)| mount(volume, folder, true)));
+    mounts.extend(named_secrets(spec).into_iter().map(|Named { volume, folder, .. }| mount(volume, folder, true)));
     mounts
 }
 

@@ -8,6 +8,7 @@ mod credentials;
 mod delivery;
 mod mosquitto;
 mod restarts;
+mod transports;
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Connect, Credentials, Fleet, FleetSpec, Group, Observe, Will};
+use super::{BrokerSpec, Connect, Credentials, Fleet, FleetSpec, Group, Observe, Tls, Will};
 use crate::{
     document::{Problem, pointer_step},
     model::{self, Model, StampMode},
@@ -24,6 +24,7 @@ pub fn check(fleet: &Fleet) -> Vec<Problem> {
     check_connect(&spec.connect, &mut found);
     check_observation(spec, &mut found);
     check_credentials(spec, &mut found);
+    check_tls(spec.broker.as_ref(), &mut found);
     for (name, model) in &spec.models {
         let problems = model::check(model).into_iter();
         let below = format!("/spec/models/{}", pointer_step(name));
@@ -127,6 +128,31 @@ fn check_credentials(spec: &FleetSpec, found: &mut Findings) {
                 format!("expected one of `passwordFile`, `passwordEnv` and `secretName`, found {sources}"),
             );
         }
+    }
+}
+
+fn check_tls(broker: Option<&BrokerSpec>, found: &mut Findings) {
+    let Some(BrokerSpec { url, tls: Some(tls), .. }) = broker else { return };
+    let at = "/spec/broker/tls";
+    if !url.transport().is_secure() {
+        found.add(at, format!("expected `mqtts://` or `wss://` in `url`, found `{url}`, which has no TLS"));
+    }
+    let Tls { ca, certificate, key, ca_secret_name, secret_name, server_name: _, insecure_skip_verify } = tls;
+    if ca.is_some() && ca_secret_name.is_some() {
+        found.add(at, "expected one of `ca` and `caSecretName`, found both");
+    }
+    if secret_name.is_some() && (certificate.is_some() || key.is_some()) {
+        found.add(at, "expected `secretName`, or `certificate` and `key`, found both");
+    }
+    if certificate.is_some() != key.is_some() {
+        let (there, missing) = if key.is_none() { ("certificate", "key") } else { ("key", "certificate") };
+        found.add(at, format!("expected `{missing}` beside `{there}`, found none"));
+    }
+    if *insecure_skip_verify && (ca.is_some() || ca_secret_name.is_some()) {
+        found.add(
+            format!("{at}/insecureSkipVerify"),
+            "expected no authority beside it, which nobody would ask, found one",
+        );
     }
 }
 
@@ -248,6 +274,27 @@ mod tests {
         f:13:118: spec.groups[0].streams.alarm.interval: the stream `alarm` follows a rule and has no interval
         f:14:8: spec.groups[1].name: expected a name of its own for each group, found `a` again
         f:14:29: spec.groups[1].model: expected the name of a model, found `barometer` (here: `thermometer`)
+        ");
+    }
+
+    #[test]
+    fn what_tls_needs_is_whole_and_no_more() {
+        let of = |url: &str, tls: &str| {
+            complaints(&format!(
+                "  devices: 1\n  groups: [{{name: a, model: thermometer}}]\n  broker: {{url: '{url}', tls: {tls}}}"
+            ))
+        };
+        assert_eq!(of("mqtts://b", "{ca: ca.pem, certificate: c.pem, key: k.pem, serverName: x}"), "none");
+        assert_eq!(of("wss://b", "{caSecretName: ca, secretName: device}"), "none");
+        insta::assert_snapshot!(of(
+            "ws://b",
+            "{ca: a, caSecretName: b, secretName: c, key: k, insecureSkipVerify: true}"
+        ), @r"
+        f:7:27: spec.broker.tls: expected `mqtts://` or `wss://` in `url`, found `ws://b:80/mqtt`, which has no TLS
+        f:7:27: spec.broker.tls: expected one of `ca` and `caSecretName`, found both
+        f:7:27: spec.broker.tls: expected `secretName`, or `certificate` and `key`, found both
+        f:7:27: spec.broker.tls: expected `certificate` beside `key`, found none
+        f:7:80: spec.broker.tls.insecureSkipVerify: expected no authority beside it, which nobody would ask, found one
         ");
     }
 

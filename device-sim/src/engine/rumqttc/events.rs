@@ -9,9 +9,10 @@ use super::books::{Books, InFlight, Stage, Turn};
 use crate::{
     engine::{
         device::{State, Trouble},
-        shard::{CLOSED, YOUNG, label, trouble},
+        shard::{CLOSED, YOUNG},
     },
     session::{backoff, codec::ConnackCode},
+    transport::{is_own, label},
 };
 
 /// The length of every packet that holds nothing but a packet identifier.
@@ -117,7 +118,7 @@ impl Books {
         } else {
             let reason = reason(error);
             *connections.failed.entry(reason.into()).or_default() += 1;
-            self.trouble = io_error(error).map_or(Trouble::None, trouble);
+            self.trouble = io_error(error).filter(|error| is_own(error)).map_or(Trouble::None, |_| Trouble::Own);
             turn.shared.resolver.refresh();
             reason
         };

@@ -1,6 +1,6 @@
 //! Connections: begun at their instant and at the fleet's pace, lost, and made again.
 
-use std::{collections::VecDeque, io};
+use std::collections::VecDeque;
 
 use fleet_contract::{time::Micros, units::Span};
 use mio::Token;
@@ -12,11 +12,14 @@ use crate::{
         backoff,
         codec::{self, ConnackCode, Connect},
     },
-    transport::{Connection, Written},
+    transport::{self, Connection, Written},
 };
 
 /// A connection that the broker ends so soon after it accepted it counts as a failure for the backoff.
 pub(in crate::engine) const YOUNG: Span = Span::from_secs(5);
+
+/// Handshakes of TLS and WebSocket that go on in one turn, so that what they compute delays nobody's messages.
+const HANDSHAKES_PER_TURN: usize = 4;
 
 impl Shard {
     /// Begins to connect, or queues if the pace of the fleet does not allow it yet.
@@ -65,7 +68,8 @@ impl Shard {
     fn open(&mut self, slot: usize, now: Micros) {
         let turn = self.slots.index(slot).wrapping_add(u32::from(self.devices[slot].attempts));
         let address = self.resolver.address(turn);
-        match Connection::open(address, self.poll.registry(), Token(slot)) {
+        let index = self.slots.index(slot);
+        match Connection::open(address, index, &self.transport, self.poll.registry(), Token(slot)) {
             Ok(connection) => {
                 let device = &mut self.devices[slot];
                 device.connection = Some(connection);
@@ -75,7 +79,7 @@ impl Shard {
             }
             Err(error) => {
                 self.pacer.release();
-                self.connect_failed(slot, label(&error), trouble(&error), now);
+                self.connect_failed(slot, error.label(), trouble(&error), now);
             }
         }
     }
@@ -84,13 +88,13 @@ impl Shard {
     pub(super) fn writable(&mut self, slot: usize) {
         let now = self.clock.now();
         if self.devices[slot].state == State::Opening {
-            return self.opened(slot, now);
+            return self.opening(slot, now);
         }
         let Some(connection) = &mut self.devices[slot].connection else { return };
         match connection.flush() {
             Ok(Written::Some) => {}
             Ok(Written::All) => self.flushed(slot, now),
-            Err(error) => self.lost(slot, label(&error), now),
+            Err(error) => self.lost(slot, error.label(), now),
         }
     }
 
@@ -102,12 +106,38 @@ impl Shard {
         }
     }
 
+    /// Something has happened on a connection that is being made; what takes computing waits for its turn.
+    pub(super) fn opening(&mut self, slot: usize, now: Micros) {
+        match &self.devices[slot].connection {
+            Some(connection) if connection.is_layered() => self.handshakes.push_back(slot),
+            Some(_) => self.opened(slot, now),
+            None => {}
+        }
+    }
+
+    /// Lets some of the handshakes go on for which something has come.
+    pub(super) fn take_handshakes(&mut self) {
+        for _ in 0..HANDSHAKES_PER_TURN {
+            let Some(slot) = self.handshakes.pop_front() else { return };
+            // It may have failed, or gone, meanwhile.
+            if self.devices.get(slot).is_some_and(|device| device.state == State::Opening) {
+                self.opened(slot, self.clock.now());
+            }
+        }
+    }
+
     fn opened(&mut self, slot: usize, now: Micros) {
-        let Some(connection) = &self.devices[slot].connection else { return };
-        match connection.is_established() {
+        let Some(connection) = &mut self.devices[slot].connection else { return };
+        match connection.establish(&mut self.transport) {
             Ok(false) => {}
-            Ok(true) => self.send_connect(slot, now),
-            Err(error) => self.lost(slot, label(&error), now),
+            Ok(true) => {
+                if connection.is_layered() {
+                    // What came behind the handshake has been announced already.
+                    self.unread.push(slot);
+                }
+                self.send_connect(slot, now);
+            }
+            Err(error) => self.lost(slot, error.label(), now),
         }
     }
 
@@ -260,14 +290,14 @@ impl Shard {
         }
         let Some(connection) = &mut self.devices[slot].connection else { return false };
         self.stats.bytes.sent += self.out.len() as u64;
-        match connection.write(&self.out) {
+        match connection.write(&self.out, &mut self.transport) {
             Ok(Written::All) => true,
             Ok(Written::Some) => {
                 self.stats.generator.buffer_full += 1;
                 true
             }
             Err(error) => {
-                self.lost(slot, label(&error), now);
+                self.lost(slot, error.label(), now);
                 false
             }
         }
@@ -277,35 +307,7 @@ impl Shard {
 /// What a connection that the broker has ended is called.
 pub(in crate::engine) const CLOSED: &str = "closed_by_broker";
 
-/// The name of an I/O error, for counters.
-pub(in crate::engine) fn label(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection_refused",
-        io::ErrorKind::ConnectionReset => "connection_reset",
-        io::ErrorKind::ConnectionAborted => "connection_aborted",
-        io::ErrorKind::BrokenPipe | io::ErrorKind::WriteZero => "broken_pipe",
-        io::ErrorKind::TimedOut => "timed_out",
-        io::ErrorKind::HostUnreachable => "host_unreachable",
-        io::ErrorKind::NetworkUnreachable => "network_unreachable",
-        io::ErrorKind::AddrNotAvailable => "no_port_available",
-        io::ErrorKind::AddrInUse => "address_in_use",
-        io::ErrorKind::PermissionDenied => "permission_denied",
-        _ if is_out_of_files(error) => "no_file_available",
-        _ => "io_error",
-    }
-}
-
 /// Whether the generator itself could not do better.
-pub(in crate::engine) fn trouble(error: &io::Error) -> Trouble {
-    let is_own = matches!(
-        error.kind(),
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
-    ) || is_out_of_files(error);
-    if is_own { Trouble::Own } else { Trouble::None }
-}
-
-fn is_out_of_files(error: &io::Error) -> bool {
-    [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+fn trouble(error: &transport::Error) -> Trouble {
+    if error.is_own() { Trouble::Own } else { Trouble::None }
 }

@@ -15,6 +15,7 @@ use crate::{
         InFlight, Message, Resend, Withheld,
         codec::{self, PacketId, PublishFrame, Qos},
     },
+    transport::Connection,
 };
 
 /// A message that is handed over later than this is a missed tick.
@@ -44,7 +45,8 @@ impl Shard {
             }
             State::Opening => {
                 if self.devices[slot].since.after(self.blueprint.connect.timeout) <= now {
-                    return self.lost(slot, "connect_timeout", now);
+                    let reason = self.devices[slot].connection.as_ref().map_or("connect_timeout", Connection::overdue);
+                    return self.lost(slot, reason, now);
                 }
                 self.offer(slot, now);
             }
@@ -200,7 +202,7 @@ impl Shard {
     /// Hands a message to the session and appends its packet to `out`.
     fn hand_over(&mut self, slot: usize, queued: Queued, now: Micros) -> Result<(), Withheld> {
         let device = &mut self.devices[slot];
-        let unsent = device.connection.as_ref().map_or(0, crate::transport::Connection::unsent);
+        let unsent = device.connection.as_ref().map_or(0, Connection::unsent);
         if unsent + self.out.len() > UNSENT_MAX {
             return Err(Withheld::WindowFull);
         }

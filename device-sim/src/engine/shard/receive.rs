@@ -2,10 +2,7 @@
 
 use fleet_contract::time::Micros;
 
-use super::{
-    Shard,
-    connect::{CLOSED, label},
-};
+use super::{Shard, connect::CLOSED};
 use crate::{
     engine::device::State,
     observe::{Arrival, Arrivals, ledger::Judgement},
@@ -14,15 +11,18 @@ use crate::{
 };
 
 /// The largest packet that a device takes from a broker.
-const PACKET_MAX: usize = 60 * 1024;
+pub(super) const PACKET_MAX: usize = 60 * 1024;
 
 impl Shard {
     /// Reads once, and again in the next turn if there may be more: a talkative broker must not delay the others.
     pub(super) fn readable(&mut self, slot: usize) {
-        let Some(device) = self.devices.get_mut(slot).filter(|device| device.state != State::Opening) else { return };
+        let Some(device) = self.devices.get_mut(slot) else { return };
+        if device.state == State::Opening {
+            return self.opening(slot, self.clock.now());
+        }
         let Some(connection) = &mut device.connection else { return };
         let mut inbox = std::mem::take(&mut self.inbox);
-        let read = connection.read(&mut inbox);
+        let read = connection.read(&mut inbox, &mut self.transport);
         let now = self.clock.now();
         match read {
             Ok(Read::Drained(length)) => self.received(slot, &inbox[..length], now),
@@ -34,7 +34,7 @@ impl Shard {
                 self.received(slot, &inbox[..length], now);
                 self.lost(slot, CLOSED, now);
             }
-            Err(error) => self.lost(slot, label(&error), now),
+            Err(error) => self.lost(slot, error.label(), now),
         }
         self.inbox = inbox;
     }

@@ -6,7 +6,6 @@ use super::{Shard, publish::timing};
 use crate::{
     engine::device::{Device, State, StreamState, Trouble},
     session::Session,
-    transport::Connection,
 };
 
 impl Shard {
@@ -122,8 +121,8 @@ impl Shard {
         self.abandon(slot);
         if self.write_out(slot, now) {
             // The broker closes (MQTT-3.14.4-2); our side says already that nothing follows.
-            let finished = self.devices[slot].connection.as_ref().map_or(Ok(()), Connection::finish);
-            if finished.is_err() {
+            let connection = self.devices[slot].connection.as_mut();
+            if connection.is_some_and(|connection| connection.finish(&mut self.transport).is_err()) {
                 self.depart(slot, now);
             }
         }

@@ -1,22 +1,18 @@
 //! Whether the broker is there and lets the devices in: one real CONNECT before the fleet connects.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use device_sim::{
     credentials::{PasswordError, password},
-    session::codec::{self, Connect},
+    session::codec::Connect,
+    transport::{self, Route, RouteError},
 };
 use fleet_contract::{
     broker_url::BrokerUrl,
-    fleet::Fleet,
+    fleet::{BrokerSpec, Fleet, Protocol},
     template::{Names, Template},
-    units::Span,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, lookup_host},
-    time::timeout,
-};
+use tokio::{net::lookup_host, time::timeout};
 
 use super::Check;
 
@@ -25,11 +21,8 @@ const NAME: &str = "broker";
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// More than the whole check may take.
-const KEEP_ALIVE: Span = Span::from_secs(10);
-
 /// As whom to connect.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Login {
     client_id: String,
     username: Option<String>,
@@ -42,6 +35,10 @@ pub(crate) async fn check(fleet: &Fleet, url: &BrokerUrl) -> Check {
         Ok(login) => login,
         Err((found, remedy)) => return Check::failed(NAME, found, remedy),
     };
+    let route = match route(fleet, url) {
+        Ok(route) => Arc::new(route),
+        Err(error) => return Check::failed(NAME, error.to_string(), "correct `broker.tls` in the document"),
+    };
     let addresses: Vec<SocketAddr> = match timeout(PATIENCE, lookup_host((url.host(), url.port()))).await {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => return unresolved(url, &error.to_string()),
@@ -49,10 +46,9 @@ pub(crate) async fn check(fleet: &Fleet, url: &BrokerUrl) -> Check {
     };
     let mut last = unresolved(url, "it has no address");
     for address in addresses {
-        last = match timeout(PATIENCE, connect(address, &login)).await {
-            Ok(Ok(code)) => return judge(url, code),
-            Ok(Err(error)) => unreachable(url, &error),
-            Err(_) => unreachable(url, &io::ErrorKind::TimedOut.into()),
+        last = match connect(Arc::clone(&route), address, login.clone()).await {
+            Ok(code) => return judge(url, code),
+            Err(error) => unreachable(url, &error),
         };
     }
     last
@@ -66,8 +62,10 @@ fn unresolved(url: &BrokerUrl, why: &str) -> Check {
     )
 }
 
-fn unreachable(url: &BrokerUrl, error: &io::Error) -> Check {
+fn unreachable(url: &BrokerUrl, error: &transport::Error) -> Check {
     let remedy = match error.kind() {
+        // These say themselves what to do.
+        _ if !matches!(error, transport::Error::Io(_)) => "see what it says, and `broker` in the document",
         io::ErrorKind::ConnectionRefused => {
             "nothing listens there: start the broker (for Mosquitto: `mosquitto -p PORT`), or leave --broker out"
         }
@@ -102,28 +100,24 @@ fn judge(url: &BrokerUrl, code: u8) -> Check {
     }
 }
 
+/// The way to `url` as the document has it for its own.
+fn route(fleet: &Fleet, url: &BrokerUrl) -> Result<Route, RouteError> {
+    let tls = fleet.spec.broker.as_ref().and_then(|broker| broker.tls.clone());
+    Route::new(&BrokerSpec { url: url.clone(), protocol: Protocol::default(), credentials: None, tls })
+}
+
 /// One session: CONNECT, CONNACK, DISCONNECT; the return code.
-async fn connect(address: SocketAddr, login: &Login) -> io::Result<u8> {
-    let connect = Connect {
-        client_id: &login.client_id,
-        user: login.username.as_deref(),
-        password: login.password.as_deref(),
-        will: None,
-    };
-    let mut packet = Vec::new();
-    codec::write_connect(&mut packet, &connect, true, KEEP_ALIVE).map_err(io::Error::other)?;
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(&packet).await?;
-    let mut connack = [0; 4];
-    stream.read_exact(&mut connack).await?;
-    if connack[..2] != [0x20, 2] {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is no MQTT 3.1.1"));
-    }
-    // The broker has answered; that it misses the goodbye is no matter.
-    packet.clear();
-    codec::write_disconnect(&mut packet);
-    drop(stream.write_all(&packet).await);
-    Ok(connack[3])
+async fn connect(route: Arc<Route>, address: SocketAddr, login: Login) -> Result<u8, transport::Error> {
+    let session = tokio::task::spawn_blocking(move || {
+        let connect = Connect {
+            client_id: &login.client_id,
+            user: login.username.as_deref(),
+            password: login.password.as_deref(),
+            will: None,
+        };
+        transport::introduce(&route, address, &connect, PATIENCE)
+    });
+    session.await.map_err(io::Error::other)?
 }
 
 /// The credentials of the first device, under a client id that is no device's; `Err` is what was found and the remedy.
@@ -150,7 +144,10 @@ fn login(fleet: &Fleet) -> Result<Login, (String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
 
     use super::*;
     use crate::{document, preflight::Outcome};

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -96,6 +96,11 @@ pub(crate) struct Args {
     /// What runs the devices: simctl's own engine, or rumqttc's client to compare with (then nothing is observed)
     #[arg(long, value_name = "KIND", env = "SIMCTL_ENGINE", default_value_t = Kind::Native)]
     engine: Kind,
+    /// An address of this machine that devices connect from; may be given several times, or be a list with commas
+    ///
+    /// Devices are spread over the addresses by their index. Each address has some 28,000 ports of its own.
+    #[arg(long, value_name = "ADDRESS", env = "SIMCTL_SOURCE_ADDRESS", value_delimiter = ',')]
+    source_address: Vec<IpAddr>,
     /// Where `/metrics`, `/healthz` and `/readyz` of the whole run are served; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_METRICS")]
     metrics: Option<SocketAddr>,
@@ -127,6 +132,16 @@ impl Args {
             embedded.stop().await;
         }
         self.conclude(&outcome?, printer)
+    }
+
+    /// How each worker is started, but for its socket.
+    fn worker_arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> =
+            ["worker", "--with-parent", "--engine", self.engine.into()].map(OsString::from).into();
+        for source in &self.source_address {
+            arguments.extend(["--source-address".into(), source.to_string().into()]);
+        }
+        arguments
     }
 
     /// The most devices of a worker process.
@@ -187,7 +202,7 @@ impl Args {
         };
         let launch = Launch {
             program: std::env::current_exe().context("simctl cannot find its own program")?,
-            arguments: ["worker", "--with-parent", "--engine", self.engine.into()].map(OsString::from).into(),
+            arguments: self.worker_arguments(),
         };
         let start = async {
             let plan = || Plan::of(run, clock.now().after(START_LEAD), &fleet.spec);
@@ -303,7 +318,7 @@ impl Embedded {
         }
         printer.say(format_args!("broker mqtt://{address}, on this machine alone"));
         let url = BrokerUrl::tcp(address.ip().to_string(), address.port());
-        settings.embed(BrokerSpec { url, protocol: Protocol::default(), credentials: None });
+        settings.embed(BrokerSpec { url, protocol: Protocol::default(), credentials: None, tls: None });
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(broker.run(stop.clone()));

@@ -1,0 +1,168 @@
+//! How a fleet reaches its broker: what lies over TCP, and the addresses that connections come from.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use fleet_contract::fleet::BrokerSpec;
+use rustls::{
+    ClientConfig,
+    client::UnbufferedClientConnection,
+    pki_types::{ServerName, pem},
+};
+
+use super::{
+    Error,
+    layers::{Buffers, Layers},
+    tls::{self, Failure, Tls},
+    websocket::{Endpoint, WebSocket},
+};
+
+/// Why there is no way to a broker. Nothing was connected yet.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteError {
+    /// A file of `tls` cannot be read.
+    #[error("expected {what} as PEM in the file {file}: {source}")]
+    File {
+        /// What it should hold.
+        what: &'static str,
+        /// The file.
+        file: String,
+        /// Why it does not.
+        source: pem::Error,
+    },
+    /// A file of `tls` holds nothing of the kind.
+    #[error("expected {what} as PEM in the file {file}, found none")]
+    Empty {
+        /// What it should hold.
+        what: &'static str,
+        /// The file.
+        file: String,
+    },
+    /// The machine trusts nobody.
+    #[error("expected authorities that this machine trusts, found none; name the broker's in `broker.tls.ca`")]
+    NoAuthorities,
+    /// The name is none that a certificate can have.
+    #[error("expected a host name or an address to look for in the broker's certificate, found `{0}`")]
+    ServerName(String),
+    /// Certificate, key or authority cannot be used.
+    #[error("expected a certificate and its own private key in `broker.tls`: {0}")]
+    Identity(#[source] rustls::Error),
+    /// An authority cannot be used.
+    #[error("expected certificates of authorities in the file {file}: {source}")]
+    Authority {
+        /// The file.
+        file: String,
+        /// Why not.
+        source: rustls::Error,
+    },
+    /// The Secrets of a document are files by the time that a worker reads it.
+    #[error("expected files in `broker.tls`, found the name of a Secret, which only a cluster has")]
+    Secret,
+    /// There is no randomness to be had.
+    #[error("the operating system gives no random bytes: {0}")]
+    Random(String),
+}
+
+/// How a fleet reaches its broker; shared by all of its connections.
+#[derive(Debug, Default)]
+pub struct Route {
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    websocket: Option<Endpoint>,
+    /// Where connections come from, by the family of the broker's address; none at all lets the system choose.
+    sources_v4: Vec<IpAddr>,
+    sources_v6: Vec<IpAddr>,
+    /// What the masks of WebSocket frames begin with.
+    mask_seed: u64,
+}
+
+impl Route {
+    /// The way to a broker; reads the files that its `tls` names.
+    pub fn new(broker: &BrokerSpec) -> Result<Self, RouteError> {
+        let BrokerSpec { url, tls, protocol: _, credentials: _ } = broker;
+        let tls = tls.clone().unwrap_or_default();
+        let secure = url.transport().is_secure().then(|| {
+            let name = tls.server_name.as_deref().unwrap_or(url.host());
+            let name = ServerName::try_from(name.to_owned()).map_err(|_| RouteError::ServerName(name.into()))?;
+            Ok((Arc::new(tls::config(&tls)?), name))
+        });
+        let websocket = url.transport().is_websocket().then(|| Endpoint::new(&url.authority(), url.path()));
+        let mask_seed = match &websocket {
+            Some(_) => getrandom::u64().map_err(|error| RouteError::Random(error.to_string()))?,
+            None => 0,
+        };
+        Ok(Self { tls: secure.transpose()?, websocket, mask_seed, ..Self::default() })
+    }
+
+    /// The same way, from these addresses of this machine: device `i` takes the `i`-th of its broker's family.
+    #[must_use]
+    pub fn from_sources(mut self, sources: &[IpAddr]) -> Self {
+        (self.sources_v4, self.sources_v6) = sources.iter().partition(|source| source.is_ipv4());
+        self
+    }
+
+    /// Whether anything lies over TCP.
+    pub(crate) fn is_layered(&self) -> bool {
+        self.tls.is_some() || self.websocket.is_some()
+    }
+
+    /// Whether connections come from addresses that were named.
+    pub(crate) fn has_sources(&self) -> bool {
+        !(self.sources_v4.is_empty() && self.sources_v6.is_empty())
+    }
+}
+
+/// What the connections of one thread share: the way, and the buffers of their layers.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    route: Arc<Route>,
+    pub(super) buffers: Buffers,
+}
+
+impl Transport {
+    /// What a thread needs whose connections go this way.
+    pub(crate) fn new(route: Arc<Route>) -> Self {
+        let buffers = if route.is_layered() { Buffers::new(route.mask_seed) } else { Buffers::default() };
+        Self { route, buffers }
+    }
+
+    /// How large a buffer [`Connection::read`](super::Connection::read) needs to bring packets of up to `packet` bytes.
+    pub(crate) fn inbox(&self, packet: usize) -> usize {
+        packet + self.buffers.wire.len()
+    }
+
+    /// The source address for `turn`, if there are any.
+    pub(super) fn source(&self, broker: SocketAddr, turn: u32) -> Result<Option<IpAddr>, Error> {
+        let sources = if broker.is_ipv4() { &self.route.sources_v4 } else { &self.route.sources_v6 };
+        match sources.len() {
+            0 if self.route.has_sources() => Err(Error::NoSource(broker.ip())),
+            0 => Ok(None),
+            count => Ok(Some(sources[turn as usize % count])),
+        }
+    }
+
+    /// The layers of a new connection; `None` for a plain one.
+    pub(super) fn layers(&self) -> Result<Option<Layers>, Error> {
+        if !self.route.is_layered() {
+            return Ok(None);
+        }
+        let tls = match &self.route.tls {
+            None => None,
+            Some((config, name)) => {
+                let connection = UnbufferedClientConnection::new(Arc::clone(config), name.clone());
+                Some(Tls::new(connection.map_err(Failure::from)?))
+            }
+        };
+        let websocket = match &self.route.websocket {
+            None => None,
+            Some(endpoint) => Some(WebSocket::new(endpoint)?),
+        };
+        Ok(Some(Layers::new(tls, websocket)))
+    }
+
+    /// What the last step of a connection's layers has to send.
+    pub(super) fn outgoing(&self) -> &[u8] {
+        &self.buffers.out
+    }
+}
