@@ -33,7 +33,7 @@ use std::{
 
 use fleet_contract::{
     broker_url::BrokerUrl,
-    fleet::Observe,
+    fleet::{Observe, Protocol},
     plan::Plan,
     stats::{Stats, WorkerStats},
     time::Micros,
@@ -124,6 +124,9 @@ pub enum StartError {
     /// rumqttc's clients follow no message to its delivery.
     #[error("expected `observe: none` for the engine `rumqttc`, which follows no messages, found `observe: {0}`")]
     CannotObserve(&'static str),
+    /// rumqttc's clients of 3.1.1 are what is compared with.
+    #[error("expected `broker.protocol: 3.1.1` for the engine `rumqttc`, found `5`")]
+    CannotSpeak5,
     /// The operating system refuses a thread or a poll.
     #[error("the operating system does not give the engine what it needs: {0}")]
     System(#[from] io::Error),
@@ -196,6 +199,9 @@ impl Engine {
     /// Starts the devices of an assignment.
     pub fn start(assignment: &Assignment, options: &Options) -> Result<Self, StartError> {
         check_observe(options.kind, assignment.fleet.spec.observe)?;
+        if options.kind == Kind::Rumqttc && assignment.fleet.spec.protocol() == Protocol::V5 {
+            return Err(StartError::CannotSpeak5);
+        }
         let broker = assignment.fleet.spec.broker.as_ref().ok_or(StartError::NoBroker)?;
         let url = &broker.url;
         let route = Route::new(broker)?.from_sources(&options.sources);

@@ -44,7 +44,7 @@ fn families(fleet: &str, stats: &Stats) -> Vec<MetricFamily> {
 }
 
 fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
-    let Stats { devices, messages, bytes, latency, connections, observer, generator, lost: _ } = stats;
+    let Stats { devices, messages, rejected, bytes, latency, connections, observer, generator, lost: _ } = stats;
     let by_qos = |of: fn(&Messages) -> u64| {
         let labelled = ["0", "1", "2"].iter().zip(messages);
         Values::Labelled(labelled.map(|(qos, messages)| ((*qos).into(), of(messages) as f64)).collect())
@@ -65,6 +65,7 @@ fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
         (metric::MESSAGES_WITHHELD, by_qos(|m| m.withheld)),
         (metric::MESSAGES_SENT, by_qos(|m| m.sent)),
         (metric::MESSAGES_ACKNOWLEDGED, by_qos(|m| m.acknowledged)),
+        (metric::MESSAGES_REJECTED, causes(rejected)),
         (metric::MESSAGES_RESENT, by_qos(|m| m.resent)),
         (metric::MESSAGES_ABANDONED, by_qos(|m| m.abandoned)),
         (metric::MESSAGES_OBSERVED, by_qos(|m| m.observed)),

@@ -3,6 +3,8 @@
 //! Everything is a pure function of the document, the seed, the start instant, the device and the instant asked about.
 //! A [`Model`] is immutable and shared by all shards; what they need to write with is a [`Scratch`] each.
 
+mod properties;
+
 use std::collections::BTreeMap;
 
 use fleet_contract::{
@@ -19,6 +21,7 @@ use fleet_contract::{
 use crate::{
     encode::{self, Message, Program},
     random::Source,
+    session::codec::FrameError,
     signal::{Memo, Moment, Signals, Value},
 };
 
@@ -56,6 +59,7 @@ pub struct Stream {
     source: Source,
     topic: Bound,
     body: Program,
+    properties: properties::Properties,
 }
 
 /// When a stream sends.
@@ -168,6 +172,27 @@ impl Model {
         self.streams[stream].body.write(&Message { device, stamp }, &mut reader, out);
     }
 
+    /// Appends the properties of a message of MQTT 5.
+    pub fn write_properties(
+        &self,
+        stream: usize,
+        device: u32,
+        stamp: &Stamp,
+        out: &mut Vec<u8>,
+    ) -> Result<(), FrameError> {
+        self.streams[stream].properties.write(device, stamp, out)
+    }
+
+    /// The highest quality of service of its messages.
+    pub fn highest_qos(&self) -> Qos {
+        self.streams.iter().map(|stream| stream.qos).max().unwrap_or_default()
+    }
+
+    /// Whether the broker is to keep any of its messages for new subscribers.
+    pub fn retains(&self) -> bool {
+        self.streams.iter().any(|stream| stream.is_retained)
+    }
+
     /// Stream and device of a topic; `None` when it is none of ours or its template does not name the device.
     pub fn recognise(&self, topic: &[u8]) -> Option<(usize, u32)> {
         self.streams.iter().enumerate().find_map(|(index, stream)| Some((index, stream.topic.invert(topic)?)))
@@ -271,7 +296,7 @@ impl Stream {
         match &self.stamp {
             StampMode::Field => Stamp::find(payload).map(|stamp| stamp.seq),
             StampMode::Counter(field) => stamp::find_counter(payload, field),
-            StampMode::None => None,
+            StampMode::Property | StampMode::None => None,
         }
     }
 
@@ -397,6 +422,8 @@ fn compile_stream(
     context: &Context<'_>,
 ) -> Result<Stream, Vec<Problem>> {
     let names = names(context, name);
+    let bind = |text: &Template| text.bind(&names, context.client_id);
+    let properties = properties::Properties::compile(document.properties.as_ref(), &document.stamp, bind);
     let has_stamp_field = document.stamp == StampMode::Field;
     let size = document.size.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
     let body = encode::Context { signals, names, client_id: context.client_id, size, has_stamp_field };
@@ -431,6 +458,7 @@ fn compile_stream(
         source: Source::new(context.seed, &format!("stream {name}")),
         topic: document.topic.bind(&names, context.client_id),
         body,
+        properties,
     })
 }
 

@@ -1,4 +1,4 @@
-//! The MQTT 3.1.1 session of one device: what was promised, what is awaited, what comes next.
+//! The MQTT session of one device, 3.1.1 or 5: what was promised, what is awaited, what comes next.
 //!
 //! Sans I/O: no clock, no socket, no `async`. Bytes to send are appended to a buffer of the
 //! caller's, packets that came are handed in as [`codec::read`] found them, and the time is an
@@ -24,16 +24,19 @@ mod pool;
 mod receive;
 mod recover;
 mod send;
+mod terms;
 #[cfg(test)]
 mod tests;
 
 use fleet_contract::time::Micros;
 use fleet_contract::units::Span;
 
-pub use self::event::{Dead, Event, Message, RequestError, Resend, Withheld};
+pub use self::event::{Dead, Event, Message, Refusal, RequestError, Resend, Withheld};
 pub use self::pool::{InFlight, Pool, Stage};
+pub use self::terms::Terms;
 
-use self::codec::{Connect, FrameError, PacketId};
+use self::codec::v5::{self, ConnectProperties, Reason};
+use self::codec::{Connect, FrameError, PacketId, Protocol};
 use self::pool::{Link, List};
 
 /// How long a broker may leave a PINGREQ unanswered, and a DISCONNECT with the connection open.
@@ -74,6 +77,16 @@ struct Rare {
     received: Vec<PacketId>,
     /// SUBSCRIBE and UNSUBSCRIBE packets that are not yet answered.
     requests: Vec<Request>,
+    /// What the broker allows on this connection; in MQTT 5 only.
+    terms: Option<Terms>,
+    /// The client identifier that the broker has given to a client without one (MQTT-3.2.2-16).
+    assigned_id: Option<Box<str>>,
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        self.received.capacity() == 0 && self.requests.is_empty() && self.terms.is_none() && self.assigned_id.is_none()
+    }
 }
 
 #[derive(Debug)]
@@ -117,11 +130,25 @@ pub struct Options {
     pub window: u16,
     /// How long a broker may leave a CONNECT unanswered.
     pub connect_timeout: Span,
+    /// The version of MQTT.
+    pub protocol: Protocol,
+    /// What a CONNECT of MQTT 5 says beside the rest. A clean session has no use for its session expiry.
+    pub properties: ConnectProperties,
+    /// In MQTT 5: how many topics may be sent as aliases, if the broker takes so many; at most 64.
+    pub topic_aliases: u16,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { keep_alive: Span::from_secs(60), clean: true, window: 16, connect_timeout: Span::from_secs(10) }
+        Self {
+            keep_alive: Span::from_secs(60),
+            clean: true,
+            window: 16,
+            connect_timeout: Span::from_secs(10),
+            protocol: Protocol::V311,
+            properties: ConnectProperties { session_expiry: u32::MAX, ..ConnectProperties::default() },
+            topic_aliases: 0,
+        }
     }
 }
 
@@ -191,10 +218,26 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<(), FrameError> {
         self.lost(now);
-        codec::write_connect(out, connect, options.clean, options.keep_alive)?;
+        match options.protocol {
+            Protocol::V311 => codec::write_connect(out, connect, options.clean, options.keep_alive)?,
+            Protocol::V5 => self.write_connect5(connect, options, out)?,
+        }
         self.phase = Phase::Connecting;
         self.last_sent = now;
         Ok(())
+    }
+
+    fn write_connect5(&self, connect: &Connect<'_>, options: &Options, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        let mut connect = *connect;
+        // Whoever was given a name goes by it from then on, or its session would be another one's.
+        if let Some(assigned) = self.rare.as_ref().and_then(|rare| rare.assigned_id.as_deref())
+            && connect.client_id.is_empty()
+        {
+            connect.client_id = assigned;
+        }
+        let (expiry, keep_alive) = (options.properties.session_expiry, options.keep_alive);
+        let expiry = if options.clean { 0 } else { expiry };
+        v5::write_connect(out, &connect, &options.properties, expiry, options.clean, keep_alive)
     }
 
     /// Writes DISCONNECT, upon which the broker publishes no will (MQTT-3.14.4-3); nothing else
@@ -207,6 +250,15 @@ impl Session {
         }
     }
 
+    /// Writes a DISCONNECT of MQTT 5 that makes the broker forget the session at once.
+    pub fn end(&mut self, now: Micros, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        if matches!(self.phase, Phase::Connecting | Phase::Up) {
+            v5::write_disconnect(out, Reason::Success, Some(0))?;
+            self.close(now);
+        }
+        Ok(())
+    }
+
     /// The transport is gone, whoever closed it. What is in flight waits for the next connection.
     pub fn lost(&mut self, now: Micros) {
         self.phase = Phase::Offline;
@@ -215,7 +267,8 @@ impl Session {
         self.stop_recovery();
         if let Some(rare) = &mut self.rare {
             rare.requests.clear();
-            if rare.received.is_empty() {
+            rare.terms = None;
+            if rare.received.is_empty() && rare.assigned_id.is_none() {
                 self.rare = None;
             }
         }
@@ -233,11 +286,11 @@ impl Session {
             Phase::Offline => None,
             Phase::Connecting => Some(self.since.after(options.connect_timeout)),
             Phase::Closing => Some(self.since.after(MAX_RESPONSE)),
-            Phase::Up if options.keep_alive == Span::ZERO => None,
-            Phase::Up if self.is_pinging => Some(self.since.after(response_time(options.keep_alive))),
+            Phase::Up if self.keep_alive(options) == Span::ZERO => None,
+            Phase::Up if self.is_pinging => Some(self.since.after(response_time(self.keep_alive(options)))),
             // A device that only sends at QoS 0 would never notice that nobody is there, so
             // silence of the broker asks for a PINGREQ, too.
-            Phase::Up => Some(self.last_sent.min(self.since).after(options.keep_alive)),
+            Phase::Up => Some(self.last_sent.min(self.since).after(self.keep_alive(options))),
         }
     }
 

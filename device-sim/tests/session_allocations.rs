@@ -3,9 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of a test: the lint only knows the test itself")]
 
-use device_sim::session::codec::{Connect, PacketId, PublishFrame, Qos, read};
+use device_sim::session::codec::v5::{self, Alias};
+use device_sim::session::codec::{Connect, PacketId, Protocol, PublishFrame, Qos, read};
 use device_sim::session::{Event, Message, Options, Pool, Resend, Session};
 use fleet_contract::time::Micros;
+
+const LONG: &str = "The quick brown fox jumps over the lazy dog, and then once more, because a length of more than \
+                    127 bytes takes two bytes to say, which moves what was written.";
 
 /// A session that is up, and a broker that answers at once.
 struct Rig {
@@ -31,6 +35,15 @@ impl Rig {
         rig
     }
 
+    /// A session of MQTT 5 with a receive maximum of 20 and a topic alias maximum of 10.
+    fn up5() -> Self {
+        let mut rig = Self::up();
+        rig.options.protocol = Protocol::V5;
+        (rig.options.topic_aliases, rig.options.window) = (10, 32);
+        rig.reconnect(b"\x20\x09\x00\x00\x06\x21\x00\x14\x22\x00\x0a");
+        rig
+    }
+
     fn reconnect(&mut self, connack: &[u8]) {
         let connect = Connect { client_id: "c", ..Connect::default() };
         self.session.connect(&connect, &self.options, self.now, &mut self.out).unwrap();
@@ -43,7 +56,7 @@ impl Rig {
     }
 
     fn receive(&mut self, bytes: &[u8]) {
-        let (packet, _) = read(bytes, 1_000).unwrap().unwrap();
+        let (packet, _) = read(bytes, self.options.protocol, 1_000).unwrap().unwrap();
         let (pool, out) = (&mut self.pool, &mut self.out);
         let event = self.session.receive(pool, &self.options, packet, self.now, out).unwrap();
         assert!(!matches!(event, Event::Unsolicited(_)));
@@ -60,11 +73,36 @@ impl Rig {
 
     fn write(&mut self, qos: Qos, packet_id: Option<PacketId>, dup: bool) {
         self.out.clear();
+        let alias = self.session.alias(0, &self.options);
         let mut frame = PublishFrame::begin(&mut self.out, qos, false, dup);
-        self.out.extend_from_slice(b"fleet/7/temperature");
+        if !matches!(alias, Alias::Use(_)) {
+            self.out.extend_from_slice(b"fleet/7/temperature");
+        }
         frame.end_topic(&mut self.out, packet_id);
+        if self.options.protocol == Protocol::V5 {
+            // So long that their length takes two bytes.
+            let write = |out: &mut Vec<u8>| v5::write_user_property(out, "long", LONG);
+            frame.write_properties(&mut self.out, alias, write).unwrap();
+            self.session.bound(0);
+        }
         self.out.extend_from_slice(b"{\"celsius\":21.5}");
         frame.finish(&mut self.out).unwrap();
+    }
+
+    /// As many messages as the broker takes at once, one that it rejects, and a ping.
+    fn round5(&mut self) {
+        self.publish(Qos::AtMostOnce);
+        for packet_id in [(); 20].map(|()| self.publish(Qos::AtLeastOnce)) {
+            self.acknowledge(0x40, packet_id);
+        }
+        let packet_id = self.publish(Qos::ExactlyOnce);
+        self.acknowledge(0x50, packet_id);
+        self.acknowledge(0x70, packet_id);
+        let [high, low] = self.publish(Qos::AtLeastOnce).unwrap().get().to_be_bytes();
+        self.receive(&[0x40, 3, high, low, 0x97]);
+        self.now = self.session.deadline(&self.options).unwrap();
+        self.session.expire(&self.options, self.now, &mut self.out).unwrap();
+        self.receive(b"\xd0\x00");
     }
 
     fn acknowledge(&mut self, kind: u8, packet_id: Option<PacketId>) {
@@ -106,4 +144,13 @@ fn a_session_in_steady_state_allocates_nothing() {
     assert_eq!(allocations.count_total, 0, "{allocations:?}");
     assert!(allocation_counter::measure(|| drop(Rig::up())).count_total > 0, "nothing is counted");
     assert!(rig.seq > 100_000 && rig.pool.is_empty());
+}
+
+#[test]
+fn a_session_of_mqtt_5_in_steady_state_allocates_nothing() {
+    let mut rig = Rig::up5();
+    rig.round5();
+    let allocations = allocation_counter::measure(|| (0..10_000).for_each(|_| rig.round5()));
+    assert_eq!(allocations.count_total, 0, "{allocations:?}");
+    assert!(rig.seq > 200_000 && rig.pool.is_empty());
 }

@@ -128,6 +128,11 @@ pub struct FleetSpec {
 }
 
 impl FleetSpec {
+    /// The version of MQTT that the devices and the observer speak. simctl's own broker speaks 3.1.1.
+    pub fn protocol(&self) -> Protocol {
+        self.broker.as_ref().map_or(Protocol::V311, |broker| broker.protocol)
+    }
+
     /// What [`FleetSpec::intervals`] calls all periodic streams.
     pub const ALL_STREAMS: &'static str = "*";
 
@@ -206,6 +211,9 @@ pub enum Protocol {
     #[default]
     #[serde(rename = "3.1.1")]
     V311,
+    /// MQTT 5.0 (OASIS, 2019); in YAML in quotes, since it is a number otherwise.
+    #[serde(rename = "5")]
+    V5,
 }
 
 /// User name and password: the name may be a template, the password is never written in a document.
@@ -250,6 +258,17 @@ pub struct Connect {
     /// What the broker publishes when a device goes without a word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub will: Option<Will>,
+    /// MQTT 5, with a persistent session: how long the broker keeps the session of a device that has gone; without it
+    /// for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_expiry: Option<Span>,
+    /// MQTT 5: how many topics a device sends as aliases, as far as the broker takes them, 0 to 64; without it 16.
+    #[schemars(range(min = 0, max = 64))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic_aliases: Option<u16>,
+    /// MQTT 5: what each device says of itself when it connects, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub user_properties: BTreeMap<String, String>,
 }
 
 impl Default for Connect {
@@ -264,6 +283,9 @@ impl Default for Connect {
             timeout: Span::from_secs(10),
             backoff: Backoff::default(),
             will: None,
+            session_expiry: None,
+            topic_aliases: None,
+            user_properties: BTreeMap::new(),
         }
     }
 }
@@ -309,6 +331,9 @@ pub struct Will {
     /// Whether the broker retains it.
     #[serde(default)]
     pub retain: bool,
+    /// MQTT 5: how long the broker waits for the device to come back before it publishes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Span>,
 }
 
 /// Which devices' messages are followed to their delivery.

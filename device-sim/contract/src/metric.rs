@@ -51,6 +51,7 @@ metrics! {
     MESSAGES_WITHHELD = "simctl_messages_withheld_total", Counter, ["qos"], "Messages that fell due and were not sent.";
     MESSAGES_SENT = "simctl_messages_sent_total", Counter, ["qos"], "Messages handed to a session.";
     MESSAGES_ACKNOWLEDGED = "simctl_messages_acknowledged_total", Counter, ["qos"], "Messages that the broker acknowledged.";
+    MESSAGES_REJECTED = "simctl_messages_rejected_total", Counter, ["reason"], "Messages that the broker rejected, by its reason (MQTT 5).";
     MESSAGES_RESENT = "simctl_messages_resent_total", Counter, ["qos"], "Messages sent again after a reconnect.";
     MESSAGES_ABANDONED = "simctl_messages_abandoned_total", Counter, ["qos"], "Messages given up with their clean session.";
     MESSAGES_OBSERVED = "simctl_messages_observed_total", Counter, ["qos"], "Messages that are followed to their delivery.";

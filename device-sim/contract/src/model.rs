@@ -27,7 +27,7 @@ pub use crate::{document::Problem, qos::Qos};
 pub use check::{check, check_overrides};
 pub use payload::Payload;
 pub use signal::Signal;
-pub use stream::{Rule, StampMode, Stream, StreamOverride};
+pub use stream::{MessageProperties, Rule, StampMode, Stream, StreamOverride};
 pub use types::types;
 
 /// Contents of the files that models name, by that name; whoever reads a document reads them too.

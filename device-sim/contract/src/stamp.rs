@@ -8,6 +8,7 @@
 //! ```
 //!
 //! JSON bodies end with `,"stamp":"…"}`, CBOR maps end with that entry, text and raw bodies hold it where they say.
+//! In MQTT 5 it may travel as a user property instead, and the body stays as it is.
 //! Device and stream are not in it: they come from the topic.
 
 use memchr::{memchr_iter, memmem};
@@ -19,6 +20,9 @@ pub const LENGTH: usize = 45;
 
 /// What a body's last member looks like up to the stamp; `"}` follows it.
 pub const JSON_FIELD: &str = "stamp";
+
+/// The user property of MQTT 5 that holds the stamp where a stream says so.
+pub const PROPERTY: &str = "stamp";
 
 /// How far into a payload [`Stamp::find`] and [`find_counter`] look when nothing is at the fixed places.
 pub const SCAN_LIMIT: usize = 64 * 1024;

@@ -39,6 +39,8 @@ pub struct Stats {
     pub devices: Devices,
     /// Messages by what became of them, for QoS 0, 1 and 2.
     pub messages: [Messages; 3],
+    /// MQTT 5: messages of QoS 1 and 2 that the broker rejected, by its reason. They are sent, and never acknowledged.
+    pub rejected: BTreeMap<String, u64>,
     /// Bytes of MQTT, both ways.
     pub bytes: Bytes,
     /// Distributions of times.
@@ -279,7 +281,8 @@ impl Stats {
 
     /// Adds what another measured: counters and histograms are summed, never averaged.
     pub fn merge(&mut self, other: &Self) {
-        let Self { devices, messages, bytes, latency, connections, observer, generator, lost } = other;
+        let Self { devices, messages, rejected, bytes, latency, connections, observer, generator, lost } = other;
+        add(&mut self.rejected, rejected);
         self.devices.desired += devices.desired;
         self.devices.connected += devices.connected;
         self.devices.refused += devices.refused;

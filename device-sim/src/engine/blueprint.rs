@@ -1,6 +1,6 @@
 //! A fleet, compiled: what every shard needs to know of every device, shared and immutable.
 
-use std::str::FromStr;
+use std::{num::NonZeroU32, str::FromStr};
 
 use fleet_contract::{
     document::Problem,
@@ -19,6 +19,12 @@ use crate::{
     random::Source,
     session::{self, codec},
 };
+
+/// The largest packet that a device takes from a broker, in bytes.
+pub(crate) const PACKET_MAX: u32 = 60 * 1024;
+
+/// How many topics a device of MQTT 5 sends as aliases, unless the document says otherwise.
+const TOPIC_ALIASES: u16 = 16;
 
 /// Why a fleet cannot be compiled. A document that was checked fails only for its credentials.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +145,9 @@ impl Blueprint {
                 clean: spec.connect.session == SessionKind::Clean,
                 window: spec.connect.in_flight,
                 connect_timeout: spec.connect.timeout,
+                protocol: spec.protocol(),
+                properties: connect_properties(&spec.connect),
+                topic_aliases: spec.connect.topic_aliases.unwrap_or(TOPIC_ALIASES),
             },
             connect: spec.connect.clone(),
             observe: spec.observe,
@@ -168,6 +177,19 @@ impl Blueprint {
             Observe::None => false,
             Observe::Sample => self.sampling.of(index).at(0).below(10_000) < u64::from(self.sample.basis_points()),
         }
+    }
+}
+
+/// What the devices of MQTT 5 say of themselves; no authentication but user name and password is offered yet.
+fn connect_properties(connect: &Connect) -> codec::v5::ConnectProperties {
+    let seconds = |span: Option<Span>| span.map(|span| u32::try_from(span.0 / 1_000_000).unwrap_or(u32::MAX));
+    codec::v5::ConnectProperties {
+        session_expiry: seconds(connect.session_expiry).unwrap_or(u32::MAX),
+        receive_maximum: None,
+        maximum_packet_size: NonZeroU32::new(PACKET_MAX),
+        user: connect.user_properties.clone().into_iter().collect(),
+        authentication: None,
+        will_delay: seconds(connect.will.as_ref().and_then(|will| will.delay)).unwrap_or(0),
     }
 }
 

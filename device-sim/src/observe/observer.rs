@@ -7,6 +7,7 @@ mod coverage;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    num::NonZeroU32,
     ops::ControlFlow,
     sync::{
         Arc,
@@ -25,7 +26,7 @@ use crate::{
     engine::blueprint::Blueprint,
     session::{
         Event, Options, Pool, Session,
-        codec::{self, Connect, PacketId},
+        codec::{self, Connect, PacketId, Protocol, v5::ConnectProperties},
     },
     transport::{self, Connection, Read, Route, Transport, Written, resolver::Resolver},
 };
@@ -134,7 +135,10 @@ impl Observer {
         let client_id = format!("{}-observer-{:08x}-{}", parts.blueprint.name, parts.run, parts.shard.first);
         // A silent connection must be noticed before what it hides is counted as lost.
         let keep_alive = Span(parts.blueprint.loss_after.0 / 3).clamp(Span::from_secs(1), Span::from_secs(30));
-        let options = Options { keep_alive, clean: false, ..Options::default() };
+        let mut options = Options { keep_alive, clean: false, ..Options::default() };
+        options.protocol = parts.blueprint.session.protocol;
+        let maximum_packet_size = u32::try_from(PACKET_MAX).ok().and_then(NonZeroU32::new);
+        options.properties = ConnectProperties { maximum_packet_size, ..options.properties };
         parts.watch.update(|stats| stats.wanted = 1);
         Self {
             client_id,
@@ -321,7 +325,7 @@ impl Observer {
         self.out.clear();
         let mut rest = bytes;
         loop {
-            let (packet, length) = match codec::read(rest, PACKET_MAX) {
+            let (packet, length) = match codec::read(rest, self.options.protocol, PACKET_MAX) {
                 Ok(None) => break,
                 Ok(Some(read)) => read,
                 Err(error) => return self.lost(&format!("the broker broke the protocol: {error}")),
@@ -340,6 +344,12 @@ impl Observer {
                 }
                 Ok(Event::Subscribed { packet_id, codes }) => self.subscribed(packet_id, codes, now),
                 Ok(Event::Unsubscribed(packet_id)) => self.unsubscribed(packet_id, now),
+                Ok(Event::NotUnsubscribed { .. }) => {
+                    tracing::warn!("the observer keeps its wildcards, which the broker does not take back");
+                }
+                Ok(Event::Disconnected(reason)) => {
+                    return self.cut_off(&format!("the broker ended the connection: {reason}"));
+                }
                 Ok(Event::Refused(code)) => return self.lost(&format!("the broker refused the observer: {code}")),
                 Ok(_) => {}
                 Err(error) => return self.lost(&format!("the broker broke the protocol: {error}")),
@@ -419,9 +429,16 @@ impl Observer {
     fn leave(&mut self) {
         self.out.clear();
         let now = self.parts.clock.now();
-        self.session.disconnect(now, &mut self.out);
+        let is_forgotten = match self.options.protocol {
+            Protocol::V311 => {
+                self.session.disconnect(now, &mut self.out);
+                false
+            }
+            Protocol::V5 => self.session.end(now, &mut self.out).is_ok(),
+        };
         if let Some(connection) = &mut self.connection
             && matches!(connection.write(&self.out, &mut self.transport), Ok(Written::All))
+            && !is_forgotten
         {
             self.connection = None;
             if let Err(error) = self.forget_session() {

@@ -1,22 +1,25 @@
-//! MQTT 3.1.1 on the wire, as a client needs it.
+//! MQTT 3.1.1 and 5 on the wire, as a client needs it.
 //!
 //! Writing appends to a caller's buffer in place, and reading borrows from a caller's bytes, so
 //! neither side allocates. What comes from a broker is checked strictly and never panics; what
 //! would break the protocol is refused before a byte of it is written. Section numbers and
-//! `MQTT-…` labels are those of the OASIS standard, MQTT 3.1.1.
+//! `MQTT-…` labels are those of the OASIS standard, MQTT 3.1.1, and in [`v5`] those of MQTT 5.0.
 
 mod name;
 mod publish;
 mod read;
+pub mod v5;
 mod write;
 
 use std::num::NonZeroU16;
 
+pub use fleet_contract::fleet::Protocol;
 pub use fleet_contract::qos::Qos;
 
 pub use name::{check_filter, check_topic};
 pub use publish::PublishFrame;
 pub use read::read;
+use v5::{Properties, Reason};
 pub use write::{
     Connect, Will, write_connect, write_disconnect, write_pingreq, write_puback, write_pubcomp, write_pubrec,
     write_pubrel, write_subscribe, write_unsubscribe,
@@ -72,9 +75,48 @@ pub enum Packet<'a> {
     Unsuback(PacketId),
     /// The answer to a PINGREQ.
     Pingresp,
+    /// MQTT 5: the broker accepts or refuses the connection, and says what it allows.
+    Connack5 {
+        /// Whether the broker has kept state of this client (MQTT-3.2.2-2).
+        session_present: bool,
+        /// Its answer.
+        reason: Reason,
+        /// What it allows.
+        properties: Properties<'a>,
+    },
+    /// MQTT 5: a message of ours is not accepted: a PUBACK or PUBREC whose reason is an error.
+    Rejected {
+        /// Of the PUBLISH.
+        packet_id: PacketId,
+        /// Which of the two it was.
+        qos: Qos,
+        /// Why.
+        reason: Reason,
+    },
+    /// MQTT 5: the answer to an UNSUBSCRIBE, with at least one filter that the broker goes on to serve.
+    UnsubackFailure {
+        /// Of the UNSUBSCRIBE.
+        packet_id: PacketId,
+        /// One for each filter; an error is 0x80 or more.
+        codes: &'a [u8],
+    },
+    /// MQTT 5: the broker ends the connection.
+    Disconnect {
+        /// Why.
+        reason: Reason,
+        /// What it adds.
+        properties: Properties<'a>,
+    },
+    /// MQTT 5: a step of an enhanced authentication.
+    Auth {
+        /// Whether it is the last one.
+        reason: Reason,
+        /// Method and data.
+        properties: Properties<'a>,
+    },
 }
 
-/// The return code of a filter that the broker refused (§3.9.3).
+/// The return code of a filter that the broker refused (§3.9.3); in MQTT 5 the lowest of several.
 pub const SUBACK_FAILURE: u8 = 0x80;
 
 /// A message as it arrives.
@@ -92,6 +134,8 @@ pub struct Publish<'a> {
     pub retain: bool,
     /// Whether the broker may have sent it before.
     pub dup: bool,
+    /// What MQTT 5 says of it; empty in 3.1.1.
+    pub properties: Properties<'a>,
 }
 
 /// The answer in a CONNACK (§3.2.2.3). The variant's name is the metric label.
@@ -170,12 +214,15 @@ pub enum FrameError {
     /// (MQTT-2.3.1-1, MQTT-2.3.1-5).
     #[error("a packet identifier goes with QoS 1 and 2, and with them only")]
     PacketId,
+    /// MQTT 5: a shared subscription without a name or filter, or one that leaves own messages out (§4.8.2).
+    #[error("a shared subscription is `$share/NAME/FILTER`, and brings messages of its own client, too")]
+    SharedSubscription,
     /// [`PublishFrame::end_topic`] was not called.
     #[error("the topic of the frame was not ended")]
     TopicNotEnded,
 }
 
-/// What a broker did that MQTT 3.1.1 forbids; the connection must be closed (MQTT-4.8.0-1).
+/// What a broker did that MQTT forbids; the connection must be closed (MQTT-4.8.0-1).
 /// The variant's name is the metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -232,6 +279,32 @@ pub enum ProtocolError {
         /// The codes in the SUBACK.
         found: usize,
     },
+    /// MQTT 5: the properties do not fit their packet, or their length takes more than four bytes (§2.2.2.1).
+    #[error("the properties do not fit their packet")]
+    PropertyLength,
+    /// MQTT 5: a property that does not exist, or not in this packet (§2.2.2.2).
+    #[error("a packet has the property {0:#04x}, which is none of its own")]
+    UnexpectedProperty(u8),
+    /// MQTT 5: a property that comes at most once came again (§2.2.2.2).
+    #[error("a packet has the property {0:#04x} twice")]
+    RepeatedProperty(u8),
+    /// MQTT 5: a property that is cut off, or whose value is out of its range.
+    #[error("the property {0:#04x} has an impossible value")]
+    PropertyValue(u8),
+    /// MQTT 5: a reason code that does not exist, or not in this packet (§2.4).
+    #[error("a packet of type {packet_type} has the reason code {code:#04x}")]
+    Reason {
+        /// Its type.
+        packet_type: u8,
+        /// The code.
+        code: u8,
+    },
+    /// MQTT 5: a topic alias, which no CONNECT of ours allows (MQTT-3.3.2-10).
+    #[error("a PUBLISH has a topic alias, which was not allowed")]
+    TopicAlias,
+    /// MQTT 5: an AUTH although no authentication was begun (MQTT-4.12.0-6).
+    #[error("an AUTH came although no enhanced authentication was begun")]
+    UnexpectedAuth,
     /// CONNACK is the broker's first packet (MQTT-3.2.0-1).
     #[error("a packet came before CONNACK")]
     BeforeConnack,

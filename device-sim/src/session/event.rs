@@ -1,8 +1,11 @@
 //! What goes into a session and what comes out of it.
 
+use std::fmt;
+
 use fleet_contract::qos::Qos;
 use fleet_contract::time::Micros;
 
+use super::codec::v5::{Properties, Reason};
 use super::codec::{ConnackCode, FrameError, PacketId, Publish};
 use super::pool::InFlight;
 
@@ -29,6 +32,9 @@ pub enum Withheld {
     /// As many messages are in flight as may be.
     #[error("the in-flight window is full")]
     WindowFull,
+    /// Its packet is larger than the broker takes; it never will be smaller.
+    #[error("the packet is larger than the broker takes")]
+    TooLarge,
     /// The messages of the last connection go first: [`next_resend`](super::Session::next_resend) is not yet through.
     #[error("earlier messages are still to be resent")]
     Recovering,
@@ -59,9 +65,16 @@ pub enum Event<'a> {
         session_present: bool,
     },
     /// The broker refused the connection, which the driver is to close.
-    Refused(ConnackCode),
+    Refused(Refusal),
     /// A message of QoS 1 or 2 is delivered: PUBACK or PUBCOMP came. It is no longer in flight.
     Acknowledged(InFlight),
+    /// MQTT 5: the broker does not take a message of QoS 1 or 2, which is no longer in flight.
+    Rejected(InFlight, Reason),
+    /// MQTT 5: the broker ends the connection, which the driver is to close. [`Reason::Success`] gives no reason.
+    Disconnected(Reason),
+    /// MQTT 5: the broker goes on with an enhanced authentication. The driver answers with
+    /// [`v5::write_auth`](super::codec::v5::write_auth), whether the session is up or waits for its CONNACK.
+    Challenged(Reason, Properties<'a>),
     /// A message arrived, and the answer that its QoS asks for is written. At QoS 2 it is passed
     /// on once, however often it comes.
     Received(Publish<'a>),
@@ -74,6 +87,13 @@ pub enum Event<'a> {
     },
     /// An UNSUBSCRIBE was answered.
     Unsubscribed(PacketId),
+    /// MQTT 5: an UNSUBSCRIBE was answered, and not done for each of its filters.
+    NotUnsubscribed {
+        /// As [`unsubscribe`](super::Session::unsubscribe) returned it.
+        packet_id: PacketId,
+        /// One for each filter; an error is 0x80 or more.
+        codes: &'a [u8],
+    },
     /// A PINGREQ was answered.
     Pong,
     /// An acknowledgement for which nothing is in flight; brokers that resend cause it, and it
@@ -81,6 +101,31 @@ pub enum Event<'a> {
     Unsolicited(PacketId),
     /// A step within the delivery of a message, or a packet that came too late to matter.
     Progress,
+}
+
+/// Why a broker refused a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// In the words of MQTT 3.1.1.
+    Code(ConnackCode),
+    /// In the words of MQTT 5.
+    Reason(Reason),
+}
+
+impl From<Refusal> for &'static str {
+    /// The metric label.
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Code(code) => code.into(),
+            Refusal::Reason(reason) => reason.into(),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str((*self).into())
+    }
 }
 
 /// What a new connection is to send again, in this order (MQTT-4.4.0-1, MQTT-4.6.0-1).

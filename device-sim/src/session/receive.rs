@@ -3,9 +3,10 @@
 use fleet_contract::qos::Qos;
 use fleet_contract::time::Micros;
 
+use super::codec::v5::{Properties, Reason};
 use super::codec::{self, ConnackCode, Packet, PacketId, ProtocolError, Publish};
 use super::pool::Taken;
-use super::{Event, InFlight, Options, Phase, Pool, Request, Session, Stage};
+use super::{Event, InFlight, Options, Phase, Pool, Refusal, Request, Session, Stage, Terms};
 
 impl Session {
     /// Takes one packet of the broker's in, and writes the answer that it asks for.
@@ -29,7 +30,7 @@ impl Session {
         }
         let written = out.len();
         let event = match packet {
-            Packet::Connack { .. } => return Err(ProtocolError::SecondConnack),
+            Packet::Connack { .. } | Packet::Connack5 { .. } => return Err(ProtocolError::SecondConnack),
             Packet::Publish(publish) => self.receive_publish(publish, out),
             Packet::Puback(id) => self.receive_puback(pool, id),
             Packet::Pubrec(id) => self.receive_pubrec(pool, id, out),
@@ -38,6 +39,16 @@ impl Session {
             Packet::Suback { packet_id, codes } => self.receive_suback(packet_id, codes)?,
             Packet::Unsuback(id) => self.receive_unsuback(id),
             Packet::Pingresp => Event::Pong,
+            Packet::Rejected { packet_id, qos, reason } => self.receive_rejected(pool, packet_id, qos, reason),
+            Packet::UnsubackFailure { packet_id, codes } => match self.receive_unsuback(packet_id) {
+                Event::Unsubscribed(packet_id) => Event::NotUnsubscribed { packet_id, codes },
+                event => event,
+            },
+            Packet::Disconnect { reason, .. } => {
+                self.close(now);
+                return Ok(Event::Disconnected(reason));
+            }
+            Packet::Auth { reason, properties } => challenged(options, reason, properties)?,
         };
         if out.len() > written {
             self.last_sent = now;
@@ -52,12 +63,19 @@ impl Session {
         packet: Packet<'p>,
         now: Micros,
     ) -> Result<Event<'p>, ProtocolError> {
-        let Packet::Connack { session_present, code } = packet else {
-            return Err(ProtocolError::BeforeConnack);
+        let (session_present, refusal) = match packet {
+            Packet::Connack { session_present, code } => {
+                (session_present, (code != ConnackCode::Accepted).then_some(Refusal::Code(code)))
+            }
+            Packet::Connack5 { session_present, reason, .. } => {
+                (session_present, reason.is_error().then_some(Refusal::Reason(reason)))
+            }
+            Packet::Auth { reason, properties } => return challenged(options, reason, properties),
+            _ => return Err(ProtocolError::BeforeConnack),
         };
-        if code != ConnackCode::Accepted {
+        if let Some(refusal) = refusal {
             self.close(now);
-            return Ok(Event::Refused(code));
+            return Ok(Event::Refused(refusal));
         }
         if session_present && options.clean {
             return Err(ProtocolError::SessionNotClean);
@@ -67,8 +85,21 @@ impl Session {
         if !session_present {
             self.forget(pool, options);
         }
+        if let Packet::Connack5 { properties, .. } = packet {
+            self.agree(pool, properties);
+        }
         self.start_recovery();
         Ok(Event::Connected { session_present })
+    }
+
+    /// Notes what the broker allows.
+    fn agree(&mut self, pool: &Pool, properties: Properties<'_>) {
+        let (terms, assigned) = Terms::read(properties, self.releasing.iter(pool).count());
+        let rare = self.rare.get_or_insert_default();
+        rare.terms = Some(terms);
+        if let Some(assigned) = assigned {
+            rare.assigned_id = Some(assigned.into());
+        }
     }
 
     fn receive_publish<'p>(&mut self, publish: Publish<'p>, out: &mut Vec<u8>) -> Event<'p> {
@@ -90,6 +121,17 @@ impl Session {
     fn receive_puback(&mut self, pool: &mut Pool, id: PacketId) -> Event<'static> {
         match self.publishing.take(pool, id, Qos::AtLeastOnce) {
             Some((taken, message)) => self.acknowledged(taken, message),
+            None => Event::Unsolicited(id),
+        }
+    }
+
+    /// The broker has no use for the message, and its identifier is free (§4.3.2, §4.3.3).
+    fn receive_rejected(&mut self, pool: &mut Pool, id: PacketId, qos: Qos, reason: Reason) -> Event<'static> {
+        match self.publishing.take(pool, id, qos) {
+            Some((taken, message)) => {
+                self.settled(taken);
+                Event::Rejected(message, reason)
+            }
             None => Event::Unsolicited(id),
         }
     }
@@ -150,6 +192,7 @@ impl Session {
         match packet {
             Packet::Puback(id) => self.receive_puback(pool, id),
             Packet::Pubcomp(id) => self.receive_pubcomp(pool, id),
+            Packet::Rejected { packet_id, qos, reason } => self.receive_rejected(pool, packet_id, qos, reason),
             Packet::Pubrec(id) => {
                 self.release(pool, id);
                 Event::Progress
@@ -165,7 +208,7 @@ impl Session {
         let at = rare.requests.iter().position(is_answered)?;
         let request = rare.requests.swap_remove(at);
         // The list of received messages keeps its memory while it is in use.
-        if rare.requests.is_empty() && rare.received.capacity() == 0 {
+        if rare.is_empty() {
             self.rare = None;
         }
         Some(request)
@@ -182,8 +225,24 @@ impl Session {
     }
 
     fn acknowledged(&mut self, taken: Taken, message: InFlight) -> Event<'static> {
+        self.settled(taken);
+        Event::Acknowledged(message)
+    }
+
+    /// A message is no longer in flight.
+    pub(super) fn settled(&mut self, taken: Taken) {
         self.in_flight -= 1;
         self.skip(taken);
-        Event::Acknowledged(message)
+        if let Some(terms) = self.terms_mut() {
+            terms.give_quota();
+        }
+    }
+}
+
+/// AUTH answers a CONNECT that has begun an authentication, and nothing else (MQTT-4.12.0-6).
+fn challenged<'p>(options: &Options, reason: Reason, properties: Properties<'p>) -> Result<Event<'p>, ProtocolError> {
+    match options.properties.authentication {
+        Some(_) => Ok(Event::Challenged(reason, properties)),
+        None => Err(ProtocolError::UnexpectedAuth),
     }
 }

@@ -1,10 +1,11 @@
 //! Taking up what the last connection left, or giving it up.
 
 use super::pool::{Link, Taken};
-use super::{InFlight, Options, Pool, Recovery, Resend, Session};
+use super::{InFlight, Options, Pool, Recovery, Resend, Session, Terms};
 
 impl Session {
-    /// What is to be sent again next; none when all of it was.
+    /// What is to be sent again next; none when all of it was, or when a broker of MQTT 5 takes no more before it has
+    /// acknowledged some ([`Session::is_recovering`] tells which).
     ///
     /// To be called after [`Event::Connected`](super::Event::Connected) until it is through, over as many turns as the
     /// driver likes; meanwhile new messages of QoS 1 and 2 are [`Withheld::Recovering`](super::Withheld::Recovering). PUBRELs
@@ -19,6 +20,9 @@ impl Session {
         if at.is_none() {
             return None;
         }
+        if self.recovery == Recovery::Publishes && self.terms().is_some_and(Terms::is_exhausted) {
+            return None;
+        }
         let entry = pool.get_mut(at);
         let next = entry.next();
         let resend = if self.recovery == Recovery::Releases {
@@ -27,6 +31,11 @@ impl Session {
             entry.message.dup = !std::mem::take(&mut entry.is_unsent);
             Resend::Publish(entry.message)
         };
+        if matches!(resend, Resend::Publish(_))
+            && let Some(terms) = self.terms_mut()
+        {
+            terms.take_quota();
+        }
         self.advance(next);
         Some(resend)
     }

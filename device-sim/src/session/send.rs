@@ -3,8 +3,9 @@
 use fleet_contract::qos::Qos;
 use fleet_contract::time::Micros;
 
+use super::codec::v5::{self, SubscribeOptions};
 use super::codec::{self, FrameError, PacketId};
-use super::{InFlight, Message, Options, Phase, Pool, Request, RequestError, Session, Stage, Withheld};
+use super::{InFlight, Message, Options, Phase, Pool, Request, RequestError, Session, Stage, Terms, Withheld};
 
 impl Session {
     /// Takes a message in, which the driver then encodes under the returned packet identifier.
@@ -31,7 +32,13 @@ impl Session {
         if self.in_flight >= options.window {
             return Err(Withheld::WindowFull);
         }
+        if self.terms().is_some_and(Terms::is_exhausted) {
+            return Err(Withheld::WindowFull);
+        }
         let packet_id = self.next_packet_id(pool).ok_or(Withheld::WindowFull)?;
+        if let Some(terms) = self.terms_mut() {
+            terms.take_quota();
+        }
         let stage = Stage::Published;
         let message = InFlight { due, sent: now, seq, stream, packet_id, qos, stage, dup: false };
         self.publishing.push(pool, message);
@@ -50,6 +57,39 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<PacketId, RequestError> {
         self.request(pool, Some(filters.len()), now, |id| codec::write_subscribe(out, id, filters))
+    }
+
+    /// Writes SUBSCRIBE of MQTT 5, with options for each filter; [`Event::Subscribed`](super::Event::Subscribed)
+    /// answers it.
+    pub fn subscribe5(
+        &mut self,
+        pool: &Pool,
+        filters: &[(&str, SubscribeOptions)],
+        now: Micros,
+        out: &mut Vec<u8>,
+    ) -> Result<PacketId, RequestError> {
+        self.request(pool, Some(filters.len()), now, |id| v5::write_subscribe(out, id, filters))
+    }
+
+    /// Writes UNSUBSCRIBE of MQTT 5; [`Event::Unsubscribed`](super::Event::Unsubscribed) answers it, or
+    /// [`Event::NotUnsubscribed`](super::Event::NotUnsubscribed).
+    pub fn unsubscribe5(
+        &mut self,
+        pool: &Pool,
+        filters: &[&str],
+        now: Micros,
+        out: &mut Vec<u8>,
+    ) -> Result<PacketId, RequestError> {
+        self.request(pool, None, now, |id| v5::write_unsubscribe(out, id, filters))
+    }
+
+    /// Takes a message back that [`Session::publish`] or [`Session::next_resend`] has just handed out, because its
+    /// packet is larger than the broker takes and was not written.
+    pub fn retract(&mut self, pool: &mut Pool, packet_id: PacketId) -> Option<InFlight> {
+        let find = |qos| self.publishing.take(pool, packet_id, qos);
+        let (taken, message) = [Qos::AtLeastOnce, Qos::ExactlyOnce].into_iter().find_map(find)?;
+        self.settled(taken);
+        Some(message)
     }
 
     /// Writes UNSUBSCRIBE; [`Event::Unsubscribed`](super::Event::Unsubscribed) answers it.

@@ -1,17 +1,22 @@
 //! Claims about one session, packet by packet. The histories, oracles and hostile bytes are below.
 
 mod broker;
+mod codec5_oracle;
 mod codec_oracle;
 mod history;
 mod hostile;
 mod protocol_core;
+mod session5;
 
 use fleet_contract::qos::Qos;
 use fleet_contract::time::Micros;
 use fleet_contract::units::Span;
 
+use super::codec::v5::Properties;
 use super::codec::{self, ConnackCode, Connect, Packet, PacketId, ProtocolError, Publish};
-use super::{Dead, Event, InFlight, Message, Options, Phase, Pool, RequestError, Resend, Session, Stage, Withheld};
+use super::{
+    Dead, Event, InFlight, Message, Options, Phase, Pool, Refusal, RequestError, Resend, Session, Stage, Withheld,
+};
 
 /// A session with what its driver keeps beside it.
 struct Rig {
@@ -246,7 +251,9 @@ fn all_packet_identifiers_can_be_in_use_at_once() {
 #[test]
 fn a_received_message_is_answered_by_its_qos_and_passed_on_once() {
     let mut rig = Rig::up(Options::default());
-    let publish = |qos, packet_id, dup| Publish { topic: "t", payload: b"p", packet_id, qos, retain: false, dup };
+    let properties = Properties::default();
+    let publish =
+        |qos, packet_id, dup| Publish { topic: "t", payload: b"p", packet_id, qos, retain: false, dup, properties };
     let first = publish(Qos::AtMostOnce, None, false);
     assert_eq!(rig.receive(Packet::Publish(first)), Event::Received(first));
     assert_eq!(rig.written(), b"");
@@ -474,8 +481,15 @@ fn after_disconnect_acknowledgements_count_and_nothing_is_sent() {
     rig.out.clear();
     rig.acknowledge(Packet::Puback(one));
     assert_eq!(rig.receive(Packet::Pubrec(two)), Event::Progress);
-    let publish =
-        Publish { topic: "t", payload: b"", packet_id: Some(id(1)), qos: Qos::AtLeastOnce, retain: false, dup: false };
+    let publish = Publish {
+        topic: "t",
+        payload: b"",
+        packet_id: Some(id(1)),
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        dup: false,
+        properties: Properties::default(),
+    };
     assert_eq!(rig.receive(Packet::Publish(publish)), Event::Progress);
     assert!(rig.out.is_empty());
     rig.acknowledge(Packet::Pubcomp(two));
@@ -487,7 +501,7 @@ fn a_refusal_is_to_be_closed() {
     let mut rig = Rig::offline(Options::default());
     rig.connect();
     let code = ConnackCode::NotAuthorized;
-    assert_eq!(rig.receive(Packet::Connack { session_present: false, code }), Event::Refused(code));
+    assert_eq!(rig.receive(Packet::Connack { session_present: false, code }), Event::Refused(Refusal::Code(code)));
     assert_eq!(rig.session.phase(), Phase::Closing);
 }
 

@@ -61,7 +61,7 @@ impl Settings {
             let Some(model) = self.fleet().spec.models.get(&group.model) else { continue };
             for (name, stream) in &model.streams {
                 let what = match group.stream(name, stream).stamp {
-                    StampMode::Field => continue,
+                    StampMode::Field | StampMode::Property => continue,
                     StampMode::Counter(field) => format!(
                         "is recognised by its own counter `{field}`: messages of another run cannot be told apart, \
                          and end-to-end latency is not known"

@@ -7,6 +7,7 @@
 mod credentials;
 mod delivery;
 mod mosquitto;
+mod mqtt5;
 mod restarts;
 mod transports;
 

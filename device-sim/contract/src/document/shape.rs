@@ -34,7 +34,9 @@ fn explain(error: &ValidationError<'_>, schema: &Value, problems: &mut Vec<Probl
         ValidationErrorKind::Required { property } => {
             format!("expected the field `{}`, found none", property.as_str().unwrap_or_default())
         }
-        ValidationErrorKind::Enum { options } => format!("expected {}, found {found}", list(options)),
+        ValidationErrorKind::Enum { options } => {
+            format!("expected {}, found {found}{}", list(options), quotes(error.instance(), &list(options)))
+        }
         ValidationErrorKind::Constant { expected_value } => {
             format!("expected {}, found {found}", shown(expected_value))
         }
@@ -92,7 +94,12 @@ fn explain_alternatives(
     match tagged {
         Some(inner) => problems.push(Problem::new(
             inner.instance_path().to_string(),
-            format!("expected one of {}, found {}", tags.join(", "), shown(inner.instance())),
+            format!(
+                "expected one of {}, found {}{}",
+                tags.join(", "),
+                shown(inner.instance()),
+                quotes(inner.instance(), &tags.join(", "))
+            ),
         )),
         None if tags.is_empty() => problems.push(Problem::new(
             pointer,
@@ -104,9 +111,19 @@ fn explain_alternatives(
         )),
         None => problems.push(Problem::new(
             pointer,
-            format!("expected one of {}, found {}", tags.join(", "), shown(error.instance())),
+            format!(
+                "expected one of {}, found {}{}",
+                tags.join(", "),
+                shown(error.instance()),
+                quotes(error.instance(), &tags.join(", "))
+            ),
         )),
     }
+}
+
+/// What is allowed as text was written as a number: YAML takes `5` for one.
+fn quotes(found: &Value, allowed: &str) -> &'static str {
+    if found.is_number() && allowed.contains(&shown(found)) { " without quotes" } else { "" }
 }
 
 fn unknown_field(field: &str, allowed: &[String]) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{BrokerSpec, Connect, Credentials, Fleet, FleetSpec, Group, Observe, Tls, Will};
+use super::{BrokerSpec, Connect, Credentials, Fleet, FleetSpec, Group, Observe, Protocol, SessionKind, Tls, Will};
 use crate::{
     document::{Problem, pointer_step},
     model::{self, Model, StampMode},
@@ -14,6 +14,12 @@ use crate::{
 /// The longest keep-alive that fits CONNECT: 65,535 s (MQTT 3.1.1, section 3.1.2.10).
 const KEEP_ALIVE_MAX: Span = Span::from_secs(65_535);
 
+/// The longest that MQTT 5 says in seconds, but for the number that means for ever.
+const SECONDS_MAX: Span = Span::from_secs(u32::MAX as u64 - 1);
+
+/// What to do where a document wants what only MQTT 5 has.
+const NEEDS_5: &str = "MQTT 3.1.1 has no such thing; set `broker.protocol: '5'`, or leave it out";
+
 /// Finds everything that is wrong with a fleet whose models have all been filled in.
 ///
 /// A group whose model is not in `spec.models` is a problem; whoever knows where models live adds them first.
@@ -21,7 +27,7 @@ pub fn check(fleet: &Fleet) -> Vec<Problem> {
     let spec = &fleet.spec;
     let mut found = Findings::default();
     let client_id = check_client_id(fleet, &mut found);
-    check_connect(&spec.connect, &mut found);
+    check_connect(&spec.connect, spec.protocol(), &mut found);
     check_observation(spec, &mut found);
     check_credentials(spec, &mut found);
     check_tls(spec.broker.as_ref(), &mut found);
@@ -58,6 +64,19 @@ impl Findings {
         text.parse().map_err(|error: crate::template::TemplateError| self.add(pointer, error.to_string())).ok()
     }
 
+    /// A field that only MQTT 5 has a use for.
+    fn needs_5<T>(&mut self, pointer: impl Into<String>, protocol: Protocol, field: Option<&T>) {
+        if protocol == Protocol::V311 && field.is_some() {
+            self.add(pointer, NEEDS_5);
+        }
+    }
+
+    fn whole_seconds(&mut self, pointer: &str, span: Option<Span>) {
+        if let Some(span) = span.filter(|span| *span > SECONDS_MAX || span.0 % 1_000_000 != 0) {
+            self.add(pointer, format!("expected whole seconds up to {SECONDS_MAX}, found `{span}`"));
+        }
+    }
+
     fn more_than_nothing(&mut self, pointer: impl Into<String>, span: Span) {
         if span == Span::ZERO {
             self.add(pointer, "expected more than no time, found `0s`");
@@ -87,9 +106,21 @@ fn check_client_id(fleet: &Fleet, found: &mut Findings) -> Option<Template> {
     Some(id)
 }
 
-fn check_connect(connect: &Connect, found: &mut Findings) {
-    let Connect { rate: _, jitter: _, keep_alive, session: _, in_flight: _, queue: _, timeout, backoff, will } =
-        connect;
+fn check_connect(connect: &Connect, protocol: Protocol, found: &mut Findings) {
+    let Connect {
+        rate: _,
+        jitter: _,
+        keep_alive,
+        session,
+        in_flight: _,
+        queue: _,
+        timeout,
+        backoff,
+        will,
+        session_expiry,
+        topic_aliases,
+        user_properties,
+    } = connect;
     if *keep_alive > KEEP_ALIVE_MAX || keep_alive.0 % 1_000_000 != 0 {
         found.add("/spec/connect/keepAlive", format!("expected whole seconds up to 65535s, found `{keep_alive}`"));
     }
@@ -99,7 +130,18 @@ fn check_connect(connect: &Connect, found: &mut Findings) {
         let message = format!("expected at least the base, {}, found `{}`", backoff.base, backoff.cap);
         found.add("/spec/connect/backoff/cap", message);
     }
-    if let Some(Will { topic, payload, qos: _, retain: _ }) = will {
+    let delay = will.as_ref().and_then(|will| will.delay);
+    let properties = (!user_properties.is_empty()).then_some(());
+    found.needs_5("/spec/connect/sessionExpiry", protocol, session_expiry.as_ref());
+    found.needs_5("/spec/connect/topicAliases", protocol, topic_aliases.as_ref());
+    found.needs_5("/spec/connect/userProperties", protocol, properties.as_ref());
+    found.needs_5("/spec/connect/will/delay", protocol, delay.as_ref());
+    found.whole_seconds("/spec/connect/sessionExpiry", *session_expiry);
+    found.whole_seconds("/spec/connect/will/delay", delay);
+    if session_expiry.is_some() && *session == SessionKind::Clean {
+        found.add("/spec/connect/sessionExpiry", "expected `session: persistent`, since a clean session is not kept");
+    }
+    if let Some(Will { topic, payload, qos: _, retain: _, delay: _ }) = will {
         if let Some(topic) = found.template("/spec/connect/will/topic", topic) {
             check_topic("/spec/connect/will/topic", &topic, found);
         }
@@ -186,6 +228,20 @@ fn check_group(
 ) {
     for problem in model::check_overrides(model, &group.streams) {
         found.add(format!("{at}/streams{}", problem.path), problem.message);
+    }
+    for (name, stream) in &model.streams {
+        let stream = group.stream(name, stream);
+        // Where it stands: in the group if that changes it, else in the model.
+        let changed = group.streams.get(name);
+        let place = |is_changed: bool, field: &str| {
+            let above = if is_changed { at.to_owned() } else { format!("/spec/models/{}", pointer_step(&group.model)) };
+            format!("{above}/streams/{}/{field}", pointer_step(name))
+        };
+        let stamp = (stream.stamp == StampMode::Property).then_some(());
+        let is_stamp_changed = changed.is_some_and(|change| change.stamp.is_some());
+        found.needs_5(place(is_stamp_changed, "stamp"), fleet.spec.protocol(), stamp.as_ref());
+        let are_properties_changed = changed.is_some_and(|change| change.properties.is_some());
+        found.needs_5(place(are_properties_changed, "properties"), fleet.spec.protocol(), stream.properties.as_ref());
     }
     let Some(client_id) = client_id.filter(|_| fleet.spec.observe != Observe::None) else { return };
     for (name, stream) in &model.streams {
@@ -295,6 +351,43 @@ mod tests {
         f:7:27: spec.broker.tls: expected `secretName`, or `certificate` and `key`, found both
         f:7:27: spec.broker.tls: expected `certificate` beside `key`, found none
         f:7:80: spec.broker.tls.insecureSkipVerify: expected no authority beside it, which nobody would ask, found one
+        ");
+    }
+
+    #[test]
+    fn what_only_mqtt_5_has_is_refused_in_3_1_1() {
+        let spec = |protocol: &str| {
+            format!(
+                "  devices: 10
+  broker: {{url: mqtt://localhost, protocol: {protocol}}}
+  connect: {{session: persistent, sessionExpiry: 1h, topicAliases: 4, userProperties: {{site: lab}}, will: {{topic: t, payload: p, delay: 5s}}}}
+  groups: [{{name: a, model: thermometer, streams: {{state: {{stamp: property, properties: {{contentType: application/json}}}}}}}}]"
+            )
+        };
+        insta::assert_snapshot!(complaints(&spec("3.1.1")), @r"
+        f:7:34: spec.connect.sessionExpiry: MQTT 3.1.1 has no such thing; set `broker.protocol: '5'`, or leave it out
+        f:7:53: spec.connect.topicAliases: MQTT 3.1.1 has no such thing; set `broker.protocol: '5'`, or leave it out
+        f:7:70: spec.connect.userProperties: MQTT 3.1.1 has no such thing; set `broker.protocol: '5'`, or leave it out
+        f:7:128: spec.connect.will.delay: MQTT 3.1.1 has no such thing; set `broker.protocol: '5'`, or leave it out
+        f:8:60: spec.groups[0].streams.state.stamp: MQTT 3.1.1 has no such thing; set `broker.protocol: '5'`, or leave it out
+        f:8:77: spec.groups[0].streams.state.properties: MQTT 3.1.1 has no such thing; set `broker.protocol: '5'`, or leave it out
+        ");
+        assert_eq!(complaints(&spec("'5'")), "none");
+        insta::assert_snapshot!(complaints(&spec("5")), @"f:6:35: spec.broker.protocol: expected one of `3.1.1`, `5`, found `5` without quotes");
+    }
+
+    #[test]
+    fn fields_of_mqtt_5_have_their_own_laws() {
+        insta::assert_snapshot!(complaints("  devices: 10
+  broker: {url: mqtt://localhost, protocol: '5'}
+  connect: {sessionExpiry: 1500ms, will: {topic: t, payload: p, delay: 500ms}}
+  groups: [{name: a, model: thermometer, streams: {state: {stamp: property, properties: {expiry: 1500ms, responseTopic: 'a/+', user: {stamp: x}}}}}]"), @r"
+        f:7:13: spec.connect.sessionExpiry: expected whole seconds up to 4294967294s, found `1500ms`
+        f:7:13: spec.connect.sessionExpiry: expected `session: persistent`, since a clean session is not kept
+        f:7:65: spec.connect.will.delay: expected whole seconds up to 4294967294s, found `500ms`
+        f:8:90: spec.groups[0].streams.state.properties.expiry: expected whole seconds up to 4294967295s
+        f:8:106: spec.groups[0].streams.state.properties.responseTopic: expected a topic without `+`, `#` and null characters
+        f:8:135: spec.groups[0].streams.state.properties.user.stamp: the stamp travels under this name; rename it, or choose another way to stamp
         ");
     }
 

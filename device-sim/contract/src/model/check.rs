@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     expression::{Expression, Type, is_name},
     model::{
-        Model, Payload, Rule, Signal, StampMode, Stream, StreamOverride,
+        MessageProperties, Model, Payload, Rule, Signal, StampMode, Stream, StreamOverride,
         bounds::integrable,
         payload::{RESERVED, RawPart, Slot, TextPiece, pointer_token, split, unhex},
         signal::{Counter, Draw, Markov, Range, Scalar, Step},
@@ -25,6 +25,8 @@ const SIZE_MAX: u64 = 1 << 20;
 const CBOR_SIZE_MAX: u64 = 1 << 16;
 /// The longest topic: UTF-8 strings have a length of two bytes (MQTT-1.5.3).
 const TOPIC_MAX: usize = 65_535;
+/// What four bytes say in seconds (MQTT 5, section 3.3.2.3.3).
+const EXPIRY_MAX: Span = Span::from_secs(u32::MAX as u64);
 const STATES_MAX: usize = 32;
 /// A leap year: blocks that are made of many such spans still fit 64 bits of microseconds.
 const SPAN_MAX: Span = Span::from_secs(366 * 86_400);
@@ -320,6 +322,7 @@ impl Checker<'_> {
         self.trigger(path, stream);
         self.payload(path, stream);
         self.stamp(path, stream);
+        self.properties(path, stream);
         self.size(path, stream);
     }
 
@@ -462,7 +465,7 @@ impl Checker<'_> {
 
     fn stamp(&mut self, path: &str, stream: &Stream) {
         match (&stream.stamp, stream.payload.members()) {
-            (StampMode::None, _) => {}
+            (StampMode::None | StampMode::Property, _) => {}
             (StampMode::Field, Some(members)) => {
                 let is_free = !members.contains_key(stamp::JSON_FIELD);
                 let message = "the payload has a member `stamp` of its own; rename it, or choose another way to stamp";
@@ -479,6 +482,26 @@ impl Checker<'_> {
                 self.require(value == Some("{seq}"), &format!("{path}/stamp/counter"), &message);
             }
         }
+    }
+
+    fn properties(&mut self, path: &str, stream: &Stream) {
+        let Some(properties) = &stream.properties else { return };
+        let MessageProperties { content_type, expiry, response_topic, correlation_data, user } = properties;
+        let is_whole = expiry.is_none_or(|expiry| expiry.0 % 1_000_000 == 0 && expiry <= EXPIRY_MAX);
+        let message = "expected whole seconds up to 4294967295s";
+        self.require(is_whole, &format!("{path}/properties/expiry"), message);
+        let has_wildcard = response_topic.as_ref().is_some_and(|topic| {
+            topic.as_str().is_empty() || topic.literals().any(|text| text.contains(['+', '#', '\0']))
+        });
+        let message = "expected a topic without `+`, `#` and null characters";
+        self.require(!has_wildcard, &format!("{path}/properties/responseTopic"), message);
+        let texts = [content_type, correlation_data].into_iter().flatten().chain(user.values());
+        let has_null =
+            texts.flat_map(Template::literals).chain(user.keys().map(String::as_str)).any(|text| text.contains('\0'));
+        self.require(!has_null, &format!("{path}/properties"), "a property has no null character (MQTT-1.5.4-2)");
+        let is_free = stream.stamp != StampMode::Property || !user.contains_key(stamp::PROPERTY);
+        let message = "the stamp travels under this name; rename it, or choose another way to stamp";
+        self.require(is_free, &format!("{path}/properties/user/{}", stamp::PROPERTY), message);
     }
 
     fn size(&mut self, path: &str, stream: &Stream) {

@@ -1,5 +1,7 @@
 //! Streams: series of messages of a device.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +50,30 @@ pub struct Stream {
     /// How the message can be recognised when it arrives.
     #[serde(default)]
     pub stamp: StampMode,
+    /// MQTT 5: what is said of each message beside its body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub properties: Option<MessageProperties>,
+}
+
+/// What MQTT 5 says of a message beside its body. Texts are templates, as topics are.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MessageProperties {
+    /// What the body is, for example `application/json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<Template>,
+    /// For how long the message is worth delivering, in whole seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<Span>,
+    /// Where an answer goes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_topic: Option<Template>,
+    /// What an answer refers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_data: Option<Template>,
+    /// Properties of one's own, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub user: BTreeMap<String, Template>,
 }
 
 /// When a stream that has no interval sends. Rules look at two neighbouring ticks, `check` apart.
@@ -84,6 +110,8 @@ pub enum StampMode {
     /// By a member `stamp` at the end of JSON and CBOR bodies; in text and raw bodies where they say `{stamp}`.
     #[default]
     Field,
+    /// In MQTT 5 by the user property `stamp`; the body is left as it is.
+    Property,
     /// Not at all.
     None,
     /// By a counter that the body has anyway: the name of a member whose value is `{seq}`.
@@ -115,12 +143,15 @@ pub struct StreamOverride {
     /// See the model's stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamp: Option<StampMode>,
+    /// See the model's stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub properties: Option<MessageProperties>,
 }
 
 impl StreamOverride {
     /// Changes what is set.
     pub fn apply(&self, stream: &mut Stream) {
-        let Self { topic, interval, jitter, qos, retain, size, stamp } = self.clone();
+        let Self { topic, interval, jitter, qos, retain, size, stamp, properties } = self.clone();
         if let Some(topic) = topic {
             stream.topic = topic;
         }
@@ -132,6 +163,7 @@ impl StreamOverride {
         if let Some(stamp) = stamp {
             stream.stamp = stamp;
         }
+        stream.properties = properties.or_else(|| stream.properties.take());
     }
 }
 

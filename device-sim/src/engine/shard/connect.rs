@@ -9,8 +9,8 @@ use super::Shard;
 use crate::{
     engine::device::{State, Trouble},
     session::{
-        backoff,
-        codec::{self, ConnackCode, Connect},
+        Refusal, backoff,
+        codec::{self, Connect},
     },
     transport::{self, Connection, Written},
 };
@@ -197,8 +197,8 @@ impl Shard {
     }
 
     /// The broker has refused the session.
-    pub(super) fn refused(&mut self, slot: usize, code: ConnackCode, now: Micros) {
-        let code: &'static str = code.into();
+    pub(super) fn refused(&mut self, slot: usize, refusal: Refusal, now: Micros) {
+        let code: &'static str = refusal.into();
         *self.stats.connections.refused.entry(code.into()).or_default() += 1;
         self.pacer.release();
         self.devices[slot].session.lost(now);

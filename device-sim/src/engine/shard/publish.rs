@@ -13,7 +13,7 @@ use crate::{
     observe::ledger::Following,
     session::{
         InFlight, Message, Resend, Withheld,
-        codec::{self, PacketId, PublishFrame, Qos},
+        codec::{self, PacketId, Protocol, PublishFrame, Qos, v5::Alias},
     },
     transport::Connection,
 };
@@ -160,8 +160,13 @@ impl Shard {
         }
         // A queue is worked off in order; only QoS 0, which never queues, may pass it.
         let is_behind = self.devices[slot].queued() > 0 && self.qos(slot, queued.stream) != Qos::AtMostOnce;
-        if is_behind || self.hand_over(slot, queued, now).is_err() {
-            self.enqueue(slot, queued);
+        if is_behind {
+            return self.enqueue(slot, queued);
+        }
+        match self.hand_over(slot, queued, now) {
+            Ok(()) => {}
+            Err(Withheld::TooLarge) => self.messages(slot, queued.stream).withheld += 1,
+            Err(_) => self.enqueue(slot, queued),
         }
     }
 
@@ -212,7 +217,10 @@ impl Shard {
         let seq = self.streams[at].row.next;
         let message = Message { stream, seq, due, qos };
         let packet_id = device.session.publish(&mut self.pool, &self.blueprint.session, message, now)?;
-        self.encode(slot, message, packet_id, false);
+        if !self.encode(slot, message, packet_id, false) {
+            self.retract(slot, packet_id);
+            return Err(Withheld::TooLarge);
+        }
         self.enter(slot, message, now);
         Ok(())
     }
@@ -239,21 +247,51 @@ impl Shard {
         }
     }
 
+    /// The session forgets a message that was not written.
+    fn retract(&mut self, slot: usize, packet_id: Option<PacketId>) {
+        if let Some(packet_id) = packet_id {
+            self.devices[slot].session.retract(&mut self.pool, packet_id);
+        }
+    }
+
     /// Appends a PUBLISH: what a device sends is a pure function, so a message that is resent is simply made again.
-    fn encode(&mut self, slot: usize, message: Message, packet_id: Option<PacketId>, dup: bool) {
+    /// False when it is larger than the broker takes; then nothing was appended.
+    fn encode(&mut self, slot: usize, message: Message, packet_id: Option<PacketId>, dup: bool) -> bool {
         let Message { stream, seq, due, qos } = message;
         let index = self.slots.index(slot);
+        let options = &self.blueprint.session;
+        let session = &mut self.devices[slot].session;
+        let alias = session.alias(stream, options);
+        let size_max = session.maximum_packet_size();
         let model = &self.blueprint.groups[usize::from(self.devices[slot].group)].model;
         let number = usize::from(stream);
+        let start = self.out.len();
         let stamp = Stamp { run: self.plan.run, epoch: self.clock.epoch(), seq, due };
         let mut frame = PublishFrame::begin(&mut self.out, qos, model.streams()[number].is_retained(), dup);
-        model.write_topic(number, index, &mut self.out);
-        frame.end_topic(&mut self.out, packet_id);
-        model.write_payload(number, index, self.blueprint.start, &stamp, &mut self.scratch, &mut self.out);
-        // Topics and sizes were checked with the document; what does not fit a packet is left out and counted lost.
-        if let Err(error) = frame.finish(&mut self.out) {
-            tracing::error!(device = index, %error, "a message does not fit a packet");
+        if !matches!(alias, Alias::Use(_)) {
+            model.write_topic(number, index, &mut self.out);
         }
+        frame.end_topic(&mut self.out, packet_id);
+        let properties = match options.protocol {
+            Protocol::V311 => Ok(()),
+            Protocol::V5 => {
+                frame.write_properties(&mut self.out, alias, |out| model.write_properties(number, index, &stamp, out))
+            }
+        };
+        model.write_payload(number, index, self.blueprint.start, &stamp, &mut self.scratch, &mut self.out);
+        match properties.and_then(|()| frame.finish(&mut self.out)) {
+            Ok(packet) if packet.len() <= size_max => {
+                if matches!(alias, Alias::Bind(_)) {
+                    self.devices[slot].session.bound(stream);
+                }
+                return true;
+            }
+            Ok(_) => {}
+            // Topics and sizes were checked with the document.
+            Err(error) => tracing::error!(device = index, %error, "a message does not fit a packet"),
+        }
+        self.out.truncate(start);
+        false
     }
 
     /// Sends what the last connection left, then what waits, as far as the window and the turn allow.
@@ -266,15 +304,23 @@ impl Shard {
                 Resend::Release(packet_id) => codec::write_pubrel(&mut self.out, packet_id),
                 Resend::Publish(message) => {
                     let InFlight { stream, seq, due, qos, packet_id, dup, .. } = message;
-                    self.encode(slot, Message { stream, seq, due, qos }, Some(packet_id), dup);
-                    self.messages(slot, stream).resent += 1;
+                    if self.encode(slot, Message { stream, seq, due, qos }, Some(packet_id), dup) {
+                        self.messages(slot, stream).resent += 1;
+                    } else {
+                        self.retract(slot, Some(packet_id));
+                        self.messages(slot, stream).abandoned += 1;
+                    }
                 }
             }
         }
         while self.out.len() < TURN_BYTES
             && let Some(queued) = self.devices[slot].queue.as_ref().and_then(|queue| queue.front().copied())
-            && self.hand_over(slot, queued, now).is_ok()
         {
+            match self.hand_over(slot, queued, now) {
+                Ok(()) => {}
+                Err(Withheld::TooLarge) => self.messages(slot, queued.stream).withheld += 1,
+                Err(_) => break,
+            }
             self.pop_queue(slot);
         }
         if self.out.is_empty() {

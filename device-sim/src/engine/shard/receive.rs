@@ -4,14 +4,17 @@ use fleet_contract::time::Micros;
 
 use super::{Shard, connect::CLOSED};
 use crate::{
-    engine::device::State,
+    engine::{blueprint, device::State},
     observe::{Arrival, Arrivals, ledger::Judgement},
-    session::{Event, InFlight, codec},
+    session::{
+        Event, InFlight, Refusal,
+        codec::{self, v5::Reason},
+    },
     transport::Read,
 };
 
 /// The largest packet that a device takes from a broker.
-pub(super) const PACKET_MAX: usize = 60 * 1024;
+pub(super) const PACKET_MAX: usize = blueprint::PACKET_MAX as usize;
 
 impl Shard {
     /// Reads once, and again in the next turn if there may be more: a talkative broker must not delay the others.
@@ -45,7 +48,7 @@ impl Shard {
         let mut is_freed = false;
         self.out.clear();
         loop {
-            match codec::read(rest, PACKET_MAX) {
+            match codec::read(rest, self.blueprint.session.protocol, PACKET_MAX) {
                 Ok(None) => break,
                 Ok(Some((packet, length))) => {
                     rest = &rest[length..];
@@ -55,11 +58,19 @@ impl Shard {
                             self.acknowledged(slot, message, now);
                             is_freed = true;
                         }
+                        Ok(Event::Rejected(_, reason)) => {
+                            self.rejected(reason);
+                            is_freed = true;
+                        }
+                        Ok(Event::Disconnected(reason)) => return self.disconnected(slot, reason, now),
                         Ok(Event::Connected { .. }) => {
+                            if let Some(reason) = self.unmet(slot) {
+                                return self.decline(slot, reason, now);
+                            }
                             self.connected(slot, now);
                             self.out.clear();
                         }
-                        Ok(Event::Refused(code)) => return self.refused(slot, code, now),
+                        Ok(Event::Refused(refusal)) => return self.refused(slot, refusal, now),
                         Ok(Event::Unsolicited(_)) => self.stats.connections.unsolicited += 1,
                         Ok(_) => {}
                         Err(error) => return self.lost(slot, (&error).into(), now),
@@ -76,7 +87,9 @@ impl Shard {
         }
         if is_freed {
             match self.devices[slot].state {
-                State::Up if self.devices[slot].queued() > 0 => self.pump(slot, now),
+                State::Up if self.devices[slot].queued() > 0 || self.devices[slot].session.is_recovering() => {
+                    self.pump(slot, now);
+                }
                 State::Leaving => self.settle(slot, now),
                 _ => {}
             }
@@ -89,6 +102,40 @@ impl Shard {
         self.stats.latency.publish_ack.record(now.since(due));
         let at = self.devices[slot].streams as usize + usize::from(stream);
         self.streams[at].row.acknowledged(seq);
+    }
+
+    /// MQTT 5: the broker does not take a message. It is not sent again, for the answer would be the same.
+    fn rejected(&mut self, reason: Reason) {
+        let reason: &'static str = reason.into();
+        match self.stats.rejected.get_mut(reason) {
+            Some(count) => *count += 1,
+            None => drop(self.stats.rejected.insert(reason.into(), 1)),
+        }
+    }
+
+    /// MQTT 5: the broker has said why it ends the connection, or only that it does.
+    fn disconnected(&mut self, slot: usize, reason: Reason, now: Micros) {
+        let reason = if reason == Reason::Success { CLOSED } else { reason.into() };
+        self.lost(slot, reason, now);
+    }
+
+    /// MQTT 5: what a device needs and the broker has just said that it does not do.
+    fn unmet(&self, slot: usize) -> Option<Reason> {
+        let device = &self.devices[slot];
+        let terms = device.session.terms()?;
+        let model = &self.blueprint.groups[usize::from(device.group)].model;
+        if model.highest_qos() > terms.maximum_qos {
+            return Some(Reason::QosNotSupported);
+        }
+        (model.retains() && !terms.is_retain_available).then_some(Reason::RetainNotSupported)
+    }
+
+    /// Leaves a broker whose terms do not do; it counts as a refusal, since no other attempt would end otherwise.
+    fn decline(&mut self, slot: usize, reason: Reason, now: Micros) {
+        self.devices[slot].session.disconnect(now, &mut self.out);
+        if self.write_out(slot, now) {
+            self.refused(slot, Refusal::Reason(reason), now);
+        }
     }
 
     /// Judges what the observer has seen.

@@ -2,7 +2,7 @@
 
 use fleet_contract::{
     model::StampMode,
-    stamp::{self, Stamp},
+    stamp::{self, PROPERTY, Stamp},
     time::Micros,
 };
 
@@ -64,7 +64,7 @@ impl Observer {
             StampMode::Counter(field) => {
                 stamp::find_counter(publish.payload, field).map_or(Sight::Foreign, |seq| own(seq, None))
             }
-            StampMode::Field => match Stamp::find(publish.payload) {
+            StampMode::Field | StampMode::Property => match find(mode, publish) {
                 None => Sight::Foreign,
                 Some(stamp) if stamp.run != *run => {
                     self.saw_other_run(&stamp, now);
@@ -106,5 +106,13 @@ impl Observer {
         for outlet in &self.parts.outlets {
             outlet.send(message());
         }
+    }
+}
+
+/// The stamp of a message, where its stream has it.
+fn find(mode: &StampMode, publish: &Publish<'_>) -> Option<Stamp> {
+    match mode {
+        StampMode::Property => publish.properties.user(PROPERTY).and_then(|text| Stamp::parse(text.as_bytes())),
+        _ => Stamp::find(publish.payload),
     }
 }

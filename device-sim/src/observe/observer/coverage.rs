@@ -15,7 +15,10 @@ use crate::{
     },
     session::{
         Phase,
-        codec::{PacketId, SUBACK_FAILURE},
+        codec::{
+            PacketId, Protocol, SUBACK_FAILURE,
+            v5::{Retained, SubscribeOptions},
+        },
     },
 };
 
@@ -96,8 +99,20 @@ impl Observer {
         let now = self.parts.clock.now();
         let mut out = std::mem::take(&mut self.out);
         for chunk in filters.chunks(FILTERS_PER_PACKET) {
-            let borrowed: Vec<_> = chunk.iter().map(|(filter, qos)| (filter.as_str(), *qos)).collect();
-            match self.session.subscribe(&self.pool, &borrowed, now, &mut out) {
+            let asked = match self.options.protocol {
+                Protocol::V311 => {
+                    let filters: Vec<_> = chunk.iter().map(|(filter, qos)| (filter.as_str(), *qos)).collect();
+                    self.session.subscribe(&self.pool, &filters, now, &mut out)
+                }
+                Protocol::V5 => {
+                    // Retained messages are what was, not what arrives.
+                    let options =
+                        |qos| SubscribeOptions { qos, retained: Retained::Never, ..SubscribeOptions::default() };
+                    let filters: Vec<_> = chunk.iter().map(|(filter, qos)| (filter.as_str(), options(*qos))).collect();
+                    self.session.subscribe5(&self.pool, &filters, now, &mut out)
+                }
+            };
+            match asked {
                 Ok(packet_id) => drop(self.pending.insert(packet_id, chunk.to_vec())),
                 Err(error) => self.refuse(format!("no valid SUBSCRIBE: {error}")),
             }
@@ -110,7 +125,7 @@ impl Observer {
     /// A SUBSCRIBE was answered.
     pub(super) fn subscribed(&mut self, packet_id: PacketId, codes: &[u8], now: Micros) {
         let Some(filters) = self.pending.remove(&packet_id) else { return };
-        let refused = filters.iter().zip(codes).find(|(_, code)| **code == SUBACK_FAILURE);
+        let refused = filters.iter().zip(codes).find(|(_, code)| **code >= SUBACK_FAILURE);
         if let Some(((filter, _), _)) = refused {
             self.refuse(format!("the broker refused the subscription to `{filter}`"));
         }
@@ -158,7 +173,11 @@ impl Observer {
         let mut out = std::mem::take(&mut self.out);
         for chunk in self.superseded.chunks(FILTERS_PER_PACKET) {
             let filters: Vec<_> = chunk.iter().map(|(filter, _)| filter.as_str()).collect();
-            match self.session.unsubscribe(&self.pool, &filters, now, &mut out) {
+            let asked = match self.options.protocol {
+                Protocol::V311 => self.session.unsubscribe(&self.pool, &filters, now, &mut out),
+                Protocol::V5 => self.session.unsubscribe5(&self.pool, &filters, now, &mut out),
+            };
+            match asked {
                 Ok(packet_id) => drop(self.leaving.insert(packet_id)),
                 Err(error) => tracing::warn!(%error, "the observer keeps its wildcards until it connects again"),
             }

@@ -3,7 +3,10 @@
 use std::ops::Range;
 
 use super::write::{PUBLISH, remaining_length};
-use super::{FrameError, PacketId, Qos, name};
+use super::{
+    FrameError, PacketId, Qos, name,
+    v5::{self, Alias, id},
+};
 
 /// The room for the fixed header while a frame is open. Two bytes of remaining length are the
 /// usual case: 128 to 16,383 bytes, and then finishing moves nothing.
@@ -33,6 +36,8 @@ pub struct PublishFrame {
     /// Where the topic ends; 0 until it is ended.
     topic_end: usize,
     has_packet_id: bool,
+    /// Whether an alias stands for the topic, which is then empty.
+    is_aliased: bool,
 }
 
 impl PublishFrame {
@@ -44,7 +49,7 @@ impl PublishFrame {
         let dup = dup && qos != Qos::AtMostOnce;
         let header = PUBLISH | u8::from(dup) << 3 | (qos as u8) << 1 | u8::from(retain);
         out.extend_from_slice(&[header, 0, 0, 0, 0]);
-        Self { start, topic_end: 0, has_packet_id: false }
+        Self { start, topic_end: 0, has_packet_id: false, is_aliased: false }
     }
 
     /// Ends the topic; what follows in `out` is the payload.
@@ -54,6 +59,23 @@ impl PublishFrame {
         if let Some(packet_id) = packet_id {
             out.extend_from_slice(&packet_id.get().to_be_bytes());
         }
+    }
+
+    /// MQTT 5: writes the properties, which follow the topic in every packet: the alias and what `write` appends.
+    pub fn write_properties(
+        &mut self,
+        out: &mut Vec<u8>,
+        alias: Alias,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), FrameError>,
+    ) -> Result<(), FrameError> {
+        self.is_aliased = matches!(alias, Alias::Use(_));
+        v5::write_properties(out, |out| {
+            if let Alias::Bind(number) | Alias::Use(number) = alias {
+                out.push(id::TOPIC_ALIAS);
+                out.extend_from_slice(&number.get().to_be_bytes());
+            }
+            write(out)
+        })
     }
 
     /// Closes the frame: checks the topic and writes the lengths. Returns the packet's bytes
@@ -78,7 +100,9 @@ impl PublishFrame {
         let body = self.start + HEADER;
         let topic = out.get(body + 2..self.topic_end).ok_or(FrameError::TopicNotEnded)?;
         let topic_length = name::check_length(topic, "topic")?;
-        name::check_topic_bytes(topic, "topic")?;
+        if !(self.is_aliased && topic.is_empty()) {
+            name::check_topic_bytes(topic, "topic")?;
+        }
         if self.has_packet_id != (out[self.start] & 0b0110 != 0) {
             return Err(FrameError::PacketId);
         }

@@ -1,17 +1,17 @@
 //! The packets that a broker sends, borrowed from the bytes that came.
 
 use super::name::check_topic_bytes;
-use super::{ConnackCode, Packet, PacketId, ProtocolError, Publish, Qos, SUBACK_FAILURE};
+use super::{ConnackCode, Packet, PacketId, Protocol, ProtocolError, Publish, Qos, SUBACK_FAILURE, v5};
 
 /// Reads one packet from the front of `bytes`: the packet, and how many bytes it takes.
 ///
 /// `Ok(None)` says that more bytes are needed. `max_size` bounds a whole packet, header included,
 /// and is checked as soon as the length is known, before the packet has come.
-pub fn read(bytes: &[u8], max_size: usize) -> Result<Option<(Packet<'_>, usize)>, ProtocolError> {
+pub fn read(bytes: &[u8], protocol: Protocol, max_size: usize) -> Result<Option<(Packet<'_>, usize)>, ProtocolError> {
     let Some(&header) = bytes.first() else {
         return Ok(None);
     };
-    check_header(header)?;
+    check_header(header, protocol)?;
     let Some((length, body)) = remaining_length(bytes)? else {
         return Ok(None);
     };
@@ -19,18 +19,21 @@ pub fn read(bytes: &[u8], max_size: usize) -> Result<Option<(Packet<'_>, usize)>
     if size > max_size {
         return Err(ProtocolError::TooLarge { size, max: max_size });
     }
-    match bytes.get(body..size) {
-        Some(body) => Ok(Some((packet(header, body)?, size))),
-        None => Ok(None),
+    match (bytes.get(body..size), protocol) {
+        (None, _) => Ok(None),
+        (Some(body), Protocol::V311) => Ok(Some((packet(header, body)?, size))),
+        (Some(body), Protocol::V5) => Ok(Some((v5::packet(header, body)?, size))),
     }
 }
 
 /// Packet type and flags of the fixed header (§2.2.1, §2.2.2).
-fn check_header(header: u8) -> Result<(), ProtocolError> {
+fn check_header(header: u8, protocol: Protocol) -> Result<(), ProtocolError> {
     match (header >> 4, header & 0x0f) {
         (3, flags) if flags & 0b0110 == 0b0110 => Err(ProtocolError::InvalidQos),
         (3, flags) if flags & 0b1110 == 0b1000 => Err(ProtocolError::DupAtMostOnce),
         (3, _) | (2 | 4 | 5 | 7 | 9 | 11 | 13, 0) | (6, 0b0010) => Ok(()),
+        (14 | 15, 0) if protocol == Protocol::V5 => Ok(()),
+        (14 | 15, _) if protocol == Protocol::V5 => Err(ProtocolError::ReservedFlags(header)),
         (2 | 4..=7 | 9 | 11 | 13, _) => Err(ProtocolError::ReservedFlags(header)),
         (kind @ (0 | 15), _) => Err(ProtocolError::ReservedType(kind)),
         (kind, _) => Err(ProtocolError::ClientPacket(kind)),
@@ -92,7 +95,7 @@ fn publish(header: u8, body: &[u8]) -> Result<Packet<'_>, ProtocolError> {
         payload = rest;
     }
     let (retain, dup) = (header & 0b0001 != 0, header & 0b1000 != 0);
-    Ok(Packet::Publish(Publish { topic, payload, packet_id, qos, retain, dup }))
+    Ok(Packet::Publish(Publish { topic, payload, packet_id, qos, retain, dup, properties: v5::Properties::default() }))
 }
 
 fn suback(header: u8, body: &[u8]) -> Result<Packet<'_>, ProtocolError> {
@@ -113,6 +116,6 @@ fn lone_packet_id(header: u8, body: &[u8]) -> Result<PacketId, ProtocolError> {
     read_packet_id(id)
 }
 
-fn read_packet_id(bytes: [u8; 2]) -> Result<PacketId, ProtocolError> {
+pub(super) fn read_packet_id(bytes: [u8; 2]) -> Result<PacketId, ProtocolError> {
     PacketId::new(u16::from_be_bytes(bytes)).ok_or(ProtocolError::PacketIdZero)
 }

@@ -6,16 +6,16 @@ use super::name::{check_filter, check_length, check_string, check_topic_bytes};
 use super::{FrameError, MAX_REMAINING_LENGTH, PacketId, Qos};
 
 // First bytes: packet type and prescribed flags (§2.2).
-const CONNECT: u8 = 0x10;
+pub(super) const CONNECT: u8 = 0x10;
 pub(super) const PUBLISH: u8 = 0x30;
 const PUBACK: u8 = 0x40;
 const PUBREC: u8 = 0x50;
 const PUBREL: u8 = 0x62;
 const PUBCOMP: u8 = 0x70;
-const SUBSCRIBE: u8 = 0x82;
-const UNSUBSCRIBE: u8 = 0xa2;
+pub(super) const SUBSCRIBE: u8 = 0x82;
+pub(super) const UNSUBSCRIBE: u8 = 0xa2;
 const PINGREQ: u8 = 0xc0;
-const DISCONNECT: u8 = 0xe0;
+pub(super) const DISCONNECT: u8 = 0xe0;
 
 /// Who connects, and what the broker publishes when the connection is lost (§3.1).
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,7 +51,7 @@ pub fn write_connect(
     keep_alive: Span,
 ) -> Result<(), FrameError> {
     let &Connect { client_id, user, password, will } = connect;
-    check_connect(connect, is_clean)?;
+    check_connect(connect, is_clean, true)?;
     let mut flags = u8::from(is_clean) << 1;
     let mut length = 10 + 2 + client_id.len();
     if let Some(Will { topic, payload, qos, retain }) = will {
@@ -156,10 +156,11 @@ pub(super) fn remaining_length(length: usize) -> Result<([u8; 4], usize), FrameE
     }
 }
 
-fn check_connect(connect: &Connect<'_>, is_clean: bool) -> Result<(), FrameError> {
+/// Whether the client identifier may be empty, and whether a password needs a user name, is the version's to say.
+pub(super) fn check_connect(connect: &Connect<'_>, may_be_nameless: bool, needs_user: bool) -> Result<(), FrameError> {
     let Connect { client_id, user, password, will } = connect;
     check_string(client_id, "client identifier")?;
-    if client_id.is_empty() && !is_clean {
+    if client_id.is_empty() && !may_be_nameless {
         return Err(FrameError::EmptyClientId);
     }
     if let Some(user) = user {
@@ -167,7 +168,9 @@ fn check_connect(connect: &Connect<'_>, is_clean: bool) -> Result<(), FrameError
     }
     if let Some(password) = password {
         check_length(password, "password")?;
-        user.ok_or(FrameError::PasswordWithoutUser)?;
+        if needs_user {
+            user.ok_or(FrameError::PasswordWithoutUser)?;
+        }
     }
     if let Some(will) = will {
         check_topic_bytes(will.topic.as_bytes(), "will topic")?;
@@ -184,7 +187,7 @@ fn check_filters<'a>(mut filters: impl ExactSizeIterator<Item = &'a str>) -> Res
 }
 
 /// Rounded up, so that the broker never waits for less than the client does.
-fn keep_alive_seconds(keep_alive: Span) -> u16 {
+pub(super) fn keep_alive_seconds(keep_alive: Span) -> u16 {
     u16::try_from(keep_alive.0.div_ceil(1_000_000)).unwrap_or(u16::MAX)
 }
 
@@ -196,7 +199,7 @@ fn write_header(out: &mut Vec<u8>, header: u8, length: usize) -> Result<(), Fram
     Ok(())
 }
 
-fn write_field(out: &mut Vec<u8>, bytes: &[u8], field: &'static str) -> Result<(), FrameError> {
+pub(super) fn write_field(out: &mut Vec<u8>, bytes: &[u8], field: &'static str) -> Result<(), FrameError> {
     out.extend_from_slice(&check_length(bytes, field)?.to_be_bytes());
     out.extend_from_slice(bytes);
     Ok(())

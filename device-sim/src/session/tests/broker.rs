@@ -1,16 +1,24 @@
-//! A broker that keeps to the standard, for one client; it speaks through rumqttc's codec.
+//! A broker that keeps to the standard, for one client; it speaks through rumqttc's codecs, and thinks in 3.1.1.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::BytesMut;
-use fleet_contract::qos::Qos;
+use bytes::{Bytes, BytesMut};
+use fleet_contract::{fleet::Protocol, qos::Qos};
 use rumqttc::mqttbytes::{Error, QoS as TheirQos, v4};
+use rumqttc::v5::mqttbytes::{self as mqttbytes5, v5};
 
 /// When a broker passes a QoS 2 message on (§4.3.3: method A or B).
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Method {
     OnRelease,
     OnPublish,
+}
+
+/// What a broker of MQTT 5 calls itself able to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) receive_maximum: u16,
+    pub(super) topic_alias_maximum: u16,
 }
 
 /// A message of the broker's to the device.
@@ -26,6 +34,11 @@ pub(super) struct Downlink {
 #[derive(Debug)]
 pub(super) struct Broker {
     method: Method,
+    protocol: Protocol,
+    limits: Limits,
+    /// The topics that aliases stand for, and messages that are neither acknowledged nor rejected, of this connection.
+    aliases: BTreeMap<u16, Bytes>,
+    outstanding: BTreeSet<u16>,
     /// Whether the client knows of this session. One that never saw CONNACK does not know that a
     /// new one began; the standard has no answer to that, so this broker begins yet another.
     has_session: bool,
@@ -45,9 +58,13 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    pub(super) fn new(method: Method) -> Self {
+    pub(super) fn new(method: Method, protocol: Protocol, limits: Limits) -> Self {
         Self {
             method,
+            protocol,
+            limits,
+            aliases: BTreeMap::new(),
+            outstanding: BTreeSet::new(),
             has_session: false,
             is_connected: false,
             input: BytesMut::new(),
@@ -74,21 +91,111 @@ impl Broker {
         self.input.clear();
         self.output.clear();
         self.answers.clear();
+        self.aliases.clear();
+        self.outstanding.clear();
     }
 
     pub(super) fn write(&mut self, packet: &v4::Packet) {
-        packet.write(&mut self.output, 1_000).unwrap();
+        if let v4::Packet::PubAck(v4::PubAck { pkid }) | v4::Packet::PubComp(v4::PubComp { pkid }) = packet {
+            self.outstanding.remove(pkid);
+        }
+        match (self.protocol, packet) {
+            (Protocol::V5, v4::Packet::ConnAck(connack)) => self.write_connack5(connack.session_present),
+            (Protocol::V5, v4::Packet::Publish(publish)) => {
+                let qos = mqttbytes5::qos(publish.qos as u8).unwrap();
+                let mut publish5 = v5::Publish::new(publish.topic.clone(), qos, publish.payload.clone(), None);
+                (publish5.pkid, publish5.dup) = (publish.pkid, publish.dup);
+                publish5.write(&mut self.output).unwrap();
+            }
+            // The others are the same bytes.
+            (_, packet) => drop(packet.write(&mut self.output, 1_000).unwrap()),
+        }
+    }
+
+    fn write_connack5(&mut self, session_present: bool) {
+        let Limits { receive_maximum, topic_alias_maximum } = self.limits;
+        self.output.extend_from_slice(&[0x20, 9, u8::from(session_present), 0, 6, 0x21]);
+        self.output.extend_from_slice(&receive_maximum.to_be_bytes());
+        self.output.extend_from_slice(&[0x22]);
+        self.output.extend_from_slice(&topic_alias_maximum.to_be_bytes());
+    }
+
+    /// Rejects a message in place of the answer that is owed. One that was passed on already is not rejected.
+    pub(super) fn reject(&mut self, answer: &v4::Packet) {
+        let (header, pkid) = match (answer, self.method) {
+            (v4::Packet::PubAck(v4::PubAck { pkid }), _) => (0x40, *pkid),
+            (v4::Packet::PubRec(v4::PubRec { pkid }), Method::OnRelease) => {
+                self.received.remove(pkid);
+                (0x50, *pkid)
+            }
+            _ => return self.write(answer),
+        };
+        self.outstanding.remove(&pkid);
+        let [high, low] = pkid.to_be_bytes();
+        let quota_exceeded = 0x97;
+        self.output.extend_from_slice(&[header, 3, high, low, quota_exceeded]);
     }
 
     pub(super) fn take_in(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
-        loop {
-            match v4::Packet::read(&mut self.input, 1_000) {
-                Ok(packet) => self.receive(packet),
-                Err(Error::InsufficientBytes(_)) => return,
-                Err(error) => panic!("the device wrote what is no packet: {error:?}"),
-            }
+        while let Some(packet) = self.read() {
+            self.receive(packet);
         }
+    }
+
+    fn read(&mut self) -> Option<v4::Packet> {
+        match self.protocol {
+            Protocol::V311 => match v4::Packet::read(&mut self.input, 1_000) {
+                Ok(packet) => Some(packet),
+                Err(Error::InsufficientBytes(_)) => None,
+                Err(error) => panic!("the device wrote what is no packet: {error:?}"),
+            },
+            Protocol::V5 => match v5::Packet::read(&mut self.input, Some(1_000)) {
+                Ok(packet) => Some(self.in_words_of_3_1_1(packet)),
+                Err(mqttbytes5::Error::InsufficientBytes(_)) => None,
+                Err(error) => panic!("the device wrote what is no packet: {error:?}"),
+            },
+        }
+    }
+
+    fn in_words_of_3_1_1(&mut self, packet: v5::Packet) -> v4::Packet {
+        match packet {
+            v5::Packet::Connect(connect, ..) => v4::Packet::Connect(v4::Connect {
+                protocol: rumqttc::mqttbytes::Protocol::V5,
+                keep_alive: connect.keep_alive,
+                client_id: connect.client_id,
+                clean_session: connect.clean_start,
+                last_will: None,
+                login: None,
+            }),
+            v5::Packet::Publish(publish) => self.without_alias(publish),
+            v5::Packet::PubAck(ack) => v4::Packet::PubAck(v4::PubAck::new(ack.pkid)),
+            v5::Packet::PubRec(ack) => v4::Packet::PubRec(v4::PubRec::new(ack.pkid)),
+            v5::Packet::PubRel(ack) => v4::Packet::PubRel(v4::PubRel::new(ack.pkid)),
+            v5::Packet::PubComp(ack) => v4::Packet::PubComp(v4::PubComp::new(ack.pkid)),
+            other => panic!("the device has no reason to send {other:?}"),
+        }
+    }
+
+    fn without_alias(&mut self, publish: v5::Publish) -> v4::Packet {
+        let mut topic = publish.topic;
+        if let Some(alias) = publish.properties.and_then(|properties| properties.topic_alias) {
+            assert!((1..=self.limits.topic_alias_maximum).contains(&alias), "alias {alias} is not allowed");
+            if topic.is_empty() {
+                topic = self.aliases.get(&alias).expect("an alias is bound before it is used").clone();
+            }
+            self.aliases.insert(alias, topic.clone());
+        }
+        if publish.pkid > 0 {
+            self.outstanding.insert(publish.pkid);
+            let most = usize::from(self.limits.receive_maximum);
+            assert!(self.outstanding.len() <= most, "more than {most} messages at once");
+        }
+        let topic = std::str::from_utf8(&topic).unwrap();
+        let qos = rumqttc::mqttbytes::qos(publish.qos as u8).unwrap();
+        let mut publish4 = v4::Publish::new(topic, qos, publish.payload);
+        (publish4.pkid, publish4.dup) = (publish.pkid, publish.dup);
+        v4::Packet::Publish(publish4)
     }
 
     fn receive(&mut self, packet: v4::Packet) {

@@ -8,7 +8,8 @@ use proptest::option;
 use proptest::prelude::*;
 use rumqttc::mqttbytes::{QoS as TheirQos, v4};
 
-use super::super::codec::{self, Connect, FrameError, Packet, PacketId, Publish, PublishFrame, Will, read};
+use super::super::codec::v5::Properties;
+use super::super::codec::{self, Connect, FrameError, Packet, PacketId, Protocol, Publish, PublishFrame, Will, read};
 
 const NO_LIMIT: usize = 1 << 28;
 
@@ -24,15 +25,15 @@ pub(super) fn qos() -> impl Strategy<Value = Qos> {
     prop_oneof![Just(Qos::AtMostOnce), Just(Qos::AtLeastOnce), Just(Qos::ExactlyOnce)]
 }
 
-fn packet_id() -> impl Strategy<Value = u16> {
+pub(super) fn packet_id() -> impl Strategy<Value = u16> {
     1..=u16::MAX
 }
 
-fn topic() -> impl Strategy<Value = String> {
+pub(super) fn topic() -> impl Strategy<Value = String> {
     "[^\\x00+#]{1,40}"
 }
 
-fn payload() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn payload() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(any::<u8>(), 0..130), vec(any::<u8>(), 16_300..16_500)]
 }
 
@@ -90,7 +91,8 @@ fn translate(packet: &Packet<'_>) -> v4::Packet {
             assert_eq!(code, codec::ConnackCode::Accepted);
             v4::Packet::ConnAck(v4::ConnAck::new(v4::ConnectReturnCode::Success, session_present))
         }
-        Packet::Publish(Publish { topic, payload, packet_id, qos, retain, dup }) => {
+        Packet::Publish(Publish { topic, payload, packet_id, qos, retain, dup, properties }) => {
+            assert_eq!(properties, Properties::default());
             let id = packet_id.map_or(0, PacketId::get);
             their_publish((topic.to_owned(), payload.to_vec(), qos, id, [retain, dup]))
         }
@@ -107,6 +109,7 @@ fn translate(packet: &Packet<'_>) -> v4::Packet {
         }
         Packet::Unsuback(id) => v4::Packet::UnsubAck(v4::UnsubAck::new(id.get())),
         Packet::Pingresp => v4::Packet::PingResp,
+        other => panic!("3.1.1 has no {other:?}"),
     }
 }
 
@@ -151,7 +154,7 @@ fn ping_and_disconnect_read_the_same() {
 proptest! {
     #[test]
     fn what_a_broker_writes_reads_the_same(bytes in broker_packet()) {
-        let (packet, size) = read(&bytes, NO_LIMIT).unwrap().unwrap();
+        let (packet, size) = read(&bytes, Protocol::V311, NO_LIMIT).unwrap().unwrap();
         prop_assert_eq!(size, bytes.len());
         prop_assert_eq!(translate(&packet), decode(&bytes));
     }
@@ -161,7 +164,7 @@ proptest! {
         topic in topic(), payload in payload(), qos in qos(), id in packet_id(), flags: [bool; 2],
     ) {
         let packet_id = PacketId::new(id).filter(|_| qos != Qos::AtMostOnce);
-        let publish = Publish { topic: &topic, payload: &payload, packet_id, qos, retain: flags[0], dup: flags[1] };
+        let publish = Publish { topic: &topic, payload: &payload, packet_id, qos, retain: flags[0], dup: flags[1], properties: Properties::default() };
         // Behind another one: a frame may be anywhere in the output.
         let mut out = Vec::new();
         write_publish(&mut out, &publish).unwrap();
@@ -172,7 +175,7 @@ proptest! {
         prop_assert_eq!(decode(&out[first..]), theirs.clone());
         prop_assert_eq!(&out[first..], &encode(&theirs)[..]);
         let sent = Publish { dup: flags[1] && qos != Qos::AtMostOnce, ..publish };
-        prop_assert_eq!(read(&out, NO_LIMIT), Ok(Some((Packet::Publish(sent), first))));
+        prop_assert_eq!(read(&out, Protocol::V311, NO_LIMIT), Ok(Some((Packet::Publish(sent), first))));
     }
 
     #[test]

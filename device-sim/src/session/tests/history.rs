@@ -11,9 +11,10 @@ use fleet_contract::units::Span;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::super::codec::{self, Connect, Packet, PublishFrame, read};
+use super::super::codec::v5::Alias;
+use super::super::codec::{self, Connect, Packet, Protocol, PublishFrame, read};
 use super::super::{Event, InFlight, Message, Options, Phase, Pool, Resend, Session, Stage, Withheld};
-use super::broker::{Broker, Method};
+use super::broker::{Broker, Limits, Method};
 use super::codec_oracle::qos;
 
 /// One thing that happens.
@@ -29,6 +30,8 @@ enum Step {
     Downstream(usize),
     /// The broker writes one of the answers that it owes.
     Answer(usize),
+    /// In MQTT 5 the broker rejects a message instead.
+    Reject(usize),
     /// The device resends so many packets.
     Resend(usize),
     Lose,
@@ -45,6 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => bytes().prop_map(Step::Upstream),
         8 => bytes().prop_map(Step::Downstream),
         8 => (0..100_usize).prop_map(Step::Answer),
+        1 => (0..100_usize).prop_map(Step::Reject),
         4 => (1..4_usize).prop_map(Step::Resend),
         1 => Just(Step::Lose),
         1 => Just(Step::Forget),
@@ -63,6 +67,7 @@ struct World {
     next_seq: u32,
     in_flight: BTreeMap<u32, InFlight>,
     acknowledged: BTreeSet<u32>,
+    /// Given up, by the session or by the broker.
     abandoned: BTreeSet<u32>,
     /// Published in the broker's present session, and over the present connection.
     sent_in_session: BTreeSet<u32>,
@@ -74,8 +79,9 @@ struct World {
 }
 
 impl World {
-    fn new(clean: bool, window: u16, method: Method) -> Self {
-        let options = Options { keep_alive: Span::ZERO, clean, window, ..Options::default() };
+    fn new(clean: bool, window: u16, method: Method, protocol: Protocol, limits: Limits) -> Self {
+        let options =
+            Options { keep_alive: Span::ZERO, clean, window, protocol, topic_aliases: 1, ..Options::default() };
         Self {
             session: Session::new(),
             pool: Pool::new(),
@@ -83,7 +89,7 @@ impl World {
             now: Micros(0),
             upstream: Vec::new(),
             inbox: Vec::new(),
-            broker: Broker::new(method),
+            broker: Broker::new(method, protocol, limits),
             next_seq: 0,
             in_flight: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
@@ -106,6 +112,7 @@ impl World {
             Step::Upstream(bytes) => self.carry_upstream(*bytes),
             Step::Downstream(bytes) => self.carry_downstream(*bytes),
             Step::Answer(index) => self.answer(*index),
+            Step::Reject(index) => self.reject(*index),
             Step::Resend(packets) => self.resend(*packets),
             Step::Lose => self.lose(),
             Step::Forget if self.session.phase() == Phase::Offline => self.broker.forget(),
@@ -126,7 +133,8 @@ impl World {
         let message = Message { stream: 0, seq: self.next_seq, due: self.now, qos };
         match self.session.publish(&mut self.pool, &self.options, message, self.now) {
             Err(Withheld::Offline) => assert_ne!(self.session.phase(), Phase::Up),
-            Err(Withheld::WindowFull) => assert_eq!(self.session.in_flight(), self.options.window),
+            Err(Withheld::WindowFull) => assert!(self.is_full()),
+            Err(Withheld::TooLarge) => panic!("the session does not see the packet"),
             Err(Withheld::Recovering) => assert!(self.session.is_recovering()),
             Ok(packet_id) => {
                 self.write_publish(message.seq, qos, packet_id, false);
@@ -142,6 +150,12 @@ impl World {
         }
     }
 
+    /// Whether the window of either side is used up.
+    fn is_full(&self) -> bool {
+        let receive_maximum = self.session.terms().map_or(u16::MAX, |terms| terms.receive_maximum);
+        self.session.in_flight() >= self.options.window.min(receive_maximum)
+    }
+
     fn remember(&mut self, message: Message, packet_id: codec::PacketId) {
         let Message { stream, seq, due, qos } = message;
         let stage = Stage::Published;
@@ -155,10 +169,17 @@ impl World {
     }
 
     fn write_publish(&mut self, seq: u32, qos: Qos, packet_id: Option<codec::PacketId>, dup: bool) {
+        let alias = self.session.alias(0, &self.options);
         let out = &mut self.upstream;
         let mut frame = PublishFrame::begin(out, qos, false, dup);
-        out.push(b't');
+        if !matches!(alias, Alias::Use(_)) {
+            out.push(b't');
+        }
         frame.end_topic(out, packet_id);
+        if self.options.protocol == Protocol::V5 {
+            frame.write_properties(out, alias, |_| Ok(())).unwrap();
+            self.session.bound(0);
+        }
         out.extend_from_slice(&seq.to_be_bytes());
         frame.finish(out).unwrap();
     }
@@ -166,7 +187,7 @@ impl World {
     fn resend(&mut self, packets: usize) {
         for _ in 0..packets {
             match self.session.next_resend(&mut self.pool) {
-                None => return assert!(!self.session.is_recovering()),
+                None => return assert!(!self.session.is_recovering() || self.is_full()),
                 Some(Resend::Release(packet_id)) => {
                     codec::write_pubrel(&mut self.upstream, packet_id);
                     self.is_with_the_broker(packet_id);
@@ -208,7 +229,7 @@ impl World {
         self.inbox.extend_from_slice(&self.broker.output.split_to(bytes));
         let inbox = std::mem::take(&mut self.inbox);
         let mut rest = &inbox[..];
-        while let Some((packet, size)) = read(rest, 1_000).unwrap() {
+        while let Some((packet, size)) = read(rest, self.options.protocol, 1_000).unwrap() {
             rest = &rest[size..];
             if let Packet::Pubrec(packet_id) = packet {
                 self.is_with_the_broker(packet_id);
@@ -228,6 +249,10 @@ impl World {
                 assert_eq!((message.packet_id, message.due), (known.packet_id, known.due));
                 assert!(self.broker.delivered.contains_key(&message.seq), "acknowledged and not delivered");
                 assert!(self.acknowledged.insert(message.seq));
+            }
+            Event::Rejected(message, _) => {
+                assert!(self.in_flight.remove(&message.seq).is_some(), "what is rejected was in flight");
+                assert!(self.abandoned.insert(message.seq));
             }
             Event::Received(publish) => {
                 let seq = u32::from_be_bytes(publish.payload.try_into().unwrap());
@@ -257,6 +282,16 @@ impl World {
         if !self.broker.answers.is_empty() {
             let packet = self.broker.answers.remove(index % self.broker.answers.len());
             self.broker.write(&packet);
+        }
+    }
+
+    fn reject(&mut self, index: usize) {
+        if self.options.protocol == Protocol::V311 {
+            return self.answer(index);
+        }
+        if !self.broker.answers.is_empty() {
+            let packet = self.broker.answers.remove(index % self.broker.answers.len());
+            self.broker.reject(&packet);
         }
     }
 
@@ -293,7 +328,8 @@ impl World {
     fn settle(&mut self) {
         self.lose();
         self.connect();
-        for _ in 0..10 {
+        // With a receive maximum of 1, each message of QoS 2 takes two turns of its own.
+        for _ in 0..120 {
             self.carry_upstream(usize::MAX);
             while !self.broker.answers.is_empty() {
                 self.answer(0);
@@ -314,8 +350,12 @@ proptest! {
         clean: bool,
         window in prop_oneof![1..4_u16, Just(50)],
         method in prop_oneof![Just(Method::OnRelease), Just(Method::OnPublish)],
+        protocol in prop_oneof![Just(Protocol::V311), Just(Protocol::V5)],
+        receive_maximum in prop_oneof![1..4_u16, Just(u16::MAX)],
+        topic_alias_maximum in 0..2_u16,
     ) {
-        let mut world = World::new(clean, window, method);
+        let limits = Limits { receive_maximum, topic_alias_maximum };
+        let mut world = World::new(clean, window, method, protocol, limits);
         for step in &steps {
             world.step(step);
         }

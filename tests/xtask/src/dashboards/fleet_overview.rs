@@ -218,6 +218,13 @@ fn errors() -> Row {
                 Unit::MessagesPerSecond,
                 [("sent again", rate(metric::MESSAGES_RESENT)), ("given up", rate(metric::MESSAGES_ABANDONED))],
             ),
+            stacked(
+                "Messages that were rejected",
+                "By the broker's reason, which only MQTT 5 gives.",
+                Unit::MessagesPerSecond,
+                "reason",
+                &of(metric::MESSAGES_REJECTED),
+            ),
             stacked("Connections lost", "By reason.", Unit::PerSecond, "reason", &of(metric::DISCONNECTS)),
             stacked(
                 "Connects that failed",
