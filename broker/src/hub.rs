@@ -383,7 +383,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Everything that is to outlive this process. Complete once nobody publishes and [`Hub::is_routed`].
+    /// Everything that is to outlive this process. Complete once nobody publishes and [`Hub::routed`].
     pub(crate) fn kept(&self) -> Kept {
         let table = lock(&self.table);
         let mut sessions: Vec<KeptSession> = table
@@ -400,8 +400,9 @@ impl Hub {
         Kept::new(lock(&self.retained).kept(), sessions)
     }
 
-    /// Waits until everything that was accepted is in the queues of its sessions.
-    pub(crate) async fn is_routed(&self) -> Result<(), Closed> {
+    /// Waits until everything that was accepted is in the queues of its sessions. Fails when the router has ended, since
+    /// then some of it never will be.
+    pub(crate) async fn routed(&self) -> Result<(), Closed> {
         let all = u32::try_from(ROUTER_ROOM_KIB).map_err(|_| Closed)?;
         self.room.acquire_many(all).await.map(drop).map_err(|_| Closed)
     }

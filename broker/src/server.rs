@@ -267,7 +267,7 @@ fn prepare(stream: &TcpStream) {
 
 /// Writes what is to outlive the broker.
 async fn keep(hub: &Hub, store: &Store) -> Result<(), RunError> {
-    if timeout(ROUTING_GRACE, hub.is_routed()).await.is_err() {
+    if !matches!(timeout(ROUTING_GRACE, hub.routed()).await, Ok(Ok(()))) {
         warn!("messages are still on their way to sessions; they are not kept");
     }
     let kept = hub.kept();

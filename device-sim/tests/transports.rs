@@ -24,7 +24,10 @@ use authority::Authority;
 use device_sim::{
     clock::Clock,
     engine::{Engine, Kind, Options},
-    session::codec::Connect,
+    session::{
+        Refusal,
+        codec::{Connect, Protocol},
+    },
     transport::{Error, Route, introduce},
 };
 use fleet_contract::fleet::{BrokerSpec, Tls};
@@ -70,7 +73,8 @@ fn a_device_that_comes_back_resumes_its_session() {
     let route = Arc::new(Route::new(&site.spec).unwrap());
     let connect = Connect { client_id: "test", ..Connect::default() };
     for resumed in 0..3 {
-        assert_eq!(introduce(&route, site.front.address, &connect, Duration::from_secs(10)).unwrap(), 0);
+        let answer = introduce(&route, site.front.address, Protocol::V311, &connect, Duration::from_secs(10));
+        assert_eq!(answer.unwrap(), None);
         assert_eq!(site.front.seen.resumed.load(Relaxed), resumed);
     }
 }
@@ -87,17 +91,17 @@ fn devices_are_spread_over_source_addresses() {
 }
 
 /// What becomes of one CONNECT.
-fn attempt(spec: &BrokerSpec, sources: &[IpAddr], address: SocketAddr) -> Result<u8, Error> {
+fn attempt(spec: &BrokerSpec, sources: &[IpAddr], address: SocketAddr) -> Result<Option<Refusal>, Error> {
     let route = Arc::new(Route::new(spec).unwrap().from_sources(sources));
     let connect = Connect { client_id: "test", ..Connect::default() };
-    introduce(&route, address, &connect, Duration::from_secs(2))
+    introduce(&route, address, Protocol::V311, &connect, Duration::from_secs(2))
 }
 
 #[track_caller]
 fn fails(spec: &BrokerSpec, expected: &str) {
     let address = SocketAddr::new([127, 0, 0, 1].into(), spec.url.port());
     match attempt(spec, &[], address) {
-        Ok(code) => panic!("the broker answers {code}, where {expected} was expected"),
+        Ok(answer) => panic!("the broker answers {answer:?}, where {expected} was expected"),
         Err(error) => assert_eq!(error.label(), expected, "{error}"),
     }
 }
@@ -124,7 +128,7 @@ fn a_certificate_that_is_not_right_is_refused_by_its_fault() {
         fails(&spec, expected);
         let blind = Tls { insecure_skip_verify: true, ..Tls::default() };
         let spec = broker_at(&format!("mqtts://{}", front.address), Some(blind));
-        assert_eq!(attempt(&spec, &[], front.address).unwrap(), 0, "{expected}, and nobody looks");
+        assert_eq!(attempt(&spec, &[], front.address).unwrap(), None, "{expected}, and nobody looks");
     }
 }
 
@@ -134,7 +138,7 @@ fn the_name_that_counts_can_be_another_than_the_hosts() {
     let (_broker, front) = tls_front(Authority::server(&authority.sign("broker.example", NOW), None));
     let tls = Tls { server_name: Some("broker.example".into()), ..trusting(&authority) };
     let spec = broker_at(&format!("mqtts://{}", front.address), Some(tls));
-    assert_eq!(attempt(&spec, &[], front.address).unwrap(), 0);
+    assert_eq!(attempt(&spec, &[], front.address).unwrap(), None);
 }
 
 #[test]
@@ -147,7 +151,7 @@ fn a_client_certificate_is_shown_where_one_is_wanted() {
         let (certificate, key) = signer.write(&signer.sign("device", NOW));
         Tls { certificate: Some(certificate), key: Some(key), ..trusting(&authority) }
     };
-    assert_eq!(attempt(&broker_at(&url, Some(showing(&authority))), &[], front.address).unwrap(), 0);
+    assert_eq!(attempt(&broker_at(&url, Some(showing(&authority))), &[], front.address).unwrap(), None);
     fails(&broker_at(&url, Some(showing(&other))), "tls_client_certificate_refused");
 }
 
@@ -188,7 +192,7 @@ fn a_peer_that_speaks_something_else_is_called_so() {
 fn a_path_that_is_not_the_brokers_is_said() {
     let site = Site::new("wss", false);
     let mut spec = site.spec.clone();
-    assert_eq!(attempt(&spec, &[], site.front.address).unwrap(), 0);
+    assert_eq!(attempt(&spec, &[], site.front.address).unwrap(), None);
     spec.url = format!("wss://{}/elsewhere", site.front.address).parse().unwrap();
     fails(&spec, "websocket_upgrade_refused");
 }

@@ -204,15 +204,17 @@ pub struct Tls {
     pub insecure_skip_verify: bool,
 }
 
-/// A version of MQTT.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A version of MQTT; its text is the version's number.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
 pub enum Protocol {
     /// MQTT 3.1.1 (OASIS, 2014).
     #[default]
     #[serde(rename = "3.1.1")]
+    #[strum(serialize = "3.1.1")]
     V311,
     /// MQTT 5.0 (OASIS, 2019); in YAML in quotes, since it is a number otherwise.
     #[serde(rename = "5")]
+    #[strum(serialize = "5")]
     V5,
 }
 

@@ -458,7 +458,7 @@ impl Observer {
             will: None,
         };
         let address = self.parts.resolver.address(self.attempts);
-        transport::introduce(&self.parts.route, address, &connect, FORGET_PATIENCE).map(drop)
+        transport::introduce(&self.parts.route, address, Protocol::V311, &connect, FORGET_PATIENCE).map(drop)
     }
 }
 

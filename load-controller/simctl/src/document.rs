@@ -213,6 +213,7 @@ fn parse_model(name: &str, text: &str) -> Result<Model, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::directory;
 
     const THERMOMETER: &str = "\
 signals: {celsius: {kind: uniform, range: [0, 30]}}
@@ -230,33 +231,23 @@ streams: {state: {topic: '{fleet}/{index}/{stream}', interval: 10s, payload: {js
         )
     }
 
-    fn in_directory(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let directory = tempfile::tempdir().unwrap();
-        for (file, text) in files {
-            let path = directory.path().join(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        directory
-    }
-
     #[test]
     fn models_are_found_beside_the_document_and_among_the_built_in_ones() {
-        let directory = in_directory(&[("models/mine.yaml", THERMOMETER)]);
+        let directory = directory(&[("models/mine.yaml", THERMOMETER)]);
         let document = from_text("f", &fleet(&["mine", "thermometer"]), Some(directory.path())).unwrap();
         assert_eq!(document.fleet.spec.models.keys().collect::<Vec<_>>(), ["mine", "thermometer"]);
     }
 
     #[test]
     fn a_model_beside_the_document_comes_before_the_built_in_one() {
-        let directory = in_directory(&[("models/thermometer.yaml", THERMOMETER)]);
+        let directory = directory(&[("models/thermometer.yaml", THERMOMETER)]);
         let document = from_text("f", &fleet(&["thermometer"]), Some(directory.path())).unwrap();
         assert!(document.fleet.spec.models["thermometer"].signals.contains_key("celsius"));
     }
 
     #[test]
     fn problems_of_document_and_models_come_together() {
-        let directory = in_directory(&[("models/mine.yaml", &THERMOMETER.replace("interval", "intervall"))]);
+        let directory = directory(&[("models/mine.yaml", &THERMOMETER.replace("interval", "intervall"))]);
         let error = from_text("f", &fleet(&["mine", "other"]), Some(directory.path())).unwrap_err().to_string();
         assert!(error.contains("mine.yaml:2:"), "{error}");
         assert!(error.contains("spec.groups[1].model: expected the name of a model, found `other`"), "{error}");

@@ -19,6 +19,8 @@ mod document;
 mod engine;
 mod estimate;
 mod exit;
+#[cfg(test)]
+mod fixture;
 mod flags;
 mod installation;
 mod library;

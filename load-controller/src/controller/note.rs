@@ -1,6 +1,7 @@
 //! What people are told about a fleet.
 
 use super::observe::WorkerPod;
+use crate::words;
 
 /// Something that people would ask about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,11 +26,11 @@ impl Note {
     }
 
     pub(super) fn created(devices: u32, per_pod: u32) -> Self {
-        Self::normal("Created", "Create", format!("{} in {}", devices_text(devices), pods_text(devices, per_pod)))
+        Self::normal("Created", "Create", format!("{} in {}", words::devices(devices), pods(devices, per_pod)))
     }
 
     pub(super) fn scaled(from: u32, to: u32, per_pod: u32) -> Self {
-        let text = format!("{from} → {} in {}", devices_text(to), pods_text(to, per_pod));
+        let text = format!("{} → {} in {}", words::count(from.into()), words::devices(to), pods(to, per_pod));
         Self::normal("Scaled", "Scale", text)
     }
 
@@ -77,11 +78,6 @@ impl Note {
     }
 }
 
-fn devices_text(devices: u32) -> String {
-    if devices == 1 { "1 device".into() } else { format!("{devices} devices") }
-}
-
-fn pods_text(devices: u32, per_pod: u32) -> String {
-    let pods = devices.div_ceil(per_pod.max(1));
-    if pods == 1 { "1 pod".into() } else { format!("{pods} pods") }
+fn pods(devices: u32, per_pod: u32) -> String {
+    words::counted(devices.div_ceil(per_pod.max(1)).into(), "pod", "pods")
 }

@@ -46,6 +46,9 @@ pub struct Messages {
     pub all: Counts,
     /// Those of QoS 0, 1 and 2.
     pub by_qos: [Counts; 3],
+    /// MQTT 5: those of QoS 1 and 2 that the broker rejected, by its reason; they are sent and never acknowledged.
+    #[serde(default)]
+    pub rejected: BTreeMap<String, u64>,
 }
 
 /// What became of messages: offered = withheld + sent, sent = observed + unobserved,
@@ -93,7 +96,11 @@ pub struct Counts {
 impl Messages {
     pub(super) fn new(stats: &Stats, observe: Observe) -> Self {
         let counts = |messages: &stats::Messages| Counts::new(messages, observe);
-        Self { all: counts(&stats.all_messages()), by_qos: stats.messages.each_ref().map(counts) }
+        Self {
+            all: counts(&stats.all_messages()),
+            by_qos: stats.messages.each_ref().map(counts),
+            rejected: stats.rejected.clone(),
+        }
     }
 }
 

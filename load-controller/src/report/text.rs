@@ -164,7 +164,12 @@ fn messages(report: &Report, style: Style) -> String {
         cells.extend(used.iter().map(|qos| shown(of(&report.messages.by_qos[*qos]))));
         table.row(cells, tone.filter(|_| all.is_some_and(|count| count > 0)));
     }
-    table.render(style.paint)
+    let rejected = &report.messages.rejected;
+    let mut text = table.render(style.paint);
+    if !rejected.is_empty() {
+        text.push_str(&format!("{}  {}\n", label("rejected", style.paint), words::causes(rejected)));
+    }
+    text
 }
 
 fn shown(count: Option<u64>) -> String {

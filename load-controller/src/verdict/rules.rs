@@ -199,7 +199,8 @@ fn unacknowledged(case: &Case<'_>) -> Option<Reason> {
     let missing = sent.saturating_sub(acknowledged);
     (case.is_complete() && case.facts.observe != Observe::All && missing > 0).then(|| {
         let expected = format!("expected all {} sent QoS 1 and 2 messages to be acknowledged", words::count(sent));
-        Reason::new(Rule::Unacknowledged, format!("{expected}, found {} without", words::count(missing)))
+        let rejections = causes(&case.stats.rejected);
+        Reason::new(Rule::Unacknowledged, format!("{expected}, found {} without{rejections}", words::count(missing)))
     })
 }
 

@@ -190,6 +190,7 @@ fn with_models(mut object: Value, document: &Document) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::directory;
 
     const FLEET: &str = "\
 apiVersion: simctl.io/v1alpha1
@@ -201,16 +202,6 @@ spec: {devices: 5, groups: [{name: a, model: tank}]}
 signals: {level: {kind: replay, file: tank.csv, format: csv, column: level}}
 streams: {state: {topic: 't/{fleet}/{index}', interval: 1s, payload: {json: {level: '{level}'}}}}
 ";
-
-    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let directory = tempfile::tempdir().unwrap();
-        for (file, text) in files {
-            let path = directory.path().join(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        directory
-    }
 
     #[test]
     fn several_documents_of_a_file_keep_their_lines() {

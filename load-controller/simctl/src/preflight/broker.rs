@@ -4,7 +4,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use device_sim::{
     credentials::{PasswordError, password},
-    session::codec::Connect,
+    session::{
+        Refusal,
+        codec::{ConnackCode, Connect, v5::Reason},
+    },
     transport::{self, Route, RouteError},
 };
 use fleet_contract::{
@@ -46,8 +49,9 @@ pub(crate) async fn check(fleet: &Fleet, url: &BrokerUrl) -> Check {
     };
     let mut last = unresolved(url, "it has no address");
     for address in addresses {
-        last = match connect(Arc::clone(&route), address, login.clone()).await {
-            Ok(code) => return judge(url, code),
+        last = match connect(Arc::clone(&route), address, fleet.spec.protocol(), login.clone()).await {
+            Ok(None) => return Check::ok(NAME, format!("{url} answers and accepts the credentials")),
+            Ok(Some(refusal)) => return refused(url, fleet.spec.protocol(), refusal),
             Err(error) => unreachable(url, &error),
         };
     }
@@ -71,32 +75,42 @@ fn unreachable(url: &BrokerUrl, error: &transport::Error) -> Check {
         }
         io::ErrorKind::TimedOut => "check address, port and firewall; the port of MQTT without TLS is mostly 1883",
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-            "it closed the connection without an answer: is this port MQTT 3.1.1 without TLS?"
+            "it closed the connection without an answer: is this port MQTT without TLS?"
         }
         _ => "check address and port",
     };
     Check::failed(NAME, format!("{url} does not answer: {error}"), remedy)
 }
 
-/// The return codes of CONNACK (MQTT 3.1.1, table 3.1).
-fn judge(url: &BrokerUrl, code: u8) -> Check {
+/// What to do about a refusal (MQTT 3.1.1, table 3.1; MQTT 5, section 3.2.2.2).
+fn refused(url: &BrokerUrl, protocol: Protocol, refusal: Refusal) -> Check {
+    use ConnackCode as Code;
     let refused = |why: &str, remedy: &str| Check::refused(NAME, format!("{url} refuses: {why}"), remedy);
-    match code {
-        0 => Check::ok(NAME, format!("{url} answers and accepts the credentials")),
-        1 => refused("it does not speak MQTT 3.1.1", "enable MQTT 3.1.1 at the broker"),
+    match refusal {
+        Refusal::Code(Code::UnacceptableProtocolVersion) | Refusal::Reason(Reason::UnsupportedProtocolVersion) => {
+            let other = if protocol == Protocol::V5 { "3.1.1" } else { "5" };
+            refused(
+                &format!("it does not speak MQTT {protocol}"),
+                &format!("enable it at the broker, or set `broker.protocol: '{other}'`"),
+            )
+        }
         // Some brokers tie client ids to credentials; the devices may still be welcome.
-        2 => Check::warning(
+        Refusal::Code(Code::IdentifierRejected) | Refusal::Reason(Reason::ClientIdentifierNotValid) => Check::warning(
             NAME,
             format!("{url} does not accept our client id"),
             "if devices are refused too, change `clientId`",
         ),
-        3 => refused("it is not available", "wait, or look at its connection limit and its log"),
-        4 => refused(
+        Refusal::Code(Code::ServerUnavailable) | Refusal::Reason(Reason::ServerUnavailable | Reason::ServerBusy) => {
+            refused("it is not available", "wait, or look at its connection limit and its log")
+        }
+        Refusal::Code(Code::BadUserNameOrPassword) | Refusal::Reason(Reason::BadUserNameOrPassword) => refused(
             "bad user name or password",
             "check `credentials` in the document, or --username and --password-file",
         ),
-        5 => refused("not authorised", "set `credentials` in the document, or --username and --password-file"),
-        other => refused(&format!("with the unknown code {other}"), "look at its log"),
+        Refusal::Code(Code::NotAuthorized) | Refusal::Reason(Reason::NotAuthorized) => {
+            refused("not authorised", "set `credentials` in the document, or --username and --password-file")
+        }
+        other => refused(&format!("its reason is {other}"), "look at its log"),
     }
 }
 
@@ -106,8 +120,13 @@ fn route(fleet: &Fleet, url: &BrokerUrl) -> Result<Route, RouteError> {
     Route::new(&BrokerSpec { url: url.clone(), protocol: Protocol::default(), credentials: None, tls })
 }
 
-/// One session: CONNECT, CONNACK, DISCONNECT; the return code.
-async fn connect(route: Arc<Route>, address: SocketAddr, login: Login) -> Result<u8, transport::Error> {
+/// One session: CONNECT, CONNACK, DISCONNECT; why the broker refuses, if it does.
+async fn connect(
+    route: Arc<Route>,
+    address: SocketAddr,
+    protocol: Protocol,
+    login: Login,
+) -> Result<Option<Refusal>, transport::Error> {
     let session = tokio::task::spawn_blocking(move || {
         let connect = Connect {
             client_id: &login.client_id,
@@ -115,7 +134,7 @@ async fn connect(route: Arc<Route>, address: SocketAddr, login: Login) -> Result
             password: login.password.as_deref(),
             will: None,
         };
-        transport::introduce(&route, address, &connect, PATIENCE)
+        transport::introduce(&route, address, protocol, &connect, PATIENCE)
     });
     session.await.map_err(io::Error::other)?
 }
@@ -199,6 +218,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_version_of_the_document_is_spoken() {
+        let (url, received, _tasks) = answering(&[0x20, 3, 0, 0x87, 0]).await;
+        let found = check(&fleet("broker: {url: x, protocol: '5'}"), &url).await;
+        assert_eq!((found.outcome, found.found), (Outcome::Refused, format!("{url} refuses: not authorised")));
+        assert!(received.await.unwrap()[2..].starts_with(b"\x00\x04MQTT\x05"));
+
+        // A broker of 3.1.1 alone says so in its own words.
+        let (url, _received, _tasks) = answering(&[0x20, 2, 0, 1]).await;
+        let found = check(&fleet("broker: {url: x, protocol: '5'}"), &url).await;
+        assert_eq!(found.found, format!("{url} refuses: it does not speak MQTT 5"));
+        assert!(found.remedy.unwrap().contains("'3.1.1'"));
+    }
+
+    #[tokio::test]
     async fn nobody_at_home_is_said() {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let check = check(&fleet(""), &BrokerUrl::tcp("127.0.0.1", port)).await;
@@ -209,7 +242,7 @@ mod tests {
     #[tokio::test]
     async fn something_else_than_a_broker_is_recognised() {
         let (url, _received, _tasks) = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-        assert!(check(&fleet(""), &url).await.found.ends_with("the answer is no MQTT 3.1.1"));
+        assert!(check(&fleet(""), &url).await.found.contains("the answer is no CONNACK of MQTT 3.1.1"));
     }
 
     #[test]

@@ -99,7 +99,12 @@ pub(super) fn messages(report: &Report) -> String {
         row.extend(report.messages.by_qos.iter().map(|counts| shown(of(counts))));
         row
     });
-    table("Messages", &["", "all", "QoS 0", "QoS 1", "QoS 2"], rows)
+    let rejected = report.messages.rejected.iter().map(|(reason, number)| {
+        let mut row = vec![format!("rejected: {reason}"), words::count(*number)];
+        row.extend(report.messages.by_qos.map(|_| shown(None)));
+        row
+    });
+    table("Messages", &["", "all", "QoS 0", "QoS 1", "QoS 2"], rows.chain(rejected))
 }
 
 pub(super) fn latencies(report: &Report) -> String {

@@ -42,6 +42,15 @@ fn a_passed_run_reads_at_a_glance() {
 }
 
 #[test]
+fn what_a_broker_rejects_is_counted_by_its_reason() {
+    let mut stats = stats_of(3_000);
+    stats.rejected = [("quota_exceeded".to_owned(), 1_200), ("not_authorized".to_owned(), 3)].into();
+    let text = render(&Report::new(&stats, &facts()), PLAIN);
+    let row = text.lines().find(|line| line.starts_with("rejected"));
+    assert_eq!(row, Some("rejected       quota_exceeded 1,200, not_authorized 3"));
+}
+
+#[test]
 fn a_wide_table_has_the_manifest() {
     let wide = Style { width: Width::Wide, paint: Paint::Plain };
     let all = render(&Report::new(&stats_of(3_000), &facts()), wide);
