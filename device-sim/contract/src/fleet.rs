@@ -204,7 +204,7 @@ pub struct Tls {
     pub insecure_skip_verify: bool,
 }
 
-/// A version of MQTT; its text is the version's number.
+/// A version of MQTT.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
 pub enum Protocol {
     /// MQTT 3.1.1 (OASIS, 2014).

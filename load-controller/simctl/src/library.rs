@@ -12,6 +12,7 @@ pub(crate) const EXAMPLES: &[(&str, &str)] = &[
     ("five-hundred", include_str!("../../../manifests/examples/five-hundred.yaml")),
     ("edge", include_str!("../../../manifests/examples/edge.yaml")),
     ("own-broker", include_str!("../../../manifests/examples/own-broker.yaml")),
+    ("secure", include_str!("../../../manifests/examples/secure.yaml")),
 ];
 
 /// An example document.

@@ -8,7 +8,7 @@ use assert_cmd::{Command, assert::Assert};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const EXAMPLES: [&str; 10] = [
+const EXAMPLES: [&str; 11] = [
     "demo",
     "thermometers",
     "robotaxis",
@@ -19,6 +19,7 @@ const EXAMPLES: [&str; 10] = [
     "five-hundred",
     "edge",
     "own-broker",
+    "secure",
 ];
 
 /// A directory in which no fleet runs and no cluster is known, and simctl called within it.
