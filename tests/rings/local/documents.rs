@@ -105,7 +105,7 @@ fn what_cannot_be_meant_is_a_usage_error() {
         &["run", "--devices", "-1"],
         &["run", "--interval", "0s"],
         &["run", "--no-such-flag"],
-        &["run", "--broker", "mqtts://127.0.0.1"],
+        &["run", "--broker", "amqp://127.0.0.1"],
         &["scale"],
         &["scale", "some"],
         &["set", "colour=red"],
