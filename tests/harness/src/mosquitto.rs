@@ -75,6 +75,10 @@ impl Settings {
         for (name, value) in options.iter().rev() {
             text.extend([name, " ", value, "\n"]);
         }
+        // Mosquitto 2.0.11 ends at once when none of its listeners speaks plain MQTT. Nobody calls here.
+        if options.contains(&("protocol".to_owned(), "websockets".to_owned())) {
+            text.push_str(&format!("listener 0 {}/mosquitto.sock\n", dir.display()));
+        }
         text
     }
 }
@@ -164,6 +168,13 @@ mod tests {
         let settings = Settings { port: 7, lines: Vec::new() }.with("a", 2).with("a", 3).with("new", "x");
         let text = settings.render("# comment\nlistener 1883 127.0.0.1\na 1\nb 1\n", Path::new("/d"));
         assert_eq!(text, "# comment\nb 1\nlistener 7 127.0.0.1\nnew x\na 3\n");
+    }
+
+    #[test]
+    fn a_broker_of_websocket_has_a_second_listener() {
+        let settings = Settings { port: 7, lines: Vec::new() }.with("protocol", "websockets");
+        let text = settings.render("", Path::new("/d"));
+        assert_eq!(text, "listener 7 127.0.0.1\nprotocol websockets\nlistener 0 /d/mosquitto.sock\n");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tests::{
     mosquitto::{Mosquitto, Settings},
     run::Run,
@@ -16,6 +16,8 @@ use super::PATIENCE;
 fn write_certificates(dir: &Path) {
     let (mut params, key) = (CertificateParams::default(), KeyPair::generate().unwrap());
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // OpenSSL takes a certificate of its authority's name for one that has signed itself.
+    params.distinguished_name.push(DnType::CommonName, "authority of the tests");
     fs::write(dir.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
     let authority = Issuer::new(params, key);
     for (file, name) in [("broker", "127.0.0.1"), ("device", "device.example")] {

@@ -74,6 +74,9 @@ fn unreachable(url: &BrokerUrl, error: &transport::Error) -> Check {
             "nothing listens there: start the broker (for Mosquitto: `mosquitto -p PORT`), or leave --broker out"
         }
         io::ErrorKind::TimedOut => "check address, port and firewall; the port of MQTT without TLS is mostly 1883",
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset if url.transport().is_secure() => {
+            "it closed the connection without an answer: is this port one without TLS?"
+        }
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
             "it closed the connection without an answer: is this port MQTT without TLS?"
         }
