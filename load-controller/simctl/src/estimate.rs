@@ -135,6 +135,8 @@ impl Estimate {
         let bytes = |stream: &StreamEstimate| stream.messages_per_second * (stream.message_bytes + PUBLISH_OVERHEAD);
         let workers = Split::new(spec.devices, per_process).workers(spec.devices);
         let devices = u64::from(spec.devices);
+        // Each worker observes each of them.
+        let brokers = spec.broker.as_ref().map_or(1, |broker| broker.addresses().len() as u64);
         Ok(Self {
             fleet: fleet.metadata.name.clone(),
             devices: spec.devices,
@@ -142,7 +144,7 @@ impl Estimate {
             bytes_per_second: streams().map(bytes).sum(),
             cpu_cores: streams().map(cpu).sum(),
             memory_bytes: u64::from(workers) * WORKER_BYTES + devices * (DEVICE_BYTES + KERNEL_BYTES),
-            ports: devices + u64::from(observed > 0.0) * u64::from(workers),
+            ports: devices + u64::from(observed > 0.0) * u64::from(workers) * brokers,
             workers,
             connect_seconds: spec.connect.rate.time_for(devices.saturating_sub(1)).as_secs_f64(),
             groups,

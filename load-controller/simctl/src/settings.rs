@@ -2,7 +2,7 @@
 
 use fleet_contract::{
     broker_url::BrokerUrl,
-    fleet::{BrokerSpec, Credentials, Fleet, Group, Observe, Protocol, Qos},
+    fleet::{BrokerSpec, Credentials, Fleet, Group, Observe, Qos},
     model::StampMode,
     units::{Share, Span},
 };
@@ -79,9 +79,9 @@ impl Settings {
         self.document.fleet.spec.observe = Observe::None;
     }
 
-    /// The broker that was named, if one was.
-    pub(crate) fn broker(&self) -> Option<&BrokerUrl> {
-        self.fleet().spec.broker.as_ref().map(|broker| &broker.url)
+    /// The broker that was named, if one was: its addresses.
+    pub(crate) fn broker(&self) -> Option<&[BrokerUrl]> {
+        self.fleet().spec.broker.as_ref().map(BrokerSpec::addresses)
     }
 }
 
@@ -110,13 +110,10 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
         let name = model.to_lowercase();
         spec.groups = vec![Group { name, share: Some(Share::ALL), model: model.clone(), streams: [].into() }];
     }
-    if let Some(url) = broker {
+    if !broker.is_empty() {
         match &mut spec.broker {
-            Some(broker) => broker.url = url.clone(),
-            none => {
-                *none =
-                    Some(BrokerSpec { url: url.clone(), protocol: Protocol::default(), credentials: None, tls: None });
-            }
+            Some(present) => present.set_addresses(broker.clone()),
+            none => *none = Some(BrokerSpec::at(broker.clone())),
         }
     }
     if let Some(username) = username {
@@ -135,7 +132,7 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
         || connect_rate.is_some()
         || observe.is_some()
         || model.is_some()
-        || broker.is_some()
+        || !broker.is_empty()
         || username.is_some()
         || interval.is_some()
         || qos.is_some())
@@ -170,12 +167,13 @@ fn set_stream(group: &mut Group, name: &str, jitter: Span, interval: Option<Span
 
 /// Whether so much load may go to this broker unasked; `Err` says what to do.
 pub(crate) fn guard(
-    broker: Option<&BrokerUrl>,
+    broker: Option<&[BrokerUrl]>,
     is_asked_for: bool,
     devices: u32,
     messages_per_second: f64,
 ) -> Result<(), String> {
-    let Some(url) = broker.filter(|url| !url.is_loopback()) else { return Ok(()) };
+    let elsewhere = broker.and_then(|addresses| addresses.iter().find(|url| !url.is_loopback()));
+    let Some(url) = elsewhere else { return Ok(()) };
     if is_asked_for || (devices <= UNASKED_MAX && messages_per_second <= f64::from(UNASKED_MAX)) {
         return Ok(());
     }
@@ -222,12 +220,12 @@ mod tests {
             qos: Some(Qos::ExactlyOnce),
             interval: Some(Span::from_millis(250)),
             model: Some("thermometer".into()),
-            broker: "mqtt://[::1]:1885".parse().ok(),
+            broker: vec!["mqtt://[::1]:1885".parse().unwrap()],
             ..FleetFlags::default()
         });
         let group = &fleet.spec.groups[0];
         assert_eq!((fleet.spec.devices, fleet.spec.seed, fleet.spec.groups.len()), (7, 9, 1));
-        assert_eq!(fleet.spec.broker.unwrap().url.to_string(), "mqtt://[::1]:1885");
+        assert_eq!(fleet.spec.broker.unwrap().names(), "mqtt://[::1]:1885");
         for (name, stream) in &fleet.spec.models["thermometer"].streams {
             let meant = group.stream(name, stream);
             assert_eq!(meant.qos, Qos::ExactlyOnce);
@@ -250,24 +248,25 @@ mod tests {
         let text = "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {name: f}\nspec:\n  devices: 1\n  \
                     broker: {url: 'mqtts://a', tls: {ca: ca.pem}}\n  groups: [{name: g, model: thermometer}]";
         let mut fleet = document::from_text("f", text, None).unwrap().fleet;
-        let flags = FleetFlags { broker: "wss://b/x".parse().ok(), ..FleetFlags::default() };
+        let flags = FleetFlags { broker: vec!["wss://b/x".parse().unwrap()], ..FleetFlags::default() };
         assert!(apply(&flags, &mut fleet).unwrap());
         let broker = fleet.spec.broker.unwrap();
         assert_eq!(
-            (broker.url.to_string().as_str(), broker.tls.unwrap().ca.as_deref()),
+            (broker.names().as_str(), broker.tls.unwrap().ca.as_deref()),
             ("wss://b:443/x", Some("ca.pem"))
         );
     }
 
     #[test]
     fn a_broker_elsewhere_is_not_flooded_unasked() {
-        let elsewhere = "mqtt://broker.example".parse().ok();
-        let here = "mqtt://127.0.0.1".parse().ok();
-        assert!(guard(elsewhere.as_ref(), false, 1_000, 1_000.0).is_ok());
-        assert!(guard(elsewhere.as_ref(), false, 1_001, 1.0).is_err());
-        assert!(guard(elsewhere.as_ref(), false, 1, 1_001.0).is_err());
-        assert!(guard(elsewhere.as_ref(), true, 100_000, 100_000.0).is_ok());
-        assert!(guard(here.as_ref(), false, 100_000, 100_000.0).is_ok());
+        let [here, elsewhere]: [BrokerUrl; 2] =
+            ["mqtt://127.0.0.1", "mqtt://broker.example"].map(|url| url.parse().unwrap());
+        let (here, elsewhere) = (Some(&[here.clone()][..]), Some(&[here, elsewhere][..]));
+        assert!(guard(elsewhere, false, 1_000, 1_000.0).is_ok());
+        assert!(guard(elsewhere, false, 1_001, 1.0).is_err());
+        assert!(guard(elsewhere, false, 1, 1_001.0).is_err());
+        assert!(guard(elsewhere, true, 100_000, 100_000.0).is_ok());
+        assert!(guard(here, false, 100_000, 100_000.0).is_ok());
         assert!(guard(None, false, 100_000, 100_000.0).is_ok());
     }
 }
