@@ -230,17 +230,7 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts {
-            blueprint,
-            plan,
-            slots,
-            share,
-            clock,
-            poll,
-            brokers,
-            commands,
-            inlets,
-        } = parts;
+        let Parts { blueprint, plan, slots, share, clock, poll, brokers, commands, inlets } = parts;
         let now = clock.now();
         let rate = share.under(&plan);
         let transport = Transport::new(&brokers.at(0).route);

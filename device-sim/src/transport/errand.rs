@@ -21,12 +21,7 @@ const KEEP_ALIVE: Span = Span::from_secs(10);
 /// Says CONNECT with a clean session, awaits the CONNACK, says DISCONNECT; returns the broker's return code.
 ///
 /// Blocks for as long as `patience`.
-pub fn introduce(
-    route: &Route,
-    address: SocketAddr,
-    connect: &Connect<'_>,
-    patience: Duration,
-) -> Result<u8, Error> {
+pub fn introduce(route: &Route, address: SocketAddr, connect: &Connect<'_>, patience: Duration) -> Result<u8, Error> {
     let mut packet = Vec::new();
     codec::write_connect(&mut packet, connect, true, KEEP_ALIVE).map_err(io::Error::other)?;
     let mut errand = Errand::begin(route, address, patience)?;

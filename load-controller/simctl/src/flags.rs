@@ -56,7 +56,7 @@ pub(crate) struct FleetFlags {
     /// The same seed gives the same devices, timetables and values
     #[arg(long, value_name = "N", env = "SIMCTL_SEED")]
     pub(crate) seed: Option<u64>,
-    /// How many devices connect a second, such as `500/s`
+    /// How many devices connect a second, such as `500/s` [default: the document's, else so that all do within a minute]
     #[arg(long, value_name = "RATE", env = "SIMCTL_CONNECT_RATE")]
     pub(crate) connect_rate: Option<Rate>,
     /// Whose messages are followed to their delivery

@@ -237,7 +237,13 @@ mod tests {
     use super::*;
 
     fn machine() -> Machine {
-        Machine { open_files: 20_000, ports: Some(32_768..=60_999), sources: 0, memory_available: Some(4 << 30), cpus: 2 }
+        Machine {
+            open_files: 20_000,
+            ports: Some(32_768..=60_999),
+            sources: 0,
+            memory_available: Some(4 << 30),
+            cpus: 2,
+        }
     }
 
     fn estimate(devices: u32) -> Estimate {

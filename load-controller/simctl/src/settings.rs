@@ -4,7 +4,7 @@ use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, Credentials, Fleet, Group, Observe, Qos},
     model::StampMode,
-    units::{Share, Span},
+    units::{Rate, Share, Span},
 };
 
 use crate::{
@@ -89,7 +89,7 @@ impl Settings {
 fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
     // Destructured, so that a new flag cannot be forgotten.
     let FleetFlags {
-        file: _,
+        file,
         devices,
         model,
         interval,
@@ -104,7 +104,11 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
     let spec = &mut fleet.spec;
     spec.devices = devices.unwrap_or(spec.devices);
     spec.seed = seed.unwrap_or(spec.seed);
-    spec.connect.rate = connect_rate.unwrap_or(spec.connect.rate);
+    spec.connect.rate = match connect_rate {
+        Some(rate) => *rate,
+        None if file.is_none() => unhurried(spec.connect.rate, spec.devices),
+        None => spec.connect.rate,
+    };
     spec.observe = observe.unwrap_or(spec.observe);
     if let Some(model) = model {
         let name = model.to_lowercase();
@@ -136,6 +140,13 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
         || username.is_some()
         || interval.is_some()
         || qos.is_some())
+}
+
+/// The rate of a fleet that nobody wrote a document for: as fast as it takes to connect within a minute.
+fn unhurried(rate: Rate, devices: u32) -> Rate {
+    const FIRST_ROUND_SECONDS: u32 = 60;
+    let needed = Rate::per_second(devices.div_ceil(FIRST_ROUND_SECONDS).into());
+    needed.filter(|needed| *needed > rate).unwrap_or(rate)
 }
 
 /// Changes all streams as the flags say; for that the models must be known.
@@ -234,6 +245,15 @@ mod tests {
     }
 
     #[test]
+    fn a_large_fleet_without_a_document_connects_within_a_minute() {
+        let rate = |flags: &FleetFlags| settled(flags).spec.connect.rate.to_string();
+        let of = |devices| FleetFlags { devices: Some(devices), ..FleetFlags::default() };
+        assert_eq!(rate(&of(100_000)), "1667/s");
+        assert_eq!(rate(&of(100)), rate(&FleetFlags::default()));
+        assert_eq!(rate(&FleetFlags { connect_rate: Rate::per_second(10.0), ..of(100_000) }), "10/s");
+    }
+
+    #[test]
     fn an_unknown_model_is_a_bad_document() {
         let failure =
             Settings::new(&FleetFlags { model: Some("submarine".into()), ..FleetFlags::default() }).unwrap_err();
@@ -251,10 +271,7 @@ mod tests {
         let flags = FleetFlags { broker: vec!["wss://b/x".parse().unwrap()], ..FleetFlags::default() };
         assert!(apply(&flags, &mut fleet).unwrap());
         let broker = fleet.spec.broker.unwrap();
-        assert_eq!(
-            (broker.names().as_str(), broker.tls.unwrap().ca.as_deref()),
-            ("wss://b:443/x", Some("ca.pem"))
-        );
+        assert_eq!((broker.names().as_str(), broker.tls.unwrap().ca.as_deref()), ("wss://b:443/x", Some("ca.pem")));
     }
 
     #[test]

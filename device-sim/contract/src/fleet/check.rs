@@ -182,10 +182,6 @@ fn check_addresses(broker: &BrokerSpec, found: &mut Findings) {
     match (url, urls.first()) {
         (None, None) => found.add("/spec/broker", "expected `url`, or `urls` for several addresses, found neither"),
         (Some(_), Some(_)) => found.add("/spec/broker/urls", "expected one of `url` and `urls`, found both"),
-        (_, Some(_)) if urls.len() > BrokerSpec::ADDRESSES_MAX => {
-            let message = format!("expected at most {} addresses, found {}", BrokerSpec::ADDRESSES_MAX, urls.len());
-            found.add("/spec/broker/urls", message);
-        }
         (_, Some(first)) => {
             for (position, url) in urls.iter().enumerate() {
                 if url.transport() != first.transport() {
@@ -388,12 +384,15 @@ mod tests {
         };
         assert_eq!(of("{urls: [a, 'b:1884']}"), "none");
         assert_eq!(of("{urls: ['mqtts://a', 'mqtts://b'], tls: {ca: ca.pem}}"), "none");
-        insta::assert_snapshot!(of("{protocol: '5'}"), @"");
-        insta::assert_snapshot!(of("{url: a, urls: [b]}"), @"");
-        insta::assert_snapshot!(of("{urls: []}"), @"");
-        insta::assert_snapshot!(of("{urls: [a, 'wss://b', 'mqtt://a:1883']}"), @"");
+        insta::assert_snapshot!(of("{protocol: '5'}"), @"f:7:3: spec.broker: expected `url`, or `urls` for several addresses, found neither");
+        insta::assert_snapshot!(of("{url: a, urls: [b]}"), @"f:7:20: spec.broker.urls: expected one of `url` and `urls`, found both");
+        insta::assert_snapshot!(of("{urls: []}"), @"f:7:12: spec.broker.urls: expected at least 1, found fewer");
+        insta::assert_snapshot!(of("{urls: [a, 'wss://b', 'mqtt://a:1883']}"), @r"
+        f:7:22: spec.broker.urls[1]: expected the scheme of the first address, `mqtt://a:1883`, found `wss://b:443/mqtt`
+        f:7:33: spec.broker.urls[2]: expected each address once, found `mqtt://a:1883` again
+        ");
         let many: Vec<_> = (0..17).map(|number| format!("b{number}")).collect();
-        insta::assert_snapshot!(of(&format!("{{urls: [{}]}}", many.join(", "))), @"");
+        insta::assert_snapshot!(of(&format!("{{urls: [{}]}}", many.join(", "))), @"f:7:12: spec.broker.urls: expected at most 16, found more");
     }
 
     #[test]

@@ -34,9 +34,8 @@ impl Shard {
         let device = &self.devices[slot];
         let is_settling = !device.is_wanted() || self.is_draining;
         let inlet = self.inlet(slot);
-        let may_still_come = (device.state != State::Up || device.since > limit)
-            || inlet.since > limit
-            || !inlet.watch.is_subscribed();
+        let may_still_come =
+            (device.state != State::Up || device.since > limit) || inlet.since > limit || !inlet.watch.is_subscribed();
         if may_still_come && !is_settling {
             return;
         }
