@@ -33,9 +33,9 @@ use std::{
 
 use fleet_contract::{
     broker_url::BrokerUrl,
-    fleet::{Observe, Protocol},
+    fleet::{BrokerSpec, Observe, Protocol},
     plan::Plan,
-    stats::{Stats, WorkerStats},
+    stats::{ObserverStats, Stats, WorkerStats},
     time::Micros,
     worker::{Assignment, DeviceStatus},
 };
@@ -47,7 +47,11 @@ pub use blueprint::BlueprintError;
 use crate::{
     clock::Clock,
     observe::{ObserverWatch, observer},
-    transport::{Route, RouteError, resolver::Resolver},
+    transport::{
+        Route, RouteError,
+        brokers::{Broker, Brokers},
+        resolver::Resolver,
+    },
 };
 use blueprint::Blueprint;
 use builder::Builder;
@@ -105,7 +109,7 @@ pub enum StartError {
     #[error(transparent)]
     Blueprint(#[from] BlueprintError),
     /// The assignment names no broker.
-    #[error("expected the address of a broker in `spec.broker.url`, found none")]
+    #[error("expected the address of a broker in `spec.broker.url` or `spec.broker.urls`, found none")]
     NoBroker,
     /// The broker's name cannot be resolved.
     #[error("expected a broker at {url}: {source}")]
@@ -151,12 +155,12 @@ enum Driver {
     Rumqttc(rumqttc::Fleet),
 }
 
-/// The shards and the observer.
+/// The shards, and an observer for each address of the broker.
 #[derive(Debug)]
 struct Native {
     shards: Vec<Handle<Command>>,
-    observer: Option<Handle<observer::Command>>,
-    watch: Arc<ObserverWatch>,
+    observers: Vec<Handle<observer::Command>>,
+    watches: Vec<Arc<ObserverWatch>>,
     slots: Vec<Slots>,
     /// What each shard said last: one that is silent for a while takes nothing back.
     last: Mutex<Vec<Reading>>,
@@ -203,16 +207,11 @@ impl Engine {
             return Err(StartError::CannotSpeak5);
         }
         let broker = assignment.fleet.spec.broker.as_ref().ok_or(StartError::NoBroker)?;
-        let url = &broker.url;
-        let route = Route::new(broker)?.from_sources(&options.sources);
-        check_route(options.kind, url, &route)?;
-        let resolver = Resolver::start(url).map_err(|source| StartError::Resolve { url: url.to_string(), source })?;
+        let brokers = brokers(broker, options)?;
         let blueprint = Arc::new(Blueprint::compile(assignment)?);
         let builder = Builder {
             plan: Arc::new(assignment.plan.clone()),
-            watch: Arc::new(ObserverWatch::default()),
-            resolver: Arc::new(resolver),
-            route: Arc::new(route),
+            brokers: Arc::new(brokers),
             clock: options.clock,
             started: options.clock.now(),
             threads: threads(options.threads),
@@ -323,7 +322,7 @@ impl Drop for Engine {
 impl Native {
     fn set_plan(&self, plan: &Arc<Plan>) {
         // Before the devices: what they send first shall be seen.
-        if let Some(observer) = &self.observer {
+        for observer in &self.observers {
             observer.send(observer::Command::Devices(plan.devices_wanted()));
         }
         for shard in &self.shards {
@@ -348,10 +347,12 @@ impl Native {
         stats.generator.shards = shards;
         stats.generator.shards_silent = silent;
         // The shards, too, know arrivals that are none of theirs.
-        let foreign = stats.observer.foreign;
-        stats.observer = self.watch.stats();
-        stats.observer.foreign += foreign;
-        stats.bytes.observed = self.watch.bytes.load(Relaxed);
+        stats.observer = ObserverStats { foreign: stats.observer.foreign, ..ObserverStats::default() };
+        stats.bytes.observed = 0;
+        for watch in &self.watches {
+            stats.observer.merge(&watch.stats());
+            stats.bytes.observed += watch.bytes.load(Relaxed);
+        }
         (stats, is_drained)
     }
 
@@ -363,7 +364,7 @@ impl Native {
     }
 
     fn is_broken(&self) -> bool {
-        self.shards.iter().any(Handle::is_broken) || self.observer.as_ref().is_some_and(Handle::is_broken)
+        self.shards.iter().any(Handle::is_broken) || self.observers.iter().any(Handle::is_broken)
     }
 
     fn drain(&self) {
@@ -373,11 +374,14 @@ impl Native {
     }
 
     fn end(&mut self) {
-        // The observer first, while the shards still take what it hands out.
-        if let Some(mut observer) = self.observer.take() {
+        // The observers first, while the shards still take what they hand out.
+        for observer in &self.observers {
             observer.send(observer::Command::Stop);
+        }
+        for observer in &mut self.observers {
             observer.join();
         }
+        self.observers.clear();
         for shard in &self.shards {
             shard.send(Command::Stop);
         }
@@ -407,6 +411,18 @@ fn check_observe(kind: Kind, observe: Observe) -> Result<(), StartError> {
         (Kind::Rumqttc, Observe::All) => Err(StartError::CannotObserve("all")),
         (Kind::Rumqttc, Observe::Sample) => Err(StartError::CannotObserve("sample")),
     }
+}
+
+/// The addresses of a broker, each with the way there.
+fn brokers(spec: &BrokerSpec, options: &Options) -> Result<Brokers, StartError> {
+    let broker = |url: &BrokerUrl| {
+        let route = Route::new(url, spec.tls.as_ref())?.from_sources(&options.sources);
+        check_route(options.kind, url, &route)?;
+        let resolver = Resolver::start(url).map_err(|source| StartError::Resolve { url: url.to_string(), source })?;
+        Ok(Broker { resolver, route: Arc::new(route) })
+    };
+    let brokers: Vec<_> = spec.addresses().iter().map(broker).collect::<Result<_, StartError>>()?;
+    if brokers.is_empty() { Err(StartError::NoBroker) } else { Ok(Brokers::new(brokers)) }
 }
 
 fn check_route(kind: Kind, url: &BrokerUrl, route: &Route) -> Result<(), StartError> {

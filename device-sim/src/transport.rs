@@ -4,9 +4,10 @@
 //! session ══► Connection ──────────────────────────────► socket      mqtt://
 //!                 └─► Layers: WebSocket frames, TLS records ─┘        ws://, mqtts://, wss://
 //! ```
-//! A [`Route`] says how a fleet reaches its broker and is shared by all threads; a [`Transport`] is what the
-//! connections of one thread share. A plain connection knows nothing of either.
+//! A [`Route`] says how a fleet reaches one address of its broker and is shared by all threads, as are the fleet's
+//! [`Brokers`](brokers::Brokers); a [`Transport`] is what the connections of one thread share. A plain connection knows nothing of either.
 
+pub(crate) mod brokers;
 mod connection;
 mod errand;
 mod error;

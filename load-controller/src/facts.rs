@@ -26,7 +26,7 @@ pub struct RunFacts {
     pub now: Micros,
     /// How long it was asked to run; `None` means until it is stopped.
     pub duration: Option<Span>,
-    /// The broker's address, without credentials.
+    /// The broker's address, or all of them with commas between; without credentials.
     pub broker: String,
     /// Whether that broker was started for this run.
     pub embedded_broker: bool,

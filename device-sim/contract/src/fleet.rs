@@ -164,7 +164,12 @@ pub struct ModelsFrom {
 pub struct BrokerSpec {
     /// `mqtt://host:port`; a host without a scheme means `mqtt://`, without a port 1883. `mqtts://` is TLS, port 8883;
     /// `ws://host/path` is WebSocket, port 80, and `wss://` WebSocket over TLS, port 443, both by default at `/mqtt`.
-    pub url: BrokerUrl,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<BrokerUrl>,
+    /// In place of `url`: up to 16 such addresses of one scheme, over which the devices are spread by their index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16))]
+    pub urls: Vec<BrokerUrl>,
     /// The version of MQTT.
     #[serde(default)]
     pub protocol: Protocol,
@@ -174,6 +179,38 @@ pub struct BrokerSpec {
     /// Whom to trust and what to show with `mqtts://` and `wss://`; without it what the machine trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+}
+
+impl BrokerSpec {
+    /// The most addresses that a fleet is spread over.
+    pub const ADDRESSES_MAX: usize = 16;
+
+    /// MQTT 3.1.1 at these addresses, anonymously.
+    pub fn at(addresses: Vec<BrokerUrl>) -> Self {
+        let mut broker =
+            Self { url: None, urls: Vec::new(), protocol: Protocol::default(), credentials: None, tls: None };
+        broker.set_addresses(addresses);
+        broker
+    }
+
+    /// All addresses: device *i* connects to the *i*-th, counted around. A document that was checked has one at least.
+    pub fn addresses(&self) -> &[BrokerUrl] {
+        if self.urls.is_empty() { self.url.as_slice() } else { &self.urls }
+    }
+
+    /// Puts other addresses in place of the present ones.
+    pub fn set_addresses(&mut self, addresses: Vec<BrokerUrl>) {
+        match <[BrokerUrl; 1]>::try_from(addresses) {
+            Ok([url]) => (self.url, self.urls) = (Some(url), Vec::new()),
+            Err(urls) => (self.url, self.urls) = (None, urls),
+        }
+    }
+
+    /// The addresses as people read them.
+    pub fn names(&self) -> String {
+        let names: Vec<_> = self.addresses().iter().map(ToString::to_string).collect();
+        names.join(", ")
+    }
 }
 
 /// Whom devices trust and what they show over TLS; keys are never written in a document.

@@ -343,7 +343,8 @@ impl Connections {
 }
 
 impl ObserverStats {
-    fn merge(&mut self, other: &Self) {
+    /// Adds what another observer knows.
+    pub fn merge(&mut self, other: &Self) {
         let Self { subscribed, wanted, losses, foreign, other_runs, error } = other;
         self.subscribed += subscribed;
         self.wanted += wanted;

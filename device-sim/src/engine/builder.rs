@@ -13,15 +13,15 @@ use super::{
     COMMANDS_MAX, Driver, Engine, Handle, Kind, Native, StartError,
     blueprint::Blueprint,
     rumqttc,
-    shard::{self, Command, Shard, ShareOfRate, Slots},
+    shard::{self, Command, Inlet, Shard, ShareOfRate, Slots},
 };
 use crate::{
     clock::Clock,
     observe::{Arrivals, ObserverWatch, observer},
-    transport::{Route, resolver::Resolver},
+    transport::brokers::Brokers,
 };
 
-/// Batches of arrivals that may wait for a shard; then the observer waits.
+/// Batches of arrivals that may wait for a shard, of each observer; then the observer waits.
 const ARRIVALS_MAX: usize = 64;
 
 /// What the first connect round may take beyond its timetable: the engine's own threads are late, too.
@@ -32,9 +32,7 @@ pub(super) struct Builder<'a> {
     pub(super) assignment: &'a Assignment,
     pub(super) blueprint: Arc<Blueprint>,
     pub(super) plan: Arc<Plan>,
-    pub(super) watch: Arc<ObserverWatch>,
-    pub(super) resolver: Arc<Resolver>,
-    pub(super) route: Arc<Route>,
+    pub(super) brokers: Arc<Brokers>,
     pub(super) clock: Clock,
     /// When the engine began to start.
     pub(super) started: Micros,
@@ -55,19 +53,21 @@ impl Builder<'_> {
     fn native(&self) -> io::Result<Native> {
         let mut native = Native {
             shards: Vec::new(),
-            observer: None,
-            watch: Arc::clone(&self.watch),
+            observers: Vec::new(),
+            watches: (0..self.brokers.count()).map(|_| Arc::default()).collect(),
             last: Mutex::default(),
             slots: (0..self.threads).map(|number| self.slots(number)).collect(),
         };
-        let mut outlets = Vec::new();
-        for slots in &native.slots.clone() {
-            let (handle, outlet) = self.start_shard(*slots)?;
+        // Of each observer: the ways to all shards.
+        let mut outlets: Vec<Vec<observer::Outlet>> = native.watches.iter().map(|_| Vec::new()).collect();
+        for slots in &native.slots {
+            let handle = self.start_shard(*slots, &native.watches, &mut outlets)?;
             native.shards.push(handle);
-            outlets.push(outlet);
         }
         if self.blueprint.observe != Observe::None {
-            native.observer = Some(self.start_observer(outlets)?);
+            for (broker, (outlets, watch)) in outlets.into_iter().zip(&native.watches).enumerate() {
+                native.observers.push(self.start_observer(broker, outlets, watch)?);
+            }
         }
         Ok(native)
     }
@@ -79,7 +79,7 @@ impl Builder<'_> {
             shard: self.assignment.shard,
             share: self.share_of_rate(1),
             clock: self.clock,
-            resolver: Arc::clone(&self.resolver),
+            brokers: Arc::clone(&self.brokers),
             threads: self.threads,
         })
     }
@@ -106,12 +106,23 @@ impl Builder<'_> {
         last.after(connect.jitter).after(connect.timeout).after(ROUND_MARGIN)
     }
 
-    fn start_shard(&self, slots: Slots) -> io::Result<(Handle<Command>, observer::Outlet)> {
+    /// Starts a shard, and adds the way to it to each observer's outlets.
+    fn start_shard(
+        &self,
+        slots: Slots,
+        watches: &[Arc<ObserverWatch>],
+        outlets: &mut [Vec<observer::Outlet>],
+    ) -> io::Result<Handle<Command>> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), shard::WAKE)?);
         let (commands, commands_end) = mpsc::sync_channel(COMMANDS_MAX);
-        let (arrivals, arrivals_end) = mpsc::sync_channel::<Arrivals>(ARRIVALS_MAX);
-        let (used_arrivals, used) = mpsc::sync_channel(ARRIVALS_MAX);
+        let mut inlets = Vec::new();
+        for (watch, outlets) in watches.iter().zip(outlets) {
+            let (arrivals, arrivals_end) = mpsc::sync_channel::<Arrivals>(ARRIVALS_MAX);
+            let (used_arrivals, used) = mpsc::sync_channel(ARRIVALS_MAX);
+            inlets.push(Inlet::new(arrivals_end, used_arrivals, Arc::clone(watch)));
+            outlets.push(observer::Outlet { arrivals, used, waker: Arc::clone(&waker), batch: Vec::new() });
+        }
         let parts = shard::Parts {
             blueprint: Arc::clone(&self.blueprint),
             plan: Arc::clone(&self.plan),
@@ -119,19 +130,21 @@ impl Builder<'_> {
             share: self.share_of_rate(self.threads),
             clock: self.clock,
             poll,
-            resolver: Arc::clone(&self.resolver),
-            route: Arc::clone(&self.route),
+            brokers: Arc::clone(&self.brokers),
             commands: commands_end,
-            arrivals: arrivals_end,
-            used_arrivals,
-            observer: Arc::clone(&self.watch),
+            inlets,
         };
         let thread = spawn(&format!("shard-{}", slots.first), move || Shard::new(parts).run())?;
-        let outlet = observer::Outlet { arrivals, used, waker: Arc::clone(&waker), batch: Vec::new() };
-        Ok((Handle { commands, waker, thread: Some(thread) }, outlet))
+        Ok(Handle { commands, waker, thread: Some(thread) })
     }
 
-    fn start_observer(&self, outlets: Vec<observer::Outlet>) -> io::Result<Handle<observer::Command>> {
+    /// Starts the observer of the broker at that position.
+    fn start_observer(
+        &self,
+        broker: usize,
+        outlets: Vec<observer::Outlet>,
+        watch: &Arc<ObserverWatch>,
+    ) -> io::Result<Handle<observer::Command>> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), observer::WAKE)?);
         let (commands, commands_end) = mpsc::sync_channel(COMMANDS_MAX);
@@ -142,13 +155,13 @@ impl Builder<'_> {
             devices: self.plan.devices_wanted(),
             clock: self.clock,
             poll,
-            resolver: Arc::clone(&self.resolver),
-            route: Arc::clone(&self.route),
+            brokers: Arc::clone(&self.brokers),
+            broker,
             commands: commands_end,
             outlets,
-            watch: Arc::clone(&self.watch),
+            watch: Arc::clone(watch),
         };
-        let thread = spawn("observer", move || observer::Observer::new(parts).run())?;
+        let thread = spawn(&format!("observer-{broker}"), move || observer::Observer::new(parts).run())?;
         Ok(Handle { commands, waker, thread: Some(thread) })
     }
 }

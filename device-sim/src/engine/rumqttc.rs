@@ -41,7 +41,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{blueprint::Blueprint, device::Trouble, pacer::Pacer, shard::ShareOfRate};
-use crate::{clock::Clock, model::Scratch, transport::resolver::Resolver};
+use crate::{clock::Clock, model::Scratch, transport::brokers::Brokers};
 use books::Books;
 
 /// Stripes of counters for each thread: a device keeps to one, so that threads seldom wait for each other.
@@ -60,7 +60,7 @@ pub(super) struct Parts {
     pub(super) shard: Shard,
     pub(super) share: ShareOfRate,
     pub(super) clock: Clock,
-    pub(super) resolver: Arc<Resolver>,
+    pub(super) brokers: Arc<Brokers>,
     pub(super) threads: u32,
 }
 
@@ -88,7 +88,7 @@ struct Shared {
     share: ShareOfRate,
     threads: u32,
     clock: Clock,
-    resolver: Arc<Resolver>,
+    brokers: Arc<Brokers>,
     /// Held by the one attempt that is waiting for its instant.
     pacer: tokio::sync::Mutex<Pacer>,
     under_way: Semaphore,
@@ -112,7 +112,7 @@ struct Stripe {
 impl Fleet {
     /// Starts the runtime on a thread of its own, so that whoever stops the fleet may be in a runtime or in none.
     pub(super) fn start(parts: Parts) -> io::Result<Self> {
-        let Parts { blueprint, plan, shard, share, clock, resolver, threads } = parts;
+        let Parts { blueprint, plan, shard, share, clock, brokers, threads } = parts;
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads as usize)
             .thread_name("rumqttc")
@@ -125,7 +125,7 @@ impl Fleet {
             share,
             threads,
             clock,
-            resolver,
+            brokers,
             pacer: tokio::sync::Mutex::new(Pacer::new(share.under(&plan))),
             under_way: Semaphore::new(UNDER_WAY_PER_THREAD * threads as usize),
             stripes: (0..STRIPES_PER_THREAD * threads as usize).map(|_| Mutex::default()).collect(),

@@ -42,9 +42,9 @@ use super::{
 use crate::{
     clock::Clock,
     model::Scratch,
-    observe::{Arrivals, ObserverWatch, ledger::LostMemory},
+    observe::{Arrival, Arrivals, ObserverWatch, ledger::LostMemory},
     session::Pool,
-    transport::{Route, Transport, resolver::Resolver},
+    transport::{Transport, brokers::Brokers},
 };
 
 /// The token that wakes the loop; the devices' tokens are their slots.
@@ -83,12 +83,31 @@ pub(super) struct Parts {
     pub(super) share: ShareOfRate,
     pub(super) clock: Clock,
     pub(super) poll: Poll,
-    pub(super) resolver: Arc<Resolver>,
-    pub(super) route: Arc<Route>,
+    pub(super) brokers: Arc<Brokers>,
     pub(super) commands: Receiver<Command>,
-    pub(super) arrivals: Receiver<Arrivals>,
-    pub(super) used_arrivals: SyncSender<Vec<crate::observe::Arrival>>,
-    pub(super) observer: Arc<ObserverWatch>,
+    /// One for each of the brokers, in their order.
+    pub(super) inlets: Vec<Inlet>,
+}
+
+/// What a shard hears of the observer of one broker; of nobody if nothing is observed.
+pub(super) struct Inlet {
+    arrivals: Receiver<Arrivals>,
+    /// Where batches go that are empty again.
+    used: SyncSender<Vec<Arrival>>,
+    watch: Arc<ObserverWatch>,
+    /// Since when the observer is back; a message that was sent before may still come.
+    since: Micros,
+}
+
+impl Inlet {
+    /// An inlet whose observer has not been away yet.
+    pub(super) const fn new(
+        arrivals: Receiver<Arrivals>,
+        used: SyncSender<Vec<Arrival>>,
+        watch: Arc<ObserverWatch>,
+    ) -> Self {
+        Self { arrivals, used, watch, since: Micros(0) }
+    }
 }
 
 /// Which devices a shard runs: every `step`-th of the worker's from `first` on.
@@ -174,12 +193,10 @@ pub(super) struct Shard {
     slots: Slots,
     clock: Clock,
     poll: Poll,
-    resolver: Arc<Resolver>,
+    brokers: Arc<Brokers>,
     transport: Transport,
     commands: Receiver<Command>,
-    arrivals: Receiver<Arrivals>,
-    used_arrivals: SyncSender<Vec<crate::observe::Arrival>>,
-    observer: Arc<ObserverWatch>,
+    inlets: Vec<Inlet>,
     wheel: Wheel,
     pacer: Pacer,
     /// The devices that the pacer has put off, in the order in which they asked; holds each of the shard's once.
@@ -207,31 +224,16 @@ pub(super) struct Shard {
     /// The next slot whose ledger rows are looked at.
     sweep_from: usize,
     sweep_at: Micros,
-    /// Since when the observer is back; a message that was sent before may still come.
-    observer_since: Micros,
     is_draining: bool,
     is_stopped: bool,
 }
 
 impl Shard {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts {
-            blueprint,
-            plan,
-            slots,
-            share,
-            clock,
-            poll,
-            resolver,
-            route,
-            commands,
-            arrivals,
-            used_arrivals,
-            observer,
-        } = parts;
+        let Parts { blueprint, plan, slots, share, clock, poll, brokers, commands, inlets } = parts;
         let now = clock.now();
         let rate = share.under(&plan);
-        let transport = Transport::new(route);
+        let transport = Transport::new(&brokers.at(0).route);
         let inbox = vec![0; transport.inbox(64 * 1024)].into();
         Self {
             blueprint,
@@ -239,12 +241,10 @@ impl Shard {
             slots,
             clock,
             poll,
-            resolver,
+            brokers,
             transport,
             commands,
-            arrivals,
-            used_arrivals,
-            observer,
+            inlets,
             wheel: Wheel::new(now),
             pacer: Pacer::new(rate),
             connect_queue: VecDeque::new(),
@@ -263,7 +263,6 @@ impl Shard {
             stats: Stats::default(),
             sweep_from: 0,
             sweep_at: now,
-            observer_since: Micros(0),
             is_draining: false,
             is_stopped: false,
         }
@@ -349,6 +348,11 @@ impl Shard {
             self.device_turn(slot as usize, self.clock.now());
         }
         self.fired = fired;
+    }
+
+    /// What is heard of the observer of the device's broker.
+    fn inlet(&self, slot: usize) -> &Inlet {
+        &self.inlets[self.brokers.position(self.slots.index(slot))]
     }
 
     /// Sets the timer of a device to the next instant at which it has anything to do.

@@ -20,10 +20,10 @@ pub(crate) fn wildcards(blueprint: &Blueprint) -> Vec<Filter> {
     without_overlap(filters)
 }
 
-/// The topics of the observed devices from index `from` to `to` - 1.
-pub(crate) fn topics(blueprint: &Blueprint, from: u32, to: u32) -> Vec<Filter> {
+/// The topics of those of the devices that are observed.
+pub(crate) fn topics(blueprint: &Blueprint, devices: impl Iterator<Item = u32>) -> Vec<Filter> {
     let mut filters = Vec::new();
-    for index in (from..to).filter(|index| blueprint.is_observed(*index)) {
+    for index in devices.filter(|index| blueprint.is_observed(*index)) {
         let model = &blueprint.group_of(index).model;
         for (number, stream) in model.streams().iter().enumerate() {
             if stream.stamp() != &StampMode::None {

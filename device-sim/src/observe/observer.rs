@@ -1,4 +1,4 @@
-//! The observer: a subscriber on a thread of its own, with a persistent session so that a lost connection does not
+//! The observer of one broker: a subscriber on a thread of its own, with a persistent session so that a lost connection does not
 //! mean lost evidence.
 
 mod arrivals;
@@ -28,7 +28,10 @@ use crate::{
         Event, Options, Pool, Session,
         codec::{self, Connect, PacketId, Protocol, v5::ConnectProperties},
     },
-    transport::{self, Connection, Read, Route, Transport, Written, resolver::Resolver},
+    transport::{
+        self, Connection, Read, Transport, Written,
+        brokers::{Broker, Brokers},
+    },
 };
 
 const SOCKET: Token = Token(0);
@@ -78,14 +81,27 @@ pub(crate) struct Parts {
     pub(crate) devices: u32,
     pub(crate) clock: Clock,
     pub(crate) poll: Poll,
-    pub(crate) resolver: Arc<Resolver>,
-    pub(crate) route: Arc<Route>,
+    pub(crate) brokers: Arc<Brokers>,
+    /// Which of the brokers it observes.
+    pub(crate) broker: usize,
     pub(crate) commands: Receiver<Command>,
     pub(crate) outlets: Vec<Outlet>,
     pub(crate) watch: Arc<ObserverWatch>,
 }
 
-/// A subscriber that follows the messages of a shard's devices.
+impl Parts {
+    /// The broker that it observes.
+    fn broker(&self) -> &Broker {
+        self.brokers.at(self.broker)
+    }
+
+    /// Whether `device` is one of those that publish there.
+    fn is_here(&self, device: u32) -> bool {
+        self.brokers.position(device) == self.broker
+    }
+}
+
+/// A subscriber that follows the messages of a shard's devices, as far as they publish to one broker.
 pub(crate) struct Observer {
     parts: Parts,
     client_id: String,
@@ -132,7 +148,11 @@ enum Coverage {
 impl Observer {
     /// An observer that is not connected yet.
     pub(crate) fn new(parts: Parts) -> Self {
-        let client_id = format!("{}-observer-{:08x}-{}", parts.blueprint.name, parts.run, parts.shard.first);
+        let mut client_id = format!("{}-observer-{:08x}-{}", parts.blueprint.name, parts.run, parts.shard.first);
+        // Two addresses may be those of one broker, which knows a name once.
+        if parts.broker > 0 {
+            client_id.push_str(&format!("-{}", parts.broker));
+        }
         // A silent connection must be noticed before what it hides is counted as lost.
         let keep_alive = Span(parts.blueprint.loss_after.0 / 3).clamp(Span::from_secs(1), Span::from_secs(30));
         let mut options = Options { keep_alive, clean: false, ..Options::default() };
@@ -145,7 +165,7 @@ impl Observer {
             options,
             session: Session::new(),
             pool: Pool::new(),
-            transport: Transport::new(Arc::clone(&parts.route)),
+            transport: Transport::new(&parts.broker().route),
             connection: None,
             is_open: false,
             coverage: Coverage::Wildcards,
@@ -225,12 +245,13 @@ impl Observer {
     }
 
     fn open(&mut self, now: Micros) {
-        let address = self.parts.resolver.address(self.attempts);
+        let broker = self.parts.broker();
+        let address = broker.resolver.address(self.attempts);
         self.attempts = self.attempts.wrapping_add(1);
         self.is_open = false;
         // The observer stands beside the first device of its worker.
         let turn = self.parts.shard.first;
-        match Connection::open(address, turn, &self.transport, self.parts.poll.registry(), SOCKET) {
+        match Connection::open(address, turn, &broker.route, self.parts.poll.registry(), SOCKET) {
             Ok(connection) => {
                 self.connection = Some(connection);
                 self.retry_at = now.after(self.options.connect_timeout);
@@ -413,7 +434,7 @@ impl Observer {
         self.session.lost(now);
         self.accepted_at = None;
         self.retry_at = now.after(RETRY);
-        self.parts.resolver.refresh();
+        self.parts.broker().resolver.refresh();
         self.parts.watch.update(|stats| stats.error = Some(error.into()));
         if self.parts.watch.is_subscribed() {
             self.parts.watch.set_subscribed(false);
@@ -457,8 +478,9 @@ impl Observer {
             password: login.password.as_deref(),
             will: None,
         };
-        let address = self.parts.resolver.address(self.attempts);
-        transport::introduce(&self.parts.route, address, Protocol::V311, &connect, FORGET_PATIENCE).map(drop)
+        let broker = self.parts.broker();
+        let address = broker.resolver.address(self.attempts);
+        transport::introduce(&broker.route, address, Protocol::V311, &connect, FORGET_PATIENCE).map(drop)
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr};
 
 use mio::{Interest, Registry, Token, net::TcpStream};
 
-use super::{Error, Transport, layers::Layers, socket};
+use super::{Error, Route, Transport, layers::Layers, socket};
 
 /// A connection that is open or about to be.
 #[derive(Debug)]
@@ -54,13 +54,13 @@ impl Connection {
     pub(crate) fn open(
         address: SocketAddr,
         turn: u32,
-        transport: &Transport,
+        route: &Route,
         registry: &Registry,
         token: Token,
     ) -> Result<Self, Error> {
-        let mut stream = socket::connect(address, transport.source(address, turn)?)?;
+        let mut stream = socket::connect(address, route.source(address, turn)?)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        let layers = transport.layers()?;
+        let layers = route.layers()?;
         let beside = layers.map(|layers| Box::new(Beside { layers: Some(layers), ..Beside::default() }));
         Ok(Self { stream, unsent: None, beside })
     }

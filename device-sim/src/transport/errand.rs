@@ -3,7 +3,6 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -29,7 +28,7 @@ const KEEP_ALIVE: Span = Span::from_secs(10);
 ///
 /// Blocks for as long as `patience`.
 pub fn introduce(
-    route: &Arc<Route>,
+    route: &Route,
     address: SocketAddr,
     protocol: Protocol,
     connect: &Connect<'_>,
@@ -69,10 +68,10 @@ struct Errand {
 }
 
 impl Errand {
-    fn begin(route: &Arc<Route>, address: SocketAddr, patience: Duration) -> Result<Self, Error> {
-        let transport = Transport::new(Arc::clone(route));
+    fn begin(route: &Route, address: SocketAddr, patience: Duration) -> Result<Self, Error> {
+        let transport = Transport::new(route);
         let (poll, deadline) = (Poll::new()?, Instant::now() + patience);
-        let connection = Connection::open(address, 0, &transport, poll.registry(), Token(0))?;
+        let connection = Connection::open(address, 0, route, poll.registry(), Token(0))?;
         Ok(Self { transport, poll, events: Events::with_capacity(4), connection, deadline })
     }
 

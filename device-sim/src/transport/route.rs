@@ -1,11 +1,11 @@
-//! How a fleet reaches its broker: what lies over TCP, and the addresses that connections come from.
+//! How a fleet reaches an address of its broker: what lies over TCP, and the addresses that connections come from.
 
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use fleet_contract::fleet::BrokerSpec;
+use fleet_contract::{broker_url::BrokerUrl, fleet};
 use rustls::{
     ClientConfig,
     client::UnbufferedClientConnection,
@@ -65,7 +65,7 @@ pub enum RouteError {
     Random(String),
 }
 
-/// How a fleet reaches its broker; shared by all of its connections.
+/// How a fleet reaches an address of its broker; shared by all connections there.
 #[derive(Debug, Default)]
 pub struct Route {
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
@@ -78,10 +78,9 @@ pub struct Route {
 }
 
 impl Route {
-    /// The way to a broker; reads the files that its `tls` names.
-    pub fn new(broker: &BrokerSpec) -> Result<Self, RouteError> {
-        let BrokerSpec { url, tls, protocol: _, credentials: _ } = broker;
-        let tls = tls.clone().unwrap_or_default();
+    /// The way to `url`; reads the files that `tls` names.
+    pub fn new(url: &BrokerUrl, tls: Option<&fleet::Tls>) -> Result<Self, RouteError> {
+        let tls = tls.cloned().unwrap_or_default();
         let secure = url.transport().is_secure().then(|| {
             let name = tls.server_name.as_deref().unwrap_or(url.host());
             let name = ServerName::try_from(name.to_owned()).map_err(|_| RouteError::ServerName(name.into()))?;
@@ -111,32 +110,12 @@ impl Route {
     pub(crate) fn has_sources(&self) -> bool {
         !(self.sources_v4.is_empty() && self.sources_v6.is_empty())
     }
-}
-
-/// What the connections of one thread share: the way, and the buffers of their layers.
-#[derive(Debug)]
-pub(crate) struct Transport {
-    route: Arc<Route>,
-    pub(super) buffers: Buffers,
-}
-
-impl Transport {
-    /// What a thread needs whose connections go this way.
-    pub(crate) fn new(route: Arc<Route>) -> Self {
-        let buffers = if route.is_layered() { Buffers::new(route.mask_seed) } else { Buffers::default() };
-        Self { route, buffers }
-    }
-
-    /// How large a buffer [`Connection::read`](super::Connection::read) needs to bring packets of up to `packet` bytes.
-    pub(crate) fn inbox(&self, packet: usize) -> usize {
-        packet + self.buffers.wire.len()
-    }
 
     /// The source address for `turn`, if there are any.
     pub(super) fn source(&self, broker: SocketAddr, turn: u32) -> Result<Option<IpAddr>, Error> {
-        let sources = if broker.is_ipv4() { &self.route.sources_v4 } else { &self.route.sources_v6 };
+        let sources = if broker.is_ipv4() { &self.sources_v4 } else { &self.sources_v6 };
         match sources.len() {
-            0 if self.route.has_sources() => Err(Error::NoSource(broker.ip())),
+            0 if self.has_sources() => Err(Error::NoSource(broker.ip())),
             0 => Ok(None),
             count => Ok(Some(sources[turn as usize % count])),
         }
@@ -144,21 +123,39 @@ impl Transport {
 
     /// The layers of a new connection; `None` for a plain one.
     pub(super) fn layers(&self) -> Result<Option<Layers>, Error> {
-        if !self.route.is_layered() {
+        if !self.is_layered() {
             return Ok(None);
         }
-        let tls = match &self.route.tls {
+        let tls = match &self.tls {
             None => None,
             Some((config, name)) => {
                 let connection = UnbufferedClientConnection::new(Arc::clone(config), name.clone());
                 Some(Tls::new(connection.map_err(Failure::from)?))
             }
         };
-        let websocket = match &self.route.websocket {
+        let websocket = match &self.websocket {
             None => None,
             Some(endpoint) => Some(WebSocket::new(endpoint)?),
         };
         Ok(Some(Layers::new(tls, websocket)))
+    }
+}
+
+/// What the connections of one thread share: the buffers of their layers.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pub(super) buffers: Buffers,
+}
+
+impl Transport {
+    /// What a thread needs whose connections go this way, or over the same layers.
+    pub(crate) fn new(route: &Route) -> Self {
+        Self { buffers: if route.is_layered() { Buffers::new(route.mask_seed) } else { Buffers::default() } }
+    }
+
+    /// How large a buffer [`Connection::read`](super::Connection::read) needs to bring packets of up to `packet` bytes.
+    pub(crate) fn inbox(&self, packet: usize) -> usize {
+        packet + self.buffers.wire.len()
     }
 
     /// What the last step of a connection's layers has to send.

@@ -6,7 +6,7 @@ use device_sim::{
     clock::Clock,
     engine::{Engine, Kind, Options},
 };
-use fleet_contract::fleet::{BrokerSpec, Protocol, Tls};
+use fleet_contract::fleet::{BrokerSpec, Tls};
 
 use crate::{
     authority::Authority,
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) const NOW: std::ops::Range<i32> = 2020..2100;
 
 pub(crate) fn broker_at(url: &str, tls: Option<Tls>) -> BrokerSpec {
-    BrokerSpec { url: url.parse().unwrap(), protocol: Protocol::default(), credentials: None, tls }
+    BrokerSpec { tls, ..BrokerSpec::at(vec![url.parse().unwrap()]) }
 }
 
 pub(crate) fn trusting(authority: &Authority) -> Tls {

@@ -5,7 +5,7 @@
 
 use device_sim::model::{Context, Model};
 use fleet_contract::{
-    fleet::{Fleet, Observe},
+    fleet::{BrokerSpec, Fleet, FleetSpec, Observe},
     share::Membership,
     template::Template,
     time::Micros,
@@ -19,9 +19,12 @@ use crate::{document::Document, exit::Failure, local::split::Split};
 const CPU_SECONDS: [f64; 3] = [8e-6, 14.5e-6, 26e-6];
 const CPU_SECONDS_OBSERVED: f64 = 7e-6;
 
-/// Memory of a worker without devices, and of each device, in bytes.
-const WORKER_BYTES: u64 = 12 << 20;
-const DEVICE_BYTES: u64 = 2 << 10;
+/// Memory of a run without workers, of a worker without devices, of each device at rest, and what TLS adds to it, in
+/// bytes: measured as the proportional share of all processes, which have the program's text in common.
+const RUN_BYTES: u64 = 20 << 20;
+const WORKER_BYTES: u64 = 4 << 20;
+const DEVICE_BYTES: u64 = 384;
+const TLS_BYTES: u64 = 4_600;
 
 /// What the kernel keeps for one end of a TCP connection, in bytes.
 const KERNEL_BYTES: u64 = 4_800;
@@ -47,6 +50,8 @@ pub(crate) struct Estimate {
     pub(crate) cpu_cores: f64,
     /// Memory of the generator and, for its sockets, of the kernel, in bytes.
     pub(crate) memory_bytes: u64,
+    /// Of that, what one device takes, in bytes.
+    pub(crate) device_bytes: u64,
     /// Source ports, one a connection.
     pub(crate) ports: u64,
     /// Worker processes.
@@ -135,14 +140,17 @@ impl Estimate {
         let bytes = |stream: &StreamEstimate| stream.messages_per_second * (stream.message_bytes + PUBLISH_OVERHEAD);
         let workers = Split::new(spec.devices, per_process).workers(spec.devices);
         let devices = u64::from(spec.devices);
+        // Each worker observes each of them.
+        let brokers = spec.broker.as_ref().map_or(1, |broker| broker.addresses().len() as u64);
         Ok(Self {
             fleet: fleet.metadata.name.clone(),
             devices: spec.devices,
             messages_per_second: streams().map(|stream| stream.messages_per_second).sum(),
             bytes_per_second: streams().map(bytes).sum(),
             cpu_cores: streams().map(cpu).sum(),
-            memory_bytes: u64::from(workers) * WORKER_BYTES + devices * (DEVICE_BYTES + KERNEL_BYTES),
-            ports: devices + u64::from(observed > 0.0) * u64::from(workers),
+            memory_bytes: RUN_BYTES + u64::from(workers) * WORKER_BYTES + devices * device_bytes(spec),
+            device_bytes: device_bytes(spec),
+            ports: devices + u64::from(observed > 0.0) * u64::from(workers) * brokers,
             workers,
             connect_seconds: spec.connect.rate.time_for(devices.saturating_sub(1)).as_secs_f64(),
             groups,
@@ -155,8 +163,8 @@ impl Estimate {
     pub(crate) fn scaled(&self, devices: u32) -> Self {
         let per_worker = self.devices.div_ceil(self.workers.max(1)).max(1);
         let factor = f64::from(devices) / f64::from(self.devices.max(1));
-        let grown = u64::from(devices) * (DEVICE_BYTES + KERNEL_BYTES);
-        let base = self.memory_bytes.saturating_sub(u64::from(self.devices) * (DEVICE_BYTES + KERNEL_BYTES));
+        let grown = u64::from(devices) * self.device_bytes;
+        let base = self.memory_bytes.saturating_sub(u64::from(self.devices) * self.device_bytes);
         Self {
             devices,
             messages_per_second: self.messages_per_second * factor,
@@ -184,6 +192,13 @@ fn streams(model: &Model, devices: u32) -> Vec<StreamEstimate> {
         }
     };
     model.streams().iter().enumerate().map(stream).collect()
+}
+
+/// What a device takes, with the kernel's end of its connection.
+fn device_bytes(spec: &FleetSpec) -> u64 {
+    let addresses = spec.broker.as_ref().map(BrokerSpec::addresses).unwrap_or_default();
+    let is_secure = addresses.iter().any(|url| url.transport().is_secure());
+    DEVICE_BYTES + KERNEL_BYTES + if is_secure { TLS_BYTES } else { 0 }
 }
 
 fn observed_share(fleet: &Fleet) -> f64 {

@@ -43,8 +43,10 @@ pub(crate) struct FleetFlags {
     #[arg(long, value_name = "QOS", env = "SIMCTL_QOS", value_parser = qos)]
     pub(crate) qos: Option<Qos>,
     /// The broker, `mqtt://HOST:PORT`, or with mqtts, ws or wss [default: the document's, else one of its own]
-    #[arg(long, value_name = "URL", env = "SIMCTL_BROKER")]
-    pub(crate) broker: Option<BrokerUrl>,
+    ///
+    /// May be given several times, or be a list with commas: devices are spread over the addresses by their index.
+    #[arg(long, value_name = "URL", env = "SIMCTL_BROKER", value_delimiter = ',')]
+    pub(crate) broker: Vec<BrokerUrl>,
     /// The user name, a template such as `{id}`
     #[arg(long, value_name = "NAME", env = "SIMCTL_USERNAME")]
     pub(crate) username: Option<String>,
@@ -54,7 +56,7 @@ pub(crate) struct FleetFlags {
     /// The same seed gives the same devices, timetables and values
     #[arg(long, value_name = "N", env = "SIMCTL_SEED")]
     pub(crate) seed: Option<u64>,
-    /// How many devices connect a second, such as `500/s`
+    /// How many devices connect a second, such as `500/s` [default: the document's, else so that all do within a minute]
     #[arg(long, value_name = "RATE", env = "SIMCTL_CONNECT_RATE")]
     pub(crate) connect_rate: Option<Rate>,
     /// Whose messages are followed to their delivery

@@ -13,8 +13,12 @@ use serde::Serialize;
 use crate::{estimate::Estimate, local::split::FILES_BESIDE_DEVICES};
 use machine::Machine;
 
-/// The share of the available memory, and of the ports, that a fleet may take; the rest is for others.
+/// The share of the available memory that a fleet may take; the rest is for others.
 const FAIR_SHARE: f64 = 0.9;
+
+/// The share of the ports that Linux gives to connections at once. From then on it tries the taken ones first, one by
+/// one, at milliseconds of CPU for each connection, in which its thread sends nothing.
+const QUICK_PORTS: f64 = 0.5;
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,8 +79,8 @@ impl Check {
 pub(crate) enum Target<'a> {
     /// The one that simctl starts within itself.
     Embedded,
-    /// Somebody's.
-    At(&'a BrokerUrl),
+    /// Somebody's, at these addresses.
+    At(&'a [BrokerUrl]),
 }
 
 /// What this machine says to the plan; the broker is asked apart.
@@ -128,17 +132,21 @@ fn check_ports(estimate: &Estimate, machine: &Machine, target: Target<'_>) -> Ch
     let Some(range) = &machine.ports else {
         return Check::ok(NAME, "the range of this system is not known");
     };
-    let available = u64::from(range.end().saturating_sub(*range.start())) + 1;
-    let host = match target {
-        Target::Embedded => "the embedded broker",
-        Target::At(url) => url.host(),
+    let each = u64::from(range.end().saturating_sub(*range.start())) + 1;
+    // A port serves one connection between a source address and an address of a broker.
+    let (brokers, host) = match target {
+        Target::Embedded => (1, "the embedded broker".to_owned()),
+        Target::At([url]) => (1, url.host().to_owned()),
+        Target::At(urls) => (urls.len() as u64, format!("{} addresses of brokers", urls.len())),
     };
+    let available = each * brokers * machine.sources.max(1) as u64;
     let found = format!("{} of {} between here and {host}", words::count(estimate.ports), words::count(available));
-    let remedy = "sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\" (as root), or spread the fleet over machines";
+    let remedy = "sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\" (as root), several --source-address, several \
+                  --broker, or spread the fleet over machines";
     if estimate.ports > available {
         Check::failed(NAME, found, remedy)
-    } else if estimate.ports as f64 > available as f64 * FAIR_SHARE {
-        Check::warning(NAME, format!("{found}, and others need some too"), remedy)
+    } else if estimate.ports as f64 > available as f64 * QUICK_PORTS {
+        Check::warning(NAME, format!("{found}: beyond half of them each connect takes milliseconds of CPU"), remedy)
     } else {
         Check::ok(NAME, found)
     }
@@ -233,7 +241,13 @@ mod tests {
     use super::*;
 
     fn machine() -> Machine {
-        Machine { open_files: 20_000, ports: Some(32_768..=60_999), memory_available: Some(4 << 30), cpus: 2 }
+        Machine {
+            open_files: 20_000,
+            ports: Some(32_768..=60_999),
+            sources: 0,
+            memory_available: Some(4 << 30),
+            cpus: 2,
+        }
     }
 
     fn estimate(devices: u32) -> Estimate {
@@ -245,6 +259,7 @@ mod tests {
             bytes_per_second: f64::from(devices) * 200.0,
             cpu_cores: f64::from(devices) * 20e-6,
             memory_bytes: u64::from(devices) * 7_000 + (12 << 20),
+            device_bytes: 7_000,
             ports: u64::from(devices) + 1,
             workers: devices.div_ceil(19_936).max(1),
             connect_seconds: 0.0,
@@ -267,12 +282,23 @@ mod tests {
 
     #[test]
     fn ports_end_before_files_do() {
-        let url = "mqtt://127.0.0.1".parse().unwrap();
+        let url = ["mqtt://127.0.0.1".parse().unwrap()];
         let at = |devices| check_ports(&estimate(devices), &machine(), Target::At(&url)).outcome;
         assert_eq!(
-            [at(25_000), at(28_000), at(28_231), at(28_232)],
+            [at(14_000), at(14_200), at(28_231), at(28_232)],
             [Outcome::Ok, Outcome::Warning, Outcome::Warning, Outcome::Failed]
         );
+    }
+
+    #[test]
+    fn a_port_serves_each_pair_of_addresses_once() {
+        use Outcome::{Failed, Ok, Warning};
+        let urls = ["mqtt://127.0.0.1:1".parse().unwrap(), "mqtt://127.0.0.1:2".parse().unwrap()];
+        let from = |sources| {
+            let machine = Machine { sources, ..machine() };
+            check_ports(&estimate(100_000), &machine, Target::At(&urls)).outcome
+        };
+        assert_eq!([from(0), from(1), from(2), from(4)], [Failed, Failed, Warning, Ok]);
     }
 
     #[test]
@@ -307,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_remote_broker_is_not_bound_by_the_embedded_one() {
-        let url = "mqtt://127.0.0.1".parse().unwrap();
+        let url = ["mqtt://127.0.0.1".parse().unwrap()];
         assert_eq!(failures(&check(&estimate(19_000), &machine(), Target::At(&url))), None);
     }
 }

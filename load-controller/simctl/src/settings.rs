@@ -2,9 +2,9 @@
 
 use fleet_contract::{
     broker_url::BrokerUrl,
-    fleet::{BrokerSpec, Credentials, Fleet, Group, Observe, Protocol, Qos},
+    fleet::{BrokerSpec, Credentials, Fleet, Group, Observe, Qos},
     model::StampMode,
-    units::{Share, Span},
+    units::{Rate, Share, Span},
 };
 
 use crate::{
@@ -79,9 +79,9 @@ impl Settings {
         self.document.fleet.spec.observe = Observe::None;
     }
 
-    /// The broker that was named, if one was.
-    pub(crate) fn broker(&self) -> Option<&BrokerUrl> {
-        self.fleet().spec.broker.as_ref().map(|broker| &broker.url)
+    /// The broker that was named, if one was: its addresses.
+    pub(crate) fn broker(&self) -> Option<&[BrokerUrl]> {
+        self.fleet().spec.broker.as_ref().map(BrokerSpec::addresses)
     }
 }
 
@@ -89,7 +89,7 @@ impl Settings {
 fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
     // Destructured, so that a new flag cannot be forgotten.
     let FleetFlags {
-        file: _,
+        file,
         devices,
         model,
         interval,
@@ -104,19 +104,20 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
     let spec = &mut fleet.spec;
     spec.devices = devices.unwrap_or(spec.devices);
     spec.seed = seed.unwrap_or(spec.seed);
-    spec.connect.rate = connect_rate.unwrap_or(spec.connect.rate);
+    spec.connect.rate = match connect_rate {
+        Some(rate) => *rate,
+        None if file.is_none() => unhurried(spec.connect.rate, spec.devices),
+        None => spec.connect.rate,
+    };
     spec.observe = observe.unwrap_or(spec.observe);
     if let Some(model) = model {
         let name = model.to_lowercase();
         spec.groups = vec![Group { name, share: Some(Share::ALL), model: model.clone(), streams: [].into() }];
     }
-    if let Some(url) = broker {
+    if !broker.is_empty() {
         match &mut spec.broker {
-            Some(broker) => broker.url = url.clone(),
-            none => {
-                *none =
-                    Some(BrokerSpec { url: url.clone(), protocol: Protocol::default(), credentials: None, tls: None });
-            }
+            Some(present) => present.set_addresses(broker.clone()),
+            none => *none = Some(BrokerSpec::at(broker.clone())),
         }
     }
     if let Some(username) = username {
@@ -135,10 +136,17 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
         || connect_rate.is_some()
         || observe.is_some()
         || model.is_some()
-        || broker.is_some()
+        || !broker.is_empty()
         || username.is_some()
         || interval.is_some()
         || qos.is_some())
+}
+
+/// The rate of a fleet that nobody wrote a document for: as fast as it takes to connect within a minute.
+fn unhurried(rate: Rate, devices: u32) -> Rate {
+    const FIRST_ROUND_SECONDS: u32 = 60;
+    let needed = Rate::per_second(devices.div_ceil(FIRST_ROUND_SECONDS).into());
+    needed.filter(|needed| *needed > rate).unwrap_or(rate)
 }
 
 /// Changes all streams as the flags say; for that the models must be known.
@@ -170,12 +178,13 @@ fn set_stream(group: &mut Group, name: &str, jitter: Span, interval: Option<Span
 
 /// Whether so much load may go to this broker unasked; `Err` says what to do.
 pub(crate) fn guard(
-    broker: Option<&BrokerUrl>,
+    broker: Option<&[BrokerUrl]>,
     is_asked_for: bool,
     devices: u32,
     messages_per_second: f64,
 ) -> Result<(), String> {
-    let Some(url) = broker.filter(|url| !url.is_loopback()) else { return Ok(()) };
+    let elsewhere = broker.and_then(|addresses| addresses.iter().find(|url| !url.is_loopback()));
+    let Some(url) = elsewhere else { return Ok(()) };
     if is_asked_for || (devices <= UNASKED_MAX && messages_per_second <= f64::from(UNASKED_MAX)) {
         return Ok(());
     }
@@ -222,17 +231,26 @@ mod tests {
             qos: Some(Qos::ExactlyOnce),
             interval: Some(Span::from_millis(250)),
             model: Some("thermometer".into()),
-            broker: "mqtt://[::1]:1885".parse().ok(),
+            broker: vec!["mqtt://[::1]:1885".parse().unwrap()],
             ..FleetFlags::default()
         });
         let group = &fleet.spec.groups[0];
         assert_eq!((fleet.spec.devices, fleet.spec.seed, fleet.spec.groups.len()), (7, 9, 1));
-        assert_eq!(fleet.spec.broker.unwrap().url.to_string(), "mqtt://[::1]:1885");
+        assert_eq!(fleet.spec.broker.unwrap().names(), "mqtt://[::1]:1885");
         for (name, stream) in &fleet.spec.models["thermometer"].streams {
             let meant = group.stream(name, stream);
             assert_eq!(meant.qos, Qos::ExactlyOnce);
             assert_eq!(meant.interval, stream.interval.map(|_| Span::from_millis(250)));
         }
+    }
+
+    #[test]
+    fn a_large_fleet_without_a_document_connects_within_a_minute() {
+        let rate = |flags: &FleetFlags| settled(flags).spec.connect.rate.to_string();
+        let of = |devices| FleetFlags { devices: Some(devices), ..FleetFlags::default() };
+        assert_eq!(rate(&of(100_000)), "1667/s");
+        assert_eq!(rate(&of(100)), rate(&FleetFlags::default()));
+        assert_eq!(rate(&FleetFlags { connect_rate: Rate::per_second(10.0), ..of(100_000) }), "10/s");
     }
 
     #[test]
@@ -250,24 +268,22 @@ mod tests {
         let text = "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {name: f}\nspec:\n  devices: 1\n  \
                     broker: {url: 'mqtts://a', tls: {ca: ca.pem}}\n  groups: [{name: g, model: thermometer}]";
         let mut fleet = document::from_text("f", text, None).unwrap().fleet;
-        let flags = FleetFlags { broker: "wss://b/x".parse().ok(), ..FleetFlags::default() };
+        let flags = FleetFlags { broker: vec!["wss://b/x".parse().unwrap()], ..FleetFlags::default() };
         assert!(apply(&flags, &mut fleet).unwrap());
         let broker = fleet.spec.broker.unwrap();
-        assert_eq!(
-            (broker.url.to_string().as_str(), broker.tls.unwrap().ca.as_deref()),
-            ("wss://b:443/x", Some("ca.pem"))
-        );
+        assert_eq!((broker.names().as_str(), broker.tls.unwrap().ca.as_deref()), ("wss://b:443/x", Some("ca.pem")));
     }
 
     #[test]
     fn a_broker_elsewhere_is_not_flooded_unasked() {
-        let elsewhere = "mqtt://broker.example".parse().ok();
-        let here = "mqtt://127.0.0.1".parse().ok();
-        assert!(guard(elsewhere.as_ref(), false, 1_000, 1_000.0).is_ok());
-        assert!(guard(elsewhere.as_ref(), false, 1_001, 1.0).is_err());
-        assert!(guard(elsewhere.as_ref(), false, 1, 1_001.0).is_err());
-        assert!(guard(elsewhere.as_ref(), true, 100_000, 100_000.0).is_ok());
-        assert!(guard(here.as_ref(), false, 100_000, 100_000.0).is_ok());
+        let [here, elsewhere]: [BrokerUrl; 2] =
+            ["mqtt://127.0.0.1", "mqtt://broker.example"].map(|url| url.parse().unwrap());
+        let (here, elsewhere) = (Some(&[here.clone()][..]), Some(&[here, elsewhere][..]));
+        assert!(guard(elsewhere, false, 1_000, 1_000.0).is_ok());
+        assert!(guard(elsewhere, false, 1_001, 1.0).is_err());
+        assert!(guard(elsewhere, false, 1, 1_001.0).is_err());
+        assert!(guard(elsewhere, true, 100_000, 100_000.0).is_ok());
+        assert!(guard(here, false, 100_000, 100_000.0).is_ok());
         assert!(guard(None, false, 100_000, 100_000.0).is_ok());
     }
 }

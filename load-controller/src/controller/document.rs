@@ -4,7 +4,7 @@
 use fleet_contract::{
     builtin,
     document::{self, Problem},
-    fleet::{self, BrokerSpec, Credentials, Protocol, Tls},
+    fleet::{self, BrokerSpec, Credentials, Tls},
     model::{Files, Model},
 };
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -59,12 +59,7 @@ pub fn resolve(
         return Err(problems);
     }
     let has_own_broker = document.spec.broker.is_none();
-    document.spec.broker.get_or_insert_with(|| BrokerSpec {
-        url: broker::url(owner),
-        protocol: Protocol::default(),
-        credentials: None,
-        tls: None,
-    });
+    document.spec.broker.get_or_insert_with(|| BrokerSpec::at(vec![broker::url(owner)]));
     let assignment = assignment(&document, &files);
     let spec = written(fleet);
     let bytes = assignment.len() + spec.len();

@@ -79,7 +79,8 @@ fn columns() -> Value {
         column("Age", "date", ".metadata.creationTimestamp", 0, "Time since its creation"),
         column("Desired", "integer", ".status.desired", 1, "Devices that the plan wants now"),
         column("Revision", "integer", ".status.revision", 1, "Number of the document in the history"),
-        column("Broker", "string", ".spec.broker.url", 1, "Broker; none means one of its own"),
+        column("Broker", "string", ".spec.broker.url", 1, "Broker; none here and beside means one of its own"),
+        column("Brokers", "string", ".spec.broker.urls", 1, "Addresses that the devices are spread over"),
         column("Last error", "string", ".status.lastError", 1, "Last error that matters to a person"),
     ])
 }
@@ -142,6 +143,15 @@ fn spec() -> Value {
     add(&mut spec, "/properties/groups/items/properties/model", json!({"maxLength": 253}));
     add(&mut spec, "/properties/groups/items/properties/share", json!({"maxLength": 16}));
     add(&mut spec, "/properties/groups/items/properties/streams", json!({"maxProperties": 256}));
+    add(
+        &mut spec,
+        "/properties/broker",
+        json!({"x-kubernetes-validations": [rule(
+            "has(self.url) != has(self.urls)",
+            "expected one of `url` and `urls`",
+            None,
+        )]}),
+    );
     for credentials in ["/properties/broker/properties/credentials", "/properties/observer/properties/credentials"] {
         add(
             &mut spec,
@@ -231,6 +241,7 @@ mod tests {
             "/properties/groups/items/properties/name/maxLength",
             "/properties/groups/items/properties/share/maxLength",
             "/properties/groups/items/properties/streams/maxProperties",
+            "/properties/broker/x-kubernetes-validations",
             "/properties/broker/properties/credentials/x-kubernetes-validations",
             "/properties/observer/properties/credentials/x-kubernetes-validations",
             "/properties/clientId/x-kubernetes-validations",

@@ -53,6 +53,7 @@ fn explain(error: &ValidationError<'_>, schema: &Value, problems: &mut Vec<Probl
         ValidationErrorKind::Minimum { limit } => format!("expected at least {limit}, found {found}"),
         ValidationErrorKind::Maximum { limit } => format!("expected at most {limit}, found {found}"),
         ValidationErrorKind::MinItems { limit } => format!("expected at least {limit}, found fewer"),
+        ValidationErrorKind::MaxItems { limit } => format!("expected at most {limit}, found more"),
         _ => error.to_string(),
     };
     problems.push(Problem::new(pointer, message));

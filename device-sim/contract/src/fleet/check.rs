@@ -30,7 +30,10 @@ pub fn check(fleet: &Fleet) -> Vec<Problem> {
     check_connect(&spec.connect, spec.protocol(), &mut found);
     check_observation(spec, &mut found);
     check_credentials(spec, &mut found);
-    check_tls(spec.broker.as_ref(), &mut found);
+    if let Some(broker) = &spec.broker {
+        check_addresses(broker, &mut found);
+        check_tls(broker, &mut found);
+    }
     for (name, model) in &spec.models {
         let problems = model::check(model).into_iter();
         let below = format!("/spec/models/{}", pointer_step(name));
@@ -173,10 +176,30 @@ fn check_credentials(spec: &FleetSpec, found: &mut Findings) {
     }
 }
 
-fn check_tls(broker: Option<&BrokerSpec>, found: &mut Findings) {
-    let Some(BrokerSpec { url, tls: Some(tls), .. }) = broker else { return };
+fn check_addresses(broker: &BrokerSpec, found: &mut Findings) {
+    let BrokerSpec { url, urls, .. } = broker;
+    let at = |position: usize| format!("/spec/broker/urls/{position}");
+    match (url, urls.first()) {
+        (None, None) => found.add("/spec/broker", "expected `url`, or `urls` for several addresses, found neither"),
+        (Some(_), Some(_)) => found.add("/spec/broker/urls", "expected one of `url` and `urls`, found both"),
+        (_, Some(first)) => {
+            for (position, url) in urls.iter().enumerate() {
+                if url.transport() != first.transport() {
+                    let message = format!("expected the scheme of the first address, `{first}`, found `{url}`");
+                    found.add(at(position), message);
+                } else if urls[..position].contains(url) {
+                    found.add(at(position), format!("expected each address once, found `{url}` again"));
+                }
+            }
+        }
+        (Some(_), None) => {}
+    }
+}
+
+fn check_tls(broker: &BrokerSpec, found: &mut Findings) {
+    let Some(tls) = &broker.tls else { return };
     let at = "/spec/broker/tls";
-    if !url.transport().is_secure() {
+    if let Some(url) = broker.addresses().iter().find(|url| !url.transport().is_secure()) {
         found.add(at, format!("expected `mqtts://` or `wss://` in `url`, found `{url}`, which has no TLS"));
     }
     let Tls { ca, certificate, key, ca_secret_name, secret_name, server_name: _, insecure_skip_verify } = tls;
@@ -352,6 +375,24 @@ mod tests {
         f:7:27: spec.broker.tls: expected `certificate` beside `key`, found none
         f:7:80: spec.broker.tls.insecureSkipVerify: expected no authority beside it, which nobody would ask, found one
         ");
+    }
+
+    #[test]
+    fn a_fleet_has_one_address_or_several_of_one_kind() {
+        let of = |broker: &str| {
+            complaints(&format!("  devices: 1\n  groups: [{{name: a, model: thermometer}}]\n  broker: {broker}"))
+        };
+        assert_eq!(of("{urls: [a, 'b:1884']}"), "none");
+        assert_eq!(of("{urls: ['mqtts://a', 'mqtts://b'], tls: {ca: ca.pem}}"), "none");
+        insta::assert_snapshot!(of("{protocol: '5'}"), @"f:7:3: spec.broker: expected `url`, or `urls` for several addresses, found neither");
+        insta::assert_snapshot!(of("{url: a, urls: [b]}"), @"f:7:20: spec.broker.urls: expected one of `url` and `urls`, found both");
+        insta::assert_snapshot!(of("{urls: []}"), @"f:7:12: spec.broker.urls: expected at least 1, found fewer");
+        insta::assert_snapshot!(of("{urls: [a, 'wss://b', 'mqtt://a:1883']}"), @r"
+        f:7:22: spec.broker.urls[1]: expected the scheme of the first address, `mqtt://a:1883`, found `wss://b:443/mqtt`
+        f:7:33: spec.broker.urls[2]: expected each address once, found `mqtt://a:1883` again
+        ");
+        let many: Vec<_> = (0..17).map(|number| format!("b{number}")).collect();
+        insta::assert_snapshot!(of(&format!("{{urls: [{}]}}", many.join(", "))), @"f:7:12: spec.broker.urls: expected at most 16, found more");
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Books {
             let reason = reason(error);
             *connections.failed.entry(reason.into()).or_default() += 1;
             self.trouble = io_error(error).filter(|error| is_own(error)).map_or(Trouble::None, |_| Trouble::Own);
-            turn.shared.resolver.refresh();
+            turn.shared.brokers.of(self.index).resolver.refresh();
             reason
         };
         self.retry(turn, reason);
@@ -129,7 +129,7 @@ impl Books {
     pub(super) fn lost(&mut self, turn: &mut Turn<'_>, error: &ConnectionError) {
         let reason = reason(error);
         *turn.stripe.stats.connections.lost.entry(reason.into()).or_default() += 1;
-        turn.shared.resolver.refresh();
+        turn.shared.brokers.of(self.index).resolver.refresh();
         for message in &mut self.in_flight {
             if message.stage == Stage::Sent {
                 message.stage = Stage::Lost;

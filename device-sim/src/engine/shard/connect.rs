@@ -66,10 +66,10 @@ impl Shard {
     }
 
     fn open(&mut self, slot: usize, now: Micros) {
-        let turn = self.slots.index(slot).wrapping_add(u32::from(self.devices[slot].attempts));
-        let address = self.resolver.address(turn);
         let index = self.slots.index(slot);
-        match Connection::open(address, index, &self.transport, self.poll.registry(), Token(slot)) {
+        let (broker, turn) = (self.brokers.of(index), self.brokers.turn(index));
+        let address = broker.resolver.address(turn.wrapping_add(u32::from(self.devices[slot].attempts)));
+        match Connection::open(address, turn, &broker.route, self.poll.registry(), Token(slot)) {
             Ok(connection) => {
                 let device = &mut self.devices[slot];
                 device.connection = Some(connection);
@@ -209,6 +209,7 @@ impl Shard {
 
     /// The connection is gone, whatever the reason; the device connects again unless it was leaving.
     pub(super) fn lost(&mut self, slot: usize, reason: &'static str, now: Micros) {
+        let is_taken_over = reason == CLOSED && self.inlet(slot).watch.has_rival();
         let device = &mut self.devices[slot];
         match device.state {
             State::Offline | State::Absent => return,
@@ -221,10 +222,10 @@ impl Shard {
             }
             State::Up | State::Leaving => {}
         }
-        let reason = if reason == CLOSED && self.observer.has_rival() { "session_taken_over" } else { reason };
+        let reason = if is_taken_over { "session_taken_over" } else { reason };
         *self.stats.connections.lost.entry(reason.into()).or_default() += 1;
         self.stats.devices.connected -= 1;
-        self.resolver.refresh();
+        self.brokers.of(self.slots.index(slot)).resolver.refresh();
         device.connection = None;
         device.session.lost(now);
         let is_leaving = device.state == State::Leaving;
@@ -245,7 +246,7 @@ impl Shard {
     fn connect_failed(&mut self, slot: usize, reason: &'static str, trouble: Trouble, now: Micros) {
         *self.stats.connections.failed.entry(reason.into()).or_default() += 1;
         self.set_trouble(slot, trouble);
-        self.resolver.refresh();
+        self.brokers.of(self.slots.index(slot)).resolver.refresh();
         self.retry(slot, reason, now);
     }
 

@@ -232,7 +232,7 @@ impl Shard {
         let group = &self.blueprint.groups[usize::from(device.group)];
         let can_follow = device.is_observed && group.model.streams()[usize::from(stream)].stamp() != &StampMode::None;
         let following = if can_follow {
-            self.observer.following(self.slots.index(slot), qos != Qos::AtMostOnce)
+            self.inlet(slot).watch.following(self.slots.index(slot), qos != Qos::AtMostOnce)
         } else {
             Following::Unobserved
         };

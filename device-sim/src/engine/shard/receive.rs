@@ -1,11 +1,14 @@
 //! What comes back: acknowledgements from the broker, arrivals from the observer.
 
-use fleet_contract::time::Micros;
+use fleet_contract::{stats::Messages, time::Micros};
 
 use super::{Shard, connect::CLOSED};
 use crate::{
     engine::{blueprint, device::State},
-    observe::{Arrival, Arrivals, ledger::Judgement},
+    observe::{
+        Arrival, Arrivals,
+        ledger::{Judgement, Row},
+    },
     session::{
         Event, InFlight, Refusal,
         codec::{self, v5::Reason},
@@ -138,19 +141,26 @@ impl Shard {
         }
     }
 
-    /// Judges what the observer has seen.
+    /// Judges what the observers have seen.
     pub(super) fn take_arrivals(&mut self) {
-        while let Ok(arrivals) = self.arrivals.try_recv() {
-            match arrivals {
-                Arrivals::Messages(mut batch) => {
-                    for arrival in batch.drain(..) {
-                        self.arrived(arrival);
+        for broker in 0..self.inlets.len() {
+            while let Ok(arrivals) = self.inlets[broker].arrivals.try_recv() {
+                match arrivals {
+                    Arrivals::Messages(mut batch) => {
+                        for arrival in batch.drain(..) {
+                            self.arrived(arrival);
+                        }
+                        // The observer makes a new one if it does not get this one back.
+                        drop(self.inlets[broker].used.try_send(batch));
                     }
-                    // The observer makes a new one if it does not get this one back.
-                    drop(self.used_arrivals.try_send(batch));
+                    Arrivals::Lost => self.judge_rows(broker, Row::observer_lost),
+                    Arrivals::Back { session_present, at } => {
+                        self.inlets[broker].since = at;
+                        if !session_present {
+                            self.judge_rows(broker, Row::observer_forgotten);
+                        }
+                    }
                 }
-                Arrivals::Lost => self.observer_lost(),
-                Arrivals::Back { session_present, at } => self.observer_back(session_present, at),
             }
         }
     }
@@ -184,28 +194,17 @@ impl Shard {
         }
     }
 
-    fn observer_lost(&mut self) {
+    /// Lets all rows of the devices of a broker know what has become of its observer.
+    fn judge_rows(&mut self, broker: usize, judge: impl Fn(&mut Row, &mut Messages)) {
         for slot in 0..self.devices.len() {
-            let device = &self.devices[slot];
-            let group = &self.blueprint.groups[usize::from(device.group)];
-            for (number, stream) in group.model.streams().iter().enumerate() {
-                let row = &mut self.streams[device.streams as usize + number].row;
-                row.observer_lost(&mut self.stats.messages[stream.qos() as usize]);
+            if self.brokers.position(self.slots.index(slot)) != broker {
+                continue;
             }
-        }
-    }
-
-    fn observer_back(&mut self, session_present: bool, at: Micros) {
-        self.observer_since = at;
-        if session_present {
-            return;
-        }
-        for slot in 0..self.devices.len() {
             let device = &self.devices[slot];
             let group = &self.blueprint.groups[usize::from(device.group)];
             for (number, stream) in group.model.streams().iter().enumerate() {
                 let row = &mut self.streams[device.streams as usize + number].row;
-                row.observer_forgotten(&mut self.stats.messages[stream.qos() as usize]);
+                judge(row, &mut self.stats.messages[stream.qos() as usize]);
             }
         }
     }

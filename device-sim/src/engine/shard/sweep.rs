@@ -33,9 +33,9 @@ impl Shard {
         let limit = now.before(self.blueprint.loss_after);
         let device = &self.devices[slot];
         let is_settling = !device.is_wanted() || self.is_draining;
-        let may_still_come = (device.state != State::Up || device.since > limit)
-            || self.observer_since > limit
-            || !self.observer.is_subscribed();
+        let inlet = self.inlet(slot);
+        let may_still_come =
+            (device.state != State::Up || device.since > limit) || inlet.since > limit || !inlet.watch.is_subscribed();
         if may_still_come && !is_settling {
             return;
         }

@@ -19,7 +19,7 @@ const OTHER_RUNS_MAX: usize = 8;
 enum Sight {
     /// One of its own devices has sent it in this epoch.
     Own(Arrival),
-    /// It is of the fleet's run, but another worker's, or an earlier process's, whose ledger is closed.
+    /// It is of the fleet's run, but another worker's, another observer's, or an earlier process's, whose ledger is closed.
     OfTheRun,
     /// Something else.
     Foreign,
@@ -54,7 +54,8 @@ impl Observer {
                 .then(|| (group.model.streams()[stream].stamp(), number_of_stream, device))
         });
         let Some((mode, stream, device)) = recognised else { return Sight::Foreign };
-        if !shard.contains(device) {
+        // Where the addresses are those of one broker, each observer sees what all devices publish.
+        if !shard.contains(device) || !self.parts.is_here(device) {
             return Sight::OfTheRun;
         }
         let may_repeat = now < self.repeats_until;

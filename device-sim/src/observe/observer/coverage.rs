@@ -86,7 +86,7 @@ impl Observer {
             Coverage::Wildcards => shard.first,
         };
         let to = (shard.first + shard.share_of(*devices)).max(from);
-        let filters = filters::topics(blueprint, from, to);
+        let filters = filters::topics(blueprint, (from..to).filter(|index| self.parts.is_here(*index)));
         self.coverage = Coverage::Names { up_to: to };
         self.subscribe(&filters);
         // A worker without devices has nothing to wait for.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use device_sim::clock::Clock;
 use fleet_contract::{
-    fleet::Fleet,
+    fleet::{BrokerSpec, Fleet},
     plan::{Plan, Setting},
     stats::{Stats, Totals},
     time::Micros,
@@ -70,7 +70,7 @@ pub(crate) fn facts_of(fleet: &Fleet, start: Micros) -> RunFacts {
         started: start,
         now: start,
         duration: None,
-        broker: fleet.spec.broker.as_ref().map(|broker| broker.url.to_string()).unwrap_or_default(),
+        broker: fleet.spec.broker.as_ref().map(BrokerSpec::names).unwrap_or_default(),
         embedded_broker: false,
         engine: "native".into(),
         version: env!("CARGO_PKG_VERSION").into(),

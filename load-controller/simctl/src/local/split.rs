@@ -2,7 +2,8 @@
 
 use fleet_contract::plan::Shard;
 
-/// Open files that a worker needs beside one socket per device: observers, timers, its API, the standard streams.
+/// Open files that a worker needs beside one socket per device: observers (three each, of at most
+/// [`BrokerSpec::ADDRESSES_MAX`](fleet_contract::fleet::BrokerSpec::ADDRESSES_MAX)), timers, its API, the standard streams.
 pub(crate) const FILES_BESIDE_DEVICES: u64 = 64;
 
 /// The division of a fleet among worker processes: worker n runs the n-th `size` devices.

@@ -32,8 +32,15 @@ struct Login {
     password: Option<Vec<u8>>,
 }
 
+/// What the fleet's broker answers at each of its addresses.
+pub(crate) async fn check(fleet: &Fleet) -> Vec<Check> {
+    let addresses = fleet.spec.broker.as_ref().map(BrokerSpec::addresses).unwrap_or_default();
+    let asked = addresses.iter().map(|url| check_address(fleet, url));
+    futures::future::join_all(asked).await
+}
+
 /// What the broker answers to a device's credentials; on loopback or not, over each of its addresses until one answers.
-pub(crate) async fn check(fleet: &Fleet, url: &BrokerUrl) -> Check {
+async fn check_address(fleet: &Fleet, url: &BrokerUrl) -> Check {
     let login = match login(fleet) {
         Ok(login) => login,
         Err((found, remedy)) => return Check::failed(NAME, found, remedy),
@@ -119,8 +126,7 @@ fn refused(url: &BrokerUrl, protocol: Protocol, refusal: Refusal) -> Check {
 
 /// The way to `url` as the document has it for its own.
 fn route(fleet: &Fleet, url: &BrokerUrl) -> Result<Route, RouteError> {
-    let tls = fleet.spec.broker.as_ref().and_then(|broker| broker.tls.clone());
-    Route::new(&BrokerSpec { url: url.clone(), protocol: Protocol::default(), credentials: None, tls })
+    Route::new(url, fleet.spec.broker.as_ref().and_then(|broker| broker.tls.as_ref()))
 }
 
 /// One session: CONNECT, CONNACK, DISCONNECT; why the broker refuses, if it does.
@@ -207,14 +213,14 @@ mod tests {
     #[tokio::test]
     async fn a_broker_that_accepts_is_ok() {
         let (url, received, _tasks) = answering(&[0x20, 2, 0, 0]).await;
-        assert_eq!(check(&fleet(""), &url).await.outcome, Outcome::Ok);
+        assert_eq!(check_address(&fleet(""), &url).await.outcome, Outcome::Ok);
         assert_eq!(received.await.unwrap(), b"\x10\x1a\x00\x04MQTT\x04\x02\x00\x0a\x00\x0edemo-preflight");
     }
 
     #[tokio::test]
     async fn a_refusal_names_its_reason_and_remedy() {
         let (url, received, _tasks) = answering(&[0x20, 2, 0, 5]).await;
-        let check = check(&fleet("broker: {url: x, credentials: {username: '{id}'}}"), &url).await;
+        let check = check_address(&fleet("broker: {url: x, credentials: {username: '{id}'}}"), &url).await;
         assert_eq!((check.outcome, check.found), (Outcome::Refused, format!("{url} refuses: not authorised")));
         assert!(check.remedy.unwrap().contains("credentials"));
         assert!(received.await.unwrap().ends_with(b"\x00\x06demo-0"));
@@ -223,13 +229,13 @@ mod tests {
     #[tokio::test]
     async fn the_version_of_the_document_is_spoken() {
         let (url, received, _tasks) = answering(&[0x20, 3, 0, 0x87, 0]).await;
-        let found = check(&fleet("broker: {url: x, protocol: '5'}"), &url).await;
+        let found = check_address(&fleet("broker: {url: x, protocol: '5'}"), &url).await;
         assert_eq!((found.outcome, found.found), (Outcome::Refused, format!("{url} refuses: not authorised")));
         assert!(received.await.unwrap()[2..].starts_with(b"\x00\x04MQTT\x05"));
 
         // A broker of 3.1.1 alone says so in its own words.
         let (url, _received, _tasks) = answering(&[0x20, 2, 0, 1]).await;
-        let found = check(&fleet("broker: {url: x, protocol: '5'}"), &url).await;
+        let found = check_address(&fleet("broker: {url: x, protocol: '5'}"), &url).await;
         assert_eq!(found.found, format!("{url} refuses: it does not speak MQTT 5"));
         assert!(found.remedy.unwrap().contains("'3.1.1'"));
     }
@@ -237,7 +243,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_at_home_is_said() {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let check = check(&fleet(""), &BrokerUrl::tcp("127.0.0.1", port)).await;
+        let check = check_address(&fleet(""), &BrokerUrl::tcp("127.0.0.1", port)).await;
         assert_eq!(check.outcome, Outcome::Failed);
         assert!(check.remedy.unwrap().starts_with("nothing listens there"));
     }
@@ -245,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn something_else_than_a_broker_is_recognised() {
         let (url, _received, _tasks) = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-        assert!(check(&fleet(""), &url).await.found.contains("the answer is no CONNACK of MQTT 3.1.1"));
+        assert!(check_address(&fleet(""), &url).await.found.contains("the answer is no CONNACK of MQTT 3.1.1"));
     }
 
     #[test]

@@ -11,8 +11,11 @@ use serde::Serialize;
 pub(crate) struct Machine {
     /// Files that a process may open.
     pub(crate) open_files: u64,
-    /// Source ports of outgoing connections; `None` where that cannot be read.
+    /// Source ports of outgoing connections, between each source address and each address of a broker; `None` where
+    /// that cannot be read.
     pub(crate) ports: Option<RangeInclusive<u16>>,
+    /// Addresses that connections come from; 0 lets the system choose one.
+    pub(crate) sources: usize,
     /// Memory that is free, within the control group's limit, in bytes; `None` where that cannot be read.
     pub(crate) memory_available: Option<u64>,
     /// Processors that this process may use.
@@ -20,13 +23,14 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Reads the machine, and raises the limit of open files as far as it goes.
-    pub(crate) fn read() -> io::Result<Self> {
+    /// Reads the machine, and raises the limit of open files as far as it goes; `sources` addresses of it were named.
+    pub(crate) fn read(sources: usize) -> io::Result<Self> {
         Ok(Self {
             open_files: raise_open_files()?,
             ports: fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
                 .ok()
                 .and_then(|text| parse_ports(&text)),
+            sources,
             memory_available: memory_available(),
             cpus: cpus(),
         })
@@ -102,7 +106,7 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_read() {
-        let machine = Machine::read().unwrap();
+        let machine = Machine::read(0).unwrap();
         assert!(machine.open_files > 0 && machine.cpus > 0);
     }
 }

@@ -105,12 +105,12 @@ impl Args {
     }
 
     async fn plan_run(self, settings: &Settings, printer: Printer) -> anyhow::Result<ExitCode> {
-        let machine = Machine::read()?;
+        let machine = Machine::read(0)?;
         let estimate = Estimate::new(&settings.document, devices_per_process(machine.open_files))?;
         let target = settings.broker().map_or(Target::Embedded, Target::At);
         let mut preflight = preflight::check(&estimate, &machine, target);
-        if let (Target::At(url), false) = (target, self.offline) {
-            preflight.push(preflight::broker::check(settings.fleet(), url).await);
+        if !self.offline {
+            preflight.extend(preflight::broker::check(settings.fleet()).await);
         }
         print(&Plan { estimate, cluster: None, preflight }, self.output, printer)
     }

@@ -12,7 +12,7 @@ use broker::{BindError, Broker};
 use device_sim::{clock::Clock, engine::Kind};
 use fleet_contract::{
     broker_url::BrokerUrl,
-    fleet::{BrokerSpec, Protocol},
+    fleet::{BrokerSpec, FleetSpec},
     plan::{Plan, Shard},
     units::Span,
     worker::Assignment,
@@ -24,6 +24,7 @@ use load_controller::{
         text::{self, Paint, Style, Width},
     },
     verdict::ExitCode,
+    words,
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,7 @@ Examples:
   simctl run --model thermometer --devices 500 --interval 1s
   simctl run -f fleet.yaml --duration 5m --report out
   simctl run --broker mqtt://127.0.0.1:1884 --devices 2000 --qos 1 -o json > report.json
+  simctl run --devices 40000 --broker mqtt://10.0.0.7 --broker mqtt://10.0.0.8 --yes
 
 While it runs, in another terminal: simctl scale 500, simctl pause, simctl status -w.";
 
@@ -118,7 +120,7 @@ impl Args {
         if self.engine == Kind::Rumqttc {
             settings.observe_nothing();
         }
-        let machine = Machine::read()?;
+        let machine = Machine::read(self.source_address.len())?;
         let estimate = Estimate::new(&settings.document, self.per_process(&machine))?;
         let guard = self.guard(&settings, &estimate, &machine);
         preflight(&settings, &estimate, &machine, printer).await?;
@@ -149,6 +151,25 @@ impl Args {
         devices_per_process(machine.open_files).min(self.devices_per_worker.unwrap_or(u32::MAX))
     }
 
+    /// Says in how many workers a fleet runs that does not fit one, and why; and when all of its devices will be there.
+    fn say_split(&self, split: Split, spec: &FleetSpec, machine: &Machine, printer: Printer) {
+        let workers = split.workers(spec.devices);
+        if workers == 1 {
+            return;
+        }
+        let why = match self.devices_per_worker {
+            Some(most) if most <= devices_per_process(machine.open_files) => format!("--devices-per-worker is {most}"),
+            _ => format!("a process may open {} files", words::count(machine.open_files)),
+        };
+        printer.say(format_args!(
+            "{} in {workers} worker processes of up to {}, since {why}; all have connected after {} at {} (--connect-rate)",
+            words::devices(spec.devices),
+            words::count(split.shard(0).share_of(spec.devices).into()),
+            words::time(spec.connect.rate.time_for(spec.devices.saturating_sub(1).into()).as_secs_f64()),
+            spec.connect.rate,
+        ));
+    }
+
     /// Takes the port of `--metrics`, before anything starts that would have to be stopped again.
     async fn listen_for_metrics(&self, printer: Printer) -> anyhow::Result<Option<TcpListener>> {
         let Some(address) = self.metrics else { return Ok(None) };
@@ -161,14 +182,14 @@ impl Args {
 
     /// What the run, and each change of it, must keep to.
     fn guard(&self, settings: &Settings, estimate: &Estimate, machine: &Machine) -> Guard {
-        let broker = settings.broker().cloned();
+        let broker = settings.broker().map(<[BrokerUrl]>::to_vec);
         let is_asked_for = self.yes || settings.has_document;
         let estimate = estimate.clone();
         let machine = machine.clone();
         Box::new(move |plan| {
             let devices = plan.devices_max();
-            guard(broker.as_ref(), is_asked_for, devices, messages_per_second(&estimate, plan))?;
-            let target = broker.as_ref().map_or(Target::Embedded, Target::At);
+            guard(broker.as_deref(), is_asked_for, devices, messages_per_second(&estimate, plan))?;
+            let target = broker.as_deref().map_or(Target::Embedded, Target::At);
             match preflight::failures(&preflight::check(&estimate.scaled(devices), &machine, target)) {
                 Some(failures) => Err(failures),
                 None => Ok(()),
@@ -194,6 +215,7 @@ impl Args {
         let plan = Plan::of(run, clock.now(), &fleet.spec);
         guard(&plan).map_err(Failure::usage)?;
         let split = Split::new(devices, self.per_process(machine));
+        self.say_split(split, &fleet.spec, machine, printer);
         let assignment = Assignment {
             fleet: fleet.clone(),
             plan,
@@ -282,9 +304,7 @@ async fn preflight(
 ) -> anyhow::Result<()> {
     let target = settings.broker().map_or(Target::Embedded, Target::At);
     let mut checks = preflight::check(estimate, machine, target);
-    if let Target::At(url) = target {
-        checks.push(preflight::broker::check(settings.fleet(), url).await);
-    }
+    checks.extend(preflight::broker::check(settings.fleet()).await);
     if let Some(failures) = preflight::failures(&checks) {
         return Err(Failure::preflight(preflight::exit_code(&checks), failures).into());
     }
@@ -318,7 +338,7 @@ impl Embedded {
         }
         printer.say(format_args!("broker mqtt://{address}, on this machine alone"));
         let url = BrokerUrl::tcp(address.ip().to_string(), address.port());
-        settings.embed(BrokerSpec { url, protocol: Protocol::default(), credentials: None, tls: None });
+        settings.embed(BrokerSpec::at(vec![url]));
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         task.spawn(broker.run(stop.clone()));

@@ -1,7 +1,7 @@
 //! What is answered about a fleet: its report, its pods, and where a device is.
 
 use fleet_contract::{
-    fleet::FleetSpec,
+    fleet::{BrokerSpec, FleetSpec},
     plan::{Plan, Shard},
     time::Micros,
     units::Span,
@@ -98,7 +98,7 @@ fn facts(document: &Document, plan: &Plan, timeline: Timeline, workers_lost: u32
         started: plan.start,
         now,
         duration: None,
-        broker: fleet.spec.broker.as_ref().map(|broker| broker.url.to_string()).unwrap_or_default(),
+        broker: fleet.spec.broker.as_ref().map(BrokerSpec::names).unwrap_or_default(),
         embedded_broker: document.has_own_broker,
         engine: "native".into(),
         version: env!("CARGO_PKG_VERSION").into(),
