@@ -8,6 +8,9 @@
 //! | [`mod@port`] | free ports on loopback |
 //! | [`broker`] | the project's own broker, to be killed and started again |
 //! | [`mosquitto`] | a real Mosquitto, unpacked into the project's cache |
+//! | [`mochi`] | a real broker written in Go, built into the project's cache |
+//! | [`rabbitmq`] | a real RabbitMQ, unpacked into the project's cache |
+//! | [`peer`] | any of these three, as a test needs one |
 //! | [`mod@prometheus`] | a real Prometheus, unpacked into the project's cache |
 //! | [`dashboard`] | what the committed dashboards ask of it |
 //! | [`null_broker`] | a sink that only acknowledges |
@@ -38,13 +41,16 @@ mod eventually;
 pub mod full_disk;
 pub mod helm;
 pub mod kubernetes;
+pub mod mochi;
 pub mod mosquitto;
 pub mod null_broker;
+pub mod peer;
 pub mod port;
 pub mod process;
 pub mod project;
 pub mod prometheus;
 pub mod proxy;
+pub mod rabbitmq;
 pub mod report;
 pub mod run;
 pub mod sandbox;

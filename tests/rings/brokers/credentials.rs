@@ -1,22 +1,14 @@
-//! User name and password, as Mosquitto checks them.
+//! User name and password, as brokers check them.
 
 use std::fs;
 
 use tests::{
-    mosquitto::{Installation, Mosquitto, Settings},
+    peer::{Access, Make, PASSWORD, USER},
     run::Run,
     simctl::Simctl,
 };
 
-use super::PATIENCE;
-
-fn guarded() -> (tempfile::TempDir, Mosquitto) {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("passwords");
-    Installation::find_or_unpack().unwrap().write_password_file(&file, "fleet", "secret").unwrap();
-    let broker = Mosquitto::start(Settings::new().unwrap().password_file(&file)).unwrap();
-    (dir, broker)
-}
+use crate::PATIENCE;
 
 fn with_password(password: &str) -> Simctl {
     let simctl = Simctl::new().unwrap();
@@ -25,13 +17,13 @@ fn with_password(password: &str) -> Simctl {
 }
 
 const FLEET: [&str; 8] =
-    ["--model", "thermometer", "--interval", "1s", "--username", "fleet", "--password-file", "password"];
+    ["--model", "thermometer", "--interval", "1s", "--username", USER, "--password-file", "password"];
 
-#[test]
-fn the_right_password_is_accepted() {
-    let (_passwords, broker) = guarded();
+pub(crate) fn the_right_password_is_accepted(make: Make) {
+    let broker = make.lend(Access::Guarded).unwrap();
     let url = broker.url();
-    let run = Run::start_at(with_password("secret\n"), &[&FLEET[..], &["--broker", &url]].concat()).unwrap();
+    let simctl = with_password(&format!("{PASSWORD}\n"));
+    let run = Run::start_at(simctl, &[&FLEET[..], &["--broker", &url]].concat()).unwrap();
     run.wait_for_devices(100).unwrap();
     run.wait_for_messages(200).unwrap();
     let ended = run.stop().unwrap();
@@ -39,9 +31,8 @@ fn the_right_password_is_accepted() {
     ended.report.expect_all_delivered();
 }
 
-#[test]
-fn a_wrong_password_is_told_with_the_remedy() {
-    let (_passwords, broker) = guarded();
+pub(crate) fn a_wrong_password_is_told_with_the_remedy(make: Make) {
+    let broker = make.lend(Access::Guarded).unwrap();
     let simctl = with_password("wrong-one");
     let url = broker.url();
     let refused = simctl.call(&[&["run", "--broker", &url][..], &FLEET].concat(), PATIENCE).unwrap();

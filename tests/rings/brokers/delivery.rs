@@ -1,41 +1,37 @@
-//! A thousand devices at each quality of service: what was sent is delivered.
+//! Hundreds of devices at each quality of service: what was sent is delivered, once and in order.
 
-use tests::{
-    mosquitto::{Mosquitto, Settings},
-    run::to_the_end,
-};
+use tests::peer::{Access, Make};
 
-use super::PATIENCE;
+use crate::fleet::Fleet;
 
-fn check(qos: &str) {
-    let broker = Mosquitto::start(Settings::new().unwrap()).unwrap();
-    let url = broker.url();
-    let args = ["--model", "thermometer", "--interval", "2s", "--devices", "1000", "--duration", "10s"];
-    let ended = to_the_end(&[&args[..], &["--qos", qos, "--broker", &url]].concat(), PATIENCE).unwrap();
+fn check(make: Make, qos: u8) {
+    let broker = make.lend(Access::Open).unwrap();
+    let (name, reading) = (format!("delivery-{qos}"), format!("interval: 1s, jitter: 0s, qos: {qos}"));
+    // RabbitMQ settles each connection among its nodes: hundreds at once take it most of a minute.
+    let devices = if make == Make::RabbitMq { 100 } else { 500 };
+    let run = Fleet { name: &name, devices, spec: "", reading: &reading }.start(&broker.url());
+    run.wait_for_devices(devices.into()).unwrap();
+    run.wait_for_messages(u64::from(devices) * 5).unwrap();
+    let ended = run.stop().unwrap();
     let report = &ended.report;
-    report.expect("devices.connected", 1_000);
-    report.expect("connections.accepted", 1_000);
+    report.expect("connections.accepted", devices);
     report.expect("messages.duplicated", 0);
     report.expect("messages.withheld", 0);
     report.expect_all_delivered();
     let sent = report.count("messages.sent");
-    report.claim("at least three messages of each device were sent", sent >= 3_000);
     report.expect("messages.delivered", sent);
-    report.expect("messages.acknowledged", if qos == "0" { 0 } else { sent });
+    report.expect("messages.acknowledged", if qos == 0 { 0 } else { sent });
     ended.expect_passed();
 }
 
-#[test]
-fn at_qos_0() {
-    check("0");
+pub(crate) fn at_qos_0(make: Make) {
+    check(make, 0);
 }
 
-#[test]
-fn at_qos_1() {
-    check("1");
+pub(crate) fn at_qos_1(make: Make) {
+    check(make, 1);
 }
 
-#[test]
-fn at_qos_2() {
-    check("2");
+pub(crate) fn at_qos_2(make: Make) {
+    check(make, 2);
 }

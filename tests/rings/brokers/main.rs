@@ -1,15 +1,35 @@
-//! The brokers ring: real Mosquitto, from the distribution's package.
+//! The brokers ring: the devices' session with brokers of other makes.
 //!
-//! `cargo xtask test brokers` runs it, and says NOT RUN where Mosquitto cannot be had.
+//! Each file states behaviours as functions of a [`Make`](tests::peer::Make); a file named by a make lists those that it is asked for, so
+//! that each is a test of its own (`rabbitmq::delivery::at_qos_1`), and says what that broker does not do.
+//! `cargo xtask test brokers brokers-mochi brokers-rabbitmq` runs them, and says NOT RUN where a broker cannot be had.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+/// Makes a test of each behaviour for one make.
+macro_rules! behaviours {
+    ($make:ident: $($file:ident { $($behaviour:ident),+ $(,)? })+) => {
+        $(mod $file {
+            $(#[test]
+            fn $behaviour() {
+                crate::$file::$behaviour(tests::peer::Make::$make);
+            })+
+        })+
+    };
+}
+
+mod client;
 mod credentials;
 mod delivery;
+mod fleet;
+mod mochi;
 mod mosquitto;
 mod mqtt5;
+mod rabbitmq;
 mod restarts;
-mod transports;
+mod retained;
+mod takeover;
+mod wills;
 
 use std::time::Duration;
 

@@ -1,43 +1,26 @@
 //! A broker that is stopped loses nothing; one that is killed loses what the report then shows.
 
-use std::{fs, net::SocketAddr};
+use std::net::SocketAddr;
 
 use tests::{
-    mosquitto::{Mosquitto, Settings},
+    peer::Make,
     proxy::{Proxy, Traffic, Which},
     run::Run,
-    simctl::Simctl,
 };
 
-const FLEET: &str = "\
-apiVersion: simctl.io/v1alpha1
-kind: Fleet
-metadata: {name: lab}
-spec:
-  devices: 100
-  lossAfter: 5s
-  connect: {rate: 200/s, keepAlive: 10s, session: persistent, backoff: {base: 200ms, cap: 1s}}
-  groups:
-    - {name: room, share: 100%, model: thermometer, streams: {reading: {interval: 500ms, jitter: 100ms, qos: 1}}}
-";
+use crate::fleet::{Fleet, PERSISTENT};
 
-fn start(args: &[&str]) -> Run {
-    let simctl = Simctl::new().unwrap();
-    fs::write(simctl.dir().join("fleet.yaml"), FLEET).unwrap();
-    Run::start_at(simctl, &[&["-f", "fleet.yaml"][..], args].concat()).unwrap()
+/// A hundred devices, or as many as `scale` will say.
+fn start(devices: u32, url: &str) -> Run {
+    Fleet { name: "restarts", devices, spec: PERSISTENT, reading: "interval: 500ms, jitter: 100ms, qos: 1" }.start(url)
 }
 
-fn persistent_mosquitto() -> Mosquitto {
-    Mosquitto::start(Settings::new().unwrap().persistent()).unwrap()
-}
-
-#[test]
-fn a_broker_that_was_stopped_and_started_loses_nothing() {
-    let mut broker = persistent_mosquitto();
-    let run = start(&["--broker", &broker.url()]);
+pub(crate) fn a_broker_that_was_stopped_and_started_loses_nothing(make: Make) {
+    let mut broker = make.start().unwrap();
+    let run = start(100, &broker.url());
     run.wait_for_devices(100).unwrap();
     run.wait_for_messages(400).unwrap();
-    assert!(broker.stop().unwrap().success());
+    broker.stop().unwrap();
     run.wait_until("all devices are offline", |report| report.count("devices.connected") == 0).unwrap();
     broker.start_again().unwrap();
     let back = run.wait_for_devices(100).unwrap();
@@ -56,11 +39,10 @@ fn a_broker_that_was_stopped_and_started_loses_nothing() {
 
 /// The devices reach the broker, the observer does not hear from it: so what the broker has acknowledged waits in its
 /// memory for the observer, and dies with it.
-#[test]
-fn what_a_killed_broker_had_acknowledged_and_lost_is_shown() {
-    let mut broker = persistent_mosquitto();
+pub(crate) fn what_a_killed_broker_had_acknowledged_and_lost_is_shown(make: Make) {
+    let mut broker = make.start().unwrap();
     let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], broker.port()))).unwrap();
-    let run = start(&["--devices", "0", "--broker", &proxy.url()]);
+    let run = start(0, &proxy.url());
     run.wait_until("the observer is subscribed", |report| report.count("observer.subscribed") == 1).unwrap();
     // Without devices, the observer's is the only connection.
     proxy.set_traffic(Which::Existing, Traffic::Stall).unwrap();
@@ -87,10 +69,9 @@ fn what_a_killed_broker_had_acknowledged_and_lost_is_shown() {
     ended.expect_verdict("failed", 99);
 }
 
-#[test]
-fn after_a_kill_every_message_is_accounted_for() {
-    let mut broker = persistent_mosquitto();
-    let run = start(&["--broker", &broker.url()]);
+pub(crate) fn after_a_kill_every_message_is_accounted_for(make: Make) {
+    let mut broker = make.start().unwrap();
+    let run = start(100, &broker.url());
     run.wait_for_devices(100).unwrap();
     run.wait_for_messages(400).unwrap();
     broker.kill().unwrap();

@@ -12,9 +12,10 @@ use anyhow::{Result, anyhow};
 use tests::{
     arm64,
     kubernetes::{Cluster, ControlPlane, EXISTING},
+    mochi,
     mosquitto::Installation,
     project::BIN_DIR,
-    prometheus,
+    prometheus, rabbitmq,
     unavailable::Unavailable,
 };
 
@@ -56,6 +57,13 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "build", what: "the optimized binaries that the rings start", length: Length::Short, run: build },
     Step { name: "local", what: "simctl with real sockets and real faults", length: Length::Short, run: local },
     Step { name: "brokers", what: "simctl and Mosquitto", length: Length::Short, run: brokers },
+    Step { name: "brokers-mochi", what: "simctl and mochi-mqtt, in Go", length: Length::Short, run: brokers_mochi },
+    Step {
+        name: "brokers-rabbitmq",
+        what: "simctl and RabbitMQ's MQTT plugin",
+        length: Length::Short,
+        run: brokers_rabbitmq,
+    },
     Step {
         name: "manifests",
         what: "chart, manifests and dashboards by Helm and Prometheus",
@@ -157,11 +165,19 @@ fn local(context: &Context) -> Result<Outcome> {
 }
 
 fn brokers(context: &Context) -> Result<Outcome> {
-    with_mosquitto(context, &["brokers"])
+    with_broker(context, Installation::find_or_unpack().map(drop), "brokers", "mosquitto::")
+}
+
+fn brokers_mochi(context: &Context) -> Result<Outcome> {
+    with_broker(context, mochi::find_or_build().map(drop), "brokers", "mochi::")
+}
+
+fn brokers_rabbitmq(context: &Context) -> Result<Outcome> {
+    with_broker(context, rabbitmq::Installation::find_or_unpack().map(drop), "brokers", "rabbitmq::")
 }
 
 fn soak(context: &Context) -> Result<Outcome> {
-    with_mosquitto(context, &["soak"])
+    with_broker(context, Installation::find_or_unpack().map(drop), "soak", "")
 }
 
 fn arm64(context: &Context) -> Result<Outcome> {
@@ -207,11 +223,13 @@ fn with_kubernetes(
     }
 }
 
-fn with_mosquitto(context: &Context, names: &[&str]) -> Result<Outcome> {
-    if let Err(unavailable) = Installation::find_or_unpack() {
+/// The tests of a ring whose names contain `filter`, if the broker that they need can be had.
+fn with_broker(context: &Context, broker: Result<(), Unavailable>, name: &str, filter: &str) -> Result<Outcome> {
+    if let Err(unavailable) = broker {
         return Ok(Outcome::NotRun { reason: unavailable.reason(), in_ci: InCi::Fails });
     }
-    ring(context, names)
+    let mut command = context.cargo_test(&["--test", name, "--", filter]);
+    tested(command.env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
 }
 
 /// A ring is one or more test binaries of the package `tests` that start optimized binaries.

@@ -9,7 +9,7 @@ use tests::{
     simctl::Simctl,
 };
 
-use super::PATIENCE;
+use crate::PATIENCE;
 
 /// Writes an authority `ca.pem`, a certificate for 127.0.0.1 `broker.pem` and one of the devices `device.pem`, with
 /// their keys.

@@ -1,0 +1,42 @@
+//! A client of another make, that looks at a broker from beside the fleet.
+
+use rumqttc::{Client, Connection, Event, MqttOptions, Packet, Publish, QoS};
+use tests::peer::Peer;
+
+use crate::PATIENCE;
+
+/// A client of MQTT 3.1.1 with a clean session.
+pub(crate) fn connect(broker: &dyn Peer, id: &str) -> (Client, Connection) {
+    Client::new(MqttOptions::new(id, "127.0.0.1", broker.port()), 16)
+}
+
+/// Polls until a packet that `wanted` turns into something.
+#[track_caller]
+pub(crate) fn wait_for<T>(connection: &mut Connection, mut wanted: impl FnMut(Packet) -> Option<T>) -> T {
+    loop {
+        let event = connection.recv_timeout(PATIENCE).expect("no event in time").expect("the connection broke");
+        if let Event::Incoming(packet) = event
+            && let Some(found) = wanted(packet)
+        {
+            return found;
+        }
+    }
+}
+
+/// A client that is subscribed to `filter` at QoS 1.
+#[track_caller]
+pub(crate) fn subscribed(broker: &dyn Peer, id: &str, filter: &str) -> (Client, Connection) {
+    let (client, mut connection) = connect(broker, id);
+    client.subscribe(filter, QoS::AtLeastOnce).unwrap();
+    wait_for(&mut connection, |packet| matches!(packet, Packet::SubAck(_)).then_some(()));
+    (client, connection)
+}
+
+/// The next message.
+#[track_caller]
+pub(crate) fn message(connection: &mut Connection) -> Publish {
+    wait_for(connection, |packet| match packet {
+        Packet::Publish(publish) => Some(publish),
+        _ => None,
+    })
+}

@@ -1,0 +1,15 @@
+//! mochi-mqtt 2.7.9 keeps sessions on disk, so that a kill costs it no session and no acknowledged loss is to be shown.
+//!
+//! What it does not do: it loses messages that it acknowledged around an orderly stop, and it gives the PUBACK of a
+//! message with user properties the reason code 0x01, which MQTT 5 does not have there, so that such a session ends at
+//! the first one and says so.
+
+behaviours! { Mochi:
+    credentials { the_right_password_is_accepted, a_wrong_password_is_told_with_the_remedy }
+    delivery { at_qos_0, at_qos_1, at_qos_2 }
+    mqtt5 { at_qos_0, at_qos_2, an_acknowledgement_against_the_standard_ends_the_session_by_name }
+    restarts { after_a_kill_every_message_is_accounted_for }
+    retained { a_new_subscriber_gets_the_last_message }
+    takeover { a_device_whose_session_was_taken_over_loses_nothing }
+    wills { a_worker_that_is_killed_leaves_its_devices_wills, a_device_that_leaves_in_order_has_none }
+}
