@@ -14,14 +14,17 @@ use tests::{
     cores::{self, Core},
     eventually,
     null_broker::{self, Counters, NullBroker, Routing},
-    process::Process,
+    process::{Process, Signal},
     project,
     report::Report,
     simctl::{self, Simctl},
     usage::{Cpu, Memory},
 };
 
-use super::load::{Demand, Load, Observe};
+use super::{
+    load::{Demand, Load, Observe},
+    sources::sources,
+};
 use crate::cargo;
 
 /// How long a fleet may take to connect, and to drain.
@@ -30,9 +33,6 @@ pub(super) const PATIENCE: Duration = Duration::from_mins(2);
 const KEPT_UP: f64 = 0.95;
 /// Open files of a process that are not a device's connection.
 const FILES_BESIDE_DEVICES: u64 = 100;
-
-/// Devices that may connect from one address of the loopback.
-const DEVICES_OF_A_SOURCE: u32 = 10_000;
 
 /// How often and how long is measured.
 #[derive(Clone, Copy, Debug)]
@@ -281,24 +281,9 @@ impl Run {
     /// Ends the generator as a person would, so that its worker processes end too; returns its own report.
     pub(super) fn stop(self) -> Result<Report> {
         let Run { generator, sinks: _sinks, _place } = self;
-        generator.signal(tests::process::Signal::TERM)?;
+        generator.signal(Signal::TERM)?;
         Report::of(&simctl::finish(generator, PATIENCE)?)
     }
-}
-
-/// Addresses for a large fleet to connect from; none where one will do.
-///
-/// Linux gives out ports of one parity first. When the 14,000 of them at an address are taken, each further connect
-/// searches them all, which makes it thirty times slower.
-fn sources(devices: u32, sinks: usize) -> impl Iterator<Item = String> {
-    let count = devices.div_ceil(DEVICES_OF_A_SOURCE) as usize;
-    // Devices are spread over both by their index: without a common factor they use every pair.
-    let count = (count..).find(|&count| has_no_common_factor(count, sinks)).filter(|&count| count > 1).unwrap_or(0);
-    (1..=count).map(|number| format!("127.0.0.{number}"))
-}
-
-fn has_no_common_factor(one: usize, other: usize) -> bool {
-    (2..=one.min(other)).all(|factor| one % factor != 0 || other % factor != 0)
 }
 
 /// The kernel's average number of runnable processes over 1, 5 and 15 minutes.
@@ -310,22 +295,4 @@ pub(super) fn load_average() -> Result<String> {
 /// How many files one process may open.
 pub(super) fn open_files() -> u64 {
     rlimit::Resource::NOFILE.get_soft().unwrap_or(1_024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(devices: u32, sinks: usize, expected: usize) {
-        assert_eq!(sources(devices, sinks).count(), expected);
-    }
-
-    #[test]
-    fn a_large_fleet_connects_from_addresses_that_make_pairs_with_all_sinks() {
-        check(10_000, 1, 0);
-        check(19_000, 1, 2);
-        check(50_000, 3, 5);
-        check(100_000, 6, 11);
-    }
 }

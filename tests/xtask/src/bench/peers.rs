@@ -83,7 +83,7 @@ const PEERS: [Peer; 5] = [
     },
 ];
 
-pub(super) fn measure(lab: &Lab, report: &mut Report) -> Result<()> {
+pub(super) fn measure(lab: &Lab, report: &mut Report) {
     let (mut rows, mut notes) = (Vec::new(), Vec::new());
     for peer in &PEERS {
         let Some(launcher) = Launcher::find(peer) else {
@@ -107,7 +107,6 @@ pub(super) fn measure(lab: &Lab, report: &mut Report) -> Result<()> {
         rows,
         notes,
     });
-    Ok(())
 }
 
 /// simctl and a peer in turn.
