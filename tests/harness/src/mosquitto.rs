@@ -18,8 +18,10 @@ use crate::{
 };
 
 mod package;
+mod tls;
 
 pub use package::Installation;
+pub use tls::AUTHORITY;
 
 /// How long a broker may take to listen, and to write its sessions when it stops.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -112,7 +112,7 @@ impl Counters {
         ["qos0", "qos1", "qos2"].map(|name| self.get(name)).iter().sum()
     }
 
-    /// Sessions opened per second, from the first connection to the last CONNACK.
+    /// Sessions opened per second, from the first connection since there was none to the last CONNACK.
     pub fn connects_per_second(&self) -> f64 {
         self.0["connects_per_second"].as_f64().unwrap_or_default()
     }

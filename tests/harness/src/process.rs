@@ -133,6 +133,9 @@ impl Process {
     /// When the process has ended; the message shows the end of what it printed.
     pub fn ensure_running(&self) -> Result<()> {
         if self.has_ended(Duration::ZERO)? {
+            // Its last words say why.
+            self.stdout.wait_for_end(Duration::from_secs(1));
+            self.stderr.wait_for_end(Duration::from_secs(1));
             return Err(self.complain(&"has ended too early"));
         }
         Ok(())

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 pub(crate) struct Counters {
     start: Instant,
-    first_accept: Option<Instant>,
-    last_connect: Option<Instant>,
+    wave: Option<Wave>,
     /// Open sessions: CONNECT was accepted and the connection is not closed.
     pub(crate) sessions: u64,
     pub(crate) accepted: u64,
@@ -27,12 +26,19 @@ pub(crate) struct Counters {
     pub(crate) protocol_errors: u64,
 }
 
+/// Connections since there was none: a client that only asks whether the sink is there, and goes, does not slow down
+/// the fleet that follows.
+struct Wave {
+    first_accept: Instant,
+    last_connect: Instant,
+    connected_before: u64,
+}
+
 impl Counters {
     pub(crate) fn new() -> Counters {
         Counters {
             start: Instant::now(),
-            first_accept: None,
-            last_connect: None,
+            wave: None,
             sessions: 0,
             accepted: 0,
             connected: 0,
@@ -49,20 +55,27 @@ impl Counters {
     }
 
     pub(crate) fn accept(&mut self) {
+        if self.accepted == self.closed {
+            let now = Instant::now();
+            self.wave = Some(Wave { first_accept: now, last_connect: now, connected_before: self.connected });
+        }
         self.accepted += 1;
-        self.first_accept.get_or_insert_with(Instant::now);
     }
 
     pub(crate) fn connect(&mut self) {
         self.connected += 1;
         self.sessions += 1;
-        self.last_connect = Some(Instant::now());
+        if let Some(wave) = &mut self.wave {
+            wave.last_connect = Instant::now();
+        }
     }
 
-    /// Sessions opened per second, from the first connection to the last CONNACK.
+    /// Sessions opened per second, from the first connection of the wave to its last CONNACK.
     fn connects_per_second(&self) -> f64 {
-        let span = self.last_connect.zip(self.first_accept).map(|(last, first)| (last - first).as_secs_f64());
-        span.filter(|&span| span > 0.0).map_or(0.0, |span| self.connected as f64 / span)
+        self.wave.as_ref().map_or(0.0, |Wave { first_accept, last_connect, connected_before }| {
+            let span = (*last_connect - *first_accept).as_secs_f64();
+            if span > 0.0 { (self.connected - connected_before) as f64 / span } else { 0.0 }
+        })
     }
 
     pub(crate) fn to_json(&self) -> Value {

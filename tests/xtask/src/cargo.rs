@@ -27,10 +27,20 @@ pub(crate) struct Finished {
 }
 
 /// The cargo that called us, in the repository's root.
+///
+/// It does not see what that cargo has told us of this package: build scripts (ring's) watch these variables, and
+/// would be run again, with all that depends on them, after each build by hand.
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(project::root());
+    for (name, _) in env::vars_os().filter(|(name, _)| is_of_this_package(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
     command
+}
+
+fn is_of_this_package(variable: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| variable.starts_with(prefix))
 }
 
 /// Runs it to the end; stdout is passed on line by line and the test results in it are added up.

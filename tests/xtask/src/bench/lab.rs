@@ -1,8 +1,10 @@
-//! One measurement: a generator on one core, a sink on another, and the kernel's account of both.
+//! One measurement: a generator on one core, its sinks on another, and the kernel's account of both.
 
 use std::{
-    fmt, fs,
-    path::PathBuf,
+    cell::Cell,
+    env, fmt, fs,
+    path::{Path, PathBuf},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -12,69 +14,72 @@ use tempfile::TempDir;
 use tests::{
     cores::{self, Core},
     eventually,
-    null_broker::{self, NullBroker, Routing},
-    process::Process,
+    null_broker::{self, Counters, NullBroker, Routing},
+    process::{Process, Signal},
     project,
-    simctl::Simctl,
+    report::Report,
+    simctl::{self, Simctl},
+    usage::{Cpu, Memory},
 };
 
+use super::{
+    load::{Demand, Load, Observe},
+    sources::sources,
+};
 use crate::cargo;
 
 /// How long a fleet may take to connect, and to drain.
-const PATIENCE: Duration = Duration::from_mins(2);
+pub(super) const PATIENCE: Duration = Duration::from_mins(2);
 /// The share of the asked messages below which a measurement says nothing about its load.
 const KEPT_UP: f64 = 0.95;
+/// Open files of a process that are not a device's connection.
+const FILES_BESIDE_DEVICES: u64 = 100;
+
+/// How often and how long is measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    pub(super) rounds: u32,
+    /// Between the last connect and the window.
+    pub(super) warm_up: Duration,
+    pub(super) window: Duration,
+}
 
 pub(super) struct Lab {
     binaries: PathBuf,
     /// The generator's and the sink's, where there are two.
     cores: Option<[Core; 2]>,
-    warm_up: Duration,
-    window: Duration,
+    timing: Timing,
+    start: Instant,
+    /// Fleets that were started.
+    runs: Cell<u8>,
 }
 
-/// What a generator is asked to do.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
-    pub(super) devices: u32,
-    pub(super) interval: &'static str,
-    pub(super) qos: u8,
-    pub(super) observe: Observe,
-    pub(super) engine: Engine,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Observe {
-    None,
-    All,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Engine {
-    Native,
-    Rumqttc,
-}
-
-/// CPU seconds per million messages of the generator and its worker processes.
-#[derive(Clone, Copy, Debug)]
+/// What a load cost the generator and its worker processes.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cost {
+    /// CPU seconds per million messages in its own code.
     pub(super) user: f64,
+    /// CPU seconds per million messages in the kernel on its behalf.
     pub(super) system: f64,
     pub(super) messages_per_second: f64,
+    /// The share of one core that it took.
+    pub(super) cores: f64,
+    /// Proportional memory in bytes at the end of the window.
+    pub(super) memory: u64,
+    /// How late 99 of 100 messages of the whole run were at most, in seconds; `None` where the generator does not say.
+    pub(super) lag_p99: Option<f64>,
 }
 
-/// What a fleet that only stays connected takes.
-pub(super) struct Idle {
-    pub(super) base_mib: f64,
-    pub(super) kib_per_device: f64,
-    pub(super) connects_per_second: f64,
+/// Sinks that a generator is started against.
+pub(super) struct Sinks {
+    brokers: Vec<NullBroker>,
 }
 
-/// A generator and its sink, at work; both end when this is dropped.
-struct Run {
+/// A generator at work; it ends when this is dropped.
+pub(super) struct Run {
     generator: Process,
-    sink: NullBroker,
-    /// Their logs and the run-time directory.
+    sinks: Sinks,
+    /// The logs and the run-time directory.
     _place: (Simctl, TempDir),
 }
 
@@ -82,120 +87,207 @@ impl Cost {
     pub(super) fn total(&self) -> f64 {
         self.user + self.system
     }
+
+    /// How many messages a second of CPU time makes.
+    pub(super) fn messages_per_cpu_second(&self) -> f64 {
+        1e6 / self.total()
+    }
 }
 
+/// User and system time apart, in CPU seconds per million messages.
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} ({:.1} + {:.1})", self.total(), self.user, self.system)
+        // Costs below one second would vanish in one decimal.
+        let decimals = if self.total() < 3.0 { 2 } else { 1 };
+        write!(f, "{:.decimals$} ({:.decimals$} + {:.decimals$})", self.total(), self.user, self.system)
     }
 }
 
 impl Lab {
-    /// Builds what is measured, optimized.
-    pub(super) fn new(warm_up: Duration, window: Duration) -> Result<Lab> {
+    /// Builds what is measured, optimized; or takes what lies in `SIMCTL_BIN_DIR`, as the rings do.
+    pub(super) fn new(timing: Timing) -> Result<Lab> {
         let cores = match cores::available()?[..] {
             [first, .., last] => Some([first, last]),
             _ => None,
         };
-        Ok(Lab { binaries: cargo::build_release()?, cores, warm_up, window })
+        // A sink inherits the limit that its connections count against.
+        rlimit::increase_nofile_limit(u64::MAX).context("the open-file limit cannot be raised")?;
+        let binaries = match env::var_os(project::BIN_DIR) {
+            Some(dir) => PathBuf::from(dir),
+            None => cargo::build_release()?,
+        };
+        Ok(Lab { binaries, cores, timing, start: Instant::now(), runs: Cell::new(0) })
     }
 
-    /// Under what a figure was measured, one fact a line.
+    pub(super) fn rounds(&self) -> u32 {
+        self.timing.rounds
+    }
+
+    /// Since the first measurement could begin.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Where the release binaries are.
+    pub(super) fn binary(&self, name: &str) -> PathBuf {
+        self.binaries.join(name)
+    }
+
+    /// Prints a line of progress with the time since the start.
+    pub(super) fn say(&self, text: &str) {
+        let seconds = self.elapsed().as_secs();
+        println!("{:3}:{:02} {text}", seconds / 60, seconds % 60);
+    }
+
+    /// Under what the figures are measured, one fact a line.
     pub(super) fn conditions(&self) -> Result<Vec<String>> {
         let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = processor.lines().find_map(|line| Some(line.strip_prefix("model name")?.split_once(':')?.1.trim()));
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let cores = cores::available()?.len();
         let pinned = if self.cores.is_some() {
             "generator and sink each on a core of its own"
         } else {
             "generator and sink SHARE the only core: CPU time is not to be trusted"
         };
+        let Timing { rounds, warm_up, window } = self.timing;
         Ok(vec![
             format!("{:.0}", jiff::Timestamp::now()),
-            format!(
-                "{} cores, {}; Linux {}",
-                cores::available()?.len(),
-                model.unwrap_or("of unknown make"),
-                kernel.trim()
-            ),
+            format!("{cores} cores, {}; Linux {}", model.unwrap_or("of unknown make"), kernel.trim()),
+            format!("{} open files a process", open_files()),
             pinned.to_owned(),
-            format!("window {:?} after {:?}; load average {}", self.window, self.warm_up, load_average()?),
+            format!("{rounds} rounds, window {window:?} after {warm_up:?}; load average {}", load_average()?),
         ])
     }
 
+    /// Lets the warm-up pass: time that is to pass, not a condition that is waited for.
+    pub(super) fn warm_up(&self) {
+        thread::sleep(self.timing.warm_up);
+    }
+
     /// What a load costs the generator.
-    pub(super) fn cost(&self, load: Load) -> Result<Cost> {
+    pub(super) fn cost(&self, load: &Load) -> Result<Cost> {
         let run = self.start(load)?;
-        // Time that is to pass, not a condition that is waited for.
-        thread::sleep(self.warm_up);
-        let (start, cpu, messages) = (Instant::now(), run.generator.cpu()?, run.sink.counters()?.messages());
-        thread::sleep(self.window);
-        let cpu = run.generator.cpu()?.since(cpu);
-        let (seconds, messages) = (start.elapsed().as_secs_f64(), run.sink.counters()?.messages() - messages);
-        run.stop()?;
-        ensure!(messages > 0, "{load:?}: no message arrived in {seconds:.1} s");
-        let per_million = 1e6 / messages as f64;
-        let cost = Cost {
-            user: cpu.user.as_secs_f64() * per_million,
-            system: cpu.system.as_secs_f64() * per_million,
-            messages_per_second: messages as f64 / seconds,
-        };
-        println!("{load:?}: {cost} CPU-s per million, {:.0} msg/s", cost.messages_per_second);
-        let asked = load.messages_per_second()?;
+        self.warm_up();
+        let cost = self.window(&run.generator, &run.sinks)?;
+        let report = run.stop()?;
+        let lag_p99 = report.get("latency.schedule_lag.p99").ok().and_then(serde_json::Value::as_f64);
+        let cost = Cost { lag_p99, ..cost };
+        let rate = cost.messages_per_second;
+        self.say(&format!("{load}: {cost} CPU-s per million, {rate:.0} msg/s, {:.2} cores", cost.cores));
+        let asked = load.messages_per_second();
         ensure!(
-            cost.messages_per_second >= KEPT_UP * asked,
-            "{load:?}: {:.0} msg/s of {asked:.0} arrived, so the load was not what is compared",
-            cost.messages_per_second
+            load.demand == Demand::Saturating || rate >= KEPT_UP * asked,
+            "{load}: {rate:.0} msg/s of {asked:.0} arrived, so the load was not what is compared"
         );
         Ok(cost)
     }
 
-    /// What idle devices take, against a fleet of one.
-    pub(super) fn idle(&self, devices: u32) -> Result<Idle> {
-        let load = Load { devices: 1, interval: "24h", qos: 0, observe: Observe::None, engine: Engine::Native };
-        let base = self.settled_memory(load)?.0;
-        let (memory, connects_per_second) = self.settled_memory(Load { devices, ..load })?;
-        let kib = |bytes: u64| bytes as f64 / 1024.0;
-        Ok(Idle {
-            base_mib: kib(base) / 1024.0,
-            kib_per_device: kib(memory.saturating_sub(base)) / f64::from(devices - 1),
-            connects_per_second,
+    /// What a generator uses while its sinks receive, over one window.
+    pub(super) fn window(&self, generator: &Process, sinks: &Sinks) -> Result<Cost> {
+        let (start, cpu, messages) = (Instant::now(), generator.cpu()?, sinks.messages()?);
+        thread::sleep(self.timing.window);
+        let cpu = generator.cpu()?.since(cpu);
+        let (seconds, messages) = (start.elapsed().as_secs_f64(), sinks.messages()? - messages);
+        ensure!(messages > 0, "no message arrived in {seconds:.1} s");
+        let per_million = 1e6 / messages as f64;
+        Ok(Cost {
+            user: cpu.user.as_secs_f64() * per_million,
+            system: cpu.system.as_secs_f64() * per_million,
+            messages_per_second: messages as f64 / seconds,
+            cores: cpu.total().as_secs_f64() / seconds,
+            memory: generator.memory()?.pss,
+            lag_p99: None,
         })
     }
 
-    /// Proportional memory in bytes of a connected fleet after the warm-up, and its connects per second.
-    fn settled_memory(&self, load: Load) -> Result<(u64, f64)> {
-        let run = self.start(load)?;
-        thread::sleep(self.warm_up);
-        let memory = run.generator.memory()?;
-        let counters = run.sink.counters()?;
-        run.stop()?;
-        println!("{load:?}: {memory:?}, {:.0} connects/s", counters.connects_per_second());
-        Ok((memory.pss, counters.connects_per_second()))
-    }
-
-    /// Starts both and awaits that every device is connected.
-    fn start(&self, load: Load) -> Result<Run> {
+    /// Starts a fleet and awaits that every device is connected.
+    pub(super) fn start(&self, load: &Load) -> Result<Run> {
         let logs = tempfile::tempdir()?;
         let routing = if load.observe == Observe::All { Routing::Echo } else { Routing::Discard };
-        let [generator_core, sink_core] = self.cores.map_or([None, None], |cores| cores.map(Some));
-        let binary = Some(self.binaries.join("null-broker"));
-        let sink = NullBroker::start(null_broker::Settings { binary, core: sink_core, routing }, logs.path())?;
-        let simctl = Simctl::at(self.binaries.join("simctl"))?;
-        let mut command = simctl.command(&[]);
-        command.arg("run").arg("-f").arg(project::root().join("tests/bench/fleet.yaml"));
-        command.args(load.flags(&sink.url(), self.warm_up + self.window + 2 * PATIENCE));
-        let generator = match generator_core {
-            Some(core) => Process::spawn_on(core, "simctl", &mut command, logs.path())?,
-            None => Process::spawn("simctl", &mut command, logs.path())?,
-        };
-        let devices = u64::from(load.devices);
-        let connected = || {
+        let sinks = self.sinks(load.devices, routing, logs.path())?;
+        let simctl = Simctl::at(self.binary("simctl"))?;
+        let mut command = simctl.command(&["run"]);
+        command.args(load.flags(self.timing.warm_up + self.timing.window + 2 * PATIENCE));
+        // Devices are spread over the addresses.
+        command.args(sinks.urls().flat_map(|url| ["--broker".to_owned(), url]));
+        self.runs.set(self.runs.get().wrapping_add(1));
+        let sources = sources(load.devices, sinks.brokers.len(), self.runs.get());
+        command.args(sources.flat_map(|ip| ["--source-address".to_owned(), ip]));
+        let generator = self.spawn_generator("simctl", &mut command, logs.path())?;
+        sinks.wait_for(load.devices.into(), &generator).with_context(|| load.to_string())?;
+        Ok(Run { generator, sinks, _place: (simctl, logs) })
+    }
+
+    /// As many sinks as open files demand for so many connections, all on the sinks' core.
+    pub(super) fn sinks(&self, connections: u32, routing: Routing, logs: &Path) -> Result<Sinks> {
+        let count = u64::from(connections).div_ceil(open_files().saturating_sub(FILES_BESIDE_DEVICES).max(1));
+        let brokers = (0..count.max(1)).map(|number| {
+            let binary = Some(self.binary("null-broker"));
+            let core = self.cores.map(|[_, sink]| sink);
+            NullBroker::start(null_broker::Settings { binary, core, routing }, &logs.join(number.to_string()))
+        });
+        Ok(Sinks { brokers: brokers.collect::<Result<_>>()? })
+    }
+
+    /// Starts a generator on its core.
+    pub(super) fn spawn_generator(&self, name: &str, command: &mut Command, logs: &Path) -> Result<Process> {
+        match self.cores {
+            Some([generator, _]) => Process::spawn_on(generator, name, command, logs),
+            None => Process::spawn(name, command, logs),
+        }
+    }
+}
+
+impl Sinks {
+    /// Their addresses as `simctl --broker` takes them.
+    pub(super) fn urls(&self) -> impl Iterator<Item = String> {
+        self.brokers.iter().map(NullBroker::url)
+    }
+
+    /// The port of the first one.
+    pub(super) fn port(&self) -> u16 {
+        self.brokers[0].port()
+    }
+
+    /// Messages received up to now.
+    fn messages(&self) -> Result<u64> {
+        Ok(self.counters()?.iter().map(Counters::messages).sum())
+    }
+
+    /// Awaits that so many sessions are open.
+    pub(super) fn wait_for(&self, sessions: u64, generator: &Process) -> Result<()> {
+        eventually(&format!("{sessions} sessions are open"), PATIENCE, || {
             generator.ensure_running()?;
-            Ok((sink.counters()?.get("connected") >= devices).then_some(()))
-        };
-        eventually(&format!("{load:?}: every device is connected"), PATIENCE, connected)?;
-        Ok(Run { generator, sink, _place: (simctl, logs) })
+            let open: u64 = self.counters()?.iter().map(|counters| counters.get("sessions")).sum();
+            Ok((open >= sessions).then_some(()))
+        })
+    }
+
+    fn counters(&self) -> Result<Vec<Counters>> {
+        self.brokers.iter().map(NullBroker::counters).collect()
+    }
+}
+
+impl Run {
+    pub(super) fn cpu(&self) -> Result<Cpu> {
+        self.generator.cpu()
+    }
+
+    pub(super) fn memory(&self) -> Result<Memory> {
+        self.generator.memory()
+    }
+
+    /// How fast the fleet connected: devices are spread evenly, so each sink has its part of the rate.
+    pub(super) fn connects_per_second(&self) -> Result<f64> {
+        Ok(self.sinks.counters()?.iter().map(Counters::connects_per_second).sum())
+    }
+
+    /// Ends the generator as a person would, so that its worker processes end too; returns its own report.
+    pub(super) fn stop(self) -> Result<Report> {
+        let Run { generator, sinks: _sinks, _place } = self;
+        generator.signal(Signal::TERM)?;
+        Report::of(&simctl::finish(generator, PATIENCE)?)
     }
 }
 
@@ -205,42 +297,7 @@ pub(super) fn load_average() -> Result<String> {
     Ok(text.split_whitespace().take(3).collect::<Vec<_>>().join(" "))
 }
 
-impl Run {
-    /// Ends the generator as a person would, so that a worker process of it ends too.
-    fn stop(mut self) -> Result<()> {
-        self.generator.terminate(PATIENCE).map(drop)
-    }
-}
-
-impl Load {
-    /// The flags of `simctl run`; `at_most` ends it should we not.
-    fn flags(&self, url: &str, at_most: Duration) -> Vec<String> {
-        let observe = match self.observe {
-            Observe::None => "none",
-            Observe::All => "all",
-        };
-        let engine = match self.engine {
-            Engine::Native => "native",
-            Engine::Rumqttc => "rumqttc",
-        };
-        let flags = [
-            ("--devices", self.devices.to_string()),
-            ("--interval", self.interval.to_owned()),
-            ("--qos", self.qos.to_string()),
-            ("--broker", url.to_owned()),
-            ("--observe", observe.to_owned()),
-            ("--engine", engine.to_owned()),
-            // Faster than any engine connects: the engine is the limit.
-            ("--connect-rate", "100000/s".to_owned()),
-            ("--duration", format!("{}s", at_most.as_secs())),
-            ("-o", "json".to_owned()),
-        ];
-        let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
-        flags.chain(["--yes".to_owned()]).collect()
-    }
-
-    fn messages_per_second(&self) -> Result<f64> {
-        let milliseconds: f64 = self.interval.strip_suffix("ms").context("a busy load says milliseconds")?.parse()?;
-        Ok(f64::from(self.devices) * 1e3 / milliseconds)
-    }
+/// How many files one process may open.
+pub(super) fn open_files() -> u64 {
+    rlimit::Resource::NOFILE.get_soft().unwrap_or(1_024)
 }
