@@ -12,8 +12,13 @@ use shard::ShareOfRate;
 /// A native engine of shards that are played by these closures.
 fn native(shards: Vec<Box<dyn FnMut(u64) -> Option<Reading> + Send>>) -> (Native, Vec<JoinHandle<()>>) {
     let mut threads = Vec::new();
-    let mut native =
-        Native { shards: Vec::new(), observer: None, watch: Arc::default(), slots: Vec::new(), last: Mutex::default() };
+    let mut native = Native {
+        shards: Vec::new(),
+        observers: Vec::new(),
+        watches: Vec::new(),
+        slots: Vec::new(),
+        last: Mutex::default(),
+    };
     for mut play in shards {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), shard::WAKE).unwrap());
