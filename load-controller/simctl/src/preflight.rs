@@ -133,13 +133,14 @@ fn check_ports(estimate: &Estimate, machine: &Machine, target: Target<'_>) -> Ch
         return Check::ok(NAME, "the range of this system is not known");
     };
     let each = u64::from(range.end().saturating_sub(*range.start())) + 1;
-    // A port serves one connection between a source address and an address of a broker.
+    // A port that the system chooses serves a connection to each address of a broker; one that is bound to a source
+    // address before it connects serves one.
     let (brokers, host) = match target {
         Target::Embedded => (1, "the embedded broker".to_owned()),
         Target::At([url]) => (1, url.host().to_owned()),
         Target::At(urls) => (urls.len() as u64, format!("{} addresses of brokers", urls.len())),
     };
-    let available = each * brokers * machine.sources.max(1) as u64;
+    let available = each * if machine.sources == 0 { brokers } else { machine.sources as u64 };
     let found = format!("{} of {} between here and {host}", words::count(estimate.ports), words::count(available));
     let remedy = "sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\" (as root), several --source-address, several \
                   --broker, or spread the fleet over machines";
@@ -291,14 +292,14 @@ mod tests {
     }
 
     #[test]
-    fn a_port_serves_each_pair_of_addresses_once() {
+    fn a_port_serves_each_broker_or_each_source_once() {
         use Outcome::{Failed, Ok, Warning};
         let urls = ["mqtt://127.0.0.1:1".parse().unwrap(), "mqtt://127.0.0.1:2".parse().unwrap()];
         let from = |sources| {
             let machine = Machine { sources, ..machine() };
             check_ports(&estimate(100_000), &machine, Target::At(&urls)).outcome
         };
-        assert_eq!([from(0), from(1), from(2), from(4)], [Failed, Failed, Warning, Ok]);
+        assert_eq!([from(0), from(2), from(4), from(8)], [Failed, Failed, Warning, Ok]);
     }
 
     #[test]

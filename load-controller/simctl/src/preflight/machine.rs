@@ -11,8 +11,7 @@ use serde::Serialize;
 pub(crate) struct Machine {
     /// Files that a process may open.
     pub(crate) open_files: u64,
-    /// Source ports of outgoing connections, between each source address and each address of a broker; `None` where
-    /// that cannot be read.
+    /// Source ports of outgoing connections from one address; `None` where that cannot be read.
     pub(crate) ports: Option<RangeInclusive<u16>>,
     /// Addresses that connections come from; 0 lets the system choose one.
     pub(crate) sources: usize,
