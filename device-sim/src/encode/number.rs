@@ -35,18 +35,34 @@ pub(super) fn power(decimals: u8) -> u64 {
     POWERS[usize::from(decimals.min(9))]
 }
 
-/// Writes `scaled` / 10^`decimals`.
+/// Writes `scaled` / 10^`decimals`; at most 9 decimals.
 pub(super) fn write(scaled: i64, decimals: u8, out: &mut Vec<u8>) {
+    // From the last digit to the first; a sign, 20 digits and the point are the longest there is.
+    let mut text = [0; 22];
+    let mut begin = text.len();
+    let mut prepend = |character| {
+        begin -= 1;
+        text[begin] = character;
+    };
+    let mut rest = scaled.unsigned_abs();
+    for place in 1..=decimals.min(9) {
+        prepend(digit(rest));
+        rest /= 10;
+        if place == decimals {
+            prepend(b'.');
+        }
+    }
+    loop {
+        prepend(digit(rest));
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
     if scaled < 0 {
-        out.push(b'-');
+        prepend(b'-');
     }
-    let power = power(decimals);
-    let scaled = scaled.unsigned_abs();
-    write_unsigned(scaled / power, out);
-    if decimals > 0 {
-        out.push(b'.');
-        write_digits(scaled % power, usize::from(decimals), out);
-    }
+    out.extend_from_slice(&text[begin..]);
 }
 
 /// Writes a whole number.
@@ -54,12 +70,38 @@ pub(super) fn write_unsigned(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Writes the last `count` digits, at most 20, with leading zeros.
-pub(super) fn write_digits(mut number: u64, count: usize, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; 20];
-    for digit in digits[..count].iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
+/// Fills `room` with the last digits of a number, with leading zeros.
+pub(super) fn fill_digits(mut number: u64, room: &mut [u8]) {
+    for place in room.iter_mut().rev() {
+        *place = digit(number);
         number /= 10;
     }
-    out.extend_from_slice(&digits[..count]);
+}
+
+/// The last digit of a number.
+fn digit(number: u64) -> u8 {
+    b'0' + (number % 10) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(scaled: i64, decimals: u8, expected: &str) {
+        let mut out = Vec::new();
+        write(scaled, decimals, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_number_has_its_decimals_and_no_more_digits_than_it_needs() {
+        check(0, 0, "0");
+        check(0, 2, "0.00");
+        check(-7, 3, "-0.007");
+        check(2_150, 2, "21.50");
+        check(-1_234, 0, "-1234");
+        check(i64::MIN, 9, "-9223372036.854775808");
+        check(i64::MAX, 0, "9223372036854775807");
+    }
 }

@@ -2,7 +2,7 @@
 
 use fleet_contract::{model::payload::TimeForm, time::Micros};
 
-use super::number::{write_digits, write_unsigned};
+use super::number::{fill_digits, write_unsigned};
 
 /// Writes an instant.
 pub(super) fn write(instant: Micros, form: TimeForm, out: &mut Vec<u8>) {
@@ -27,18 +27,19 @@ fn write_rfc3339(instant: Micros, out: &mut Vec<u8>) {
     let (seconds, millis) = (millis / 1_000, millis % 1_000);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
-    for (number, digits, after) in [
-        (year, 4, b'-'),
-        (month, 2, b'-'),
-        (day, 2, b'T'),
-        (second / 3_600, 2, b':'),
-        (second / 60 % 60, 2, b':'),
-        (second % 60, 2, b'.'),
-        (millis, 3, b'Z'),
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    for (number, place) in [
+        (year, 0..4),
+        (month, 5..7),
+        (day, 8..10),
+        (second / 3_600, 11..13),
+        (second / 60 % 60, 14..16),
+        (second % 60, 17..19),
+        (millis, 20..23),
     ] {
-        write_digits(number, digits, out);
-        out.push(after);
+        fill_digits(number, &mut text[place]);
     }
+    out.extend_from_slice(&text);
 }
 
 /// Year, month and day of the Gregorian calendar, from days since 1970 (H. Hinnant, `civil_from_days`).

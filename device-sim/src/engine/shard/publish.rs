@@ -153,7 +153,7 @@ impl Shard {
     fn offer_one(&mut self, slot: usize, queued: Queued, now: Micros) {
         self.messages(slot, queued.stream).offered += 1;
         let lag = now.since(queued.due);
-        self.stats.latency.schedule_lag.record(lag);
+        self.lags.note(lag);
         self.stats.generator.missed_ticks += u64::from(lag >= MISSED);
         if self.devices[slot].state != State::Up {
             return self.offer_offline(slot, queued);

@@ -102,7 +102,7 @@ impl Shard {
     fn acknowledged(&mut self, slot: usize, message: InFlight, now: Micros) {
         let InFlight { stream, seq, due, qos, .. } = message;
         self.stats.messages[qos as usize].acknowledged += 1;
-        self.stats.latency.publish_ack.record(now.since(due));
+        self.acknowledgements.note(now.since(due));
         let at = self.devices[slot].streams as usize + usize::from(stream);
         self.streams[at].row.acknowledged(seq);
     }
