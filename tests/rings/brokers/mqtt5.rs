@@ -139,16 +139,3 @@ pub(crate) fn an_acknowledgement_against_the_standard_ends_the_session_by_name(m
     ended.report.expect_conservation();
     ended.report.expect("messages.acknowledged", 0);
 }
-
-/// A broker that speaks 3.1.1 only answers a CONNECT of MQTT 5 in its own words.
-pub(crate) fn a_broker_without_it_refuses_by_name(make: Make) {
-    let broker = make.lend(Access::Open).unwrap();
-    let run = Run::start_at(fleet("modern", 1, 10), &["-f", "fleet.yaml", "--broker", &broker.url()]).unwrap();
-    run.wait_until("each device was refused", |report| {
-        report.get("connections.refused.unacceptable_protocol_version").is_ok_and(|count| count.as_u64() >= Some(10))
-    })
-    .unwrap();
-    let ended = run.stop().unwrap();
-    ended.report.expect("connections.accepted", 0);
-    ended.report.expect("messages.sent", 0);
-}
