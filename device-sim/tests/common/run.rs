@@ -1,9 +1,9 @@
 //! A fleet of the test model against a broker of ours on loopback.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+#[path = "until.rs"]
+mod until;
+
+use std::net::SocketAddr;
 
 use broker::{Broker, Config};
 use device_sim::{
@@ -20,6 +20,7 @@ use fleet_contract::{
 };
 use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+pub(crate) use until::until;
 
 /// A broker of ours that can be stopped and started again on the same port.
 pub(crate) struct TestBroker {
@@ -127,25 +128,6 @@ impl Run {
         check_conservation(&stats);
         stats
     }
-}
-
-/// Waits until the statistics of an engine say so.
-#[track_caller]
-pub(crate) fn until(engine: &Engine, what: &str, is_so: impl Fn(&WorkerStats) -> bool) -> Stats {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let reading = engine.stats();
-        if is_so(&reading) {
-            return reading.stats;
-        }
-        assert!(Instant::now() < deadline, "{what} did not come about: {:#?}", without_histograms(reading.stats));
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn without_histograms(mut stats: Stats) -> Stats {
-    stats.latency = fleet_contract::stats::Latencies::default();
-    stats
 }
 
 /// Law 5, to the last message.

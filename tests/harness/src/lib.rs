@@ -20,6 +20,7 @@
 //! | [`kubernetes`] | a control plane with fake nodes, a cluster with real ones |
 //! | [`helm`] | the real Helm, and what it makes of the chart |
 //! | [`arm64`] | a compiler for arm64, and a processor that runs what it makes |
+//! | [`mod@valgrind`] | callgrind, which counts instructions |
 //! | [`debian`] | packages of the distribution, unpacked into the project's cache |
 //! | [`command`] | commands run to their end |
 //! | [`simctl`] | the built `simctl`, with a run-time directory of its own |
@@ -57,5 +58,6 @@ pub mod sandbox;
 pub mod simctl;
 pub mod unavailable;
 pub mod usage;
+pub mod valgrind;
 
 pub use eventually::eventually;

@@ -17,6 +17,7 @@ use tests::{
     project::BIN_DIR,
     prometheus, rabbitmq,
     unavailable::Unavailable,
+    valgrind::Valgrind,
 };
 
 use super::{
@@ -56,12 +57,18 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "doc", what: "examples in documents, and the documents", length: Length::Short, run: doc },
     Step { name: "build", what: "the optimized binaries that the rings start", length: Length::Short, run: build },
     Step { name: "local", what: "simctl with real sockets and real faults", length: Length::Short, run: local },
+    Step {
+        name: "instructions",
+        what: "instructions a message costs, within committed bounds",
+        length: Length::Short,
+        run: instructions,
+    },
     Step { name: "brokers", what: "simctl and Mosquitto", length: Length::Short, run: brokers },
     Step { name: "brokers-mochi", what: "simctl and mochi-mqtt, in Go", length: Length::Short, run: brokers_mochi },
     Step {
         name: "brokers-rabbitmq",
         what: "simctl and RabbitMQ's MQTT plugin",
-        length: Length::Short,
+        length: Length::Long,
         run: brokers_rabbitmq,
     },
     Step {
@@ -162,6 +169,17 @@ fn build(context: &Context) -> Result<Outcome> {
 
 fn local(context: &Context) -> Result<Outcome> {
     ring(context, &["local", "allocations"])
+}
+
+fn instructions(context: &Context) -> Result<Outcome> {
+    if !cfg!(target_arch = "x86_64") {
+        let reason = "needs x86-64, because the bounds count its instructions".to_owned();
+        return Ok(Outcome::NotRun { reason, in_ci: InCi::Passes });
+    }
+    if let Err(unavailable) = Valgrind::find_or_unpack() {
+        return Ok(Outcome::NotRun { reason: unavailable.reason(), in_ci: InCi::Fails });
+    }
+    ring(context, &["instructions"])
 }
 
 fn brokers(context: &Context) -> Result<Outcome> {
