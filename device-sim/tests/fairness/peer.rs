@@ -92,7 +92,7 @@ fn accept(listener: &TcpListener, poll: &Poll, clients: &mut Vec<Option<Client>>
 
 /// Reads what has come; false when the connection is over.
 fn receive((stream, is_answered): &mut Client, treatment: Odd) -> bool {
-    let mut room = [0; 64 * 1024];
+    let mut room = vec![0; 64 * 1024];
     while !(treatment == Odd::Silent || treatment == Odd::Deaf && *is_answered) {
         match stream.read(&mut room) {
             Ok(0) => return false,
