@@ -59,6 +59,12 @@ impl Settings {
         self.with("allow_anonymous", false).with("password_file", path.display())
     }
 
+    /// Lets clients publish and subscribe only what this file allows, as `man mosquitto.conf` describes it.
+    #[must_use]
+    pub fn acl_file(self, path: &Path) -> Settings {
+        self.with("acl_file", path.display())
+    }
+
     /// The configuration's text: each line of `template` whose option is set here is replaced, others are appended.
     fn render(&self, template: &str, dir: &Path) -> String {
         let mut options = self.clone().with("listener", format_args!("{} 127.0.0.1", self.port)).lines;

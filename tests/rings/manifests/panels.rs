@@ -1,18 +1,21 @@
 //! Every panel's queries, answered by a real Prometheus that scraped a real fleet.
 //!
 //! The fleet has all that a dashboard shows: devices that the broker refuses because it is full, growth, an outage with
-//! reconnects, messages with and without acknowledgement, followed and not. A query that names what nobody exports
-//! gives nothing and fails here.
+//! reconnects, messages with and without acknowledgement, followed and not. A second one, of MQTT 5, has what that
+//! version adds: messages that its broker rejects. A query that names what nobody exports gives nothing and fails here.
 
 use std::{
+    collections::BTreeSet,
     fs,
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::json;
 use tests::{
     broker::Broker,
-    dashboard, eventually, port,
+    dashboard, eventually,
+    mosquitto::{Mosquitto, Settings},
+    port,
     process::Signal,
     prometheus::{Prometheus, Sample},
     run::Run,
@@ -43,13 +46,33 @@ spec:
     - {name: room, share: 50%, model: thermometer, streams: {reading: {interval: 500ms, qos: 0}}}
 ";
 
+/// A fleet that may publish nothing at its broker.
+const GUESTS: &str = "
+apiVersion: simctl.io/v1alpha1
+kind: Fleet
+metadata: {name: guests}
+spec:
+  devices: 5
+  broker: {url: mqtt://localhost, protocol: '5'}
+  groups:
+    - {name: room, share: 100%, model: thermometer, streams: {reading: {interval: 500ms, jitter: 0s, qos: 1}}}
+";
+
+/// What a guest may do.
+const READ_ONLY: &str = "topic read #\n";
+
 #[test]
 fn every_panel_of_a_fleet_without_a_cluster_has_data() {
-    let [broker_port, run_port] = port::free_many().unwrap();
+    let [broker_port, run_port, guests_port] = port::free_many().unwrap();
     let metrics = format!("127.0.0.1:{broker_port}");
     let mut broker = Broker::start(&["--metrics", &metrics, "--connections", CONNECTIONS_MAX]).unwrap();
-    let prometheus = Prometheus::start(&configuration(&[("simctl", run_port), ("broker", broker_port)])).unwrap();
-    let run = start(&broker, run_port);
+    let jobs = [("simctl", run_port), ("guests", guests_port), ("broker", broker_port)];
+    let prometheus = Prometheus::start(&configuration(&jobs)).unwrap();
+    let run = start(FLEET, &broker.url(), run_port);
+    let rules = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&rules, READ_ONLY).unwrap();
+    let hosts = Mosquitto::start(Settings::new().unwrap().acl_file(rules.path())).unwrap();
+    let _guests = start(GUESTS, &hosts.url(), guests_port);
 
     // A counter's first value is no growth: what is to be seen has to happen after a first scrape.
     eventually("the fleet is scraped", PATIENCE, || {
@@ -74,8 +97,9 @@ fn every_panel_of_a_fleet_without_a_cluster_has_data() {
     println!("{} queries had data after {:.1} s", queries.len(), start.elapsed().as_secs_f64());
 
     let chosen = prometheus.query("count by (namespace, fleet) (simctl_devices)").unwrap();
-    let labels: Vec<&Value> = chosen.iter().map(|Sample { labels, .. }| labels).collect();
-    assert_eq!(labels, [&serde_json::json!({"namespace": "tests", "fleet": "panels"})]);
+    let labels: BTreeSet<_> = chosen.iter().map(|Sample { labels, .. }| labels.to_string()).collect();
+    let fleet = |name| json!({"fleet": name, "namespace": "tests"}).to_string();
+    assert_eq!(labels, BTreeSet::from(["guests", "panels"].map(fleet)));
 }
 
 #[test]
@@ -87,11 +111,11 @@ fn what_needs_a_cluster_is_all_of_the_controllers_dashboard_and_nothing_else() {
 }
 
 /// The fleet against that broker, with its metrics on that port.
-fn start(broker: &Broker, port: u16) -> Run {
+fn start(fleet: &str, broker: &str, port: u16) -> Run {
     let simctl = Simctl::new().unwrap();
-    fs::write(simctl.dir().join("fleet.yaml"), FLEET).unwrap();
-    let (url, metrics) = (broker.url(), format!("127.0.0.1:{port}"));
-    Run::start_at(simctl, &["-f", "fleet.yaml", "--broker", &url, "--metrics", &metrics]).unwrap()
+    fs::write(simctl.dir().join("fleet.yaml"), fleet).unwrap();
+    let metrics = format!("127.0.0.1:{port}");
+    Run::start_at(simctl, &["-f", "fleet.yaml", "--broker", broker, "--metrics", &metrics]).unwrap()
 }
 
 /// Scrapes once a second; `namespace` is what a cluster would add.

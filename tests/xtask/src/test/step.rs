@@ -214,7 +214,8 @@ fn arm64(context: &Context) -> Result<Outcome> {
 }
 
 fn manifests(context: &Context) -> Result<Outcome> {
-    with_kubernetes(context, || prometheus::Tools::find_or_unpack().map(drop), "manifests")
+    let requirements = || prometheus::Tools::find_or_unpack().and_then(|_| Installation::find_or_unpack()).map(drop);
+    with_kubernetes(context, requirements, "manifests")
 }
 
 fn control_plane(context: &Context) -> Result<Outcome> {
