@@ -53,6 +53,10 @@ use crate::{
 /// So many devices are looked at together before their turns come: as many as a cache of some 100 KiB holds.
 const WARMED: usize = 64;
 
+/// So many sockets are served before the timers have their turn again: a broker that ends ten thousand connections at once
+/// must not delay the messages of the others.
+const EVENTS_PER_TURN: usize = 128;
+
 /// The token that wakes the loop; the devices' tokens are their slots.
 pub(super) const WAKE: Token = Token(usize::MAX);
 
@@ -286,7 +290,7 @@ impl Shard {
     ///
     /// When the operating system does not let it wait for readiness; nothing can go on then.
     pub(super) fn run(mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(1_024);
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
         self.follow_plan(self.clock.now());
         while !self.is_stopped {
             self.poll_once(&mut events)?;

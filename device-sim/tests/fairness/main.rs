@@ -20,7 +20,7 @@ use fleet_contract::{
     fleet::Fleet,
     model::Model,
     plan::{Plan, Shard},
-    stats::{Latency, Stats},
+    stats::{Latency, Stats, WorkerStats},
     units::Span,
     worker::Assignment,
 };
@@ -90,6 +90,24 @@ fn a_broker_that_stops_reading_from_some_delays_nobody_else() {
     // What a socket does not take waits, then is withheld: the broker's side has stopped.
     let stats = until(&engine, "messages that are withheld", |reading| {
         reading.stats.all_messages().withheld >= 50 && sent(&reading.stats) >= 1_000
+    });
+    check_lag(&stats.latency.schedule_lag);
+    engine.stop();
+}
+
+#[test]
+fn ten_thousand_that_come_back_at_once_delay_nobody() {
+    let _alone = ALONE.lock();
+    // Both ends of each connection are open files of this process.
+    let open_files = rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let devices = u32::try_from((open_files - 500) / 2).unwrap().min(10_000);
+    let peer = Peer::start(Odd::Served);
+    let engine = start(peer.address, devices, "2s", "200B");
+    let connected = |reading: &WorkerStats| reading.stats.devices.connected == devices;
+    until(&engine, "all are connected", connected);
+    peer.hang_up();
+    let stats = until(&engine, "all are back", |reading| {
+        reading.stats.connections.reconnects == u64::from(devices) && connected(reading)
     });
     check_lag(&stats.latency.schedule_lag);
     engine.stop();

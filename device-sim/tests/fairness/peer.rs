@@ -36,24 +36,36 @@ pub(crate) enum Odd {
 /// A peer on loopback that accepts sessions and reads their messages of QoS 0; ends on drop.
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
-    is_over: Arc<AtomicBool>,
+    wishes: Arc<Wishes>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What is wanted of the peer's thread.
+#[derive(Default)]
+struct Wishes {
+    is_over: AtomicBool,
+    is_hung_up: AtomicBool,
 }
 
 impl Peer {
     pub(crate) fn start(odd: Odd) -> Self {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
-        let is_over = Arc::new(AtomicBool::new(false));
-        let shared = Arc::clone(&is_over);
+        let wishes = Arc::new(Wishes::default());
+        let shared = Arc::clone(&wishes);
         let thread = thread::spawn(move || serve(listener, odd, &shared));
-        Self { address, is_over, thread: Some(thread) }
+        Self { address, wishes, thread: Some(thread) }
+    }
+
+    /// Closes all connections at once.
+    pub(crate) fn hang_up(&self) {
+        self.wishes.is_hung_up.store(true, Relaxed);
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.is_over.store(true, Relaxed);
+        self.wishes.is_over.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
@@ -63,12 +75,15 @@ impl Drop for Peer {
 /// A connection, and whether its CONNECT was answered.
 type Client = (TcpStream, bool);
 
-fn serve(mut listener: TcpListener, odd: Odd, is_over: &AtomicBool) {
+fn serve(mut listener: TcpListener, odd: Odd, wishes: &Wishes) {
     let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(1_024));
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE).unwrap();
     let mut clients: Vec<Option<Client>> = Vec::new();
-    while !is_over.load(Relaxed) {
+    while !wishes.is_over.load(Relaxed) {
         poll.poll(&mut events, Some(TURN)).unwrap();
+        if wishes.is_hung_up.swap(false, Relaxed) {
+            clients.iter_mut().for_each(|place| *place = None);
+        }
         for event in &events {
             let Token(number) = event.token();
             if event.token() == LISTENER {
