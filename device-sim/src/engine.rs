@@ -48,7 +48,7 @@ use crate::{
     clock::Clock,
     observe::{ObserverWatch, observer},
     transport::{
-        Route, RouteError,
+        Ports, Route, RouteError,
         brokers::{Broker, Brokers},
         resolver::Resolver,
     },
@@ -415,8 +415,9 @@ fn check_observe(kind: Kind, observe: Observe) -> Result<(), StartError> {
 
 /// The addresses of a broker, each with the way there.
 fn brokers(spec: &BrokerSpec, options: &Options) -> Result<Brokers, StartError> {
+    let ports = Ports::of_this_machine();
     let broker = |url: &BrokerUrl| {
-        let route = Route::new(url, spec.tls.as_ref())?.from_sources(&options.sources);
+        let route = Route::new(url, spec.tls.as_ref())?.from_sources(&options.sources).over_ports(ports.clone());
         check_route(options.kind, url, &route)?;
         let resolver = Resolver::start(url).map_err(|source| StartError::Resolve { url: url.to_string(), source })?;
         Ok(Broker { resolver, route: Arc::new(route) })

@@ -12,6 +12,7 @@ mod connection;
 mod errand;
 mod error;
 mod layers;
+mod ports;
 pub(crate) mod resolver;
 mod route;
 mod socket;
@@ -20,6 +21,7 @@ mod websocket;
 
 pub use errand::introduce;
 pub use error::Error;
+pub use ports::{Ports, local_range};
 pub use route::{Route, RouteError};
 pub use tls::Failure as TlsFailure;
 pub use websocket::Failure as WebSocketFailure;

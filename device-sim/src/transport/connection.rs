@@ -50,7 +50,7 @@ pub(crate) enum Read {
 
 impl Connection {
     /// Begins to connect; readiness says when [`establish`](Self::establish) can go on. `turn` chooses among the
-    /// route's source addresses.
+    /// route's source addresses and ports.
     pub(crate) fn open(
         address: SocketAddr,
         turn: u32,
@@ -58,7 +58,8 @@ impl Connection {
         registry: &Registry,
         token: Token,
     ) -> Result<Self, Error> {
-        let mut stream = socket::connect(address, route.source(address, turn)?)?;
+        let (source, ports) = route.origin(address, turn)?;
+        let mut stream = socket::connect(address, source, ports.as_ref())?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let layers = route.layers()?;
         let beside = layers.map(|layers| Box::new(Beside { layers: Some(layers), ..Beside::default() }));

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -13,7 +14,7 @@ use rustls::{
 };
 
 use super::{
-    Error,
+    Error, Ports,
     layers::{Buffers, Layers},
     tls::{self, Failure, Tls},
     websocket::{Endpoint, WebSocket},
@@ -65,6 +66,9 @@ pub enum RouteError {
     Random(String),
 }
 
+/// Where a connection comes from: its address and its ports; `None` lets the system choose.
+type Origin = (Option<IpAddr>, Option<RangeInclusive<u16>>);
+
 /// How a fleet reaches an address of its broker; shared by all connections there.
 #[derive(Debug, Default)]
 pub struct Route {
@@ -73,6 +77,8 @@ pub struct Route {
     /// Where connections come from, by the family of the broker's address; none at all lets the system choose.
     sources_v4: Vec<IpAddr>,
     sources_v6: Vec<IpAddr>,
+    /// `None` leaves the choice of ports to the system.
+    ports: Option<Ports>,
     /// What the masks of WebSocket frames begin with.
     mask_seed: u64,
 }
@@ -101,6 +107,13 @@ impl Route {
         self
     }
 
+    /// The same way, over ports of these: a fleet's connections are spread over all of them.
+    #[must_use]
+    pub fn over_ports(mut self, ports: Option<Ports>) -> Self {
+        self.ports = ports;
+        self
+    }
+
     /// Whether anything lies over TCP.
     pub(crate) fn is_layered(&self) -> bool {
         self.tls.is_some() || self.websocket.is_some()
@@ -111,14 +124,16 @@ impl Route {
         !(self.sources_v4.is_empty() && self.sources_v6.is_empty())
     }
 
-    /// The source address for `turn`, if there are any.
-    pub(super) fn source(&self, broker: SocketAddr, turn: u32) -> Result<Option<IpAddr>, Error> {
+    /// The source address for `turn`, if there are any, and the local ports, if that can be chosen.
+    pub(super) fn origin(&self, broker: SocketAddr, turn: u32) -> Result<Origin, Error> {
         let sources = if broker.is_ipv4() { &self.sources_v4 } else { &self.sources_v6 };
-        match sources.len() {
-            0 if self.has_sources() => Err(Error::NoSource(broker.ip())),
-            0 => Ok(None),
-            count => Ok(Some(sources[turn as usize % count])),
+        if sources.is_empty() && self.has_sources() {
+            return Err(Error::NoSource(broker.ip()));
         }
+        #[expect(clippy::cast_possible_truncation, reason = "a machine has fewer than 2^32 addresses")]
+        let count = sources.len().max(1) as u32;
+        let ports = self.ports.as_ref().map(|ports| ports.block(turn / count));
+        Ok((sources.get((turn % count) as usize).copied(), ports))
     }
 
     /// The layers of a new connection; `None` for a plain one.

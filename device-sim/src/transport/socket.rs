@@ -3,20 +3,60 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
 };
 
 use mio::net::TcpStream;
+use nix::{
+    libc,
+    sys::socket::{
+        SetSockOpt as _,
+        sockopt::{IpBindAddressNoPort, SetStruct},
+    },
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Begins to connect, from `source` if one is named.
-pub(super) fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-    let Some(source) = source else { return TcpStream::connect(address) };
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    // Any free port of this address: each address has some 28,000 of its own.
-    socket.bind(&SocketAddr::new(source, 0).into())?;
+/// `IP_LOCAL_PORT_RANGE` of `linux/in.h`, which no crate names yet.
+const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
+
+#[derive(Debug, Clone, Copy)]
+struct LocalPortRange;
+
+nix::setsockopt_impl!(LocalPortRange, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, u32, SetStruct<u32>);
+
+/// Lets a socket get one of these ports when it connects.
+pub(super) fn set_ports(socket: &Socket, ports: &RangeInclusive<u16>) -> io::Result<()> {
+    let (first, last) = (u32::from(*ports.start()), u32::from(*ports.end()));
+    Ok(LocalPortRange.set(socket, &(last << 16 | first))?)
+}
+
+/// Begins to connect, from `source` if one is named, and from one of `ports` while one of them is free.
+pub(super) fn connect(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    ports: Option<&RangeInclusive<u16>>,
+) -> io::Result<TcpStream> {
+    match begin(address, source, ports) {
+        // Others have them all.
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && ports.is_some() => {
+            begin(address, source, None)
+        }
+        begun => begun,
+    }
+}
+
+fn begin(address: SocketAddr, source: Option<IpAddr>, ports: Option<&RangeInclusive<u16>>) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if let Some(ports) = ports {
+        set_ports(&socket, ports)?;
+    }
+    if let Some(source) = source {
+        // The port is chosen with the connection: it then serves one to each address of a broker (ip(7)).
+        IpBindAddressNoPort.set(&socket, &true)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
     match socket.connect(&address.into()) {
-        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(error),
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => Ok(TcpStream::from_std(socket.into())),
     }
 }
@@ -61,5 +101,46 @@ pub(super) fn read(stream: &mut TcpStream, room: &mut [u8]) -> io::Result<Option
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        net::{Ipv4Addr, TcpListener},
+    };
+
+    use super::*;
+
+    /// The local addresses of so many connections to a listener, from `source` and from `ports`.
+    fn connections(count: usize, source: Option<IpAddr>, ports: &RangeInclusive<u16>) -> Vec<(TcpStream, SocketAddr)> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = |_| {
+            let stream = connect(address, source, Some(ports)).unwrap();
+            let local = stream.local_addr().unwrap();
+            (stream, local)
+        };
+        (0..count).map(connect).collect()
+    }
+
+    #[test]
+    fn ports_are_those_that_were_named_and_others_when_these_are_taken() {
+        let ports = 40_000..=40_015;
+        let found = connections(40, None, &ports);
+        let named = found.iter().filter(|(_, local)| ports.contains(&local.port())).count();
+        // Somebody else may hold some of them.
+        assert!((1..=16).contains(&named), "{named} ports of those that were named");
+    }
+
+    #[test]
+    fn a_port_of_a_source_serves_each_destination() {
+        let (source, ports) = (IpAddr::from([127, 0, 8, 1]), 40_100..=40_103);
+        let local = |found: &[(TcpStream, SocketAddr)]| found.iter().map(|(_, local)| *local).collect::<BTreeSet<_>>();
+        let one = connections(4, Some(source), &ports);
+        let other = connections(4, Some(source), &ports);
+        assert!(local(&one).iter().all(|local| local.ip() == source), "{one:?}");
+        assert_eq!(local(&one), local(&other));
     }
 }

@@ -16,8 +16,8 @@ use machine::Machine;
 /// The share of the available memory that a fleet may take; the rest is for others.
 const FAIR_SHARE: f64 = 0.9;
 
-/// The share of the ports that Linux gives to connections at once. From then on it tries the taken ones first, one by
-/// one, at milliseconds of CPU for each connection, in which its thread sends nothing.
+/// The share of the ports that Linux before 6.3 gives to connections at once. From then on it tries the taken ones first,
+/// one by one, at milliseconds of CPU for each connection, in which its thread sends nothing.
 const QUICK_PORTS: f64 = 0.5;
 
 /// One thing that was looked at.
@@ -133,21 +133,21 @@ fn check_ports(estimate: &Estimate, machine: &Machine, target: Target<'_>) -> Ch
         return Check::ok(NAME, "the range of this system is not known");
     };
     let each = u64::from(range.end().saturating_sub(*range.start())) + 1;
-    // A port that the system chooses serves a connection to each address of a broker; one that is bound to a source
-    // address before it connects serves one.
     let (brokers, host) = match target {
         Target::Embedded => (1, "the embedded broker".to_owned()),
         Target::At([url]) => (1, url.host().to_owned()),
         Target::At(urls) => (urls.len() as u64, format!("{} addresses of brokers", urls.len())),
     };
-    let available = each * if machine.sources == 0 { brokers } else { machine.sources as u64 };
+    // A port of an address of ours serves a connection to each address of a broker.
+    let available = each * brokers * machine.sources.max(1) as u64;
     let found = format!("{} of {} between here and {host}", words::count(estimate.ports), words::count(available));
     let remedy = "sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\" (as root), several --source-address, several \
                   --broker, or spread the fleet over machines";
     if estimate.ports > available {
         Check::failed(NAME, found, remedy)
-    } else if estimate.ports as f64 > available as f64 * QUICK_PORTS {
-        Check::warning(NAME, format!("{found}: beyond half of them each connect takes milliseconds of CPU"), remedy)
+    } else if !machine.chooses_ports && estimate.ports as f64 > available as f64 * QUICK_PORTS {
+        let slow = "beyond half of them each connect takes milliseconds of CPU before Linux 6.3";
+        Check::warning(NAME, format!("{found}: {slow}"), remedy)
     } else {
         Check::ok(NAME, found)
     }
@@ -245,6 +245,7 @@ mod tests {
         Machine {
             open_files: 20_000,
             ports: Some(32_768..=60_999),
+            chooses_ports: true,
             sources: 0,
             memory_available: Some(4 << 30),
             cpus: 2,
@@ -284,22 +285,25 @@ mod tests {
     #[test]
     fn ports_end_before_files_do() {
         let url = ["mqtt://127.0.0.1".parse().unwrap()];
-        let at = |devices| check_ports(&estimate(devices), &machine(), Target::At(&url)).outcome;
+        let at = |chooses_ports, devices| {
+            check_ports(&estimate(devices), &Machine { chooses_ports, ..machine() }, Target::At(&url)).outcome
+        };
+        assert_eq!([at(true, 28_231), at(true, 28_232)], [Outcome::Ok, Outcome::Failed]);
         assert_eq!(
-            [at(14_000), at(14_200), at(28_231), at(28_232)],
-            [Outcome::Ok, Outcome::Warning, Outcome::Warning, Outcome::Failed]
+            [at(false, 14_000), at(false, 14_200), at(false, 28_232)],
+            [Outcome::Ok, Outcome::Warning, Outcome::Failed]
         );
     }
 
     #[test]
-    fn a_port_serves_each_broker_or_each_source_once() {
-        use Outcome::{Failed, Ok, Warning};
+    fn a_port_of_each_source_serves_each_broker() {
+        use Outcome::{Failed, Ok};
         let urls = ["mqtt://127.0.0.1:1".parse().unwrap(), "mqtt://127.0.0.1:2".parse().unwrap()];
         let from = |sources| {
             let machine = Machine { sources, ..machine() };
             check_ports(&estimate(100_000), &machine, Target::At(&urls)).outcome
         };
-        assert_eq!([from(0), from(2), from(4), from(8)], [Failed, Failed, Warning, Ok]);
+        assert_eq!([from(0), from(1), from(2)], [Failed, Failed, Ok]);
     }
 
     #[test]

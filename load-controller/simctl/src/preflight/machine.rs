@@ -2,6 +2,7 @@
 
 use std::{fs, io, ops::RangeInclusive};
 
+use device_sim::transport::{self, Ports};
 use load_controller::facts::Host;
 use serde::Serialize;
 
@@ -13,6 +14,8 @@ pub(crate) struct Machine {
     pub(crate) open_files: u64,
     /// Source ports of outgoing connections from one address; `None` where that cannot be read.
     pub(crate) ports: Option<RangeInclusive<u16>>,
+    /// Whether connections may choose among their ports, so that the last one is found as fast as the first.
+    pub(crate) chooses_ports: bool,
     /// Addresses that connections come from; 0 lets the system choose one.
     pub(crate) sources: usize,
     /// Memory that is free, within the control group's limit, in bytes; `None` where that cannot be read.
@@ -26,9 +29,8 @@ impl Machine {
     pub(crate) fn read(sources: usize) -> io::Result<Self> {
         Ok(Self {
             open_files: raise_open_files()?,
-            ports: fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
-                .ok()
-                .and_then(|text| parse_ports(&text)),
+            ports: transport::local_range(),
+            chooses_ports: Ports::of_this_machine().is_some(),
             sources,
             memory_available: memory_available(),
             cpus: cpus(),
@@ -49,11 +51,6 @@ fn raise_open_files() -> io::Result<u64> {
 
 fn cpus() -> u32 {
     std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX))
-}
-
-fn parse_ports(text: &str) -> Option<RangeInclusive<u16>> {
-    let (first, last) = text.trim().split_once(char::is_whitespace)?;
-    Some(first.parse().ok()?..=last.trim().parse().ok()?)
 }
 
 /// What is free on the machine or left of the control group's limit, whichever is less.
@@ -96,8 +93,6 @@ mod tests {
 
     #[test]
     fn the_kernel_s_files_are_understood() {
-        assert_eq!(parse_ports("32768\t60999\n"), Some(32_768..=60_999));
-        assert_eq!(parse_ports("nonsense"), None);
         let text = "MemTotal:       24684184 kB\nMemAvailable:   24196560 kB\n";
         assert_eq!(parse_meminfo(text, "MemAvailable:"), Some(24_196_560 * 1024));
         assert_eq!(parse_meminfo(text, "SwapFree:"), None);
