@@ -439,8 +439,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many shards there are to be: all cores but one, which the broker's answers and the observer need.
-fn threads(asked: usize) -> u32 {
+/// How many shards there are to be if so many are `asked` for; 0 leaves one core to the broker's answers and the observer.
+pub fn threads(asked: usize) -> u32 {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = if asked == 0 { cores.saturating_sub(1).max(1) } else { asked };
     u32::try_from(threads.min(1_024)).unwrap_or(1)

@@ -16,8 +16,16 @@ use serde::Serialize;
 use crate::{document::Document, exit::Failure, local::split::Split};
 
 /// CPU time of a message in seconds, by quality of service; and what observing it adds.
-const CPU_SECONDS: [f64; 3] = [8e-6, 14.5e-6, 26e-6];
+const CPU_SECONDS: [f64; 3] = [11e-6, 17e-6, 28e-6];
 const CPU_SECONDS_OBSERVED: f64 = 7e-6;
+
+/// CPU time of a look at a stream that follows a rule, in seconds.
+const LOOK_SECONDS: f64 = 2e-6;
+
+/// CPU time of a thread that wakes up, in seconds, and how often the timers of a thread may wake it a second: a busy
+/// thread finds the work of a millisecond when it wakes, one with little to do wakes for each message.
+const WAKE_SECONDS: f64 = 68e-6;
+const WAKES_PER_SECOND: f64 = 1_000.0;
 
 /// Memory of a run without workers, of a worker without devices, of each device at rest, and what TLS adds to it, in
 /// bytes: measured as the proportional share of all processes, which have the program's text in common.
@@ -56,6 +64,12 @@ pub(crate) struct Estimate {
     pub(crate) ports: u64,
     /// Worker processes.
     pub(crate) workers: u32,
+    /// Engine threads of each.
+    #[serde(skip)]
+    pub(crate) threads: u32,
+    /// The share of the devices that are observed.
+    #[serde(skip)]
+    pub(crate) observed: f64,
     /// Seconds until the last device connects.
     pub(crate) connect_seconds: f64,
 }
@@ -86,6 +100,9 @@ pub(crate) struct StreamEstimate {
     pub(crate) interval_seconds: Option<f64>,
     /// Messages a second.
     pub(crate) messages_per_second: f64,
+    /// How often a second a stream that follows a rule is looked at.
+    #[serde(skip)]
+    looks_per_second: f64,
     /// Bytes of topic and payload in a message, on average.
     pub(crate) message_bytes: f64,
 }
@@ -121,8 +138,9 @@ pub(crate) fn membership(fleet: &Fleet) -> Result<Membership, Failure> {
 }
 
 impl Estimate {
-    /// What the fleet of a checked document will take if one process may hold `per_process` devices.
-    pub(crate) fn new(document: &Document, per_process: u32) -> Result<Self, Failure> {
+    /// What the fleet of a checked document will take if one process may hold `per_process` devices on so many
+    /// `threads`.
+    pub(crate) fn new(document: &Document, per_process: u32, threads: u32) -> Result<Self, Failure> {
         let fleet = &document.fleet;
         let spec = &fleet.spec;
         let membership = membership(fleet)?;
@@ -132,11 +150,8 @@ impl Estimate {
             let streams = streams(&compile(document, position)?, devices);
             groups.push(GroupEstimate { name: group.name.clone(), model: group.model.clone(), devices, streams });
         }
-        let streams = || groups.iter().flat_map(|group| &group.streams);
+        let streams = || groups.iter().flat_map(|group: &GroupEstimate| &group.streams);
         let observed = observed_share(fleet);
-        let cpu = |stream: &StreamEstimate| {
-            stream.messages_per_second * (CPU_SECONDS[usize::from(stream.qos.min(2))] + observed * CPU_SECONDS_OBSERVED)
-        };
         let bytes = |stream: &StreamEstimate| stream.messages_per_second * (stream.message_bytes + PUBLISH_OVERHEAD);
         let workers = Split::new(spec.devices, per_process).workers(spec.devices);
         let devices = u64::from(spec.devices);
@@ -147,11 +162,13 @@ impl Estimate {
             devices: spec.devices,
             messages_per_second: streams().map(|stream| stream.messages_per_second).sum(),
             bytes_per_second: streams().map(bytes).sum(),
-            cpu_cores: streams().map(cpu).sum(),
+            cpu_cores: cpu_cores(streams(), 1.0, observed, workers * threads),
             memory_bytes: RUN_BYTES + u64::from(workers) * WORKER_BYTES + devices * device_bytes(spec),
             device_bytes: device_bytes(spec),
             ports: devices + u64::from(observed > 0.0) * u64::from(workers) * brokers,
             workers,
+            threads,
+            observed,
             connect_seconds: spec.connect.rate.time_for(devices.saturating_sub(1)).as_secs_f64(),
             groups,
         })
@@ -159,23 +176,42 @@ impl Estimate {
 }
 
 impl Estimate {
+    fn streams(&self) -> impl Iterator<Item = &StreamEstimate> {
+        self.groups.iter().flat_map(|group| &group.streams)
+    }
+
     /// The same fleet with another number of devices; groups and streams stay those of the document.
     pub(crate) fn scaled(&self, devices: u32) -> Self {
         let per_worker = self.devices.div_ceil(self.workers.max(1)).max(1);
         let factor = f64::from(devices) / f64::from(self.devices.max(1));
+        let workers = if self.workers > 1 { devices.div_ceil(per_worker).max(1) } else { self.workers };
         let grown = u64::from(devices) * self.device_bytes;
         let base = self.memory_bytes.saturating_sub(u64::from(self.devices) * self.device_bytes);
         Self {
             devices,
             messages_per_second: self.messages_per_second * factor,
             bytes_per_second: self.bytes_per_second * factor,
-            cpu_cores: self.cpu_cores * factor,
+            cpu_cores: cpu_cores(self.streams(), factor, self.observed, workers * self.threads),
             memory_bytes: base + grown,
             ports: self.ports.saturating_sub(self.devices.into()) + u64::from(devices),
-            workers: if self.workers > 1 { devices.div_ceil(per_worker).max(1) } else { self.workers },
+            workers,
             ..self.clone()
         }
     }
+}
+
+/// The CPU of `factor` times these streams, spread over `threads`.
+fn cpu_cores<'a>(streams: impl Iterator<Item = &'a StreamEstimate>, factor: f64, observed: f64, threads: u32) -> f64 {
+    let (mut busy, mut turns) = (0.0, 0.0);
+    for stream in streams {
+        let StreamEstimate { qos, messages_per_second, looks_per_second, .. } = stream;
+        let message = CPU_SECONDS[usize::from((*qos).min(2))] + observed * CPU_SECONDS_OBSERVED;
+        busy += factor * (messages_per_second * message + looks_per_second * LOOK_SECONDS);
+        turns += factor * messages_per_second.max(*looks_per_second);
+    }
+    // Turns at random instants: the share of the milliseconds in which a thread has any (Poisson).
+    let occupied = 1.0 - (-turns / f64::from(threads) / WAKES_PER_SECOND).exp();
+    busy + f64::from(threads) * WAKES_PER_SECOND * occupied * WAKE_SECONDS
 }
 
 fn streams(model: &Model, devices: u32) -> Vec<StreamEstimate> {
@@ -188,6 +224,10 @@ fn streams(model: &Model, devices: u32) -> Vec<StreamEstimate> {
             qos: stream.qos().into(),
             interval_seconds: stream.interval().map(Span::as_secs_f64),
             messages_per_second: messages * f64::from(devices),
+            looks_per_second: match stream.interval() {
+                Some(_) => 0.0,
+                None => f64::from(devices) / stream.tick().as_secs_f64(),
+            },
             message_bytes: if messages > 0.0 { bytes / messages } else { 0.0 },
         }
     };
@@ -244,7 +284,7 @@ spec:
 
     #[test]
     fn messages_and_bytes_follow_from_the_document() {
-        let estimate = Estimate::new(&document(1_000, Qos::AtMostOnce), 20_000).unwrap();
+        let estimate = Estimate::new(&document(1_000, Qos::AtMostOnce), 20_000, 1).unwrap();
         assert_eq!(estimate.groups.iter().map(|group| group.devices).collect::<Vec<_>>(), [500, 500]);
         assert!((estimate.messages_per_second - 550.0).abs() < 1e-6, "{estimate:?}");
         let bytes = estimate.bytes_per_second / estimate.messages_per_second;
@@ -254,14 +294,29 @@ spec:
 
     #[test]
     fn a_higher_quality_of_service_costs_more() {
-        let cores = |qos| Estimate::new(&document(1_000, qos), 20_000).unwrap().cpu_cores;
+        let cores = |qos| Estimate::new(&document(1_000, qos), 20_000, 1).unwrap().cpu_cores;
         assert!(cores(Qos::AtMostOnce) < cores(Qos::AtLeastOnce) && cores(Qos::AtLeastOnce) < cores(Qos::ExactlyOnce));
     }
 
     #[test]
+    fn the_same_messages_from_more_threads_cost_more_wakes() {
+        let cores = |threads| Estimate::new(&document(10_000, Qos::AtMostOnce), 20_000, threads).unwrap().cpu_cores;
+        // 5,500 messages a second keep one thread awake each millisecond, and seven four milliseconds in five.
+        let (one, seven) = (cores(1), cores(7));
+        assert!((0.16..0.17).contains(&one) && (0.35..0.36).contains(&seven), "{one} and {seven} cores");
+    }
+
+    #[test]
+    fn a_fleet_that_grows_costs_what_a_larger_one_does() {
+        let estimate = |devices| Estimate::new(&document(devices, Qos::AtLeastOnce), 1_000, 1).unwrap();
+        let (grown, large) = (estimate(2_000).scaled(8_000), estimate(8_000));
+        assert!((grown.cpu_cores - large.cpu_cores).abs() < 1e-9, "{} and {}", grown.cpu_cores, large.cpu_cores);
+    }
+
+    #[test]
     fn a_fleet_of_several_processes_takes_more_memory() {
-        let one = Estimate::new(&document(1_000, Qos::AtMostOnce), 1_000).unwrap();
-        let two = Estimate::new(&document(1_000, Qos::AtMostOnce), 500).unwrap();
+        let one = Estimate::new(&document(1_000, Qos::AtMostOnce), 1_000, 1).unwrap();
+        let two = Estimate::new(&document(1_000, Qos::AtMostOnce), 500, 1).unwrap();
         assert_eq!((one.workers, two.workers), (1, 2));
         assert_eq!(two.memory_bytes - one.memory_bytes, WORKER_BYTES);
     }

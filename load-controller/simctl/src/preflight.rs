@@ -264,6 +264,8 @@ mod tests {
             device_bytes: 7_000,
             ports: u64::from(devices) + 1,
             workers: devices.div_ceil(19_936).max(1),
+            threads: 1,
+            observed: 0.0,
             connect_seconds: 0.0,
         }
     }

@@ -13,7 +13,6 @@ mod large;
 mod load;
 mod peers;
 mod report;
-mod sources;
 mod steady;
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};

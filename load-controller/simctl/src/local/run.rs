@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn the_rate_follows_devices_and_intervals() {
-        let estimate = Estimate::new(&demo(), 20_000).unwrap();
+        let estimate = Estimate::new(&demo(), 20_000, 1).unwrap();
         let mut plan = Plan::new(1, Micros(1), estimate.devices);
         let before = messages_per_second(&estimate, &plan);
         assert!((before - estimate.messages_per_second).abs() < 1e-6);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use device_sim::engine;
 use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 use kube::{Api, api::ListParams, core::ObjectList};
 use load_controller::{verdict::ExitCode, words};
@@ -93,7 +94,7 @@ impl Args {
 
     async fn plan_pods(self, settings: &Settings, printer: Printer) -> anyhow::Result<ExitCode> {
         let spec = &settings.fleet().spec;
-        let estimate = Estimate::new(&settings.document, spec.devices_per_pod)?;
+        let estimate = Estimate::new(&settings.document, spec.devices_per_pod, 1)?;
         let need = Need::new(spec, Price { cpu: self.price_per_cpu_hour, gib: self.price_per_gib_hour });
         let preflight = if self.offline {
             Vec::new()
@@ -106,7 +107,7 @@ impl Args {
 
     async fn plan_run(self, settings: &Settings, printer: Printer) -> anyhow::Result<ExitCode> {
         let machine = Machine::read(0)?;
-        let estimate = Estimate::new(&settings.document, devices_per_process(machine.open_files))?;
+        let estimate = Estimate::new(&settings.document, devices_per_process(machine.open_files), engine::threads(0))?;
         let target = settings.broker().map_or(Target::Embedded, Target::At);
         let mut preflight = preflight::check(&estimate, &machine, target);
         if !self.offline {

@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::Context;
 use broker::{BindError, Broker};
-use device_sim::{clock::Clock, engine::Kind};
+use device_sim::{
+    clock::Clock,
+    engine::{self, Kind},
+};
 use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, FleetSpec},
@@ -121,7 +124,7 @@ impl Args {
             settings.observe_nothing();
         }
         let machine = Machine::read(self.source_address.len())?;
-        let estimate = Estimate::new(&settings.document, self.per_process(&machine))?;
+        let estimate = Estimate::new(&settings.document, self.per_process(&machine), engine::threads(0))?;
         let guard = self.guard(&settings, &estimate, &machine);
         preflight(&settings, &estimate, &machine, printer).await?;
         let metrics = self.listen_for_metrics(printer).await?;

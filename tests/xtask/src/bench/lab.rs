@@ -1,7 +1,6 @@
 //! One measurement: a generator on one core, its sinks on another, and the kernel's account of both.
 
 use std::{
-    cell::Cell,
     env, fmt, fs,
     path::{Path, PathBuf},
     process::Command,
@@ -22,10 +21,7 @@ use tests::{
     usage::{Cpu, Memory},
 };
 
-use super::{
-    load::{Demand, Load, Observe},
-    sources::sources,
-};
+use super::load::{Demand, Load, Observe};
 use crate::cargo;
 
 /// How long a fleet may take to connect, and to drain.
@@ -50,8 +46,6 @@ pub(super) struct Lab {
     cores: Option<[Core; 2]>,
     timing: Timing,
     start: Instant,
-    /// Fleets that were started.
-    runs: Cell<u8>,
 }
 
 /// What a load cost the generator and its worker processes.
@@ -116,7 +110,7 @@ impl Lab {
             Some(dir) => PathBuf::from(dir),
             None => cargo::build_release()?,
         };
-        Ok(Lab { binaries, cores, timing, start: Instant::now(), runs: Cell::new(0) })
+        Ok(Lab { binaries, cores, timing, start: Instant::now() })
     }
 
     pub(super) fn rounds(&self) -> u32 {
@@ -211,9 +205,6 @@ impl Lab {
         command.args(load.flags(self.timing.warm_up + self.timing.window + 2 * PATIENCE));
         // Devices are spread over the addresses.
         command.args(sinks.urls().flat_map(|url| ["--broker".to_owned(), url]));
-        self.runs.set(self.runs.get().wrapping_add(1));
-        let sources = sources(load.devices, sinks.brokers.len(), self.runs.get());
-        command.args(sources.flat_map(|ip| ["--source-address".to_owned(), ip]));
         let generator = self.spawn_generator("simctl", &mut command, logs.path())?;
         sinks.wait_for(load.devices.into(), &generator).with_context(|| load.to_string())?;
         Ok(Run { generator, sinks, _place: (simctl, logs) })
