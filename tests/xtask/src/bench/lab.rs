@@ -150,7 +150,11 @@ impl Lab {
             format!("{cores} cores, {}; Linux {}", model.unwrap_or("of unknown make"), kernel.trim()),
             format!("{} open files a process", open_files()),
             pinned.to_owned(),
-            format!("{rounds} rounds, window {window:?} after {warm_up:?}; load average {}", load_average()?),
+            format!(
+                "{rounds} {}, window {window:?} after {warm_up:?}; load average {}",
+                if rounds == 1 { "round" } else { "rounds" },
+                load_average()?
+            ),
         ])
     }
 
