@@ -49,7 +49,7 @@ impl Upgrade {
         Ok(Self::with_key(endpoint, &BASE64_STANDARD.encode(nonce)))
     }
 
-    fn with_key(endpoint: &Endpoint, key: &str) -> Self {
+    pub(super) fn with_key(endpoint: &Endpoint, key: &str) -> Self {
         let digest = sha1_smol::Sha1::from(format!("{key}{GUID}")).digest().bytes();
         let request = format!("{}{key}\r\n\r\n", endpoint.head);
         Self { request, accept: BASE64_STANDARD.encode(digest), answer: Vec::new() }
