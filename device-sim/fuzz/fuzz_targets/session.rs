@@ -55,6 +55,8 @@ enum Step {
     Disconnect,
     End,
     Leave,
+    /// Its shard has become small, and with it the pool.
+    Move,
     /// What becomes of the connection.
     Lose,
     Wait {
@@ -153,6 +155,11 @@ impl World {
             Step::End if self.is_mqtt5() => self.session.end(self.now, &mut Vec::new()).expect("a valid packet"),
             Step::End => {}
             Step::Leave => self.leave(),
+            Step::Move => {
+                let mut pool = Pool::new();
+                self.session.move_messages(&mut self.pool, &mut pool);
+                self.pool = pool;
+            }
             Step::Lose => self.lose(),
             Step::Wait { milliseconds } => self.wait(Span::from_millis((*milliseconds).into())),
             Step::Arrive { bytes } => self.arrive((*bytes).into()),
