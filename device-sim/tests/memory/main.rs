@@ -132,7 +132,6 @@ fn grow_and_shrink() {
         assert!(came >= CAME_MIN, "only {came} KiB came with {MANY} devices: too little to tell");
         scale(&engine, clock, FEW);
         let left = settled(before + came * LEFT_PERCENT / 100);
-        println!("round {round}: {before} KiB, with {MANY} devices {most} KiB, without them {left} KiB");
         assert!(
             left <= before + came * LEFT_PERCENT / 100,
             "round {round}: of {came} KiB that came with {MANY} devices {} KiB stayed",
