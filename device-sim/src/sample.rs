@@ -4,7 +4,10 @@ use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
 
 use fleet_contract::{model::Qos, stamp::Stamp, time::Micros, units::Span};
 
-use crate::model::{Model, Scratch};
+use crate::{
+    model::{Model, Scratch},
+    session::codec::v5::{self, Property},
+};
 
 /// A message that a device would send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +24,25 @@ pub struct Sample {
     pub qos: Qos,
     /// Whether the broker would keep it.
     pub is_retained: bool,
+    /// What MQTT 5 would say beside the body.
+    pub properties: Properties,
     /// The body.
     pub payload: Vec<u8>,
+}
+
+/// What MQTT 5 says of a message, as a subscriber reads it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Properties {
+    /// What the body is.
+    pub content_type: Option<String>,
+    /// For how long the message is worth delivering, in whole seconds.
+    pub expiry: Option<Span>,
+    /// Where an answer goes to.
+    pub response_topic: Option<String>,
+    /// What an answer refers to.
+    pub correlation_data: Option<Vec<u8>>,
+    /// Properties of one's own, the stamp among them if it is one, in their order.
+    pub user: Vec<(String, String)>,
 }
 
 /// All messages of some devices within `duration` from `start`, in the order of their due instants.
@@ -85,7 +105,36 @@ impl Samples<'_> {
             topic: String::from_utf8_lossy(&topic).into_owned(),
             qos: document.qos(),
             is_retained: document.is_retained(),
+            properties: self.properties(stream, device, stamp),
             payload,
         }
+    }
+
+    /// Reads back what would be sent. A text that no property holds makes a message that is never sent, without any.
+    fn properties(&self, stream: usize, device: u32, stamp: &Stamp) -> Properties {
+        let mut written = Vec::new();
+        let write = |out: &mut Vec<u8>| self.model.write_properties(stream, device, stamp, out);
+        let is_written = v5::write_properties(&mut written, write).is_ok();
+        match v5::Properties::of_publish(&written) {
+            Ok((properties, _)) if is_written => properties.iter().collect(),
+            _ => Properties::default(),
+        }
+    }
+}
+
+impl<'a> FromIterator<Property<'a>> for Properties {
+    fn from_iter<I: IntoIterator<Item = Property<'a>>>(properties: I) -> Self {
+        let mut found = Self::default();
+        for property in properties {
+            match property {
+                Property::ContentType(text) => found.content_type = Some(text.to_owned()),
+                Property::MessageExpiryInterval(seconds) => found.expiry = Some(Span::from_secs(seconds.into())),
+                Property::ResponseTopic(topic) => found.response_topic = Some(topic.to_owned()),
+                Property::CorrelationData(data) => found.correlation_data = Some(data.to_vec()),
+                Property::User(name, value) => found.user.push((name.to_owned(), value.to_owned())),
+                _ => {}
+            }
+        }
+        found
     }
 }

@@ -25,6 +25,8 @@ pub use ports::{Ports, local_range};
 pub use route::{Route, RouteError};
 pub use tls::Failure as TlsFailure;
 pub use websocket::Failure as WebSocketFailure;
+#[cfg(fuzzing)]
+pub use websocket::fuzzing;
 
 pub(crate) use connection::{Connection, Read, Written};
 pub(crate) use error::{is_own, label};

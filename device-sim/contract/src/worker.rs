@@ -10,6 +10,13 @@ use crate::{
     units::Span,
 };
 
+/// A variable and its value that a worker is to be started with, so that memory falls when devices go.
+///
+/// Allocations of this many bytes or more get pages of their own from glibc, which go back to the system when they are
+/// freed. Without it glibc raises the limit to the largest that was ever freed, up to 32 MiB, and keeps the memory of
+/// what is smaller: a worker that had grown for the second time would stay as large as it was.
+pub const ALLOCATOR: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "262144");
+
 /// What the devices of a fleet are: the same for all of its workers, whatever changes live.
 ///
 /// As JSON it is an [`Assignment`] without `plan` and `shard`; a worker that is given only this gets those apart.

@@ -69,6 +69,13 @@ impl Pool {
         self.entries.is_empty()
     }
 
+    /// Whether it takes far more memory than sessions with at most so many messages have use for. A message cannot be
+    /// moved within its pool, so they are to move to another one then, by
+    /// [`Session::move_messages`](super::Session::move_messages).
+    pub fn is_oversized_for(&self, entries: usize) -> bool {
+        self.entries.capacity() > 2 * entries + 1_024
+    }
+
     pub(super) fn get(&self, at: Link) -> &Entry {
         &self.entries[at.index()]
     }
@@ -153,6 +160,20 @@ impl List {
             moved += 1;
         }
         moved
+    }
+
+    /// Moves all messages to the end of a list in another pool; where the one at `watched` is now.
+    pub(super) fn move_to_pool(&mut self, from: &mut Pool, to: &mut Pool, watched: Link) -> Option<Link> {
+        let (mut moved, mut found) = (Self::EMPTY, None);
+        while !self.head.is_none() {
+            let at = self.head;
+            let Entry { message, is_unsent, next: _ } = self.unlink(from, Link::NONE, at);
+            moved.push(to, message);
+            to.get_mut(moved.tail).is_unsent = is_unsent;
+            found = found.or((at == watched).then_some(moved.tail));
+        }
+        *self = moved;
+        found
     }
 
     /// Takes the message with this packet identifier and QoS out, with the place that it had.

@@ -57,6 +57,16 @@ impl Session {
         self.give_up_publishing(pool);
     }
 
+    /// Moves everything that the session has in a pool to another one, where it goes on as if nothing had happened.
+    pub fn move_messages(&mut self, from: &mut Pool, to: &mut Pool) {
+        let cursor = self.cursor;
+        for list in [&mut self.publishing, &mut self.releasing, &mut self.abandoned] {
+            if let Some(moved) = list.move_to_pool(from, to, cursor) {
+                self.cursor = moved;
+            }
+        }
+    }
+
     /// The broker knows nothing of this client: a new session begins.
     pub(super) fn forget(&mut self, pool: &mut Pool, options: &Options) {
         if let Some(rare) = &mut self.rare {

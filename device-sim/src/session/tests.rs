@@ -378,6 +378,29 @@ fn a_release_during_recovery_takes_its_message_out_of_it() {
 }
 
 #[test]
+fn a_recovery_goes_on_in_another_pool_where_it_stood() {
+    let mut rig = Rig::persistent();
+    let ids = [Qos::ExactlyOnce, Qos::AtLeastOnce, Qos::AtLeastOnce, Qos::AtLeastOnce].map(|qos| rig.publish(qos));
+    rig.receive(Packet::Pubrec(ids[0]));
+    rig.reconnect(RESUMED);
+    let mut resent = vec![rig.session.next_resend(&mut rig.pool).unwrap()];
+    for _ in &ids[1..] {
+        let mut pool = Pool::new();
+        rig.session.move_messages(&mut rig.pool, &mut pool);
+        assert!(rig.pool.is_empty() && pool.len() == ids.len());
+        rig.pool = pool;
+        resent.extend(rig.session.next_resend(&mut rig.pool));
+    }
+    let found = resent.iter().map(|resend| match resend {
+        Resend::Release(packet_id) => (*packet_id, false),
+        Resend::Publish(message) => (message.packet_id, message.dup),
+    });
+    assert!(found.eq([(ids[0], false), (ids[1], true), (ids[2], true), (ids[3], true)]), "{resent:?}");
+    assert_eq!(rig.session.next_resend(&mut rig.pool), None);
+    assert!(!rig.session.is_recovering());
+}
+
+#[test]
 fn a_device_that_leaves_leaves_nothing_in_the_pool() {
     let mut rig = Rig::persistent();
     let ids = [Qos::ExactlyOnce, Qos::AtLeastOnce].map(|qos| rig.publish(qos));

@@ -5,6 +5,8 @@
 
 mod failure;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod upgrade;
 
 pub use failure::Failure;

@@ -110,6 +110,14 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_goes_with_its_key_and_a_key_with_its_certificate() {
+        for (given, missing) in [("--certificate", "--key"), ("--key", "--certificate")] {
+            let error = Cli::command().try_get_matches_from(["simctl", "run", given, "device.pem"]).unwrap_err();
+            assert!(error.to_string().contains(&format!("{missing} <FILE>")), "{error}");
+        }
+    }
+
+    #[test]
     fn every_verb_shows_examples() {
         for verb in Cli::command().get_subcommands().filter(|verb| !verb.is_hide_set()) {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();

@@ -11,7 +11,7 @@ use clap::{
 };
 use fleet_contract::{
     broker_url::BrokerUrl,
-    fleet::{Observe, Qos},
+    fleet::{Observe, Protocol, Qos, Tls},
     units::{Rate, Span},
 };
 
@@ -47,6 +47,11 @@ pub(crate) struct FleetFlags {
     /// May be given several times, or be a list with commas: devices are spread over the addresses by their index.
     #[arg(long, value_name = "URL", env = "SIMCTL_BROKER", value_delimiter = ',')]
     pub(crate) broker: Vec<BrokerUrl>,
+    /// The version of MQTT [default: the document's, else 3.1.1]
+    #[arg(long, value_name = "VERSION", env = "SIMCTL_PROTOCOL", value_parser = protocol())]
+    pub(crate) protocol: Option<Protocol>,
+    #[command(flatten)]
+    pub(crate) tls: TlsFlags,
     /// The user name, a template such as `{id}`
     #[arg(long, value_name = "NAME", env = "SIMCTL_USERNAME")]
     pub(crate) username: Option<String>,
@@ -62,6 +67,50 @@ pub(crate) struct FleetFlags {
     /// Whose messages are followed to their delivery
     #[arg(long, value_name = "WHICH", env = "SIMCTL_OBSERVE", value_parser = observe())]
     pub(crate) observe: Option<Observe>,
+}
+
+/// Whom devices trust and what they show, at a broker over TLS.
+#[derive(Debug, Default, Clone, clap::Args)]
+pub(crate) struct TlsFlags {
+    /// A PEM file with the authorities that may sign the broker's certificate [default: the document's, else those that
+    /// this machine trusts]
+    #[arg(long, value_name = "FILE", env = "SIMCTL_CA")]
+    pub(crate) ca: Option<PathBuf>,
+    /// A PEM file with the certificate that the devices show
+    #[arg(long, value_name = "FILE", env = "SIMCTL_CERTIFICATE", requires = "key")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// A PEM file with the certificate's private key
+    #[arg(long, value_name = "FILE", env = "SIMCTL_KEY", requires = "certificate")]
+    pub(crate) key: Option<PathBuf>,
+    /// The name that the broker's certificate must have [default: the document's, else the host of the address]
+    #[arg(long, value_name = "NAME", env = "SIMCTL_SERVER_NAME")]
+    pub(crate) server_name: Option<String>,
+}
+
+impl TlsFlags {
+    /// Whether anything was said about TLS.
+    pub(crate) const fn is_given(&self) -> bool {
+        let Self { ca, certificate, key, server_name } = self;
+        ca.is_some() || certificate.is_some() || key.is_some() || server_name.is_some()
+    }
+
+    /// Changes what a document says: an authority takes the place of whatever else is trusted there, a certificate that
+    /// of any other.
+    pub(crate) fn apply(&self, tls: &mut Tls) {
+        let Self { ca, certificate, key, server_name } = self;
+        let text = |file: &PathBuf| file.display().to_string();
+        if let Some(ca) = ca {
+            (tls.ca, tls.ca_secret_name, tls.insecure_skip_verify) = (Some(text(ca)), None, false);
+        }
+        if certificate.is_some() || key.is_some() {
+            tls.certificate = certificate.as_ref().map(text);
+            tls.key = key.as_ref().map(text);
+            tls.secret_name = None;
+        }
+        if server_name.is_some() {
+            tls.server_name.clone_from(server_name);
+        }
+    }
 }
 
 /// Which of the runs on this machine.
@@ -121,6 +170,13 @@ fn qos(text: &str) -> Result<Qos, String> {
     text.parse::<u8>().map_err(|_| format!("expected a QoS of 0, 1 or 2, found `{text}`")).and_then(Qos::try_from)
 }
 
+fn protocol() -> impl TypedValueParser<Value = Protocol> {
+    PossibleValuesParser::new(["3.1.1", "5"]).map(|version| match version.as_str() {
+        "5" => Protocol::V5,
+        _ => Protocol::V311,
+    })
+}
+
 fn observe() -> impl TypedValueParser<Value = Observe> {
     PossibleValuesParser::new(["all", "sample", "none"]).map(|which| match which.as_str() {
         "all" => Observe::All,
@@ -137,5 +193,31 @@ mod tests {
     fn an_interval_is_more_than_nothing() {
         assert!(interval("0s").is_err() && interval("soon").is_err());
         assert_eq!(interval("200ms"), Ok(Span::from_millis(200)));
+    }
+
+    #[test]
+    fn what_flags_say_of_tls_takes_the_place_of_what_the_document_says() {
+        let mut tls = Tls {
+            ca_secret_name: Some("authority".into()),
+            secret_name: Some("identity".into()),
+            server_name: Some("kept.example".into()),
+            insecure_skip_verify: true,
+            ..Tls::default()
+        };
+        let flags = TlsFlags {
+            ca: Some("ca.pem".into()),
+            certificate: Some("device.pem".into()),
+            key: Some("device.key".into()),
+            server_name: None,
+        };
+        flags.apply(&mut tls);
+        let expected = Tls {
+            ca: Some("ca.pem".into()),
+            certificate: Some("device.pem".into()),
+            key: Some("device.key".into()),
+            server_name: Some("kept.example".into()),
+            ..Tls::default()
+        };
+        assert_eq!(tls, expected);
     }
 }

@@ -2,7 +2,7 @@
 
 use fleet_contract::{
     broker_url::BrokerUrl,
-    fleet::{BrokerSpec, Credentials, Fleet, Group, Observe, Qos},
+    fleet::{BrokerSpec, Credentials, Fleet, FleetSpec, Group, Observe, Protocol, Qos},
     model::StampMode,
     units::{Rate, Share, Span},
 };
@@ -95,6 +95,8 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
         interval,
         qos,
         broker,
+        protocol,
+        tls,
         username,
         password_file,
         seed,
@@ -120,10 +122,17 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
             none => *none = Some(BrokerSpec::at(broker.clone())),
         }
     }
+    match protocol {
+        Some(Protocol::V311) if spec.broker.is_none() => {}
+        Some(protocol) => named(spec, "--protocol 5: the embedded broker speaks 3.1.1")?.protocol = *protocol,
+        None => {}
+    }
+    if tls.is_given() {
+        let broker = named(spec, "the flags of TLS: the embedded broker has none")?;
+        tls.apply(broker.tls.get_or_insert_default());
+    }
     if let Some(username) = username {
-        let broker = spec.broker.as_mut().ok_or_else(|| {
-            Failure::usage("expected --broker beside --username: the embedded broker lets everybody in")
-        })?;
+        let broker = named(spec, "--username: the embedded broker lets everybody in")?;
         broker.credentials = Some(Credentials {
             username: username.clone(),
             password_file: password_file.as_ref().map(|file| file.display().to_string()),
@@ -137,9 +146,16 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
         || observe.is_some()
         || model.is_some()
         || !broker.is_empty()
+        || protocol.is_some()
+        || tls.is_given()
         || username.is_some()
         || interval.is_some()
         || qos.is_some())
+}
+
+/// The broker that a flag is about; `flag` says which one, and why the embedded broker does not do.
+fn named<'s>(spec: &'s mut FleetSpec, flag: &str) -> Result<&'s mut BrokerSpec, Failure> {
+    spec.broker.as_mut().ok_or_else(|| Failure::usage(format!("expected --broker beside {flag}")))
 }
 
 /// The rate of a fleet that nobody wrote a document for: as fast as it takes to connect within a minute.
@@ -198,6 +214,7 @@ pub(crate) fn guard(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flags::TlsFlags;
 
     #[track_caller]
     fn settled(flags: &FleetFlags) -> Fleet {
@@ -272,6 +289,27 @@ mod tests {
         assert!(apply(&flags, &mut fleet).unwrap());
         let broker = fleet.spec.broker.unwrap();
         assert_eq!((broker.names().as_str(), broker.tls.unwrap().ca.as_deref()), ("wss://b:443/x", Some("ca.pem")));
+    }
+
+    #[test]
+    fn tls_and_version_come_from_flags_alone() {
+        let tls = TlsFlags { server_name: Some("b.example".into()), ..TlsFlags::default() };
+        let at = |url: &str| FleetFlags {
+            broker: vec![url.parse().unwrap()],
+            protocol: Some(Protocol::V5),
+            tls: tls.clone(),
+            ..FleetFlags::default()
+        };
+        let broker = settled(&at("mqtts://127.0.0.1")).spec.broker.unwrap();
+        assert_eq!((broker.protocol, broker.tls.unwrap().server_name.as_deref()), (Protocol::V5, Some("b.example")));
+        let refused = |flags: &FleetFlags| Settings::new(flags).unwrap_err().to_string();
+        let plain = refused(&at("mqtt://127.0.0.1"));
+        assert!(plain.contains("expected `mqtts://` or `wss://` in `url`, found `mqtt://127.0.0.1:1883`"), "{plain}");
+        let embedded = refused(&FleetFlags { tls: tls.clone(), ..FleetFlags::default() });
+        assert_eq!(embedded, "expected --broker beside the flags of TLS: the embedded broker has none");
+        let version = |protocol| FleetFlags { protocol: Some(protocol), ..FleetFlags::default() };
+        assert!(refused(&version(Protocol::V5)).starts_with("expected --broker beside --protocol 5"));
+        assert_eq!(settled(&version(Protocol::V311)).spec.broker, None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fleet_contract::{
     fleet::{FleetSpec, PodSpec as Special, Toleration as SpecialToleration},
-    worker::drain_bound,
+    worker::{ALLOCATOR, drain_bound},
 };
 use k8s_openapi::{
     api::core::v1::{
@@ -157,6 +157,7 @@ fn environment(worker: &Worker<'_>) -> Vec<EnvVar> {
         set("SIMCTL_STATE", format!("{STATE_FOLDER}/{PLAN_KEY}")),
         set("SIMCTL_THREADS", worker.size.threads.to_string()),
         set("SIMCTL_LOG_FORMAT", "json".into()),
+        set(ALLOCATOR.0, ALLOCATOR.1.into()),
     ]
 }
 

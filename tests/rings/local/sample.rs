@@ -44,3 +44,39 @@ fn a_line_has_all_that_a_message_has() {
         assert_eq!(keys, ["due", "device", "topic", "qos", "retain", "payload"]);
     }
 }
+
+const MQTT_5: &str = r#"
+apiVersion: simctl.io/v1alpha1
+kind: Fleet
+metadata: {name: lab}
+spec:
+  devices: 2
+  broker: {url: 'mqtt://localhost', protocol: '5'}
+  groups:
+    - name: room
+      model: thermometer
+      streams:
+        reading:
+          stamp: property
+          properties: {contentType: application/json, expiry: 60s, responseTopic: '{fleet}/{index}/answer', correlationData: '{id}', user: {group: '{group}'}}
+"#;
+
+#[test]
+fn a_line_of_mqtt_5_has_the_properties_too() {
+    let simctl = Simctl::new().unwrap();
+    std::fs::write(simctl.dir().join("fleet.yaml"), MQTT_5).unwrap();
+    let finished = simctl.call(&["sample", "-f", "fleet.yaml", "--duration", "1m"], PATIENCE).unwrap();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let lines: Vec<Value> = finished.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["device"] == 1), "{finished:?}");
+    for line in lines {
+        let device = &line["device"];
+        let properties = &line["properties"];
+        assert_eq!(properties["contentType"], "application/json");
+        assert_eq!(properties["expiry"], "1m");
+        assert_eq!(properties["responseTopic"], format!("lab/{device}/answer"));
+        assert_eq!(properties["correlationData"], format!("lab-{device}"));
+        assert_eq!(properties["user"]["group"], "room");
+        assert!(properties["user"]["stamp"].is_string(), "{line}");
+    }
+}

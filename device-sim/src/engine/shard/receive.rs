@@ -13,11 +13,15 @@ use crate::{
         Event, InFlight, Refusal,
         codec::{self, v5::Reason},
     },
-    transport::Read,
+    transport::{Connection, Read},
 };
 
 /// The largest packet that a device takes from a broker.
 pub(super) const PACKET_MAX: usize = blueprint::PACKET_MAX as usize;
+
+/// With more bytes than this that the broker does not take, a device gives its connection up: its own messages stop
+/// far below, so that what grows so much are answers to a broker that asks and does not read.
+const UNREAD_MAX: usize = 4 * 1024 * 1024;
 
 impl Shard {
     /// Reads once, and again in the next turn if there may be more: a talkative broker must not delay the others.
@@ -43,6 +47,10 @@ impl Shard {
             Err(error) => self.lost(slot, error.label(), now),
         }
         self.inbox = inbox;
+        let unsent = self.devices[slot].connection.as_ref().map_or(0, Connection::unsent);
+        if unsent > UNREAD_MAX {
+            self.lost(slot, "answers_unread", now);
+        }
     }
 
     fn received(&mut self, slot: usize, bytes: &[u8], now: Micros) {

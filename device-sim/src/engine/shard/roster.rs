@@ -5,7 +5,7 @@ use fleet_contract::{plan::Presence, time::Micros, units::Span};
 use super::{Shard, publish::timing};
 use crate::{
     engine::device::{Device, State, StreamState, Trouble},
-    session::Session,
+    session::{Pool, Session},
 };
 
 impl Shard {
@@ -175,6 +175,18 @@ impl Shard {
                 self.devices.shrink_to_fit();
                 self.streams.shrink_to_fit();
             }
+        }
+        self.trim_pool();
+    }
+
+    /// Gives the memory of messages back that those who stay cannot have in flight.
+    fn trim_pool(&mut self) {
+        if self.pool.is_oversized_for(self.devices.len() * usize::from(self.blueprint.session.window)) {
+            let mut pool = Pool::with_capacity(self.pool.len());
+            for device in &mut self.devices {
+                device.session.move_messages(&mut self.pool, &mut pool);
+            }
+            self.pool = pool;
         }
     }
 

@@ -49,7 +49,7 @@ impl Upgrade {
         Ok(Self::with_key(endpoint, &BASE64_STANDARD.encode(nonce)))
     }
 
-    fn with_key(endpoint: &Endpoint, key: &str) -> Self {
+    pub(super) fn with_key(endpoint: &Endpoint, key: &str) -> Self {
         let digest = sha1_smol::Sha1::from(format!("{key}{GUID}")).digest().bytes();
         let request = format!("{}{key}\r\n\r\n", endpoint.head);
         Self { request, accept: BASE64_STANDARD.encode(digest), answer: Vec::new() }
@@ -68,6 +68,7 @@ impl Upgrade {
         match answer.parse(&self.answer) {
             Ok(httparse::Status::Partial) if self.answer.len() > HEAD_MAX => Err(Failure::NotSpoken),
             Ok(httparse::Status::Partial) => Ok(None),
+            Ok(httparse::Status::Complete(length)) if length > HEAD_MAX => Err(Failure::NotSpoken),
             Ok(httparse::Status::Complete(length)) => {
                 self.check(&answer)?;
                 Ok(Some(self.answer.len() - length))
@@ -133,6 +134,16 @@ mod tests {
             assert_eq!(slow.take(&[*byte]), Ok(None));
         }
         assert_eq!(slow.take(&[*last, b'a', b'b']), Ok(Some(2)));
+    }
+
+    #[test]
+    fn a_head_that_is_too_long_is_refused_whether_it_comes_whole_or_in_parts() {
+        let field = format!("X-Long: {}\r\n\r\n", "x".repeat(HEAD_MAX));
+        let answer = ANSWER.replacen("\r\n\r\n", &format!("\r\n{field}"), 1);
+        let mut parts = upgrade();
+        let verdict = answer.as_bytes().chunks(1_000).find_map(|part| parts.take(part).transpose());
+        assert_eq!(verdict, Some(Err(Failure::NotSpoken)));
+        assert_eq!(upgrade().take(answer.as_bytes()), Err(Failure::NotSpoken));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use anyhow::Context;
 use fleet_contract::{
     plan::Plan,
     stats::{Totals, WorkerStats},
-    worker::Assignment,
+    worker::{ALLOCATOR, Assignment},
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -213,6 +213,7 @@ impl Workers {
             .env_remove("SIMCTL_PLAN")
             .env_remove("SIMCTL_ORDINAL")
             .env_remove("SIMCTL_STATE")
+            .env(ALLOCATOR.0, ALLOCATOR.1)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

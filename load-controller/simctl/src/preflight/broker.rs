@@ -47,7 +47,13 @@ async fn check_address(fleet: &Fleet, url: &BrokerUrl) -> Check {
     };
     let route = match route(fleet, url) {
         Ok(route) => Arc::new(route),
-        Err(error) => return Check::failed(NAME, error.to_string(), "correct `broker.tls` in the document"),
+        Err(error) => {
+            return Check::failed(
+                NAME,
+                error.to_string(),
+                "correct `broker.tls` in the document, or --ca, --certificate, --key and --server-name",
+            );
+        }
     };
     let addresses: Vec<SocketAddr> = match timeout(PATIENCE, lookup_host((url.host(), url.port()))).await {
         Ok(Ok(addresses)) => addresses.collect(),
@@ -101,7 +107,7 @@ fn refused(url: &BrokerUrl, protocol: Protocol, refusal: Refusal) -> Check {
             let other = if protocol == Protocol::V5 { "3.1.1" } else { "5" };
             refused(
                 &format!("it does not speak MQTT {protocol}"),
-                &format!("enable it at the broker, or set `broker.protocol: '{other}'`"),
+                &format!("enable it at the broker, or set `broker.protocol: '{other}'` or --protocol {other}"),
             )
         }
         // Some brokers tie client ids to credentials; the devices may still be welcome.

@@ -1,10 +1,10 @@
 //! `simctl sample`: what devices would send, as JSON lines, without a broker.
 
 use device_sim::sample;
-use fleet_contract::{time::Micros, units::Span};
+use fleet_contract::{fleet::Protocol, time::Micros, units::Span};
 use load_controller::verdict::ExitCode;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     estimate::{compile, membership},
@@ -22,8 +22,8 @@ Examples:
 
 /// Print what devices would send, as JSON lines
 ///
-/// One object a message with `due`, `device`, `topic`, `qos`, `retain` and `payload`. The same seed, document and start
-/// give the same lines.
+/// One object a message with `due`, `device`, `topic`, `qos`, `retain` and `payload`, and where the fleet speaks MQTT 5
+/// with `properties`. The same seed, document and start give the same lines.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -45,6 +45,9 @@ struct Line<'a> {
     topic: &'a str,
     qos: u8,
     retain: bool,
+    /// In MQTT 5 only, where a message may still have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    properties: Option<Map<String, Value>>,
     payload: Value,
 }
 
@@ -77,7 +80,7 @@ impl Args {
         while let Some(std::cmp::Reverse((_, index))) = queue.pop() {
             let samples = &mut devices[index];
             if let Some(sample) = samples.next() {
-                printer.data(serde_json::to_string(&Line::new(&sample))?)?;
+                printer.data(serde_json::to_string(&Line::new(&sample, spec.protocol()))?)?;
             }
             if let Some(next) = samples.peek() {
                 queue.push(std::cmp::Reverse((next.due, index)));
@@ -88,13 +91,14 @@ impl Args {
 }
 
 impl<'a> Line<'a> {
-    fn new(sample: &'a sample::Sample) -> Self {
+    fn new(sample: &'a sample::Sample, protocol: Protocol) -> Self {
         Self {
             due: sample.due.to_string(),
             device: sample.device,
             topic: &sample.topic,
             qos: sample.qos.into(),
             retain: sample.is_retained,
+            properties: (protocol == Protocol::V5).then(|| properties(&sample.properties)),
             payload: payload(&sample.payload),
         }
     }
@@ -105,10 +109,30 @@ fn payload(body: &[u8]) -> Value {
     if let Ok(value) = serde_json::from_slice(body) {
         return value;
     }
-    match std::str::from_utf8(body) {
+    text(body)
+}
+
+/// Text as it is, anything else in hexadecimal.
+fn text(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
-        Err(_) => body.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+        Err(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
     }
+}
+
+/// What a message has of the properties, by the names that documents have for them.
+fn properties(properties: &sample::Properties) -> Map<String, Value> {
+    // Destructured, so that a new property cannot be forgotten.
+    let sample::Properties { content_type, expiry, response_topic, correlation_data, user } = properties;
+    let user: Map<_, _> = user.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+    let all = [
+        ("contentType", content_type.as_deref().map(Value::from)),
+        ("expiry", expiry.map(|expiry| expiry.to_string().into())),
+        ("responseTopic", response_topic.as_deref().map(Value::from)),
+        ("correlationData", correlation_data.as_deref().map(text)),
+        ("user", (!user.is_empty()).then_some(user.into())),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// An instant in RFC 3339.
@@ -127,6 +151,21 @@ mod tests {
         assert_eq!(payload(br#"{"a": 1}"#), serde_json::json!({"a": 1}));
         assert_eq!(payload(b"21.5 C"), serde_json::json!("21.5 C"));
         assert_eq!(payload(&[0xff, 1]), serde_json::json!("ff01"));
+    }
+
+    #[test]
+    fn properties_have_the_names_of_documents_and_only_those_that_a_message_has() {
+        let some = sample::Properties {
+            content_type: Some("text/plain".into()),
+            expiry: Some(Span::from_secs(60)),
+            response_topic: Some("lab/7/answer".into()),
+            correlation_data: Some(b"lab-7".into()),
+            user: vec![("site".into(), "north".into())],
+        };
+        let shown = serde_json::to_string(&properties(&some)).unwrap();
+        let expected = r#"{"contentType":"text/plain","expiry":"1m","responseTopic":"lab/7/answer","correlationData":"lab-7","user":{"site":"north"}}"#;
+        assert_eq!(shown, expected);
+        assert_eq!(properties(&sample::Properties::default()), Map::new());
     }
 
     #[test]

@@ -87,6 +87,25 @@ fn with_client_certificates() {
 }
 
 #[test]
+fn with_client_certificates_by_flags_alone() {
+    let (simctl, broker) = secure(|settings, _| settings.with("require_certificate", true));
+    // The certificate is for 127.0.0.1, by whatever name the broker is reached.
+    let url = format!("mqtts://localhost:{}", broker.port());
+    let version = ["--model", "thermometer", "--interval", "1s", "--protocol", "5", "--broker", &url];
+    let trust = ["--ca", "ca.pem", "--server-name", "127.0.0.1"];
+    let identity = ["--certificate", "device.pem", "--key", "device.key"];
+    let without = simctl.call(&[&["run"], &version[..], &trust].concat(), PATIENCE).unwrap();
+    assert!(without.stderr.contains("requires a client certificate"), "{without:?}");
+    let run = Run::start_at(simctl, &[&version[..], &trust, &identity].concat()).unwrap();
+    run.wait_for_devices(100).unwrap();
+    run.wait_for_messages(500).unwrap();
+    let ended = run.stop().unwrap();
+    ended.expect_passed();
+    ended.report.expect("connections.accepted", 100);
+    ended.report.expect_all_delivered();
+}
+
+#[test]
 fn over_websocket() {
     let broker = Mosquitto::start(Settings::new().unwrap().with("protocol", "websockets")).unwrap();
     delivers(Simctl::new().unwrap(), &format!("ws://127.0.0.1:{}", broker.port()), "");

@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 
 use super::id;
-use crate::session::codec::ProtocolError;
+use crate::session::codec::{ProtocolError, write::PUBLISH};
 
 /// The properties of a packet, borrowed from its bytes; none in MQTT 3.1.1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +90,11 @@ impl<'a> Properties<'a> {
             Property::User(key, value) if key == name => Some(value),
             _ => None,
         })
+    }
+
+    /// Splits the properties of a PUBLISH off the front of `body`, their length before them.
+    pub fn of_publish(body: &'a [u8]) -> Result<(Self, &'a [u8]), ProtocolError> {
+        Self::read(PUBLISH >> 4, body)
     }
 
     /// Splits the properties of a packet of this type off the front of `body`.
