@@ -68,6 +68,18 @@ fn names_cannot_break_out_of_the_page() {
 }
 
 #[test]
+fn what_devices_received_has_a_table_of_its_own() {
+    let mut stats = stats_of(1);
+    let page = |stats: &Stats| render(&Report::new(stats, &facts()), &stats.latency);
+    assert!(!page(&stats).contains("<h2>Received</h2>"));
+    stats.received.messages = [0, 5, 0];
+    stats.received.refused = [("not_authorized".to_owned(), 2)].into();
+    let page = page(&stats);
+    assert!(page.contains("<h2>Received</h2>") && page.contains("<td>of these QoS 1</td><td>5</td>"));
+    assert!(page.contains("<td>subscriptions refused: not_authorized</td><td>2</td>"));
+}
+
+#[test]
 fn a_page_without_readings_says_so() {
     let stats = fleet_contract::stats::Stats::default();
     let page = render(&Report::new(&stats, &facts()), &stats.latency);
