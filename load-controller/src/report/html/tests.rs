@@ -1,4 +1,4 @@
-use fleet_contract::units::Span;
+use fleet_contract::{stats::Stats, units::Span};
 
 use super::*;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// A minute with an outage of ten seconds in its middle.
-fn eventful() -> (fleet_contract::stats::Stats, RunFacts) {
+fn eventful() -> (Stats, RunFacts) {
     let (mut stats, mut facts) = (stats_of(0), facts());
     for second in 1..=60_u64 {
         let is_out = (30..40).contains(&second);
@@ -81,7 +81,7 @@ fn what_devices_received_has_a_table_of_its_own() {
 
 #[test]
 fn a_page_without_readings_says_so() {
-    let stats = fleet_contract::stats::Stats::default();
+    let stats = Stats::default();
     let page = render(&Report::new(&stats, &facts()), &stats.latency);
     assert_eq!(page.matches("Nothing was measured.").count(), 4);
 }

@@ -62,10 +62,16 @@ fn a_fleet_that_subscribes_shows_what_it_received() {
     };
     assert_eq!(lines(&stats), "");
     stats.received = Received { messages: [3, 0, 1_200], payload_bytes: 56_320, granted: 40, ..Received::default() };
-    insta::assert_snapshot!(lines(&stats), @"");
+    insta::assert_snapshot!(lines(&stats), @r"
+    received       1,203 messages (55.0 KiB)
+    subscriptions  40 granted
+    ");
     stats.received.redelivered = 7;
     stats.received.refused = [("not_authorized".to_owned(), 20), ("quota_exceeded".to_owned(), 1)].into();
-    insta::assert_snapshot!(lines(&stats), @"");
+    insta::assert_snapshot!(lines(&stats), @r"
+    received       1,203 messages (55.0 KiB), 7 again
+    subscriptions  40 granted, refused: not_authorized 20, quota_exceeded 1
+    ");
 }
 
 #[test]
