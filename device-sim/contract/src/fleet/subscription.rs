@@ -55,6 +55,7 @@ pub enum RetainHandling {
 }
 
 impl RetainHandling {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
     fn is_default(&self) -> bool {
         *self == Self::default()
     }
