@@ -6,9 +6,15 @@ use fleet_contract::time::Micros;
 
 use super::Shard;
 use crate::session::{
-    Terms,
-    codec::{Protocol, Publish, SUBACK_FAILURE, v5::Reason},
+    RequestError, Terms,
+    codec::{
+        PacketId, Protocol, Publish, SUBACK_FAILURE,
+        v5::{Reason, SubscribeOptions},
+    },
 };
+
+/// A filter of one device, and how its messages are to come.
+type Filter = (String, SubscribeOptions);
 
 impl Shard {
     /// Asks for all that the group of a device subscribes to, unless the broker has answered it already and has kept
@@ -17,41 +23,51 @@ impl Shard {
     /// Nobody waits for the answer: a broker that is silent altogether is found by the keep-alive, and one that leaves
     /// this packet alone unanswered is asked again over the next connection.
     pub(super) fn subscribe(&mut self, slot: usize, session_present: bool, now: Micros) -> bool {
-        let device = &mut self.devices[slot];
-        let subscriptions = &self.blueprint.groups[usize::from(device.group)].subscriptions;
-        if subscriptions.is_empty() || (session_present && device.is_subscribed) {
+        let device = &self.devices[slot];
+        let has_none = self.blueprint.groups[usize::from(device.group)].subscriptions.is_empty();
+        if has_none || (session_present && device.is_subscribed) {
             return true;
         }
-        let index = self.slots.index(slot);
-        let mut filters: Vec<_> =
-            subscriptions.iter().map(|wanted| (wanted.filter.text(index), wanted.options)).collect();
-        let terms = device.session.terms();
-        filters.retain(|(filter, _)| match unavailable(filter, terms) {
-            Some(reason) => {
-                add(&mut self.stats.received.refused, reason.into(), 1);
-                false
-            }
-            None => true,
-        });
-        device.is_subscribed = filters.is_empty();
+        let filters = self.filters(slot);
+        self.devices[slot].is_subscribed = filters.is_empty();
+        if filters.is_empty() {
+            return true;
+        }
         self.out.clear();
-        if device.is_subscribed {
-            return true;
-        }
-        let asked = match self.blueprint.session.protocol {
-            Protocol::V311 => {
-                let filters: Vec<_> = filters.iter().map(|(filter, options)| (filter.as_str(), options.qos)).collect();
-                device.session.subscribe(&self.pool, &filters, now, &mut self.out)
-            }
-            Protocol::V5 => {
-                let filters: Vec<_> = filters.iter().map(|(filter, options)| (filter.as_str(), *options)).collect();
-                device.session.subscribe5(&self.pool, &filters, now, &mut self.out)
-            }
-        };
-        if let Err(error) = asked {
+        if let Err(error) = self.ask(slot, &filters, now) {
             add(&mut self.stats.received.refused, error.into(), filters.len() as u64);
         }
         self.write_out(slot, now)
+    }
+
+    /// What the device is to ask for; what the broker does not offer is counted as refused at once.
+    fn filters(&mut self, slot: usize) -> Vec<Filter> {
+        let (device, index) = (&self.devices[slot], self.slots.index(slot));
+        let (terms, refused) = (device.session.terms(), &mut self.stats.received.refused);
+        let mut filters = Vec::new();
+        for subscription in &self.blueprint.groups[usize::from(device.group)].subscriptions {
+            let filter = subscription.filter.text(index);
+            match unavailable(&filter, terms) {
+                Some(reason) => add(refused, reason.into(), 1),
+                None => filters.push((filter, subscription.options)),
+            }
+        }
+        filters
+    }
+
+    /// Appends SUBSCRIBE to `out`.
+    fn ask(&mut self, slot: usize, filters: &[Filter], now: Micros) -> Result<PacketId, RequestError> {
+        let (session, out) = (&mut self.devices[slot].session, &mut self.out);
+        match self.blueprint.session.protocol {
+            Protocol::V311 => {
+                let filters: Vec<_> = filters.iter().map(|(filter, options)| (filter.as_str(), options.qos)).collect();
+                session.subscribe(&self.pool, &filters, now, out)
+            }
+            Protocol::V5 => {
+                let filters: Vec<_> = filters.iter().map(|(filter, options)| (filter.as_str(), *options)).collect();
+                session.subscribe5(&self.pool, &filters, now, out)
+            }
+        }
     }
 
     /// The broker has answered, filter by filter; those that it refuses are not asked for again in this session.
