@@ -33,7 +33,7 @@ use std::{
 
 use fleet_contract::{
     broker_url::BrokerUrl,
-    fleet::{BrokerSpec, Observe, Protocol},
+    fleet::{BrokerSpec, Group, Observe, Protocol},
     plan::Plan,
     stats::{ObserverStats, Stats, WorkerStats},
     time::Micros,
@@ -98,7 +98,7 @@ pub enum Kind {
     /// The engine of this crate
     #[default]
     Native,
-    /// A client of rumqttc for each device, to compare with; it needs `observe: none`
+    /// A client of rumqttc for each device, to compare with; it needs `observe: none`, and its devices only publish
     Rumqttc,
 }
 
@@ -131,6 +131,11 @@ pub enum StartError {
     /// rumqttc's clients of 3.1.1 are what is compared with.
     #[error("expected `broker.protocol: 3.1.1` for the engine `rumqttc`, found `5`")]
     CannotSpeak5,
+    /// rumqttc's clients only publish.
+    #[error(
+        "expected no `subscriptions` for the engine `rumqttc`, whose devices only publish, found some in group `{0}`"
+    )]
+    CannotSubscribe(String),
     /// The operating system refuses a thread or a poll.
     #[error("the operating system does not give the engine what it needs: {0}")]
     System(#[from] io::Error),
@@ -206,6 +211,7 @@ impl Engine {
         if options.kind == Kind::Rumqttc && assignment.fleet.spec.protocol() == Protocol::V5 {
             return Err(StartError::CannotSpeak5);
         }
+        check_subscriptions(options.kind, &assignment.fleet.spec.groups)?;
         let broker = assignment.fleet.spec.broker.as_ref().ok_or(StartError::NoBroker)?;
         let brokers = brokers(broker, options)?;
         let blueprint = Arc::new(Blueprint::compile(assignment)?);
@@ -410,6 +416,13 @@ fn check_observe(kind: Kind, observe: Observe) -> Result<(), StartError> {
         (Kind::Native, _) | (Kind::Rumqttc, Observe::None) => Ok(()),
         (Kind::Rumqttc, Observe::All) => Err(StartError::CannotObserve("all")),
         (Kind::Rumqttc, Observe::Sample) => Err(StartError::CannotObserve("sample")),
+    }
+}
+
+fn check_subscriptions(kind: Kind, groups: &[Group]) -> Result<(), StartError> {
+    match groups.iter().find(|group| !group.subscriptions.is_empty()) {
+        Some(group) if kind == Kind::Rumqttc => Err(StartError::CannotSubscribe(group.name.clone())),
+        _ => Ok(()),
     }
 }
 

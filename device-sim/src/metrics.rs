@@ -44,11 +44,13 @@ fn families(fleet: &str, stats: &Stats) -> Vec<MetricFamily> {
 }
 
 fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
-    let Stats { devices, messages, rejected, bytes, latency, connections, observer, generator, lost: _ } = stats;
-    let by_qos = |of: fn(&Messages) -> u64| {
-        let labelled = ["0", "1", "2"].iter().zip(messages);
-        Values::Labelled(labelled.map(|(qos, messages)| ((*qos).into(), of(messages) as f64)).collect())
+    let Stats { devices, messages, rejected, received, bytes, latency, connections, observer, generator, lost: _ } =
+        stats;
+    let labelled = |counts: [u64; 3]| {
+        let labelled = ["0", "1", "2"].iter().zip(counts);
+        Values::Labelled(labelled.map(|(qos, count)| ((*qos).into(), count as f64)).collect())
     };
+    let by_qos = |of: fn(&Messages) -> u64| labelled(messages.each_ref().map(of));
     let count = |count: u64| Values::One(count as f64);
     vec![
         (
@@ -78,6 +80,8 @@ fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
         (metric::MESSAGES_DUPLICATED, by_qos(|m| m.duplicated)),
         (metric::MESSAGES_REORDERED, by_qos(|m| m.reordered)),
         (metric::MESSAGES_IN_FLIGHT, by_qos(Messages::in_flight)),
+        (metric::MESSAGES_RECEIVED, labelled(received.messages)),
+        (metric::SUBSCRIPTIONS_REFUSED, causes(&received.refused)),
         (metric::BYTES_SENT, count(bytes.sent)),
         (metric::BYTES_RECEIVED, count(bytes.received)),
         (metric::BYTES_OBSERVED, count(bytes.observed)),

@@ -161,6 +161,17 @@ fn an_engine_that_follows_nothing_cannot_observe() {
 }
 
 #[test]
+fn an_engine_that_only_publishes_cannot_subscribe() {
+    let clock = Clock::new();
+    let mut assignment = assignment(([127, 0, 0, 1], 1).into(), 1, "  observe: none", &clock);
+    let subscriptions = serde_json::json!([{"topic": "commands/{id}"}]);
+    assignment.fleet.spec.groups[0].subscriptions = serde_json::from_value(subscriptions).unwrap();
+    let error = Engine::start(&assignment, &Options { kind: Kind::Rumqttc, threads: 1, clock, ..Options::default() })
+        .unwrap_err();
+    assert!(matches!(&error, StartError::CannotSubscribe(group) if group == "all"), "{error}");
+}
+
+#[test]
 fn kinds_have_names() {
     assert_eq!("rumqttc".parse(), Ok(Kind::Rumqttc));
     assert_eq!((Kind::Native.to_string(), Kind::default()), ("native".into(), Kind::Native));

@@ -16,7 +16,7 @@ use fleet_contract::{fleet::Observe, stats::Stats};
 use serde::{Deserialize, Serialize};
 
 pub use figures::{
-    Bytes, Connections, Devices, Generator, Latency, LostInReport, Manifest, Messages, Observer, OutageList,
+    Bytes, Connections, Devices, Generator, Latency, LostInReport, Manifest, Messages, Observer, OutageList, Received,
     TimelineInReport,
 };
 
@@ -44,6 +44,9 @@ pub struct Report {
     pub devices: Devices,
     /// What became of the messages.
     pub messages: Messages,
+    /// What the devices' own subscriptions brought; `None` of a fleet that does not subscribe.
+    #[serde(default)]
+    pub received: Option<Received>,
     /// Distributions of times.
     pub latency: Latency,
     /// Sessions that were accepted after an earlier one was lost.
@@ -83,6 +86,7 @@ impl Report {
             running_seconds: facts.running().as_secs_f64(),
             devices: Devices::new(facts.timeline.devices().unwrap_or(stats.devices)),
             messages: Messages::new(stats, facts.observe),
+            received: Received::new(&stats.received, &facts.fleet),
             latency: Latency::new(&stats.latency),
             reconnects: stats.connections.reconnects,
             connections: Connections::new(&stats.connections),

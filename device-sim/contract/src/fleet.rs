@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 
 mod check;
 mod pod;
+mod subscription;
 
 pub use crate::{model::StreamOverride, qos::Qos};
 pub use check::check;
 pub use pod::{PodSpec, PullPolicy, Toleration};
+pub use subscription::{RetainHandling, Subscription};
 
 use crate::{
     broker_url::BrokerUrl,
@@ -435,6 +437,10 @@ pub struct Group {
     /// What is different from the model, stream by stream.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub streams: BTreeMap<String, StreamOverride>,
+    /// What each of its devices subscribes to, for example its commands; at most 16 filters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub subscriptions: Vec<Subscription>,
 }
 
 impl Group {

@@ -21,5 +21,6 @@ pub mod stamp;
 pub mod stats;
 pub mod template;
 pub mod time;
+pub mod topic_filter;
 pub mod units;
 pub mod worker;

@@ -41,6 +41,8 @@ pub struct Stats {
     pub messages: [Messages; 3],
     /// MQTT 5: messages of QoS 1 and 2 that the broker rejected, by its reason. They are sent, and never acknowledged.
     pub rejected: BTreeMap<String, u64>,
+    /// What the devices' own subscriptions brought.
+    pub received: Received,
     /// Bytes of MQTT, both ways.
     pub bytes: Bytes,
     /// Distributions of times.
@@ -153,6 +155,36 @@ impl Messages {
         self.late += late;
         self.duplicated += duplicated;
         self.reordered += reordered;
+    }
+}
+
+/// What devices subscribed to, and the messages that came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Received {
+    /// Messages by the quality of service that they came with: 0, 1 and 2. One of QoS 2 counts once, however often
+    /// the broker sends it.
+    pub messages: [u64; 3],
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
+    /// PUBLISH packets that came again, with the DUP flag. At QoS 1 such a message may have been counted before.
+    pub redelivered: u64,
+    /// Filters that the broker granted, at any QoS: a device that must subscribe again counts again.
+    pub granted: u64,
+    /// Filters that the broker refused, by its reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+impl Received {
+    fn merge(&mut self, other: &Self) {
+        let Self { messages, payload_bytes, redelivered, granted, refused } = other;
+        for (mine, theirs) in self.messages.iter_mut().zip(messages) {
+            *mine += theirs;
+        }
+        self.payload_bytes += payload_bytes;
+        self.redelivered += redelivered;
+        self.granted += granted;
+        add(&mut self.refused, refused);
     }
 }
 
@@ -281,8 +313,10 @@ impl Stats {
 
     /// Adds what another measured: counters and histograms are summed, never averaged.
     pub fn merge(&mut self, other: &Self) {
-        let Self { devices, messages, rejected, bytes, latency, connections, observer, generator, lost } = other;
+        let Self { devices, messages, rejected, received, bytes, latency, connections, observer, generator, lost } =
+            other;
         add(&mut self.rejected, rejected);
+        self.received.merge(received);
         self.devices.desired += devices.desired;
         self.devices.connected += devices.connected;
         self.devices.refused += devices.refused;
@@ -537,6 +571,23 @@ mod tests {
         assert_eq!(successor.sum().messages[1].sent, 10, "an ended epoch stays as it was closed");
         successor.take(0, reading(2, 2, 5, 5));
         assert_eq!(successor.sum().messages[1].sent, 15);
+    }
+
+    #[test]
+    fn what_shards_received_is_added_up() {
+        let refused = |reason: &str| BTreeMap::from([(reason.to_owned(), 2)]);
+        let of = |reason| Received {
+            messages: [1, 2, 3],
+            payload_bytes: 40,
+            redelivered: 1,
+            granted: 5,
+            refused: refused(reason),
+        };
+        let mut sum = Stats { received: of("quota_exceeded"), ..Stats::default() };
+        sum.merge(&Stats { received: of("not_authorized"), ..Stats::default() });
+        let refused = [refused("not_authorized"), refused("quota_exceeded")].into_iter().flatten().collect();
+        let expected = Received { messages: [2, 4, 6], payload_bytes: 80, redelivered: 2, granted: 10, refused };
+        assert_eq!(sum.received, expected);
     }
 
     #[test]

@@ -170,6 +170,11 @@ impl Template {
         })
     }
 
+    /// Whether the name says `{stream}`, which has no meaning where there is no stream.
+    pub fn uses_stream(&self) -> bool {
+        self.parts.contains(&Part::Field(Field::Stream))
+    }
+
     /// Folds in what is the same for a whole group. `{id}` within a client id stands for nothing.
     pub fn bind(&self, names: &Names<'_>, client_id: &Self) -> Bound {
         let namespace = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}/{}", names.fleet, names.seed).as_bytes());

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, str::FromStr};
 
 use fleet_contract::{
     document::Problem,
-    fleet::{Connect, Credentials, Fleet, Observe, Offline, SessionKind},
+    fleet::{self, Connect, Credentials, Fleet, Observe, Offline, RetainHandling, SessionKind},
     model::Files,
     share::{Membership, ShareError},
     template::{Bound, Names, Template, TemplateError},
@@ -17,7 +17,13 @@ use crate::{
     credentials::{PasswordError, password},
     model::{Context, Model},
     random::Source,
-    session::{self, codec},
+    session::{
+        self,
+        codec::{
+            self,
+            v5::{Retained, SubscribeOptions},
+        },
+    },
 };
 
 /// The largest packet that a device takes from a broker, in bytes.
@@ -95,6 +101,15 @@ pub(crate) struct Group {
     pub(crate) client_id: Bound,
     pub(crate) user: Option<Bound>,
     pub(crate) will: Option<Will>,
+    pub(crate) subscriptions: Box<[Subscription]>,
+}
+
+/// What each device of a group subscribes to, with all but the device filled in.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) filter: Bound,
+    /// Of these, MQTT 3.1.1 has the QoS alone.
+    pub(crate) options: SubscribeOptions,
 }
 
 /// A will, with all but the device filled in.
@@ -216,6 +231,7 @@ fn group(
             retain: will.retain,
         }),
     };
+    let subscriptions = group.subscriptions.iter().map(|wanted| subscription(wanted, &names, client_id));
     Ok(Group {
         name: group.name.clone(),
         model_name: group.model.clone(),
@@ -223,6 +239,28 @@ fn group(
         client_id: client_id.bind(&names, client_id),
         user: user.map(|user| user.bind(&names, client_id)),
         will,
+        subscriptions: subscriptions.collect::<Result<_, _>>()?,
+    })
+}
+
+fn subscription(
+    subscription: &fleet::Subscription,
+    names: &Names<'_>,
+    client_id: &Template,
+) -> Result<Subscription, BlueprintError> {
+    let retained = match subscription.retain_handling {
+        RetainHandling::Send => Retained::Always,
+        RetainHandling::SendIfNew => Retained::IfNew,
+        RetainHandling::DoNotSend => Retained::Never,
+    };
+    Ok(Subscription {
+        filter: template("groups.subscriptions", &subscription.filter())?.bind(names, client_id),
+        options: SubscribeOptions {
+            qos: subscription.qos,
+            is_no_local: subscription.no_local,
+            retains_as_published: subscription.retain_as_published,
+            retained,
+        },
     })
 }
 

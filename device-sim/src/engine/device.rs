@@ -34,6 +34,8 @@ pub(super) struct Device {
     pub(super) is_observed: bool,
     /// Whether it is in the queue of those that the fleet's pace does not let connect yet.
     pub(super) is_queued: bool,
+    /// Whether the broker has answered what its group subscribes to, in the session that it keeps of the device.
+    pub(super) is_subscribed: bool,
     /// The label of its last error.
     pub(super) last_error: Option<&'static str>,
 }
@@ -117,6 +119,7 @@ impl Device {
             trouble: Trouble::None,
             is_observed,
             is_queued: false,
+            is_subscribed: false,
             last_error: None,
         }
     }

@@ -10,6 +10,7 @@ mod publish;
 mod receive;
 mod roster;
 mod status;
+mod subscribe;
 mod sweep;
 
 use std::{

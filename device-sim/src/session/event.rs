@@ -40,8 +40,9 @@ pub enum Withheld {
     Recovering,
 }
 
-/// Why a subscription cannot be asked for now. Nothing was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a subscription cannot be asked for now. Nothing was written. The variant's name is the metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum RequestError {
     /// The session is not up.
     #[error("the session is not up")]
@@ -52,6 +53,9 @@ pub enum RequestError {
     /// The packet would not be valid.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// The packet is larger than the broker takes.
+    #[error("the packet is larger than the broker takes")]
+    TooLarge,
 }
 
 /// What a packet from the broker meant.
@@ -78,6 +82,8 @@ pub enum Event<'a> {
     /// A message arrived, and the answer that its QoS asks for is written. At QoS 2 it is passed
     /// on once, however often it comes.
     Received(Publish<'a>),
+    /// A message of QoS 2 came again that was passed on already, and the answer is written.
+    Repeated(PacketId),
     /// A SUBSCRIBE was answered.
     Subscribed {
         /// As [`subscribe`](super::Session::subscribe) returned it.

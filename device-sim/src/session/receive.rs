@@ -109,7 +109,7 @@ impl Session {
                 codec::write_pubrec(out, id);
                 let received = &mut self.rare.get_or_insert_default().received;
                 if received.contains(&id) {
-                    return Event::Progress;
+                    return Event::Repeated(id);
                 }
                 received.push(id);
             }
@@ -207,6 +207,10 @@ impl Session {
         let is_answered = |request: &Request| request.packet_id == packet_id && is_of_kind(request);
         let at = rare.requests.iter().position(is_answered)?;
         let request = rare.requests.swap_remove(at);
+        // A device asks once a session, and the next one is far away.
+        if rare.requests.is_empty() {
+            rare.requests = Vec::new();
+        }
         // The list of received messages keeps its memory while it is in use.
         if rare.is_empty() {
             self.rare = None;

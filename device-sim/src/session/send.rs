@@ -56,7 +56,7 @@ impl Session {
         now: Micros,
         out: &mut Vec<u8>,
     ) -> Result<PacketId, RequestError> {
-        self.request(pool, Some(filters.len()), now, |id| codec::write_subscribe(out, id, filters))
+        self.request(pool, Some(filters.len()), now, out, |id, out| codec::write_subscribe(out, id, filters))
     }
 
     /// Writes SUBSCRIBE of MQTT 5, with options for each filter; [`Event::Subscribed`](super::Event::Subscribed)
@@ -68,7 +68,7 @@ impl Session {
         now: Micros,
         out: &mut Vec<u8>,
     ) -> Result<PacketId, RequestError> {
-        self.request(pool, Some(filters.len()), now, |id| v5::write_subscribe(out, id, filters))
+        self.request(pool, Some(filters.len()), now, out, |id, out| v5::write_subscribe(out, id, filters))
     }
 
     /// Writes UNSUBSCRIBE of MQTT 5; [`Event::Unsubscribed`](super::Event::Unsubscribed) answers it, or
@@ -80,7 +80,7 @@ impl Session {
         now: Micros,
         out: &mut Vec<u8>,
     ) -> Result<PacketId, RequestError> {
-        self.request(pool, None, now, |id| v5::write_unsubscribe(out, id, filters))
+        self.request(pool, None, now, out, |id, out| v5::write_unsubscribe(out, id, filters))
     }
 
     /// Takes a message back that [`Session::publish`] or [`Session::next_resend`] has just handed out, because its
@@ -100,7 +100,7 @@ impl Session {
         now: Micros,
         out: &mut Vec<u8>,
     ) -> Result<PacketId, RequestError> {
-        self.request(pool, None, now, |id| codec::write_unsubscribe(out, id, filters))
+        self.request(pool, None, now, out, |id, out| codec::write_unsubscribe(out, id, filters))
     }
 
     fn request(
@@ -108,13 +108,19 @@ impl Session {
         pool: &Pool,
         filters: Option<usize>,
         now: Micros,
-        write: impl FnOnce(PacketId) -> Result<(), FrameError>,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(PacketId, &mut Vec<u8>) -> Result<(), FrameError>,
     ) -> Result<PacketId, RequestError> {
         if self.phase != Phase::Up {
             return Err(RequestError::Offline);
         }
         let packet_id = self.next_packet_id(pool).ok_or(RequestError::NoPacketId)?;
-        write(packet_id)?;
+        let start = out.len();
+        write(packet_id, out)?;
+        if out.len() - start > self.maximum_packet_size() {
+            out.truncate(start);
+            return Err(RequestError::TooLarge);
+        }
         self.rare.get_or_insert_default().requests.push(Request { packet_id, filters });
         self.last_sent = now;
         Ok(packet_id)

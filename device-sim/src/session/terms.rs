@@ -26,6 +26,10 @@ pub struct Terms {
     pub maximum_qos: Qos,
     /// Whether the broker takes retained messages.
     pub is_retain_available: bool,
+    /// Whether the broker takes filters with wildcards.
+    pub is_wildcard_available: bool,
+    /// Whether the broker takes shared subscriptions.
+    pub is_share_available: bool,
     /// How many seconds the broker keeps the session, if not as long as the client asked for.
     pub session_expiry: Option<u32>,
     /// So many messages of QoS 1 and 2 may still be sent before one is acknowledged (§4.9); less than none where an
@@ -45,6 +49,8 @@ impl Default for Terms {
             server_keep_alive: None,
             maximum_qos: Qos::ExactlyOnce,
             is_retain_available: true,
+            is_wildcard_available: true,
+            is_share_available: true,
             session_expiry: None,
             quota: u16::MAX.into(),
             aliases: 0,
@@ -65,6 +71,8 @@ impl Terms {
                 Property::MaximumQos(0) => terms.maximum_qos = Qos::AtMostOnce,
                 Property::MaximumQos(_) => terms.maximum_qos = Qos::AtLeastOnce,
                 Property::RetainAvailable(is_available) => terms.is_retain_available = is_available,
+                Property::WildcardSubscriptionAvailable(is_available) => terms.is_wildcard_available = is_available,
+                Property::SharedSubscriptionAvailable(is_available) => terms.is_share_available = is_available,
                 Property::SessionExpiryInterval(seconds) => terms.session_expiry = Some(seconds),
                 Property::AssignedClientIdentifier(id) => assigned = Some(id),
                 _ => {}

@@ -263,7 +263,7 @@ fn a_received_message_is_answered_by_its_qos_and_passed_on_once() {
     let third = publish(Qos::ExactlyOnce, Some(id(7)), false);
     assert_eq!(rig.receive(Packet::Publish(third)), Event::Received(third));
     let again = publish(Qos::ExactlyOnce, Some(id(7)), true);
-    assert_eq!(rig.receive(Packet::Publish(again)), Event::Progress);
+    assert_eq!(rig.receive(Packet::Publish(again)), Event::Repeated(id(7)));
     assert_eq!(rig.written(), b"\x50\x02\x00\x07\x50\x02\x00\x07");
     assert_eq!(rig.receive(Packet::Pubrel(id(7))), Event::Progress);
     assert_eq!(rig.receive(Packet::Pubrel(id(7))), Event::Progress);

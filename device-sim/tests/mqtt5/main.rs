@@ -7,18 +7,22 @@ mod peer;
 #[expect(dead_code, reason = "the broker in there speaks 3.1.1")]
 mod run;
 
+use std::collections::BTreeSet;
+
 use device_sim::{
     clock::Clock,
     engine::{Engine, Kind, Options, StartError},
 };
 use fleet_contract::{
-    fleet::{Protocol, StreamOverride},
+    fleet::{Protocol, Qos, RetainHandling, StreamOverride, Subscription},
     model::{MessageProperties, StampMode},
     stamp::Stamp,
+    stats::Received,
     units::{Bytes, Span},
     worker::Assignment,
 };
-use peer::{Answer, Peer};
+use peer::{Answer, FORBIDDEN, Peer, UNHEARD};
+use rumqttc::v5::mqttbytes::v5::RetainForwardRule;
 use run::until;
 
 const DEVICES: u32 = 5;
@@ -94,6 +98,74 @@ fn a_rejection_is_counted_by_its_reason_and_frees_the_window() {
     engine.stop();
     assert_eq!((stats.messages[1].acknowledged, stats.messages[2].acknowledged), (0, 0));
     assert_eq!(peer.end().outstanding_max, 1);
+}
+
+/// The fleet, whose devices subscribe to these filters at QoS 2.
+fn subscribed(peer: &Peer, filters: &[&str]) -> Engine {
+    let clock = Clock::new();
+    let mut assignment = assignment(peer, &clock);
+    let subscription = |filter: &&str| Subscription {
+        topic: (*filter).into(),
+        qos: Qos::ExactlyOnce,
+        no_local: true,
+        retain_as_published: true,
+        retain_handling: RetainHandling::SendIfNew,
+        share: None,
+    };
+    let subscriptions = &mut assignment.fleet.spec.groups[0].subscriptions;
+    subscriptions.extend(filters.iter().map(subscription));
+    subscriptions.push(Subscription { no_local: false, share: Some("{fleet}".into()), ..subscription(&"shared") });
+    Engine::start(&assignment, &Options { threads: 1, clock, ..Options::default() }).unwrap()
+}
+
+#[test]
+fn a_filter_is_refused_by_its_reason_and_a_command_of_qos_2_counts_once() {
+    let peer = Peer::start(b"", Answer::Accept);
+    let engine = subscribed(&peer, &["commands/{id}", FORBIDDEN]);
+    let all = u64::from(DEVICES);
+    let stats = until(&engine, "commands", |reading| {
+        let received = &reading.stats.received;
+        received.redelivered == all && received.messages[2] == all && reading.stats.messages[2].acknowledged > 50
+    });
+    engine.stop();
+    let Received { messages, payload_bytes, redelivered: _, granted, refused } = stats.received;
+    assert_eq!((messages, payload_bytes, granted), ([0, 0, all], 5 * all, 2 * all));
+    assert_eq!(refused, [("not_authorized".to_owned(), all)].into());
+    assert!(stats.connections.lost.is_empty(), "{:?}", stats.connections.lost);
+    let seen = peer.end();
+    assert_eq!(seen.subscriptions.len(), DEVICES as usize, "one SUBSCRIBE of each device");
+    let mut own = BTreeSet::new();
+    for filters in &seen.subscriptions {
+        let [commands, forbidden, shared] = &filters[..] else { panic!("{filters:?}") };
+        own.insert(commands.path.as_str());
+        assert_eq!((forbidden.path.as_str(), shared.path.as_str()), (FORBIDDEN, "$share/f/shared"));
+        assert_eq!((commands.qos as u8, commands.nolocal, shared.nolocal), (2, true, false));
+        assert!(commands.preserve_retain && commands.retain_forward_rule == RetainForwardRule::OnNewSubscribe);
+    }
+    assert_eq!(own, BTreeSet::from(["commands/f-0", "commands/f-1", "commands/f-2", "commands/f-3", "commands/f-4"]));
+}
+
+#[test]
+fn what_the_broker_does_not_offer_is_refused_without_a_question() {
+    // Wildcard subscription available 0, shared subscription available 0.
+    let peer = Peer::start(b"\x28\x00\x2a\x00", Answer::Accept);
+    let engine = subscribed(&peer, &["commands/{id}", "all/#"]);
+    let all = u64::from(DEVICES);
+    let stats = until(&engine, "grants", |reading| reading.stats.received.granted == all);
+    engine.stop();
+    let refused = ["shared_subscriptions_not_supported", "wildcard_subscriptions_not_supported"];
+    assert_eq!(stats.received.refused, refused.map(|reason| (reason.to_owned(), all)).into());
+    assert!(peer.end().subscriptions.iter().all(|filters| filters.len() == 1));
+}
+
+#[test]
+fn a_subscribe_without_an_answer_holds_nothing_up() {
+    let peer = Peer::start(b"", Answer::Accept);
+    let engine = subscribed(&peer, &[UNHEARD]);
+    let stats = until(&engine, "messages", |reading| reading.stats.messages[2].acknowledged > 100);
+    assert_eq!((stats.received.granted, stats.devices.connected), (0, DEVICES));
+    engine.stop();
+    assert_eq!(peer.end().subscriptions.len(), DEVICES as usize);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use rumqttc::v5::mqttbytes::{
     Error,
-    v5::{Packet, PubAck, PubComp, PubRec, Publish},
+    v5::{Filter, Packet, PubAck, PubComp, PubRec, Publish, Subscribe},
 };
 
 /// What the broker does with a message.
@@ -50,7 +50,18 @@ pub(crate) struct Seen {
     pub(crate) outstanding_max: usize,
     /// Of the last CONNECT.
     pub(crate) user_properties: Vec<(String, String)>,
+    /// The filters of each SUBSCRIBE.
+    pub(crate) subscriptions: Vec<Vec<Filter>>,
 }
+
+/// A filter that the broker refuses: "not authorized".
+pub(crate) const FORBIDDEN: &str = "forbidden/#";
+
+/// A filter that makes the broker leave a SUBSCRIBE without an answer.
+pub(crate) const UNHEARD: &str = "unheard/#";
+
+/// What the broker sends to whoever has subscribed: a message of QoS 2 with five bytes, and once more with DUP.
+const COMMAND: [&[u8]; 2] = [b"\x34\x0b\x00\x01c\x00\x07\x00hello", b"\x3c\x0b\x00\x01c\x00\x07\x00hello"];
 
 /// A broker that runs.
 pub(crate) struct Peer {
@@ -99,12 +110,15 @@ struct Connection {
     output: BytesMut,
     aliases: BTreeMap<u16, Bytes>,
     outstanding: BTreeSet<u16>,
+    /// Whether the command was answered with its first PUBREC.
+    is_command_answered: bool,
 }
 
 impl Connection {
     fn new(stream: TcpStream, seen: Arc<Mutex<Seen>>, answer: Answer) -> Self {
         let (input, output) = (BytesMut::new(), BytesMut::new());
-        Self { stream, seen, answer, input, output, aliases: BTreeMap::new(), outstanding: BTreeSet::new() }
+        let (aliases, outstanding) = (BTreeMap::new(), BTreeSet::new());
+        Self { stream, seen, answer, input, output, aliases, outstanding, is_command_answered: false }
     }
 
     /// Until the device closes, or is told to go. What has come at once is answered at the end, so that a window fills.
@@ -140,6 +154,14 @@ impl Connection {
                 self.output.extend_from_slice(&[0xe0, 2, 0x8b, 0]);
             }
             Packet::Publish(publish) => self.receive_publish(publish),
+            Packet::Subscribe(subscribe) => self.receive_subscribe(subscribe),
+            // Of the command: it came twice, and is released with the second answer.
+            Packet::PubRec(received) if !self.is_command_answered => {
+                self.is_command_answered = true;
+                assert_eq!(received.pkid, 7);
+            }
+            Packet::PubRec(_) => self.output.extend_from_slice(b"\x62\x02\x00\x07"),
+            Packet::PubComp(completed) => assert_eq!(completed.pkid, 7),
             Packet::PubRel(released) => {
                 self.outstanding.insert(released.pkid);
                 PubComp::new(released.pkid, None).write(&mut self.output).unwrap();
@@ -148,6 +170,20 @@ impl Connection {
             Packet::Disconnect(_) => {}
             other => panic!("a device has no reason to send {other:?}"),
         }
+    }
+
+    /// Grants what is asked for; a command follows.
+    fn receive_subscribe(&mut self, subscribe: Subscribe) {
+        let [high, low] = subscribe.pkid.to_be_bytes();
+        let code = |filter: &Filter| if filter.path == FORBIDDEN { 0x87 } else { filter.qos as u8 };
+        let codes: Vec<_> = subscribe.filters.iter().map(code).collect();
+        if subscribe.filters.iter().all(|filter| filter.path != UNHEARD) {
+            let length = u8::try_from(codes.len()).unwrap() + 3;
+            self.output.extend_from_slice(&[0x90, length, high, low, 0]);
+            self.output.extend_from_slice(&codes);
+            COMMAND.iter().for_each(|packet| self.output.extend_from_slice(packet));
+        }
+        self.seen.lock().unwrap().subscriptions.push(subscribe.filters);
     }
 
     fn receive_publish(&mut self, publish: Publish) {

@@ -114,7 +114,8 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
     spec.observe = observe.unwrap_or(spec.observe);
     if let Some(model) = model {
         let name = model.to_lowercase();
-        spec.groups = vec![Group { name, share: Some(Share::ALL), model: model.clone(), streams: [].into() }];
+        let (share, model) = (Some(Share::ALL), model.clone());
+        spec.groups = vec![Group { name, share, model, streams: [].into(), subscriptions: Vec::new() }];
     }
     if !broker.is_empty() {
         match &mut spec.broker {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleet_contract::{
-    fleet::Observe,
+    fleet::{Fleet, Observe},
     stats::{self, LostMessage, Stats, Summary},
     units::Span,
 };
@@ -144,6 +144,39 @@ impl Counts {
             duplicated: seen(duplicated),
             reordered: seen(reordered),
         }
+    }
+}
+
+/// What devices subscribed to, and the messages that came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Received {
+    /// Messages of all qualities of service; one of QoS 2 counts once, however often the broker sends it.
+    pub messages: u64,
+    /// Those that came with QoS 0, 1 and 2.
+    pub by_qos: [u64; 3],
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
+    /// PUBLISH packets that came again, with the DUP flag.
+    pub redelivered: u64,
+    /// Filters that the broker granted.
+    pub subscriptions_granted: u64,
+    /// Filters that the broker refused, by its reason.
+    pub subscriptions_refused: BTreeMap<String, u64>,
+}
+
+impl Received {
+    /// None of a fleet that does not subscribe, unless sessions from before brought anything.
+    pub(super) fn new(received: &stats::Received, fleet: &Fleet) -> Option<Self> {
+        let subscribes = fleet.spec.groups.iter().any(|group| !group.subscriptions.is_empty());
+        let stats::Received { messages, payload_bytes, redelivered, granted, refused } = received;
+        (subscribes || *received != stats::Received::default()).then(|| Self {
+            messages: messages.iter().sum(),
+            by_qos: *messages,
+            payload_bytes: *payload_bytes,
+            redelivered: *redelivered,
+            subscriptions_granted: *granted,
+            subscriptions_refused: refused.clone(),
+        })
     }
 }
 

@@ -37,6 +37,7 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
         section::tiles(report),
         charts(report, latencies),
         section::messages(report),
+        section::received(report),
         section::latencies(report),
         section::outages(report),
         section::connections(report),

@@ -10,14 +10,17 @@ use crate::fixture::{START, any_stats, facts, stats_of};
 
 #[test]
 fn the_keys_are_those_that_scripts_rely_on() {
-    let value = serde_json::to_value(Report::new(&stats_of(5), &facts())).unwrap();
+    let mut stats = stats_of(5);
+    stats.received.granted = 100;
+    let value = serde_json::to_value(Report::new(&stats, &facts())).unwrap();
     let keys = |pointer: &str| {
         let object = value.pointer(pointer).unwrap().as_object().unwrap();
         object.keys().cloned().collect::<Vec<_>>().join(" ")
     };
-    insta::assert_snapshot!(keys(""), @"verdict reasons phase elapsed_seconds running_seconds devices messages latency reconnects connections outages bytes observer generator lost_messages notes manifest timeline");
+    insta::assert_snapshot!(keys(""), @"verdict reasons phase elapsed_seconds running_seconds devices messages received latency reconnects connections outages bytes observer generator lost_messages notes manifest timeline");
     insta::assert_snapshot!(keys("/devices"), @"desired connected missing refused failed leaving");
     insta::assert_snapshot!(keys("/messages"), @"offered withheld withheld_offline sent acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown in_flight late duplicated reordered by_qos rejected");
+    insta::assert_snapshot!(keys("/received"), @"messages by_qos payload_bytes redelivered subscriptions_granted subscriptions_refused");
     insta::assert_snapshot!(keys("/latency"), @"connect publish_ack end_to_end schedule_lag recovery");
     insta::assert_snapshot!(keys("/latency/end_to_end"), @"p50 p90 p99 p999 max count");
     insta::assert_snapshot!(keys("/generator"), @"workers workers_lost shards shards_silent cpu_user_seconds cpu_system_seconds cpu_cores cpu_seconds_per_million memory_bytes memory_bytes_max open_files missed_ticks buffer_full cpu_throttled_share");
@@ -33,6 +36,16 @@ fn without_an_observer_nobody_knows_what_arrived() {
     assert_eq!((report.verdict, all.delivered, all.lost, all.duplicated), (Verdict::Passed, None, None, None));
     let value = serde_json::to_value(&report).unwrap();
     assert!(value["messages"]["delivered"].is_null() && value["messages"]["lost"].is_null());
+}
+
+#[test]
+fn only_a_fleet_that_subscribes_tells_what_it_received() {
+    let received = |facts: &RunFacts| Report::new(&stats_of(5), facts).received;
+    let mut facts = facts();
+    assert_eq!(received(&facts), None);
+    let subscriptions = serde_json::from_value(serde_json::json!([{"topic": "commands/{id}"}])).unwrap();
+    facts.fleet.spec.groups[0].subscriptions = subscriptions;
+    assert_eq!(received(&facts).map(|received| (received.messages, received.subscriptions_granted)), Some((0, 0)));
 }
 
 #[test]

@@ -75,6 +75,7 @@ impl Verdict {
 pub fn render(report: &Report, style: Style) -> String {
     let mut sections = vec![heading(report, style), devices(report, style.paint)];
     sections.push(messages(report, style));
+    sections.extend(received(report, style.paint));
     sections.push(latencies(report, style.paint));
     sections.extend(outages(report, style.paint));
     sections.push(generator(report, style));
@@ -170,6 +171,27 @@ fn messages(report: &Report, style: Style) -> String {
         text.push_str(&format!("{}  {}\n", label("rejected", style.paint), words::causes(rejected)));
     }
     text
+}
+
+/// What the devices' own subscriptions brought; nothing of a fleet that does not subscribe.
+fn received(report: &Report, paint: Paint) -> Option<String> {
+    let received = report.received.as_ref()?;
+    let again = match received.redelivered {
+        0 => String::new(),
+        number => format!(", {} again", words::count(number)),
+    };
+    let refused = match &received.subscriptions_refused {
+        refused if refused.is_empty() => String::new(),
+        refused => format!(", refused: {}", words::causes(refused)),
+    };
+    Some(format!(
+        "{}  {} ({}){again}\n{}  {} granted{refused}\n",
+        label("received", paint),
+        words::messages(received.messages),
+        words::bytes(received.payload_bytes as f64),
+        label("subscriptions", paint),
+        words::count(received.subscriptions_granted),
+    ))
 }
 
 fn shown(count: Option<u64>) -> String {

@@ -19,6 +19,7 @@ macro_rules! behaviours {
 }
 
 mod client;
+mod commands;
 mod credentials;
 mod delivery;
 mod fleet;

@@ -5,6 +5,12 @@ mod rejections;
 mod transports;
 
 behaviours! { Mosquitto:
+    commands {
+        a_retained_command_reaches_a_device_that_comes_later,
+        a_command_of_qos_2_counts_once,
+        the_devices_of_a_share_get_each_message_once_among_them,
+        a_kept_session_brings_what_was_missed,
+    }
     credentials { the_right_password_is_accepted, a_wrong_password_is_told_with_the_remedy }
     delivery { at_qos_0, at_qos_1, at_qos_2 }
     mqtt5 {

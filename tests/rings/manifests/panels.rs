@@ -1,8 +1,9 @@
 //! Every panel's queries, answered by a real Prometheus that scraped a real fleet.
 //!
 //! The fleet has all that a dashboard shows: devices that the broker refuses because it is full, growth, an outage with
-//! reconnects, messages with and without acknowledgement, followed and not. A second one, of MQTT 5, has what that
-//! version adds: messages that its broker rejects. A query that names what nobody exports gives nothing and fails here.
+//! reconnects, messages with and without acknowledgement, followed and not, and subscriptions, granted and refused. A
+//! second one, of MQTT 5, has what that version adds: messages that its broker rejects. A query that names what nobody
+//! exports gives nothing and fails here.
 
 use std::{
     collections::BTreeSet,
@@ -31,6 +32,7 @@ const IN_A_CLUSTER: [(&str, &str); 1] = [("simctl_controller_", "only a load con
 /// Fewer clients than there will be devices and observers.
 const CONNECTIONS_MAX: &str = "35";
 
+/// simctl's own broker refuses `$share`, which MQTT 3.1.1 does not know, and grants all else.
 const FLEET: &str = "
 apiVersion: simctl.io/v1alpha1
 kind: Fleet
@@ -43,7 +45,11 @@ spec:
   lossAfter: 2s
   groups:
     - {name: taxi, share: 50%, model: robotaxi, streams: {state: {interval: 200ms, qos: 1}}}
-    - {name: room, share: 50%, model: thermometer, streams: {reading: {interval: 500ms, qos: 0}}}
+    - name: room
+      share: 50%
+      model: thermometer
+      streams: {reading: {interval: 500ms, qos: 0}}
+      subscriptions: [{topic: 'vehicles/+/state', qos: 1}, {topic: '$share/{group}/vehicles/#'}]
 ";
 
 /// A fleet that may publish nothing at its broker.

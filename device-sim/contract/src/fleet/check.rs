@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+mod subscription;
+
 use super::{BrokerSpec, Connect, Credentials, Fleet, FleetSpec, Group, Observe, Protocol, SessionKind, Tls, Will};
 use crate::{
     document::{Problem, pointer_step},
@@ -48,6 +50,7 @@ pub fn check(fleet: &Fleet) -> Vec<Problem> {
             Some(model) => check_group(fleet, group, model, client_id.as_ref(), &at, &mut found),
             None => found.add(format!("{at}/model"), unknown_model(&group.model, &spec.models)),
         }
+        subscription::check(fleet, group, client_id.as_ref(), &at, &mut found);
     }
     found.problems
 }
@@ -312,7 +315,7 @@ mod tests {
         alarm: {topic: '{fleet}/{index}/{stream}', trigger: {change: {signal: celsius}}, payload: {json: {celsius: '{celsius}'}}}
 ";
 
-    fn complaints(spec: &str) -> String {
+    pub(super) fn complaints(spec: &str) -> String {
         let text =
             format!("apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: demo}}\nspec:\n{spec}{MODELS}");
         let (fleet, tree) = match read::<Fleet>("f", &text) {

@@ -173,7 +173,7 @@ impl Shard {
     }
 
     /// The broker has accepted the session.
-    pub(super) fn connected(&mut self, slot: usize, now: Micros) {
+    pub(super) fn connected(&mut self, slot: usize, session_present: bool, now: Micros) {
         self.pacer.release();
         let device = &mut self.devices[slot];
         self.stats.connections.accepted += 1;
@@ -190,6 +190,9 @@ impl Shard {
         self.set_trouble(slot, Trouble::None);
         self.abandon(slot);
         self.start_timetable(slot, now);
+        if !self.subscribe(slot, session_present, now) {
+            return;
+        }
         self.pump(slot, now);
         if !self.devices[slot].is_wanted() && self.devices[slot].leave_at <= now {
             self.leave(slot, now);

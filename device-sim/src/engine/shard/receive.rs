@@ -2,7 +2,7 @@
 
 use fleet_contract::{stats::Messages, time::Micros};
 
-use super::{Shard, connect::CLOSED};
+use super::{Shard, connect::CLOSED, subscribe::add};
 use crate::{
     engine::{blueprint, device::State},
     observe::{
@@ -74,11 +74,14 @@ impl Shard {
                             is_freed = true;
                         }
                         Ok(Event::Disconnected(reason)) => return self.disconnected(slot, reason, now),
-                        Ok(Event::Connected { .. }) => {
+                        Ok(Event::Received(publish)) => self.took(&publish),
+                        Ok(Event::Repeated(_)) => self.stats.received.redelivered += 1,
+                        Ok(Event::Subscribed { codes, .. }) => self.subscribed(slot, codes),
+                        Ok(Event::Connected { session_present }) => {
                             if let Some(reason) = self.unmet(slot) {
                                 return self.decline(slot, reason, now);
                             }
-                            self.connected(slot, now);
+                            self.connected(slot, session_present, now);
                             self.out.clear();
                         }
                         Ok(Event::Refused(refusal)) => return self.refused(slot, refusal, now),
@@ -117,11 +120,7 @@ impl Shard {
 
     /// MQTT 5: the broker does not take a message. It is not sent again, for the answer would be the same.
     fn rejected(&mut self, reason: Reason) {
-        let reason: &'static str = reason.into();
-        match self.stats.rejected.get_mut(reason) {
-            Some(count) => *count += 1,
-            None => drop(self.stats.rejected.insert(reason.into(), 1)),
-        }
+        add(&mut self.stats.rejected, reason.into(), 1);
     }
 
     /// MQTT 5: the broker has said why it ends the connection, or only that it does.

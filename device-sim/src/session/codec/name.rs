@@ -1,5 +1,7 @@
 //! What may be a topic, a filter, or any string (§1.5.3, §4.7).
 
+use fleet_contract::topic_filter;
+
 use super::FrameError;
 
 /// Checks that `topic` may be published to.
@@ -13,17 +15,7 @@ pub fn check_filter(filter: &str) -> Result<(), FrameError> {
         return Err(FrameError::Empty("filter"));
     }
     check_string(filter, "filter")?;
-    let mut levels = filter.split('/').peekable();
-    while let Some(level) = levels.next() {
-        let is_last = levels.peek().is_none();
-        match level {
-            "+" => {}
-            "#" if is_last => {}
-            literal if literal.contains(['+', '#']) => return Err(FrameError::InvalidFilter),
-            _ => {}
-        }
-    }
-    Ok(())
+    if topic_filter::has_right_wildcards(filter) { Ok(()) } else { Err(FrameError::InvalidFilter) }
 }
 
 /// The topic in `bytes`; `field` names it in the error.

@@ -259,7 +259,7 @@ impl World {
                 self.received.entry(seq).or_insert((publish.qos, 0)).1 += 1;
             }
             // A broker whose connection was lost before it answered is asked twice.
-            Event::Progress | Event::Unsolicited(_) => {}
+            Event::Progress | Event::Repeated(_) | Event::Unsolicited(_) => {}
             other => panic!("unexpected {other:?}"),
         }
     }

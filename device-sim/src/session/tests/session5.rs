@@ -200,6 +200,19 @@ fn an_authentication_goes_on_only_where_one_was_begun() {
 }
 
 #[test]
+fn a_subscription_larger_than_the_broker_takes_is_not_written() {
+    // Maximum packet size 10: as much as a SUBSCRIBE of one filter with two characters.
+    let mut rig = Rig::up5(b"\x27\x00\x00\x00\x0a");
+    let ask = |rig: &mut Rig, filter| {
+        rig.session.subscribe5(&rig.pool, &[(filter, SubscribeOptions::default())], rig.now, &mut rig.out)
+    };
+    assert!(ask(&mut rig, "ab").is_ok());
+    let written = rig.out.len();
+    assert_eq!(ask(&mut rig, "abc"), Err(RequestError::TooLarge));
+    assert_eq!(rig.out.len(), written);
+}
+
+#[test]
 fn a_subscription_has_options_and_each_filter_its_answer() {
     let mut rig = Rig::up5(b"");
     let filters = [("$share/g/a/+", SubscribeOptions { qos: Qos::AtLeastOnce, ..SubscribeOptions::default() })];

@@ -107,6 +107,21 @@ pub(super) fn messages(report: &Report) -> String {
     table("Messages", &["", "all", "QoS 0", "QoS 1", "QoS 2"], rows.chain(rejected))
 }
 
+pub(super) fn received(report: &Report) -> String {
+    let Some(received) = &report.received else { return String::new() };
+    let mut rows = vec![vec!["messages".to_owned(), words::count(received.messages)]];
+    let by_qos = received.by_qos.iter().enumerate();
+    rows.extend(by_qos.map(|(qos, number)| vec![format!("of these QoS {qos}"), words::count(*number)]));
+    rows.push(vec!["payloads".into(), words::bytes(received.payload_bytes as f64)]);
+    rows.push(vec!["came again".into(), words::count(received.redelivered)]);
+    rows.push(vec!["subscriptions granted".into(), words::count(received.subscriptions_granted)]);
+    let refused = received.subscriptions_refused.iter();
+    rows.extend(
+        refused.map(|(reason, number)| vec![format!("subscriptions refused: {reason}"), words::count(*number)]),
+    );
+    table("Received", &["", "count"], rows.into_iter())
+}
+
 pub(super) fn latencies(report: &Report) -> String {
     let rows = report.latency.named().into_iter().map(|(name, summary)| {
         let mut row = vec![name.to_owned()];

@@ -1,4 +1,4 @@
-use fleet_contract::units::Span;
+use fleet_contract::{stats::Stats, units::Span};
 
 use super::*;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// A minute with an outage of ten seconds in its middle.
-fn eventful() -> (fleet_contract::stats::Stats, RunFacts) {
+fn eventful() -> (Stats, RunFacts) {
     let (mut stats, mut facts) = (stats_of(0), facts());
     for second in 1..=60_u64 {
         let is_out = (30..40).contains(&second);
@@ -68,8 +68,20 @@ fn names_cannot_break_out_of_the_page() {
 }
 
 #[test]
+fn what_devices_received_has_a_table_of_its_own() {
+    let mut stats = stats_of(1);
+    let page = |stats: &Stats| render(&Report::new(stats, &facts()), &stats.latency);
+    assert!(!page(&stats).contains("<h2>Received</h2>"));
+    stats.received.messages = [0, 5, 0];
+    stats.received.refused = [("not_authorized".to_owned(), 2)].into();
+    let page = page(&stats);
+    assert!(page.contains("<h2>Received</h2>") && page.contains("<td>of these QoS 1</td><td>5</td>"));
+    assert!(page.contains("<td>subscriptions refused: not_authorized</td><td>2</td>"));
+}
+
+#[test]
 fn a_page_without_readings_says_so() {
-    let stats = fleet_contract::stats::Stats::default();
+    let stats = Stats::default();
     let page = render(&Report::new(&stats, &facts()), &stats.latency);
     assert_eq!(page.matches("Nothing was measured.").count(), 4);
 }

@@ -1,3 +1,5 @@
+use fleet_contract::stats::{Received, Stats};
+
 use super::*;
 use crate::fixture::{facts, stats_of};
 
@@ -48,6 +50,28 @@ fn what_a_broker_rejects_is_counted_by_its_reason() {
     let text = render(&Report::new(&stats, &facts()), PLAIN);
     let row = text.lines().find(|line| line.starts_with("rejected"));
     assert_eq!(row, Some("rejected       quota_exceeded 1,200, not_authorized 3"));
+}
+
+#[test]
+fn a_fleet_that_subscribes_shows_what_it_received() {
+    let mut stats = stats_of(3_000);
+    let lines = |stats: &Stats| {
+        let text = render(&Report::new(stats, &facts()), PLAIN);
+        let is_shown = |line: &&str| line.starts_with("received") || line.starts_with("subscriptions");
+        text.lines().filter(is_shown).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(lines(&stats), "");
+    stats.received = Received { messages: [3, 0, 1_200], payload_bytes: 56_320, granted: 40, ..Received::default() };
+    insta::assert_snapshot!(lines(&stats), @r"
+    received       1,203 messages (55.0 KiB)
+    subscriptions  40 granted
+    ");
+    stats.received.redelivered = 7;
+    stats.received.refused = [("not_authorized".to_owned(), 20), ("quota_exceeded".to_owned(), 1)].into();
+    insta::assert_snapshot!(lines(&stats), @r"
+    received       1,203 messages (55.0 KiB), 7 again
+    subscriptions  40 granted, refused: not_authorized 20, quota_exceeded 1
+    ");
 }
 
 #[test]

@@ -125,6 +125,13 @@ fn throughput() -> Row {
                 "qos",
                 &of(metric::MESSAGES_SENT),
             ),
+            stacked(
+                "Received by QoS",
+                "Messages that came for the devices' own subscriptions, by quality of service.",
+                Unit::MessagesPerSecond,
+                "qos",
+                &of(metric::MESSAGES_RECEIVED),
+            ),
             lines(
                 "Bytes of MQTT",
                 "What devices wrote and read, and what the observer read.",
@@ -224,6 +231,13 @@ fn errors() -> Row {
                 Unit::MessagesPerSecond,
                 "reason",
                 &of(metric::MESSAGES_REJECTED),
+            ),
+            stacked(
+                "Subscriptions that were refused",
+                "By the broker's reason; MQTT 3.1.1 gives none.",
+                Unit::PerSecond,
+                "reason",
+                &of(metric::SUBSCRIPTIONS_REFUSED),
             ),
             stacked("Connections lost", "By reason.", Unit::PerSecond, "reason", &of(metric::DISCONNECTS)),
             stacked(
