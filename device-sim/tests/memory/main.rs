@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails the test")]
 
+#[expect(dead_code, reason = "the peer here treats nobody badly")]
 #[path = "../fairness/peer.rs"]
 mod peer;
 #[path = "../common/until.rs"]
