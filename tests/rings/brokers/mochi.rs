@@ -2,7 +2,8 @@
 //!
 //! What it does not do: it loses messages that it acknowledged around an orderly stop, and it gives the PUBACK of a
 //! message with user properties the reason code 0x01, which MQTT 5 does not have there, so that such a session ends at
-//! the first one and says so.
+//! the first one and says so. After a kill it sends some devices the packet identifier 0, which ends their sessions
+//! once more.
 
 behaviours! { Mochi:
     commands {

@@ -84,7 +84,14 @@ pub(crate) fn after_a_kill_every_message_is_accounted_for(make: Make) {
     let report = &ended.report;
     report.expect_conservation();
     report.expect("messages.in_flight", 0);
-    report.expect("reconnects", 100);
+    let reconnects = report.count("reconnects");
+    report.claim(
+        "each device came back, and once where the broker keeps to the standard",
+        match make {
+            Make::Mochi => reconnects >= 100,
+            Make::Mosquitto | Make::RabbitMq => reconnects == 100,
+        },
+    );
     let never = report.count("messages.lost_acknowledged").saturating_sub(report.count("messages.late"));
     report.claim("the verdict follows from what was acknowledged and lost", {
         report.has_reason("lost_acknowledged") == (never > 0)
