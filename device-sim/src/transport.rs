@@ -5,7 +5,7 @@
 //!                 └─► Layers: WebSocket frames, TLS records ─┘        ws://, mqtts://, wss://
 //! ```
 //! A [`Route`] says how a fleet reaches one address of its broker and is shared by all threads, as are the fleet's
-//! [`Brokers`](brokers::Brokers); a [`Transport`] is what the connections of one thread share. A plain connection knows nothing of either.
+//! `Brokers`; a `Transport` is what the connections of one thread share. A plain connection knows nothing of either.
 
 pub(crate) mod brokers;
 mod connection;
