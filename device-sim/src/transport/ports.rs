@@ -2,8 +2,11 @@
 //!
 //! Left alone, Linux gives a new connection a free port of one parity as long as there is one, and tries all of that
 //! parity, one by one, before it gives out the others. From the 14,117th connection to one address on, each takes
-//! milliseconds of CPU, in which its thread sends nothing. So each connection names the few ports that it may get
+//! milliseconds of CPU, in which its thread sends nothing. So the later ones name the few ports that they may get
 //! (`IP_LOCAL_PORT_RANGE`, ip(7), since Linux 6.3), and the search is over at once.
+//!
+//! The first ones do not, because few ports come again soon: a Service's table of connections remembers which pod a
+//! port's last one went to, and would send the next one to a broker that is no more.
 
 use std::{fs, ops::RangeInclusive};
 
@@ -13,6 +16,8 @@ use super::socket;
 
 /// Ports that a connection may get, and that as many others name, too.
 const BLOCK: u16 = 64;
+/// The first connections, which get any port: as many as Linux finds one for at once.
+const LEFT_TO_THE_SYSTEM: u32 = 10_000;
 /// Connections in a row that name the same block; the rest of it is left to those that the broker has not let go yet.
 const CONNECTIONS_OF_BLOCK: u32 = 32;
 
@@ -43,15 +48,16 @@ impl Ports {
         (range.len() >= usize::from(BLOCK)).then_some(Self(range))
     }
 
-    /// The ports that the connection with this number names, of those from one address to another.
-    pub(super) fn block(&self, number: u32) -> RangeInclusive<u16> {
+    /// The ports that the connection with this number names, of those from one address to another; `None` for any.
+    pub(super) fn block(&self, number: u32) -> Option<RangeInclusive<u16>> {
+        let number = number.checked_sub(LEFT_TO_THE_SYSTEM)?;
         let blocks = self.0.len() / usize::from(BLOCK);
         let block = (number / CONNECTIONS_OF_BLOCK) as usize % blocks;
         #[expect(clippy::cast_possible_truncation, reason = "the blocks lie within the range")]
         let first = self.0.start() + block as u16 * BLOCK;
         // The last block takes what is left over.
         let last = if block + 1 == blocks { *self.0.end() } else { first + (BLOCK - 1) };
-        first..=last
+        Some(first..=last)
     }
 }
 
@@ -65,19 +71,31 @@ mod tests {
         assert_eq!(parse("nonsense"), None);
     }
 
+    /// The ports that the connection with this number after those of the system names.
+    fn later(ports: &Ports, number: u32) -> RangeInclusive<u16> {
+        ports.block(LEFT_TO_THE_SYSTEM + number).unwrap()
+    }
+
+    #[test]
+    fn the_first_connections_name_no_ports() {
+        let ports = Ports::new(32_768..=60_999).unwrap();
+        assert_eq!([0, LEFT_TO_THE_SYSTEM - 1].map(|number| ports.block(number)), [None, None]);
+    }
+
     #[test]
     fn the_blocks_cover_the_range_and_no_more() {
         let ports = Ports::new(32_768..=60_999).unwrap();
-        assert_eq!([0, 31, 32].map(|number| ports.block(number)), [32_768..=32_831, 32_768..=32_831, 32_832..=32_895]);
+        let first = [0, 31, 32].map(|number| later(&ports, number));
+        assert_eq!(first, [32_768..=32_831, 32_768..=32_831, 32_832..=32_895]);
         // 441 blocks of 64 ports, and 8 ports more.
-        assert_eq!(ports.block(440 * 32), 60_928..=60_999);
-        assert_eq!(ports.block(441 * 32), ports.block(0));
+        assert_eq!(later(&ports, 440 * 32), 60_928..=60_999);
+        assert_eq!(later(&ports, 441 * 32), later(&ports, 0));
     }
 
     #[test]
     fn all_ports_may_be_allowed_and_hardly_any() {
-        assert_eq!(Ports::new(1..=65_535).unwrap().block(1_022 * 32), 65_409..=65_535);
+        assert_eq!(later(&Ports::new(1..=65_535).unwrap(), 1_022 * 32), 65_409..=65_535);
         assert_eq!(Ports::new(40_000..=40_062), None);
-        assert_eq!(Ports::new(40_000..=40_063).unwrap().block(7_777), 40_000..=40_063);
+        assert_eq!(later(&Ports::new(40_000..=40_063).unwrap(), 7_777), 40_000..=40_063);
     }
 }

@@ -132,7 +132,7 @@ impl Route {
         }
         #[expect(clippy::cast_possible_truncation, reason = "a machine has fewer than 2^32 addresses")]
         let count = sources.len().max(1) as u32;
-        let ports = self.ports.as_ref().map(|ports| ports.block(turn / count));
+        let ports = self.ports.as_ref().and_then(|ports| ports.block(turn / count));
         Ok((sources.get((turn % count) as usize).copied(), ports))
     }
 
