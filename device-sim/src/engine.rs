@@ -11,6 +11,7 @@
 
 pub(crate) mod blueprint;
 mod builder;
+mod causes;
 mod device;
 mod pacer;
 mod rumqttc;

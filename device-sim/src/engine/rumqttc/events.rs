@@ -8,6 +8,7 @@ use rumqttc::{ConnectReturnCode, ConnectionError, Event, Outgoing, Packet, State
 use super::books::{Books, InFlight, Stage, Turn};
 use crate::{
     engine::{
+        causes,
         device::{State, Trouble},
         shard::{CLOSED, YOUNG},
     },
@@ -112,12 +113,12 @@ impl Books {
         let connections = &mut turn.stripe.stats.connections;
         let reason = if let ConnectionError::ConnectionRefused(code) = error {
             let reason = refusal(*code);
-            *connections.refused.entry(reason.into()).or_default() += 1;
+            causes::add(&mut connections.refused, reason, 1);
             self.trouble = Trouble::Refused;
             reason
         } else {
             let reason = reason(error);
-            *connections.failed.entry(reason.into()).or_default() += 1;
+            causes::add(&mut connections.failed, reason, 1);
             self.trouble = io_error(error).filter(|error| is_own(error)).map_or(Trouble::None, |_| Trouble::Own);
             turn.shared.brokers.of(self.index).resolver.refresh();
             reason
@@ -128,7 +129,7 @@ impl Books {
     /// The connection of an accepted session is gone.
     pub(super) fn lost(&mut self, turn: &mut Turn<'_>, error: &ConnectionError) {
         let reason = reason(error);
-        *turn.stripe.stats.connections.lost.entry(reason.into()).or_default() += 1;
+        causes::add(&mut turn.stripe.stats.connections.lost, reason, 1);
         turn.shared.brokers.of(self.index).resolver.refresh();
         for message in &mut self.in_flight {
             if message.stage == Stage::Sent {

@@ -7,7 +7,10 @@ use mio::Token;
 
 use super::Shard;
 use crate::{
-    engine::device::{State, Trouble},
+    engine::{
+        causes,
+        device::{State, Trouble},
+    },
     session::{
         Refusal, backoff,
         codec::{self, Connect},
@@ -202,7 +205,7 @@ impl Shard {
     /// The broker has refused the session.
     pub(super) fn refused(&mut self, slot: usize, refusal: Refusal, now: Micros) {
         let code: &'static str = refusal.into();
-        *self.stats.connections.refused.entry(code.into()).or_default() += 1;
+        causes::add(&mut self.stats.connections.refused, code, 1);
         self.pacer.release();
         self.devices[slot].session.lost(now);
         self.devices[slot].connection = None;
@@ -226,7 +229,7 @@ impl Shard {
             State::Up | State::Leaving => {}
         }
         let reason = if is_taken_over { "session_taken_over" } else { reason };
-        *self.stats.connections.lost.entry(reason.into()).or_default() += 1;
+        causes::add(&mut self.stats.connections.lost, reason, 1);
         self.stats.devices.connected -= 1;
         self.brokers.of(self.slots.index(slot)).resolver.refresh();
         device.connection = None;
@@ -247,7 +250,7 @@ impl Shard {
     }
 
     fn connect_failed(&mut self, slot: usize, reason: &'static str, trouble: Trouble, now: Micros) {
-        *self.stats.connections.failed.entry(reason.into()).or_default() += 1;
+        causes::add(&mut self.stats.connections.failed, reason, 1);
         self.set_trouble(slot, trouble);
         self.brokers.of(self.slots.index(slot)).resolver.refresh();
         self.retry(slot, reason, now);

@@ -2,9 +2,9 @@
 
 use fleet_contract::{stats::Messages, time::Micros};
 
-use super::{Shard, connect::CLOSED, subscribe::add};
+use super::{Shard, connect::CLOSED};
 use crate::{
-    engine::{blueprint, device::State},
+    engine::{blueprint, causes, device::State},
     observe::{
         Arrival, Arrivals,
         ledger::{Judgement, Row},
@@ -120,7 +120,7 @@ impl Shard {
 
     /// MQTT 5: the broker does not take a message. It is not sent again, for the answer would be the same.
     fn rejected(&mut self, reason: Reason) {
-        add(&mut self.stats.rejected, reason.into(), 1);
+        causes::add(&mut self.stats.rejected, reason.into(), 1);
     }
 
     /// MQTT 5: the broker has said why it ends the connection, or only that it does.

@@ -1,15 +1,16 @@
 //! Subscriptions of the devices: asked for once a session, in one packet, and what comes of them.
 
-use std::collections::BTreeMap;
-
 use fleet_contract::time::Micros;
 
 use super::Shard;
-use crate::session::{
-    RequestError, Terms,
-    codec::{
-        PacketId, Protocol, Publish, SUBACK_FAILURE,
-        v5::{Reason, SubscribeOptions},
+use crate::{
+    engine::causes,
+    session::{
+        RequestError, Terms,
+        codec::{
+            PacketId, Protocol, Publish, SUBACK_FAILURE,
+            v5::{Reason, SubscribeOptions},
+        },
     },
 };
 
@@ -35,7 +36,7 @@ impl Shard {
         }
         self.out.clear();
         if let Err(error) = self.ask(slot, &filters, now) {
-            add(&mut self.stats.received.refused, error.into(), filters.len() as u64);
+            causes::add(&mut self.stats.received.refused, error.into(), filters.len() as u64);
         }
         self.write_out(slot, now)
     }
@@ -48,7 +49,7 @@ impl Shard {
         for subscription in &self.blueprint.groups[usize::from(device.group)].subscriptions {
             let filter = subscription.filter.text(index);
             match unavailable(&filter, terms) {
-                Some(reason) => add(refused, reason.into(), 1),
+                Some(reason) => causes::add(refused, reason.into(), 1),
                 None => filters.push((filter, subscription.options)),
             }
         }
@@ -78,7 +79,7 @@ impl Shard {
                 self.stats.received.granted += 1;
             } else {
                 let reason = refusal(code, self.blueprint.session.protocol);
-                add(&mut self.stats.received.refused, reason, 1);
+                causes::add(&mut self.stats.received.refused, reason, 1);
             }
         }
     }
@@ -106,14 +107,6 @@ fn refusal(code: u8, protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::V311 => "failure",
         Protocol::V5 => Reason::new(code).map_or("failure", Into::into),
-    }
-}
-
-/// Adds to the counter of that name.
-pub(super) fn add(counts: &mut BTreeMap<String, u64>, name: &'static str, number: u64) {
-    match counts.get_mut(name) {
-        Some(count) => *count += number,
-        None => drop(counts.insert(name.into(), number)),
     }
 }
 
