@@ -70,14 +70,19 @@ streams:
   two: {topic: "{fleet}/{index}/two", interval: 200ms, qos: 2, payload: {json: {temperature: "{temperature}"}}}
 "#;
 
-/// An assignment of all devices of a fleet `f`, with more lines for its `spec`.
+/// An assignment of all devices of a fleet `f` of the test model, with more lines for its `spec`.
 pub(crate) fn assignment(broker: SocketAddr, devices: u32, extra: &str, clock: &Clock) -> Assignment {
+    assignment_of(MODEL, broker, devices, extra, clock)
+}
+
+/// As [`assignment`], of another model.
+pub(crate) fn assignment_of(model: &str, broker: SocketAddr, devices: u32, extra: &str, clock: &Clock) -> Assignment {
     let text = format!(
         "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: f}}\nspec:\n  devices: {devices}\n  \
          broker: {{url: \"mqtt://{broker}\"}}\n  groups: [{{name: all, model: m}}]\n{extra}"
     );
     let (mut fleet, _) = document::read::<Fleet>("fleet.yaml", &text).unwrap_or_else(|problems| panic!("{problems}"));
-    let (model, _) = document::read::<Model>("model.yaml", MODEL).unwrap_or_else(|problems| panic!("{problems}"));
+    let (model, _) = document::read::<Model>("model.yaml", model).unwrap_or_else(|problems| panic!("{problems}"));
     fleet.spec.models.insert("m".into(), model);
     let plan = Plan::new(7, clock.now(), devices);
     Assignment { fleet, plan, shard: Shard { first: 0, devices: 100_000 }, files: std::collections::BTreeMap::new() }

@@ -8,11 +8,11 @@
 #[expect(dead_code, reason = "the peer here treats nobody badly")]
 #[path = "../fairness/peer.rs"]
 mod peer;
-#[path = "../common/until.rs"]
-mod until;
+#[expect(dead_code, reason = "the peer here is no broker of ours")]
+#[path = "../common/run.rs"]
+mod run;
 
 use std::{
-    collections::BTreeMap,
     env, fs,
     net::SocketAddr,
     process::Command,
@@ -24,15 +24,9 @@ use device_sim::{
     clock::Clock,
     engine::{Engine, Kind, Options},
 };
-use fleet_contract::{
-    document,
-    fleet::Fleet,
-    model::Model,
-    plan::{Plan, Setting, Shard},
-    worker::{ALLOCATOR, Assignment},
-};
+use fleet_contract::{plan::Setting, worker::ALLOCATOR};
 use peer::{Odd, Peer};
-use until::until;
+use run::{assignment_of, until};
 
 /// Both ends of a connection are in this process, and some machines allow 20,000 open files.
 const MANY: u32 = 9_000;
@@ -47,12 +41,7 @@ const CAME_MIN: u64 = 4 * 1024;
 /// Of what came at most so much may stay: histograms, buffers and the allocator's fragments.
 const LEFT_PERCENT: u64 = 40;
 
-const FLEET: &str = "
-  observe: none
-  lossAfter: 1s
-  connect: {rate: 5000/s}
-  groups: [{name: all, model: m}]
-";
+const SPEC: &str = "  observe: none\n  lossAfter: 1s\n  connect: {rate: 5000/s}\n";
 
 const MODEL: &str = r#"
 signals:
@@ -62,15 +51,7 @@ streams:
 "#;
 
 fn start(peer: SocketAddr, clock: Clock) -> Engine {
-    let fleet = format!(
-        "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: f}}\nspec:\n  devices: {FEW}\n  \
-         broker: {{url: \"mqtt://{peer}\"}}{FLEET}"
-    );
-    let (mut fleet, _) = document::read::<Fleet>("fleet.yaml", &fleet).unwrap_or_else(|problems| panic!("{problems}"));
-    let (model, _) = document::read::<Model>("model.yaml", MODEL).unwrap_or_else(|problems| panic!("{problems}"));
-    fleet.spec.models.insert("m".into(), model);
-    let plan = Plan::new(7, clock.now(), FEW);
-    let assignment = Assignment { fleet, plan, shard: Shard { first: 0, devices: MANY }, files: BTreeMap::new() };
+    let assignment = assignment_of(MODEL, peer, FEW, SPEC, &clock);
     Engine::start(&assignment, &Options { kind: Kind::Native, threads: 1, clock, ..Options::default() }).unwrap()
 }
 

@@ -150,7 +150,7 @@ impl Estimate {
             let streams = streams(&compile(document, position)?, devices);
             groups.push(GroupEstimate { name: group.name.clone(), model: group.model.clone(), devices, streams });
         }
-        let streams = || groups.iter().flat_map(|group: &GroupEstimate| &group.streams);
+        let streams = || all_streams(&groups);
         let observed = observed_share(fleet);
         let bytes = |stream: &StreamEstimate| stream.messages_per_second * (stream.message_bytes + PUBLISH_OVERHEAD);
         let workers = Split::new(spec.devices, per_process).workers(spec.devices);
@@ -173,12 +173,6 @@ impl Estimate {
             groups,
         })
     }
-}
-
-impl Estimate {
-    fn streams(&self) -> impl Iterator<Item = &StreamEstimate> {
-        self.groups.iter().flat_map(|group| &group.streams)
-    }
 
     /// The same fleet with another number of devices; groups and streams stay those of the document.
     pub(crate) fn scaled(&self, devices: u32) -> Self {
@@ -191,13 +185,17 @@ impl Estimate {
             devices,
             messages_per_second: self.messages_per_second * factor,
             bytes_per_second: self.bytes_per_second * factor,
-            cpu_cores: cpu_cores(self.streams(), factor, self.observed, workers * self.threads),
+            cpu_cores: cpu_cores(all_streams(&self.groups), factor, self.observed, workers * self.threads),
             memory_bytes: base + grown,
             ports: self.ports.saturating_sub(self.devices.into()) + u64::from(devices),
             workers,
             ..self.clone()
         }
     }
+}
+
+fn all_streams(groups: &[GroupEstimate]) -> impl Iterator<Item = &StreamEstimate> {
+    groups.iter().flat_map(|group| &group.streams)
 }
 
 /// The CPU of `factor` times these streams, spread over `threads`.

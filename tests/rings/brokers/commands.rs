@@ -1,41 +1,27 @@
 //! Messages to devices: each device subscribes to its commands, acknowledges what comes, and counts it.
 
-use std::{fs, net::SocketAddr};
+use std::net::SocketAddr;
 
 use rumqttc::{Packet, QoS};
 use tests::{
     peer::{Access, Make, Peer},
     proxy::{Proxy, Traffic, Which},
     run::Run,
-    simctl::Simctl,
 };
 
-use crate::client;
+use crate::{client, fleet::Fleet};
 
 const DEVICES: u64 = 5;
 
 /// A fleet that subscribes; `protocol` is that of the document, and so are the flows of `subscriptions`.
 #[track_caller]
 fn start(url: &str, name: &str, protocol: &str, subscriptions: &str) -> Run {
-    let simctl = Simctl::new().unwrap();
-    let document = format!(
-        "\
-apiVersion: simctl.io/v1alpha1
-kind: Fleet
-metadata: {{name: {name}}}
-spec:
-  devices: {DEVICES}
-  broker: {{url: mqtt://localhost, protocol: '{protocol}'}}
-  connect: {{rate: 200/s, keepAlive: 10s, session: persistent, backoff: {{base: 200ms, cap: 1s}}}}
-  groups:
-    - name: room
-      model: thermometer
-      streams: {{reading: {{interval: 1s, qos: 1}}}}
-      subscriptions: [{subscriptions}]
-"
+    let spec = format!(
+        "  broker: {{url: mqtt://localhost, protocol: '{protocol}'}}\n  connect: {{rate: 200/s, keepAlive: 10s, session: \
+         persistent, backoff: {{base: 200ms, cap: 1s}}}}\n"
     );
-    fs::write(simctl.dir().join("fleet.yaml"), document).unwrap();
-    Run::start_at(simctl, &["-f", "fleet.yaml", "--broker", url]).unwrap()
+    let devices = u32::try_from(DEVICES).unwrap();
+    Fleet { name, devices, spec: &spec, reading: "interval: 1s, qos: 1", subscriptions }.start(url)
 }
 
 /// Publishes a message to each of the topics, one after the other, and awaits that the broker has taken it.

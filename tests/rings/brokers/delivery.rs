@@ -9,7 +9,7 @@ fn check(make: Make, qos: u8) {
     let (name, reading) = (format!("delivery-{qos}"), format!("interval: 1s, jitter: 0s, qos: {qos}"));
     // RabbitMQ settles each connection among its nodes: hundreds at once take it most of a minute.
     let devices = if make == Make::RabbitMq { 100 } else { 500 };
-    let run = Fleet { name: &name, devices, spec: "", reading: &reading }.start(&broker.url());
+    let run = Fleet { name: &name, devices, spec: "", reading: &reading, subscriptions: "" }.start(&broker.url());
     run.wait_for_devices(devices.into()).unwrap();
     run.wait_for_messages(u64::from(devices) * 5).unwrap();
     let ended = run.stop().unwrap();

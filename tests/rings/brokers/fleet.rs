@@ -11,20 +11,29 @@ pub(crate) struct Fleet<'a> {
     pub(crate) devices: u32,
     pub(crate) spec: &'a str,
     pub(crate) reading: &'a str,
+    /// What each device subscribes to, as YAML flows with commas.
+    pub(crate) subscriptions: &'a str,
 }
 
 impl Fleet<'_> {
     /// Starts it at this broker.
     #[track_caller]
     pub(crate) fn start(&self, url: &str) -> Run {
-        let Fleet { name, devices, spec, reading } = self;
+        Run::start_at(self.place(), &["-f", "fleet.yaml", "--broker", url]).unwrap()
+    }
+
+    /// A place whose `fleet.yaml` it is.
+    #[track_caller]
+    pub(crate) fn place(&self) -> Simctl {
+        let Fleet { name, devices, spec, reading, subscriptions } = self;
         let simctl = Simctl::new().unwrap();
         let document = format!(
             "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: {name}}}\nspec:\n  devices: {devices}\n{spec}  \
-             groups:\n    - {{name: room, share: 100%, model: thermometer, streams: {{reading: {{{reading}}}}}}}\n"
+             groups:\n    - {{name: room, share: 100%, model: thermometer, streams: {{reading: {{{reading}}}}}, \
+             subscriptions: [{subscriptions}]}}\n"
         );
         fs::write(simctl.dir().join("fleet.yaml"), document).unwrap();
-        Run::start_at(simctl, &["-f", "fleet.yaml", "--broker", url]).unwrap()
+        simctl
     }
 }
 

@@ -1,8 +1,6 @@
 //! MQTT 5 with a broker that speaks it: what was sent is delivered, the stamp travels beside the body, and the broker's
 //! own limits are kept.
 
-use std::fs;
-
 use rumqttc::v5::{
     Client, Event, MqttOptions,
     mqttbytes::{
@@ -16,35 +14,18 @@ use tests::{
     simctl::Simctl,
 };
 
-use crate::PATIENCE;
+use crate::{PATIENCE, fleet::Fleet};
+
+const SPEC: &str = "  broker: {url: mqtt://localhost, protocol: '5'}\n  connect: {rate: 500/s, keepAlive: 10s, session: \
+                    persistent, sessionExpiry: 1h, userProperties: {site: lab}, backoff: {base: 200ms, cap: 1s}}\n";
 
 /// A fleet whose messages carry their stamp as a user property.
 fn fleet(name: &str, qos: u8, devices: u32) -> Simctl {
-    let simctl = Simctl::new().unwrap();
-    let document = format!(
-        "\
-apiVersion: simctl.io/v1alpha1
-kind: Fleet
-metadata: {{name: {name}}}
-spec:
-  devices: {devices}
-  broker: {{url: mqtt://localhost, protocol: '5'}}
-  connect: {{rate: 500/s, keepAlive: 10s, session: persistent, sessionExpiry: 1h, userProperties: {{site: lab}}, backoff: {{base: 200ms, cap: 1s}}}}
-  groups:
-    - name: room
-      share: 100%
-      model: thermometer
-      streams:
-        reading:
-          interval: 500ms
-          jitter: 0s
-          qos: {qos}
-          stamp: property
-          properties: {{contentType: application/json, expiry: 60s, responseTopic: '{{fleet}}/{{index}}/answer', user: {{who: '{{id}}'}}}}
-"
+    let reading = format!(
+        "interval: 500ms, jitter: 0s, qos: {qos}, stamp: property, properties: {{contentType: application/json, expiry: \
+         60s, responseTopic: '{{fleet}}/{{index}}/answer', user: {{who: '{{id}}'}}}}"
     );
-    fs::write(simctl.dir().join("fleet.yaml"), document).unwrap();
-    simctl
+    Fleet { name, devices, spec: SPEC, reading: &reading, subscriptions: "" }.place()
 }
 
 fn check(make: Make, qos: u8) {

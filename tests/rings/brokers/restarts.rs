@@ -12,7 +12,14 @@ use crate::fleet::{Fleet, PERSISTENT};
 
 /// A hundred devices, or as many as `scale` will say.
 fn start(devices: u32, url: &str) -> Run {
-    Fleet { name: "restarts", devices, spec: PERSISTENT, reading: "interval: 500ms, jitter: 100ms, qos: 1" }.start(url)
+    Fleet {
+        name: "restarts",
+        devices,
+        spec: PERSISTENT,
+        reading: "interval: 500ms, jitter: 100ms, qos: 1",
+        subscriptions: "",
+    }
+    .start(url)
 }
 
 pub(crate) fn a_broker_that_was_stopped_and_started_loses_nothing(make: Make) {

@@ -11,6 +11,7 @@ pub(crate) fn a_new_subscriber_gets_the_last_message(make: Make) {
         devices: 3,
         spec: "",
         reading: "interval: 500ms, qos: 1, retain: true, topic: 'kept/{index}'",
+        subscriptions: "",
     };
     let run = fleet.start(&broker.url());
     run.wait_for_messages(9).unwrap();

@@ -10,7 +10,8 @@ use crate::{
 
 pub(crate) fn a_device_whose_session_was_taken_over_loses_nothing(make: Make) {
     let broker = make.lend(Access::Open).unwrap();
-    let fleet = Fleet { name: "taken", devices: 10, spec: PERSISTENT, reading: "interval: 500ms, qos: 1" };
+    let fleet =
+        Fleet { name: "taken", devices: 10, spec: PERSISTENT, reading: "interval: 500ms, qos: 1", subscriptions: "" };
     let run = fleet.start(&broker.url());
     run.wait_for_devices(10).unwrap();
     run.wait_for_messages(40).unwrap();

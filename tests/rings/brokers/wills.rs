@@ -13,7 +13,8 @@ fn spec(topic: &str) -> String {
 pub(crate) fn a_worker_that_is_killed_leaves_its_devices_wills(make: Make) {
     let broker = make.lend(Access::Open).unwrap();
     let (_client, mut inbox) = client::subscribed(&*broker, "heir", "wills/lost/#");
-    let run = Fleet { name: "lost", devices: 5, spec: &spec("lost"), reading: "interval: 1s" }.start(&broker.url());
+    let run = Fleet { name: "lost", devices: 5, spec: &spec("lost"), reading: "interval: 1s", subscriptions: "" }
+        .start(&broker.url());
     run.wait_for_devices(5).unwrap();
     let worker = i32::try_from(run.workers().unwrap()[0]).ok().and_then(Pid::from_raw).unwrap();
     kill_process(worker, Signal::KILL).unwrap();
@@ -28,7 +29,8 @@ pub(crate) fn a_worker_that_is_killed_leaves_its_devices_wills(make: Make) {
 pub(crate) fn a_device_that_leaves_in_order_has_none(make: Make) {
     let broker = make.lend(Access::Open).unwrap();
     let (client, mut inbox) = client::subscribed(&*broker, "nobody's heir", "wills/left/#");
-    let run = Fleet { name: "left", devices: 5, spec: &spec("left"), reading: "interval: 1s" }.start(&broker.url());
+    let run = Fleet { name: "left", devices: 5, spec: &spec("left"), reading: "interval: 1s", subscriptions: "" }
+        .start(&broker.url());
     run.wait_for_devices(5).unwrap();
     run.stop().unwrap().expect_passed();
     // What was published before comes before this.
