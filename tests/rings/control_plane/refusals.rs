@@ -1,8 +1,13 @@
 //! What the cluster or the document does not allow is told, and what runs goes on.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use super::site::{Site, fleet};
+
+/// A controller that misses a library of models looks for it every five seconds.
+const LIBRARY_SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_quota_that_refuses_pods_is_told_and_more_room_is_used() {
@@ -80,5 +85,7 @@ fn models_of_a_config_map_are_found_when_it_comes() {
 
     let model = "streams: {tick: {topic: 'x/{index}', interval: 1s, payload: {json: {}}}}";
     site.namespace.kubectl(["create", "configmap", "library", &format!("--from-literal=own.yaml={model}")]).unwrap();
+    let made = Instant::now();
     site.settles("f", 2, 2);
+    assert!(made.elapsed() < LIBRARY_SOON, "{:?}", made.elapsed());
 }

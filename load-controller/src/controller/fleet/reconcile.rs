@@ -21,16 +21,26 @@ use crate::{
     workers::Workers,
 };
 
-/// How old a library of models may be.
+/// How old a library of models may be, and how old while the document that needs it is wrong: somebody may be making it.
 const LIBRARY_AGE: Duration = Duration::from_mins(1);
+const LIBRARY_AGE_WHILE_WRONG: Duration = Duration::from_secs(5);
 
 /// The document of a Fleet, and from what it was made.
 pub(super) struct Resolved {
     generation: Option<i64>,
+    names_library: bool,
     library: Option<String>,
     at: Instant,
     /// What is wrong, if anything is.
     problems: Vec<String>,
+}
+
+impl Resolved {
+    /// How old it may be; `None` where only the Fleet itself can change it.
+    fn age_max(&self) -> Option<Duration> {
+        let age = if self.problems.is_empty() { LIBRARY_AGE } else { LIBRARY_AGE_WHILE_WRONG };
+        self.names_library.then_some(age)
+    }
 }
 
 impl Task {
@@ -49,7 +59,7 @@ impl Task {
             // What already runs goes on.
             self.status_is_due = true;
             self.write_status_of(&fleet, &owner, &observed).await?;
-            return Ok(Action::requeue(LIBRARY_AGE));
+            return Ok(self.document_age_max().map_or_else(Action::await_change, Action::requeue));
         };
         let steps = plan::decide(&Situation {
             fleet: &fleet,
@@ -67,8 +77,11 @@ impl Task {
         if !self.is_waiting() {
             self.write_status_of(&fleet, &owner, &observed).await?;
         }
-        let library = document.fleet.spec.models_from.as_ref().map(|_| LIBRARY_AGE);
-        Ok(look_again.into_iter().chain(library).min().map_or_else(Action::await_change, Action::requeue))
+        Ok(look_again
+            .into_iter()
+            .chain(self.document_age_max())
+            .min()
+            .map_or_else(Action::await_change, Action::requeue))
     }
 
     /// Starts to look after this very fleet; one that was deleted and made again is another.
@@ -89,7 +102,7 @@ impl Task {
         let generation = fleet.metadata.generation;
         let named = fleet.spec.get("modelsFrom").and_then(|from| from.get("configMap")?.as_str());
         let same = self.resolved.as_ref().filter(|resolved| resolved.generation == generation);
-        if same.is_some_and(|resolved| named.is_none() || resolved.at.elapsed() < LIBRARY_AGE) {
+        if same.is_some_and(|resolved| resolved.age_max().is_none_or(|most| resolved.at.elapsed() < most)) {
             return Ok(());
         }
         let library = match named {
@@ -113,8 +126,13 @@ impl Task {
             }
             Err(problems) => problems,
         };
-        self.resolved = Some(Resolved { generation, library: version, at: Instant::now(), problems });
+        let names_library = named.is_some();
+        self.resolved = Some(Resolved { generation, names_library, library: version, at: Instant::now(), problems });
         Ok(())
+    }
+
+    fn document_age_max(&self) -> Option<Duration> {
+        self.resolved.as_ref()?.age_max()
     }
 
     pub(super) fn problems(&self) -> &[String] {
