@@ -35,7 +35,7 @@ use std::{
 use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, Group, Observe, Protocol},
-    plan::Plan,
+    plan::{Plan, Shard},
     stats::{ObserverStats, Stats, WorkerStats},
     time::Micros,
     worker::{Assignment, DeviceStatus},
@@ -51,6 +51,7 @@ use crate::{
     transport::{
         Ports, Route, RouteError,
         brokers::{Broker, Brokers},
+        make_room,
         resolver::Resolver,
     },
 };
@@ -146,6 +147,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Engine {
     plan: Mutex<Arc<Plan>>,
+    shard: Shard,
     clock: Clock,
     /// The number of the last reading; held while one is taken, so that a later number never has an earlier reading.
     sequence: Mutex<u64>,
@@ -236,6 +238,7 @@ impl Engine {
         }
         let plan = Arc::new(plan);
         *current = Arc::clone(&plan);
+        make_room(self.shard.share_of(plan.devices_wanted()));
         match &self.driver {
             Driver::Native(native) => native.set_plan(&plan),
             Driver::Rumqttc(fleet) => fleet.set_plan(plan),

@@ -11,6 +11,7 @@ pub(crate) mod brokers;
 mod connection;
 mod errand;
 mod error;
+mod files;
 mod layers;
 mod ports;
 pub(crate) mod resolver;
@@ -21,6 +22,7 @@ mod websocket;
 
 pub use errand::introduce;
 pub use error::Error;
+pub use files::make_room;
 pub use ports::{Ports, local_range};
 pub use route::{Route, RouteError};
 pub use tls::Failure as TlsFailure;

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::Clock,
     observe::{Arrivals, ObserverWatch, observer},
-    transport::brokers::Brokers,
+    transport::{brokers::Brokers, make_room},
 };
 
 /// Batches of arrivals that may wait for a shard, of each observer; then the observer waits.
@@ -42,12 +42,15 @@ pub(super) struct Builder<'a> {
 impl Builder<'_> {
     /// Starts the threads of an engine.
     pub(super) fn build(self, kind: Kind) -> Result<Engine, StartError> {
+        let shard = self.assignment.shard;
+        make_room(shard.share_of(self.plan.devices_wanted()));
         let driver = match kind {
             Kind::Native => Driver::Native(self.native()?),
             Kind::Rumqttc => Driver::Rumqttc(self.rumqttc()?),
         };
         let round_ends = self.round_ends();
-        Ok(Engine { plan: Mutex::new(self.plan), clock: self.clock, sequence: Mutex::new(0), round_ends, driver })
+        let plan = Mutex::new(self.plan);
+        Ok(Engine { plan, shard, clock: self.clock, sequence: Mutex::new(0), round_ends, driver })
     }
 
     fn native(&self) -> io::Result<Native> {

@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Mutex};
 use device_sim::{
     clock::Clock,
     engine::{Engine, Kind, Options},
+    transport::make_room,
 };
 use fleet_contract::{
     document,
@@ -63,7 +64,7 @@ fn start(peer: SocketAddr, devices: u32, interval: &str, size: &str) -> Engine {
 #[track_caller]
 fn check_lag(lag: &Latency) {
     let p99 = lag.quantile(0.99).unwrap();
-    assert!(lag.count() >= 100 && p99 < LAG_P99, "schedule lag p99 {p99} of {} messages", lag.count());
+    assert!(lag.count() >= 100 && p99 < LAG_P99, "schedule lag p99 {p99} s of {} messages", lag.count());
 }
 
 fn sent(stats: &Stats) -> u64 {
@@ -101,6 +102,7 @@ fn ten_thousand_that_come_back_at_once_delay_nobody() {
     // Both ends of each connection are open files of this process.
     let open_files = rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let devices = u32::try_from((open_files - 500) / 2).unwrap().min(10_000);
+    make_room(2 * devices);
     let peer = Peer::start(Odd::Served);
     let engine = start(peer.address, devices, "2s", "200B");
     let connected = |reading: &WorkerStats| reading.stats.devices.connected == devices;
