@@ -54,7 +54,7 @@ impl Meter {
         generator.cpu_user_seconds = user;
         generator.cpu_system_seconds = system;
         generator.memory_bytes = resident_bytes(&read("status")).unwrap_or_default();
-        generator.open_files = fs::read_dir(self.proc.join("fd")).map_or(0, |files| files.count() as u64);
+        generator.open_files = open_files(&self.proc.join("fd"));
         generator.cpu_periods = periods.all.saturating_sub(self.before.all);
         generator.cpu_periods_throttled = periods.throttled.saturating_sub(self.before.throttled);
     }
@@ -79,6 +79,15 @@ fn cpu_seconds(stat: &str) -> Option<(f64, f64)> {
     let mut ticks = fields.split_ascii_whitespace().skip(11).map(str::parse::<f64>);
     let (user, system) = (ticks.next()?.ok()?, ticks.next()?.ok()?);
     Some((user / TICKS_PER_SECOND, system / TICKS_PER_SECOND))
+}
+
+/// Open files, from the directory that lists them: its size since Linux 6.2 (proc(5)), which costs nothing; before that
+/// its entries, 10 ms of CPU for 20,000.
+fn open_files(list: &Path) -> u64 {
+    match fs::metadata(list).map_or(0, |list| list.len()) {
+        0 => fs::read_dir(list).map_or(0, |files| files.count() as u64),
+        files => files,
+    }
 }
 
 /// Resident memory, from the line `VmRSS: 1234 kB` of `/proc/PID/status`.
@@ -192,8 +201,9 @@ mod tests {
     #[test]
     fn this_process_has_memory_and_files() {
         let mut generator = Generator { missed_ticks: 3, ..Generator::default() };
+        let _files: Vec<_> = (0..100).map(|_| fs::File::open("/dev/null").unwrap()).collect();
         Meter::new().read(&mut generator);
-        assert!(generator.memory_bytes > 1 << 20 && generator.open_files > 2, "{generator:?}");
+        assert!(generator.memory_bytes > 1 << 20 && generator.open_files > 100, "{generator:?}");
         assert_eq!((generator.workers, generator.missed_ticks), (1, 3));
     }
 }
