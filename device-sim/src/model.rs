@@ -149,12 +149,13 @@ impl Model {
         let stream = &self.streams[stream];
         let Trigger::Rule(rule) = &stream.trigger else { return true };
         let tick = due.since(start.after(stream.phase(device, rule.tick))).0 / rule.tick.0;
-        let look = Look { model: self, rule, device, start, due, tick };
+        let look = Look { model: self, rule, device, start, due, tick, ahead: stream.ahead(device, rule) };
         if !look.fires(tick, scratch) {
             return false;
         }
         let window = rule.at_most_every.unwrap_or(1);
-        !(tick - tick % window..tick).any(|earlier| look.fires(earlier, scratch))
+        let begin = tick.saturating_sub((tick + look.ahead) % window);
+        !(begin..tick).any(|earlier| look.fires(earlier, scratch))
     }
 
     /// Appends the payload of a message. Its due instant and sequence are the stamp's.
@@ -322,6 +323,13 @@ impl Stream {
         Micros((turn..=turn + 2).map(due).find(|due| *due >= from.0).unwrap_or(u64::MAX))
     }
 
+    /// By how many ticks a device's heartbeats and windows are ahead of those that begin with the timetable: a fleet whose
+    /// devices all said at once that they are alive would be silent in between.
+    fn ahead(&self, device: u32, rule: &Ticks) -> u64 {
+        let longest = rule.at_least_every.max(rule.at_most_every).unwrap_or(1);
+        self.source.of(device).at(1).below(longest)
+    }
+
     /// By how much a device's turns come after those of the timetable's beginning.
     fn phase(&self, device: u32, interval: Span) -> Span {
         Span(self.source.of(device).at(0).below(interval.0))
@@ -338,12 +346,14 @@ struct Look<'a> {
     /// The instant of the tick `tick`.
     due: Micros,
     tick: u64,
+    /// See [`Stream::ahead`].
+    ahead: u64,
 }
 
 impl Look<'_> {
     /// Whether the rule or its heartbeat fires at a tick, not later than the one it is looked at from.
     fn fires(&self, tick: u64, scratch: &mut Scratch) -> bool {
-        self.rule.at_least_every.is_some_and(|every| tick.is_multiple_of(every))
+        self.rule.at_least_every.is_some_and(|every| (tick + self.ahead).is_multiple_of(every))
             || self.condition(&self.rule.condition, tick, scratch)
     }
 
