@@ -58,6 +58,10 @@ const WARMED: usize = 64;
 /// must not delay the messages of the others.
 const EVENTS_PER_TURN: usize = 128;
 
+/// The loop sleeps until so long after it has last looked at the timers, unless a socket is ready before: a sleep and a
+/// wake cost as much as four messages, and what falls due meanwhile shares them.
+const PACE: Span = Span::from_millis(2);
+
 /// The token that wakes the loop; the devices' tokens are their slots.
 pub(super) const WAKE: Token = Token(usize::MAX);
 
@@ -209,6 +213,8 @@ pub(super) struct Shard {
     commands: Receiver<Command>,
     inlets: Vec<Inlet>,
     wheel: Wheel,
+    /// When timers were looked at last.
+    turned_at: Micros,
     pacer: Pacer,
     /// The devices that the pacer has put off, in the order in which they asked; holds each of the shard's once.
     connect_queue: VecDeque<u32>,
@@ -261,6 +267,7 @@ impl Shard {
             commands,
             inlets,
             wheel: Wheel::new(now),
+            turned_at: now,
             pacer: Pacer::new(rate),
             connect_queue: VecDeque::new(),
             share,
@@ -310,6 +317,7 @@ impl Shard {
         let now = self.clock.now();
         let next = self.sweep_at.min(self.admits_at());
         let idle = self.wheel.idle(now).min(next.since(now)).min(Span::from_secs(1));
+        let idle = idle.max(self.turned_at.after(PACE).since(now));
         let is_free = self.unread.is_empty() && self.handshakes.is_empty();
         let timeout = if is_free { idle.as_duration() } else { Duration::ZERO };
         match self.poll.poll(events, Some(timeout)) {
@@ -360,7 +368,8 @@ impl Shard {
 
     fn take_timers(&mut self) {
         let mut fired = std::mem::take(&mut self.fired);
-        self.wheel.turn(self.clock.now(), &mut fired);
+        self.turned_at = self.clock.now();
+        self.wheel.turn(self.turned_at, &mut fired);
         for batch in fired.chunks(WARMED) {
             self.warm(batch);
             for &slot in batch {

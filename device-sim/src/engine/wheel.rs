@@ -1,14 +1,14 @@
 //! A hashed timer wheel: one timer a device, O(1) to set, move and fire, no allocation after it has grown.
 //!
-//! Timers fire at the first tick boundary (1 ms) at or after their instant, never before it.
-//! The wheel spans 8,192 ticks; a timer further away stays in its slot for as many turns as it needs.
+//! Timers fire at the first tick boundary (250 µs) at or after their instant, never before it.
+//! The wheel spans 32,768 ticks, which are eight seconds; a timer further away stays in its slot for as many turns as it needs.
 
 use fleet_contract::{time::Micros, units::Span};
 
 /// A tick in microseconds.
-const TICK_US: u64 = 1_000;
+const TICK_US: u64 = 250;
 /// Slots of the wheel; a power of two.
-const SLOTS: usize = 8_192;
+const SLOTS: usize = 32_768;
 const NONE: u32 = u32::MAX;
 
 /// Timers of the devices 0 to n - 1 of a shard.
@@ -158,10 +158,10 @@ mod tests {
     fn a_timer_fires_at_the_tick_after_its_instant_and_once() {
         let mut wheel = Wheel::new(Micros(0));
         wheel.resize(2);
-        wheel.set(0, Micros(1_500));
-        assert!(fired(&mut wheel, 1_499).is_empty());
-        assert_eq!(wheel.idle(Micros(1_499)), Span(501));
-        assert_eq!(fired(&mut wheel, 2_000), [0]);
+        wheel.set(0, Micros(1_501));
+        assert!(fired(&mut wheel, 1_500).is_empty());
+        assert_eq!(wheel.idle(Micros(1_500)), Span(250));
+        assert_eq!(fired(&mut wheel, 1_750), [0]);
         assert!(fired(&mut wheel, 9_000_000).is_empty());
     }
 

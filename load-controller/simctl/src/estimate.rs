@@ -23,9 +23,9 @@ const CPU_SECONDS_OBSERVED: f64 = 7e-6;
 const LOOK_SECONDS: f64 = 2e-6;
 
 /// CPU time of a thread that wakes up, in seconds, and how often the timers of a thread may wake it a second: a busy
-/// thread finds the work of a millisecond when it wakes, one with little to do wakes for each message.
-const WAKE_SECONDS: f64 = 68e-6;
-const WAKES_PER_SECOND: f64 = 1_000.0;
+/// thread finds the work of two milliseconds when it wakes, one with little to do wakes for each message.
+const WAKE_SECONDS: f64 = 36e-6;
+const WAKES_PER_SECOND: f64 = 500.0;
 
 /// Memory of a run without workers, of a worker without devices, of each device at rest, and what TLS adds to it, in
 /// bytes: measured as the proportional share of all processes, which have the program's text in common.
@@ -207,7 +207,7 @@ fn cpu_cores<'a>(streams: impl Iterator<Item = &'a StreamEstimate>, factor: f64,
         busy += factor * (messages_per_second * message + looks_per_second * LOOK_SECONDS);
         turns += factor * messages_per_second.max(*looks_per_second);
     }
-    // Turns at random instants: the share of the milliseconds in which a thread has any (Poisson).
+    // Turns at random instants: the share of the pauses between two wakes in which a thread has any (Poisson).
     let occupied = 1.0 - (-turns / f64::from(threads) / WAKES_PER_SECOND).exp();
     busy + f64::from(threads) * WAKES_PER_SECOND * occupied * WAKE_SECONDS
 }
@@ -299,9 +299,9 @@ spec:
     #[test]
     fn the_same_messages_from_more_threads_cost_more_wakes() {
         let cores = |threads| Estimate::new(&document(10_000, Qos::AtMostOnce), 20_000, threads).unwrap().cpu_cores;
-        // 5,500 messages a second keep one thread awake each millisecond, and seven four milliseconds in five.
+        // 5,500 messages a second wake one thread as often as may be, and each of seven four times in five.
         let (one, seven) = (cores(1), cores(7));
-        assert!((0.16..0.17).contains(&one) && (0.35..0.36).contains(&seven), "{one} and {seven} cores");
+        assert!((0.11..0.12).contains(&one) && (0.19..0.20).contains(&seven), "{one} and {seven} cores");
     }
 
     #[test]
