@@ -55,6 +55,8 @@ fn a_worker_that_is_killed_comes_back_alone_with_the_same_devices_and_the_newest
     fleet.until_connected(DEVICES);
     fleet.expect_devices(DEVICES, PER_POD, 0);
     assert_eq!(accepted(&fleet), before + 28, "25 devices and their observer, and nobody else, connected anew");
+    // The kubelet looks at its containers once a second.
+    fleet.until("the restart is counted", |fleet| fleet.pods().iter().any(|pod| restarts(pod) > 0));
     let after = fleet.pods();
     assert_eq!(after.iter().map(restarts).collect::<Vec<_>>(), [0, 0, 0, 1]);
     assert!(pods.iter().zip(&after).all(|(one, other)| uid(one) == uid(other)));
@@ -139,6 +141,9 @@ fn a_broker_that_is_killed_is_an_outage_that_ends() {
     containers::kill(uid(&broker), "broker").unwrap();
     let count = || Ok(fleet.report().get("outages.count")?.as_u64().filter(|count| *count > 0));
     eventually("the outage is in the report", PATIENCE, count).unwrap();
+    // The status may still be that of before the outage.
+    let are_back = || Ok((fleet.report().count("reconnects") >= DEVICES.into()).then_some(()));
+    eventually("all devices have come back", PATIENCE, are_back).unwrap();
     fleet.until_connected(DEVICES);
     println!("FIGURE all devices were back {:.1?} after the broker was killed", start.elapsed());
     fleet.expect_devices(DEVICES, PER_POD, 0);
