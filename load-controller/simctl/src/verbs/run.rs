@@ -12,6 +12,7 @@ use broker::{BindError, Broker};
 use device_sim::{
     clock::Clock,
     engine::{self, Kind},
+    transport::make_room,
 };
 use fleet_contract::{
     broker_url::BrokerUrl,
@@ -335,6 +336,8 @@ impl Embedded {
     /// Starts it on loopback, at the usual port or the next free one, and enters its address into the document.
     fn start(settings: &mut Settings, printer: Printer) -> anyhow::Result<Self> {
         let broker = bind()?;
+        // As many as it ever takes, so that a fleet that comes holds up none of those who are there.
+        make_room(u32::try_from(preflight::embedded_devices_max()).unwrap_or_default());
         let address = broker.address();
         if address.port() != PORT {
             printer.say(format_args!("port {PORT} is taken, so the broker listens on port {}", address.port()));
