@@ -1,7 +1,8 @@
 //! A hashed timer wheel: one timer a device, O(1) to set, move and fire, no allocation after it has grown.
 //!
 //! Timers fire at the first tick boundary (250 µs) at or after their instant, never before it.
-//! The wheel spans 32,768 ticks, which are eight seconds; a timer further away stays in its slot for as many turns as it needs.
+//! The wheel spans 32,768 ticks, which are eight seconds; a timer further away stays in its slot for as many turns as it
+//! needs.
 
 use fleet_contract::{time::Micros, units::Span};
 

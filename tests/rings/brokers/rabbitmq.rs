@@ -2,8 +2,9 @@
 //!
 //! What it does not do: a CONNECT of MQTT 5 is answered by the end of the connection, and a message of QoS 2 by the
 //! PUBACK of QoS 1, so that the device counts it as unsolicited and the message as never acknowledged. It settles each
-//! connection among its nodes, so that a few devices come up each second. It is asked for
-//! every behaviour of the others but QoS 2, shared subscriptions and MQTT 5.
+//! connection among its nodes, so that a few devices come up each second.
+//!
+//! It is asked for every behaviour of the others but QoS 2, shared subscriptions and MQTT 5.
 
 behaviours! { RabbitMq:
     commands { a_retained_command_reaches_a_device_that_comes_later, a_kept_session_brings_what_was_missed }
