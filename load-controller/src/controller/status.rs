@@ -28,6 +28,8 @@ const WORST_MAX: usize = 10;
 pub struct View<'a> {
     /// The Fleet.
     pub fleet: &'a Fleet,
+    /// The newest generation of it that was carried out or found wrong; `None` before the first.
+    pub seen: Option<i64>,
     /// Its last status.
     pub previous: &'a FleetStatus,
     /// The last document that was right.
@@ -51,6 +53,8 @@ pub struct View<'a> {
 /// What of a decision the status tells.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Decided {
+    /// The generation of the Fleet that it was for.
+    pub generation: Option<i64>,
     /// Pods that there should be.
     pub replicas: u32,
     /// The number of the document in the history.
@@ -66,7 +70,7 @@ pub fn status(view: &View<'_>) -> FleetStatus {
     let facts = facts(view);
     let previous = view.previous;
     let words = conditions::judge(&facts, was_ready(view));
-    let generation = view.fleet.metadata.generation;
+    let generation = view.seen.or(previous.observed_generation);
     let now = i64::try_from(view.now.0).ok().and_then(|us| Timestamp::from_microsecond(us).ok()).unwrap_or_default();
     let name = view.fleet.metadata.name.clone().unwrap_or_default();
     let selector: Vec<String> =
@@ -302,32 +306,50 @@ fn rounded(rate: f64) -> u64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_status_of_nothing_is_small_and_invalid_documents_are_told_once() {
-        let fleet = crate::resource::fixture::fleet("devices: 10");
+    /// A view of a fleet of ten devices of which nothing exists yet, at its fifth generation.
+    fn with_view<T>(previous: &FleetStatus, look: impl FnOnce(View<'_>) -> T) -> T {
+        let mut fleet = crate::resource::fixture::fleet("devices: 10");
+        fleet.metadata.generation = Some(5);
         let (observed, workers) = (Observed::default(), Workers::default());
-        let problems = ["spec.lossAfter: expected more than no time, found `0s`".to_owned()];
-        let view = View {
+        look(View {
             fleet: &fleet,
-            previous: &FleetStatus::default(),
+            seen: Some(5),
+            previous,
             document: None,
-            problems: &problems,
+            problems: &[],
             observed: &observed,
             decided: None,
             plan: None,
             workers: &workers,
             quota: None,
             now: Micros(1_700_000_000_000_000),
-        };
-        let first = status(&view);
+        })
+    }
+
+    #[test]
+    fn a_status_of_nothing_is_small_and_invalid_documents_are_told_once() {
+        let problems = ["spec.lossAfter: expected more than no time, found `0s`".to_owned()];
+        let none = FleetStatus::default();
+        let first = with_view(&none, |view| status(&View { problems: &problems, ..view }));
         assert_eq!(first.last_error.as_deref(), Some(problems[0].as_str()));
         let reasons = |before: &FleetStatus, after: &FleetStatus| {
             notes(before, after).into_iter().map(|note| note.reason).collect::<Vec<_>>()
         };
-        assert_eq!(reasons(&FleetStatus::default(), &first), ["InvalidDocument"]);
+        assert_eq!(reasons(&none, &first), ["InvalidDocument"]);
         assert_eq!(reasons(&first, &first), [""; 0]);
-        let healed = status(&View { problems: &[], previous: &first, ..view });
+        let healed = with_view(&first, |view| status(&view));
         assert_eq!(reasons(&first, &healed), ["Ready"]);
         assert!(!differs_in_figures_only(&first, &healed) && differs_in_figures_only(&healed, &healed));
+    }
+
+    #[test]
+    fn a_change_that_was_not_carried_out_is_not_observed() {
+        let previous = FleetStatus { observed_generation: Some(3), ..FleetStatus::default() };
+        let of = |seen| {
+            let status = with_view(&previous, |view| status(&View { seen, ..view }));
+            (status.observed_generation, status.conditions[0].observed_generation)
+        };
+        assert_eq!(of(Some(4)), (Some(4), Some(4)));
+        assert_eq!(of(None), (Some(3), Some(3)), "who has just taken over has done nothing yet");
     }
 }

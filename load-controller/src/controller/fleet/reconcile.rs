@@ -135,6 +135,13 @@ impl Task {
         self.resolved.as_ref()?.age_max()
     }
 
+    /// The newest generation of the Fleet that was carried out or found wrong. The watch may know a newer one already,
+    /// and whoever waits for that one must not take what was done before it for its end.
+    pub(super) fn seen(&self) -> Option<i64> {
+        let found_wrong = self.resolved.as_ref().filter(|resolved| !resolved.problems.is_empty());
+        found_wrong.map_or_else(|| self.decided?.generation, |resolved| resolved.generation)
+    }
+
     pub(super) fn problems(&self) -> &[String] {
         self.resolved.as_ref().map_or(&[], |resolved| &resolved.problems)
     }
@@ -210,6 +217,7 @@ impl Task {
             writer.delete_broker(owner).await?;
         }
         self.decided = Some(Decided {
+            generation: fleet.metadata.generation,
             replicas: steps.replicas,
             revision: steps.revision.number,
             size: steps.size,

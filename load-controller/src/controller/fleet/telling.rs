@@ -76,6 +76,7 @@ impl Task {
         let known = self.status.clone().or_else(|| fleet.status.clone()).unwrap_or_default();
         let view = View {
             fleet,
+            seen: self.seen(),
             previous: &known,
             document: self.document.as_ref(),
             problems: self.problems(),
