@@ -103,7 +103,7 @@ impl Connection {
 
     /// Writes what still waits.
     pub(crate) fn flush(&mut self) -> Result<Written, Error> {
-        flush(&mut self.stream, &mut self.unsent)
+        flush(&self.stream, &mut self.unsent)
     }
 
     /// How many bytes still wait.
@@ -163,7 +163,7 @@ fn layered(beside: &mut Option<Box<Beside>>) -> Option<(&mut Layers, &mut Vec<u8
 }
 
 #[expect(clippy::box_collection, reason = "see `Connection`")]
-fn send(stream: &mut TcpStream, unsent: &mut Option<Box<Vec<u8>>>, bytes: &[u8]) -> Result<Written, Error> {
+fn send(stream: &TcpStream, unsent: &mut Option<Box<Vec<u8>>>, bytes: &[u8]) -> Result<Written, Error> {
     if let Some(waiting) = unsent {
         waiting.extend_from_slice(bytes);
         return flush(stream, unsent);
@@ -177,7 +177,7 @@ fn send(stream: &mut TcpStream, unsent: &mut Option<Box<Vec<u8>>>, bytes: &[u8])
 }
 
 #[expect(clippy::box_collection, reason = "see `Connection`")]
-fn flush(stream: &mut TcpStream, unsent: &mut Option<Box<Vec<u8>>>) -> Result<Written, Error> {
+fn flush(stream: &TcpStream, unsent: &mut Option<Box<Vec<u8>>>) -> Result<Written, Error> {
     let Some(waiting) = unsent else { return Ok(Written::All) };
     let taken = socket::write(stream, waiting)?;
     if taken < waiting.len() {

@@ -85,7 +85,7 @@ impl Layers {
     /// beyond them goes to `partial`.
     pub(super) fn greet(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &TcpStream,
         partial: &mut Vec<u8>,
         transport: &mut Transport,
     ) -> Result<bool, Error> {
@@ -198,7 +198,7 @@ impl Layers {
     /// Reads once, and appends the packets' bytes to the `kept` ones in `buffer`.
     pub(super) fn read(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &TcpStream,
         buffer: &mut [u8],
         kept: usize,
         transport: &mut Transport,
@@ -224,7 +224,7 @@ impl Layers {
     /// Reads the socket once, takes what came out of its records and hands it to `plain`.
     fn receive(
         &mut self,
-        stream: &mut TcpStream,
+        stream: &TcpStream,
         room: usize,
         buffers: &mut Buffers,
         mut plain: impl FnMut(&[u8]),

@@ -1,7 +1,7 @@
 //! The calls of a TCP socket that connections are made of.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
 };
@@ -13,6 +13,10 @@ use nix::{
         SetSockOpt as _,
         sockopt::{IpBindAddressNoPort, SetStruct},
     },
+};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -78,28 +82,31 @@ pub(super) fn is_connected(stream: &TcpStream) -> io::Result<bool> {
 }
 
 /// Writes until the socket takes no more; how much it has taken.
-pub(super) fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+///
+/// Calls the kernel and not the C library, whose `send` is also a place where threads are cancelled: that costs a process
+/// with threads two atomic operations a call.
+pub(super) fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let mut taken = 0;
     while taken < bytes.len() {
-        match stream.write(&bytes[taken..]) {
+        match rustix::net::send(stream, &bytes[taken..], SendFlags::NOSIGNAL) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => taken += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(Errno::AGAIN) => break,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(taken)
 }
 
 /// Reads once; `None` when there is nothing to read yet, 0 when the peer has closed.
-pub(super) fn read(stream: &mut TcpStream, room: &mut [u8]) -> io::Result<Option<usize>> {
+pub(super) fn read(stream: &TcpStream, room: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
-        match stream.read(room) {
-            Ok(read) => return Ok(Some(read)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        match rustix::net::recv(stream, &mut *room, RecvFlags::empty()) {
+            Ok((read, _)) => return Ok(Some(read)),
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
