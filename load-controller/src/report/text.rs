@@ -125,6 +125,10 @@ fn devices(report: &Report, paint: Paint) -> String {
             lines.push_str(&format!("\n{}  {what}: {}", label("", paint), words::causes(causes)));
         }
     }
+    if connections.unsolicited_acknowledgements > 0 {
+        let number = words::count(connections.unsolicited_acknowledgements);
+        lines.push_str(&format!("\n{}  unsolicited acknowledgements: {number}", label("", paint)));
+    }
     lines.push('\n');
     lines
 }

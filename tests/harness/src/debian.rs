@@ -5,6 +5,10 @@
 //! fetched into the cache. Nothing outside the cache is written and no right of root is needed.
 //!
 //! A package of another processor, `NAME:arm64`, is unpacked alone: what it needs would run there, and nothing does.
+//! What needs a later release of Debian than this system may be is [`Release`]'s.
+
+mod apt;
+mod release;
 
 use std::{
     env,
@@ -17,10 +21,9 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{
-    command::{self, run},
-    project,
-};
+use self::apt::{Apt, processors};
+pub use self::{apt::candidate, release::Release};
+use crate::{command::run, project};
 
 /// Where Debian keeps programs.
 const PROGRAMS: [&str; 4] = ["usr/sbin", "usr/bin", "sbin", "bin"];
@@ -43,25 +46,7 @@ impl Packages {
     pub fn unpack(names: &[&str]) -> Result<Packages> {
         // A search path could not hold the colon of `NAME:arm64`.
         let home = project::cache().join("debian").join(names.join("+").replace(':', "_"));
-        fs::create_dir_all(&home)?;
-        // Tests run side by side, also in several processes; the first one unpacks, the others wait.
-        let lock = File::create(home.join("lock"))?;
-        lock.lock()?;
-        let root = home.join("root");
-        if !root.is_dir() {
-            // Renamed when complete, so that a broken download is never taken for an installation.
-            let fresh = home.join("unpacking");
-            drop(fs::remove_dir_all(&fresh));
-            fs::create_dir_all(&fresh)?;
-            for package in download(names, &home)? {
-                run(Command::new("dpkg-deb").arg("-x").arg(package).arg(&fresh))?;
-            }
-            fs::rename(&fresh, &root)?;
-            // What is unpacked need not be kept a second time, nor what led to it.
-            for done in ["packages", "apt"].map(|name| home.join(name)) {
-                drop(fs::remove_dir_all(done));
-            }
-        }
+        let root = unpacked(&home, |packages| download(names, &home, packages))?;
         Ok(Packages { path: path(&root)?, libraries: libraries(&root)?, root })
     }
 
@@ -97,6 +82,42 @@ impl Packages {
     }
 }
 
+/// The path in `dir` whose name is `name` and more, such as a version.
+///
+/// # Errors
+/// When there is none.
+pub fn versioned(dir: &Path, name: &str) -> Result<PathBuf> {
+    let mut entries = fs::read_dir(dir).with_context(|| dir.display().to_string())?.filter_map(Result::ok);
+    let found = entries.find(|entry| entry.file_name().to_string_lossy().starts_with(name));
+    Ok(found.with_context(|| format!("there is no {name}VERSION in {}", dir.display()))?.path())
+}
+
+/// The folder in `home` that holds what `download` brings into a folder, unpacked at the first call.
+fn unpacked(home: &Path, download: impl FnOnce(&Path) -> Result<Vec<PathBuf>>) -> Result<PathBuf> {
+    fs::create_dir_all(home)?;
+    // Tests run side by side, also in several processes; the first one unpacks, the others wait.
+    let lock = File::create(home.join("lock"))?;
+    lock.lock()?;
+    let root = home.join("root");
+    if !root.is_dir() {
+        let packages = home.join("packages");
+        fs::create_dir_all(&packages)?;
+        // Renamed when complete, so that a broken download is never taken for an installation.
+        let fresh = home.join("unpacking");
+        drop(fs::remove_dir_all(&fresh));
+        fs::create_dir_all(&fresh)?;
+        for package in download(&packages)? {
+            run(Command::new("dpkg-deb").arg("-x").arg(package).arg(&fresh))?;
+        }
+        fs::rename(&fresh, &root)?;
+        // What is unpacked need not be kept a second time, nor what led to it.
+        for done in ["packages", "apt"].map(|name| home.join(name)) {
+            drop(fs::remove_dir_all(done));
+        }
+    }
+    Ok(root)
+}
+
 /// The search path: unpacked programs, the caller's path, and where Debian keeps programs of the administrator, which
 /// not every user has in the path.
 fn path(root: &Path) -> Result<OsString> {
@@ -122,118 +143,18 @@ fn libraries(root: &Path) -> Result<OsString> {
     Ok(env::join_paths(dirs)?)
 }
 
-/// Downloads the packages that the system lacks.
-fn download(names: &[&str], home: &Path) -> Result<Vec<PathBuf>> {
-    let packages = home.join("packages");
-    fs::create_dir_all(&packages)?;
-    let system = Apt { options: Vec::new() };
-    match system.download(names, &packages) {
-        Ok(files) => Ok(files),
-        Err(first) => {
-            let own = Apt::with_own_lists(home, &processors(names)?)?;
-            own.update()?;
-            own.download(names, &packages).with_context(|| format!("with the system's package lists: {first:#}"))
-        }
-    }
-}
-
-/// `apt-get` with the options that keep it out of the system.
-struct Apt {
-    options: Vec<OsString>,
-}
-
-impl Apt {
-    /// With lists of the packages of these processors; the system's own where there are none.
-    fn with_own_lists(home: &Path, processors: &[String]) -> Result<Apt> {
-        let mut options = Vec::new();
-        for processor in processors {
-            options.extend(["-o".into(), format!("APT::Architectures::={processor}").into()]);
-        }
-        for (key, dir) in [("Dir::State::lists", "apt/lists"), ("Dir::Cache", "apt/cache")] {
-            let dir = home.join(dir);
-            fs::create_dir_all(dir.join("partial"))?;
-            fs::create_dir_all(dir.join("archives/partial"))?;
-            options.extend(["-o".into(), format!("{key}={}", dir.display()).into()]);
-        }
-        Ok(Apt { options })
-    }
-
-    /// One source of several may be out of reach without harm, so the exit code says nothing.
-    fn update(&self) -> Result<()> {
-        self.command("update").output().context("apt-get does not start")?;
-        Ok(())
-    }
-
-    fn download(&self, names: &[&str], into: &Path) -> Result<Vec<PathBuf>> {
-        let (foreign, own): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.contains(':'));
-        let mut missing = self.missing(&own)?;
-        missing.extend(foreign.into_iter().map(str::to_owned));
-        if missing.is_empty() {
-            return Ok(Vec::new());
-        }
-        run(self.command("download").args(&missing).current_dir(into))?;
-        let mut files = Vec::new();
-        for entry in fs::read_dir(into)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "deb") {
-                files.push(path);
-            }
-        }
-        Ok(files)
-    }
-
-    /// The packages that installing `names` would bring.
-    fn missing(&self, names: &[&str]) -> Result<Vec<String>> {
-        let output = run(self.command("install").args(["--simulate", "--no-install-recommends"]).args(names))?;
-        Ok(installed_by(&String::from_utf8_lossy(&output.stdout)))
-    }
-
-    fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new("apt-get");
-        command.env("LC_ALL", "C").args(&self.options);
-        // Without the first, root's apt-get downloads as a user that may not enter the cache.
-        command.args(["-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=30"]);
-        command.arg(verb);
-        command
-    }
-}
-
-/// The processors of packages, this system's first; nothing where all of them are for this system.
-fn processors(names: &[&str]) -> Result<Vec<String>> {
-    let mut foreign: Vec<String> = names.iter().filter_map(|name| Some(name.split_once(':')?.1.to_owned())).collect();
-    foreign.sort();
-    foreign.dedup();
-    if foreign.is_empty() {
-        return Ok(foreign);
-    }
-    let own = command::text(Command::new("dpkg").arg("--print-architecture"))?;
-    Ok([vec![own.trim().to_owned()], foreign].concat())
-}
-
-/// The names in what `apt-get install --simulate` prints. An upgrade of what the system has (its version is in square
-/// brackets) is left out: the system's own serves.
-fn installed_by(plan: &str) -> Vec<String> {
-    let inst = plan.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_once(' '));
-    inst.filter(|(_, rest)| !rest.starts_with('[')).map(|(name, _)| name.to_owned()).collect()
+/// Downloads the packages that the system lacks into `packages`.
+fn download(names: &[&str], home: &Path, packages: &Path) -> Result<Vec<PathBuf>> {
+    Apt::of_the_system().download(names, packages).or_else(|first| {
+        let own = Apt::with_own_lists(home, &processors(names)?)?;
+        own.update()?;
+        own.download(names, packages).with_context(|| format!("with the system's package lists: {first:#}"))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_plan_adds_is_downloaded_and_what_it_upgrades_is_not() {
-        let plan = "Reading package lists...\nInst libc6 [2.36-9] (2.36-9+deb12u13 Debian:12.12 [amd64])\n\
-                    Inst runc (1.1.5+ds1-1 Debian:12.12 [amd64])\nConf runc (1.1.5+ds1-1 Debian:12.12 [amd64])\n";
-        assert_eq!(installed_by(plan), ["runc"]);
-    }
-
-    #[test]
-    fn lists_of_other_processors_are_fetched_only_where_one_is_wanted() {
-        assert!(processors(&["mosquitto", "qemu-user-static"]).unwrap().is_empty());
-        let both = processors(&["rustc-web", "libstd-rust-web-dev:arm64", "libc6:arm64"]).unwrap();
-        assert_eq!((both.len(), both.last().map(String::as_str)), (2, Some("arm64")));
-    }
 
     #[test]
     fn packages_that_the_system_has_need_no_download() {

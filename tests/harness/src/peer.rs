@@ -23,7 +23,7 @@ pub enum Make {
     Mosquitto,
     /// mochi-mqtt, in Go: MQTT 3.1.1 and 5.
     Mochi,
-    /// RabbitMQ with its MQTT plugin, before release 3.13: MQTT 3.1.1 without QoS 2.
+    /// RabbitMQ with its MQTT plugin: MQTT 3.1.1 and 5, without QoS 2 and shared subscriptions.
     RabbitMq,
 }
 

@@ -1,4 +1,7 @@
-//! A real RabbitMQ with its MQTT plugin on loopback, from the distribution's packages.
+//! A real RabbitMQ with its MQTT plugin on loopback, from Debian's packages.
+//!
+//! Its release 4 is wanted, which speaks MQTT 5 (since 3.13) and has a user for clients that name none (since 4.0).
+//! Debian has it since trixie; on an earlier system it comes from there, with Erlang and all libraries.
 //!
 //! It is started by Erlang's own loader: the scripts that the packages bring know only the system's folders. Its data,
 //! logs and cookie lie in a folder of its own, and the directory of Erlang's nodes, `epmd`, is a process of the test's
@@ -15,7 +18,7 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::{
-    debian::Packages,
+    debian::{Packages, Release, candidate, versioned},
     peer::{PASSWORD, Peer, USER},
     port,
     process::{Process, Signal, Stream},
@@ -23,21 +26,30 @@ use crate::{
     unavailable::Unavailable,
 };
 
-/// Erlang compiles much at each start: twelve seconds on two idle cores, a minute and a half on busy ones.
+/// Erlang compiles much at each start: ten seconds on two cores, a minute and a half on busy ones.
 const PATIENCE: Duration = Duration::from_mins(4);
+
+const PACKAGE: &str = "rabbitmq-server";
+
+/// The first release of Debian with a RabbitMQ that does.
+const DEBIAN: &str = "trixie";
+
+/// What a broker starts of Erlang.
+const PROGRAMS: [&str; 5] = ["beam.smp", "epmd", "erl_child_setup", "erlexec", "inet_gethost"];
 
 /// The packages' folders.
 #[derive(Clone, Debug)]
 pub struct Installation {
-    packages: Packages,
+    /// The system's, whose libraries are to be shown to the programs; none where the programs know their own.
+    packages: Option<Packages>,
     erlang: PathBuf,
-    /// `erlexec`, `epmd` and the virtual machine.
+    /// The folder of [`PROGRAMS`].
     programs: PathBuf,
     rabbitmq: PathBuf,
 }
 
 impl Installation {
-    /// The system's RabbitMQ where there is one, otherwise the project's, unpacked at the first call.
+    /// The system's RabbitMQ where its release does, otherwise Debian's, unpacked at the first call.
     ///
     /// # Errors
     /// [`Unavailable`] with the reason, for example no network or no Debian.
@@ -54,7 +66,9 @@ impl Installation {
     /// The broker with its own folders below `dir`.
     fn command(&self, dir: &Path, ports: &Ports) -> Command {
         let mut command = Command::new(self.programs.join("erlexec"));
-        self.packages.show(&mut command);
+        if let Some(packages) = &self.packages {
+            packages.show(&mut command);
+        }
         command.current_dir(dir).env("HOME", dir);
         command.env("ROOTDIR", &self.erlang).env("BINDIR", &self.programs).env("EMU", "beam").env("PROGNAME", "erl");
         command.env("ERL_LIBS", self.rabbitmq.join("plugins")).env("RABBITMQ_HOME", &self.rabbitmq);
@@ -77,24 +91,41 @@ impl Installation {
         }
         command.args(["-noinput", "-s", "rabbit", "boot", "-boot", "start_sasl", "+W", "w"]);
         command.args(["-kernel", "inet_dist_use_interface", "{127,0,0,1}"]);
+        // Else Erlang watches the machine with more programs, and RabbitMQ asks them nothing.
+        for watch in ["start_cpu_sup", "start_disksup", "start_memsup"] {
+            command.args(["-os_mon", watch, "false"]);
+        }
         command.args(["-syslog", "logger", "[]", "-syslog", "syslog_error_logger", "false"]);
         command
     }
 }
 
 fn unpacked() -> Result<Installation> {
-    let packages = Packages::unpack(&["rabbitmq-server"])?;
+    match candidate(PACKAGE)? {
+        Some(version) if speaks_mqtt_5(&version) => of_the_system(),
+        _ => of_debian(),
+    }
+}
+
+/// Whether a RabbitMQ of this version is the one that is wanted.
+fn speaks_mqtt_5(version: &str) -> bool {
+    version.split_once('.').and_then(|(major, _)| major.parse().ok()).is_some_and(|major: u32| major >= 4)
+}
+
+fn of_the_system() -> Result<Installation> {
+    let packages = Packages::unpack(&[PACKAGE])?;
     let erlang = packages.file("usr/lib/erlang")?;
     let programs = versioned(&erlang, "erts-")?.join("bin");
     let rabbitmq = versioned(&packages.file("usr/lib/rabbitmq/lib")?, "rabbitmq_server-")?;
-    Ok(Installation { packages, erlang, programs, rabbitmq })
+    Ok(Installation { packages: Some(packages), erlang, programs, rabbitmq })
 }
 
-/// The folder in `dir` whose name is `name` and a version.
-fn versioned(dir: &Path, name: &str) -> Result<PathBuf> {
-    let mut entries = fs::read_dir(dir)?.filter_map(Result::ok);
-    let found = entries.find(|entry| entry.file_name().to_string_lossy().starts_with(name));
-    Ok(found.with_context(|| format!("there is no {name}VERSION in {}", dir.display()))?.path())
+fn of_debian() -> Result<Installation> {
+    let release = Release::unpack(DEBIAN, &[PACKAGE])?;
+    let erlang = release.file("usr/lib/erlang")?;
+    let programs = release.starters(&versioned(&erlang, "erts-")?.join("bin"), &PROGRAMS)?;
+    let rabbitmq = versioned(&release.file("usr/lib/rabbitmq/lib")?, "rabbitmq_server-")?;
+    Ok(Installation { packages: None, erlang, programs, rabbitmq })
 }
 
 #[derive(Debug)]
@@ -166,4 +197,15 @@ fn launch(installation: &Installation, dir: &Path, ports: &Ports, start: u32) ->
     let process = Process::spawn(&format!("rabbitmq-{start}"), &mut installation.command(dir, ports), dir)?;
     process.wait_for_line(Stream::Stdout, PATIENCE, |line| line.contains("Server startup complete"))?;
     Ok(process)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mqtt_5_with_a_user_for_the_nameless_came_with_release_4() {
+        assert!(speaks_mqtt_5("4.0.5-6+deb13u2") && speaks_mqtt_5("10.1"));
+        assert!(!speaks_mqtt_5("3.10.8-1.1+deb12u1") && !speaks_mqtt_5("3.13.7") && !speaks_mqtt_5(""));
+    }
 }

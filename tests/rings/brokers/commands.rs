@@ -81,6 +81,18 @@ pub(crate) fn a_command_of_qos_2_counts_once(make: Make) {
     expect(run, 2 * DEVICES, [0, 0, 21 * DEVICES]);
 }
 
+/// The broker grants QoS 1, which is its right (§3.9.3): what comes is of that.
+pub(crate) fn a_filter_of_qos_2_brings_commands_of_qos_1_where_the_broker_has_no_more(make: Make) {
+    let broker = make.lend(Access::Open).unwrap();
+    for (name, protocol) in [("granted-3", "3.1.1"), ("granted-5", "5")] {
+        let run = start(&broker.url(), name, protocol, "{topic: '{fleet}/{index}', qos: 2}");
+        wait_for_grants(&run, DEVICES);
+        publish(&*broker, (0..DEVICES).map(|index| format!("{name}/{index}")), QoS::AtLeastOnce, false);
+        wait_for_commands(&run, DEVICES);
+        expect(run, DEVICES, [0, DEVICES, 0]);
+    }
+}
+
 /// Each device gets the last message after all that the share has brought it, so that one too many would be seen.
 pub(crate) fn the_devices_of_a_share_get_each_message_once_among_them(make: Make) {
     let broker = make.lend(Access::Open).unwrap();

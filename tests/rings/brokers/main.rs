@@ -23,6 +23,7 @@ mod commands;
 mod credentials;
 mod delivery;
 mod fleet;
+mod limits;
 mod mochi;
 mod mosquitto;
 mod mqtt5;

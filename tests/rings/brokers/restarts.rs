@@ -5,26 +5,25 @@ use std::net::SocketAddr;
 use tests::{
     peer::Make,
     proxy::{Proxy, Traffic, Which},
-    run::Run,
+    run::{Ended, Run},
 };
 
 use crate::fleet::{Fleet, PERSISTENT};
 
-/// A hundred devices, or as many as `scale` will say.
-fn start(devices: u32, url: &str) -> Run {
-    Fleet {
-        name: "restarts",
-        devices,
-        spec: PERSISTENT,
-        reading: "interval: 500ms, jitter: 100ms, qos: 1",
-        subscriptions: "",
-    }
-    .start(url)
+/// A hundred devices.
+fn start(url: &str) -> Run {
+    start_as(100, PERSISTENT, url)
+}
+
+/// So many devices, or as many as `scale` will say.
+fn start_as(devices: u32, spec: &str, url: &str) -> Run {
+    Fleet { name: "restarts", devices, spec, reading: "interval: 500ms, jitter: 100ms, qos: 1", subscriptions: "" }
+        .start(url)
 }
 
 pub(crate) fn a_broker_that_was_stopped_and_started_loses_nothing(make: Make) {
     let mut broker = make.start().unwrap();
-    let run = start(100, &broker.url());
+    let run = start(&broker.url());
     run.wait_for_devices(100).unwrap();
     run.wait_for_messages(400).unwrap();
     broker.stop().unwrap();
@@ -44,17 +43,19 @@ pub(crate) fn a_broker_that_was_stopped_and_started_loses_nothing(make: Make) {
     ended.expect_passed();
 }
 
-/// The devices reach the broker, the observer does not hear from it: so what the broker has acknowledged waits in its
-/// memory for the observer, and dies with it.
-pub(crate) fn what_a_killed_broker_had_acknowledged_and_lost_is_shown(make: Make) {
+/// The devices reach the broker, the observer does not hear from it: so what the broker has acknowledged waits there for
+/// the observer when it is killed.
+#[track_caller]
+fn killed_with_messages_for_the_observer(make: Make) -> Ended {
     let mut broker = make.start().unwrap();
     let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], broker.port()))).unwrap();
-    let run = start(0, &proxy.url());
+    // The observer looks after its connection three times in that time: it must not give the silent one up for another.
+    let spec = PERSISTENT.replace("lossAfter: 5s", "lossAfter: 15s");
+    let run = start_as(0, &spec, &proxy.url());
     run.wait_until("the observer is subscribed", |report| report.count("observer.subscribed") == 1).unwrap();
     // Without devices, the observer's is the only connection.
     proxy.set_traffic(Which::Existing, Traffic::Stall).unwrap();
     run.must(&["scale", "100"]).unwrap();
-    // Soon enough that the observer has not yet given its silent connection up for a new one.
     run.wait_until("150 messages are acknowledged", |report| report.count("messages.acknowledged") >= 150).unwrap();
     broker.kill().unwrap();
     proxy.cut().unwrap();
@@ -63,9 +64,15 @@ pub(crate) fn what_a_killed_broker_had_acknowledged_and_lost_is_shown(make: Make
     let back = run.wait_for_devices(100).unwrap();
     run.wait_for_messages(back.count("messages.sent") + 400).unwrap();
     let ended = run.stop().unwrap();
+    ended.report.expect_conservation();
+    ended.report.expect("messages.in_flight", 0);
+    ended
+}
+
+/// The broker has them in its memory, and they die with it.
+pub(crate) fn what_a_killed_broker_had_acknowledged_and_lost_is_shown(make: Make) {
+    let ended = killed_with_messages_for_the_observer(make);
     let report = &ended.report;
-    report.expect_conservation();
-    report.expect("messages.in_flight", 0);
     report.claim("what was acknowledged and lost is shown", report.count("messages.lost_acknowledged") >= 100);
     let named = report.list("lost_messages").iter().filter(|lost| lost["acknowledged"] == true).count();
     report.claim("some of the lost are named as acknowledged", named > 0);
@@ -77,9 +84,17 @@ pub(crate) fn what_a_killed_broker_had_acknowledged_and_lost_is_shown(make: Make
     ended.expect_verdict("failed", 99);
 }
 
+/// The broker has them on its disk, and brings them when it is back.
+pub(crate) fn what_a_killed_broker_had_acknowledged_and_kept_is_delivered(make: Make) {
+    let ended = killed_with_messages_for_the_observer(make);
+    ended.report.expect("messages.lost_acknowledged", 0);
+    ended.report.expect_all_delivered();
+    ended.expect_passed();
+}
+
 pub(crate) fn after_a_kill_every_message_is_accounted_for(make: Make) {
     let mut broker = make.start().unwrap();
-    let run = start(100, &broker.url());
+    let run = start(&broker.url());
     run.wait_for_devices(100).unwrap();
     run.wait_for_messages(400).unwrap();
     broker.kill().unwrap();

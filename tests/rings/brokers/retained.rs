@@ -20,7 +20,7 @@ pub(crate) fn a_new_subscriber_gets_the_last_message(make: Make) {
     ended.report.expect_all_delivered();
     // RabbitMQ brings retained messages for exact topics alone.
     for index in 0..3 {
-        let (_client, mut inbox) = client::subscribed(&*broker, "late", &format!("kept/{index}"));
+        let (_client, mut inbox) = client::subscribed(&*broker, &format!("late-{index}"), &format!("kept/{index}"));
         let kept = client::message(&mut inbox);
         assert!(kept.retain && !kept.payload.is_empty(), "{kept:?}");
     }

@@ -161,6 +161,10 @@ pub(super) fn connections(report: &Report) -> String {
     {
         rows.extend(causes.iter().map(|(cause, count)| vec![format!("{what}: {cause}"), words::count(*count)]));
     }
+    if connections.unsolicited_acknowledgements > 0 {
+        let number = words::count(connections.unsolicited_acknowledgements);
+        rows.push(vec!["unsolicited acknowledgements".into(), number]);
+    }
     table("Connections", &["", "count"], rows.into_iter())
 }
 

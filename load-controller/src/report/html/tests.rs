@@ -80,6 +80,15 @@ fn what_devices_received_has_a_table_of_its_own() {
 }
 
 #[test]
+fn acknowledgements_that_nobody_waited_for_are_shown() {
+    let mut stats = stats_of(1);
+    let page = |stats: &Stats| render(&Report::new(stats, &facts()), &stats.latency);
+    assert!(!page(&stats).contains("unsolicited"));
+    stats.connections.unsolicited = 1_234;
+    assert!(page(&stats).contains("<td>unsolicited acknowledgements</td><td>1,234</td>"));
+}
+
+#[test]
 fn a_page_without_readings_says_so() {
     let stats = Stats::default();
     let page = render(&Report::new(&stats, &facts()), &stats.latency);

@@ -53,6 +53,14 @@ fn what_a_broker_rejects_is_counted_by_its_reason() {
 }
 
 #[test]
+fn acknowledgements_that_nobody_waited_for_are_shown() {
+    let mut stats = stats_of(3_000);
+    stats.connections.unsolicited = 1_234;
+    let text = render(&Report::new(&stats, &facts()), PLAIN);
+    assert!(text.contains("reconnects\n               unsolicited acknowledgements: 1,234\n"), "{text}");
+}
+
+#[test]
 fn a_fleet_that_subscribes_shows_what_it_received() {
     let mut stats = stats_of(3_000);
     let lines = |stats: &Stats| {
