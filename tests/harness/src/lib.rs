@@ -56,6 +56,7 @@ pub mod report;
 pub mod run;
 pub mod sandbox;
 pub mod simctl;
+pub mod turn;
 pub mod unavailable;
 pub mod usage;
 pub mod valgrind;

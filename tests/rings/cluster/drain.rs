@@ -1,18 +1,17 @@
 //! `kubectl drain`: one pod's share at a time, and all of it comes back.
 
 use super::{
-    admin,
+    TURNS, admin,
     fleet::{Fleet, PER_POD, document, node},
     own_nodes,
     rollout::Watched,
-    turn,
 };
 
 const DEVICES: u32 = 150;
 
 #[test]
 fn a_drained_node_gives_its_pods_away_one_by_one() {
-    let _turn = turn();
+    let _turn = TURNS.alone();
     let Some(_) = own_nodes("a drain") else { return };
     let fleet = Fleet::apply("drain", &document(DEVICES, PER_POD));
     let broker = node(&fleet.pods_of("broker")[0]).to_owned();

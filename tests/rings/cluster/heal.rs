@@ -6,9 +6,9 @@ use serde_json::Value;
 use tests::{eventually, kubernetes::containers};
 
 use super::{
-    PATIENCE, admin,
+    PATIENCE, TURNS, admin,
     fleet::{Fleet, PER_POD, RATE, document, name, uid},
-    own_nodes, product, turn,
+    own_nodes, product,
 };
 
 const DEVICES: u32 = 100;
@@ -25,7 +25,7 @@ fn accepted(fleet: &Fleet) -> u64 {
 
 #[test]
 fn a_worker_that_is_killed_comes_back_alone_with_the_same_devices_and_the_newest_plan() {
-    let _turn = turn();
+    let _turn = TURNS.alone();
     let Some(_) = own_nodes("the end of a process in a container") else { return };
     let fleet = Fleet::apply("kill", &document(DEVICES - 1, PER_POD));
     // Newer than what was mounted when the pod started.
@@ -73,7 +73,7 @@ fn a_worker_that_is_killed_comes_back_alone_with_the_same_devices_and_the_newest
 
 #[test]
 fn a_pod_that_is_deleted_says_goodbye_and_is_replaced() {
-    let _turn = turn();
+    let _turn = TURNS.shared();
     let fleet = Fleet::apply("delete", &document(DEVICES, PER_POD));
     let pods = fleet.pods();
     let before = accepted(&fleet);
@@ -95,7 +95,7 @@ fn a_pod_that_is_deleted_says_goodbye_and_is_replaced() {
 
 #[test]
 fn a_controller_that_is_killed_disturbs_no_worker_and_loses_no_count() {
-    let _turn = turn();
+    let _turn = TURNS.alone();
     let fleet = Fleet::apply("controller", &document(DEVICES, PER_POD));
     // Books of epochs that have ended are in the totals.
     fleet.scale(50);
@@ -132,7 +132,7 @@ fn a_controller_that_is_killed_disturbs_no_worker_and_loses_no_count() {
 
 #[test]
 fn a_broker_that_is_killed_is_an_outage_that_ends() {
-    let _turn = turn();
+    let _turn = TURNS.shared();
     let Some(_) = own_nodes("the end of a process in a container") else { return };
     let fleet = Fleet::apply("outage", &document(DEVICES, PER_POD));
     let broker = fleet.pods_of("broker").remove(0);

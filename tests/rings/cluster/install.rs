@@ -4,9 +4,9 @@ use serde_json::Value;
 use tests::project;
 
 use super::{
-    admin,
+    TURNS, admin,
     fleet::{Fleet, PER_POD, document, name, uid},
-    own_nodes, product, turn,
+    own_nodes, product,
     volume::{CLASS, SIZE, Volume},
 };
 
@@ -55,7 +55,7 @@ const CRD: &str = "CustomResourceDefinition /fleets.simctl.io";
 
 #[test]
 fn simctl_install_brings_it_and_uninstall_leaves_nothing() {
-    let _turn = turn();
+    let _turn = TURNS.alone();
     let fleet = Fleet::apply("install", &document(10, PER_POD));
     fleet.expect_devices(10, PER_POD, 0);
     assert!(ours().len() > 10, "{:?}", ours());
@@ -76,7 +76,7 @@ fn simctl_install_brings_it_and_uninstall_leaves_nothing() {
 
 #[test]
 fn the_chart_brings_it_and_takes_it_away() {
-    let _turn = turn();
+    let _turn = TURNS.alone();
     product::forget_installation();
     product::simctl(&["uninstall", "--all"]);
     expect_left(&[]);
@@ -133,7 +133,7 @@ fn set_environment(size: &str, class: &str) -> anyhow::Result<()> {
 
 #[test]
 fn a_broker_with_a_claim_finds_its_sessions_in_the_next_pod() {
-    let _turn = turn();
+    let _turn = TURNS.alone();
     let Some(_) = own_nodes("a volume in a folder of the machine") else { return };
     product::ensure_installed();
     let _volume = Volume::make("of-the-broker");

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::Value;
 use tests::kubernetes::Namespace;
 
-use super::{PATIENCE, admin, own_nodes, product::image, turn};
+use super::{PATIENCE, TURNS, admin, own_nodes, product::image};
 
 /// Brokers, spread over the nodes, that leave a dead node after five seconds.
 fn brokers(replicas: u32) -> String {
@@ -71,7 +71,7 @@ fn pods_on(namespace: &Namespace, node: &str) -> Vec<Value> {
 
 #[test]
 fn pods_of_our_image_answer_http_on_every_way_that_a_cluster_has() {
-    let _turn = turn();
+    let _turn = TURNS.shared();
     if own_nodes("one pod on each of two nodes").is_none() {
         return;
     }
@@ -127,7 +127,7 @@ spec:
 
 #[test]
 fn a_static_program_finds_a_broker_by_the_name_of_its_service() {
-    let _turn = turn();
+    let _turn = TURNS.shared();
     let namespace = admin().namespace("names").unwrap();
     namespace.apply(&brokers(1)).unwrap();
     namespace.wait_for_ready("statefulset/broker", 1, PATIENCE).unwrap();
@@ -142,7 +142,7 @@ fn a_static_program_finds_a_broker_by_the_name_of_its_service() {
 
 #[test]
 fn a_node_that_is_killed_is_missed_and_comes_back_empty() {
-    let _turn = turn();
+    let _turn = TURNS.alone();
     let Some(cluster) = own_nodes("a node's end") else { return };
     let namespace = admin().namespace("power-cut").unwrap();
     namespace.apply(&brokers(2)).unwrap();

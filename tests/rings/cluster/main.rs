@@ -1,8 +1,7 @@
 //! The cluster ring: real nodes, real containers, real images of the product.
 //!
 //! `cargo xtask test cluster` runs it, and says NOT RUN where Kubernetes or its nodes cannot be had. All tests share
-//! one cluster and work in a namespace each. They take turns: the figures that they compare are those of a cluster
-//! that does one thing at a time, and some of them kill a node or remove the product.
+//! one cluster and work in a namespace each. Those that measure times, kill a node or remove the product have it alone.
 //!
 //! With `E2E_KUBECONFIG` it runs in a cluster that exists already, whose nodes need the images that `E2E_REGISTRY` and
 //! `E2E_TAG` name; what needs nodes of our own then says that it was not run.
@@ -22,13 +21,16 @@ mod scale;
 mod volume;
 
 use std::{
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
-use tests::kubernetes::{
-    Client, Cluster,
-    cluster::{NodePatience, Settings},
+use tests::{
+    kubernetes::{
+        Client, Cluster,
+        cluster::{NodePatience, Settings},
+    },
+    turn::Turns,
 };
 
 /// Far beyond what anything here takes, so that only a hang reaches it.
@@ -62,8 +64,5 @@ fn own_nodes(what: &str) -> Option<&'static Cluster> {
     Some(&CLUSTER)
 }
 
-/// Whoever holds it has the cluster alone.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// Who is alone measures times, kills a node, or changes the installation that all others use.
+static TURNS: Turns = Turns::new();

@@ -9,11 +9,11 @@ use std::{
 use serde_json::json;
 
 use super::{
+    TURNS,
     fleet::{Fleet, PER_POD, document, name, uid},
     listener::Listener,
     own_nodes,
     product::next_image,
-    turn,
 };
 
 const DEVICES: u32 = 75;
@@ -67,7 +67,7 @@ fn settled(fleet: &Fleet) -> String {
 
 #[test]
 fn an_image_and_a_document_roll_pod_by_pod_and_are_undone() {
-    let _turn = turn();
+    let _turn = TURNS.shared();
     let Some(_) = own_nodes("an image of another name") else { return };
     let fleet = Fleet::apply("rollout", &document(0, PER_POD));
     let witness = Listener::start(&fleet);

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::{
+    TURNS,
     fleet::{Fleet, PER_POD, RATE, document},
     listener::{Listener, reading},
-    turn,
 };
 
 #[test]
 fn fifty_become_five_hundred_and_fifty_again_and_nobody_else_notices() {
-    let _turn = turn();
+    let _turn = TURNS.shared();
     let fleet = Fleet::apply("scale", &document(0, PER_POD));
     let witness = Listener::start(&fleet);
     fleet.scale(50);
@@ -53,7 +53,7 @@ fn fifty_become_five_hundred_and_fifty_again_and_nobody_else_notices() {
 
 #[test]
 fn growth_inside_running_pods_takes_a_second_and_the_time_to_connect() {
-    let _turn = turn();
+    let _turn = TURNS.alone();
     let fleet = Fleet::apply("growth", &document(260, 250));
     fleet.expect_devices(260, 250, 0);
     let before = fleet.pods();
@@ -78,7 +78,7 @@ fn growth_inside_running_pods_takes_a_second_and_the_time_to_connect() {
 
 #[test]
 fn what_a_device_sends_does_not_depend_on_where_it_runs() {
-    let _turn = turn();
+    let _turn = TURNS.shared();
     let yaml = document(30, 10);
     let fleet = Fleet::apply("identity", &yaml);
     let witness = Listener::start(&fleet);

@@ -23,6 +23,7 @@ mod scale;
 mod simctl;
 mod site;
 mod speed;
+mod thousand;
 mod workers;
 
 use std::{

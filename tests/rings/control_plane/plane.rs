@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{PATIENCE, PLANE, admin, site::Turn};
+use super::{PATIENCE, PLANE, admin, site::TURNS};
 
 /// A set whose pods go to fake nodes.
 fn stateful_set(name: &str, replicas: u32) -> String {
@@ -36,7 +36,7 @@ fn pods(namespace: &tests::kubernetes::Namespace) -> Vec<Value> {
 
 #[test]
 fn five_hundred_fake_pods_are_ready_in_seconds_and_gone_again() {
-    let _turn = Turn::shared();
+    let _turn = TURNS.shared();
     let namespace = admin().namespace("five-hundred").unwrap();
     namespace.apply(&stateful_set("fleet", 0)).unwrap();
     let start = Instant::now();

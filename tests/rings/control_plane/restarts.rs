@@ -6,7 +6,7 @@ use tests::process::Signal;
 
 use super::{
     PATIENCE,
-    site::{Controller, Site, TERM},
+    site::{Controller, ROUND, Site, TERM},
 };
 
 /// How long one may take to notice that nobody leads any more, on a machine that is busy.
@@ -93,8 +93,7 @@ fn rests(site: &Site, controller: &Controller, fleet: &str) {
     };
     let writes = || controller.metric("simctl_controller_api_seconds_count");
     let (before, written) = (versions(), writes());
-    // Longer than a round of pulls of a fleet that nobody watches.
-    std::thread::sleep(Duration::from_secs(16));
+    std::thread::sleep(ROUND);
     assert_eq!(versions(), before);
     assert!((writes() - written).abs() < 0.5, "{} writes though nothing changed", writes() - written);
 }

@@ -6,7 +6,7 @@
 use std::{
     process::Command,
     sync::{
-        LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        LazyLock,
         atomic::{AtomicU16, Ordering},
     },
     time::Duration,
@@ -19,6 +19,7 @@ use tests::{
     kubernetes::{Client, Namespace},
     process::{Process, Stream},
     project,
+    turn::{Turn, Turns},
 };
 
 use super::{PATIENCE, PLANE, admin};
@@ -32,11 +33,14 @@ const NODE: &str = "outside";
 /// Longer than a Lease that nobody renews holds, and the pause between two attempts to have it.
 pub(crate) const TERM: Duration = Duration::from_secs(17);
 
+/// Longer than a round of pulls of a fleet that nobody watches.
+pub(crate) const ROUND: Duration = Duration::from_secs(16);
+
 /// Distinguishes the ports of whatever listens at [`HOST`].
 static PORT: AtomicU16 = AtomicU16::new(20_000);
 
 /// Whoever measures wants the machine for itself.
-static QUIET: RwLock<()> = RwLock::new(());
+pub(crate) static TURNS: Turns = Turns::new();
 
 /// The kind Fleet as it is committed, the controller's rules, and what the chart lets people do, once for all.
 static PRODUCT: LazyLock<()> = LazyLock::new(|| {
@@ -60,30 +64,17 @@ static PRODUCT: LazyLock<()> = LazyLock::new(|| {
     }
 });
 
-/// Held while a test runs that others may run beside, or none; the values are never read, only dropped.
-pub(crate) enum Turn {
-    Shared { _guard: RwLockReadGuard<'static, ()> },
-    Alone { _guard: RwLockWriteGuard<'static, ()> },
-}
-
-impl Turn {
-    /// Beside others, and not while one measures.
-    pub(crate) fn shared() -> Turn {
-        Turn::Shared { _guard: QUIET.read().unwrap_or_else(PoisonError::into_inner) }
-    }
-
-    /// Alone, also with what Kubernetes still clears away of the others.
-    fn alone() -> Turn {
-        let guard = QUIET.write().unwrap_or_else(PoisonError::into_inner);
-        // Where nobody plays a kubelet, the controllers' pods end with the control plane.
-        let elsewhere = format!("--field-selector=spec.nodeName!={NODE}");
-        let is_quiet = || {
-            let pods = admin().kubectl(["get", "pods", "--all-namespaces", &elsewhere, "-o", "name"])?;
-            Ok(pods.is_empty().then_some(()))
-        };
-        tests::eventually("the pods of other tests are gone", PATIENCE, is_quiet).unwrap();
-        Turn::Alone { _guard: guard }
-    }
+/// A turn alone, also without what Kubernetes still clears away of the others.
+fn alone() -> Turn<'static> {
+    let turn = TURNS.alone();
+    // Where nobody plays a kubelet, the controllers' pods end with the control plane.
+    let elsewhere = format!("--field-selector=spec.nodeName!={NODE}");
+    let is_quiet = || {
+        let pods = admin().kubectl(["get", "pods", "--all-namespaces", &elsewhere, "-o", "name"])?;
+        Ok(pods.is_empty().then_some(()))
+    };
+    tests::eventually("the pods of other tests are gone", PATIENCE, is_quiet).unwrap();
+    turn
 }
 
 /// A namespace with fleets.
@@ -91,7 +82,7 @@ pub(crate) struct Site {
     pub(crate) namespace: Namespace,
     /// The service account of its controllers.
     account: Client,
-    _turn: Turn,
+    _turn: Turn<'static>,
 }
 
 /// Installs the kind Fleet.
@@ -102,15 +93,15 @@ pub(crate) fn install() {
 impl Site {
     /// A namespace for fleets, without a controller.
     pub(crate) fn new(purpose: &str) -> Site {
-        Site::build(purpose, Turn::shared())
+        Site::build(purpose, TURNS.shared())
     }
 
     /// The same while no other test with fleets runs, for one that measures.
     pub(crate) fn alone(purpose: &str) -> Site {
-        Site::build(purpose, Turn::alone())
+        Site::build(purpose, alone())
     }
 
-    fn build(purpose: &str, turn: Turn) -> Site {
+    fn build(purpose: &str, turn: Turn<'static>) -> Site {
         install();
         let namespace = admin().namespace(purpose).unwrap();
         namespace.kubectl(["create", "serviceaccount", CONTROLLER]).unwrap();

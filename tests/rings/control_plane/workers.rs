@@ -27,6 +27,10 @@ const DEVICES_EACH: u32 = 10;
 const WATCHED_MAX: f64 = 0.25;
 const UNWATCHED_MAX: f64 = 0.02;
 
+/// How long each is measured: several rounds of pulls, of one a second or one in fifteen.
+const WATCHED: Duration = Duration::from_secs(10);
+const UNWATCHED: Duration = Duration::from_secs(30);
+
 /// What it may take of memory.
 const MEMORY_MAX: u64 = 64 << 20;
 
@@ -90,10 +94,10 @@ fn two_hundred_workers_that_answer_cost_the_controller_little() {
     let hand = Hand::of(&site);
     let viewer = hand.start(&["top", "fleet/f", "--watch"]);
     viewer.wait_for_line(Stream::Stdout, PATIENCE, |line| line.contains("2,000 of 2,000 connected")).unwrap();
-    let watched = cost(&controller, Duration::from_secs(20));
+    let watched = cost(&controller, WATCHED);
     drop(viewer);
     is_unwatched(&controller);
-    let unwatched = cost(&controller, Duration::from_secs(45));
+    let unwatched = cost(&controller, UNWATCHED);
     let memory = controller.process.memory().unwrap().rss;
     println!(
         "FIGURE {WORKERS} workers of {DEVICES_EACH} devices: {:.1} % of a core at {:.0} pulls a second, {:.2} % at \
@@ -190,12 +194,12 @@ fn growth_inside_running_pods_is_pushed_and_takes_a_second_and_the_time_to_conne
 
 /// What the controller took for a while.
 #[derive(Debug)]
-struct Cost {
-    cores: f64,
+pub(crate) struct Cost {
+    pub(crate) cores: f64,
     pulls_per_second: f64,
 }
 
-fn cost(controller: &Controller, window: Duration) -> Cost {
+pub(crate) fn cost(controller: &Controller, window: Duration) -> Cost {
     let (pulls, start, cpu) = (controller.metric(PULLS.name), Instant::now(), controller.process.cpu().unwrap());
     std::thread::sleep(window);
     let (took, cpu) = (start.elapsed().as_secs_f64(), controller.process.cpu().unwrap().since(cpu));

@@ -4,8 +4,10 @@ use std::{
     cell::OnceCell,
     env,
     hash::{BuildHasher, RandomState},
+    num::NonZero,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use anyhow::{Result, anyhow};
@@ -34,6 +36,13 @@ pub(super) struct Step {
     pub(super) length: Length,
     pub(super) run: fn(&Context) -> Result<Outcome>,
 }
+
+/// How many tests run side by side: most of them wait, for sockets, containers and timetables, and compute little. Who
+/// measures has the machine for itself by a lock of its ring.
+const TESTS_PER_CORE: usize = 3;
+
+/// Where the test harness of Rust reads how many run side by side.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 /// Whether continuous integration waits for a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +143,10 @@ impl Context {
         command.args(args).env("PROPTEST_RNG_SEED", self.seed.to_string());
         // The seed says it all; no file is left beside the sources.
         command.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");
+        if env::var_os(THREADS).is_none() {
+            let cores = thread::available_parallelism().map_or(1, NonZero::get);
+            command.env(THREADS, (TESTS_PER_CORE * cores).to_string());
+        }
         command
     }
 }
