@@ -34,13 +34,14 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// The most that one message in a hundred may be late.
 const LAG_P99: Span = Span::from_millis(20);
 
-/// A fleet of `devices`, one in ten of them with bodies of `size`.
+/// A fleet of `devices`, one in nine of them with bodies of `size`: these are of odd and of even numbers, so
+/// that a connection more or less at the peer leaves some of them among those that it treats badly.
 fn start(peer: SocketAddr, devices: u32, interval: &str, size: &str) -> Engine {
     let fleet = format!(
         "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: f}}\nspec:\n  devices: {devices}\n  \
          broker: {{url: \"mqtt://{peer}\"}}\n  observe: none\n  connect: {{rate: 5000/s, timeout: 500ms, \
-         backoff: {{base: 100ms, cap: 200ms}}}}\n  groups: [{{name: small, share: 90%, model: small}}, \
-         {{name: large, share: 10%, model: large}}]\n"
+         backoff: {{base: 100ms, cap: 200ms}}}}\n  groups: [{{name: small, share: 89%, model: small}}, \
+         {{name: large, share: 11%, model: large}}]\n"
     );
     let model = |size: &str| {
         format!(
