@@ -20,7 +20,7 @@ const CPU_SECONDS: [f64; 3] = [11e-6, 17e-6, 28e-6];
 const CPU_SECONDS_OBSERVED: f64 = 7e-6;
 
 /// CPU time of a look at a stream that follows a rule, in seconds.
-const LOOK_SECONDS: f64 = 2e-6;
+const LOOK_SECONDS: f64 = 0.6e-6;
 
 /// CPU time of a thread that wakes up, in seconds, and how often the timers of a thread may wake it a second: a busy
 /// thread finds the work of two milliseconds when it wakes, one with little to do wakes for each message.
