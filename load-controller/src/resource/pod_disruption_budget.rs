@@ -20,7 +20,7 @@ pub fn build(owner: &Owner) -> PodDisruptionBudget {
                 match_labels: Some(names::selector(&owner.name, Component::Worker)),
                 ..LabelSelector::default()
             }),
-            // A pod that is not ready serves nobody: evicting it costs nothing.
+            // A pod that is not ready has just begun or is broken; neither holds up a drain.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".into()),
             ..PodDisruptionBudgetSpec::default()
         }),
