@@ -149,6 +149,8 @@ pub enum Rule {
     DevicesMissing,
     /// QoS 1 or 2 messages that nobody observed were never acknowledged.
     Unacknowledged,
+    /// Not one message of QoS 1, or of QoS 2, was acknowledged, though all were observed.
+    NeverAcknowledged,
     /// All messages were withheld.
     NothingSent,
     /// The generator was late.
@@ -193,7 +195,9 @@ impl Rule {
             | Self::NothingObserved
             | Self::MostlyUnobserved
             | Self::WorkerLost => Weight::Untrusted,
-            Self::Lost | Self::DevicesMissing | Self::Unacknowledged | Self::NothingSent => Weight::Broken,
+            Self::Lost | Self::DevicesMissing | Self::Unacknowledged | Self::NeverAcknowledged | Self::NothingSent => {
+                Weight::Broken
+            }
         }
     }
 }

@@ -62,6 +62,7 @@ pub(super) fn broken(stats: &Stats, facts: &RunFacts) -> Vec<Reason> {
         devices_refused,
         devices_missing,
         unacknowledged,
+        never_acknowledged,
         nothing_sent,
         schedule_lag,
         cpu_throttled,
@@ -201,6 +202,21 @@ fn unacknowledged(case: &Case<'_>) -> Option<Reason> {
         let expected = format!("expected all {} sent QoS 1 and 2 messages to be acknowledged", words::count(sent));
         let rejections = causes(&case.stats.rejected);
         Reason::new(Rule::Unacknowledged, format!("{expected}, found {} without{rejections}", words::count(missing)))
+    })
+}
+
+/// A broker that delivers, and does not know the quality of service: nothing but its answer is missing.
+fn never_acknowledged(case: &Case<'_>) -> Option<Reason> {
+    let is_ignored = |qos: &usize| {
+        let Messages { sent, acknowledged, .. } = case.stats.messages[*qos];
+        sent > 0 && acknowledged == 0
+    };
+    let qos = [1, 2].into_iter().find(is_ignored)?;
+    (case.is_complete() && case.facts.observe == Observe::All).then(|| {
+        let sent = words::count(case.stats.messages[qos].sent);
+        let rejections = causes(&case.stats.rejected);
+        let found = format!("found none of {sent} that was{rejections}");
+        Reason::new(Rule::NeverAcknowledged, format!("expected messages of QoS {qos} to be acknowledged, {found}"))
     })
 }
 

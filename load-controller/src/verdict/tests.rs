@@ -245,6 +245,22 @@ fn without_an_observer_acknowledgements_decide() {
 }
 
 #[test]
+fn a_quality_of_service_that_is_never_acknowledged_fails_although_all_arrives() {
+    let of = |acknowledged: u64| {
+        move |stats: &mut Stats, _: &mut RunFacts| {
+            stats.messages[2] = Messages { acknowledged, ..stats.messages[1] };
+        }
+    };
+    check(
+        of(0),
+        Verdict::Failed,
+        &["never_acknowledged: expected messages of QoS 2 to be acknowledged, found none of 1,000 that was"],
+    );
+    // What a connection took along, and was delivered.
+    check(of(1), Verdict::Passed, &[]);
+}
+
+#[test]
 fn a_lost_worker_says_what_is_unknown() {
     let kill = |stats: &mut Stats, facts: &mut RunFacts| {
         facts.workers_lost = 1;

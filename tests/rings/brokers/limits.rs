@@ -63,5 +63,6 @@ pub(crate) fn what_is_answered_as_qos_1_is_never_acknowledged(make: Make) {
     report.expect("messages.acknowledged", 0);
     report.expect("connections.unsolicited_acknowledgements", report.count("messages.sent"));
     report.expect_all_delivered();
-    ended.expect_passed();
+    report.claim("the verdict names it", report.has_reason("never_acknowledged"));
+    ended.expect_verdict("failed", 99);
 }
