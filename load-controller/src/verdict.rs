@@ -145,6 +145,8 @@ pub enum Rule {
     Reordered,
     /// The broker refused devices.
     DevicesRefused,
+    /// The broker refused a device a subscription.
+    SubscriptionsRefused,
     /// Devices were not connected when the run ended, after their connections had failed or were lost.
     DevicesMissing,
     /// QoS 1 or 2 messages that nobody observed were never acknowledged.
@@ -186,7 +188,11 @@ impl Rule {
         match self {
             Self::Aborted => Weight::Aborted,
             Self::Conservation | Self::Unsettled => Weight::CannotCount,
-            Self::LostAcknowledged | Self::DuplicatedQos2 | Self::Reordered | Self::DevicesRefused => Weight::Fact,
+            Self::LostAcknowledged
+            | Self::DuplicatedQos2
+            | Self::Reordered
+            | Self::DevicesRefused
+            | Self::SubscriptionsRefused => Weight::Fact,
             Self::ScheduleLag
             | Self::CpuThrottled
             | Self::DevicesFailed

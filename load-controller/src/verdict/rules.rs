@@ -60,6 +60,7 @@ pub(super) fn broken(stats: &Stats, facts: &RunFacts) -> Vec<Reason> {
         duplicated_qos_2,
         reordered,
         devices_refused,
+        subscriptions_refused,
         devices_missing,
         unacknowledged,
         never_acknowledged,
@@ -159,6 +160,17 @@ fn devices_refused(case: &Case<'_>) -> Option<Reason> {
         Reason::new(
             Rule::DevicesRefused,
             format!("expected the broker to accept all {}, {found}", words::devices(desired)),
+        )
+    })
+}
+
+fn subscriptions_refused(case: &Case<'_>) -> Option<Reason> {
+    let refused = &case.stats.received.refused;
+    (!refused.is_empty()).then(|| {
+        let found = format!("found {} refused{}", words::count(refused.values().sum()), causes(refused));
+        Reason::new(
+            Rule::SubscriptionsRefused,
+            format!("expected the broker to grant the devices all their subscriptions, {found}"),
         )
     })
 }

@@ -117,6 +117,17 @@ fn refused_devices_fail_with_the_brokers_code() {
 }
 
 #[test]
+fn refused_subscriptions_fail_with_the_brokers_code() {
+    check(
+        |stats, _| stats.received.refused = [("not_authorized".to_owned(), 2)].into(),
+        Verdict::Failed,
+        &[
+            "subscriptions_refused: expected the broker to grant the devices all their subscriptions, found 2 refused (not_authorized 2)",
+        ],
+    );
+}
+
+#[test]
 fn the_generators_own_failures_make_a_run_invalid() {
     let fail = |stats: &mut Stats, _: &mut RunFacts| {
         stats.devices = Devices { desired: 100, connected: 90, failed: 10, ..Devices::default() };

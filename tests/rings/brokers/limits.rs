@@ -53,7 +53,8 @@ pub(crate) fn a_share_is_refused_and_the_other_filters_are_granted(make: Make) {
         .report
         .expect("received.subscriptions_refused", serde_json::json!({"shared_subscriptions_not_supported": DEVICES}));
     ended.report.expect_all_delivered();
-    ended.expect_passed();
+    ended.report.claim("the verdict names it", ended.report.has_reason("subscriptions_refused"));
+    ended.expect_verdict("failed", 99);
 }
 
 /// MQTT 3.1.1 §4.3.3 has the answer to QoS 2 be a PUBREC: the PUBACK of QoS 1 acknowledges nothing.
