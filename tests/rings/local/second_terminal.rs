@@ -83,6 +83,19 @@ fn a_device_shows_its_session_and_its_ledger() {
 }
 
 #[test]
+fn a_verb_that_only_clusters_know_points_to_those_of_the_run() {
+    let run = steady();
+    for verb in [&["top"][..], &["get"], &["describe"]] {
+        let finished = run.call(verb).unwrap();
+        assert!(finished.code == Some(1) && finished.stdout.is_empty(), "{verb:?}: {finished:?}");
+        for wanted in ["kubeconfig", "simctl status"] {
+            assert!(finished.stderr.contains(wanted), "{verb:?}: {finished:?}");
+        }
+    }
+    run.stop().unwrap().expect_passed();
+}
+
+#[test]
 fn with_none_running_each_verb_says_so_and_what_to_do() {
     let simctl = Simctl::new().unwrap();
     let verbs = [&["scale", "5"][..], &["pause"], &["resume"], &["set", "interval=1s"], &["status"], &["device", "1"]];

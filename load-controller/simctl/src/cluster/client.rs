@@ -13,7 +13,7 @@ use kube::{
 use load_controller::resource::Fleet;
 use tokio::time::timeout;
 
-use crate::{exit::Failure, flags::ClusterFlags, printer::Printer};
+use crate::{exit::Failure, flags::ClusterFlags, local::socket, printer::Printer};
 
 /// How long the API server may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,6 +35,12 @@ pub(crate) enum ClusterError {
     /// Nothing says where a cluster is.
     #[error("there is no kubeconfig; expected --kubeconfig FILE, KUBECONFIG or ~/.kube/config")]
     NoConfig,
+    /// The same, while a fleet runs on this machine.
+    #[error(
+        "there is no kubeconfig, and this verb asks a cluster: expected --kubeconfig FILE, KUBECONFIG or ~/.kube/config; \
+         of the fleet that runs on this machine `simctl status` tells, and `simctl --help` says which verbs steer it"
+    )]
+    OnlyRuns,
     /// The kubeconfig does not say where the cluster is.
     #[error("no cluster can be read from the kubeconfig: {0}")]
     Config(String),
@@ -123,9 +129,17 @@ impl Cluster {
         Ok(Self { client, context, server, namespace })
     }
 
+    /// The same for a verb that means nothing else.
+    async fn only(flags: &ClusterFlags) -> Result<Self, ClusterError> {
+        match Self::new(flags).await {
+            Err(ClusterError::NoConfig) if !socket::list().await.is_empty() => Err(ClusterError::OnlyRuns),
+            found => found,
+        }
+    }
+
     /// The same, and says which one it is.
     pub(crate) async fn find(flags: &ClusterFlags, printer: Printer) -> Result<Self, ClusterError> {
-        let cluster = Self::new(flags).await?;
+        let cluster = Self::only(flags).await?;
         printer.say(cluster.title());
         Ok(cluster)
     }
@@ -136,7 +150,7 @@ impl Cluster {
         is_everywhere: bool,
         printer: Printer,
     ) -> Result<Self, ClusterError> {
-        let cluster = Self::new(flags).await?;
+        let cluster = Self::only(flags).await?;
         let everywhere = format!("cluster {}, all namespaces", cluster.context);
         printer.say(if is_everywhere { everywhere } else { cluster.title() });
         Ok(cluster)
