@@ -6,17 +6,22 @@
 //! | twin | the same beside a Service and a PodDisruptionBudget such as a fleet has |
 //! | fleet | a Fleet with its controller, scaled by kubectl |
 //!
-//! From bare to twin is what Kubernetes' own controllers take to count pods and to list their addresses, on a machine
-//! of two cores about a quarter; from twin to fleet is what the load controller adds, and what is bounded here.
+//! From bare to twin is what Kubernetes' own controllers take to count pods and to list their addresses, and from twin
+//! to fleet is what the load controller adds. Where these controllers ask the API server as seldom as by default, a fleet
+//! is held to what the bare set takes; where they ask as often as they can, two cores have no time left, a quarter of it
+//! goes to the counts and lists, and a fleet is held to its twin.
 
-use std::time::{Duration, Instant};
+use std::{
+    env,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Map, Value, json};
-use tests::process::Process;
+use tests::{kubernetes::control_plane::DEFAULT_RATES, process::Process};
 
 use super::{PATIENCE, PLANE, site::Site};
 
-/// How much longer a fleet may take than the same objects without a controller.
+/// How much longer a fleet may take than what it is held to.
 const FACTOR_MAX: f64 = 1.25;
 
 /// How often each is measured at most; the best counts, because everything else on the machine only ever adds time.
@@ -33,7 +38,7 @@ struct Took {
 }
 
 #[test]
-fn five_hundred_pods_take_hardly_longer_than_the_same_objects_alone() {
+fn five_hundred_pods_take_hardly_longer_than_without_us() {
     let site = Site::alone("seconds");
     let controller = site.controller("only");
     site.fleet("f", 0, 1, "");
@@ -44,18 +49,23 @@ fn five_hundred_pods_take_hardly_longer_than_the_same_objects_alone() {
         let ways = [("statefulset/bare", "bare"), ("statefulset/twin", "twin"), ("fleet/f", "f")];
         ways.map(|(scaled, set)| took(&site, &controller.process, scaled, &format!("statefulset/{set}")))
     };
+    let factor = |[bare, twin, fleet]: [Took; 3]| {
+        if env::var_os(DEFAULT_RATES).is_some() { ratio(fleet, bare) } else { ratio(fleet, twin) }
+    };
     let mut best = round();
     for _ in 1..ROUNDS_MAX {
-        let [_, twin, fleet] = best;
-        if ratio(fleet, twin) <= FACTOR_MAX {
+        if factor(best) <= FACTOR_MAX {
             break;
         }
         let again = round();
         best = std::array::from_fn(|way| if again[way].time < best[way].time { again[way] } else { best[way] });
     }
     let [bare, twin, fleet] = best;
-    let factor = ratio(fleet, twin);
-    println!("FIGURE 500 pods ready: {:.2} of a bare StatefulSet, {factor:.2} of its twin", ratio(fleet, bare));
+    println!(
+        "FIGURE 500 pods ready: {:.2} of a bare StatefulSet, {:.2} of its twin",
+        ratio(fleet, bare),
+        ratio(fleet, twin)
+    );
     for (name, took) in [("bare", bare), ("twin", twin), ("fleet", fleet)] {
         println!(
             "{name:>5}: {:.2} s; {:.2} s CPU of the API server, {:.2} s of the controller",
@@ -64,7 +74,7 @@ fn five_hundred_pods_take_hardly_longer_than_the_same_objects_alone() {
             took.controller.as_secs_f64()
         );
     }
-    assert!(factor <= FACTOR_MAX, "a fleet takes {factor:.2} times as long as its objects alone");
+    assert!(factor(best) <= FACTOR_MAX, "a fleet takes {:.2} times as long", factor(best));
 }
 
 fn ratio(one: Took, other: Took) -> f64 {

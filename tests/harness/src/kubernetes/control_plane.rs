@@ -33,6 +33,10 @@ pub(super) use arguments::{ADDRESS, PODS};
 /// Of the bridge, locally administered.
 const HARDWARE_ADDRESS: &str = "02:00:0a:fa:00:01";
 
+/// The environment variable that lets Kubernetes' controllers ask the API server only as often as by their defaults: each
+/// 20 times a second, and 30 times at once. Tests raise both, because they would wait for nothing else.
+pub const DEFAULT_RATES: &str = "SIMCTL_TEST_DEFAULT_RATES";
+
 /// How it differs from the smallest one.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Result, anyhow};
 use tests::{
     arm64,
-    kubernetes::{Cluster, ControlPlane, EXISTING},
+    kubernetes::{Cluster, ControlPlane, EXISTING, control_plane::DEFAULT_RATES},
     mochi,
     mosquitto::Installation,
     project::BIN_DIR,
@@ -92,6 +92,12 @@ pub(super) const STEPS: &[Step] = &[
         length: Length::Short,
         run: control_plane,
     },
+    Step {
+        name: "control-plane-rates",
+        what: "500 pods by controllers that ask the API server as seldom as by default",
+        length: Length::Long,
+        run: control_plane_rates,
+    },
     Step { name: "cluster", what: "real containers on two real nodes", length: Length::Short, run: cluster },
     Step {
         name: "arm64",
@@ -114,7 +120,7 @@ pub(super) struct Context {
 impl Step {
     /// Whether the build of Kubernetes is to start beside the steps before it.
     pub(super) fn needs_kubernetes(&self) -> bool {
-        ["manifests", "control-plane", "cluster"].contains(&self.name)
+        ["manifests", "control-plane", "control-plane-rates", "cluster"].contains(&self.name)
     }
 }
 
@@ -228,30 +234,41 @@ fn arm64(context: &Context) -> Result<Outcome> {
 
 fn manifests(context: &Context) -> Result<Outcome> {
     let requirements = || prometheus::Tools::find_or_unpack().and_then(|_| Installation::find_or_unpack()).map(drop);
-    with_kubernetes(context, requirements, "manifests")
+    with_kubernetes(context, requirements, || ring(context, &["manifests"]))
 }
 
 fn control_plane(context: &Context) -> Result<Outcome> {
     let requirements = || ControlPlane::requirements().and_then(|_| prometheus::Tools::find_or_unpack()).map(drop);
-    with_kubernetes(context, requirements, "control-plane")
+    with_kubernetes(context, requirements, || ring(context, &["control-plane"]))
+}
+
+fn control_plane_rates(context: &Context) -> Result<Outcome> {
+    with_kubernetes(
+        context,
+        || ControlPlane::requirements().map(drop),
+        || {
+            let mut command = context.cargo_test(&["--test", "control-plane", "--", "speed::"]);
+            tested(command.env(DEFAULT_RATES, "1").env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
+        },
+    )
 }
 
 fn cluster(context: &Context) -> Result<Outcome> {
     // A cluster that is there already needs nothing of this machine.
     let is_there = env::var_os(EXISTING).is_some();
     let requirements = || if is_there { Ok(()) } else { Cluster::requirements().map(drop) };
-    with_kubernetes(context, requirements, "cluster")
+    with_kubernetes(context, requirements, || ring(context, &["cluster"]))
 }
 
 fn with_kubernetes(
     context: &Context,
     requirements: impl FnOnce() -> Result<(), Unavailable>,
-    name: &str,
+    run: impl FnOnce() -> Result<Outcome>,
 ) -> Result<Outcome> {
     let failure = context.kubernetes.failure().map(str::to_owned);
     match failure.or_else(|| requirements().err().map(|unavailable| unavailable.reason())) {
         Some(reason) => Ok(Outcome::NotRun { reason, in_ci: InCi::Fails }),
-        None => ring(context, &[name]),
+        None => run(),
     }
 }
 

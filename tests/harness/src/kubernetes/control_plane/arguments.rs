@@ -1,5 +1,9 @@
 //! The command lines of a control plane's programs, which run in its directory.
 
+use std::env;
+
+use super::DEFAULT_RATES;
+
 /// The control plane's address in its network.
 pub(in crate::kubernetes) const ADDRESS: &str = "10.250.0.1";
 /// The addresses of all pods of real nodes.
@@ -68,14 +72,12 @@ pub(super) fn controller_manager(further: &[String]) -> Vec<String> {
         "--service-account-private-key-file=service-accounts.key",
         "--root-ca-file=authority.crt",
         "--allocate-node-cidrs=true",
-        // The default of 20 requests a second is the limit of whatever makes 500 pods.
-        "--kube-api-qps=500",
-        "--kube-api-burst=1000",
         // Kubernetes' own 15 s would be most of an autoscaler's test.
         "--horizontal-pod-autoscaler-sync-period=2s",
         "--flex-volume-plugin-dir=flex",
         "--profiling=false",
     ]);
+    args.extend(rates());
     args.push(format!("--cluster-cidr={PODS}"));
     args.push(format!("--service-cluster-ip-range={SERVICES}"));
     args.extend_from_slice(further);
@@ -83,14 +85,23 @@ pub(super) fn controller_manager(further: &[String]) -> Vec<String> {
 }
 
 pub(super) fn scheduler() -> Vec<String> {
-    owned(&[
+    let mut args = owned(&[
         "--kubeconfig=scheduler.conf",
         "--bind-address=127.0.0.1",
         "--leader-elect=false",
-        "--kube-api-qps=500",
-        "--kube-api-burst=1000",
         "--profiling=false",
-    ])
+    ]);
+    args.extend(rates());
+    args
+}
+
+/// How often a program may ask the API server.
+fn rates() -> Vec<String> {
+    if env::var_os(DEFAULT_RATES).is_some() {
+        Vec::new()
+    } else {
+        owned(&["--kube-api-qps=500", "--kube-api-burst=1000"])
+    }
 }
 
 fn owned(args: &[&str]) -> Vec<String> {
