@@ -138,7 +138,9 @@ fn a_broker_with_a_claim_finds_its_sessions_in_the_next_pod() {
     product::ensure_installed();
     let _volume = Volume::make("of-the-broker");
     let _storage = BrokerStorage::of(SIZE, CLASS);
-    let fleet = Fleet::apply("claim", &document(50, PER_POD));
+    // A clean session would give up what the broker has not answered when it ends.
+    let persistent = document(50, PER_POD).replace("keepAlive: 20s", "keepAlive: 20s\n    session: persistent");
+    let fleet = Fleet::apply("claim", &persistent);
     let broker = fleet.pods_of("broker").remove(0);
     fleet.namespace.kubectl(["delete", "pod", name(&broker), "--wait=false"]).unwrap();
     fleet.until("another broker is there", |fleet| {
@@ -146,9 +148,9 @@ fn a_broker_with_a_claim_finds_its_sessions_in_the_next_pod() {
     });
     fleet.until_connected(50);
     fleet.expect_devices(50, PER_POD, 0);
-    // The observers' sessions, for which the broker had said to keep what it acknowledges.
+    // Of the devices and of their two observers, for which the broker had said to keep what it acknowledges.
     let log = fleet.namespace.kubectl(["logs", name(&broker)]).unwrap();
-    assert!(log.contains("kept by the last broker") && log.contains("sessions=2"), "{log}");
+    assert!(log.contains("kept by the last broker") && log.contains("sessions=52"), "{log}");
     fleet.simctl(&["scale", "0"]);
     fleet.until("all pods are gone", |fleet| fleet.pods().is_empty());
     let report = fleet.report();
