@@ -59,6 +59,8 @@ pub struct Workers {
     /// Ordinals whose pod is gone, and readings of a new epoch: both close books.
     gone: BTreeSet<u32>,
     newer: BTreeMap<u32, WorkerStats>,
+    /// Ordinals of workers that have gone with all that they had measured: each counts as lost, and has no books.
+    unread: Vec<u32>,
     calls: JoinSet<Answered>,
 }
 
@@ -111,9 +113,14 @@ impl Workers {
         let is_same = |member: &Member| present.get(&member.pod.ordinal).is_some_and(|pod| pod.uid == member.pod.uid);
         let gone: Vec<u32> = self.members.values().filter(|member| !is_same(member)).map(|m| m.pod.ordinal).collect();
         for ordinal in gone {
-            self.members.remove(&ordinal);
-            self.newer.remove(&ordinal);
-            self.gone.insert(ordinal);
+            let has_run_unheard = |member: Member| member.epoch().is_none() && member.pod.has_run;
+            if self.members.remove(&ordinal).is_some_and(has_run_unheard) | self.newer.remove(&ordinal).is_some() {
+                self.unread.push(ordinal);
+            }
+            // Without books of its own it must not close those of its successor.
+            if self.totals.worker(ordinal).is_some() {
+                self.gone.insert(ordinal);
+            }
         }
         let mut is_somebody_new = false;
         for (ordinal, pod) in present {
@@ -217,14 +224,14 @@ impl Workers {
 
     /// The books that are to be closed, if there are any; nothing has changed yet.
     pub fn closing(&self) -> Option<Closing> {
-        let closes: Vec<u32> = self.gone.iter().chain(self.newer.keys()).copied().collect();
-        let open = |ordinal: &u32| self.totals.worker(*ordinal).is_some();
-        if !closes.iter().any(open) && self.newer.is_empty() {
+        let closes: BTreeSet<u32> = self.gone.iter().chain(self.newer.keys()).copied().collect();
+        if closes.is_empty() && self.unread.is_empty() {
             return None;
         }
-        let lost = |ordinal: &u32| self.totals.worker(*ordinal).is_some_and(|last| !last.is_drained);
-        let lost = closes.iter().copied().filter(lost).collect();
+        let is_lost = |ordinal: &u32| self.totals.worker(*ordinal).is_some_and(|last| !last.is_drained);
+        let lost: Vec<u32> = closes.into_iter().filter(is_lost).chain(self.unread.iter().copied()).collect();
         let mut totals = self.totals.clone();
+        totals.lose(u32::try_from(lost.len()).unwrap_or(u32::MAX));
         self.gone.iter().for_each(|ordinal| totals.end(*ordinal));
         for (ordinal, reading) in &self.newer {
             totals.take(*ordinal, reading.clone());
@@ -237,6 +244,7 @@ impl Workers {
         self.totals = closing.totals;
         self.gone.clear();
         self.newer.clear();
+        self.unread.clear();
     }
 
     /// What all workers measured in all epochs. Devices are those of the workers that answer: one that is away cannot
@@ -313,6 +321,7 @@ mod tests {
             unreachable_since: None,
             created: None,
             is_ready: true,
+            has_run: true,
             is_terminating: false,
             document: None,
             unschedulable: None,
@@ -359,6 +368,32 @@ mod tests {
         assert!(closing.lost.is_empty(), "it drained, and its last reading came late but came");
         workers.close(closing);
         assert_eq!((sent(&workers), workers.devices().connected), (12, 0));
+    }
+
+    #[test]
+    fn a_pod_that_was_replaced_before_it_ran_closes_no_books() {
+        let mut workers = Workers::default();
+        workers.meet(&[WorkerPod { has_run: false, ..pod(0, "a") }], None);
+        workers.meet(&[pod(0, "b")], None);
+        workers.answered(reading("b", 1, 1, 10, false)).unwrap();
+        assert!(workers.closing().is_none());
+        workers.answered(reading("b", 1, 2, 20, false)).unwrap();
+        assert_eq!((sent(&workers), workers.ended().workers_lost), (20, 0));
+    }
+
+    #[test]
+    fn a_worker_that_ran_and_was_never_read_is_lost_and_stays_counted() {
+        let mut workers = Workers::default();
+        workers.meet(&[pod(0, "a")], None);
+        workers.meet(&[pod(0, "b")], None);
+        workers.answered(reading("b", 1, 1, 10, false)).unwrap();
+        let closing = workers.closing().unwrap();
+        assert_eq!((closing.lost.as_slice(), closing.ended().workers_lost), ([0].as_slice(), 1));
+        workers.close(closing);
+        assert!(workers.closing().is_none());
+        workers.answered(reading("b", 1, 2, 20, false)).unwrap();
+        let successor = Workers::resume(Client::default(), workers.ended().clone());
+        assert_eq!((sent(&workers), successor.ended().workers_lost), (20, 1));
     }
 
     #[test]

@@ -454,6 +454,8 @@ pub struct Ended {
     pub stats: Stats,
     /// The last one of each worker that is in the sum.
     pub epochs: BTreeMap<u32, Micros>,
+    /// Workers that ended without draining.
+    pub workers_lost: u32,
 }
 
 impl Totals {
@@ -487,6 +489,11 @@ impl Totals {
             self.ended.stats.merge(&last.stats);
             self.ended.epochs.insert(ordinal, last.epoch);
         }
+    }
+
+    /// Counts workers that ended without draining: the fate of their last messages is unknown.
+    pub fn lose(&mut self, workers: u32) {
+        self.ended.workers_lost += workers;
     }
 
     /// The last readings of the workers whose books are open, by ordinal.

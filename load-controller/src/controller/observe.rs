@@ -7,7 +7,7 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         autoscaling::v2::HorizontalPodAutoscaler,
-        core::v1::{ConfigMap, ContainerStatus, Node, Pod, Secret, Service},
+        core::v1::{ConfigMap, ContainerState, ContainerStatus, Node, Pod, Secret, Service},
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
@@ -112,6 +112,8 @@ pub struct WorkerPod {
     pub created: Option<Timestamp>,
     /// Whether its readiness probe succeeds.
     pub is_ready: bool,
+    /// Whether its container has started, now or before.
+    pub has_run: bool,
     /// Whether it has been told to end.
     pub is_terminating: bool,
     /// The ConfigMap of the document that it runs.
@@ -207,6 +209,7 @@ fn worker_pod(stores: &Stores, pod: &Pod) -> Option<WorkerPod> {
         unreachable_since,
         created: pod.creation_timestamp().map(|time| time.0),
         is_ready: condition(pod, "Ready").is_some_and(|(status, _)| status == "True"),
+        has_run: container_statuses(pod).iter().any(has_run),
         is_terminating: pod.metadata.deletion_timestamp.is_some(),
         document: pod.annotations().get(DOCUMENT_ANNOTATION).cloned(),
         unschedulable: unschedulable(pod),
@@ -231,11 +234,22 @@ fn unschedulable(pod: &Pod) -> Option<String> {
     condition(pod, "PodScheduled").filter(|(status, _)| *status == "False").map(|(_, message)| message.to_owned())
 }
 
+fn container_statuses(pod: &Pod) -> &[ContainerStatus] {
+    pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default()
+}
+
+fn has_run(status: &ContainerStatus) -> bool {
+    let is_begun = |state: &ContainerState| state.running.is_some() || state.terminated.is_some();
+    status.restart_count > 0 || status.state.as_ref().is_some_and(is_begun)
+}
+
 /// Why a container waits, beyond what each start takes.
 fn waiting(pod: &Pod) -> Option<String> {
-    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     let reason = |status: &ContainerStatus| status.state.as_ref()?.waiting.as_ref()?.reason.clone();
-    statuses.iter().find_map(reason).filter(|reason| reason != "ContainerCreating" && reason != "PodInitializing")
+    container_statuses(pod)
+        .iter()
+        .find_map(reason)
+        .filter(|reason| reason != "ContainerCreating" && reason != "PodInitializing")
 }
 
 /// Leaves of a pod what is looked at: a thousand pods are a few megabytes then.

@@ -32,6 +32,10 @@ use crate::resource::{
 /// How far ahead a change takes effect, so that every worker knows of it in time.
 const LEAD: Span = Span::from_millis(250);
 
+/// How long after [`UNREACHABLE_SECONDS`] Kubernetes may take to evict the pods of a lost node. It does so by their names,
+/// a second or so late: of a pod that was deleted before that, it would evict the successor.
+const EVICTION_SECONDS: i64 = 5;
+
 /// The images of the processes, and when nodes ask for them.
 #[derive(Debug, Clone)]
 pub struct Images {
@@ -297,7 +301,8 @@ fn lost_pods<'a>(pods: impl Iterator<Item = &'a WorkerPod>, now: Micros) -> (Vec
     let mut look_again: Option<Duration> = None;
     for pod in pods {
         let Some(since) = pod.unreachable_since else { continue };
-        let deadline = u64::try_from(since.as_microsecond() + UNREACHABLE_SECONDS * 1_000_000).unwrap_or(0);
+        let seconds = UNREACHABLE_SECONDS + if pod.is_terminating { 0 } else { EVICTION_SECONDS };
+        let deadline = u64::try_from(since.as_microsecond() + seconds * 1_000_000).unwrap_or(0);
         let left = Micros(deadline).since(now);
         if left == Span::ZERO {
             lost.push(pod.clone());

@@ -175,7 +175,7 @@ impl Run {
     async fn read(&mut self) -> anyhow::Result<()> {
         self.workers.pull(&mut self.totals).await?;
         self.facts.now = self.clock.now();
-        self.facts.workers_lost = self.workers.lost();
+        self.facts.workers_lost = self.totals.ended().workers_lost;
         self.facts.timeline.push(self.facts.now, &self.sum(), self.facts.phase);
         Ok(())
     }

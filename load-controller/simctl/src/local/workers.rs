@@ -65,7 +65,6 @@ pub(crate) struct Workers {
     /// What each worker gets, but for the shard; its plan is the newest.
     assignment: Assignment,
     list: Vec<Worker>,
-    lost: u32,
     is_draining: bool,
 }
 
@@ -94,7 +93,7 @@ impl Workers {
         make_plan: impl FnOnce() -> Plan,
     ) -> anyhow::Result<Self> {
         let count = split.workers(assignment.plan.devices_max());
-        let mut workers = Self { launch, claim, split, assignment, list: Vec::new(), lost: 0, is_draining: false };
+        let mut workers = Self { launch, claim, split, assignment, list: Vec::new(), is_draining: false };
         let mut list = (0..count).map(|ordinal| workers.spawn(ordinal)).collect::<Result<Vec<_>, _>>()?;
         for worker in &mut list {
             worker.listens().await?;
@@ -110,11 +109,6 @@ impl Workers {
     /// The plan that all of them are to run.
     pub(crate) const fn plan(&self) -> &Plan {
         &self.assignment.plan
-    }
-
-    /// How many ended unasked.
-    pub(crate) const fn lost(&self) -> u32 {
-        self.lost
     }
 
     /// How to reach the worker that runs device `index`.
@@ -269,12 +263,12 @@ impl Workers {
         totals.end(ordinal);
         if self.is_draining {
             // It may have ended because it was done; only one that was not is missed.
-            self.lost += u32::from(!worker.is_over);
+            totals.lose(u32::from(!worker.is_over));
             worker.stdin = None;
             worker.is_over = true;
             return Ok(());
         }
-        self.lost += 1;
+        totals.lose(1);
         if deaths > DEATHS_MAX {
             return Err(Failure::invalid(format!("worker {ordinal} died {deaths} times in a row{log}")).into());
         }

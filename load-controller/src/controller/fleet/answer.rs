@@ -53,7 +53,7 @@ impl Task {
         let (workers, plan, document) = (self.workers.as_ref()?, self.plan.as_ref()?, self.document.as_ref()?);
         let now = now();
         let timeline = self.timeline.clone().unwrap_or_else(|| Timeline::new(plan.start));
-        let facts = facts(document, plan, timeline, self.workers_lost, now);
+        let facts = facts(document, plan, timeline, workers.ended().workers_lost, now);
         Some(Report::new(&workers.sum(plan, now), &facts))
     }
 

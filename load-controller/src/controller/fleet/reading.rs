@@ -120,7 +120,6 @@ impl Task {
         let lost = closing.lost.clone();
         workers.close(closing);
         if !lost.is_empty() {
-            self.workers_lost += u32::try_from(lost.len()).unwrap_or(u32::MAX);
             if let Some(fleet) = self.stores.fleets.get(&self.key) {
                 self.tell(&fleet, vec![Note::lost(&lost)]).await;
             }

@@ -167,6 +167,7 @@ fn pod(name: &str, document: &str) -> WorkerPod {
         unreachable_since: None,
         created: None,
         is_ready: true,
+        has_run: true,
         is_terminating: false,
         document: Some(document.into()),
         unschedulable: None,
@@ -188,11 +189,13 @@ fn ten_revisions_are_kept_and_those_in_use() {
 fn pods_of_a_lost_node_are_deleted_after_half_a_minute() {
     let seconds = |ago: i64| Timestamp::from_microsecond(i64::try_from(NOW.0).unwrap() - ago * 1_000_000).unwrap();
     let since = |name, ago| WorkerPod { unreachable_since: Some(seconds(ago)), ..pod(name, "d") };
-    let pods = vec![pod("fine", "d"), since("lost", 31), since("losing", 20)];
-    let observed = Observed { pods, broker_pod: Some(since("broker", 40)), ..Observed::default() };
+    let evicted = |name, ago| WorkerPod { is_terminating: true, ..since(name, ago) };
+    // Kubernetes evicts a pod by its name: before that, it might be the successor that is evicted.
+    let pods = vec![pod("fine", "d"), evicted("lost", 31), since("evicted soon", 31), evicted("losing", 20)];
+    let observed = Observed { pods, broker_pod: Some(since("broker", 36)), ..Observed::default() };
     let steps = decided_about("devices: 10", &observed, None);
     assert_eq!(steps.forces.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["lost", "broker"]);
-    assert_eq!(steps.look_again, Some(Duration::from_secs(10)));
+    assert_eq!(steps.look_again, Some(Duration::from_secs(4)));
     assert!(reasons(&steps).contains(&"PodForced"));
 }
 
