@@ -5,7 +5,12 @@ use std::time::Instant;
 use serde_json::Value;
 use tests::kubernetes::Namespace;
 
-use super::{PATIENCE, TURNS, admin, own_nodes, product::image};
+use super::{
+    PATIENCE, TURNS, admin,
+    fleet::{name, uid},
+    own_nodes,
+    product::image,
+};
 
 /// Brokers, spread over the nodes, that leave a dead node after five seconds.
 fn brokers(replicas: u32) -> String {
@@ -62,6 +67,43 @@ spec:
 ",
         image("broker")
     )
+}
+
+/// Brokers on both nodes, one of which is about to die.
+pub(super) struct Pair {
+    namespace: Namespace,
+    /// The pod of that node.
+    lost: Value,
+}
+
+impl Pair {
+    /// Starts them.
+    pub(super) fn around(victim: &str) -> Pair {
+        let namespace = admin().namespace("power-cut").unwrap();
+        namespace.apply(&brokers(2)).unwrap();
+        namespace.wait_for_ready("statefulset/broker", 2, PATIENCE).unwrap();
+        let mut lost = pods_on(&namespace, victim);
+        assert_eq!(lost.len(), 1);
+        Pair { namespace, lost: lost.remove(0) }
+    }
+
+    /// The pod of the dead node is given up, and stays there until somebody deletes it by force or the node is back.
+    pub(super) fn expect_given_up(&self) {
+        let since = Instant::now();
+        self.namespace.wait_for(&self.pod(), "{.metadata.deletionTimestamp}", PATIENCE, |at| !at.is_empty()).unwrap();
+        println!("a pod that nobody looks after is given up {:.1} s after the mark", since.elapsed().as_secs_f64());
+    }
+
+    /// The node came back empty, and another pod of that name is on it.
+    pub(super) fn expect_back(&self) {
+        self.namespace.wait_for_ready("statefulset/broker", 2, PATIENCE).unwrap();
+        let again = self.namespace.get([&self.pod()]).unwrap();
+        assert_ne!(uid(&again), uid(&self.lost));
+    }
+
+    fn pod(&self) -> String {
+        format!("pod/{}", name(&self.lost))
+    }
 }
 
 fn pods_on(namespace: &Namespace, node: &str) -> Vec<Value> {
@@ -138,32 +180,4 @@ fn a_static_program_finds_a_broker_by_the_name_of_its_service() {
     let log = namespace.kubectl(["logs", "job/load"]).unwrap_or_default();
     assert!(log.contains("5 of 5 connected"), "{ended:?}: {log}");
     assert!(log.contains("lost                  0 "), "{log}");
-}
-
-#[test]
-fn a_node_that_is_killed_is_missed_and_comes_back_empty() {
-    let _turn = TURNS.alone();
-    let Some(cluster) = own_nodes("a node's end") else { return };
-    let namespace = admin().namespace("power-cut").unwrap();
-    namespace.apply(&brokers(2)).unwrap();
-    namespace.wait_for_ready("statefulset/broker", 2, PATIENCE).unwrap();
-    let lost = pods_on(&namespace, "node2");
-    assert_eq!(lost.len(), 1);
-
-    let start = Instant::now();
-    cluster.kill_node(2).unwrap();
-    println!("the node is dead after {:.1} s", start.elapsed().as_secs_f64());
-    let ready = "{.status.conditions[?(@.type==\"Ready\")].status}";
-    admin().wait_for(&["node", "node2"], ready, PATIENCE, |state| state == "Unknown").unwrap();
-    println!("it is missed after {:.1} s", start.elapsed().as_secs_f64());
-    let name = format!("pod/{}", lost[0]["metadata"]["name"].as_str().unwrap());
-    namespace.wait_for(&name, "{.metadata.deletionTimestamp}", PATIENCE, |at| !at.is_empty()).unwrap();
-    println!("its pod is given up after {:.1} s", start.elapsed().as_secs_f64());
-
-    let start = Instant::now();
-    cluster.start_node(2).unwrap();
-    println!("it is back after {:.1} s", start.elapsed().as_secs_f64());
-    namespace.wait_for_ready("statefulset/broker", 2, PATIENCE).unwrap();
-    let again = namespace.get([&name]).unwrap();
-    assert_ne!(again["metadata"]["uid"], lost[0]["metadata"]["uid"]);
 }

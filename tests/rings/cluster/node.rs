@@ -11,6 +11,7 @@ use tests::{eventually, kubernetes::Cluster};
 use super::{
     PATIENCE, TURNS, admin,
     fleet::{Fleet, PER_POD, document, node, uid},
+    machine::Pair,
     own_nodes,
 };
 
@@ -42,7 +43,9 @@ fn kill<'a>(cluster: &'a Cluster, name: &str) -> (Dead<'a>, Instant) {
     let is_marked = || {
         let node = admin().get(["node", name])?;
         let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
-        Ok(taints.iter().any(is_unreachable).then(Instant::now))
+        let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let is_missed = conditions.iter().any(|word| word["type"] == "Ready" && word["status"] == "Unknown");
+        Ok((is_missed && taints.iter().any(is_unreachable)).then(Instant::now))
     };
     let marked = eventually("the node is marked as unreachable", PATIENCE, is_marked).unwrap();
     println!("{name} is marked {:.1} s after its end", (marked - start).as_secs_f64());
@@ -86,13 +89,16 @@ fn what_ran_on_a_dead_node_is_back_within_45_seconds_of_its_mark() {
     fleet.scale(DEVICES);
     fleet.expect_devices(DEVICES, PER_POD, 0);
     let before = fleet.pods();
+    let pair = Pair::around(&victim);
 
     let (dead, marked) = kill(cluster, &victim);
+    pair.expect_given_up();
     thread::scope(|scope| {
         scope.spawn(|| expect_devices_back(&fleet, &victim, &before, marked));
         scope.spawn(|| expect_broker_back(&orphan, &victim, marked));
     });
     drop(dead);
+    pair.expect_back();
     fleet.expect_devices(DEVICES, PER_POD, 0);
     orphan.expect_devices(ORPHANS, PER_POD, 0);
 }

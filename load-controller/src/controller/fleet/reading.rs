@@ -119,10 +119,10 @@ impl Task {
         }
         let lost = closing.lost.clone();
         workers.close(closing);
-        if !lost.is_empty() {
-            if let Some(fleet) = self.stores.fleets.get(&self.key) {
-                self.tell(&fleet, vec![Note::lost(&lost)]).await;
-            }
+        if !lost.is_empty()
+            && let Some(fleet) = self.stores.fleets.get(&self.key)
+        {
+            self.tell(&fleet, vec![Note::lost(&lost)]).await;
         }
         Ok(())
     }
