@@ -114,7 +114,9 @@ impl Workers {
         let gone: Vec<u32> = self.members.values().filter(|member| !is_same(member)).map(|m| m.pod.ordinal).collect();
         for ordinal in gone {
             let has_run_unheard = |member: Member| member.epoch().is_none() && member.pod.has_run;
-            if self.members.remove(&ordinal).is_some_and(has_run_unheard) | self.newer.remove(&ordinal).is_some() {
+            let was_unheard = self.members.remove(&ordinal).is_some_and(has_run_unheard);
+            let was_not_kept = self.newer.remove(&ordinal).is_some();
+            if was_unheard || was_not_kept {
                 self.unread.push(ordinal);
             }
             // Without books of its own it must not close those of its successor.
