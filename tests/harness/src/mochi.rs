@@ -79,11 +79,21 @@ fn build(into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A running broker; killed on drop. It keeps sessions and messages over a stop and over a kill.
+/// Where it keeps sessions and messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// In its memory: they end with it.
+    Memory,
+    /// In a file, which outlives a stop and a kill, and takes several transactions a message.
+    File,
+}
+
+/// A running broker; killed on drop.
 pub struct Mochi {
     program: PathBuf,
     port: u16,
     access: Access,
+    storage: Storage,
     // Before the folder, so that the process ends first.
     process: Process,
     dir: TempDir,
@@ -95,10 +105,10 @@ impl Mochi {
     ///
     /// # Errors
     /// When it cannot be had on this machine ([`Unavailable`]), or does not start.
-    pub fn start(access: Access) -> Result<Mochi> {
+    pub fn start(access: Access, storage: Storage) -> Result<Mochi> {
         let (program, port, dir) = (find_or_build()?, port::free()?, tempfile::tempdir()?);
-        let process = launch(&program, port, access, dir.path(), 1)?;
-        Ok(Mochi { program, port, access, process, dir, starts: 1 })
+        let process = launch(&program, port, access, storage, dir.path(), 1)?;
+        Ok(Mochi { program, port, access, storage, process, dir, starts: 1 })
     }
 }
 
@@ -120,14 +130,17 @@ impl Peer for Mochi {
         drop(self.process.signal(Signal::KILL));
         self.process.wait(PATIENCE)?;
         self.starts += 1;
-        self.process = launch(&self.program, self.port, self.access, self.dir.path(), self.starts)?;
+        self.process = launch(&self.program, self.port, self.access, self.storage, self.dir.path(), self.starts)?;
         Ok(())
     }
 }
 
-fn launch(program: &Path, port: u16, access: Access, dir: &Path, start: u32) -> Result<Process> {
+fn launch(program: &Path, port: u16, access: Access, storage: Storage, dir: &Path, start: u32) -> Result<Process> {
     let mut command = Command::new(program);
-    command.arg("-listen").arg(format!("127.0.0.1:{port}")).arg("-state").arg(dir.join("state"));
+    command.arg("-listen").arg(format!("127.0.0.1:{port}"));
+    if storage == Storage::File {
+        command.arg("-state").arg(dir.join("state"));
+    }
     if access == Access::Guarded {
         command.args(["-user", USER, "-password", PASSWORD]);
     }

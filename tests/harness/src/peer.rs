@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use anyhow::Result;
 
 use crate::{
-    mochi::Mochi,
+    mochi::{Mochi, Storage},
     mosquitto::{Installation, Mosquitto, Settings},
     rabbitmq::RabbitMq,
 };
@@ -76,7 +76,7 @@ impl Make {
     pub fn start(self) -> Result<Box<dyn Peer>> {
         Ok(match self {
             Make::Mosquitto => Box::new(Mosquitto::start(Settings::new()?.persistent())?),
-            Make::Mochi => Box::new(Mochi::start(Access::Open)?),
+            Make::Mochi => Box::new(Mochi::start(Access::Open, Storage::File)?),
             Make::RabbitMq => Box::new(RabbitMq::start()?),
         })
     }
@@ -89,7 +89,7 @@ impl Make {
         Ok(match (self, access) {
             (Make::Mosquitto, Access::Open) => Arc::new(Mosquitto::start(Settings::new()?)?),
             (Make::Mosquitto, Access::Guarded) => Arc::new(guarded_mosquitto()?),
-            (Make::Mochi, _) => Arc::new(Mochi::start(access)?),
+            (Make::Mochi, _) => Arc::new(Mochi::start(access, Storage::Memory)?),
             (Make::RabbitMq, _) => shared_rabbitmq()?,
         })
     }
