@@ -64,6 +64,15 @@ static PRODUCT: LazyLock<()> = LazyLock::new(|| {
     }
 });
 
+/// What the controller's rules for its own allow.
+const OWN: [&str; 2] = ["update", "leases.coordination.k8s.io"];
+
+/// The API server goes by a binding some moments after it has stored it.
+fn await_right(namespace: &Namespace, account: &Client, right: [&str; 2]) {
+    let ask = || Ok(account.kubectl([&["auth", "can-i", "--namespace", namespace.name()][..], &right].concat()).ok());
+    tests::eventually("the last binding holds", PATIENCE, ask).unwrap();
+}
+
 /// A turn alone, also without what Kubernetes still clears away of the others.
 fn alone() -> Turn<'static> {
     let turn = TURNS.alone();
@@ -111,6 +120,7 @@ impl Site {
             namespace.kubectl(["create", "rolebinding", &format!("{CONTROLLER}-{part}"), &role, &account]).unwrap();
         }
         let account = PLANE.service_account(namespace.name(), CONTROLLER).unwrap();
+        await_right(&namespace, &account, OWN);
         Site { namespace, account, _turn: turn }
     }
 
@@ -119,7 +129,9 @@ impl Site {
         let user = format!("{role}-of-{}", self.namespace.name());
         let (role, user_flag) = (format!("--clusterrole={role}"), format!("--user={user}"));
         self.namespace.kubectl(["create", "rolebinding", &user, &role, &user_flag]).unwrap();
-        PLANE.user(&user, "people").unwrap()
+        let person = PLANE.user(&user, "people").unwrap();
+        await_right(&self.namespace, &person, ["get", "fleets.simctl.io"]);
+        person
     }
 
     /// An account with all rules of the controller but those about one API group.
@@ -134,7 +146,9 @@ impl Site {
         self.namespace.kubectl(["create", "rolebinding", "less", "--role=less", &subject]).unwrap();
         let own = format!("--clusterrole={CONTROLLER}-own");
         self.namespace.kubectl(["create", "rolebinding", "less-own", &own, &subject]).unwrap();
-        PLANE.service_account(self.namespace.name(), "less").unwrap()
+        let account = PLANE.service_account(self.namespace.name(), "less").unwrap();
+        await_right(&self.namespace, &account, OWN);
+        account
     }
 
     /// A controller that looks after this namespace.
