@@ -2,6 +2,7 @@
 
 use fleet_contract::{
     fleet::{Fleet, Observe},
+    stats::{Devices, Stats},
     time::Micros,
     units::Span,
 };
@@ -66,6 +67,11 @@ impl RunFacts {
     pub fn running(&self) -> Span {
         let drains_from = self.timeline.running_until().filter(|_| self.phase != Phase::Running);
         drains_from.unwrap_or(self.now).since(self.started)
+    }
+
+    /// Its devices: those of now, and once it drains, when they leave by intent, those that it had before.
+    pub fn devices(&self, stats: &Stats) -> Devices {
+        self.timeline.devices().filter(|_| self.phase != Phase::Running).unwrap_or(stats.devices)
     }
 }
 

@@ -84,7 +84,7 @@ impl Report {
             phase: facts.phase,
             elapsed_seconds: facts.elapsed().as_secs_f64(),
             running_seconds: facts.running().as_secs_f64(),
-            devices: Devices::new(facts.timeline.devices().unwrap_or(stats.devices)),
+            devices: Devices::new(facts.devices(stats)),
             messages: Messages::new(stats, facts.observe),
             received: Received::new(&stats.received, &facts.fleet),
             latency: Latency::new(&stats.latency),

@@ -59,6 +59,16 @@ fn an_ended_run_shows_the_devices_that_it_had() {
 }
 
 #[test]
+fn a_running_fleet_shows_the_devices_of_now_and_not_those_of_its_last_round_of_readings() {
+    let mut facts = RunFacts { phase: Phase::Running, ..facts() };
+    facts.timeline.push(START.after(Span::from_secs(1)), &stats_of(5), Phase::Running);
+    let mut scaled = stats_of(5);
+    scaled.devices = Devices { desired: 50, connected: 50, ..Devices::default() };
+    let report = Report::new(&scaled, &facts);
+    assert_eq!((report.devices.desired, report.devices.connected), (50, 50));
+}
+
+#[test]
 fn a_running_fleet_has_no_verdict_but_its_reasons() {
     let mut stats = stats_of(5);
     stats.messages[1].reordered = 1;

@@ -49,8 +49,7 @@ impl Case<'_> {
 pub(super) fn broken(stats: &Stats, facts: &RunFacts) -> Vec<Reason> {
     let mut promised = stats.messages[1];
     promised.merge(&stats.messages[2]);
-    let devices = facts.timeline.devices().unwrap_or(stats.devices);
-    let case = Case { stats, facts, devices, all: stats.all_messages(), promised };
+    let case = Case { stats, facts, devices: facts.devices(stats), all: stats.all_messages(), promised };
     [
         aborted,
         counts,
