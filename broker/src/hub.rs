@@ -315,6 +315,8 @@ impl Hub {
     }
 
     /// Makes the session a member of the filter from the next message on. Returns what is retained up to there.
+    ///
+    /// A subscription that there was is replaced, and the flow of its messages goes on without a gap (MQTT-3.8.4-3).
     fn enrol(
         &self,
         table: &mut Table,
@@ -324,17 +326,17 @@ impl Hub {
         id: FilterId,
         granted: QoS,
     ) -> Vec<Message> {
-        if state.session.subscriptions.insert(filter.to_owned(), id).is_some() {
-            // Replaces the subscription that there was (MQTT-3.8.4-3).
-            table.remove_member(id, seat);
-        } else {
+        let replaced = state.session.subscriptions.insert(filter.to_owned(), id);
+        let replaced = replaced.and_then(|id| table.remove_member(id, seat));
+        if replaced.is_none() {
             self.metrics.subscriptions.inc();
         }
-        let (since, stored) = {
+        let (next, stored) = {
             let retained = lock(&self.retained);
-            let since = self.next_sequence.load(Ordering::Relaxed);
-            (since, retained.matching(filter))
+            let next = self.next_sequence.load(Ordering::Relaxed);
+            (next, retained.matching(filter))
         };
+        let since = replaced.map_or(next, |member| member.since);
         table.members[id.index()].push(Member { seat: Arc::clone(seat), granted, since });
         stored
     }
@@ -493,16 +495,19 @@ impl Table {
         granted
     }
 
-    fn remove_member(&mut self, filter: FilterId, seat: &Arc<Seat>) {
+    fn remove_member(&mut self, filter: FilterId, seat: &Arc<Seat>) -> Option<Member> {
         let members = &mut self.members[filter.index()];
-        if let Some(at) = members.iter().position(|m| Arc::ptr_eq(&m.seat, seat)) {
-            members.swap_remove(at);
-        }
+        let at = members.iter().position(|m| Arc::ptr_eq(&m.seat, seat));
+        let removed = at.map(|at| members.swap_remove(at));
         if members.is_empty() {
             *members = Vec::new();
         }
+        removed
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 /// No code panics while it holds one of these locks; were it otherwise, the other sessions should
 /// go on all the same.

@@ -48,6 +48,11 @@ impl Broker {
         format!("mqtt://127.0.0.1:{}", self.port)
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Ends it with a signal.
     pub fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
         self.process.signal(signal)?;

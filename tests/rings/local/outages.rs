@@ -1,6 +1,9 @@
 //! Brokers that die, connections that fall silent, and a broker that is slow.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use tests::{
     broker::Broker,
@@ -108,6 +111,28 @@ fn a_silent_observer_does_not_accuse_the_broker() {
     ended.report.claim("the broker is not accused", !ended.report.has_reason("lost_acknowledged"));
     ended.report.expect("messages.in_flight", 0);
     ended.report.expect_conservation();
+}
+
+/// The observer takes the broker for dead and comes back, while what the devices sent is still on its way to it.
+#[test]
+fn a_broker_that_stands_still_for_a_moment_loses_nothing() {
+    let broker = Broker::start(&[]).unwrap();
+    // Silent for half of that time, the broker has lost its observer, and its devices have not noticed.
+    let simctl = place("  connect: {rate: 200/s, keepAlive: 60s}");
+    let document = fs::read_to_string(simctl.dir().join("fleet.yaml")).unwrap();
+    fs::write(simctl.dir().join("fleet.yaml"), document.replace("lossAfter: 3s", "lossAfter: 9s")).unwrap();
+    let run = Run::start_at(simctl, &[&FAST[..], &["--broker", &broker.url()]].concat()).unwrap();
+    run.wait_for_devices(50).unwrap();
+    run.wait_for_messages(100).unwrap();
+    broker.signal(Signal::STOP).unwrap();
+    run.wait_until("the observer has left", |report| report.count("observer.losses") == 1).unwrap();
+    broker.signal(Signal::CONT).unwrap();
+    let back = run.wait_until("the observer is back", |report| report.count("observer.subscribed") == 1).unwrap();
+    run.wait_for_messages(back.count("messages.sent") + 100).unwrap();
+    let ended = run.stop().unwrap();
+    ended.report.expect("reconnects", 0);
+    ended.report.expect_all_delivered();
+    ended.expect_passed();
 }
 
 #[test]
