@@ -64,6 +64,18 @@ static PRODUCT: LazyLock<()> = LazyLock::new(|| {
     }
 });
 
+/// The controllers' service account in a namespace, and its bindings.
+fn account(namespace: &Namespace) -> String {
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": CONTROLLER}});
+    let binding = |part: &str| {
+        let name = format!("{CONTROLLER}-{part}");
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": name},
+               "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+               "subjects": [{"kind": "ServiceAccount", "name": CONTROLLER, "namespace": namespace.name()}]})
+    };
+    json!({"apiVersion": "v1", "kind": "List", "items": [account, binding("fleets"), binding("own")]}).to_string()
+}
+
 /// What the controller's rules for its own allow.
 const OWN: [&str; 2] = ["update", "leases.coordination.k8s.io"];
 
@@ -76,14 +88,19 @@ fn await_right(namespace: &Namespace, account: &Client, right: [&str; 2]) {
 /// A turn alone, also without what Kubernetes still clears away of the others.
 fn alone() -> Turn<'static> {
     let turn = TURNS.alone();
+    await_quiet();
+    turn
+}
+
+/// Awaits that there are no pods any more: to delete them costs Kubernetes as much as to make them.
+pub(crate) fn await_quiet() {
     // Where nobody plays a kubelet, the controllers' pods end with the control plane.
     let elsewhere = format!("--field-selector=spec.nodeName!={NODE}");
     let is_quiet = || {
         let pods = admin().kubectl(["get", "pods", "--all-namespaces", &elsewhere, "-o", "name"])?;
         Ok(pods.is_empty().then_some(()))
     };
-    tests::eventually("the pods of other tests are gone", PATIENCE, is_quiet).unwrap();
-    turn
+    tests::eventually("all pods are gone", PATIENCE, is_quiet).unwrap();
 }
 
 /// A namespace with fleets.
@@ -113,12 +130,7 @@ impl Site {
     fn build(purpose: &str, turn: Turn<'static>) -> Site {
         install();
         let namespace = admin().namespace(purpose).unwrap();
-        namespace.kubectl(["create", "serviceaccount", CONTROLLER]).unwrap();
-        let account = format!("--serviceaccount={}:{CONTROLLER}", namespace.name());
-        for part in ["fleets", "own"] {
-            let role = format!("--clusterrole={CONTROLLER}-{part}");
-            namespace.kubectl(["create", "rolebinding", &format!("{CONTROLLER}-{part}"), &role, &account]).unwrap();
-        }
+        namespace.apply(&account(&namespace)).unwrap();
         let account = PLANE.service_account(namespace.name(), CONTROLLER).unwrap();
         await_right(&namespace, &account, OWN);
         Site { namespace, account, _turn: turn }
