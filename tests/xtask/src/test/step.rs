@@ -41,6 +41,9 @@ pub(super) struct Step {
 /// measures has the machine for itself by a lock of its ring.
 const TESTS_PER_CORE: usize = 3;
 
+/// The same for the rings that need no Kubernetes, which compute least.
+const TESTS_PER_CORE_WITHOUT_KUBERNETES: usize = 6;
+
 /// Where the test harness of Rust reads how many run side by side.
 const THREADS: &str = "RUST_TEST_THREADS";
 
@@ -152,10 +155,7 @@ impl Context {
         command.args(args).env("PROPTEST_RNG_SEED", self.seed.to_string());
         // The seed says it all; no file is left beside the sources.
         command.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");
-        if env::var_os(THREADS).is_none() {
-            let cores = thread::available_parallelism().map_or(1, NonZero::get);
-            command.env(THREADS, (TESTS_PER_CORE * cores).to_string());
-        }
+        side_by_side(&mut command, TESTS_PER_CORE);
         command
     }
 }
@@ -190,7 +190,9 @@ fn build(context: &Context) -> Result<Outcome> {
 }
 
 fn local(context: &Context) -> Result<Outcome> {
-    ring(context, &["local", "allocations"])
+    let mut command = context.cargo_test(&["--test", "local", "--test", "allocations"]);
+    side_by_side(&mut command, TESTS_PER_CORE_WITHOUT_KUBERNETES);
+    tested(command.env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
 }
 
 fn instructions(context: &Context) -> Result<Outcome> {
@@ -284,7 +286,16 @@ fn with_broker(context: &Context, broker: Result<(), Unavailable>, name: &str, f
         return Ok(Outcome::NotRun { reason: unavailable.reason(), in_ci: InCi::Fails });
     }
     let mut command = context.cargo_test(&["--test", name, "--", filter]);
+    side_by_side(&mut command, TESTS_PER_CORE_WITHOUT_KUBERNETES);
     tested(command.env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
+}
+
+/// Lets so many tests run side by side on each core, unless whoever calls has said how many.
+fn side_by_side(command: &mut Command, per_core: usize) {
+    if env::var_os(THREADS).is_none() {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        command.env(THREADS, (per_core * cores).to_string());
+    }
 }
 
 /// A ring is one or more test binaries of the package `tests` that start optimized binaries.
