@@ -123,6 +123,14 @@ impl Run {
         })
     }
 
+    /// Scales a fleet without devices once its observer is subscribed, so that no message goes unobserved; awaits that
+    /// all are connected.
+    pub fn scale_under_observation(&self, devices: u64) -> Result<Report> {
+        self.wait_until("the observer is subscribed", |report| report.count("observer.subscribed") == 1)?;
+        self.must(&["scale", &devices.to_string()])?;
+        self.wait_for_devices(devices)
+    }
+
     /// Awaits that so many messages have been sent.
     pub fn wait_for_messages(&self, sent: u64) -> Result<Report> {
         self.wait_until(&format!("{sent} messages are sent"), |report| report.count("messages.sent") >= sent)

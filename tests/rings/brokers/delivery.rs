@@ -7,9 +7,9 @@ use crate::fleet::Fleet;
 fn check(make: Make, qos: u8) {
     let broker = make.lend(Access::Open).unwrap();
     let (name, reading) = (format!("delivery-{qos}"), format!("interval: 1s, jitter: 0s, qos: {qos}"));
-    let run = Fleet { name: &name, devices: 500, spec: "  lossAfter: 30s\n", reading: &reading, subscriptions: "" }
+    let run = Fleet { name: &name, devices: 0, spec: "  lossAfter: 30s\n", reading: &reading, subscriptions: "" }
         .start(&broker.url());
-    run.wait_for_devices(500).unwrap();
+    run.scale_under_observation(500).unwrap();
     run.wait_until("2,500 messages are delivered", |report| report.count("messages.delivered") >= 2_500).unwrap();
     let ended = run.stop().unwrap();
     let report = &ended.report;
@@ -18,6 +18,7 @@ fn check(make: Make, qos: u8) {
     report.expect("messages.withheld", 0);
     report.expect_all_delivered();
     let sent = report.count("messages.sent");
+    report.expect("messages.delivered", sent);
     report.expect("messages.acknowledged", if qos == 0 { 0 } else { sent });
     ended.expect_passed();
 }

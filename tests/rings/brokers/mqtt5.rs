@@ -32,8 +32,8 @@ fn fleet(name: &str, qos: u8, devices: u32) -> Simctl {
 fn check(make: Make, qos: u8) {
     let broker = make.lend(Access::Open).unwrap();
     let args = ["-f", "fleet.yaml", "--broker", &broker.url()];
-    let run = Run::start_at(fleet(&format!("lab-{qos}"), qos, 500), &args).unwrap();
-    run.wait_for_devices(500).unwrap();
+    let run = Run::start_at(fleet(&format!("lab-{qos}"), qos, 0), &args).unwrap();
+    run.scale_under_observation(500).unwrap();
     run.wait_until("2,500 messages are delivered", |report| report.count("messages.delivered") >= 2_500).unwrap();
     let ended = run.stop().unwrap();
     let report = &ended.report;
@@ -42,6 +42,7 @@ fn check(make: Make, qos: u8) {
     report.expect("messages.withheld", 0);
     report.expect_all_delivered();
     let sent = report.count("messages.sent");
+    report.expect("messages.delivered", sent);
     report.expect("messages.acknowledged", if qos == 0 { 0 } else { sent });
     ended.expect_passed();
 }

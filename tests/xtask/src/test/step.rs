@@ -190,9 +190,7 @@ fn build(context: &Context) -> Result<Outcome> {
 }
 
 fn local(context: &Context) -> Result<Outcome> {
-    let mut command = context.cargo_test(&["--test", "local", "--test", "allocations"]);
-    side_by_side(&mut command, TESTS_PER_CORE_WITHOUT_KUBERNETES);
-    tested(command.env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
+    ring(context, TESTS_PER_CORE_WITHOUT_KUBERNETES, &["--test", "local", "--test", "allocations"])
 }
 
 fn instructions(context: &Context) -> Result<Outcome> {
@@ -203,7 +201,7 @@ fn instructions(context: &Context) -> Result<Outcome> {
     if let Err(unavailable) = Valgrind::find_or_unpack() {
         return Ok(Outcome::NotRun { reason: unavailable.reason(), in_ci: InCi::Fails });
     }
-    ring(context, &["instructions"])
+    ring(context, TESTS_PER_CORE, &["--test", "instructions"])
 }
 
 fn brokers(context: &Context) -> Result<Outcome> {
@@ -239,15 +237,13 @@ fn arm64(context: &Context) -> Result<Outcome> {
 
 fn manifests(context: &Context) -> Result<Outcome> {
     let requirements = || prometheus::Tools::find_or_unpack().and_then(|_| Installation::find_or_unpack()).map(drop);
-    with_kubernetes(context, requirements, || ring(context, &["manifests"]))
+    with_kubernetes(context, requirements, || ring(context, TESTS_PER_CORE, &["--test", "manifests"]))
 }
 
 fn control_plane(context: &Context) -> Result<Outcome> {
     let requirements = || ControlPlane::requirements().and_then(|_| prometheus::Tools::find_or_unpack()).map(drop);
-    with_kubernetes(context, requirements, || {
-        let mut command = context.cargo_test(&["--test", "control-plane", "--", "--skip", SPEED]);
-        tested(command.env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
-    })
+    let args = ["--test", "control-plane", "--", "--skip", SPEED];
+    with_kubernetes(context, requirements, || ring(context, TESTS_PER_CORE, &args))
 }
 
 fn control_plane_rates(context: &Context) -> Result<Outcome> {
@@ -265,7 +261,7 @@ fn cluster(context: &Context) -> Result<Outcome> {
     // A cluster that is there already needs nothing of this machine.
     let is_there = env::var_os(EXISTING).is_some();
     let requirements = || if is_there { Ok(()) } else { Cluster::requirements().map(drop) };
-    with_kubernetes(context, requirements, || ring(context, &["cluster"]))
+    with_kubernetes(context, requirements, || ring(context, TESTS_PER_CORE, &["--test", "cluster"]))
 }
 
 fn with_kubernetes(
@@ -285,9 +281,7 @@ fn with_broker(context: &Context, broker: Result<(), Unavailable>, name: &str, f
     if let Err(unavailable) = broker {
         return Ok(Outcome::NotRun { reason: unavailable.reason(), in_ci: InCi::Fails });
     }
-    let mut command = context.cargo_test(&["--test", name, "--", filter]);
-    side_by_side(&mut command, TESTS_PER_CORE_WITHOUT_KUBERNETES);
-    tested(command.env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
+    ring(context, TESTS_PER_CORE_WITHOUT_KUBERNETES, &["--test", name, "--", filter])
 }
 
 /// Lets so many tests run side by side on each core, unless whoever calls has said how many.
@@ -299,9 +293,9 @@ fn side_by_side(command: &mut Command, per_core: usize) {
 }
 
 /// A ring is one or more test binaries of the package `tests` that start optimized binaries.
-fn ring(context: &Context, names: &[&str]) -> Result<Outcome> {
-    let flags: Vec<&str> = names.iter().flat_map(|name| ["--test", name]).collect();
-    let mut command = context.cargo_test(&flags);
+fn ring(context: &Context, per_core: usize, args: &[&str]) -> Result<Outcome> {
+    let mut command = context.cargo_test(args);
+    side_by_side(&mut command, per_core);
     tested(command.env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
 }
 
