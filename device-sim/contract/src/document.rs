@@ -109,9 +109,8 @@ pub fn pointer_step(name: &str) -> String {
 /// Reads `text` as a `T` that fits the schema of `T`; the tree says where each field stands.
 pub fn read<T: DeserializeOwned + schemars::JsonSchema>(file: &str, text: &str) -> Result<(T, Tree), Problems> {
     let tree = Tree::parse(text).map_err(|(position, message)| Problems::syntax(file, position, message))?;
-    let value = tree.to_value();
-    Problems::locate(file, &tree, shape::check(&schemars::schema_for!(T), &value))?;
-    match serde_json::from_value(value) {
+    Problems::locate(file, &tree, shape::check(&schemars::schema_for!(T), tree.value()))?;
+    match T::deserialize(tree.value()) {
         Ok(document) => Ok((document, tree)),
         Err(error) => Err(Problems::syntax(file, None, error.to_string())),
     }

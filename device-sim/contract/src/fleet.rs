@@ -78,7 +78,9 @@ pub struct Metadata {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FleetSpec {
-    /// How many devices there are: the number that `simctl scale` changes, 0 to 10,000,000.
+    /// How many devices there are: the number that `simctl scale` changes, 0 to 10,000,000. Left out, the number is that
+    /// of whoever scales the fleet: a new fleet of a cluster begins with 0, and `simctl run` takes `--devices`.
+    #[serde(default)]
     #[schemars(range(min = 0, max = 10_000_000))]
     pub devices: u32,
     /// How many of them one pod runs on a cluster, 1 to 20,000.

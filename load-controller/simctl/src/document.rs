@@ -27,6 +27,8 @@ pub(crate) struct Document {
     pub(crate) files: BTreeMap<String, String>,
     /// The models among them that were found in files beside the document.
     pub(crate) beside: BTreeSet<String>,
+    /// Whether it leaves the number of devices to whoever runs it; `fleet` has 0 then.
+    pub(crate) leaves_devices_open: bool,
     /// Where models and files are looked for beside the current directory.
     directory: Option<PathBuf>,
     reader: Reader,
@@ -69,7 +71,8 @@ fn checked(name: &str, text: &str, directory: Option<&Path>, reader: Reader) -> 
     let (fleet, tree) =
         document::read::<Fleet>(name, text).map_err(|problems| Failure::document(problems.to_string()))?;
     let (files, beside, directory) = (BTreeMap::new(), BTreeSet::new(), directory.map(Path::to_owned));
-    let mut document = Document { fleet, files, beside, directory, reader };
+    let leaves_devices_open = tree.value().pointer("/spec/devices").is_none();
+    let mut document = Document { fleet, files, beside, leaves_devices_open, directory, reader };
     let Lookup { problems, mut texts } = document.look_up();
     if let Err(problems) = Problems::locate(name, &tree, problems) {
         texts.insert(0, problems.to_string());

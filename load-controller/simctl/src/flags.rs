@@ -30,7 +30,7 @@ pub(crate) struct FleetFlags {
     /// The document of the fleet; `-` reads standard input
     #[arg(short, long, value_name = "FILE", env = "SIMCTL_FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// How many devices [default: the document's, else 100]
+    /// How many devices; a document may leave that open [default: the document's, 100 without one]
     #[arg(long, value_name = "N", env = "SIMCTL_DEVICES", value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
     pub(crate) devices: Option<u32>,
     /// All devices are of this model

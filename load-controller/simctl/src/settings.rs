@@ -30,11 +30,20 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// The fleet that document and flags describe; without a document the one of `simctl example`.
+    ///
+    /// A document that leaves the number of devices open is an error without `--devices`: 0 devices would show nothing,
+    /// and any other number would be load that no person has asked for.
     pub(crate) fn new(flags: &FleetFlags) -> Result<Self, Failure> {
         let mut document = match &flags.file {
             Some(file) => document::read(file)?,
             None => document::from_text("demo", library::EXAMPLES[0].1, None)?,
         };
+        if let (Some(file), None, true) = (&flags.file, flags.devices, document.leaves_devices_open) {
+            return Err(Failure::usage(format!(
+                "{} leaves the number of devices open: expected --devices N beside it, or `devices` in its spec",
+                file.display()
+            )));
+        }
         if apply(flags, &mut document.fleet)? {
             document.settle()?;
             apply_to_streams(flags, &mut document.fleet);

@@ -108,6 +108,20 @@ fn all_problems_of_all_documents_come_at_once() {
 }
 
 #[test]
+fn a_document_may_leave_the_devices_open_and_a_run_is_told_how_many() {
+    let text = BAD.replace("  device: 10\n  devices: many\n", "").replace("share: 50%, ", "");
+    let place = Place::new().with("open.yaml", &text);
+    place.call(&["validate", "-f", "open.yaml"]).success().says("fleet lab of any number of devices is right");
+    for verb in ["run", "plan", "sample", "assignment"] {
+        let assert = place.call(&[verb, "-f", "open.yaml"]).code(2);
+        let assert = assert.says("open.yaml leaves the number of devices open: expected --devices N");
+        assert_eq!(stdout(&assert), "", "{verb}");
+    }
+    let plan = stdout(&place.call(&["plan", "-f", "open.yaml", "--devices", "7", "--offline", "-o", "json"]).success());
+    assert_eq!(serde_json::from_str::<Value>(&plan).unwrap()["devices"], 7);
+}
+
+#[test]
 fn a_document_may_come_from_standard_input() {
     let place = Place::new();
     place.command(&["validate", "-f", "-"]).write_stdin(BAD).assert().code(104).says("stdin:5:3");

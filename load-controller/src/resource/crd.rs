@@ -109,6 +109,7 @@ fn schema() -> Value {
 fn spec() -> Value {
     let mut spec = structural(&schemars::schema_for!(FleetSpec).to_value());
     // Rules compare these, so they need values even where nobody wrote any; all other defaults are the controller's.
+    add(&mut spec, "/properties/devices", json!({"default": 0}));
     add(&mut spec, "/properties/devicesPerPod", json!({"default": 1000}));
     add(&mut spec, "/properties/seed", json!({"default": 0, "maximum": SEED_MAX, "format": "int64"}));
     add(
@@ -234,6 +235,7 @@ mod tests {
     fn every_place_that_is_added_to_exists() {
         let spec = spec();
         for pointer in [
+            "/properties/devices/default",
             "/properties/seed/maximum",
             "/properties/models/x-kubernetes-preserve-unknown-fields",
             "/properties/intervals/maxProperties",
@@ -249,6 +251,13 @@ mod tests {
             assert!(spec.pointer(pointer).is_some(), "{pointer}");
         }
         assert!(spec.pointer("/properties/models/additionalProperties").is_none());
+    }
+
+    #[test]
+    fn the_number_of_devices_may_be_left_to_whoever_scales() {
+        let spec = spec();
+        assert_eq!(spec["required"], json!(["groups"]));
+        assert_eq!(spec["properties"]["devices"]["default"], 0);
     }
 
     /// A structural schema: a type everywhere but where everything is allowed, and no reference.

@@ -11,10 +11,10 @@ use tests::{
 use super::{PATIENCE, PLANE, admin, simctl::Hand, site::Site};
 
 /// The metrics of all tests here, a value for each namespace.
-static METRICS: LazyLock<ExternalMetrics> = LazyLock::new(|| ExternalMetrics::start(&PLANE).unwrap());
+pub(crate) static METRICS: LazyLock<ExternalMetrics> = LazyLock::new(|| ExternalMetrics::start(&PLANE).unwrap());
 
 /// An autoscaler of the fleet `f` by one metric, in YAML.
-fn autoscaler(metric: &str) -> String {
+pub(crate) fn autoscaler(metric: &str) -> String {
     format!(
         "apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
@@ -31,7 +31,7 @@ spec:
     )
 }
 
-fn external(target: &str) -> String {
+pub(crate) fn external(target: &str) -> String {
     format!("{{type: External, external: {{metric: {{name: passengers}}, target: {target}}}}}")
 }
 

@@ -12,6 +12,7 @@ mod autoscaler;
 mod conflicts;
 mod crd;
 mod degraded;
+mod handover;
 mod kubelet;
 mod panels;
 mod plane;

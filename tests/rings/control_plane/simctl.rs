@@ -45,14 +45,14 @@ impl Hand {
 
     /// What a call that succeeds prints.
     #[track_caller]
-    fn does(&self, args: &[&str]) -> String {
+    pub(crate) fn does(&self, args: &[&str]) -> String {
         let finished = self.call(args);
         assert_eq!(finished.code, Some(0), "simctl {args:?}: {finished:?}");
         finished.stdout
     }
 
     /// Writes a document, and the path of it.
-    fn document(&self, name: &str, text: &str) -> String {
+    pub(crate) fn document(&self, name: &str, text: &str) -> String {
         let path = self.simctl.dir().join(name);
         fs::write(&path, text).unwrap();
         path.display().to_string()

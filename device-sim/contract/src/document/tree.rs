@@ -42,8 +42,8 @@ impl Tree {
     }
 
     /// The document without its positions.
-    pub(super) fn to_value(&self) -> Value {
-        self.value.clone()
+    pub const fn value(&self) -> &Value {
+        &self.value
     }
 
     /// Where the field at a JSON pointer stands; for a missing field its nearest parent.

@@ -19,6 +19,7 @@ use super::{
     FIELD_MANAGER,
     client::{Cluster, ClusterError},
     objects::DryRun,
+    ownership,
 };
 use crate::exit::Failure;
 
@@ -46,6 +47,19 @@ impl Cluster {
             Ok(list) => Ok(list.items.iter().find_map(|autoscaler| Autoscaler::of(autoscaler, fleet))),
             Err(error) if error.is_forbidden() || error.is_not_found() => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Gives up the number of devices where `simctl apply` owns it; the number, which stays what it is.
+    pub(crate) async fn give_up_devices(&self, name: &str) -> Result<u32, ClusterError> {
+        let mut attempt = 1;
+        loop {
+            let fleet = self.fleet_named(name).await?;
+            let Some(patch) = ownership::give_up_devices(&fleet) else { return Ok(fleet.devices()) };
+            match self.ask(self.fleets().patch(name, &params(None), &Patch::Merge(patch))).await {
+                Err(error) if error.is_conflict() && attempt < ATTEMPTS => attempt += 1,
+                answer => return answer.map(|fleet| fleet.devices()),
+            }
         }
     }
 

@@ -1,12 +1,13 @@
 //! Who owns a field of an object, as `metadata.managedFields` tells. Pure.
 //!
 //! The numbers that change while a fleet runs belong to whoever changed them last: a scale, an autoscaler, a pause.
-//! A document that is applied again leaves them as they are.
+//! A document that is applied again leaves them as they are. A document that no longer speaks of the devices gives their
+//! number up, which stays what it is.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt as _;
 use load_controller::resource::Fleet;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::FIELD_MANAGER;
 
@@ -38,6 +39,18 @@ pub(crate) fn yield_live(spec: &mut Map<String, Value>, fleet: &Fleet) -> Vec<Ke
     kept
 }
 
+/// The merge patch by which `simctl apply` gives up the number of devices; `None` when it does not own that.
+///
+/// Server-side apply removes a field that its last owner no longer sends, and the API server would fill in 0. So the
+/// ownership goes first, and the number stays. The patch holds for this version of the fleet alone.
+pub(crate) fn give_up_devices(fleet: &Fleet) -> Option<Value> {
+    let mut entries = fleet.managed_fields().to_vec();
+    let document = entries.iter_mut().find(|entry| is_document(entry))?;
+    let spec = document.fields_v1.as_mut()?.0.get_mut("f:spec")?.as_object_mut()?;
+    spec.shift_remove("f:devices")?;
+    Some(json!({"metadata": {"resourceVersion": fleet.resource_version(), "managedFields": entries}}))
+}
+
 /// Who owns a field of the specification beside the documents that simctl applies.
 fn other_owner(entries: &[ManagedFieldsEntry], field: &str) -> Option<String> {
     let owns = |entry: &&ManagedFieldsEntry| {
@@ -62,16 +75,14 @@ fn is_document(entry: &ManagedFieldsEntry) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn fleet(manager: &str, operation: &str, subresource: &str) -> Fleet {
         serde_json::from_value(json!({
             "apiVersion": "simctl.io/v1alpha1", "kind": "Fleet",
-            "metadata": {"name": "demo", "managedFields": [
+            "metadata": {"name": "demo", "resourceVersion": "7", "managedFields": [
                 {"manager": manager, "operation": operation, "subresource": subresource, "fieldsType": "FieldsV1",
-                 "fieldsV1": {"f:spec": {"f:devices": {}}}},
+                 "fieldsV1": {"f:spec": {"f:devices": {}, "f:seed": {}}}},
             ]},
             "spec": {"devices": 500},
         }))
@@ -98,6 +109,16 @@ mod tests {
         let mut spec = wanted();
         assert_eq!(yield_live(&mut spec, &fleet("simctl", "Apply", "")), []);
         assert_eq!(spec["devices"], 100);
+    }
+
+    #[test]
+    fn a_document_gives_up_the_devices_alone_and_only_its_own() {
+        let patch = give_up_devices(&fleet("simctl", "Apply", "")).unwrap();
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        assert_eq!(patch["metadata"]["managedFields"][0]["fieldsV1"], json!({"f:spec": {"f:seed": {}}}));
+        for (manager, operation, subresource) in [("simctl", "Update", "scale"), ("kubectl", "Apply", "")] {
+            assert_eq!(give_up_devices(&fleet(manager, operation, subresource)), None);
+        }
     }
 
     #[test]

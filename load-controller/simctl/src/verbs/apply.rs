@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use kube::Resource as _;
 use load_controller::{resource::Fleet, verdict::ExitCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     cluster::{
@@ -30,7 +30,8 @@ Examples:
 ///
 /// Documents are checked here first, as `simctl validate` does, and models and recordings beside them travel along.
 /// Then the API server applies them (server-side apply, field manager `simctl`). The number of devices, a pause and
-/// intervals that somebody else has set since stay as they are.
+/// intervals that somebody else has set since stay as they are. So does the number of devices that a document leaves
+/// out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -86,10 +87,12 @@ impl Args {
             return self.apply_object(&cluster, &place, &manifest.object).await;
         }
         let before = cluster.ask_for(cluster.fleets().get(&place.name)).await?;
-        if let (Some(fleet), false, Some(spec)) =
-            (&before, self.force_conflicts, manifest.object.get_mut("spec").and_then(Value::as_object_mut))
-        {
-            for kept in ownership::yield_live(spec, fleet) {
+        if let (Some(fleet), Some(spec)) = (&before, manifest.object.get_mut("spec").and_then(Value::as_object_mut)) {
+            if !spec.contains_key("devices") {
+                self.leave_devices(&cluster, &place, fleet, spec, printer).await?;
+            }
+            let kept = if self.force_conflicts { Vec::new() } else { ownership::yield_live(spec, fleet) };
+            for kept in kept {
                 printer.warn(note(&place, &kept));
             }
         }
@@ -104,6 +107,33 @@ impl Args {
             self.apply_recordings(&cluster, recordings, Some(&fleet), printer).await?;
         }
         Ok(applied)
+    }
+
+    /// Leaves the number of devices as it is when the document no longer speaks of it.
+    async fn leave_devices(
+        &self,
+        cluster: &Cluster,
+        place: &Place,
+        fleet: &Fleet,
+        spec: &mut Map<String, Value>,
+        printer: Printer,
+    ) -> anyhow::Result<()> {
+        if ownership::give_up_devices(fleet).is_none() {
+            return Ok(());
+        }
+        let devices = if self.dry_run.is_none() {
+            cluster.give_up_devices(&place.name).await?
+        } else {
+            // A trial gives nothing up. The same number in the document has the same outcome.
+            spec.insert("devices".into(), fleet.devices().into());
+            fleet.devices()
+        };
+        printer.say(format_args!(
+            "{}: devices stays {devices}, which the document leaves out; `simctl scale fleet/{} N` changes it",
+            place.title(),
+            place.name
+        ));
+        Ok(())
     }
 
     async fn apply_recordings(

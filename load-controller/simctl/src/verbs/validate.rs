@@ -33,6 +33,8 @@ impl Args {
                 Ok(document) => {
                     let fleet = &document.fleet;
                     let (name, devices) = (&fleet.metadata.name, fleet.spec.devices);
+                    let devices =
+                        if document.leaves_devices_open { "any number of".into() } else { devices.to_string() };
                     printer.say(format_args!("{}: fleet {name} of {devices} devices is right", file.display()));
                 }
                 Err(failure) => wrong.push(failure.to_string()),
