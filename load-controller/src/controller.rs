@@ -12,22 +12,30 @@
 //! | [`observe`] | what there is |
 //! | [`plan`] | what is to be done; pure |
 //! | [`apply`] | does it |
-//! | [`status`], [`conditions`] | what people are told; pure |
+//! | [`object`], [`quantity`] | an object of any kind, and whether it differs from what it should be; pure |
+//! | [`refusal`], [`diagnosis`], [`shortage`] | why a write is refused, why a pod does not run, whether devices are missing; pure |
+//! | [`status`], [`conditions`], [`reason`] | what people are told; pure |
 //! | [`note`], [`events`] | what people are told about changes, and how |
 //! | [`fleet`] | one task owns everything that is known of one fleet |
 //! | [`run`] | the watches, and who is asked to look at what |
 
 pub mod apply;
 pub mod conditions;
+pub mod diagnosis;
 pub mod document;
 pub mod error;
 pub mod events;
 pub mod fleet;
 pub mod metrics;
 pub mod note;
+pub mod object;
 pub mod observe;
 pub mod plan;
+pub mod quantity;
+pub mod reason;
+pub mod refusal;
 pub mod run;
+pub mod shortage;
 pub mod status;
 
 pub use error::Error;

@@ -327,7 +327,7 @@ mod tests {
             is_terminating: false,
             document: None,
             unschedulable: None,
-            waits: None,
+            diagnosis: None,
         }
     }
 

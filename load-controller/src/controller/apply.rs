@@ -12,36 +12,36 @@ use std::{
 use fleet_contract::{plan::Plan, stats::Ended};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{
-        apps::v1::StatefulSet,
-        core::v1::{ConfigMap, Event, ObjectReference, Pod, Secret, Service},
-        networking::v1::NetworkPolicy,
-    },
+    api::core::v1::{ConfigMap, Event, ObjectReference, Pod, Secret},
+    apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
 };
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+    core::{DynamicObject, PartialObjectMeta},
     runtime::events::{Event as Told, Recorder, Reporter},
 };
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::{
     Error,
-    document::Document,
     metrics::Metrics,
+    object::{Deletion, Key, Object},
     observe::WorkerPod,
-    plan::{Object, Revision, RevisionStep},
+    refusal::Refusal,
 };
 use crate::resource::{
     Fleet, FleetStatus, Owner, config_map,
-    names::{self, FIELD_MANAGER, GROUP, REVISION_ANNOTATION, VERSION},
+    names::{self, FIELD_MANAGER, GROUP, VERSION},
     secret,
 };
 
 /// How long the API server may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The most warnings about one object that are looked at: each cause of an object has one.
+const WARNINGS_MAX: u32 = 50;
 
 /// Bytes of randomness in a token.
 const TOKEN_BYTES: usize = 32;
@@ -72,95 +72,117 @@ impl Writer {
         Duration::from_micros(self.spent.load(Relaxed))
     }
 
-    /// Applies an object: what it says is so afterwards, and what others own stays.
-    pub async fn object(&self, object: &Object) -> Result<(), Error> {
-        match object {
-            Object::StatefulSet(object) => self.apply(&**object).await,
-            Object::Service(object) => self.apply(&**object).await,
-            Object::Budget(object) => self.apply(&**object).await,
-            Object::Policy(object) => self.apply(&**object).await,
+    /// Writes an object: creates it, or changes the very object that it was compared with.
+    ///
+    /// An object of that name that is not the fleet's is never written: a creation fails where one exists, and a change
+    /// names the UID of the object, which no other one has.
+    pub async fn object(&self, owner: &Owner, object: &Object) -> Result<(), Error> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &owner.namespace, object.resource());
+        if object.uid().is_some() {
+            let parameters = PatchParams::apply(FIELD_MANAGER).force();
+            let patch = Patch::Apply(object.body());
+            let applied = self.timed("apply", api.patch(&object.key().name, &parameters, &patch)).await;
+            return applied.map(drop).map_err(|error| Error::write(object.key(), error));
+        }
+        match self.create(owner, object.key(), &api, object.body()).await? {
+            Some(created) => self.own_fields(&api, object.key(), &created).await,
+            None => Ok(()),
         }
     }
 
-    /// Applies a StatefulSet.
-    pub async fn stateful_set(&self, object: &StatefulSet) -> Result<(), Error> {
-        self.apply(object).await
+    /// Creates an object; `None` if it exists and is the fleet's, which the watch has not shown yet.
+    async fn create(
+        &self,
+        owner: &Owner,
+        key: &Key,
+        api: &Api<DynamicObject>,
+        body: &serde_json::Value,
+    ) -> Result<Option<DynamicObject>, Error> {
+        let object = serde_json::from_value(body.clone()).expect("an object of Kubernetes has metadata");
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        match self.timed("create", api.create(&parameters, &object)).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                self.holder(owner, key, api).await.map(|()| None)
+            }
+            created => created.map(Some).map_err(|error| Error::write(key, error)),
+        }
     }
 
-    async fn apply<K>(&self, object: &K) -> Result<(), Error>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
-    {
-        let what = format!("the {} {}", K::kind(&()), object.name_any());
-        let api: Api<K> = self.api(object.meta().namespace.as_deref().unwrap_or_default());
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        self.timed("apply", api.patch(&object.name_any(), &parameters, &Patch::Apply(object)))
-            .await
-            .map(drop)
-            .map_err(|error| Error::write(&what, error))
+    /// Whose an object is that exists already: `Ok` for the fleet's own.
+    async fn holder(&self, owner: &Owner, key: &Key, api: &Api<DynamicObject>) -> Result<(), Error> {
+        let named = ListParams::default().fields(&format!("metadata.name={}", key.name));
+        let listed = self.timed("list", api.list_metadata(&named)).await;
+        let listed = listed.map_err(|error| Error::api(format!("look up the {key}"), error))?;
+        let conflict = || Error::Conflict { object: key.to_string() };
+        // It has gone meanwhile.
+        let found = listed.items.into_iter().next().ok_or_else(conflict)?;
+        match ownership(&found, owner) {
+            Ownership::Own => Ok(()),
+            Ownership::Leaving => Err(conflict()),
+            Ownership::Foreign(holder) => Err(Error::Refused(Refusal::name_taken(key, holder.as_deref()))),
+        }
+    }
+
+    /// Turns the fields of a creation into those of server-side apply, so that a later change can take a field away.
+    ///
+    /// A creation is recorded as an `Update`, whose fields would stay beside those of the same manager's `Apply`. The
+    /// entries of others, made in this instant, are left out: each comes back with the next write of its manager.
+    async fn own_fields(&self, api: &Api<DynamicObject>, key: &Key, created: &DynamicObject) -> Result<(), Error> {
+        let is_ours = |entry: &&ManagedFieldsEntry| {
+            entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Update")
+        };
+        let Some(mut entry) = created.managed_fields().iter().find(is_ours).cloned() else { return Ok(()) };
+        entry.operation = Some("Apply".into());
+        let patch = json!({"metadata": {"uid": created.uid(), "managedFields": [entry]}});
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
+        match self.timed("patch", api.patch_metadata(&key.name, &parameters, &patch)).await {
+            Err(kube::Error::Api(status)) if status.code == 409 || status.is_not_found() => Ok(()),
+            patched => patched.map(drop).map_err(|error| Error::write(key, error)),
+        }
     }
 
     /// Makes the Secret with the token of a fleet: `known` is the one that its workers have been given.
     pub async fn token(&self, owner: &Owner, known: Option<Arc<str>>) -> Result<Arc<str>, Error> {
-        let token = known.clone().map_or_else(random_token, Ok)?;
-        let api: Api<Secret> = self.api(&owner.namespace);
-        match self.timed("create", api.create(&PostParams::default(), &secret::build(owner, &token))).await {
-            // It is there, and the watch has not shown it yet.
-            Err(kube::Error::Api(status)) if status.is_already_exists() && known.is_some() => Ok(token),
-            made => made.map(|_| token).map_err(|error| Error::write("the token", error)),
-        }
-    }
-
-    /// Makes the ConfigMap of a document, or gives an old one the newest number.
-    pub async fn revision(&self, owner: &Owner, revision: &Revision, document: &Document) -> Result<(), Error> {
-        let api: Api<ConfigMap> = self.api(&owner.namespace);
-        match revision.step {
-            RevisionStep::Keep => Ok(()),
-            RevisionStep::Create => {
-                let object =
-                    config_map::document(owner, &document.hash, revision.number, &document.assignment, &document.spec);
-                match self.timed("create", api.create(&PostParams::default(), &object)).await {
-                    // Its name tells its contents: it is ours, and the watch has not shown it yet.
-                    Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-                    made => made.map(drop).map_err(|error| Error::write("the document", error)),
-                }
-            }
-            RevisionStep::Renumber => {
-                let patch = json!({"metadata": {"annotations": {REVISION_ANNOTATION: revision.number.to_string()}}});
-                self.timed("patch", api.patch(&revision.name, &PatchParams::default(), &Patch::Merge(patch)))
-                    .await
-                    .map(drop)
-                    .map_err(|error| Error::write("the document", error))
-            }
-        }
+        let token = known.map_or_else(random_token, Ok)?;
+        let object = Object::of::<Secret>(&secret::build(owner, &token), None);
+        self.object(owner, &object).await.map(|()| token)
     }
 
     /// Writes the plan as the successor of the one with `version`; the new version of the object.
     pub async fn plan(&self, owner: &Owner, plan: &Plan, version: Option<String>) -> Result<Option<String>, Error> {
-        self.succeed(&config_map::plan(owner, plan, version)).await
+        self.succeed(owner, &config_map::plan(owner, plan, version)).await
     }
 
     /// Writes the totals as the successor of those with `version`; the new version of the object.
     pub async fn totals(&self, owner: &Owner, ended: &Ended, version: Option<String>) -> Result<Option<String>, Error> {
-        self.succeed(&config_map::totals(owner, ended, version)).await
+        self.succeed(owner, &config_map::totals(owner, ended, version)).await
     }
 
     /// Only as the successor of what was read: two controllers that both believe to lead cannot mix.
-    async fn succeed(&self, object: &ConfigMap) -> Result<Option<String>, Error> {
-        let api: Api<ConfigMap> = self.api(object.namespace().as_deref().unwrap_or_default());
+    async fn succeed(&self, owner: &Owner, object: &ConfigMap) -> Result<Option<String>, Error> {
+        let api: Api<ConfigMap> = self.api(&owner.namespace);
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        let name = object.name_any();
-        let mut written = match object.metadata.resource_version {
-            Some(_) => self.timed("update", api.replace(&name, &parameters, object)).await,
-            None => self.timed("create", api.create(&parameters, object)).await,
-        };
-        if matches!(&written, Err(kube::Error::Api(status)) if status.is_not_found()) {
-            // Somebody has deleted it; what we know is all that there is.
-            let mut fresh = object.clone();
-            fresh.metadata.resource_version = None;
-            written = self.timed("create", api.create(&parameters, &fresh)).await;
+        let wish = Object::of(object, None);
+        if object.metadata.resource_version.is_some() {
+            let written = self.timed("update", api.replace(&object.name_any(), &parameters, object)).await;
+            match written {
+                // Somebody has deleted it; what we know is all that there is.
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                written => {
+                    return written
+                        .map(|object| object.resource_version())
+                        .map_err(|error| Error::write(wish.key(), error));
+                }
+            }
         }
-        written.map(|object| object.resource_version()).map_err(|error| Error::write(&name, error))
+        let mut fresh = object.clone();
+        fresh.metadata.resource_version = None;
+        let fresh = Object::of(&fresh, None);
+        let api = Api::namespaced_with(self.client.clone(), &owner.namespace, fresh.resource());
+        let conflict = || Error::Conflict { object: fresh.key().to_string() };
+        // One that is there already is newer than what was read.
+        let created = self.create(owner, fresh.key(), &api, fresh.body()).await?.ok_or_else(conflict)?;
+        Ok(created.resource_version())
     }
 
     /// The totals that are kept of this very fleet, and the version of the object.
@@ -180,52 +202,38 @@ impl Writer {
         read.map_err(|error| Error::api(format!("read the ConfigMap {name}"), error))
     }
 
-    /// The events about pods of the workers that could not be made.
-    pub async fn refused_creations(&self, owner: &Owner) -> Result<Vec<Event>, Error> {
+    /// The newest warnings about an object of the fleet, at most [`WARNINGS_MAX`].
+    pub async fn warnings(&self, owner: &Owner, kind: &str, name: &str) -> Result<Vec<Event>, Error> {
         let api: Api<Event> = self.api(&owner.namespace);
-        let name = names::workers(&owner.name);
-        let fields = format!("involvedObject.kind=StatefulSet,involvedObject.name={name},reason=FailedCreate");
-        let listed = self.timed("list", api.list(&ListParams::default().fields(&fields))).await;
-        listed.map(|list| list.items).map_err(|error| Error::api("list the events of pods", error))
+        let fields = format!("involvedObject.kind={kind},involvedObject.name={name},type=Warning");
+        let parameters = ListParams::default().fields(&fields).limit(WARNINGS_MAX);
+        let listed = self.timed("list", api.list(&parameters)).await;
+        listed.map(|list| list.items).map_err(|error| Error::api(format!("list the events of {kind} {name}"), error))
+    }
+
+    /// A recorder of events, which counts equal ones.
+    pub fn recorder(&self, reporter: Reporter) -> Recorder {
+        Recorder::new(self.client.clone(), reporter)
     }
 
     /// Tells people something, as an event on the object that it is about.
-    pub async fn event(&self, reporter: Reporter, event: &Told, about: &ObjectReference) -> Result<(), kube::Error> {
-        // A recorder each: one that is kept folds events of one reason together and shows the first one's text.
-        let recorder = Recorder::new(self.client.clone(), reporter);
+    pub async fn event(&self, recorder: &Recorder, event: &Told, about: &ObjectReference) -> Result<(), kube::Error> {
         self.timed("event", recorder.publish(event, about)).await
     }
 
-    /// Deletes the broker of its own.
-    pub async fn delete_broker(&self, owner: &Owner) -> Result<(), Error> {
-        let name = names::broker(&owner.name);
-        self.delete::<StatefulSet>(owner, &name).await?;
-        self.delete::<Service>(owner, &name).await?;
-        self.delete::<NetworkPolicy>(owner, &name).await
-    }
-
-    /// Deletes the ConfigMap of an old revision.
-    pub async fn forget(&self, owner: &Owner, name: &str) -> Result<(), Error> {
-        self.delete::<ConfigMap>(owner, name).await
-    }
-
-    async fn delete<K>(&self, owner: &Owner, name: &str) -> Result<(), Error>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
-    {
-        let api: Api<K> = self.api(&owner.namespace);
-        gone(self.timed("delete", api.delete(name, &DeleteParams::background())).await, || {
-            format!("delete the {} {name}", K::kind(&()))
-        })
+    /// Deletes an object that is no longer wanted: the very object that was observed.
+    pub async fn delete(&self, owner: &Owner, deletion: &Deletion) -> Result<(), Error> {
+        let Deletion { key, resource, uid } = deletion;
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &owner.namespace, resource);
+        let parameters = DeleteParams { preconditions: Some(only(uid)), ..DeleteParams::background() };
+        gone(self.timed("delete", api.delete(&key.name, &parameters)).await, || format!("delete the {key}"))
     }
 
     /// Deletes a pod of a node that is lost, without waiting for its kubelet; only this very pod.
     pub async fn force(&self, owner: &Owner, pod: &WorkerPod) -> Result<(), Error> {
         let api: Api<Pod> = self.api(&owner.namespace);
-        let parameters = DeleteParams {
-            preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), ..Preconditions::default() }),
-            ..DeleteParams::default().grace_period(0)
-        };
+        let parameters =
+            DeleteParams { preconditions: Some(only(&pod.uid)), ..DeleteParams::default().grace_period(0) };
         self.metrics.pods_forced.inc();
         gone(self.timed("delete", api.delete(&pod.name, &parameters)).await, || {
             format!("delete the pod {} by force", pod.name)
@@ -246,7 +254,7 @@ impl Writer {
         match written {
             // The fleet is gone: there is nobody to tell.
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            written => written.map(drop).map_err(|error| Error::write("the status", error)),
+            written => written.map(drop).map_err(|error| Error::api("write the status", error)),
         }
     }
 
@@ -273,6 +281,35 @@ fn random_token() -> Result<Arc<str>, Error> {
     let mut bytes = [0; TOKEN_BYTES];
     getrandom::fill(&mut bytes).map_err(Error::Random)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
+}
+
+/// That this very object is meant, and no other of its name.
+fn only(uid: &str) -> Preconditions {
+    Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() }
+}
+
+/// Whose an object is.
+#[derive(Debug, PartialEq, Eq)]
+enum Ownership {
+    /// The fleet's.
+    Own,
+    /// That of an earlier fleet of the same name: Kubernetes is about to delete it.
+    Leaving,
+    /// Somebody else's; the kind and name of its controller, if it has one.
+    Foreign(Option<String>),
+}
+
+fn ownership<K>(object: &PartialObjectMeta<K>, owner: &Owner) -> Ownership {
+    let owners = object.metadata.owner_references.as_deref().unwrap_or_default();
+    if owners.iter().any(|found| found.uid == owner.uid) {
+        return Ownership::Own;
+    }
+    let is_earlier = owners.iter().any(|found| found.kind == "Fleet" && found.name == owner.name);
+    if is_earlier || object.metadata.deletion_timestamp.is_some() {
+        return Ownership::Leaving;
+    }
+    let controller = owners.iter().find(|found| found.controller == Some(true));
+    Ownership::Foreign(controller.map(|found| format!("{} {}", found.kind, found.name)))
 }
 
 /// What is gone already needs no deletion, and what has come back under its name is another object.

@@ -1,4 +1,8 @@
-//! The conditions of a Fleet: Ready, Progressing, Degraded, Saturated, each with its reason. Pure.
+//! The conditions of a Fleet: Ready, Reconciling, Stalled, Degraded, Saturated, each with its reason. Pure.
+//!
+//! Ready, Reconciling and Stalled are those of kstatus
+//! (<https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>), so that tools which wait for any
+//! kind of object can wait for a Fleet.
 
 use fleet_contract::{
     fleet::FleetSpec,
@@ -12,26 +16,29 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-/// The first connect round is over.
+use super::{diagnosis::Diagnosis, reason::Reason, refusal::Refusal, shortage::Shortage};
+
+/// Every object is written, and all but one or one percent of the devices are connected.
 pub const READY: &str = "Ready";
 /// Pods or devices are on their way.
-pub const PROGRESSING: &str = "Progressing";
+pub const RECONCILING: &str = "Reconciling";
+/// A person has to change something: the API server refuses a write, or the document is wrong.
+pub const STALLED: &str = "Stalled";
 /// Something is missing beyond its time.
 pub const DEGRADED: &str = "Degraded";
 /// More is asked than there is room for.
 pub const SATURATED: &str = "Saturated";
 
 /// How long a pod may take to become ready before it counts as missing: pulling an image takes its time.
-pub const POD_PATIENCE: Span = Span::from_secs(120);
-
-/// How long devices may be missing beyond the end of their connect round.
-const DEVICE_PATIENCE: Span = Span::from_secs(10);
+pub const POD_TIMEOUT: Span = Span::from_secs(120);
 
 /// What the conditions are made from.
 #[derive(Debug, Default, Clone)]
 pub struct Facts {
     /// What is wrong with the document, if it is.
     pub problems: Vec<String>,
+    /// Writes of the fleet's objects and pods that the API server refuses.
+    pub refusals: Vec<Refusal>,
     /// Pods that there should be.
     pub replicas: u32,
     /// Pods that there are, without those that end.
@@ -50,26 +57,28 @@ pub struct Facts {
     pub loaded: u32,
     /// Pods on nodes that do not answer.
     pub unreachable: u32,
-    /// Pods that are older than [`POD_PATIENCE`] and not ready.
+    /// Pods that are older than [`POD_TIMEOUT`] and not ready.
     pub overdue: u32,
-    /// Why a pod does not start.
-    pub waits: Option<String>,
-    /// Why the broker's pod does not start.
-    pub broker_waits: Option<String>,
+    /// Why a pod does not run.
+    pub pod: Option<Diagnosis>,
+    /// Why the broker's pod does not run.
+    pub broker_pod: Option<Diagnosis>,
     /// Why no node takes a pod.
     pub unschedulable: Option<String>,
-    /// Why the API server makes no more pods.
-    pub quota: Option<String>,
     /// The devices of the workers that answer; those that the plan wants now.
     pub devices: Devices,
     /// Devices that the plan wants in the end.
     pub wanted: u32,
+    /// Whether devices are missing, over time.
+    pub shortage: Shortage,
     /// Until when the last device has to have connected or left.
     pub round_end: Micros,
     /// The most frequent code of the broker's refusals.
     pub refusal: Option<String>,
     /// The most frequent reason of failures.
     pub failure: Option<String>,
+    /// Where the broker is, for people.
+    pub broker: String,
     /// Messages a second of a full pod by the plan, and what it was sized for.
     pub rate: Option<(f64, f64)>,
     /// Devices that the broker of its own has room for.
@@ -86,18 +95,24 @@ pub struct Word {
     /// Whether it holds.
     pub holds: bool,
     /// Why, in one word.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// Why, in a sentence.
     pub message: String,
+    /// The same for an event, without figures where they change: equal events are counted instead of repeated.
+    pub event: Option<String>,
 }
 
 impl Word {
-    fn yes(of: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { of, holds: true, reason, message: message.into() }
+    fn yes(of: &'static str, reason: Reason, message: impl Into<String>) -> Self {
+        Self { of, holds: true, reason, message: message.into(), event: None }
     }
 
-    fn no(of: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { of, holds: false, reason, message: message.into() }
+    fn no(of: &'static str, reason: Reason, message: impl Into<String>) -> Self {
+        Self { holds: false, ..Self::yes(of, reason, message) }
+    }
+
+    fn with_event(self, event: impl Into<String>) -> Self {
+        Self { event: Some(event.into()), ..self }
     }
 }
 
@@ -116,118 +131,168 @@ pub fn round_end(plan: &Plan, spec: &FleetSpec) -> Micros {
     last_to_come.max(last_to_go).after(spec.connect.timeout)
 }
 
-/// All four conditions; `was_ready` says whether the fleet was ready with the same plan before.
-pub fn judge(facts: &Facts, was_ready: bool) -> [Word; 4] {
-    [ready(facts, was_ready), progressing(facts), degraded(facts), saturated(facts)]
+/// All conditions.
+pub fn judge(facts: &Facts) -> [Word; 5] {
+    [ready(facts), reconciling(facts), stalled(facts), degraded(facts), saturated(facts)]
 }
 
-fn is_round_over(facts: &Facts) -> bool {
-    facts.devices.connected >= facts.wanted || facts.now >= facts.round_end
-}
-
-/// Plan loaded and first connect round finished; an outage of the broker does not revoke it.
-fn ready(facts: &Facts, was_ready: bool) -> Word {
-    let Facts { replicas, pods_ready, loaded, wanted, .. } = facts;
-    if !facts.problems.is_empty() {
-        return Word::no(READY, "InvalidDocument", facts.problems.join("\n"));
+/// Whether all objects are written and enough devices are connected. A dip of some seconds does not count.
+fn ready(facts: &Facts) -> Word {
+    let no = |reason, message: String| Word::no(READY, reason, message);
+    let Facts { replicas, pods_ready, loaded, wanted, devices, .. } = facts;
+    let stalled = stalled(facts);
+    if stalled.holds {
+        return no(stalled.reason, stalled.message);
     }
     if *replicas == 0 {
-        return Word::yes(READY, "NoDevices", "no devices are asked for");
+        return Word::yes(READY, Reason::NoDevices, "no devices are asked for");
+    }
+    let connected = devices.connected;
+    if facts.shortage.is_short() == Some(false) {
+        let message = format!("{connected} of {wanted} devices are connected");
+        return Word::yes(READY, Reason::DevicesConnected, message).with_event("the devices are connected");
+    }
+    if let Some(Diagnosis { reason, message, .. }) = facts.broker_pod.as_ref().or(facts.pod.as_ref()) {
+        return no(*reason, message.clone());
     }
     if pods_ready < replicas {
-        return Word::no(READY, "PodsNotReady", format!("{pods_ready} of {replicas} pods are ready"));
-    }
-    let over = |message: String| Word::yes(READY, "FirstRoundFinished", message);
-    if was_ready {
-        return over(format!("the first connect round of {wanted} devices is over"));
+        return no(Reason::PodsNotReady, format!("{pods_ready} of {replicas} pods are ready"));
     }
     if loaded < replicas {
-        return Word::no(READY, "PlanNotLoaded", format!("{loaded} of {replicas} workers have loaded the plan"));
+        return no(Reason::PlanNotLoaded, format!("{loaded} of {replicas} workers have loaded the plan"));
     }
-    if is_round_over(facts) {
-        return over(format!("the first connect round of {wanted} devices is over"));
-    }
-    let connected = facts.devices.connected;
-    Word::no(READY, "Connecting", format!("{connected} of {wanted} devices are connected"))
+    let reason = match () {
+        () if devices.refused > 0 => Reason::DevicesRefused,
+        () if facts.now < facts.round_end => Reason::Connecting,
+        () => connection_trouble(facts).map_or(Reason::DevicesMissing, |(reason, _)| reason),
+    };
+    no(reason, format!("{connected} of {wanted} devices are connected{}", why(facts)))
 }
 
-fn progressing(facts: &Facts) -> Word {
+fn reconciling(facts: &Facts) -> Word {
     let Facts { replicas, pods, pods_ready, terminating, outdated, .. } = facts;
+    let yes = |reason, message: String| Word::yes(RECONCILING, reason, message);
+    let stalled = stalled(facts);
+    if stalled.holds {
+        return Word::no(RECONCILING, stalled.reason, "nothing is under way; see the condition Stalled");
+    }
     if *outdated > 0 && *replicas > 0 {
-        return Word::yes(PROGRESSING, "RollingOut", format!("{outdated} of {replicas} pods are to be replaced"));
+        return yes(Reason::RollingOut, format!("{outdated} of {replicas} pods are to be replaced"));
     }
     if pods != replicas || pods_ready < replicas {
-        return Word::yes(PROGRESSING, "Scaling", format!("{pods_ready} of {replicas} pods are ready, {pods} exist"));
+        return yes(Reason::Scaling, format!("{pods_ready} of {replicas} pods are ready, {pods} exist"));
     }
     if *terminating > 0 {
-        return Word::yes(PROGRESSING, "Draining", format!("{terminating} pods drain"));
+        return yes(Reason::Draining, format!("{terminating} pods drain"));
     }
     if facts.now < facts.round_end && facts.devices.connected != facts.wanted && *replicas > 0 {
         let Facts { wanted, devices, .. } = facts;
-        return Word::yes(
-            PROGRESSING,
-            "Connecting",
-            format!("{} of {wanted} devices are connected", devices.connected),
-        );
+        return yes(Reason::Connecting, format!("{} of {wanted} devices are connected", devices.connected));
     }
-    Word::no(PROGRESSING, "Settled", "nothing is on its way")
+    Word::no(RECONCILING, Reason::Settled, "nothing is under way")
+}
+
+/// What waits for a person. A wrong document comes first: its objects are not even written.
+fn stalled(facts: &Facts) -> Word {
+    if !facts.problems.is_empty() {
+        return Word::yes(STALLED, Reason::InvalidDocument, facts.problems.join("\n"));
+    }
+    match facts.refusals.first() {
+        Some(first) => {
+            let messages: Vec<_> = facts.refusals.iter().map(|refusal| refusal.message.as_str()).collect();
+            Word::yes(STALLED, first.reason, messages.join("\n"))
+        }
+        None => Word::no(STALLED, Reason::NothingRefused, "no write is refused"),
+    }
 }
 
 fn degraded(facts: &Facts) -> Word {
-    let yes = |reason: &'static str, message: String| Word::yes(DEGRADED, reason, message);
+    let yes = |reason, message: String| Word::yes(DEGRADED, reason, message);
     let Facts { replicas, pods, silent, answering, unreachable, overdue, wanted, devices, .. } = facts;
-    if let Some(reason) = &facts.broker_waits {
-        return yes("BrokerNotReady", format!("the pod of the fleet's own broker does not start: {reason}"));
+    if let Some(Diagnosis { message, .. }) = &facts.broker_pod {
+        return yes(Reason::BrokerNotReady, format!("the pod of the fleet's own broker does not run: {message}"));
     }
     if *unreachable > 0 {
-        return yes("NodeLost", format!("{unreachable} pods are on nodes that do not answer"));
+        return yes(Reason::NodeLost, format!("{unreachable} pods are on nodes that do not answer"))
+            .with_event("pods are on nodes that do not answer");
     }
-    if let Some(reason) = &facts.waits {
-        return yes("PodsMissing", format!("a pod does not start: {reason}"));
+    if let Some(Diagnosis { reason, message, .. }) = &facts.pod {
+        return yes(*reason, format!("a pod does not run: {message}"));
     }
     if *overdue > 0 {
-        return yes("PodsMissing", format!("{overdue} of {replicas} pods are not ready after {POD_PATIENCE}"));
+        return yes(Reason::PodsMissing, format!("{overdue} of {replicas} pods are not ready after {POD_TIMEOUT}"))
+            .with_event(format!("pods are not ready after {POD_TIMEOUT}"));
     }
+    // In a roll-out the devices of the pod that is replaced are away, and workers come and go.
+    let is_rolling = facts.outdated > 0 || facts.terminating > 0;
     if *silent > 0 && *answering == 0 {
-        return yes("NoWorkerAnswers", format!("none of {pods} workers answers the controller"));
+        return yes(Reason::NoWorkerAnswers, format!("none of {pods} workers answers the controller"));
     }
-    if *silent > 0 {
-        return yes("WorkersSilent", format!("{silent} of {pods} workers do not answer the controller"));
+    if *silent > 0 && !is_rolling {
+        return yes(Reason::WorkersSilent, format!("{silent} of {pods} workers do not answer the controller"))
+            .with_event("workers do not answer the controller");
     }
     if devices.refused > 0 {
         let code = facts.refusal.as_deref().map_or(String::new(), |code| format!(": {code}"));
-        return yes("DevicesRefused", format!("the broker refuses {} devices{code}", devices.refused));
+        return yes(Reason::DevicesRefused, format!("the broker refuses {} devices{code}", devices.refused))
+            .with_event(format!("the broker refuses devices{code}"));
     }
-    let is_late = *replicas > 0 && facts.now >= facts.round_end.after(DEVICE_PATIENCE);
+    let trouble = connection_trouble(facts);
+    if let Some((reason, message)) = trouble.filter(|_| devices.connected == 0 && *wanted > 0) {
+        return yes(reason, message);
+    }
     // Of a worker that has not been heard yet nobody knows what is missing.
-    if is_late && answering >= pods && devices.connected < *wanted {
-        let why = facts.failure.as_deref().map_or(String::new(), |why| format!("; most failures: {why}"));
+    let is_late = *replicas > 0 && facts.now >= facts.round_end && facts.shortage.is_missing();
+    if is_late && !is_rolling && answering >= pods && devices.connected < *wanted {
         let missing = wanted - devices.connected;
-        return yes("DevicesMissing", format!("{missing} of {wanted} devices are not connected{why}"));
+        let why = why(facts);
+        return yes(Reason::DevicesMissing, format!("{missing} of {wanted} devices are not connected{why}"))
+            .with_event(format!("devices are not connected{why}"));
     }
-    Word::no(DEGRADED, "AsExpected", "nothing is missing")
+    Word::no(DEGRADED, Reason::AsExpected, "nothing is missing")
+}
+
+/// What keeps devices from reaching the broker, where the workers' own reports name it.
+fn connection_trouble(facts: &Facts) -> Option<(Reason, String)> {
+    let broker = &facts.broker;
+    match facts.failure.as_deref()? {
+        "unresolved" => Some((Reason::BrokerNotResolved, format!("the name of the broker {broker} does not resolve"))),
+        cause @ ("connection_refused"
+        | "connect_timeout"
+        | "timed_out"
+        | "host_unreachable"
+        | "network_unreachable") => {
+            Some((Reason::BrokerUnreachable, format!("the broker {broker} does not take connections: {cause}")))
+        }
+        _ => None,
+    }
+}
+
+/// The most frequent cause as the end of a sentence.
+fn why(facts: &Facts) -> String {
+    match connection_trouble(facts) {
+        Some((_, message)) => format!("; {message}"),
+        None => facts.failure.as_deref().map_or(String::new(), |why| format!("; most failures: {why}")),
+    }
 }
 
 fn saturated(facts: &Facts) -> Word {
-    let yes = |reason: &'static str, message: String| Word::yes(SATURATED, reason, message);
-    if let Some(message) = &facts.quota {
-        return yes("QuotaExceeded", message.clone());
-    }
+    let yes = |reason, message: String| Word::yes(SATURATED, reason, message);
     if let Some(message) = &facts.unschedulable {
-        return yes("Unschedulable", format!("no node takes a pod: {message}"));
+        return yes(Reason::Unschedulable, format!("no node takes a pod: {message}"));
     }
     if let Some((rate, sized)) = facts.rate.filter(|(rate, sized)| *rate > sized * 1.001) {
         let message = format!(
             "a pod is asked for up to {rate:.0} messages a second and was sized for {sized:.0}: set `pod.cpu` and \
              `pod.memory`, or fewer devicesPerPod"
         );
-        return yes("RateBeyondSize", message);
+        return yes(Reason::RateBeyondSize, message);
     }
     if let Some(room) = facts.broker_devices_max.filter(|room| *room < facts.wanted) {
         let message = format!("the fleet's own broker has room for {room} devices: name a broker of yours");
-        return yes("BrokerTooSmall", message);
+        return yes(Reason::BrokerTooSmall, message);
     }
-    Word::no(SATURATED, "RoomEnough", "pods and broker have room")
+    Word::no(SATURATED, Reason::RoomEnough, "pods and broker have room")
 }
 
 /// The conditions as Kubernetes has them: the time of the last change stays while the status does.
@@ -241,7 +306,7 @@ pub fn merge(previous: &[Condition], words: &[Word], generation: Option<i64>, no
         Condition {
             type_: word.of.into(),
             status: status.into(),
-            reason: word.reason.into(),
+            reason: word.reason.text().into(),
             message,
             observed_generation: generation,
             last_transition_time: since.unwrap_or_else(|| Time(seconds(now))),
@@ -276,79 +341,125 @@ mod tests {
             loaded: 5,
             wanted: 500,
             devices: Devices { desired: 500, connected: 500, ..Devices::default() },
+            shortage: Shortage::default().seen(500, 500, Micros(0)),
             round_end: Micros(1_000),
             now: Micros(500),
             ..Facts::default()
         }
     }
 
-    #[track_caller]
-    fn check(facts: &Facts, was_ready: bool, expected: [&str; 4]) {
-        assert_eq!(judge(facts, was_ready).map(|word| word.reason), expected);
+    /// A shortage that holds since long ago.
+    fn short(connected: u32, wanted: u32) -> Shortage {
+        let start = Shortage::default().seen(wanted, wanted, Micros(0)).seen(connected, wanted, Micros(0));
+        start.seen(connected, wanted, Micros(10_000_000))
     }
 
-    const FINE: [&str; 4] = ["FirstRoundFinished", "Settled", "AsExpected", "RoomEnough"];
+    #[track_caller]
+    fn check(facts: &Facts, expected: [&str; 5]) {
+        assert_eq!(judge(facts).map(|word| word.reason.text()), expected);
+    }
+
+    const FINE: [&str; 5] = ["DevicesConnected", "Settled", "NothingRefused", "AsExpected", "RoomEnough"];
 
     #[test]
     fn a_settled_fleet_is_fine() {
-        check(&settled(), false, FINE);
+        check(&settled(), FINE);
+        let nothing = Facts { replicas: 0, pods: 0, pods_ready: 0, ..settled() };
+        check(&nothing, ["NoDevices", FINE[1], FINE[2], FINE[3], FINE[4]]);
     }
 
     #[test]
-    fn ready_outlives_an_outage_of_the_broker() {
-        let mut facts = settled();
-        facts.devices.connected = 0;
-        facts.now = Micros(1_000);
-        check(&facts, true, FINE);
-        facts.now = facts.round_end.after(DEVICE_PATIENCE);
-        check(&facts, true, ["FirstRoundFinished", "Settled", "DevicesMissing", "RoomEnough"]);
+    fn an_outage_of_the_broker_ends_ready_after_its_time_and_names_the_cause() {
+        let devices = Devices { desired: 500, ..Devices::default() };
+        let failure = Some("unresolved".into());
+        let dip = Facts { devices, now: Micros(2_000), failure, broker: "mqtt://b".into(), ..settled() };
+        let [ready, ..] = judge(&dip);
+        assert!(ready.holds, "a dip of some seconds");
+        let outage = Facts { shortage: short(0, 500), ..dip };
+        check(&outage, ["BrokerNotResolved", "Settled", "NothingRefused", "BrokerNotResolved", "RoomEnough"]);
+        let [ready, ..] = judge(&outage);
+        assert_eq!(
+            (ready.holds, ready.message.as_str()),
+            (false, "0 of 500 devices are connected; the name of the broker mqtt://b does not resolve")
+        );
+        let refused = Facts { failure: Some("connection_refused".into()), ..outage.clone() };
+        assert_eq!(judge(&refused)[0].reason, Reason::BrokerUnreachable);
+        let other = Facts { failure: Some("tls_alert".into()), ..outage };
+        check(&other, ["DevicesMissing", "Settled", "NothingRefused", "DevicesMissing", "RoomEnough"]);
+    }
+
+    #[test]
+    fn one_percent_may_be_missing_of_a_ready_fleet_and_is_told() {
+        let devices = Devices { connected: 495, ..settled().devices };
+        let facts = Facts { devices, shortage: short(495, 500), now: Micros(2_000), ..settled() };
+        check(&facts, [FINE[0], FINE[1], FINE[2], "DevicesMissing", FINE[4]]);
+        let rolling = Facts { outdated: 2, ..facts };
+        check(&rolling, [FINE[0], "RollingOut", FINE[2], FINE[3], FINE[4]]);
     }
 
     #[test]
     fn a_fleet_whose_pods_do_not_answer_is_degraded() {
-        let facts = Facts { answering: 0, silent: 5, loaded: 0, devices: Devices::default(), ..settled() };
-        check(&facts, false, ["PlanNotLoaded", "Connecting", "NoWorkerAnswers", "RoomEnough"]);
+        let facts = Facts {
+            answering: 0,
+            silent: 5,
+            loaded: 0,
+            devices: Devices::default(),
+            shortage: Shortage::default(),
+            ..settled()
+        };
+        check(&facts, ["PlanNotLoaded", "Connecting", "NothingRefused", "NoWorkerAnswers", "RoomEnough"]);
     }
 
     #[test]
-    fn a_round_that_is_over_is_ready_though_devices_are_missing() {
-        let mut facts = settled();
-        facts.devices = Devices { connected: 450, refused: 50, ..facts.devices };
-        facts.refusal = Some("not_authorized".into());
-        check(&facts, false, ["Connecting", "Connecting", "DevicesRefused", "RoomEnough"]);
-        facts.now = facts.round_end;
-        check(&facts, false, ["FirstRoundFinished", "Settled", "DevicesRefused", "RoomEnough"]);
+    fn a_fleet_whose_devices_are_refused_is_not_ready() {
+        let devices = Devices { connected: 450, refused: 50, ..settled().devices };
+        let facts = Facts { devices, refusal: Some("not_authorized".into()), shortage: short(450, 500), ..settled() };
+        check(&facts, ["DevicesRefused", "Connecting", "NothingRefused", "DevicesRefused", "RoomEnough"]);
+    }
+
+    #[test]
+    fn what_is_refused_stalls_the_fleet_with_all_causes() {
+        let refusal = |reason, message: &str| Refusal { reason, message: message.into() };
+        let refusals =
+            vec![refusal(Reason::NameTaken, "Service db exists"), refusal(Reason::QuotaExceeded, "exceeded quota")];
+        let facts = Facts { refusals, ..settled() };
+        check(&facts, ["NameTaken", "NameTaken", "NameTaken", "AsExpected", "RoomEnough"]);
+        let [ready, reconciling, stalled, ..] = judge(&facts);
+        assert_eq!([ready.holds, reconciling.holds, stalled.holds], [false, false, true]);
+        assert_eq!(stalled.message, "Service db exists\nexceeded quota");
     }
 
     #[test]
     fn missing_pods_have_their_reasons() {
-        let missing = Facts { pods: 3, pods_ready: 3, ..settled() };
-        let quota = Facts { quota: Some("exceeded quota".into()), ..missing.clone() };
-        check(&quota, true, ["PodsNotReady", "Scaling", "AsExpected", "QuotaExceeded"]);
+        let shortage = short(300, 500);
+        let missing = Facts { pods: 3, pods_ready: 3, shortage, ..settled() };
         let unschedulable = Facts { unschedulable: Some("0/1 nodes".into()), ..missing.clone() };
-        check(&unschedulable, true, ["PodsNotReady", "Scaling", "AsExpected", "Unschedulable"]);
-        let waits = Facts { waits: Some("ImagePullBackOff".into()), ..missing };
-        check(&waits, true, ["PodsNotReady", "Scaling", "PodsMissing", "RoomEnough"]);
+        check(&unschedulable, ["PodsNotReady", "Scaling", "NothingRefused", "AsExpected", "Unschedulable"]);
+        let diagnosis = |reason| {
+            Some(Diagnosis {
+                reason,
+                word: "CreateContainerConfigError".into(),
+                message: "secret \"x\" not found".into(),
+            })
+        };
+        let waits = Facts { pod: diagnosis(Reason::SecretMissing), ..missing.clone() };
+        check(&waits, ["SecretMissing", "Scaling", "NothingRefused", "SecretMissing", "RoomEnough"]);
+        let broker = Facts { broker_pod: diagnosis(Reason::PodCrashing), ..missing };
+        check(&broker, ["PodCrashing", "Scaling", "NothingRefused", "BrokerNotReady", "RoomEnough"]);
     }
 
     #[test]
     fn an_invalid_document_is_not_ready_and_nothing_else_changes() {
         let facts = Facts { problems: vec!["spec.lossAfter: expected …".into()], ..settled() };
-        check(&facts, true, ["InvalidDocument", "Settled", "AsExpected", "RoomEnough"]);
+        check(&facts, ["InvalidDocument", "InvalidDocument", "InvalidDocument", "AsExpected", "RoomEnough"]);
     }
 
     #[test]
     fn a_rate_beyond_the_size_is_told() {
-        check(
-            &Facts { rate: Some((101.0, 100.0)), ..settled() },
-            true,
-            ["FirstRoundFinished", "Settled", "AsExpected", "RateBeyondSize"],
-        );
-        check(
-            &Facts { rate: Some((100.0, 100.0)), broker_devices_max: Some(499), ..settled() },
-            true,
-            ["FirstRoundFinished", "Settled", "AsExpected", "BrokerTooSmall"],
-        );
+        let rate = Facts { rate: Some((101.0, 100.0)), ..settled() };
+        check(&rate, [FINE[0], FINE[1], FINE[2], FINE[3], "RateBeyondSize"]);
+        let small = Facts { rate: Some((100.0, 100.0)), broker_devices_max: Some(499), ..settled() };
+        check(&small, [FINE[0], FINE[1], FINE[2], FINE[3], "BrokerTooSmall"]);
     }
 
     #[test]
@@ -365,7 +476,7 @@ mod tests {
 
     #[test]
     fn a_condition_keeps_the_time_of_its_last_change() {
-        let word = |holds| Word { of: READY, holds, reason: "R", message: String::new() };
+        let word = |holds| Word { holds, ..Word::yes(READY, Reason::Ready, "") };
         let at = |second| Timestamp::from_second(second).unwrap();
         let first = merge(&[], &[word(true)], Some(1), at(10));
         let same = merge(&first, &[word(true)], Some(2), at(20));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::{object::Key, refusal::Refusal};
+
 /// Why a fleet could not be brought to what it should be. It is tried again.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -14,6 +16,9 @@ pub enum Error {
         /// What it says.
         source: Box<kube::Error>,
     },
+    /// The API server refuses an object until somebody changes something.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
     /// Somebody else has written the object: another controller, or we have not seen our own write yet.
     #[error("{object} has changed meanwhile")]
     Conflict {
@@ -40,11 +45,15 @@ impl Error {
         Self::Api { action: action.into(), source: Box::new(source) }
     }
 
-    /// The same, but an object that has changed meanwhile is a conflict.
-    pub fn write(object: &str, source: kube::Error) -> Self {
+    /// The same of a write: an object that has changed meanwhile is a conflict, and a refusal is one.
+    pub fn write(key: &Key, source: kube::Error) -> Self {
         match source {
-            kube::Error::Api(status) if status.code == 409 => Self::Conflict { object: object.into() },
-            source => Self::api(format!("write {object}"), source),
+            kube::Error::Api(status) if status.code == 409 => Self::Conflict { object: key.to_string() },
+            kube::Error::Api(status) => match Refusal::of(key, &status) {
+                Some(refusal) => Self::Refused(refusal),
+                None => Self::api(format!("write the {key}"), kube::Error::Api(status)),
+            },
+            source => Self::api(format!("write the {key}"), source),
         }
     }
 

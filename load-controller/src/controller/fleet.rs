@@ -17,16 +17,19 @@ use tokio::{
 };
 
 mod answer;
+mod causes;
 mod reading;
 mod reconcile;
 mod telling;
+mod writing;
 
 pub use answer::PodReport;
+use causes::Causes;
 use reconcile::Resolved;
 
 use super::{
-    Error, apply::Writer, document::Document, metrics::Metrics, note::Note, observe::Stores, plan::Images,
-    status::Decided,
+    Error, apply::Writer, document::Document, events::Events, metrics::Metrics, note::Note, observe::Stores,
+    plan::Images, refusal::Refusals, shortage::Shortage, status::Decided,
 };
 use crate::{
     report::Report,
@@ -104,12 +107,16 @@ pub(super) struct Task {
     token: Option<Arc<str>>,
     decided: Option<Decided>,
     timeline: Option<Timeline>,
-    quota: Option<(Instant, Option<String>)>,
+    /// Writes that the API server refuses.
+    refusals: Refusals,
+    causes: Causes,
+    shortage: Shortage,
     watched_until: Option<Instant>,
     next_pull: Instant,
     status: Option<FleetStatus>,
     status_at: Option<Instant>,
     status_is_due: bool,
+    events: Events,
     /// What was told and would be told again each time.
     told: Vec<Note>,
     failures: u32,
@@ -155,6 +162,7 @@ fn now() -> Micros {
 
 impl Task {
     fn new(context: Context, stores: Arc<Stores>, key: ObjectRef<Fleet>) -> Self {
+        let events = Events::new(Arc::clone(&context.identity));
         Self {
             context,
             stores,
@@ -171,12 +179,15 @@ impl Task {
             token: None,
             decided: None,
             timeline: None,
-            quota: None,
+            refusals: Refusals::default(),
+            causes: Causes::default(),
+            shortage: Shortage::default(),
             watched_until: None,
             next_pull: Instant::now(),
             status: None,
             status_at: None,
             status_is_due: false,
+            events,
             told: Vec::new(),
             failures: 0,
             retry_at: Instant::now(),
@@ -224,14 +235,18 @@ impl Task {
     fn failed(&mut self, error: Error) -> Failed {
         self.failures = self.failures.saturating_add(1);
         let retry = error.backoff(self.failures);
-        let reason: &'static str = (&error).into();
-        self.context.metrics.reconcile_errors.with_label_values(&[reason]).inc();
+        self.count_failure(&error);
         if matches!(error, Error::Conflict { .. }) {
             tracing::debug!(fleet = %self.key, %error, "somebody was faster");
         } else {
             tracing::warn!(fleet = %self.key, %error, retry_seconds = retry.as_secs_f64(), "the fleet is not as it should be");
         }
         Failed { error, retry }
+    }
+
+    fn count_failure(&self, error: &Error) {
+        let reason: &'static str = error.into();
+        self.context.metrics.reconcile_errors.with_label_values(&[reason]).inc();
     }
 
     fn is_waiting(&self) -> bool {

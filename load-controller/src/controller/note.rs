@@ -1,15 +1,15 @@
 //! What people are told about a fleet.
 
-use super::observe::WorkerPod;
+use super::{conditions::Word, observe::WorkerPod, reason::Reason};
 use crate::words;
 
 /// Something that people would ask about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Note {
     /// Whether it is a warning.
     pub is_warning: bool,
     /// Why the action was taken, in one word.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// What was done, in one word.
     pub action: &'static str,
     /// A sentence.
@@ -17,40 +17,40 @@ pub struct Note {
 }
 
 impl Note {
-    fn normal(reason: &'static str, action: &'static str, text: String) -> Self {
+    fn normal(reason: Reason, action: &'static str, text: String) -> Self {
         Self { is_warning: false, reason, action, text }
     }
 
-    fn warning(reason: &'static str, action: &'static str, text: String) -> Self {
+    fn warning(reason: Reason, action: &'static str, text: String) -> Self {
         Self { is_warning: true, reason, action, text }
     }
 
     pub(super) fn created(devices: u32, per_pod: u32) -> Self {
-        Self::normal("Created", "Create", format!("{} in {}", words::devices(devices), pods(devices, per_pod)))
+        Self::normal(Reason::Created, "Create", format!("{} in {}", words::devices(devices), pods(devices, per_pod)))
     }
 
     pub(super) fn scaled(from: u32, to: u32, per_pod: u32) -> Self {
         let text = format!("{} → {} in {}", words::count(from.into()), words::devices(to), pods(to, per_pod));
-        Self::normal("Scaled", "Scale", text)
+        Self::normal(Reason::Scaled, "Scale", text)
     }
 
     pub(super) fn paused() -> Self {
-        Self::normal("Paused", "Pause", "the devices hold their messages back".into())
+        Self::normal(Reason::Paused, "Pause", "the devices hold their messages back".into())
     }
 
     pub(super) fn resumed() -> Self {
-        Self::normal("Resumed", "Resume", "the devices send again".into())
+        Self::normal(Reason::Resumed, "Resume", "the devices send again".into())
     }
 
     pub(super) fn rolled(number: u64, name: &str) -> Self {
-        Self::normal("RevisionRolled", "Roll", format!("revision {number} ({name}) replaces the pods one by one"))
+        Self::normal(Reason::RevisionRolled, "Roll", format!("revision {number} ({name}) replaces the pods one by one"))
     }
 
     pub(super) fn forced(pod: &WorkerPod) -> Self {
         let node = pod.node.as_deref().unwrap_or("its node");
         let text =
             format!("{node} does not answer: pod {} is deleted by force, so that it comes back elsewhere", pod.name);
-        Self::warning("PodForced", "Delete", text)
+        Self::warning(Reason::PodForced, "Delete", text)
     }
 
     pub(super) fn lost(ordinals: &[u32]) -> Self {
@@ -61,7 +61,7 @@ impl Note {
             ordinals.len(),
             few.join(", ")
         );
-        Self::warning("PodLost", "Count", text)
+        Self::warning(Reason::PodLost, "Count", text)
     }
 
     pub(super) fn unfit_autoscaler(name: &str) -> Self {
@@ -69,12 +69,13 @@ impl Note {
             "the autoscaler {name} computes with pods, and this fleet counts devices: use an External or Object metric \
              with a target of type AverageValue"
         );
-        Self::warning("UnfitAutoscaler", "Scale", text)
+        Self::warning(Reason::UnfitAutoscaler, "Scale", text)
     }
 
     /// A condition that has changed to something that matters.
-    pub(super) fn condition(is_warning: bool, reason: &'static str, action: &'static str, text: &str) -> Self {
-        Self { is_warning, reason, action, text: text.to_owned() }
+    pub(super) fn condition(is_warning: bool, reason: Reason, action: &'static str, word: &Word) -> Self {
+        let text = word.event.as_ref().unwrap_or(&word.message).clone();
+        Self { is_warning, reason, action, text }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What there is of a fleet in the cluster, as the watches show it. Reads stores, changes nothing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use fleet_contract::plan::Plan;
 use k8s_openapi::{
@@ -18,6 +18,7 @@ use kube::{
     runtime::reflector::{Lookup, ObjectRef, Store},
 };
 
+use super::diagnosis::Diagnosis;
 use crate::resource::{
     Fleet, Owner, config_map,
     names::{self, FLEET_LABEL, WORKER_CONTAINER},
@@ -81,16 +82,21 @@ pub struct Observed {
     pub plan_object: Option<String>,
     /// Whether there is an object with totals.
     pub has_totals: bool,
-    /// The documents of all revisions that are kept: name and number.
-    pub documents: BTreeMap<String, u64>,
+    /// The ConfigMaps of all revisions that are kept, without their data.
+    pub documents: Vec<Arc<ConfigMap>>,
     /// The workers' pods, by ordinal and, where an old one still ends, by age.
     pub pods: Vec<WorkerPod>,
     /// That of the broker of its own.
     pub broker_pod: Option<WorkerPod>,
-    /// Why the broker's pod does not start.
-    pub broker_waits: Option<String>,
     /// The autoscalers that scale it.
     pub autoscalers: Vec<Arc<HorizontalPodAutoscaler>>,
+}
+
+impl Observed {
+    /// The ConfigMap of a revision, by its name.
+    pub fn document(&self, name: &str) -> Option<&ConfigMap> {
+        self.documents.iter().map(|found| &**found).find(|found| found.metadata.name.as_deref() == Some(name))
+    }
 }
 
 /// A pod of a worker.
@@ -120,8 +126,8 @@ pub struct WorkerPod {
     pub document: Option<String>,
     /// Why no node takes it.
     pub unschedulable: Option<String>,
-    /// Why its container does not run: `ImagePullBackOff`, `CrashLoopBackOff`, ….
-    pub waits: Option<String>,
+    /// Why its container does not run.
+    pub diagnosis: Option<Diagnosis>,
 }
 
 /// Looks at everything that belongs to `owner`.
@@ -169,10 +175,10 @@ fn is_labelled(object: &impl Resource, owner: &Owner) -> bool {
         && meta.labels.as_ref().and_then(|labels| labels.get(FLEET_LABEL)) == Some(&owner.name)
 }
 
-fn documents(stores: &Stores, owner: &Owner) -> BTreeMap<String, u64> {
+fn documents(stores: &Stores, owner: &Owner) -> Vec<Arc<ConfigMap>> {
     let is_own = |object: &ConfigMap| is_labelled(object, owner) && is_owned(object.meta(), owner);
-    let objects = stores.config_maps.state().into_iter().filter(|object| is_own(object));
-    objects.filter_map(|object| Some((object.name_any(), config_map::revision(&object)?))).collect()
+    let is_document = |object: &Arc<ConfigMap>| is_own(object) && config_map::revision(object).is_some();
+    stores.config_maps.state().into_iter().filter(is_document).collect()
 }
 
 fn scales(hpa: &HorizontalPodAutoscaler, owner: &Owner) -> bool {
@@ -185,16 +191,23 @@ fn scales(hpa: &HorizontalPodAutoscaler, owner: &Owner) -> bool {
 }
 
 fn look_at_pods(stores: &Stores, owner: &Owner, observed: &mut Observed) {
-    let broker = format!("{}-0", names::broker(&owner.name));
+    let (workers, broker) = (names::workers(&owner.name), names::broker(&owner.name));
     for pod in stores.pods.state().into_iter().filter(|pod| is_labelled(&**pod, owner)) {
-        if pod.name_any() == broker {
-            observed.broker_waits = waiting(&pod).or_else(|| unschedulable(&pod));
-            observed.broker_pod = worker_pod(stores, &pod);
-        } else if let Some(worker) = worker_pod(stores, &pod) {
-            observed.pods.push(worker);
+        let Some(worker) = worker_pod(stores, &pod) else { continue };
+        // The label alone says nothing: somebody else's pod may carry it.
+        match stateful_set_of(&pod) {
+            Some(name) if name == workers => observed.pods.push(worker),
+            Some(name) if name == broker => observed.broker_pod = Some(worker),
+            _ => {}
         }
     }
     observed.pods.sort_by_key(|pod| (pod.ordinal, pod.created));
+}
+
+/// The StatefulSet that controls a pod.
+fn stateful_set_of(pod: &Pod) -> Option<&str> {
+    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true))?;
+    (owner.kind == "StatefulSet").then_some(owner.name.as_str())
 }
 
 fn worker_pod(stores: &Stores, pod: &Pod) -> Option<WorkerPod> {
@@ -213,7 +226,7 @@ fn worker_pod(stores: &Stores, pod: &Pod) -> Option<WorkerPod> {
         is_terminating: pod.metadata.deletion_timestamp.is_some(),
         document: pod.annotations().get(DOCUMENT_ANNOTATION).cloned(),
         unschedulable: unschedulable(pod),
-        waits: waiting(pod),
+        diagnosis: container_statuses(pod).iter().find_map(Diagnosis::of_container),
     })
 }
 
@@ -243,19 +256,12 @@ fn has_run(status: &ContainerStatus) -> bool {
     status.restart_count > 0 || status.state.as_ref().is_some_and(is_begun)
 }
 
-/// Why a container waits, beyond what each start takes.
-fn waiting(pod: &Pod) -> Option<String> {
-    let reason = |status: &ContainerStatus| status.state.as_ref()?.waiting.as_ref()?.reason.clone();
-    container_statuses(pod)
-        .iter()
-        .find_map(reason)
-        .filter(|reason| reason != "ContainerCreating" && reason != "PodInitializing")
-}
-
 /// Leaves of a pod what is looked at: a thousand pods are a few megabytes then.
 pub fn prune_pod(pod: &mut Pod) {
     pod.metadata.managed_fields = None;
-    pod.metadata.owner_references = None;
+    if let Some(owners) = &mut pod.metadata.owner_references {
+        owners.retain(|owner| owner.controller == Some(true));
+    }
     pod.annotations_mut().retain(|key, _| key == DOCUMENT_ANNOTATION);
     pod.labels_mut().retain(|key, _| key == FLEET_LABEL || key == POD_INDEX);
     if let Some(spec) = &mut pod.spec {
@@ -270,8 +276,18 @@ pub fn prune_pod(pod: &mut Pod) {
     let mut container_statuses = status.container_statuses.take();
     if let Some(statuses) = &mut container_statuses {
         for container in statuses.iter_mut() {
-            let (name, state) = (WORKER_CONTAINER.to_owned(), container.state.take());
-            *container = ContainerStatus { name, state, ..ContainerStatus::default() };
+            let (state, last_state) = (container.state.take(), container.last_state.take());
+            // The image and the last end matter only to a container that does not run.
+            let waits = state.as_ref().is_some_and(|state| state.waiting.is_some());
+            let image = if waits { std::mem::take(&mut container.image) } else { String::new() };
+            *container = ContainerStatus {
+                name: WORKER_CONTAINER.to_owned(),
+                image,
+                restart_count: container.restart_count,
+                state,
+                last_state: last_state.filter(|_| waits),
+                ..ContainerStatus::default()
+            };
         }
     }
     let pod_ip = status.pod_ip.take();

@@ -4,25 +4,22 @@ use std::{collections::BTreeSet, time::Duration};
 
 use fleet_contract::{plan::Plan, time::Micros, units::Span};
 use k8s_openapi::{
-    api::{
-        apps::v1::StatefulSet, autoscaling::v2::HorizontalPodAutoscaler, core::v1::Service,
-        networking::v1::NetworkPolicy, policy::v1::PodDisruptionBudget,
-    },
+    api::{apps::v1::StatefulSet, autoscaling::v2::HorizontalPodAutoscaler, core::v1::ConfigMap},
     jiff::Timestamp,
 };
 use kube::ResourceExt as _;
-use serde::Serialize;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{
     document::Document,
     note::Note,
+    object::{Deletion, Object},
     observe::{Observed, WorkerPod},
 };
 use crate::resource::{
     Fleet, Owner, Size,
     broker::{self, Broker, Storage},
+    config_map,
     names::{self, REVISIONS_MAX},
     network_policy,
     pod::{self, DOCUMENT_ANNOTATION, UNREACHABLE_SECONDS, Worker},
@@ -50,45 +47,30 @@ pub struct Images {
 /// What is to be done.
 #[derive(Debug)]
 pub struct Steps {
-    /// Objects that differ from what they should be.
+    /// Objects that differ from what they should be, without the StatefulSet of the workers.
     pub objects: Vec<Object>,
-    /// The broker of its own is no longer wanted.
-    pub deletes_broker: bool,
-    /// The revision of the document, and what is to be done about its ConfigMap.
+    /// The revision of the document; its ConfigMap is among the objects where it is to be written.
     pub revision: Revision,
     /// The plan that the fleet is to run.
     pub plan: Plan,
     /// Whether that plan is new.
     pub is_new_plan: bool,
-    /// The StatefulSet of the workers, if it differs.
-    pub stateful_set: Option<Box<StatefulSet>>,
+    /// The StatefulSet of the workers, if it differs. It needs all other objects.
+    pub stateful_set: Option<Object>,
     /// Pods that there should be.
     pub replicas: u32,
     /// What a pod was sized for.
     pub size: Size,
     /// Devices that the broker of its own has room for.
     pub broker_devices_max: Option<u32>,
-    /// ConfigMaps of revisions that are too many.
-    pub forgets: Vec<String>,
+    /// Objects that are no longer wanted: the fleet's own broker, ConfigMaps of old revisions.
+    pub deletions: Vec<Deletion>,
     /// Pods on nodes that are lost.
     pub forces: Vec<WorkerPod>,
     /// What people are told.
     pub notes: Vec<Note>,
     /// When to look again, if nothing happens before.
     pub look_again: Option<Duration>,
-}
-
-/// An object that is to be applied.
-#[derive(Debug)]
-pub enum Object {
-    /// A StatefulSet.
-    StatefulSet(Box<StatefulSet>),
-    /// A Service.
-    Service(Box<Service>),
-    /// A `PodDisruptionBudget`.
-    Budget(Box<PodDisruptionBudget>),
-    /// A `NetworkPolicy`.
-    Policy(Box<NetworkPolicy>),
 }
 
 /// The place of a document in the history.
@@ -156,16 +138,20 @@ pub fn decide(situation: &Situation<'_>) -> Steps {
     let (forces, look_again) = lost_pods(observed.pods.iter().chain(&observed.broker_pod), now);
     notes.extend(forces.iter().map(Note::forced));
     let (broker_objects, broker_devices_max) = own_broker(situation);
-    let mut objects = workers_objects(owner, observed);
+    let mut objects = Vec::from_iter(revision_object(owner, document, observed, &revision));
+    objects.extend(workers_objects(owner, observed));
     objects.extend(broker_objects);
+    let mut deletions = old_revisions(observed, &revision.name);
+    if !document.has_own_broker {
+        deletions.extend(unwanted_broker(observed));
+    }
     Steps {
         objects,
-        deletes_broker: !document.has_own_broker && (observed.broker.is_some() || observed.broker_service.is_some()),
-        forgets: forgets(observed, &revision.name),
+        deletions,
         revision,
         plan,
         is_new_plan,
-        stateful_set: differs(&workers, observed.stateful_set.as_deref()).then(|| Box::new(workers)),
+        stateful_set: Object::change(&workers, observed.stateful_set.as_deref()),
         replicas,
         size,
         broker_devices_max,
@@ -218,30 +204,42 @@ fn instant(text: &str) -> Option<Micros> {
 
 fn revision(owner: &Owner, hash: &str, observed: &Observed) -> Revision {
     let name = names::document(&owner.name, hash);
-    let newest = observed.documents.values().copied().max().unwrap_or(0);
-    let (number, step) = match observed.documents.get(&name) {
-        Some(number) if *number == newest => (newest, RevisionStep::Keep),
+    let numbers = observed.documents.iter().filter_map(|found| config_map::revision(found));
+    let newest = numbers.max().unwrap_or(0);
+    let known = observed.document(&name).and_then(config_map::revision);
+    let (number, step) = match known {
+        Some(number) if number == newest => (newest, RevisionStep::Keep),
         Some(_) => (newest + 1, RevisionStep::Renumber),
         None => (newest + 1, RevisionStep::Create),
     };
     Revision { name, number, step }
 }
 
+/// The ConfigMap of the wanted document, where it is to be written.
+fn revision_object(owner: &Owner, document: &Document, observed: &Observed, revision: &Revision) -> Option<Object> {
+    let wanted = config_map::document(owner, &document.hash, revision.number, &document.assignment, &document.spec);
+    (revision.step != RevisionStep::Keep).then(|| Object::of(&wanted, observed.document(&revision.name)))
+}
+
 /// The ConfigMaps of all but the newest revisions; never one that something uses.
-fn forgets(observed: &Observed, wanted: &str) -> Vec<String> {
+fn old_revisions(observed: &Observed, wanted: &str) -> Vec<Deletion> {
     let in_template = observed.stateful_set.as_deref().and_then(template_document);
     let in_pods = observed.pods.iter().filter_map(|pod| pod.document.as_deref());
     let used: BTreeSet<&str> = in_pods.chain(in_template).chain([wanted]).collect();
-    let mut by_age: Vec<(&String, u64)> = observed.documents.iter().map(|(name, number)| (name, *number)).collect();
-    by_age.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+    let mut by_age: Vec<&ConfigMap> = observed.documents.iter().map(|found| &**found).collect();
+    by_age.sort_by_key(|found| std::cmp::Reverse(config_map::revision(found)));
     // The wanted one may not be there yet, and is one of those that are kept.
-    let kept = REVISIONS_MAX - usize::from(!observed.documents.contains_key(wanted));
-    by_age
-        .into_iter()
-        .skip(kept)
-        .filter(|(name, _)| !used.contains(name.as_str()))
-        .map(|(name, _)| name.clone())
-        .collect()
+    let kept = REVISIONS_MAX - usize::from(observed.document(wanted).is_none());
+    let old = by_age.into_iter().skip(kept).filter(|found| !used.contains(found.name_any().as_str()));
+    old.filter_map(Deletion::of).collect()
+}
+
+/// The objects of a broker of its own that the fleet no longer needs.
+fn unwanted_broker(observed: &Observed) -> impl Iterator<Item = Deletion> {
+    let Observed { broker, broker_service, broker_policy, .. } = observed;
+    let stateful_set = broker.as_deref().and_then(Deletion::of);
+    let service = broker_service.as_deref().and_then(Deletion::of);
+    stateful_set.into_iter().chain(service).chain(broker_policy.as_deref().and_then(Deletion::of))
 }
 
 fn template_document(stateful_set: &StatefulSet) -> Option<&str> {
@@ -249,21 +247,11 @@ fn template_document(stateful_set: &StatefulSet) -> Option<&str> {
     template.metadata.as_ref()?.annotations.as_ref()?.get(DOCUMENT_ANNOTATION).map(String::as_str)
 }
 
-fn workers_objects(owner: &Owner, observed: &Observed) -> Vec<Object> {
-    let mut objects = Vec::new();
-    let service = service::build(owner);
-    if differs(&service, observed.service.as_deref()) {
-        objects.push(Object::Service(Box::new(service)));
-    }
-    let budget = pod_disruption_budget::build(owner);
-    if differs(&budget, observed.budget.as_deref()) {
-        objects.push(Object::Budget(Box::new(budget)));
-    }
-    let policy = network_policy::build(owner);
-    if differs(&policy, observed.policy.as_deref()) {
-        objects.push(Object::Policy(Box::new(policy)));
-    }
-    objects
+fn workers_objects(owner: &Owner, observed: &Observed) -> impl Iterator<Item = Object> {
+    let service = Object::change(&service::build(owner), observed.service.as_deref());
+    let budget = Object::change(&pod_disruption_budget::build(owner), observed.budget.as_deref());
+    let policy = Object::change(&network_policy::build(owner), observed.policy.as_deref());
+    service.into_iter().chain(budget).chain(policy)
 }
 
 /// The objects of the broker of its own that differ, and how many devices it has room for.
@@ -275,24 +263,14 @@ fn own_broker(situation: &Situation<'_>) -> (Vec<Object>, Option<u32>) {
     let existing = observed.broker.as_deref();
     let memory =
         existing.and_then(broker::memory_of).unwrap_or_else(|| broker::memory_for(document.fleet.spec.devices));
-    let mut objects = Vec::new();
-    let service = broker::service(owner);
-    if differs(&service, observed.broker_service.as_deref()) {
-        objects.push(Object::Service(Box::new(service)));
-    }
-    let policy = network_policy::broker(owner);
-    if differs(&policy, observed.broker_policy.as_deref()) {
-        objects.push(Object::Policy(Box::new(policy)));
-    }
     let special = &document.fleet.spec.pod;
     let kept = existing.map(broker::storage_of);
     let storage = kept.as_ref().map_or(situation.storage, Option::as_ref);
     let broker = Broker { image: &images.broker, pull_policy: images.pull_policy.as_deref(), memory, storage };
-    let broker = broker::build(owner, special, &broker);
-    if differs(&broker, existing) {
-        objects.push(Object::StatefulSet(Box::new(broker)));
-    }
-    (objects, Some(broker::devices_max(memory)))
+    let service = Object::change(&broker::service(owner), observed.broker_service.as_deref());
+    let policy = Object::change(&network_policy::broker(owner), observed.broker_policy.as_deref());
+    let broker = Object::change(&broker::build(owner, special, &broker), existing);
+    (service.into_iter().chain(policy).chain(broker).collect(), Some(broker::devices_max(memory)))
 }
 
 /// The pods whose node has not answered for too long, and when the next one will be.
@@ -348,37 +326,6 @@ fn warn_of_autoscalers(autoscalers: &[std::sync::Arc<HorizontalPodAutoscaler>]) 
         first != Some(true) || kinds.any(|is_fit| !is_fit)
     };
     autoscalers.iter().filter(|hpa| unfit(hpa)).map(|hpa| Note::unfit_autoscaler(&hpa.name_any())).collect()
-}
-
-/// Whether something that is wanted of an object is not there; what others set beside it does not count.
-pub fn differs<K: Serialize>(wanted: &K, observed: Option<&K>) -> bool {
-    let Some(observed) = observed else { return true };
-    match (serde_json::to_value(wanted), serde_json::to_value(observed)) {
-        (Ok(wanted), Ok(observed)) => !is_contained(&wanted, &observed),
-        _ => true,
-    }
-}
-
-fn is_contained(wanted: &Value, observed: &Value) -> bool {
-    match (wanted, observed) {
-        (Value::Object(wanted), Value::Object(observed)) => wanted
-            .iter()
-            .all(|(key, value)| observed.get(key).is_some_and(|other| is_contained(value, other)) || is_empty(value)),
-        (Value::Array(wanted), Value::Array(observed)) => {
-            wanted.len() == observed.len() && wanted.iter().zip(observed).all(|(one, other)| is_contained(one, other))
-        }
-        (wanted, observed) => wanted == observed,
-    }
-}
-
-/// The API server leaves empty lists and maps out.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

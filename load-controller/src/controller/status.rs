@@ -1,14 +1,18 @@
 //! The status of a Fleet: what people read with `kubectl get`. Pure; small whatever the fleet's size.
 
-use fleet_contract::{plan::Plan, time::Micros};
-use k8s_openapi::{api::apps::v1::StatefulSet, jiff::Timestamp};
+use fleet_contract::{fleet::BrokerSpec, plan::Plan, time::Micros};
+use k8s_openapi::{api::apps::v1::StatefulSet, apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 
 use super::{
-    conditions::{self, Facts, POD_PATIENCE, READY, Word},
+    conditions::{self, Facts, POD_TIMEOUT, READY, Word},
+    diagnosis::Diagnosis,
     document::Document,
     metrics::FleetFigures,
     note::Note,
     observe::{Observed, WorkerPod},
+    reason::Reason,
+    refusal::Refusal,
+    shortage::Shortage,
 };
 use crate::{
     resource::{
@@ -44,8 +48,14 @@ pub struct View<'a> {
     pub plan: Option<&'a Plan>,
     /// The workers.
     pub workers: &'a Workers,
-    /// Why the API server makes no more pods.
-    pub quota: Option<&'a str>,
+    /// Writes of objects and pods that the API server refuses.
+    pub refusals: &'a [Refusal],
+    /// Why a worker's pod does not start, as far as only events tell.
+    pub worker_cause: Option<&'a Diagnosis>,
+    /// The same of the broker's pod.
+    pub broker_cause: Option<&'a Diagnosis>,
+    /// Whether devices are missing, over time.
+    pub shortage: Shortage,
     /// Now.
     pub now: Micros,
 }
@@ -65,11 +75,10 @@ pub struct Decided {
     pub broker_devices_max: Option<u32>,
 }
 
-/// The status now.
-pub fn status(view: &View<'_>) -> FleetStatus {
-    let facts = facts(view);
+/// The status now, and the conditions in it.
+pub fn status(view: &View<'_>) -> (FleetStatus, [Word; 5]) {
+    let words = conditions::judge(&facts(view));
     let previous = view.previous;
-    let words = conditions::judge(&facts, was_ready(view));
     let generation = view.seen.or(previous.observed_generation);
     let now = i64::try_from(view.now.0).ok().and_then(|us| Timestamp::from_microsecond(us).ok()).unwrap_or_default();
     let name = view.fleet.metadata.name.clone().unwrap_or_default();
@@ -77,7 +86,7 @@ pub fn status(view: &View<'_>) -> FleetStatus {
         names::selector(&name, Component::Worker).iter().map(|(key, value)| format!("{key}={value}")).collect();
     let figures = figures(view);
     let rate = |of: fn(&Member) -> f64| rounded(view.workers.members().map(of).sum());
-    FleetStatus {
+    let status = FleetStatus {
         observed_generation: generation,
         devices: figures.assigned,
         desired: figures.desired,
@@ -92,16 +101,10 @@ pub fn status(view: &View<'_>) -> FleetStatus {
         messages_per_second: rate(|member| if member.answers() { member.messages_per_second } else { 0.0 }),
         bytes_per_second: rate(|member| if member.answers() { member.bytes_per_second } else { 0.0 }),
         conditions: conditions::merge(&previous.conditions, &words, generation, now),
-        last_error: last_error(&facts, &words),
+        last_error: last_error(&words),
         worst_pods: worst_pods(view),
-    }
-}
-
-/// Whether it was ready with this very plan, so that only a missing pod makes it unready.
-fn was_ready(view: &View<'_>) -> bool {
-    let previous = view.previous;
-    view.plan.is_some_and(|plan| plan.version == previous.plan_version)
-        && conditions::holds(&previous.conditions, READY)
+    };
+    (status, words)
 }
 
 /// The fleet's figures, for status and metrics.
@@ -141,10 +144,12 @@ fn facts(view: &View<'_>) -> Facts {
         loaded: count(workers.members().filter(|member| member.plan_version.is_some_and(|running| running >= version))),
         unreachable: count(observed.pods.iter().filter(|pod| pod.unreachable_since.is_some())),
         overdue: count(present().filter(|pod| is_overdue(pod, now))),
-        waits: present().find_map(|pod| pod.waits.clone()),
-        broker_waits: observed.broker_waits.clone(),
+        refusals: view.refusals.to_vec(),
+        pod: present().find_map(|pod| pod.diagnosis.clone()).or_else(|| view.worker_cause.cloned()),
+        broker_pod: observed.broker_pod.as_ref().and_then(diagnosis_of_broker).or_else(|| view.broker_cause.cloned()),
         unschedulable: present().find_map(|pod| pod.unschedulable.clone()),
-        quota: view.quota.map(Into::into),
+        shortage: view.shortage,
+        broker: spec.and_then(|spec| spec.broker.as_ref()).map(BrokerSpec::names).unwrap_or_default(),
         devices,
         wanted: view.plan.map_or(0, Plan::devices_wanted),
         round_end: view.plan.zip(spec).map_or(now, |(plan, spec)| conditions::round_end(plan, spec)),
@@ -158,6 +163,16 @@ fn facts(view: &View<'_>) -> Facts {
         broker_devices_max: view.decided.and_then(|decided| decided.broker_devices_max),
         now,
     }
+}
+
+/// Why the broker's pod does not run: its container waits, or no node takes it.
+fn diagnosis_of_broker(pod: &WorkerPod) -> Option<Diagnosis> {
+    let unschedulable = |message: &String| Diagnosis {
+        reason: Reason::Unschedulable,
+        word: Reason::Unschedulable.to_string(),
+        message: format!("no node takes it: {message}"),
+    };
+    pod.diagnosis.clone().or_else(|| pod.unschedulable.as_ref().map(unschedulable))
 }
 
 /// Whether a worker should answer and does not: one that is starting or ending need not.
@@ -178,16 +193,13 @@ fn outdated(stateful_set: &StatefulSet) -> u32 {
 
 fn is_overdue(pod: &WorkerPod, now: Micros) -> bool {
     let created = pod.created.and_then(|created| u64::try_from(created.as_microsecond()).ok()).map(Micros);
-    !pod.is_ready && created.is_some_and(|created| now.since(created) > POD_PATIENCE)
+    !pod.is_ready && created.is_some_and(|created| now.since(created) > POD_TIMEOUT)
 }
 
 /// The first thing that a person should look at.
-fn last_error(facts: &Facts, words: &[Word; 4]) -> Option<String> {
-    let [ready, _, degraded, saturated] = words;
-    if !facts.problems.is_empty() {
-        return Some(ready.message.clone());
-    }
-    [saturated, degraded].into_iter().find(|word| word.holds).map(|word| word.message.clone())
+fn last_error(words: &[Word; 5]) -> Option<String> {
+    let [_, _, stalled, degraded, saturated] = words;
+    [stalled, saturated, degraded].into_iter().find(|word| word.holds).map(|word| word.message.clone())
 }
 
 /// The pods that lack the most devices.
@@ -219,8 +231,8 @@ fn reason(pod: &WorkerPod, answers: bool, refused: u32) -> String {
         "NodeLost"
     } else if pod.unschedulable.is_some() {
         "Unschedulable"
-    } else if let Some(waits) = &pod.waits {
-        waits
+    } else if let Some(diagnosis) = &pod.diagnosis {
+        &diagnosis.word
     } else if !answers && pod.is_ready {
         "Silent"
     } else if !answers {
@@ -233,55 +245,28 @@ fn reason(pod: &WorkerPod, answers: bool, refused: u32) -> String {
     known.into()
 }
 
-/// What has changed from one status to the next that people would ask about.
-pub fn notes(before: &FleetStatus, after: &FleetStatus) -> Vec<Note> {
-    let find =
-        |status: &FleetStatus, of: &str| status.conditions.iter().find(|condition| condition.type_ == of).cloned();
-    let mut notes = Vec::new();
-    let ready = find(after, READY);
-    let was = find(before, READY);
-    let invalid = |found: &Option<_>| {
-        let found: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> = found;
-        found
-            .as_ref()
-            .filter(|condition| condition.reason == "InvalidDocument")
-            .map(|condition| condition.message.clone())
+/// What has changed from one judgement to the next that people would ask about; `before` are the conditions that were
+/// told last.
+///
+/// A condition that goes on with the same reason is told once, though the figures in its message change.
+pub fn notes(before: &[Condition], words: &[Word; 5]) -> Vec<Note> {
+    let known = |of: &str| before.iter().find(|condition| condition.type_ == of);
+    let is_new = |word: &&Word| {
+        let is_same = |known: &Condition| {
+            let has_same_text = word.of != conditions::STALLED || known.message == word.message;
+            known.status == "True" && known.reason == word.reason.text() && has_same_text
+        };
+        word.holds && !known(word.of).is_some_and(is_same)
     };
-    if let Some(message) = invalid(&ready).filter(|message| invalid(&was).as_ref() != Some(message)) {
-        notes.push(Note::condition(true, "InvalidDocument", "Check", &message));
+    let [ready, _, stalled, degraded, saturated] = words;
+    let mut notes = Vec::new();
+    if ready.holds && !conditions::holds(before, READY) {
+        notes.push(Note::condition(false, Reason::Ready, "Connect", ready));
     }
-    if conditions::holds(&after.conditions, READY) && !conditions::holds(&before.conditions, READY) {
-        let message = ready.map(|condition| condition.message).unwrap_or_default();
-        notes.push(Note::condition(false, "Ready", "Connect", &message));
-    }
-    for (of, action) in [(conditions::DEGRADED, "Watch"), (conditions::SATURATED, "Fit")] {
-        let (was, is) = (find(before, of), find(after, of));
-        let Some(is) = is.filter(|is| is.status == "True") else { continue };
-        // The figures in a message change each second; its reason is what is new.
-        let is_known = was.is_some_and(|was| was.status == "True" && was.reason == is.reason);
-        if let Some(reason) = reason_word(&is.reason).filter(|_| !is_known) {
-            notes.push(Note::condition(true, reason, action, &is.message));
-        }
-    }
+    let warnings = [(stalled, "Write"), (degraded, "Watch"), (saturated, "Fit")];
+    let new = warnings.into_iter().filter(|(word, _)| is_new(word));
+    notes.extend(new.map(|(word, action)| Note::condition(true, word.reason, action, word)));
     notes
-}
-
-/// The reasons of conditions that are told as events, as the words that they are.
-fn reason_word(reason: &str) -> Option<&'static str> {
-    const TOLD: [&str; 11] = [
-        "BrokerNotReady",
-        "NodeLost",
-        "PodsMissing",
-        "NoWorkerAnswers",
-        "WorkersSilent",
-        "DevicesRefused",
-        "DevicesMissing",
-        "QuotaExceeded",
-        "Unschedulable",
-        "RateBeyondSize",
-        "BrokerTooSmall",
-    ];
-    TOLD.into_iter().find(|told| *told == reason)
 }
 
 /// Whether only figures differ: those may wait for a second.
@@ -321,7 +306,10 @@ mod tests {
             decided: None,
             plan: None,
             workers: &workers,
-            quota: None,
+            refusals: &[],
+            worker_cause: None,
+            broker_cause: None,
+            shortage: Shortage::default(),
             now: Micros(1_700_000_000_000_000),
         })
     }
@@ -330,23 +318,34 @@ mod tests {
     fn a_status_of_nothing_is_small_and_invalid_documents_are_told_once() {
         let problems = ["spec.lossAfter: expected more than no time, found `0s`".to_owned()];
         let none = FleetStatus::default();
-        let first = with_view(&none, |view| status(&View { problems: &problems, ..view }));
+        let (first, words) = with_view(&none, |view| status(&View { problems: &problems, ..view }));
         assert_eq!(first.last_error.as_deref(), Some(problems[0].as_str()));
-        let reasons = |before: &FleetStatus, after: &FleetStatus| {
-            notes(before, after).into_iter().map(|note| note.reason).collect::<Vec<_>>()
+        let reasons = |before: &FleetStatus, words| {
+            notes(&before.conditions, words).into_iter().map(|note| note.reason).collect::<Vec<_>>()
         };
-        assert_eq!(reasons(&none, &first), ["InvalidDocument"]);
-        assert_eq!(reasons(&first, &first), [""; 0]);
-        let healed = with_view(&first, |view| status(&view));
-        assert_eq!(reasons(&first, &healed), ["Ready"]);
+        assert_eq!(reasons(&none, &words), [Reason::InvalidDocument]);
+        assert!(reasons(&first, &words).is_empty());
+        let (healed, words) = with_view(&first, |view| status(&view));
+        assert_eq!(reasons(&first, &words), [Reason::Ready]);
         assert!(!differs_in_figures_only(&first, &healed) && differs_in_figures_only(&healed, &healed));
+    }
+
+    #[test]
+    fn a_refused_write_is_told_anew_when_its_text_changes() {
+        let none = FleetStatus::default();
+        let refusal = |message: &str| [Refusal { reason: Reason::NameTaken, message: message.into() }];
+        let (first, words) = with_view(&none, |view| status(&View { refusals: &refusal("Service db"), ..view }));
+        assert_eq!(notes(&none.conditions, &words).len(), 1);
+        assert_eq!(notes(&first.conditions, &words).len(), 0);
+        let (_, words) = with_view(&first, |view| status(&View { refusals: &refusal("Service x"), ..view }));
+        assert_eq!(notes(&first.conditions, &words)[0].text, "Service x");
     }
 
     #[test]
     fn a_change_that_was_not_carried_out_is_not_observed() {
         let previous = FleetStatus { observed_generation: Some(3), ..FleetStatus::default() };
         let of = |seen| {
-            let status = with_view(&previous, |view| status(&View { seen, ..view }));
+            let (status, _) = with_view(&previous, |view| status(&View { seen, ..view }));
             (status.observed_generation, status.conditions[0].observed_generation)
         };
         assert_eq!(of(Some(4)), (Some(4), Some(4)));

@@ -75,7 +75,7 @@ fn columns() -> Value {
         column("Connected", "integer", ".status.connected", 0, "Devices with an accepted session"),
         column("Pods", "integer", ".status.pods", 0, "Pods that exist"),
         column("Msg/s", "integer", ".status.messagesPerSecond", 0, "Messages sent a second"),
-        column("Ready", "string", ready, 0, "Whether the first connect round is over"),
+        column("Ready", "string", ready, 0, "Whether every object is written and enough of the devices are connected"),
         column("Age", "date", ".metadata.creationTimestamp", 0, "Time since its creation"),
         column("Desired", "integer", ".status.desired", 1, "Devices that the plan wants now"),
         column("Revision", "integer", ".status.revision", 1, "Number of the document in the history"),

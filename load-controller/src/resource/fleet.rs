@@ -124,7 +124,7 @@ pub struct FleetStatus {
     pub messages_per_second: u64,
     /// Bytes of MQTT sent a second.
     pub bytes_per_second: u64,
-    /// Ready, Progressing, Degraded, Saturated.
+    /// Ready, Reconciling, Stalled, Degraded, Saturated.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The last error that matters to a person.

@@ -22,8 +22,9 @@ pub fn fleets() -> Vec<PolicyRule> {
         rule("", &["pods"], &["list", "watch", "delete"]),
         // An autoscaler that computes with pods would be wrong by devicesPerPod, and is warned of.
         rule("autoscaling", &["horizontalpodautoscalers"], &["list", "watch"]),
-        rule("events.k8s.io", &["events"], &["create"]),
-        // Why a StatefulSet has too few pods, such as a quota, stands only in its events.
+        // patch: the count of an event that comes again.
+        rule("events.k8s.io", &["events"], &["create", "patch"]),
+        // Why a StatefulSet has too few pods, or a pod does not mount a volume, stands only in their events.
         rule("", &["events"], &["list"]),
     ]
 }

@@ -15,7 +15,7 @@ rule has its reason; a test compares them.
 - {apiGroups: [""], resources: [secrets], verbs: [get, list, watch, create]}
 - {apiGroups: [""], resources: [pods], verbs: [list, watch, delete]}
 - {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [list, watch]}
-- {apiGroups: [events.k8s.io], resources: [events], verbs: [create]}
+- {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
 - {apiGroups: [""], resources: [events], verbs: [list]}
 {{- end }}
 

@@ -14,6 +14,7 @@ mod crd;
 mod degraded;
 mod handover;
 mod kubelet;
+mod ownership;
 mod panels;
 mod plane;
 mod refusals;

@@ -16,7 +16,7 @@ fn a_quota_that_refuses_pods_is_told_and_more_room_is_used() {
     // The controller's own pod is the fourth.
     site.namespace.kubectl(["create", "quota", "small", "--hard=pods=4"]).unwrap();
     site.fleet("f", 10, 1, "");
-    let message = site.condition("f", "Saturated", "True QuotaExceeded");
+    let message = site.condition("f", "Stalled", "True QuotaExceeded");
     assert!(message.contains("exceeded quota: small"), "{message}");
     let event = site.event("f", "QuotaExceeded");
     assert!(event.starts_with("Warning ") && event.contains("exceeded quota: small"), "{event}");
@@ -27,7 +27,25 @@ fn a_quota_that_refuses_pods_is_told_and_more_room_is_used() {
     // The StatefulSet's own controller backs off; what it is asked anew it tries at once.
     site.scale("f", 11);
     site.settles("f", 11, 11);
-    site.condition("f", "Saturated", "False RoomEnough");
+    site.condition("f", "Stalled", "False NothingRefused");
+}
+
+#[test]
+fn a_broker_that_a_limit_range_refuses_is_told_and_the_fleet_is_not_ready() {
+    let site = Site::new("limits");
+    let _controller = site.controller("only");
+    site.namespace
+        .apply(
+            "{apiVersion: v1, kind: LimitRange, metadata: {name: small}, \
+              spec: {limits: [{type: Container, max: {memory: 100Mi}}]}}",
+        )
+        .unwrap();
+    let own_broker = fleet("f", 2, 1, "").replace("broker: {url: 'mqtt://broker.example:1883'}\n", "seed: 1\n");
+    site.namespace.apply(&own_broker).unwrap();
+    let message = site.condition("f", "Stalled", "True LimitRangeExceeded");
+    assert!(message.contains("f-broker-0") && message.contains("maximum memory usage per Container"), "{message}");
+    assert!(site.event("f", "LimitRangeExceeded").starts_with("Warning "));
+    site.condition("f", "Ready", "False LimitRangeExceeded");
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn of_two_one_leads_and_the_other_takes_over() {
 /// Nothing is written any more once everything is as it should be.
 fn rests(site: &Site, controller: &Controller, fleet: &str) {
     // The last thing that changes by itself: the connect round, in which no fake pod says anything, is over.
-    site.condition(fleet, "Progressing", "False Settled");
+    site.condition(fleet, "Reconciling", "False Settled");
     site.condition(fleet, "Degraded", "True NoWorkerAnswers");
     let versions = || {
         ["fleet", "statefulset", "service"]

@@ -147,7 +147,7 @@ fn live_numbers_travel_in_the_plan_and_roll_no_pods() {
     hand.does(&["set", "f", "interval=200ms"]);
     plan_has("the interval", &|now| now != plan && now.contains("nterval"));
     // All of it is a change of numbers: same pods, same revision, same document.
-    site.condition("f", "Progressing", "False Settled");
+    site.condition("f", "Reconciling", "False Settled");
     assert_eq!(site.field("pod/f-0", "{.metadata.uid}"), uid);
     assert_eq!(site.field("fleet/f", "{.status.revision}"), "1");
     assert_eq!(site.field("statefulset/f", "{.metadata.generation}"), "1");

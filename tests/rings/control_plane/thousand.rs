@@ -23,7 +23,7 @@ fn a_thousand_pods_of_a_hundred_thousand_devices_cost_little() {
     site.settles("f", 100_000, 1_000);
     let (settled, cpu) = (start.elapsed(), controller.process.cpu().unwrap().total());
     site.condition("f", "Degraded", "True NoWorkerAnswers");
-    site.condition("f", "Progressing", "False Settled");
+    site.condition("f", "Reconciling", "False Settled");
     let idle = cost(&controller, ROUND).cores;
     let memory = controller.process.memory().unwrap();
     println!(

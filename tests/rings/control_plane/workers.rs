@@ -76,7 +76,7 @@ impl Broker {
 pub(crate) fn connects(site: &Site, name: &str, devices: u32) {
     let wanted = devices.to_string();
     site.namespace.wait_for(&format!("fleet/{name}"), "{.status.connected}", PATIENCE, |seen| seen == wanted).unwrap();
-    site.condition(name, "Progressing", "False Settled");
+    site.condition(name, "Reconciling", "False Settled");
 }
 
 #[test]

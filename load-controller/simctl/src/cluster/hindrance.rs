@@ -144,6 +144,7 @@ fn fleet(fleet: &Fleet) -> Vec<String> {
             status.conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True")?;
         Some(if condition.message.is_empty() { condition.reason.clone() } else { condition.message.clone() })
     };
+    found.extend(bad("Stalled").map(|message| format!("stalled: {message}")));
     found.extend(bad("Degraded").map(|message| format!("degraded: {message}")));
     found.extend(bad("Saturated").map(|message| format!("saturated: {message}")));
     if let Some(error) = status.last_error.as_ref().filter(|error| !found.iter().any(|text| text.contains(*error))) {

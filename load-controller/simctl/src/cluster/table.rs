@@ -82,7 +82,7 @@ pub(crate) fn state(fleet: &Fleet, status: &FleetStatus) -> String {
     if fleet.spec.get("paused") == Some(&true.into()) {
         words.push("Paused");
     }
-    words.extend(["Degraded", "Saturated", "Progressing"].into_iter().filter(|kind| is(kind)));
+    words.extend(["Stalled", "Degraded", "Saturated", "Reconciling"].into_iter().filter(|kind| is(kind)));
     match words.as_slice() {
         [] if is("Ready") => "Running".into(),
         [] => "Pending".into(),
@@ -165,7 +165,7 @@ mod tests {
                 "connected": 498, "pods": 5, "podsReady": 4, "messagesPerSecond": 1234, "revision": 3,
                 "conditions": [
                     {"type": "Ready", "status": "False", "reason": "x", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z"},
-                    {"type": "Progressing", "status": "True", "reason": "x", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z"},
+                    {"type": "Reconciling", "status": "True", "reason": "x", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z"},
                 ],
             },
         }))
@@ -185,7 +185,7 @@ mod tests {
         ");
         insta::assert_snapshot!(table(Columns { namespace: true, wide: true }), @r"
         NAMESPACE  NAME       DEVICES  CONNECTED  PODS  READY  MSG/S  AGE   REVISION  BROKER                      MODELS                     STATE
-        load       robotaxis      500        498   4/5  False  1,234  5m5s  3         robotaxis-broker (its own)  robotaxi,charging-station  Progressing
+        load       robotaxis      500        498   4/5  False  1,234  5m5s  3         robotaxis-broker (its own)  robotaxi,charging-station  Reconciling
         ");
     }
 

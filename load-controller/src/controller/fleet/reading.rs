@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::time::Instant;
 
 use super::{CADENCE_WATCHED, Task, now};
 use crate::{
-    controller::{Error, conditions, note::Note},
+    controller::{Error, conditions, note::Note, object::Key},
     phase::Phase,
+    resource::names,
     timeline::Timeline,
-    workers::{self, CallError, Member, Workers},
+    workers::{self, CallError, Closing, Member, Workers},
 };
 
 /// How often workers are read whose devices have lost their broker: it may be away for a minute or for a day.
@@ -24,9 +26,9 @@ impl Task {
         let needs_a_look = |member: &Member| member.pod.is_terminating || member.is_doubtful();
         let needs_a_look = self.workers.iter().flat_map(Workers::members).any(needs_a_look);
         let is_progressing =
-            self.status.as_ref().is_none_or(|status| conditions::holds(&status.conditions, conditions::PROGRESSING));
+            self.status.as_ref().is_none_or(|status| conditions::holds(&status.conditions, conditions::RECONCILING));
         let is_missing = self.status.as_ref().is_some_and(|status| status.connected < status.devices);
-        if is_watched || needs_a_look || is_progressing {
+        if is_watched || needs_a_look || is_progressing || self.shortage.is_changing() {
             CADENCE_WATCHED
         } else if is_missing {
             CADENCE_MISSING
@@ -95,28 +97,29 @@ impl Task {
 
     /// Keeps the sum of the epochs that have ended, and only then closes their books.
     pub(super) async fn settle(&mut self) -> Result<(), Error> {
-        let (Some(workers), Some(owner)) = (&mut self.workers, &self.owner) else { return Ok(()) };
-        let Some(closing) = workers.closing() else {
-            if self.totals_are_gone {
-                let version = self.totals_object.clone();
-                self.totals_object = self.context.writer.totals(owner, workers.ended(), version).await?;
-                self.totals_are_gone = false;
-            }
+        let (Some(workers), Some(owner)) = (&self.workers, self.owner.clone()) else { return Ok(()) };
+        let closing = workers.closing();
+        let key = Key::of::<ConfigMap>(names::totals(&owner.name));
+        if closing.is_none() && !self.totals_are_gone || !self.refusals.is_due(&key, 0, Instant::now()) {
             return Ok(());
-        };
-        let written = self.context.writer.totals(owner, closing.ended(), self.totals_object.clone()).await;
-        match written {
-            Ok(version) => self.totals_object = version,
+        }
+        let ended = closing.as_ref().map_or(workers.ended(), Closing::ended);
+        let written = self.context.writer.totals(&owner, ended, self.totals_object.clone()).await;
+        match self.unless_refused(&key, 0, written) {
+            Ok(Some(version)) => self.totals_object = version,
+            Ok(None) => return Ok(()),
             Err(error @ Error::Conflict { .. }) => {
                 // Somebody else has counted: what they kept counts, and the workers are read again.
-                let (ended, version) = self.context.writer.read_totals(owner).await?;
-                *workers = Workers::resume(self.context.workers.clone(), ended);
+                let (ended, version) = self.context.writer.read_totals(&owner).await?;
+                self.workers = Some(Workers::resume(self.context.workers.clone(), ended));
                 self.totals_object = version;
                 self.next_pull = Instant::now();
                 return Err(error);
             }
             Err(error) => return Err(error),
         }
+        self.totals_are_gone = false;
+        let (Some(closing), Some(workers)) = (closing, &mut self.workers) else { return Ok(()) };
         let lost = closing.lost.clone();
         workers.close(closing);
         if !lost.is_empty()

@@ -3,19 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use fleet_contract::plan::Plan;
-use kube::{Resource as _, runtime::controller::Action};
+use kube::runtime::controller::Action;
 use tokio::time::Instant;
 
 use super::{Task, now};
 use crate::{
     controller::{
-        Error,
-        document::{self, Document},
-        events,
-        note::Note,
+        Error, document,
         observe::{Observed, observe},
-        plan::{self, Situation, Steps},
-        status::Decided,
+        plan::{self, Situation},
     },
     resource::{Fleet, Owner},
     workers::Workers,
@@ -72,16 +68,13 @@ impl Task {
             now: now(),
         });
         let look_again = steps.look_again;
-        self.apply(&fleet, &owner, &document, &observed, steps).await?;
+        self.apply(&fleet, &owner, &observed, steps).await?;
         self.status_is_due = true;
         if !self.is_waiting() {
             self.write_status_of(&fleet, &owner, &observed).await?;
         }
-        Ok(look_again
-            .into_iter()
-            .chain(self.document_age_max())
-            .min()
-            .map_or_else(Action::await_change, Action::requeue))
+        let soonest = look_again.into_iter().chain(self.document_age_max()).chain(self.refusals.next(Instant::now()));
+        Ok(soonest.min().map_or_else(Action::await_change, Action::requeue))
     }
 
     /// Starts to look after this very fleet; one that was deleted and made again is another.
@@ -177,69 +170,6 @@ impl Task {
         } else if is_later(observed.plan_object.as_deref(), self.plan_object.as_deref()) {
             observed.plan = None;
             self.plan_object.clone_from(&observed.plan_object);
-        }
-    }
-
-    /// Applies the steps. Plan before pods: who grows finds its numbers, who shrinks lets its devices leave in order.
-    async fn apply(
-        &mut self,
-        fleet: &Fleet,
-        owner: &Owner,
-        document: &Document,
-        observed: &Observed,
-        steps: Steps,
-    ) -> Result<(), Error> {
-        let writer = self.context.writer.clone();
-        if observed.token.is_none() {
-            self.token = Some(writer.token(owner, self.token.clone()).await?);
-        }
-        writer.revision(owner, &steps.revision, document).await?;
-        for object in &steps.objects {
-            writer.object(object).await?;
-        }
-        if steps.is_new_plan {
-            self.plan_object = writer.plan(owner, &steps.plan, self.plan_object.clone()).await?;
-            self.plan = Some(steps.plan.clone());
-            self.next_pull = Instant::now();
-        }
-        // Those that already run need not wait for anybody.
-        self.push();
-        if let Some(stateful_set) = &steps.stateful_set {
-            writer.stateful_set(stateful_set).await?;
-        }
-        for pod in &steps.forces {
-            writer.force(owner, pod).await?;
-        }
-        for name in &steps.forgets {
-            writer.forget(owner, name).await?;
-        }
-        if steps.deletes_broker {
-            writer.delete_broker(owner).await?;
-        }
-        self.decided = Some(Decided {
-            generation: fleet.metadata.generation,
-            replicas: steps.replicas,
-            revision: steps.revision.number,
-            size: steps.size,
-            broker_devices_max: steps.broker_devices_max,
-        });
-        self.told.retain(|known| steps.notes.contains(known));
-        self.tell(fleet, steps.notes).await;
-        Ok(())
-    }
-
-    /// Tells what is new; a warning that each look brings again is told once.
-    pub(super) async fn tell(&mut self, fleet: &Fleet, notes: Vec<Note>) {
-        let about = fleet.object_ref(&());
-        for note in notes {
-            let is_standing = note.reason == "UnfitAutoscaler" || note.reason == "PodForced";
-            if is_standing && self.told.contains(&note) {
-                continue;
-            }
-            events::tell(&self.context.writer, &self.context.identity, &about, &note).await;
-            if is_standing {
-                self.told.push(note);
-            }
         }
     }
 }

@@ -2,13 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
+use kube::Resource as _;
 use tokio::time::Instant;
 
 use super::{Task, now};
 use crate::{
     controller::{
         Error,
+        conditions::Word,
+        note::Note,
         observe::Observed,
+        reason::Reason,
+        refusal::Refusal,
         status::{self, View},
     },
     resource::{Fleet, FleetStatus, Owner},
@@ -19,8 +24,6 @@ use crate::{
 const HEARING: Duration = Duration::from_secs(5);
 /// Status is written no more often than this.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
-/// How often it is asked why pods are missing.
-const QUOTA_PAUSE: Duration = Duration::from_secs(5);
 
 impl Task {
     /// Writes the status if it differs; figures alone at most once a second.
@@ -49,8 +52,8 @@ impl Task {
             // Who has just taken over would tell that nobody is connected.
             return Ok(());
         }
-        self.ask_for_quota(owner, observed).await;
-        let Some((known, status)) = self.status_now(fleet, observed) else { return Ok(()) };
+        self.ask_for_causes(owner, observed).await;
+        let Some((known, status, words)) = self.status_now(fleet, observed) else { return Ok(()) };
         if known == status {
             self.status_is_due = false;
             self.status = Some(status);
@@ -61,7 +64,7 @@ impl Task {
             return Ok(());
         }
         self.context.writer.status(owner, &status).await?;
-        let notes = status::notes(&known, &status);
+        let notes = status::notes(&known.conditions, &words);
         self.status = Some(status);
         self.status_at = Some(Instant::now());
         self.status_is_due = false;
@@ -69,8 +72,11 @@ impl Task {
         Ok(())
     }
 
-    /// The status that is known, and that of now; and shows the figures as metrics.
-    pub(super) fn status_now(&self, fleet: &Arc<Fleet>, observed: &Observed) -> Option<(FleetStatus, FleetStatus)> {
+    /// The status that is known, and that of now with its conditions; and shows the figures as metrics.
+    fn status_now(&mut self, fleet: &Arc<Fleet>, observed: &Observed) -> Option<(FleetStatus, FleetStatus, [Word; 5])> {
+        self.note_shortage();
+        let refusals: Vec<Refusal> =
+            self.refusals.list().into_iter().chain(self.causes.refused.iter().cloned()).collect();
         let workers = self.workers.as_ref()?;
         // What we wrote last is newer than what the watch may show.
         let known = self.status.clone().or_else(|| fleet.status.clone()).unwrap_or_default();
@@ -84,34 +90,36 @@ impl Task {
             decided: self.decided.as_ref(),
             plan: self.plan.as_ref(),
             workers,
-            quota: self.quota.as_ref().and_then(|(_, message)| message.as_deref()),
+            refusals: &refusals,
+            worker_cause: self.causes.worker.as_ref(),
+            broker_cause: self.causes.broker.as_ref(),
+            shortage: self.shortage,
             now: now(),
         };
         let namespace = self.key.namespace.as_deref().unwrap_or_default();
         self.context.metrics.show(namespace, &self.key.name, status::figures(&view));
-        let status = status::status(&view);
-        Some((known, status))
+        let (status, words) = status::status(&view);
+        Some((known, status, words))
     }
 
-    /// Why the StatefulSet has too few pods stands only in its events.
-    pub(super) async fn ask_for_quota(&mut self, owner: &Owner, observed: &Observed) {
-        let wanted = self.decided.map_or(0, |decided| decided.replicas as usize);
-        if observed.pods.len() >= wanted {
-            self.quota = None;
-            return;
-        }
-        if self.quota.as_ref().is_some_and(|(at, _)| at.elapsed() < QUOTA_PAUSE) {
-            return;
-        }
-        // Pods that were asked for a moment ago are not missing yet.
-        let is_first = self.quota.is_none();
-        let message = if is_first { None } else { self.refusal_of_pods(owner).await };
-        self.quota = Some((Instant::now(), message));
+    /// Takes note of how many devices are missing now.
+    fn note_shortage(&mut self) {
+        let (Some(workers), Some(plan)) = (&self.workers, &self.plan) else { return };
+        self.shortage = self.shortage.seen(workers.devices().connected, plan.devices_wanted(), now());
     }
 
-    pub(super) async fn refusal_of_pods(&self, owner: &Owner) -> Option<String> {
-        let events = self.context.writer.refused_creations(owner).await.ok()?;
-        let newest = events.into_iter().max_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0))?;
-        newest.message.filter(|message| message.contains("quota"))
+    /// Tells what is new; a warning that each look brings again is told once.
+    pub(super) async fn tell(&mut self, fleet: &Fleet, notes: Vec<Note>) {
+        let about = fleet.object_ref(&());
+        for note in notes {
+            let is_standing = matches!(note.reason, Reason::UnfitAutoscaler | Reason::PodForced);
+            if is_standing && self.told.contains(&note) {
+                continue;
+            }
+            self.events.tell(&self.context.writer, &about, &note).await;
+            if is_standing {
+                self.told.push(note);
+            }
+        }
     }
 }

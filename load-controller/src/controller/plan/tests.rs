@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::PodSpec;
-use serde_json::json;
+use kube::Resource;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{controller::document, resource::fixture};
@@ -31,50 +32,62 @@ fn decided_about(more: &str, observed: &Observed, known: Option<&Plan>) -> Steps
     decide(&situation)
 }
 
+/// An object as an API server would store it.
+fn stored<K: DeserializeOwned + Resource>(object: &Object) -> Arc<K> {
+    let mut stored: K = serde_json::from_value(object.body().clone()).unwrap();
+    stored.meta_mut().uid = Some(format!("uid of {}", object.key()));
+    Arc::new(stored)
+}
+
 /// The cluster after the steps: what an API server would show.
 fn after(steps: &Steps, before: Observed) -> Observed {
     let mut observed = before;
-    for object in &steps.objects {
-        let is_workers = |name: String| name == "demo";
-        match object {
-            Object::StatefulSet(object) => observed.broker = Some(Arc::new((**object).clone())),
-            Object::Budget(object) => observed.budget = Some(Arc::new((**object).clone())),
-            Object::Service(object) => {
-                let slot =
-                    if is_workers(object.name_any()) { &mut observed.service } else { &mut observed.broker_service };
-                *slot = Some(Arc::new((**object).clone()));
+    for object in steps.objects.iter().chain(&steps.stateful_set) {
+        match object.key().to_string().as_str() {
+            "StatefulSet demo" => observed.stateful_set = Some(stored(object)),
+            "StatefulSet demo-broker" => observed.broker = Some(stored(object)),
+            "Service demo" => observed.service = Some(stored(object)),
+            "Service demo-broker" => observed.broker_service = Some(stored(object)),
+            "NetworkPolicy demo" => observed.policy = Some(stored(object)),
+            "NetworkPolicy demo-broker" => observed.broker_policy = Some(stored(object)),
+            "PodDisruptionBudget demo" => observed.budget = Some(stored(object)),
+            name if name == format!("ConfigMap {}", steps.revision.name) => {
+                observed.documents.retain(|known| known.name_any() != steps.revision.name);
+                observed.documents.push(stored(object));
             }
-            Object::Policy(object) => {
-                let slot =
-                    if is_workers(object.name_any()) { &mut observed.policy } else { &mut observed.broker_policy };
-                *slot = Some(Arc::new((**object).clone()));
-            }
+            other => panic!("{other} is no object of a fleet"),
         }
     }
-    if let Some(object) = &steps.stateful_set {
-        observed.stateful_set = Some(Arc::new((**object).clone()));
-    }
-    for name in &steps.forgets {
-        observed.documents.remove(name);
-    }
-    observed.documents.insert(steps.revision.name.clone(), steps.revision.number);
+    let is_deleted = |name: &str| steps.deletions.iter().any(|deletion| deletion.key.name == name);
+    observed.documents.retain(|known| !is_deleted(&known.name_any()));
     observed.plan = Some((steps.plan.clone(), Some("1".into())));
     observed.token = Some("token".into());
     observed
 }
 
 fn reasons(steps: &Steps) -> Vec<&str> {
-    steps.notes.iter().map(|note| note.reason).collect()
+    steps.notes.iter().map(|note| note.reason.text()).collect()
 }
 
-fn replicas(steps: &Steps) -> Option<i32> {
-    steps.stateful_set.as_ref()?.spec.as_ref()?.replicas
+fn replicas(steps: &Steps) -> Option<i64> {
+    steps.stateful_set.as_ref()?.body()["spec"]["replicas"].as_i64()
+}
+
+fn deleted(steps: &Steps) -> Vec<String> {
+    steps.deletions.iter().map(|deletion| deletion.key.to_string()).collect()
+}
+
+/// The ConfigMap of an old revision.
+fn old_document(name: &str, number: u64) -> Arc<ConfigMap> {
+    let mut object = config_map::document(&fixture::owner(), "", number, "{}", "{}");
+    (object.metadata.name, object.metadata.uid) = (Some(name.into()), Some(format!("uid of {name}")));
+    Arc::new(object)
 }
 
 #[test]
 fn a_new_fleet_gets_everything_and_then_nothing_more() {
     let steps = decided_about("devices: 10\ndevicesPerPod: 4", &Observed::default(), None);
-    assert_eq!((steps.objects.len(), replicas(&steps), steps.revision.number), (6, Some(3), 1));
+    assert_eq!((steps.objects.len(), replicas(&steps), steps.revision.number), (7, Some(3), 1));
     assert!(steps.is_new_plan && steps.plan.devices(NOW.after(LEAD)) == 10);
     assert_eq!(reasons(&steps), ["Created"]);
     let observed = after(&steps, Observed::default());
@@ -87,7 +100,7 @@ fn a_new_fleet_gets_everything_and_then_nothing_more() {
 fn every_number_of_devices_has_its_pods() {
     for (devices, pods) in [(0, 0), (1, 1), (499, 100), (500, 100), (501, 101), (7_919, 1_584)] {
         let steps = decided_about(&format!("devices: {devices}\ndevicesPerPod: 5"), &Observed::default(), None);
-        assert_eq!((steps.replicas, replicas(&steps)), (pods, Some(i32::try_from(pods).unwrap())), "{devices}");
+        assert_eq!((steps.replicas, replicas(&steps)), (pods, Some(pods.into())), "{devices}");
     }
 }
 
@@ -171,18 +184,19 @@ fn pod(name: &str, document: &str) -> WorkerPod {
         is_terminating: false,
         document: Some(document.into()),
         unschedulable: None,
-        waits: None,
+        diagnosis: None,
     }
 }
 
 #[test]
 fn ten_revisions_are_kept_and_those_in_use() {
     let mut observed = after(&decided_about("devices: 10", &Observed::default(), None), Observed::default());
-    observed.documents = (1..=14).map(|number| (format!("demo-old{number:02}"), number)).collect();
+    observed.documents = (1..=14).map(|number| old_document(&format!("demo-old{number:02}"), number)).collect();
     observed.pods = vec![pod("demo-0", "demo-old02")];
     let steps = decided_about("devices: 10", &observed, None);
     assert_eq!(steps.revision.number, 15);
-    assert_eq!(steps.forgets, ["demo-old05", "demo-old04", "demo-old03", "demo-old01"]);
+    let old = ["demo-old05", "demo-old04", "demo-old03", "demo-old01"];
+    assert_eq!(deleted(&steps), old.map(|name| format!("ConfigMap {name}")));
 }
 
 #[test]
@@ -203,8 +217,10 @@ fn pods_of_a_lost_node_are_deleted_after_half_a_minute() {
 fn a_fleet_that_names_a_broker_needs_none_of_its_own() {
     let observed = after(&decided_about("devices: 10", &Observed::default(), None), Observed::default());
     let steps = decided_about("devices: 10\nbroker: {url: broker.example}", &observed, None);
-    assert!(steps.deletes_broker && steps.broker_devices_max.is_none());
-    assert!(!decided_about("devices: 10", &observed, None).deletes_broker);
+    assert_eq!(deleted(&steps), ["StatefulSet", "Service", "NetworkPolicy"].map(|kind| format!("{kind} demo-broker")));
+    assert!(steps.deletions.iter().all(|deletion| deletion.uid == format!("uid of {}", deletion.key)));
+    assert_eq!(steps.broker_devices_max, None);
+    assert_eq!(deleted(&decided_about("devices: 10", &observed, None)), [""; 0]);
 }
 
 #[test]
@@ -240,10 +256,23 @@ fn only_an_average_of_its_own_scales_devices_rightly() {
 }
 
 #[test]
-fn what_others_add_to_an_object_is_no_difference_and_what_they_change_is() {
-    let wanted = PodSpec { enable_service_links: Some(false), ..PodSpec::default() };
-    let mut observed = PodSpec { node_name: Some("n".into()), ..wanted.clone() };
-    assert!(!differs(&wanted, Some(&observed)) && differs(&wanted, None));
-    observed.enable_service_links = Some(true);
-    assert!(differs(&wanted, Some(&observed)));
+fn an_object_that_differs_is_changed_by_its_uid_and_none_other() {
+    let mut observed = after(&decided_about("devices: 10", &Observed::default(), None), Observed::default());
+    let service = Arc::make_mut(observed.service.as_mut().unwrap());
+    service.spec.as_mut().unwrap().selector = Some([("app".to_owned(), "other".to_owned())].into());
+    let steps = decided_about("devices: 10", &observed, None);
+    let uids: Vec<_> = steps.objects.iter().map(|object| (object.key().to_string(), object.uid())).collect();
+    assert_eq!(uids, [("Service demo".to_owned(), Some("uid of Service demo"))]);
+}
+
+#[test]
+fn an_unusual_way_to_write_a_quantity_costs_no_write() {
+    let more = "devices: 10\npod: {cpu: 1000m, memory: 1024Mi, cpuLimit: '2000m'}";
+    let mut observed = after(&decided_about(more, &Observed::default(), None), Observed::default());
+    // What the API server makes of it.
+    let mut stored = serde_json::to_value(observed.stateful_set.as_deref().unwrap()).unwrap();
+    let resources = &mut stored["spec"]["template"]["spec"]["containers"][0]["resources"];
+    *resources = json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}});
+    observed.stateful_set = Some(Arc::new(serde_json::from_value(stored).unwrap()));
+    assert!(decided_about(more, &observed, None).stateful_set.is_none());
 }

@@ -1,0 +1,112 @@
+//! Why: the one word that conditions, events and metrics carry for a machine to read.
+
+/// The reason of a condition or of an event, in the `CamelCase` that Kubernetes asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::Display)]
+pub enum Reason {
+    // The condition Ready.
+    /// The document is wrong.
+    InvalidDocument,
+    /// No devices are asked for.
+    NoDevices,
+    /// Enough of the devices are connected.
+    DevicesConnected,
+    /// Pods are missing or not ready.
+    PodsNotReady,
+    /// Workers do not run the newest plan yet.
+    PlanNotLoaded,
+    /// Devices are connecting.
+    Connecting,
+
+    // The condition Reconciling.
+    /// Pods are replaced by others of another template.
+    RollingOut,
+    /// Pods are created or removed.
+    Scaling,
+    /// Pods end in order.
+    Draining,
+    /// Nothing is under way.
+    Settled,
+
+    // The condition Stalled: writes that the API server refuses.
+    /// Nothing is refused.
+    NothingRefused,
+    /// An object of that name exists and is not the fleet's.
+    NameTaken,
+    /// A ResourceQuota is used up.
+    QuotaExceeded,
+    /// A LimitRange allows less.
+    LimitRangeExceeded,
+    /// Pod Security forbids a field of the pods.
+    PodSecurityViolated,
+    /// An admission webhook or policy says no.
+    AdmissionDenied,
+    /// The writer lacks the right.
+    Forbidden,
+    /// The API server finds the object invalid.
+    Invalid,
+
+    // The condition Degraded.
+    /// The pod of the fleet's own broker does not run.
+    BrokerNotReady,
+    /// The broker's name does not resolve.
+    BrokerNotResolved,
+    /// The broker does not take connections.
+    BrokerUnreachable,
+    /// A node does not answer.
+    NodeLost,
+    /// A Secret or ConfigMap that a pod mounts is missing.
+    SecretMissing,
+    /// No node can get the image.
+    ImageUnavailable,
+    /// A pod ends again and again.
+    PodCrashing,
+    /// A pod does not become ready, for another reason.
+    PodsMissing,
+    /// No worker answers the controller.
+    NoWorkerAnswers,
+    /// Some workers do not answer the controller.
+    WorkersSilent,
+    /// The broker refuses devices.
+    DevicesRefused,
+    /// Devices are not connected.
+    DevicesMissing,
+    /// Nothing is missing.
+    AsExpected,
+
+    // The condition Saturated.
+    /// No node has room for a pod.
+    Unschedulable,
+    /// The plan asks a pod for more messages than it was sized for.
+    RateBeyondSize,
+    /// The fleet's own broker has no room for so many devices.
+    BrokerTooSmall,
+    /// There is room.
+    RoomEnough,
+
+    // Events alone.
+    /// The fleet was created.
+    Created,
+    /// The number of devices has changed.
+    Scaled,
+    /// The devices hold their messages back.
+    Paused,
+    /// The devices send again.
+    Resumed,
+    /// A new revision replaces the pods.
+    RevisionRolled,
+    /// A pod of a lost node was deleted by force.
+    PodForced,
+    /// A worker ended without draining.
+    PodLost,
+    /// An autoscaler computes with pods instead of devices.
+    UnfitAutoscaler,
+    /// The fleet has become ready.
+    Ready,
+}
+
+impl Reason {
+    /// The reason as text.
+    pub fn text(self) -> &'static str {
+        self.into()
+    }
+}
