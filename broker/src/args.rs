@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use broker::{Config, File, Limits, MEMORY_DEFAULT, Size, Users};
 use clap::Parser;
 
@@ -12,7 +12,7 @@ Examples:
   broker                                   listen on 127.0.0.1:1883
   broker --listen '[::]:1883'              listen on every address, IPv4 and IPv6
   broker --listen 127.0.0.1:0              take a free port; the log says which
-  broker --users users.txt                 lines of name:password
+  broker --users users.txt                 lines of name:password, read again when they change
   broker --data /var/lib/broker            keep sessions and retained messages over a restart
   broker --memory 1GiB                     room for 8,192 devices
   broker --config broker.yaml --metrics 127.0.0.1:9883
@@ -21,6 +21,7 @@ Configuration file (every field optional, unknown ones are refused):
   listen: 127.0.0.1:1883
   metrics: 127.0.0.1:9883
   users: users.txt
+  anonymous: anonymous.txt
   data: /var/lib/broker
   memory: 256MiB
   limits: {connections: 2112, sessions: 4224, packet: 256KiB, inFlight: 1000,
@@ -54,6 +55,10 @@ pub(crate) struct Args {
     /// File of name:password lines; everybody may connect without
     #[arg(long, value_name = "FILE", env = "SIMCTL_BROKER_USERS")]
     users: Option<PathBuf>,
+
+    /// File that says `true` while clients without credentials may connect beside the users [default: they may not]
+    #[arg(long, value_name = "FILE", env = "SIMCTL_BROKER_ANONYMOUS")]
+    anonymous: Option<PathBuf>,
 
     /// Folder in which sessions and retained messages outlive a stop [default: none]
     #[arg(long, value_name = "FOLDER", env = "SIMCTL_BROKER_DATA")]
@@ -100,9 +105,11 @@ impl Args {
             limits.packet_bytes = usize::try_from(packet.0).context("--packet is too large")?;
         }
         limits.sessions = limits.sessions.max(limits.connections);
-        let users = match self.users.or(file.users) {
-            Some(path) => Some(Users::read(&path)?),
-            None => None,
+        let users = match (self.users.or(file.users), self.anonymous.or(file.anonymous)) {
+            (Some(users), Some(anonymous)) => Some(Users::read(&users)?.or_anonymous(&anonymous)?),
+            (Some(users), None) => Some(Users::read(&users)?),
+            (None, Some(_)) => bail!("--anonymous needs --users: without users everybody may connect"),
+            (None, None) => None,
         };
         let defaults = Config::default();
         Ok(Settings {

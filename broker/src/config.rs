@@ -4,6 +4,7 @@
 //! listen: 127.0.0.1:1883
 //! metrics: 127.0.0.1:9883
 //! users: /etc/simctl/broker-users
+//! anonymous: /etc/simctl/broker-anonymous
 //! data: /var/lib/simctl-broker
 //! memory: 256MiB
 //! limits:
@@ -53,6 +54,8 @@ pub struct File {
     pub metrics: Option<SocketAddr>,
     /// The file of names and passwords.
     pub users: Option<PathBuf>,
+    /// The file that says whether clients without credentials may connect, too.
+    pub anonymous: Option<PathBuf>,
     /// The folder in which sessions and retained messages outlive a stop.
     pub data: Option<PathBuf>,
     /// Memory that the limits are derived from.

@@ -17,7 +17,7 @@ use crate::hub::{Attachment, Closed, Full, Hub, TakenOver};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::socket::{Broken, Ready, Socket};
-use crate::users::{Users, Verdict};
+use crate::users::{Door, Verdict};
 use crate::wire::{self, ConnectCode, Fault, Hello, Packet, Reply};
 
 /// While so many bytes wait for the socket, nothing more is read from the client or taken from its
@@ -28,7 +28,8 @@ const ENOUGH: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) hub: Arc<Hub>,
-    pub(crate) users: Option<Users>,
+    /// Who may connect; everybody without it.
+    pub(crate) door: Option<Door>,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) shutdown: CancellationToken,
@@ -43,6 +44,8 @@ enum End {
     KeepAlive,
     #[error("another connection with the same client id took over")]
     TakenOver,
+    #[error("clients without credentials are no longer admitted")]
+    NotAuthorized,
     #[error("the broker is shutting down")]
     Shutdown,
     #[error(transparent)]
@@ -57,6 +60,7 @@ impl End {
             End::Broken(Broken::Io(_)) => "io",
             End::KeepAlive => "keep_alive",
             End::TakenOver => "taken_over",
+            End::NotAuthorized => "not_authorized",
             End::Shutdown => "shutdown",
             End::Broken(Broken::Fault(fault)) => fault.into(),
         }
@@ -95,7 +99,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
         accepted = accept(&mut socket, &shared, &evict) => accepted,
         () = evict.cancelled() => Err("shutdown"),
     };
-    let (attachment, connect) = match accepted {
+    let Accepted { attachment, connect, guest } = match accepted {
         Ok(accepted) => accepted,
         Err(reason) => {
             shared.metrics.refused.with_label_values(&[reason]).inc();
@@ -111,17 +115,30 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
         attachment,
         keep_alive: Duration::from_secs(connect.keep_alive.into()) * 3 / 2,
     };
-    let end = connection.run(&evict).await;
+    let dismissed = async {
+        match &guest {
+            Some(guest) => guest.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
+    let end = tokio::select! {
+        end = connection.run(&evict) => end,
+        () = dismissed => End::NotAuthorized,
+    };
     connection.close(&end, connect.last_will).await;
     debug!(%peer, client = connect.client_id, reason = %end, "connection ended");
 }
 
+/// A client that was let in.
+struct Accepted {
+    attachment: Attachment,
+    connect: Connect,
+    /// Of a client without credentials: cancelled when it has to leave.
+    guest: Option<CancellationToken>,
+}
+
 /// Reads CONNECT and answers it; the error is the reason of the refusal.
-async fn accept(
-    socket: &mut Socket,
-    shared: &Shared,
-    evict: &CancellationToken,
-) -> Result<(Attachment, Connect), &'static str> {
+async fn accept(socket: &mut Socket, shared: &Shared, evict: &CancellationToken) -> Result<Accepted, &'static str> {
     let hello = match timeout(shared.limits.connect_timeout, socket.hello()).await {
         Err(_) => return Err("connect_timeout"),
         Ok(Err(Broken::Fault(fault))) => return Err(fault.into()),
@@ -129,10 +146,9 @@ async fn accept(
         Ok(Ok(hello)) => hello,
     };
     match welcome(hello, shared, evict) {
-        Ok((attachment, connect)) => {
-            let present = attachment.session_present;
-            wire::put_connack(&mut socket.out, present, ConnectCode::Accepted);
-            Ok((attachment, connect))
+        Ok(accepted) => {
+            wire::put_connack(&mut socket.out, accepted.attachment.session_present, ConnectCode::Accepted);
+            Ok(accepted)
         }
         Err(refusal) => {
             refusal.put(&mut socket.out);
@@ -183,7 +199,7 @@ impl Refusal {
     }
 }
 
-fn welcome(hello: Hello, shared: &Shared, evict: &CancellationToken) -> Result<(Attachment, Connect), Refusal> {
+fn welcome(hello: Hello, shared: &Shared, evict: &CancellationToken) -> Result<Accepted, Refusal> {
     let mut connect = match hello {
         Hello::Connect(connect) => connect,
         Hello::Version5 => return Err(Refusal::Version5),
@@ -193,10 +209,12 @@ fn welcome(hello: Hello, shared: &Shared, evict: &CancellationToken) -> Result<(
     if will.is_some_and(|will| !wire::is_valid_topic(&will.topic)) {
         return Err(Refusal::WillTopic);
     }
-    if let Some(users) = &shared.users {
+    let mut guest = None;
+    if let Some(door) = &shared.door {
         let login = connect.login.as_ref();
-        match users.judge(login.map(|l| (l.username.as_str(), l.password.as_str()))) {
-            Verdict::Welcome => {}
+        let (verdict, leaves) = door.judge(login.map(|l| (l.username.as_str(), l.password.as_str())));
+        match verdict {
+            Verdict::Welcome | Verdict::Guest => guest = leaves,
             Verdict::Anonymous => return Err(Refusal::NotAuthorized),
             Verdict::Wrong => return Err(Refusal::BadCredentials),
         }
@@ -210,7 +228,7 @@ fn welcome(hello: Hello, shared: &Shared, evict: &CancellationToken) -> Result<(
     }
     let attachment =
         shared.hub.join(&connect.client_id, !connect.clean_session, evict.clone()).map_err(Refusal::Full)?;
-    Ok((attachment, connect))
+    Ok(Accepted { attachment, connect, guest })
 }
 
 struct Connection<'a> {

@@ -14,6 +14,7 @@ pub struct Metrics {
     pub(crate) sessions: IntGauge,
     pub(crate) takeovers: IntCounter,
     pub(crate) refused: IntCounterVec,
+    pub(crate) users_unusable: IntCounterVec,
     pub(crate) closed: IntCounterVec,
     pub(crate) wills: IntCounter,
     pub(crate) messages_in: IntCounter,
@@ -73,6 +74,7 @@ impl Metrics {
             sessions: gauge(at, metric::SESSIONS)?,
             takeovers: counter(at, metric::TAKEOVERS)?,
             refused: by_label(at, metric::REFUSED)?,
+            users_unusable: by_label(at, metric::USERS_UNUSABLE)?,
             closed: by_label(at, metric::CLOSED)?,
             wills: counter(at, metric::WILLS)?,
             messages_in: counter(at, metric::MESSAGES_IN)?,
@@ -113,6 +115,11 @@ impl Metrics {
     /// How many connections, subscriptions or messages were refused for this reason.
     pub fn refused_for(&self, reason: &str) -> u64 {
         self.refused.with_label_values(&[reason]).get()
+    }
+
+    /// How many changed files of users could not be used for this reason.
+    pub fn unusable_for(&self, reason: &str) -> u64 {
+        self.users_unusable.with_label_values(&[reason]).get()
     }
 
     /// How many accepted connections ended for this reason.
@@ -184,7 +191,7 @@ mod tests {
     #[test]
     fn every_metric_of_the_table_is_served() {
         let metrics = Metrics::new().unwrap();
-        for family in [&metrics.refused, &metrics.closed, &metrics.dropped] {
+        for family in [&metrics.refused, &metrics.users_unusable, &metrics.closed, &metrics.dropped] {
             family.with_label_values(&["any"]).inc();
         }
         let text = metrics.encode().unwrap();

@@ -20,7 +20,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::router::{Router, RouterError};
 use crate::store::{Kept, Store, StoreError};
-use crate::users::Users;
+use crate::users::{Door, Users};
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -42,7 +42,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What is refused.
     pub limits: Limits,
-    /// Who may connect; everybody without a list.
+    /// Who may connect; everybody without a list. Changes of its files are taken over while the broker runs.
     pub users: Option<Users>,
     /// The folder in which retained messages and persistent sessions outlive an orderly end; without one they end with
     /// the broker.
@@ -162,7 +162,7 @@ impl Broker {
             address,
             router: Router::start()?,
             inbox,
-            shared: Shared { hub, users, limits, metrics, shutdown: CancellationToken::new() },
+            shared: Shared { hub, door: users.map(Door::new), limits, metrics, shutdown: CancellationToken::new() },
             store,
             kept,
         })
@@ -189,6 +189,13 @@ impl Broker {
         shared.shutdown = stop.clone();
         let shared = Arc::new(shared);
         let hub = Arc::clone(&shared.hub);
+        let mut looking = JoinSet::new();
+        let watched = Arc::clone(&shared);
+        looking.spawn(async move {
+            if let Some(door) = &watched.door {
+                door.follow(&watched.metrics).await;
+            }
+        });
         let mut routing = JoinSet::new();
         routing.spawn(async move { hub.route(router, inbox).await });
         if let (Some(store), Some(kept)) = (&store, kept) {
@@ -213,6 +220,7 @@ impl Broker {
             None => Ok(()),
         };
         routing.shutdown().await;
+        looking.shutdown().await;
         info!(%address, "broker stopped");
         outcome.and(stored)
     }

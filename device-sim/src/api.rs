@@ -37,6 +37,7 @@ use fleet_contract::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 pub(crate) use listener::Listener;
 
@@ -54,14 +55,14 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 enum Access {
     /// Everybody who can open the socket: its owner.
     Owner,
-    /// Whoever knows the token.
-    Token(Token),
+    /// Whoever knows the token of now.
+    Token(watch::Receiver<Token>),
     /// Nobody.
     Closed,
 }
 
 /// All routes of a worker that listens at `listen`.
-pub(crate) fn router(worker: Arc<Worker>, listen: &Listen, token: Option<Token>) -> Router {
+pub(crate) fn router(worker: Arc<Worker>, listen: &Listen, token: Option<watch::Receiver<Token>>) -> Router {
     let access = match (listen, token) {
         (Listen::Unix(_), _) => Access::Owner,
         (Listen::Tcp(_), Some(token)) => Access::Token(token),
@@ -92,7 +93,7 @@ async fn guard(State(access): State<Access>, request: Request, next: Next) -> An
     let offered = offered.map(|header| header.strip_prefix("Bearer ").unwrap_or_default());
     match (access, offered) {
         (Access::Owner, _) => Ok(next.run(request).await),
-        (Access::Token(token), Some(offered)) if token.is(offered) => Ok(next.run(request).await),
+        (Access::Token(token), Some(offered)) if token.borrow().is(offered) => Ok(next.run(request).await),
         (Access::Token(_), Some(_)) => Err(Refusal::Token("another one")),
         (Access::Token(_), None) => Err(Refusal::Token("none")),
         (Access::Closed, _) => Err(Refusal::Closed),

@@ -28,7 +28,7 @@ pub struct Args {
     /// `/healthz` and `/readyz`.
     #[arg(long, value_name = "ADDR|unix:PATH", env = "SIMCTL_API", default_value = "127.0.0.1:9464")]
     pub api: Listen,
-    /// A file that holds the API's token [default: the variable `SIMCTL_TOKEN`]
+    /// A file that holds the API's token, read again when it changes [default: the variable `SIMCTL_TOKEN`]
     #[arg(long, value_name = "FILE", env = "SIMCTL_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
     /// The devices to run, as JSON; without it the worker waits for them on its API
@@ -188,6 +188,8 @@ pub struct Settings {
     pub listen: Listen,
     /// What whoever uses the API over TCP must know; without it that is forbidden.
     pub token: Option<Token>,
+    /// The file of the token, if it is from one.
+    pub token_file: Option<PathBuf>,
     /// What to run from the start.
     pub given: Option<Given>,
     /// Where the newest plan is kept.
@@ -255,16 +257,18 @@ impl Settings {
             log: _,
             log_format: _,
         } = args;
-        let token = match token_file {
-            Some(path) => {
-                let text = read("a token", &path)?;
-                Some(Token::new(&text).ok_or(SettingsError::NoToken(path))?)
-            }
+        let token = match &token_file {
+            Some(path) => Some(read_token(path)?),
             None => token.and_then(Token::new),
         };
         let given = assignment.map(|path| Given::read(path, plan, ordinal)).transpose()?;
-        Ok(Self { listen: api, token, given, state, threads: threads.into(), engine, sources, with_parent })
+        Ok(Self { listen: api, token, token_file, given, state, threads: threads.into(), engine, sources, with_parent })
     }
+}
+
+/// The token in the file of `--token-file`.
+pub(crate) fn read_token(path: &Path) -> Result<Token, SettingsError> {
+    Token::new(&read("a token", path)?).ok_or_else(|| SettingsError::NoToken(path.into()))
 }
 
 /// The plan in the file of `--plan`.

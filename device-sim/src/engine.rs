@@ -48,6 +48,7 @@ pub use blueprint::BlueprintError;
 use crate::{
     clock::Clock,
     observe::{ObserverWatch, observer},
+    reload::Reloader,
     transport::{
         Ports, Route, RouteError,
         brokers::{Broker, Brokers},
@@ -154,6 +155,8 @@ pub struct Engine {
     /// When the first connect round is over, whatever has become of it.
     round_ends: Micros,
     driver: Driver,
+    /// Takes over changed passwords and certificates.
+    reloader: Reloader,
 }
 
 /// What runs the devices.
@@ -257,10 +260,11 @@ impl Engine {
     pub fn stats(&self) -> WorkerStats {
         let mut sequence = lock(&self.sequence);
         *sequence += 1;
-        let (stats, is_drained) = match &self.driver {
+        let (mut stats, is_drained) = match &self.driver {
             Driver::Native(native) => native.reading(),
             Driver::Rumqttc(fleet) => fleet.reading(),
         };
+        stats.generator.secrets_unusable = self.reloader.failures();
         WorkerStats {
             epoch: self.clock.epoch(),
             sequence: *sequence,

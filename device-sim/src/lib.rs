@@ -20,6 +20,7 @@ pub mod model;
 mod observe;
 pub mod process;
 pub mod random;
+mod reload;
 pub mod sample;
 pub mod session;
 pub mod signal;

@@ -90,6 +90,7 @@ fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
         (metric::DISCONNECTS, causes(&connections.lost)),
         (metric::CONNECT_FAILURES, causes(&connections.failed)),
         (metric::CONNECT_REFUSALS, causes(&connections.refused)),
+        (metric::SECRETS_UNUSABLE, causes(&generator.secrets_unusable)),
         (metric::CONNECT_SECONDS, Values::Distribution(&latency.connect)),
         (metric::PUBLISH_ACK_SECONDS, Values::Distribution(&latency.publish_ack)),
         (metric::END_TO_END_SECONDS, Values::Distribution(&latency.end_to_end)),

@@ -5,16 +5,21 @@
 
 mod ending;
 
-use std::{io::IsTerminal as _, sync::Arc, time::Duration};
+use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{interval, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api,
-    args::{Args, LogFormat, Settings, TOKEN_VARIABLE},
+    args::{Args, LogFormat, Settings, TOKEN_VARIABLE, Token, read_token},
     engine::Options,
+    reload::{Files, LOOK},
     worker::Worker,
 };
 use ending::{Ending, Endings};
@@ -51,14 +56,20 @@ fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let Settings { listen, token, given, state, threads, engine, sources, with_parent } = settings;
+    let Settings { listen, token, token_file, given, state, threads, engine, sources, with_parent } = settings;
     let mut endings = Endings::watch(with_parent)?;
     let worker = Arc::new(Worker::new(Options { kind: engine, threads, sources, ..Options::default() }, state));
     let listener = api::Listener::bind(&listen).await?;
     tracing::info!(api = %listener.address(), "the worker listens");
     let stop = CancellationToken::new();
+    let token = token.map(watch::Sender::new);
+    let current = token.as_ref().map(watch::Sender::subscribe);
+    let mut looks = JoinSet::new();
+    if let (Some(token), Some(path)) = (token, token_file) {
+        looks.spawn(follow_token(path, token));
+    }
     let mut tasks = JoinSet::new();
-    tasks.spawn(listener.serve(api::router(Arc::clone(&worker), &listen, token), stop.clone()));
+    tasks.spawn(listener.serve(api::router(Arc::clone(&worker), &listen, current), stop.clone()));
     let ending = tokio::select! {
         ending = endings.next() => ending,
         refusal = worker.run_given(given) => return Err(refusal.into()),
@@ -74,4 +85,20 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         served.context("the API was cut off")?.context("the API has failed")?;
     }
     Ok(())
+}
+
+/// Takes a changed token over, so that a controller with a new key reaches the worker without a restart of its pod.
+async fn follow_token(path: PathBuf, token: watch::Sender<Token>) {
+    let mut files = Files::new([&path]);
+    let mut looks = interval(LOOK);
+    loop {
+        match read_token(&path) {
+            Ok(changed) => drop(token.send_replace(changed)),
+            Err(error) => tracing::warn!(%error, "the changed token cannot be used; the old one stays in use"),
+        }
+        looks.tick().await;
+        while !files.have_changed() {
+            looks.tick().await;
+        }
+    }
 }

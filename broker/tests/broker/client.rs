@@ -71,6 +71,16 @@ pub(crate) struct Client {
     input: BytesMut,
 }
 
+/// How the broker answers this CONNECT.
+pub(crate) async fn code(address: SocketAddr, connect: Connect) -> ConnectReturnCode {
+    let mut client = Client::open(address).await;
+    client.send(Packet::Connect(connect)).await;
+    match client.receive().await {
+        Packet::ConnAck(ack) => ack.code,
+        other => panic!("{other:?}"),
+    }
+}
+
 impl Client {
     pub(crate) async fn open(address: SocketAddr) -> Client {
         Client { stream: TcpStream::connect(address).await.unwrap(), input: BytesMut::new() }

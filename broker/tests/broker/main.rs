@@ -14,3 +14,4 @@ mod hostile;
 mod process;
 mod program;
 mod sessions;
+mod users;

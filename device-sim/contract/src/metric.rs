@@ -74,6 +74,7 @@ metrics! {
     DISCONNECTS = "simctl_disconnects_total", Counter, ["reason"], "Connections lost, by reason.";
     CONNECT_FAILURES = "simctl_connect_failures_total", Counter, ["reason"], "Connection attempts that failed, by reason.";
     CONNECT_REFUSALS = "simctl_connect_refusals_total", Counter, ["reason"], "Connections that the broker refused, by its code.";
+    SECRETS_UNUSABLE = "simctl_secrets_unusable_total", Counter, ["reason"], "Changed files of passwords and certificates that could not be used, by reason.";
     CONNECT_SECONDS = "simctl_connect_seconds", Histogram, [], "Time from the intended connect to the accepted session.";
     PUBLISH_ACK_SECONDS = "simctl_publish_ack_seconds", Histogram, [], "Time from due to the acknowledgement.";
     END_TO_END_SECONDS = "simctl_end_to_end_seconds", Histogram, [], "Time from due to the observer.";

@@ -278,6 +278,8 @@ pub struct Generator {
     pub cpu_periods: u64,
     /// Of the periods: those with throttling.
     pub cpu_periods_throttled: u64,
+    /// Changed files of passwords and certificates that could not be used, by reason; what was read before stays.
+    pub secrets_unusable: BTreeMap<String, u64>,
 }
 
 /// A message that did not arrive.
@@ -405,6 +407,7 @@ impl Generator {
             buffer_full,
             cpu_periods,
             cpu_periods_throttled,
+            secrets_unusable,
         } = other;
         self.workers += workers;
         self.shards += shards;
@@ -417,6 +420,7 @@ impl Generator {
         self.buffer_full += buffer_full;
         self.cpu_periods += cpu_periods;
         self.cpu_periods_throttled += cpu_periods_throttled;
+        add(&mut self.secrets_unusable, secrets_unusable);
     }
 
     /// CPU time in all, in seconds.

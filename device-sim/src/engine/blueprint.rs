@@ -1,6 +1,6 @@
 //! A fleet, compiled: what every shard needs to know of every device, shared and immutable.
 
-use std::{num::NonZeroU32, str::FromStr};
+use std::{num::NonZeroU32, str::FromStr, sync::Arc};
 
 use fleet_contract::{
     document::Problem,
@@ -14,9 +14,10 @@ use fleet_contract::{
 };
 
 use crate::{
-    credentials::{PasswordError, password},
+    credentials::{Password, PasswordError},
     model::{Context, Model},
     random::Source,
+    reload::Reload,
     session::{
         self,
         codec::{
@@ -125,7 +126,14 @@ pub(crate) struct Will {
 #[derive(Clone, Default)]
 pub(crate) struct Login {
     pub(crate) user: Option<Template>,
-    pub(crate) password: Option<Vec<u8>>,
+    pub(crate) password: Option<Arc<Password>>,
+}
+
+impl Login {
+    /// The password that a CONNECT of now has.
+    pub(crate) fn password(&self) -> Option<Arc<[u8]>> {
+        self.password.as_deref().map(Password::get)
+    }
 }
 
 impl std::fmt::Debug for Login {
@@ -173,6 +181,15 @@ impl Blueprint {
             device_login,
             observer_login,
         })
+    }
+
+    /// The passwords that a change of their files replaces.
+    pub(crate) fn reloads(&self) -> impl Iterator<Item = Reload> {
+        let devices = self.device_login.password.as_ref();
+        // The observer may sign in as the devices do.
+        let is_other = |password: &&Arc<Password>| devices.is_none_or(|devices| !Arc::ptr_eq(devices, password));
+        let observer = self.observer_login.password.as_ref().filter(is_other);
+        devices.into_iter().chain(observer).filter_map(Password::reload)
     }
 
     /// The group of device `index`.
@@ -271,5 +288,5 @@ fn template(field: &'static str, text: &str) -> Result<Template, BlueprintError>
 fn login(credentials: Option<&Credentials>) -> Result<Login, BlueprintError> {
     let Some(credentials) = credentials else { return Ok(Login::default()) };
     let user = template("credentials.username", &credentials.username)?;
-    Ok(Login { user: Some(user), password: password(credentials)? })
+    Ok(Login { user: Some(user), password: Password::of(credentials)? })
 }

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     clock::Clock,
     observe::{Arrivals, ObserverWatch, observer},
+    reload::Reloader,
     transport::{brokers::Brokers, make_room},
 };
 
@@ -49,8 +50,9 @@ impl Builder<'_> {
             Kind::Rumqttc => Driver::Rumqttc(self.rumqttc()?),
         };
         let round_ends = self.round_ends();
+        let reloader = Reloader::start(self.blueprint.reloads().chain(self.brokers.reloads()).collect())?;
         let plan = Mutex::new(self.plan);
-        Ok(Engine { plan, shard, clock: self.clock, sequence: Mutex::new(0), round_ends, driver })
+        Ok(Engine { plan, shard, clock: self.clock, sequence: Mutex::new(0), round_ends, driver, reloader })
     }
 
     fn native(&self) -> io::Result<Native> {

@@ -291,12 +291,9 @@ impl Observer {
         let now = self.parts.clock.now();
         let login = &self.parts.blueprint.observer_login;
         let user = login.user.as_ref().map(|user| observer_name(user.as_str(), &self.client_id));
-        let connect = Connect {
-            client_id: &self.client_id,
-            user: user.as_deref(),
-            password: login.password.as_deref(),
-            will: None,
-        };
+        let password = login.password();
+        let connect =
+            Connect { client_id: &self.client_id, user: user.as_deref(), password: password.as_deref(), will: None };
         self.out.clear();
         match self.session.connect(&connect, &self.options, now, &mut self.out) {
             Ok(()) => self.write(),
@@ -472,12 +469,9 @@ impl Observer {
     fn forget_session(&self) -> Result<(), transport::Error> {
         let login = &self.parts.blueprint.observer_login;
         let user = login.user.as_ref().map(|user| observer_name(user.as_str(), &self.client_id));
-        let connect = Connect {
-            client_id: &self.client_id,
-            user: user.as_deref(),
-            password: login.password.as_deref(),
-            will: None,
-        };
+        let password = login.password();
+        let connect =
+            Connect { client_id: &self.client_id, user: user.as_deref(), password: password.as_deref(), will: None };
         let broker = self.parts.broker();
         let address = broker.resolver.address(self.attempts);
         transport::introduce(&broker.route, address, Protocol::V311, &connect, FORGET_PATIENCE).map(drop)

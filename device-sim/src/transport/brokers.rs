@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Route, resolver::Resolver};
+use crate::reload::Reload;
 
 /// One address of the fleet's broker.
 #[derive(Debug)]
@@ -20,6 +21,11 @@ impl Brokers {
     pub(crate) fn new(brokers: Vec<Broker>) -> Self {
         debug_assert!(!brokers.is_empty(), "a fleet has a broker");
         Self(brokers.into())
+    }
+
+    /// What a change of the files of TLS replaces.
+    pub(crate) fn reloads(&self) -> impl Iterator<Item = Reload> {
+        self.0.iter().filter_map(|broker| broker.route.reload())
     }
 
     /// How many there are.

@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use fleet_contract::{broker_url::BrokerUrl, fleet};
@@ -19,6 +19,7 @@ use super::{
     tls::{self, Failure, Tls},
     websocket::{Endpoint, WebSocket},
 };
+use crate::reload::{Files, Reload, Unusable};
 
 /// Why there is no way to a broker. Nothing was connected yet.
 #[derive(Debug, thiserror::Error)]
@@ -66,13 +67,54 @@ pub enum RouteError {
     Random(String),
 }
 
+impl From<RouteError> for Unusable {
+    fn from(error: RouteError) -> Self {
+        match &error {
+            RouteError::File { source: pem::Error::Io(source), .. } => Self::io(source.kind(), &error),
+            RouteError::Empty { .. } => Self::empty(&error),
+            _ => Self::invalid(&error),
+        }
+    }
+}
+
+/// TLS to a broker: what the next connection uses, and the files that it is from.
+#[derive(Debug)]
+struct Secure {
+    config: RwLock<Arc<ClientConfig>>,
+    name: ServerName<'static>,
+    spec: fleet::Tls,
+    /// As they were before they were read.
+    files: Files,
+}
+
+impl Secure {
+    fn new(spec: fleet::Tls, host: &str) -> Result<Self, RouteError> {
+        let name = spec.server_name.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| RouteError::ServerName(name.into()))?;
+        let files = Files::new([&spec.ca, &spec.certificate, &spec.key].into_iter().flatten());
+        let config = RwLock::new(Arc::new(tls::config(&spec)?));
+        Ok(Self { config, name, spec, files })
+    }
+
+    fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads all files anew; new tickets belong to the new identity.
+    fn read(&self) -> Result<(), Unusable> {
+        let config = tls::config(&self.spec)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        Ok(())
+    }
+}
+
 /// Where a connection comes from: its address and its ports; `None` lets the system choose.
 type Origin = (Option<IpAddr>, Option<RangeInclusive<u16>>);
 
 /// How a fleet reaches an address of its broker; shared by all connections there.
 #[derive(Debug, Default)]
 pub struct Route {
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    tls: Option<Secure>,
     websocket: Option<Endpoint>,
     /// Where connections come from, by the family of the broker's address; none at all lets the system choose.
     sources_v4: Vec<IpAddr>,
@@ -86,12 +128,7 @@ pub struct Route {
 impl Route {
     /// The way to `url`; reads the files that `tls` names.
     pub fn new(url: &BrokerUrl, tls: Option<&fleet::Tls>) -> Result<Self, RouteError> {
-        let tls = tls.cloned().unwrap_or_default();
-        let secure = url.transport().is_secure().then(|| {
-            let name = tls.server_name.as_deref().unwrap_or(url.host());
-            let name = ServerName::try_from(name.to_owned()).map_err(|_| RouteError::ServerName(name.into()))?;
-            Ok((Arc::new(tls::config(&tls)?), name))
-        });
+        let secure = url.transport().is_secure().then(|| Secure::new(tls.cloned().unwrap_or_default(), url.host()));
         let websocket = url.transport().is_websocket().then(|| Endpoint::new(&url.authority(), url.path()));
         let mask_seed = match &websocket {
             Some(_) => getrandom::u64().map_err(|error| RouteError::Random(error.to_string()))?,
@@ -112,6 +149,14 @@ impl Route {
     pub fn over_ports(mut self, ports: Option<Ports>) -> Self {
         self.ports = ports;
         self
+    }
+
+    /// How a change of the files of TLS is taken over; `None` where there are none.
+    pub(crate) fn reload(self: &Arc<Self>) -> Option<Reload> {
+        let files = self.tls.as_ref().map(|secure| secure.files.clone()).filter(|files| !files.is_empty())?;
+        let route = Arc::clone(self);
+        let read = move || route.tls.as_ref().map_or(Ok(()), Secure::read);
+        Some(Reload { what: "certificates", files, read: Box::new(read) })
     }
 
     /// Whether anything lies over TCP.
@@ -143,8 +188,8 @@ impl Route {
         }
         let tls = match &self.tls {
             None => None,
-            Some((config, name)) => {
-                let connection = UnbufferedClientConnection::new(Arc::clone(config), name.clone());
+            Some(secure) => {
+                let connection = UnbufferedClientConnection::new(secure.config(), secure.name.clone());
                 Some(Tls::new(connection.map_err(Failure::from)?))
             }
         };

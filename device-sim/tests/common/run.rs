@@ -26,21 +26,28 @@ pub(crate) use until::until;
 pub(crate) struct TestBroker {
     runtime: Runtime,
     pub(crate) address: SocketAddr,
+    pub(crate) config: Config,
     running: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
 impl TestBroker {
     pub(crate) fn start() -> Self {
+        Self::of(Config::default())
+    }
+
+    /// A broker on a free port, otherwise as configured.
+    pub(crate) fn of(config: Config) -> Self {
         let runtime = Runtime::new().unwrap();
-        let mut broker = Self { runtime, address: ([127, 0, 0, 1], 0).into(), running: None };
+        let mut broker = Self { runtime, address: ([127, 0, 0, 1], 0).into(), config, running: None };
         broker.resume();
         broker
     }
 
+    /// Starts it again on its port.
     pub(crate) fn resume(&mut self) {
         let stop = CancellationToken::new();
         let _guard = self.runtime.enter();
-        let broker = Broker::bind(Config { listen: self.address, ..Config::default() }).unwrap();
+        let broker = Broker::bind(Config { listen: self.address, ..self.config.clone() }).unwrap();
         self.address = broker.address();
         let stopped = stop.clone();
         let task = self.runtime.spawn(async move { broker.run(stopped).await.unwrap() });
@@ -100,7 +107,12 @@ impl Run {
         let broker = TestBroker::start();
         let clock = Clock::new();
         let assignment = assignment(broker.address, devices, extra, &clock);
-        let engine = Engine::start(&assignment, &Options { kind, threads, clock, ..Options::default() }).unwrap();
+        Self::of(broker, clock, kind, threads, &assignment)
+    }
+
+    /// A fleet at a broker that runs already.
+    pub(crate) fn of(broker: TestBroker, clock: Clock, kind: Kind, threads: usize, assignment: &Assignment) -> Self {
+        let engine = Engine::start(assignment, &Options { kind, threads, clock, ..Options::default() }).unwrap();
         Self { broker, engine, clock }
     }
 

@@ -1,6 +1,7 @@
 //! One worker: what it takes, what it refuses, and how it ends.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
@@ -109,6 +110,23 @@ fn over_tcp_a_token_is_needed_but_for_what_scrapers_want() {
     }
     assert_eq!(with(None).call("GET", "/healthz", "").0, 200);
     assert!(with(None).call("GET", "/metrics", "").1.contains("simctl_workers{fleet=\"\"} 1"));
+}
+
+#[test]
+fn a_changed_token_counts_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, "old").unwrap();
+    let process = Process::start(&["--api", "127.0.0.1:0", "--token-file", file.to_str().unwrap()], Some("old"));
+    let Api::Tcp(address, _) = process.api else { panic!("a worker over TCP") };
+    let is_known = |token| Api::Tcp(address, Some(token)).call("GET", "/v1/stats", "").0 == 409;
+    assert!(is_known("old"));
+    // Somebody is writing it.
+    fs::write(&file, "").unwrap();
+    fs::write(folder.path().join("new"), "new").unwrap();
+    fs::rename(folder.path().join("new"), &file).unwrap();
+    eventually("the new token", || is_known("new").then_some(()));
+    assert!(!is_known("old"));
 }
 
 #[test]

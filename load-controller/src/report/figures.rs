@@ -356,6 +356,7 @@ impl Generator {
             buffer_full,
             cpu_periods: _,
             cpu_periods_throttled: _,
+            secrets_unusable: _,
         } = stats.generator;
         let (elapsed, sent) = (facts.elapsed().as_secs_f64(), stats.all_messages().sent);
         Self {

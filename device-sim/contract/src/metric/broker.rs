@@ -8,6 +8,7 @@ metrics! {
     SESSIONS = "simctl_broker_sessions", Gauge, [], "Sessions, of clients connected and away.";
     TAKEOVERS = "simctl_broker_takeovers_total", Counter, [], "Connections replaced by a newer one with the same client id.";
     REFUSED = "simctl_broker_refused_total", Counter, ["reason"], "Connections, subscriptions and messages refused.";
+    USERS_UNUSABLE = "simctl_broker_users_unusable_total", Counter, ["reason"], "Changed files of users that could not be used.";
     CLOSED = "simctl_broker_closed_total", Counter, ["reason"], "Accepted connections that ended.";
     WILLS = "simctl_broker_wills_total", Counter, [], "Will messages published.";
     MESSAGES_IN = "simctl_broker_messages_in_total", Counter, [], "Messages published by clients.";

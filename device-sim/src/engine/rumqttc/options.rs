@@ -19,11 +19,11 @@ pub(super) fn options(blueprint: &Blueprint, index: u32, broker: SocketAddr) -> 
     let client_id = group.client_id.text(index);
     let user = group.user.as_ref().map(|user| user.text(index));
     let will = group.will.as_ref().map(|will| (will, will.topic.text(index), will.payload.text(index)));
-    let password = blueprint.device_login.password.as_deref();
+    let password = blueprint.device_login.password();
     let connect = Connect {
         client_id: &client_id,
         user: user.as_deref(),
-        password,
+        password: password.as_deref(),
         will: will.as_ref().map(|(will, topic, payload)| codec::Will {
             topic,
             payload: payload.as_bytes(),
@@ -45,7 +45,7 @@ pub(super) fn options(blueprint: &Blueprint, index: u32, broker: SocketAddr) -> 
         .set_max_packet_size(INCOMING_MAX, codec::MAX_REMAINING_LENGTH);
     if let Some(user) = user {
         // A password comes from a text file or an environment variable: it is UTF-8.
-        options.set_credentials(user, String::from_utf8_lossy(password.unwrap_or_default()));
+        options.set_credentials(user, String::from_utf8_lossy(password.as_deref().unwrap_or_default()));
     }
     if let Some((will, topic, payload)) = will {
         options.set_last_will(LastWill::new(topic, payload, quality(will.qos), will.retain));

@@ -150,10 +150,11 @@ impl Shard {
         let client_id = group.client_id.text(index);
         let user = group.user.as_ref().map(|user| user.text(index));
         let will = group.will.as_ref().map(|will| (will, will.topic.text(index), will.payload.text(index)));
+        let password = self.blueprint.device_login.password();
         let connect = Connect {
             client_id: &client_id,
             user: user.as_deref(),
-            password: self.blueprint.device_login.password.as_deref(),
+            password: password.as_deref(),
             will: will.as_ref().map(|(will, topic, payload)| codec::Will {
                 topic,
                 payload: payload.as_bytes(),

@@ -254,6 +254,13 @@ fn errors() -> Row {
                 "reason",
                 &of(metric::CONNECT_REFUSALS),
             ),
+            stacked(
+                "Secrets that cannot be used",
+                "Changed files of passwords and certificates, by reason; the old ones stay in use.",
+                Unit::PerSecond,
+                "reason",
+                &of(metric::SECRETS_UNUSABLE),
+            ),
         ],
     )
 }
@@ -292,6 +299,7 @@ fn the_broker() -> Row {
                 [
                     ("dropped", of(broker::DROPPED_MESSAGES).rate_or_zero()),
                     ("refused", of(broker::REFUSED).rate_or_zero()),
+                    ("users that cannot be used", of(broker::USERS_UNUSABLE).rate_or_zero()),
                     ("replaced by a newer connection", of(broker::TAKEOVERS).rate()),
                     ("wills", of(broker::WILLS).rate()),
                 ],
