@@ -32,6 +32,8 @@ const TERM: Duration = Duration::from_secs(15);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a Lease is tried to be had or renewed.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long a write without an answer may still take effect: the API server's own timeout of a request is a minute.
+const LATE: Duration = Duration::from_secs(65);
 
 /// The election among the controllers of a namespace.
 pub struct Election {
@@ -39,9 +41,12 @@ pub struct Election {
     pods: Api<Pod>,
     identity: String,
     seen: Option<Seen>,
-    /// Whether the pod says that it leads; unknown until it was told, because a container may be the next one of a pod
-    /// that led.
+    /// Whether the pod says that it leads. Unknown at the start, because a container may be the next one of a pod that
+    /// led, and from each write on until it is certain what the pod says.
     is_labelled: Option<bool>,
+    /// When the last write of the label began that got no answer, or an error. It may take effect up to [`LATE`]
+    /// afterwards, also after a later write.
+    unanswered: Option<Instant>,
 }
 
 /// The Lease as it was last seen to change.
@@ -72,6 +77,7 @@ impl Election {
             identity: identity.into(),
             seen: None,
             is_labelled: None,
+            unanswered: None,
         }
     }
 
@@ -179,8 +185,9 @@ impl Election {
         Lease { metadata, spec: Some(spec) }
     }
 
-    /// The Service of the controllers selects the pod that leads. Outside of a pod there is none to label. What fails is
-    /// tried again at the next turn.
+    /// The Service of the controllers selects the pod that leads. Outside of a pod there is none to label. A write that
+    /// failed or got no answer may have taken effect or still do so: the next turns write again until it is too late
+    /// for that.
     async fn label(&mut self, leads: bool) {
         if self.is_labelled == Some(leads) {
             return;
@@ -188,18 +195,27 @@ impl Election {
         let value = if leads { json!("true") } else { json!(null) };
         let patch = json!({"metadata": {"labels": {LEADER_LABEL: value}}});
         let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        // Before the write, because this future may be dropped in the middle of it.
+        self.is_labelled = None;
+        let earlier = self.unanswered.replace(Instant::now());
         // What holds a Lease must not wait longer than for the Lease itself.
         match timeout(RETRY, self.pods.patch_metadata(&self.identity, &params, &patch)).await {
             Err(_) => tracing::warn!(pod = self.identity, leads, "the pod cannot be labelled in time"),
-            Ok(Ok(_)) => self.is_labelled = Some(leads),
+            Ok(Ok(_)) => self.labelled(leads, earlier),
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() => {
-                self.is_labelled = Some(leads);
+                self.labelled(leads, None);
                 tracing::info!(pod = self.identity, "there is no such pod to label: this controller runs outside");
             }
             Ok(Err(error)) => {
                 tracing::warn!(pod = self.identity, leads, error = told(&error), "the pod cannot be labelled");
             }
         }
+    }
+
+    /// The pod says so now, and goes on to if no `earlier` write can take effect any more.
+    fn labelled(&mut self, leads: bool, earlier: Option<Instant>) {
+        self.unanswered = earlier.filter(|at| at.elapsed() < LATE);
+        self.is_labelled = self.unanswered.is_none().then_some(leads);
     }
 }
 
@@ -210,3 +226,6 @@ fn outcome(written: Result<Lease, kube::Error>) -> Result<(), Setback> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ mod client;
 pub mod cluster;
 pub mod containers;
 pub mod control_plane;
+mod detour;
 mod external_metrics;
 mod fake_nodes;
 pub mod keda;
@@ -26,6 +27,7 @@ pub use build::Tools;
 pub use client::{Client, EXISTING};
 pub use cluster::Cluster;
 pub use control_plane::ControlPlane;
+pub use detour::Detour;
 pub use external_metrics::ExternalMetrics;
 pub use namespace::Namespace;
 

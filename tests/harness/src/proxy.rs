@@ -33,6 +33,9 @@ pub enum Traffic {
     /// They stay where they are: the connection is accepted and silent. Nothing is lost; after [`Traffic::Forward`]
     /// it goes on.
     Stall,
+    /// Those of devices are passed on, those of the broker stay where they are: what is asked for is done, and no
+    /// answer arrives.
+    Unanswered,
     /// They are taken and lost, as on a connection whose other end is gone. Meant to be cut afterwards: a stream
     /// with a hole cannot go on.
     Blackhole,

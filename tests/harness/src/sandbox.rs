@@ -177,13 +177,23 @@ impl Network {
     /// # Errors
     /// When the sandbox has ended, or the address is none of this network.
     pub fn listen(&self, address: SocketAddr) -> Result<TcpListener> {
+        self.within(|| Ok(TcpListener::bind(address)?)).with_context(|| format!("listen on {address}"))
+    }
+
+    /// Runs `act` in this network, as do the threads that it starts.
+    ///
+    /// # Errors
+    /// When the sandbox has ended, or `act` fails.
+    pub fn within<T: Send>(&self, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let network = File::open(format!("/proc/{}/ns/net", self.init)).context("the sandbox has ended")?;
         // Only a thread of its own enters, and it ends in there.
-        let bound = thread::spawn(move || -> Result<TcpListener> {
-            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
-            Ok(TcpListener::bind(address)?)
-        });
-        bound.join().unwrap_or_else(|_| bail!("the thread panicked")).with_context(|| format!("listen on {address}"))
+        thread::scope(|scope| {
+            let inside = scope.spawn(move || {
+                move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+                act()
+            });
+            inside.join().unwrap_or_else(|_| bail!("the thread panicked"))
+        })
     }
 
     /// Process 1 of the sandbox, as it is numbered outside.

@@ -89,6 +89,25 @@ fn a_stalled_connection_is_silent_and_loses_nothing() {
 }
 
 #[test]
+fn an_unanswered_connection_passes_on_what_is_asked() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let proxy = Proxy::start(listener.local_addr().unwrap()).unwrap();
+    let mut stream = connect(&proxy);
+    let (mut server, _) = listener.accept().unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    proxy.set_traffic(Which::All, Traffic::Unanswered).unwrap();
+    let mut bytes = [0; 4];
+    stream.write_all(b"asks").unwrap();
+    server.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"asks");
+    server.write_all(b"says").unwrap();
+    check_silence(&mut stream);
+    proxy.set_traffic(Which::All, Traffic::Forward).unwrap();
+    stream.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"says");
+}
+
+#[test]
 fn a_blackholed_connection_loses_and_a_new_one_is_sound() {
     let proxy = proxy();
     let mut old = connect(&proxy);

@@ -2,15 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use tests::process::Signal;
+use tests::{
+    process::{Signal, Stream},
+    proxy::{Traffic, Which},
+};
 
 use super::{
-    PATIENCE,
+    PATIENCE, admin,
     site::{Controller, ROUND, Site, TERM},
 };
 
 /// How long one may take to notice that nobody leads any more, on a machine that is busy.
 const SOON: Duration = Duration::from_secs(6);
+
+/// How long one may take to lead and to be found again after an outage: two attempts, and Kubernetes' own look at pods.
+const AFTER_OUTAGE: Duration = Duration::from_secs(15);
 
 #[test]
 fn one_that_is_killed_in_the_middle_of_a_scale_goes_on_where_it_was() {
@@ -66,7 +72,7 @@ fn of_two_one_leads_and_the_other_takes_over() {
 
     let third = site.controller("c");
     let waits = |line: &str| line.contains("does not lead");
-    third.process.wait_for_line(tests::process::Stream::Stderr, PATIENCE, waits).unwrap();
+    third.process.wait_for_line(Stream::Stderr, PATIENCE, waits).unwrap();
     second.process.signal(Signal::TERM).unwrap();
     let told = Instant::now();
     third.leads(SOON);
@@ -80,6 +86,38 @@ fn of_two_one_leads_and_the_other_takes_over() {
     site.settles("f", 11, 11);
     assert_eq!(site.field("statefulset/f", "{.metadata.generation}"), "3");
     rests(&site, &third, "f");
+}
+
+/// Each write of the outage takes effect, and the controller learns nothing of it: among them is the one that takes its
+/// label away.
+#[test]
+fn one_that_leads_again_after_an_outage_is_found_again() {
+    let site = Site::new("outage");
+    let detour = site.detour();
+    let controller = site.controller_as("a", &detour.client);
+    controller.leads(SOON);
+    let answers = || admin().kubectl(["get", "--raw", &metrics_of_service(&site)]);
+    let is_found = || Ok(answers().ok().filter(|text| text.contains("simctl_controller_leader 1")));
+    tests::eventually("the Service leads to the one that leads", PATIENCE, is_found).unwrap();
+
+    detour.proxy.set_traffic(Which::All, Traffic::Unanswered).unwrap();
+    let stops = |line: &str| line.contains("this controller stops to lead");
+    controller.process.wait_for_line(Stream::Stderr, TERM, stops).unwrap();
+    // After that it pauses: nothing is under way whose answer could still come.
+    let gives_up = |line: &str| line.contains("the pod cannot be labelled in time");
+    controller.process.wait_for_line(Stream::Stderr, TERM, gives_up).unwrap();
+    site.namespace.wait_for("pod/a", "{.metadata.labels.simctl\\.io/leader}", PATIENCE, str::is_empty).unwrap();
+    assert_eq!(holder(&site), "a");
+    detour.proxy.set_traffic(Which::All, Traffic::Forward).unwrap();
+    let over = Instant::now();
+    controller.leads(AFTER_OUTAGE);
+    tests::eventually("the Service leads there again", AFTER_OUTAGE, is_found).unwrap();
+    println!("after an outage the Service leads to the leader again after {:.1} s", over.elapsed().as_secs_f64());
+    assert!(over.elapsed() <= AFTER_OUTAGE, "{:?}", over.elapsed());
+}
+
+fn metrics_of_service(site: &Site) -> String {
+    format!("/api/v1/namespaces/{}/services/load-controller:http/proxy/metrics", site.namespace.name())
 }
 
 /// Nothing is written any more once everything is as it should be.

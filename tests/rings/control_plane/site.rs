@@ -16,7 +16,7 @@ use load_controller::resource::{names::CONTROLLER, rbac};
 use serde_json::{Value, json};
 use tests::{
     helm::Helm,
-    kubernetes::{Client, Namespace},
+    kubernetes::{Client, Detour, Namespace},
     process::{Process, Stream},
     project,
     turn::{Turn, Turns},
@@ -171,6 +171,11 @@ impl Site {
     /// The same with the rights of another account.
     pub(crate) fn controller_as(&self, identity: &str, account: &Client) -> Controller {
         Controller::start(self, identity, account)
+    }
+
+    /// A way of the controllers' account to the API server that a test can break.
+    pub(crate) fn detour(&self) -> Detour {
+        PLANE.detour(&self.account).unwrap()
     }
 
     /// Makes a fleet of thermometers whose pods go to fake nodes; `more` are lines of its specification.

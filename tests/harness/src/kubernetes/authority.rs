@@ -69,6 +69,11 @@ impl Authority {
         self.kubeconfig_of(server, &format!("{{token: {token}}}"))
     }
 
+    /// As [`Authority::kubeconfig`], for a way on which another one says who it is.
+    pub(super) fn kubeconfig_without_identity(&self, server: &str) -> String {
+        self.kubeconfig_of(server, "{}")
+    }
+
     fn kubeconfig_of(&self, server: &str, user: &str) -> String {
         let trusted = BASE64_STANDARD.encode(&self.certificate);
         format!(

@@ -15,6 +15,7 @@ use super::{
     authority::{self, Authority},
     build::Tools,
     client::Client,
+    detour::Detour,
     fake_nodes,
 };
 use crate::{
@@ -136,6 +137,13 @@ impl ControlPlane {
     pub fn user(&self, user: &str, group: &str) -> Result<Client> {
         let identity = self.authority.user(user, Some(group))?;
         self.user_with(&self.authority.kubeconfig(&url(), &identity))
+    }
+
+    /// A way of `client` to the API server that a test can break without harm to anybody else.
+    pub fn detour(&self, client: &Client) -> Result<Detour> {
+        Detour::start(client, &self.network(), &self.logs(), |url| {
+            self.user_with(&self.authority.kubeconfig_without_identity(url))
+        })
     }
 
     pub(super) fn sandbox(&self) -> &Sandbox {

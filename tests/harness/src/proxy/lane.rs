@@ -69,7 +69,7 @@ impl Lane {
         buffer: &mut [u8],
     ) -> io::Result<Wake> {
         match traffic {
-            Traffic::Stall => Ok(None),
+            Traffic::Stall | Traffic::Unanswered => Ok(None),
             Traffic::Blackhole => {
                 self.chunks.clear();
                 self.bytes = 0;

@@ -215,7 +215,8 @@ impl Connection {
     fn pump(&mut self, delay: Duration, throttles: &mut [Throttle; 2], buffer: &mut [u8]) -> io::Result<Wake> {
         let Connection { device, broker, up, down, traffic } = self;
         let [up_throttle, down_throttle] = throttles;
-        let up = up.pump(device, broker, *traffic, delay, up_throttle, buffer)?;
+        let outward = if *traffic == Traffic::Unanswered { Traffic::Forward } else { *traffic };
+        let up = up.pump(device, broker, outward, delay, up_throttle, buffer)?;
         let down = down.pump(broker, device, *traffic, delay, down_throttle, buffer)?;
         Ok([up, down].into_iter().flatten().min())
     }
