@@ -7,10 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleet_contract::stats::Generator;
-
-/// A tick of `/proc/PID/stat`: Linux shows user space a hundredth of a second on every architecture (`USER_HZ`).
-const TICKS_PER_SECOND: f64 = 100.0;
+use fleet_contract::{process, stats::Generator};
 
 /// Reads how the process fares since the meter was made.
 #[derive(Debug)]
@@ -48,12 +45,12 @@ impl Meter {
     /// Fills in what belongs to the process; what the engine counts (threads, ticks, buffers) is left alone.
     pub fn read(&self, generator: &mut Generator) {
         let read = |name| fs::read_to_string(self.proc.join(name)).unwrap_or_default();
-        let (user, system) = cpu_seconds(&read("stat")).unwrap_or_default();
+        let (user, system) = process::cpu_seconds(&read("stat")).unwrap_or_default();
         let periods = self.periods();
         generator.workers = 1;
         generator.cpu_user_seconds = user;
         generator.cpu_system_seconds = system;
-        generator.memory_bytes = resident_bytes(&read("status")).unwrap_or_default();
+        generator.memory_bytes = process::memory_bytes(&read("status"), "VmRSS").unwrap_or_default();
         generator.open_files = open_files(&self.proc.join("fd"));
         generator.cpu_periods = periods.all.saturating_sub(self.before.all);
         generator.cpu_periods_throttled = periods.throttled.saturating_sub(self.before.throttled);
@@ -72,15 +69,6 @@ impl Default for Meter {
     }
 }
 
-/// CPU seconds in user space and in the kernel, from `/proc/PID/stat` (proc(5): fields 14 and 15).
-fn cpu_seconds(stat: &str) -> Option<(f64, f64)> {
-    // The second field is the name of the program in parentheses, and may hold both blanks and parentheses.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut ticks = fields.split_ascii_whitespace().skip(11).map(str::parse::<f64>);
-    let (user, system) = (ticks.next()?.ok()?, ticks.next()?.ok()?);
-    Some((user / TICKS_PER_SECOND, system / TICKS_PER_SECOND))
-}
-
 /// Open files, from the directory that lists them: its size since Linux 6.2 (proc(5)), which costs nothing; before that
 /// its entries, 10 ms of CPU for 20,000.
 fn open_files(list: &Path) -> u64 {
@@ -88,13 +76,6 @@ fn open_files(list: &Path) -> u64 {
         0 => fs::read_dir(list).map_or(0, |files| files.count() as u64),
         files => files,
     }
-}
-
-/// Resident memory, from the line `VmRSS: 1234 kB` of `/proc/PID/status`.
-fn resident_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
-    Some(kib * 1024)
 }
 
 /// The files `cpu.stat` under `/sys/fs/cgroup` that may hold the process's limit, from `/proc/PID/cgroup`.
@@ -135,19 +116,6 @@ fn periods(stat: &str) -> Option<Periods> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_time_is_found_behind_any_name() {
-        let stat = "42 (a b) c)) S 1 42 42 0 -1 4194304 1100 0 0 0 250 50 0 0 20 0 3 0 12345 1000000 900";
-        assert_eq!(cpu_seconds(stat), Some((2.5, 0.5)));
-        assert_eq!(cpu_seconds("nonsense"), None);
-    }
-
-    #[test]
-    fn resident_memory_is_in_kibibytes() {
-        assert_eq!(resident_bytes("VmPeak:\t 9 kB\nVmRSS:\t    2048 kB\nThreads: 1\n"), Some(2 * 1024 * 1024));
-        assert_eq!(resident_bytes("VmPeak:\t 9 kB\n"), None);
-    }
 
     #[test]
     fn a_process_is_bound_by_all_groups_above() {

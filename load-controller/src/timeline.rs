@@ -38,7 +38,7 @@ pub struct Timeline {
 #[derive(Debug, Clone)]
 struct Reading {
     at: Micros,
-    /// The lost messages are left out: they are named once, in the report.
+    /// Packed, because it waits for seconds. The lost messages are left out: they are named once, in the report.
     stats: Stats,
 }
 
@@ -137,7 +137,7 @@ impl Timeline {
             self.outages.push(at, stats.devices.desired, stats.devices.connected);
         }
         self.memory_bytes_max = self.memory_bytes_max.max(stats.generator.memory_bytes);
-        self.last = Some(Reading { at, stats: Stats { lost: Vec::new(), ..stats.clone() } });
+        self.last = Some(Reading { at, stats: Stats { lost: Vec::new(), ..stats.clone().packed() } });
     }
 
     /// The points, the oldest first.

@@ -238,7 +238,7 @@ impl Workers {
         for (ordinal, reading) in &self.newer {
             totals.take(*ordinal, reading.clone());
         }
-        Some(Closing { totals, lost })
+        Some(Closing { totals: totals.packed(), lost })
     }
 
     /// Closes the books, now that their sum is kept.

@@ -15,6 +15,7 @@ pub mod fleet;
 pub mod metric;
 pub mod model;
 pub mod plan;
+pub mod process;
 pub mod qos;
 pub mod share;
 pub mod stamp;

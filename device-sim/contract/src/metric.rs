@@ -1,6 +1,6 @@
 //! The names of all metrics, in tables that code, dashboards and documentation share.
 //!
-//! The workers' table is here, those of [`broker`] and [`controller`] beside it. No metric has a label whose values grow with the fleet; all units are base units.
+//! The workers' table is here, those of [`broker`], [`controller`] and [`process`] beside it. No metric has a label whose values grow with the fleet; all units are base units.
 
 pub mod controller;
 
@@ -42,8 +42,9 @@ macro_rules! metrics {
     };
 }
 
-// Below the macro, which it uses.
+// Below the macro, which they use.
 pub mod broker;
+pub mod process;
 
 metrics! {
     DEVICES = "simctl_devices", Gauge, ["state"], "Devices by state: desired, connected, refused, failed, leaving.";

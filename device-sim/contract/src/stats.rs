@@ -339,6 +339,12 @@ impl Stats {
         self.lost.truncate(Self::LOST_MAX);
     }
 
+    /// The same in little memory, with distributions as [`Latency::packed`]: for what is kept and seldom added to.
+    #[must_use]
+    pub fn packed(self) -> Self {
+        Self { latency: self.latency.packed(), ..self }
+    }
+
     /// Closes the books of a worker that has ended: what is in flight is unknown, and nobody is connected.
     pub fn end_epoch(&mut self) {
         for messages in &mut self.messages {
@@ -356,6 +362,17 @@ impl Stats {
 }
 
 impl Latencies {
+    fn packed(self) -> Self {
+        let Self { connect, publish_ack, end_to_end, schedule_lag, recovery } = self;
+        Self {
+            connect: connect.packed(),
+            publish_ack: publish_ack.packed(),
+            end_to_end: end_to_end.packed(),
+            schedule_lag: schedule_lag.packed(),
+            recovery: recovery.packed(),
+        }
+    }
+
     fn merge(&mut self, other: &Self) {
         let Self { connect, publish_ack, end_to_end, schedule_lag, recovery } = other;
         self.connect.merge(connect);
@@ -498,6 +515,12 @@ impl Totals {
     /// Counts workers that ended without draining: the fate of their last messages is unknown.
     pub fn lose(&mut self, workers: u32) {
         self.ended.workers_lost += workers;
+    }
+
+    /// The same in little memory; see [`Stats::packed`].
+    #[must_use]
+    pub fn packed(self) -> Self {
+        Self { ended: Ended { stats: self.ended.stats.packed(), ..self.ended }, ..self }
     }
 
     /// The last readings of the workers whose books are open, by ordinal.

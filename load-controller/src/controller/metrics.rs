@@ -1,4 +1,5 @@
-//! The controller's instruments, by the table [`fleet_contract::metric::controller`].
+//! The controller's instruments, by the tables [`fleet_contract::metric::controller`] and
+//! [`fleet_contract::metric::process`].
 
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder, core::Collector,
 };
+
+mod process;
 
 /// The type of what [`Metrics::render`] returns, for the header `content-type`.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -93,7 +96,8 @@ impl Default for Metrics {
 impl Metrics {
     /// Everything in Prometheus' text format.
     pub fn render(&self) -> Result<String, prometheus::Error> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        let families = [self.registry.gather(), process::families()].concat();
+        TextEncoder::new().encode_to_string(&families)
     }
 
     /// A call to the API server took so long.
@@ -159,7 +163,7 @@ mod tests {
             labelled.with_label_values(&["x"]).inc();
         }
         let text = metrics.render().unwrap();
-        for metric in table::ALL {
+        for metric in [table::ALL, fleet_contract::metric::process::ALL].concat() {
             assert!(text.contains(&format!("# TYPE {} ", metric.name)), "{} is missing", metric.name);
         }
         assert!(

@@ -12,6 +12,7 @@ mod autoscaler;
 mod conflicts;
 mod crd;
 mod degraded;
+mod fleets;
 mod handover;
 mod kubelet;
 mod ownership;

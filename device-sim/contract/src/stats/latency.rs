@@ -51,8 +51,25 @@ impl Latency {
         self.histogram_mut().saturating_record(time.0.max(1));
     }
 
+    /// The same in as little memory as on its way, until something else is added: 188 kB unfolded, and mostly a few
+    /// hundred bytes packed.
+    #[must_use]
+    pub fn packed(self) -> Self {
+        let Some(histogram) = &self.histogram else { return self };
+        let mut bytes = Vec::new();
+        let written = V2Serializer::new().serialize(&**histogram, &mut bytes);
+        match written.ok().and_then(|_| Packed::new(bytes).ok()) {
+            Some(packed) => Self { histogram: None, packed: Some(packed) },
+            None => self,
+        }
+    }
+
     /// Adds what another recorded.
     pub fn merge(&mut self, other: &Self) {
+        if self.histogram.is_none() && self.packed.is_none() {
+            self.clone_from(other);
+            return;
+        }
         if let Some(theirs) = &other.histogram {
             self.histogram_mut().add(&**theirs).expect("all histograms have the same bounds");
         }
@@ -212,6 +229,10 @@ mod tests {
             read.merge(&travelled(&of(&b)));
             prop_assert_eq!(travelled(&read), read.clone());
             prop_assert_eq!((read.count(), read.summary()), (whole.count(), whole.summary()));
+            let packed = whole.clone().packed();
+            prop_assert!(packed.histogram.is_none());
+            prop_assert_eq!((packed.summary(), packed.sum_seconds()), (whole.summary(), whole.sum_seconds()));
+            prop_assert_eq!(packed, whole);
         }
     }
 
