@@ -1,8 +1,8 @@
 //! The real Helm, and what it makes of the project's chart.
 
-use std::{path::PathBuf, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::{command, kubernetes::Tools, project, unavailable::Unavailable};
 
@@ -75,4 +75,27 @@ metadata:
 /// The chart's folder.
 pub fn chart() -> PathBuf {
     project::root().join("manifests/chart")
+}
+
+/// The files of the chart that are copies, because Helm packages nothing from outside the chart and complains about
+/// symbolic links: each with what it must hold.
+///
+/// # Errors
+/// When a folder or a file of the originals cannot be read.
+pub fn chart_copies() -> Result<Vec<(PathBuf, String)>> {
+    let mut copies = Vec::new();
+    for (folder, copied) in [("manifests/crd", "crd"), ("dashboards", "dashboards")] {
+        let folder = project::root().join(folder);
+        let entries = fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+        for entry in entries {
+            let original = entry?.path();
+            if let Some(name) = original.file_name().filter(|_| original.is_file()) {
+                let text =
+                    fs::read_to_string(&original).with_context(|| format!("{} cannot be read", original.display()))?;
+                copies.push((chart().join(copied).join(name), text));
+            }
+        }
+    }
+    copies.sort();
+    Ok(copies)
 }

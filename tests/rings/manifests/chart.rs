@@ -1,12 +1,16 @@
 //! The chart, rendered by the real Helm.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use load_controller::resource::{names, rbac};
 use serde_json::{Value, json};
 use tests::{
     command,
-    helm::{Helm, NAMESPACE, chart},
+    helm::{Helm, NAMESPACE, chart, chart_copies},
     project,
 };
 
@@ -47,10 +51,33 @@ fn helm_has_nothing_against_the_chart() {
     let lint = |values: &[&str]| {
         let mut lint = helm().command();
         lint.args(["lint", "--strict", "--kube-version", "1.34.0"]).arg(chart()).args(values);
-        command::run(&mut lint).unwrap()
+        let says = command::run(&mut lint).unwrap().stderr;
+        assert_eq!(String::from_utf8_lossy(&says), "", "of a symbolic link, for example, Helm logs a line each time");
     };
     lint(&[]);
     lint(&["--values", chart().join("values-edge.yaml").to_str().unwrap()]);
+}
+
+/// Every file and link below a folder.
+fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries
+        .flat_map(|it| if it.file_type().unwrap().is_dir() { files(&it.path()) } else { [it.path()].into() })
+        .collect()
+}
+
+#[test]
+fn the_chart_has_no_symbolic_links_and_its_copies_are_fresh() {
+    let links: Vec<PathBuf> = files(&chart()).into_iter().filter(|path| path.is_symlink()).collect();
+    assert_eq!(links, [] as [PathBuf; 0]);
+    let copies = chart_copies().unwrap();
+    for (path, wanted) in &copies {
+        let is_fresh = fs::read_to_string(path).unwrap_or_default() == *wanted;
+        assert!(is_fresh, "{} is stale; run `cargo xtask manifests`", path.display());
+    }
+    let copied: BTreeSet<PathBuf> = copies.into_iter().map(|(path, _)| path).collect();
+    let present: BTreeSet<PathBuf> = ["crd", "dashboards"].iter().flat_map(|it| files(&chart().join(it))).collect();
+    assert_eq!(present, copied, "a copy whose original is gone goes, too");
 }
 
 #[test]

@@ -1,12 +1,22 @@
-//! `cargo xtask manifests`: the chart as plain manifests.
+//! `cargo xtask manifests`: the files that the chart copies, and the chart as plain manifests.
 
 use std::{fs, process::ExitCode};
 
 use anyhow::{Context, Result};
-use tests::{helm::Helm, project};
+use tests::{
+    helm::{self, Helm},
+    project,
+};
 
-/// Renders the chart with the real Helm.
+/// Copies the kinds and dashboards into the chart, and renders it with the real Helm.
 pub(crate) fn run() -> Result<ExitCode> {
+    for (path, text) in helm::chart_copies()? {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        }
+        fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        println!("{}", path.display());
+    }
     let path = project::root().join("manifests/install.yaml");
     fs::write(&path, Helm::find_or_build()?.install_manifest()?)
         .with_context(|| format!("{} cannot be written", path.display()))?;
