@@ -4,6 +4,8 @@
 //! holder that cannot renew stops well before that, and one that ends gives the Lease up, so that another one takes over
 //! at once.
 
+mod owner;
+
 use std::time::Duration;
 
 use k8s_openapi::{
@@ -18,6 +20,7 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
 };
+use owner::Owner;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
@@ -37,10 +40,13 @@ const LATE: Duration = Duration::from_secs(65);
 
 /// The election among the controllers of a namespace.
 pub struct Election {
+    client: Client,
+    namespace: String,
     leases: Api<Lease>,
     pods: Api<Pod>,
     identity: String,
     seen: Option<Seen>,
+    owner: Owner,
     /// Whether the pod says that it leads. Unknown at the start, because a container may be the next one of a pod that
     /// led, and from each write on until it is certain what the pod says.
     is_labelled: Option<bool>,
@@ -72,10 +78,13 @@ impl Election {
     /// The election in `namespace`, in which `identity` (the name of the pod) stands.
     pub fn new(client: &Client, namespace: &str, identity: &str) -> Self {
         Self {
+            client: client.clone(),
+            namespace: namespace.into(),
             leases: Api::namespaced(client.clone(), namespace),
             pods: Api::namespaced(client.clone(), namespace),
             identity: identity.into(),
             seen: None,
+            owner: Owner::Unknown,
             is_labelled: None,
             unanswered: None,
         }
@@ -148,9 +157,13 @@ impl Election {
     }
 
     async fn take(&mut self) -> Result<(), Setback> {
+        if self.owner == Owner::Unknown {
+            self.owner = owner::find(&self.client, &self.namespace).await?;
+        }
         let Some(lease) = self.leases.get_opt(CONTROLLER).await? else {
             let fresh = self.held(None);
-            return outcome(self.leases.create(&PostParams::default(), &fresh).await);
+            let created = self.leases.create(&PostParams::default(), &fresh).await;
+            return self.outcome(created);
         };
         let has_changed = self.seen.as_ref().is_none_or(|seen| seen.version != lease.metadata.resource_version);
         if has_changed {
@@ -162,16 +175,35 @@ impl Election {
             return Err(Setback::Held(holder));
         }
         let taken = self.held(Some(lease));
-        outcome(self.leases.replace(CONTROLLER, &PostParams::default(), &taken).await)
+        let replaced = self.leases.replace(CONTROLLER, &PostParams::default(), &taken).await;
+        self.outcome(replaced)
+    }
+
+    fn outcome(&mut self, written: Result<Lease, kube::Error>) -> Result<(), Setback> {
+        match written {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => Err(Setback::Outrun),
+            Err(error) => {
+                // The admission plugin OwnerReferencesPermissionEnforcement lets nobody own what the writer may not
+                // delete. A Lease that outlives the installation is better than no leader.
+                if matches!(&error, kube::Error::Api(status) if status.is_forbidden()) {
+                    self.owner = Owner::Nobody;
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// The Lease with this controller as its holder; the version of `before` makes the write an optimistic one.
     fn held(&self, before: Option<Lease>) -> Lease {
         let now = MicroTime(Timestamp::now());
-        let (metadata, spec) = before.map_or_else(
+        let (mut metadata, spec) = before.map_or_else(
             || (ObjectMeta { name: Some(CONTROLLER.into()), ..ObjectMeta::default() }, None),
             |lease| (lease.metadata, lease.spec),
         );
+        if let Owner::Account(owner) = &self.owner {
+            metadata.owner_references = Some(vec![owner.clone()]);
+        }
         let before = spec.unwrap_or_default();
         let is_mine = before.holder_identity.as_deref() == Some(&self.identity);
         let spec = LeaseSpec {
@@ -216,14 +248,6 @@ impl Election {
     fn labelled(&mut self, leads: bool, earlier: Option<Instant>) {
         self.unanswered = earlier.filter(|at| at.elapsed() < LATE);
         self.is_labelled = self.unanswered.is_none().then_some(leads);
-    }
-}
-
-fn outcome(written: Result<Lease, kube::Error>) -> Result<(), Setback> {
-    match written {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 => Err(Setback::Outrun),
-        Err(error) => Err(error.into()),
     }
 }
 

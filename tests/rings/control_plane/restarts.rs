@@ -120,6 +120,26 @@ fn metrics_of_service(site: &Site) -> String {
     format!("/api/v1/namespaces/{}/services/load-controller:http/proxy/metrics", site.namespace.name())
 }
 
+/// The chart deletes the service account last, and controllers that still end then must not make the Lease anew.
+#[test]
+fn the_lease_goes_with_the_service_account_of_the_controllers() {
+    let site = Site::new("lease");
+    // As an earlier release has left it: nobody's.
+    let before = "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: load-controller}, \
+                  spec: {holderIdentity: '', leaseDurationSeconds: 1}}";
+    site.namespace.apply(before).unwrap();
+    let controller = site.controller("only");
+    controller.leads(SOON);
+    let owner = site.field("lease/load-controller", "{.metadata.ownerReferences[*].kind}");
+    assert_eq!((owner.as_str(), holder(&site).as_str()), ("ServiceAccount", "only"));
+
+    site.namespace.kubectl(["delete", "serviceaccount", "load-controller"]).unwrap();
+    let ends = |line: &str| line.contains("this controller stops to lead");
+    controller.process.wait_for_line(Stream::Stderr, PATIENCE, ends).unwrap();
+    let left = || site.namespace.kubectl(["get", "leases", "-o", "name"]);
+    tests::eventually("the Lease is gone", PATIENCE, || Ok(left()?.is_empty().then_some(()))).unwrap();
+}
+
 /// Nothing is written any more once everything is as it should be.
 fn rests(site: &Site, controller: &Controller, fleet: &str) {
     // The last thing that changes by itself: the connect round, in which no fake pod says anything, is over.
