@@ -72,6 +72,13 @@ pub(crate) fn name(object: &Value) -> &str {
     object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
 }
 
+/// Whether an object is for all load controllers of a cluster: the kinds, and what people may do with them. What one
+/// controller may do across the cluster carries its namespace in the name.
+pub(crate) fn is_shared(object: &Value) -> bool {
+    let is_in_namespace = object.pointer("/metadata/namespace").is_some() || kind(object) == "Namespace";
+    !is_in_namespace && !name(object).contains(':')
+}
+
 fn settle(object: &mut Value, choice: &Choice) {
     if kind(object) == "Namespace" {
         object["metadata"]["name"] = json!(choice.namespace);
@@ -241,6 +248,14 @@ subjects: [{kind: ServiceAccount, name: load-controller, namespace: simctl-syste
         let served = images(&small(&Choice::default()));
         assert_eq!(served.len(), 2);
         assert_eq!(unavailable(&served, &[], &Choice::default()), Vec::<&Reference>::new());
+    }
+
+    #[test]
+    fn what_all_controllers_share_is_the_kinds_and_the_rights_of_people() {
+        let objects = objects(&chosen()).unwrap();
+        let is_shared = |of: &str| is_shared(objects.iter().find(|object| name(object) == of).unwrap());
+        assert!(["fleets.simctl.io", "simctl-fleets-view", "simctl-fleets-edit"].into_iter().all(is_shared));
+        assert!(!["load", "load-controller", "load:load-controller-fleets"].into_iter().any(is_shared));
     }
 
     #[test]

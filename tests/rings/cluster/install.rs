@@ -31,6 +31,11 @@ fn title(object: &Value) -> String {
     format!("{} {}/{}", text(&object["kind"]), text(&meta["namespace"]), text(&meta["name"]))
 }
 
+/// The Leases of the namespace of Helm's release.
+fn leases() -> String {
+    admin().kubectl(["get", "leases", "-n", "load-testing", "-o", "name"]).unwrap()
+}
+
 /// Awaits that nothing with our label is left but `rest`.
 #[track_caller]
 fn expect_left(rest: &[&str]) {
@@ -80,15 +85,10 @@ fn the_chart_brings_it_and_takes_it_away() {
     product::forget_installation();
     product::simctl(&["uninstall", "--all"]);
     expect_left(&[]);
-    let chart = project::root().join("manifests/chart").display().to_string();
-    let (registry, tag) = (format!("image.registry={}", product::registry()), format!("image.tag={}", product::tag()));
-    let values = ["--set", &registry, "--set", &tag, "--set", "image.pullPolicy=IfNotPresent"];
     let place = ["simctl", "--namespace", "load-testing"];
-    let install = [&["install"][..], &place, &[&chart, "--create-namespace", "--wait", "--timeout", "3m"], &values];
-    product::helm(&install.concat());
-    let refused = product::call(&tests::simctl::Simctl::new().unwrap(), &["install"]);
-    assert_ne!(refused.code, Some(0), "simctl leaves Helm's release alone");
-    assert!(refused.stderr.contains("Helm"), "{}", refused.stderr);
+    helm_brings(&[&["install"][..], &place, &["--create-namespace"]].concat());
+    refuses(&["install"], "Helm's release simctl in namespace load-testing; use `helm upgrade simctl CHART");
+    refuses(&["uninstall"], "Helm's release simctl in namespace load-testing; use `helm uninstall simctl --namespace");
 
     {
         let fleet = Fleet::apply_to_present("chart", &document(50, PER_POD));
@@ -96,10 +96,60 @@ fn the_chart_brings_it_and_takes_it_away() {
         fleet.report().expect("devices.connected", 50);
         expect_gone(&fleet);
     }
+    assert!(!leases().is_empty(), "of the two controllers one leads");
     product::helm(&[&["uninstall"][..], &place, &["--wait"]].concat());
     expect_left(&[CRD]);
+    let no_lease = || Ok(leases().is_empty().then_some(()));
+    tests::eventually("the Lease is gone", super::PATIENCE, no_lease).unwrap();
     admin().kubectl(["delete", "crd", "fleets.simctl.io"]).unwrap();
     admin().kubectl(["delete", "namespace", "load-testing"]).unwrap();
+}
+
+/// Calls Helm with the chart and the images of the test, and awaits what it makes.
+#[track_caller]
+fn helm_brings(args: &[&str]) {
+    let chart = project::root().join("manifests/chart").display().to_string();
+    let (registry, tag) = (format!("image.registry={}", product::registry()), format!("image.tag={}", product::tag()));
+    // As `simctl install` has it here: another one would be another document of each pod, and roll it.
+    let policy = format!("image.pullPolicy={}", product::image_flags().last().unwrap());
+    let values = ["--set", &registry, "--set", &tag, "--set", &policy];
+    product::helm(&[args, &[&chart, "--wait", "--timeout", "3m"], &values].concat());
+}
+
+/// Expects that a call of simctl does nothing and says why.
+#[track_caller]
+fn refuses(args: &[&str], why: &str) {
+    let refused = product::call(&tests::simctl::Simctl::new().unwrap(), args);
+    assert!(refused.code == Some(1) && refused.stderr.contains(why), "{args:?}: {refused:?}");
+}
+
+#[test]
+fn simctl_and_helm_hand_over_to_each_other_and_no_pod_notices() {
+    let _turn = TURNS.alone();
+    let fleet = Fleet::apply("handover", &document(50, PER_POD));
+    fleet.expect_devices(50, PER_POD, 0);
+    let pods = || fleet.pods().iter().map(|pod| uid(pod).to_owned()).collect::<Vec<_>>();
+    let before = pods();
+    let place = ["simctl", "--namespace", product::NAMESPACE];
+    let controller = ["-n", product::NAMESPACE, "deployment/load-controller"];
+    let field = |path: &str| admin().kubectl([&["get", "-o", path][..], &controller].concat()).unwrap();
+
+    product::forget_installation();
+    helm_brings(&[&["install"][..], &place, &["--take-ownership"]].concat());
+    refuses(&["install"], "Helm's release simctl in namespace simctl-system; use `helm upgrade simctl CHART");
+    refuses(&["uninstall", "--all"], "use `helm uninstall simctl --namespace simctl-system`");
+    // What simctl has written is Helm's to change.
+    helm_brings(&[&["upgrade"][..], &place, &["--set", "replicas=1"]].concat());
+    assert_eq!(field("jsonpath={.spec.replicas}"), "1");
+
+    product::helm(&[&["uninstall"][..], &place, &["--wait"]].concat());
+    let is_gone = || Ok((!ours().iter().any(|object| object.contains("load-controller"))).then_some(()));
+    tests::eventually("nothing of the controller is left", super::PATIENCE, is_gone).unwrap();
+    product::ensure_installed();
+    assert_eq!(field("jsonpath={.spec.replicas} {.metadata.labels.app\\.kubernetes\\.io/managed-by}"), "2 ");
+    fleet.report().expect("devices.connected", 50);
+    assert_eq!(pods(), before);
+    expect_gone(&fleet);
 }
 
 /// The controller gives the brokers of new fleets a claim; as `simctl install` leaves it again once the value goes.

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::{
     cluster::{
         client::{Cluster, ClusterError},
+        helm::Release,
         hindrance::{self, Observed},
         objects::{DryRun, Manner, trial},
         settle::{Progress, reasons},
@@ -179,17 +180,16 @@ fn is_available(deployment: &Deployment) -> bool {
     })
 }
 
-/// Helm would undo at its next upgrade what is applied beside it.
+/// One controller is enough for a cluster, and one that Helm has installed is Helm's.
 async fn refuse_other_owners(cluster: &Cluster) -> anyhow::Result<()> {
-    let params = ListParams::default().labels(&format!("app.kubernetes.io/name={CONTROLLER}"));
-    let deployments = cluster.ask(cluster.everywhere::<Deployment>().list(&params)).await?.items;
-    for deployment in deployments {
-        let namespace = deployment.namespace().unwrap_or_default();
-        if deployment.labels().get("app.kubernetes.io/managed-by").is_some_and(|manager| manager == "Helm") {
-            let release = deployment.annotations().get("meta.helm.sh/release-name").cloned().unwrap_or_default();
+    for controller in cluster.controllers().await? {
+        let namespace = controller.namespace().unwrap_or_default();
+        if let Some(release) = Release::of(&controller) {
+            let Release { name, namespace } = &release;
             return Err(Failure::refused(format!(
-                "Helm has installed the load controller in namespace {namespace} (release {release}); use \
-                 `helm upgrade` and `helm uninstall` there"
+                "this installation is Helm's release {name} in namespace {namespace}; use `helm upgrade {name} CHART \
+                 --namespace {namespace}`, or hand it over: `helm uninstall {release}` leaves all fleets, \
+                 then `simctl install -n {namespace}`"
             ))
             .into());
         }

@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use fleet_contract::units::Span;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Namespace};
 use kube::{
-    ResourceExt as _,
+    ResourceExt,
     api::{DeleteParams, ListParams},
 };
 use load_controller::{resource::Fleet, verdict::ExitCode, words};
@@ -14,9 +14,11 @@ use tokio::time::Instant;
 use crate::{
     cluster::{
         client::Cluster,
+        helm::Release,
         objects::{DryRun, Place, trial},
         settle::Progress,
     },
+    exit::Failure,
     flags::ClusterFlags,
     installation::{self, Choice, NAMESPACE, kind, name},
     printer::Printer,
@@ -56,6 +58,7 @@ impl Args {
         let objects = installation::objects(&choice)?;
         let cluster = Cluster::new(&self.cluster).await?.within(namespace);
         printer.say(cluster.title());
+        let elsewhere = refuse_helms(&cluster).await?;
         let mut fleets = if cluster.knows_fleets().await? { cluster.select(true, None).await? } else { Vec::new() };
         if self.all {
             self.remove_fleets(&cluster, &fleets, printer).await?;
@@ -69,6 +72,10 @@ impl Args {
                     name(object),
                     listed(&fleets)
                 ));
+                continue;
+            }
+            if let Some(other) = elsewhere.first().filter(|_| installation::is_shared(object)) {
+                printer.say(format_args!("{} stays because of the load controller in namespace {other}", name(object)));
                 continue;
             }
             if kind(object) == "Namespace" && !self.may_remove_namespace(&cluster, name(object), &fleets).await? {
@@ -152,6 +159,21 @@ impl Args {
         let pods = cluster.ask(cluster.everywhere::<k8s_openapi::api::core::v1::Pod>().list_metadata(&params)).await?;
         Ok(pods.items.len())
     }
+}
+
+/// Refuses to take apart a release of Helm; the namespaces of other load controllers.
+async fn refuse_helms(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
+    let is_here = |it: &Deployment| it.namespace().as_deref() == Some(cluster.namespace());
+    let (here, elsewhere): (Vec<_>, Vec<_>) = cluster.controllers().await?.into_iter().partition(is_here);
+    let meant = if here.is_empty() { &elsewhere } else { &here };
+    if let Some(release) = meant.iter().find_map(Release::of) {
+        let Release { name, namespace } = &release;
+        return Err(Failure::refused(format!(
+            "this installation is Helm's release {name} in namespace {namespace}; use `helm uninstall {release}`"
+        ))
+        .into());
+    }
+    Ok(elsewhere.iter().filter_map(ResourceExt::namespace).collect())
 }
 
 /// `2 fleets: load/a, lab/b`.
