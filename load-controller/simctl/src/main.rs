@@ -3,6 +3,7 @@
 //! | module | idea |
 //! | --- | --- |
 //! | `args`, `flags` | what can be typed; what several verbs share of it |
+//! | `completion` | what the last word of a command line can be |
 //! | `verbs` | one verb a file |
 //! | `document`, `library` | the fleet's document, its models and the files they replay |
 //! | `settings` | what was meant: document and flags, checked |
@@ -15,6 +16,7 @@
 
 mod args;
 mod cluster;
+mod completion;
 mod document;
 mod engine;
 mod estimate;
@@ -41,6 +43,9 @@ use printer::Printer;
 use verbs::Verb;
 
 fn main() -> ExitCode {
+    if let Some(words) = completion::asked(std::env::args_os()) {
+        return completion::answer(&words);
+    }
     let cli = Cli::read();
     let printer = Printer::new(cli.quiet);
     match run(cli.verb, printer) {

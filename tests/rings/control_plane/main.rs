@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod autoscaler;
+mod completion;
 mod conflicts;
 mod crd;
 mod degraded;

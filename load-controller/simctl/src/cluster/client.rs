@@ -249,18 +249,30 @@ impl Cluster {
     }
 }
 
-/// The configuration that is meant, and the name of its context.
-async fn config(flags: &ClusterFlags) -> Result<(Config, String), ClusterError> {
-    let read = match &flags.kubeconfig {
+/// The contexts among which `--context` chooses; none where no kubeconfig can be read.
+pub(crate) fn contexts(flags: &ClusterFlags) -> Vec<String> {
+    read(flags).map(|kubeconfig| names(&kubeconfig)).unwrap_or_default()
+}
+
+fn read(flags: &ClusterFlags) -> Result<Kubeconfig, KubeconfigError> {
+    match &flags.kubeconfig {
         Some(file) => Kubeconfig::read_from(file),
         None => Kubeconfig::read(),
-    };
-    let kubeconfig = match read {
+    }
+}
+
+fn names(kubeconfig: &Kubeconfig) -> Vec<String> {
+    kubeconfig.contexts.iter().map(|context| context.name.clone()).collect()
+}
+
+/// The configuration that is meant, and the name of its context.
+async fn config(flags: &ClusterFlags) -> Result<(Config, String), ClusterError> {
+    let kubeconfig = match read(flags) {
         Ok(kubeconfig) => kubeconfig,
         Err(error) if flags.kubeconfig.is_none() && is_absent(&error) => return in_cluster(flags),
         Err(error) => return Err(ClusterError::Config(plain(&error))),
     };
-    let contexts: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
+    let contexts = names(&kubeconfig);
     let Some(context) =
         flags.context.clone().or_else(|| kubeconfig.current_context.clone()).filter(|it| !it.is_empty())
     else {

@@ -4,15 +4,19 @@ use clap::Command;
 use clap_complete::Shell;
 use load_controller::verdict::ExitCode;
 
-use crate::printer::Printer;
+use crate::{completion, printer::Printer};
 
 const EXAMPLES: &str = "\
 Examples:
   simctl completions bash > ~/.local/share/bash-completion/completions/simctl
   simctl completions zsh > ~/.zfunc/_simctl
-  simctl completions fish > ~/.config/fish/completions/simctl.fish";
+  simctl completions fish > ~/.config/fish/completions/simctl.fish
+  ln -s simctl kubectl_complete-simctl          beside simctl and kubectl-simctl: for `kubectl simctl`, in each shell";
 
 /// Print the completions of a shell
+///
+/// In bash, zsh and fish they complete names of fleets, namespaces and contexts, too: simctl asks the cluster for them,
+/// two seconds at most.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -23,9 +27,14 @@ pub(crate) struct Args {
 impl Args {
     /// Prints the script that the shell reads to complete `whole`.
     pub(crate) fn run(self, whole: &mut Command, printer: Printer) -> anyhow::Result<ExitCode> {
-        let mut script = Vec::new();
-        clap_complete::generate(self.shell, whole, "simctl", &mut script);
-        printer.data(String::from_utf8(script)?)?;
+        match completion::script(self.shell) {
+            Some(script) => printer.data(script)?,
+            None => {
+                let mut script = Vec::new();
+                clap_complete::generate(self.shell, whole, "simctl", &mut script);
+                printer.data(String::from_utf8(script)?)?;
+            }
+        }
         Ok(ExitCode::Passed)
     }
 }

@@ -19,8 +19,8 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The name of the example
-    #[arg(default_value = "demo")]
-    name: String,
+    #[arg(value_name = "NAME", default_value = "demo")]
+    example: String,
     /// Print the names of all examples
     #[arg(long, short)]
     list: bool,
@@ -37,9 +37,9 @@ impl Args {
             printer.data(columns(printer.palette(), &[], &rows))?;
             return Ok(ExitCode::Passed);
         }
-        let text = library::example(&self.name).ok_or_else(|| {
+        let text = library::example(&self.example).ok_or_else(|| {
             let names: Vec<_> = library::EXAMPLES.iter().map(|(name, _)| *name).collect();
-            Failure::usage(format!("expected one of {}, found `{}`", names.join(", "), self.name))
+            Failure::usage(format!("expected one of {}, found `{}`", names.join(", "), self.example))
         })?;
         printer.data(text)?;
         Ok(ExitCode::Passed)

@@ -34,7 +34,8 @@ enum Action {
     /// Print the document of a model
     Show {
         /// Its name
-        name: String,
+        #[arg(value_name = "NAME")]
+        model: String,
     },
 }
 
@@ -49,7 +50,7 @@ impl Args {
     /// Prints the list or the document.
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         match self.action {
-            Some(Action::Show { name }) => printer.data(show(&name)?)?,
+            Some(Action::Show { model }) => printer.data(show(&model)?)?,
             None => {
                 let models = builtin::ALL.iter().map(listed).collect::<anyhow::Result<Vec<_>>>()?;
                 printer.value(self.output, &models, || table(&models, printer))?;
