@@ -146,6 +146,11 @@ impl Autoscaler {
         })
     }
 
+    /// `HorizontalPodAutoscaler f`
+    pub(crate) fn title(&self) -> String {
+        format!("HorizontalPodAutoscaler {}", self.name)
+    }
+
     /// Why a scale by hand would not last, and what to do instead.
     fn refusal(&self, fleet: &str) -> String {
         let Self { name, min, max, maker } = self;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kube::Resource as _;
+use kube::{Resource as _, ResourceExt as _};
 use load_controller::{resource::Fleet, verdict::ExitCode};
 use serde_json::{Map, Value, json};
 
@@ -88,12 +88,22 @@ impl Args {
         }
         let before = cluster.ask_for(cluster.fleets().get(&place.name)).await?;
         if let (Some(fleet), Some(spec)) = (&before, manifest.object.get_mut("spec").and_then(Value::as_object_mut)) {
-            if !spec.contains_key("devices") {
-                self.leave_devices(&cluster, &place, fleet, spec, printer).await?;
+            let is_left_out = !spec.contains_key("devices");
+            if !self.force_conflicts {
+                for kept in ownership::yield_live(spec, fleet) {
+                    printer.warn(note(&place, &kept));
+                }
+                self.yield_to_autoscaler(&cluster, &place, fleet, spec, printer).await?;
             }
-            let kept = if self.force_conflicts { Vec::new() } else { ownership::yield_live(spec, fleet) };
-            for kept in kept {
-                printer.warn(note(&place, &kept));
+            if !spec.contains_key("devices")
+                && let Some(devices) = self.leave_devices(&cluster, fleet, spec).await?
+                && is_left_out
+            {
+                printer.say(format_args!(
+                    "{}: devices stays {devices}, which the document leaves out; `simctl scale fleet/{} N` changes it",
+                    place.title(),
+                    place.name
+                ));
             }
         }
         let recordings = manifest.recordings()?;
@@ -109,8 +119,8 @@ impl Args {
         Ok(applied)
     }
 
-    /// Leaves the number of devices as it is when the document no longer speaks of it.
-    async fn leave_devices(
+    /// Takes the number of devices out of `spec` where an autoscaler sets it, whom Kubernetes does not always note as its owner.
+    async fn yield_to_autoscaler(
         &self,
         cluster: &Cluster,
         place: &Place,
@@ -118,22 +128,38 @@ impl Args {
         spec: &mut Map<String, Value>,
         printer: Printer,
     ) -> anyhow::Result<()> {
-        if ownership::give_up_devices(fleet).is_none() {
+        let live = fleet.devices();
+        // One leaves a fleet of 0 devices alone.
+        if live == 0 || !spec.contains_key("devices") {
             return Ok(());
         }
-        let devices = if self.dry_run.is_none() {
-            cluster.give_up_devices(&place.name).await?
-        } else {
-            // A trial gives nothing up. The same number in the document has the same outcome.
-            spec.insert("devices".into(), fleet.devices().into());
-            fleet.devices()
-        };
-        printer.say(format_args!(
-            "{}: devices stays {devices}, which the document leaves out; `simctl scale fleet/{} N` changes it",
-            place.title(),
-            place.name
-        ));
+        let Some(autoscaler) = cluster.autoscaler_of(&place.name).await? else { return Ok(()) };
+        if spec.shift_remove("devices").is_some_and(|wanted| wanted != live) {
+            printer.warn(format_args!(
+                "{}: devices stays {live}, which the {} sets; --force-conflicts takes the document's",
+                place.title(),
+                autoscaler.title()
+            ));
+        }
         Ok(())
+    }
+
+    /// Leaves the number of devices as it is though the document does not send it; the number, if it was the document's.
+    async fn leave_devices(
+        &self,
+        cluster: &Cluster,
+        fleet: &Fleet,
+        spec: &mut Map<String, Value>,
+    ) -> anyhow::Result<Option<u32>> {
+        if ownership::give_up_devices(fleet).is_none() {
+            return Ok(None);
+        }
+        if self.dry_run.is_none() {
+            return Ok(Some(cluster.give_up_devices(&fleet.name_any()).await?));
+        }
+        // A trial gives nothing up. The same number in the document has the same outcome.
+        spec.insert("devices".into(), fleet.devices().into());
+        Ok(Some(fleet.devices()))
     }
 
     async fn apply_recordings(
