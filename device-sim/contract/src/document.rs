@@ -2,8 +2,9 @@
 //!
 //! A document passes three gates, and each reports everything it finds before the next one is tried:
 //! YAML (`tree`), the JSON Schema that the types generate (`shape`), and the laws across fields
-//! ([`crate::fleet::check`]).
+//! ([`crate::fleet::check`]). A word that YAML 1.1 and 1.2 read differently (`kubernetes`) is reported by the second one.
 
+mod kubernetes;
 mod shape;
 mod tree;
 
@@ -108,12 +109,18 @@ pub fn pointer_step(name: &str) -> String {
 
 /// Reads `text` as a `T` that fits the schema of `T`; the tree says where each field stands.
 pub fn read<T: DeserializeOwned + schemars::JsonSchema>(file: &str, text: &str) -> Result<(T, Tree), Problems> {
-    let tree = Tree::parse(text).map_err(|(position, message)| Problems::syntax(file, position, message))?;
-    Problems::locate(file, &tree, shape::check(&schemars::schema_for!(T), tree.value()))?;
-    match T::deserialize(tree.value()) {
-        Ok(document) => Ok((document, tree)),
-        Err(error) => Err(Problems::syntax(file, None, error.to_string())),
-    }
+    let tree = Tree::parse(file, text)?;
+    Ok((understand(file, &tree)?, tree))
+}
+
+/// The document of a tree as a `T` that fits the schema of `T`.
+pub fn understand<T: DeserializeOwned + schemars::JsonSchema>(file: &str, tree: &Tree) -> Result<T, Problems> {
+    let mut problems = tree.doubts().to_vec();
+    // What a field should be is no help where it is not clear what it is.
+    let is_clear = |problem: &Problem| tree.doubts().iter().all(|doubt| doubt.path != problem.path);
+    problems.extend(shape::check(&schemars::schema_for!(T), tree.value()).into_iter().filter(is_clear));
+    Problems::locate(file, tree, problems)?;
+    T::deserialize(tree.value()).map_err(|error| Problems::syntax(file, None, error.to_string()))
 }
 
 #[cfg(test)]
@@ -164,8 +171,80 @@ mod tests {
     }
 
     #[test]
-    fn words_of_yaml_1_1_stay_words() {
-        assert_eq!(complaints("name: on\n"), "none");
+    fn words_of_yaml_1_1_are_refused_unless_in_quotes() {
+        assert_eq!(complaints("name: 'on'\nevery: \"5s\"\nparts: [{kind: spout, length: 0x0F}]\n"), "none");
+        insta::assert_snapshot!(complaints("name: on\nno: 5s\nparts:\n  - {kind: spout, length: 012}\n  - {kind: ~}\n"), @r"
+        kettle.yaml:1:1: name: expected a value that YAML 1.1 and 1.2 read alike, found `on`, which Kubernetes reads as `true`: write that, or write it in quotes
+        kettle.yaml:2:1: false: expected a name that YAML 1.1 and 1.2 read alike, found `no`, which Kubernetes reads as `false`: write it in quotes
+        kettle.yaml:4:19: parts[0].length: expected a value that YAML 1.1 and 1.2 read alike, found `012`, which Kubernetes reads as `10`: write that, or write it in quotes
+        kettle.yaml:5:6: parts[1].kind: expected one of `lid`, `spout`, found nothing
+        ");
+    }
+
+    #[test]
+    fn what_is_written_once_and_named_twice_is_refused_twice() {
+        let text = "a: &a off\nb: *a\nc: !!str off\nd: &d 'off'\ne: *d\nf: |-\n  off\n";
+        let tree = Tree::parse("f", text).unwrap();
+        let doubtful: Vec<_> = tree.doubts().iter().map(|doubt| doubt.path.as_str()).collect();
+        assert_eq!(doubtful, ["/a", "/b", "/c"]);
+    }
+
+    #[test]
+    fn a_merge_holds_for_what_comes_before_it_and_that_is_refused() {
+        for (text, expected, doubtful) in [
+            ("{<<: {a: 2, b: 3}, a: 1}", "{\"a\":1,\"b\":3}", &[][..]),
+            ("{<<: [{a: 1}, {a: 2, b: 3}]}", "{\"a\":1,\"b\":3}", &[]),
+            ("{a: 1, <<: {a: 2, b: 3}}", "{\"a\":2,\"b\":3}", &["/a"]),
+            ("{'<<': 1}", "{\"<<\":1}", &[]),
+        ] {
+            let tree = Tree::parse("f", text).unwrap();
+            assert_eq!(tree.value(), &serde_json::from_str::<serde_json::Value>(expected).unwrap(), "{text}");
+            let found: Vec<_> = tree.doubts().iter().map(|doubt| doubt.path.as_str()).collect();
+            assert_eq!(found, doubtful, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_as_yaml_is_read_as_it_was() {
+        for word in WORDS.lines().filter_map(|line| line.split_whitespace().next()) {
+            let value = serde_json::json!({"a": word, word: 1});
+            let tree = Tree::parse("f", &serde_saphyr::to_string(&value).unwrap()).unwrap();
+            assert_eq!((tree.value(), tree.doubts()), (&value, &[][..]));
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_document_keeps_its_places() {
+        let tree = Tree::parse("f", "items:\n  - name: k\n    every: soon\n  - name: no\n").unwrap();
+        let complaints = |pointer: &str| {
+            let part = tree.part(pointer).unwrap();
+            understand::<Kettle>("f", &part).map_or_else(|problems| problems.to_string(), |_| "none".into())
+        };
+        assert!(
+            complaints("/items/0").starts_with("f:3:5: every: expected a length of time"),
+            "{}",
+            complaints("/items/0")
+        );
+        assert!(complaints("/items/1").starts_with("f:4:5: name: expected a value"), "{}", complaints("/items/1"));
+    }
+
+    /// Words, what Kubernetes reads, and what this reader does; the ring `control_plane` asks a real API server.
+    const WORDS: &str = include_str!("document/words.txt");
+
+    #[test]
+    fn every_word_is_read_as_kubernetes_does_or_refused() {
+        let mut wrong = Vec::new();
+        for line in WORDS.lines().filter(|line| !line.starts_with('#')) {
+            let [word, theirs, ours]: [&str; 3] = line.split_whitespace().collect::<Vec<_>>().try_into().unwrap();
+            let tree = Tree::parse("f", &format!("a: {{b: {word}}}\n")).unwrap();
+            let doubtful: Vec<_> = tree.doubts().iter().map(|doubt| doubt.path.as_str()).collect();
+            let expected: &[&str] = if ours == "same" { &[] } else { &["/a/b"] };
+            let value = tree.value()["a"]["b"].to_string();
+            if doubtful != expected || (theirs != "error" && value != theirs) {
+                wrong.push(format!("{line}: {value} {doubtful:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod simctl;
 mod site;
 mod speed;
 mod thousand;
+mod words;
 mod workers;
 
 use std::{

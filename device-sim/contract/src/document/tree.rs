@@ -6,10 +6,10 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
 };
-use serde_json::{Map, Number, Value};
-use serde_saphyr::Spanned;
+use serde_json::{Map, Value};
+use serde_saphyr::{Location, MergeKeyPolicy, NonFiniteFloatPolicy, Spanned};
 
-use super::pointer_step;
+use super::{Problem, Problems, kubernetes, pointer_step};
 
 /// Line and column, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,25 +20,32 @@ pub struct Position {
     pub column: u64,
 }
 
-/// A document: its value and the position of each field.
+/// A document: its value as Kubernetes reads it, and the position of each field.
 #[derive(Debug, Clone)]
 pub struct Tree {
     value: Value,
     positions: HashMap<String, Position>,
+    doubts: Vec<Problem>,
 }
 
 impl Tree {
-    /// Reads exactly one YAML document.
-    pub(super) fn parse(text: &str) -> Result<Self, (Option<Position>, String)> {
-        // YAML 1.2: `on` and `no` are words, not truth values.
-        let options = serde_saphyr::options! { strict_booleans: true };
+    /// Reads exactly one YAML document; `file` is its name in messages.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
+        // YAML 1.2: `on` and `no` are words, not truth values. What JSON cannot say comes as text.
+        // Merges are done here, in the order of Kubernetes.
+        let options = serde_saphyr::options! {
+            strict_booleans: true,
+            merge_keys: MergeKeyPolicy::AsOrdinary,
+            non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        };
         let node: Spanned<Node> = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let position = error.location().map(|at| Position { line: at.line(), column: at.column() });
-            (position, first_line(&error.to_string()))
+            Problems::syntax(file, position, first_line(&error.to_string()))
         })?;
-        let mut positions = HashMap::new();
-        let value = node.value.settle("", position_of(&node.referenced), &mut positions);
-        Ok(Self { value, positions })
+        let at = position_of(&node.referenced);
+        let mut reading = Reading { text, positions: HashMap::new(), doubts: Vec::new() };
+        let value = reading.settle(node, "", at);
+        Ok(Self { value, positions: reading.positions, doubts: reading.doubts })
     }
 
     /// The document without its positions.
@@ -56,6 +63,23 @@ impl Tree {
             pointer = pointer.rsplit_once('/')?.0;
         }
     }
+
+    /// The part at a JSON pointer as a document of its own, whose fields stand where they stood.
+    pub fn part(&self, pointer: &str) -> Option<Self> {
+        let value = self.value.pointer(pointer)?.clone();
+        let within = |path: &str| {
+            path.strip_prefix(pointer).filter(|rest| rest.is_empty() || rest.starts_with('/')).map(str::to_owned)
+        };
+        let positions = self.positions.iter().filter_map(|(path, position)| Some((within(path)?, *position)));
+        let doubts =
+            self.doubts.iter().filter_map(|doubt| Some(Problem { path: within(&doubt.path)?, ..doubt.clone() }));
+        Some(Self { value, positions: positions.collect(), doubts: doubts.collect() })
+    }
+
+    /// What the versions of YAML do not read alike, or what JSON has no value for.
+    pub(super) fn doubts(&self) -> &[Problem] {
+        &self.doubts
+    }
 }
 
 fn first_line(message: &str) -> String {
@@ -68,7 +92,7 @@ fn first_line(message: &str) -> String {
     format!("expected YAML, found a mistake: {line}")
 }
 
-fn position_of(location: &serde_saphyr::Location) -> Position {
+fn position_of(location: &Location) -> Position {
     Position { line: location.line(), column: location.column() }
 }
 
@@ -76,33 +100,114 @@ fn position_of(location: &serde_saphyr::Location) -> Position {
 enum Node {
     Scalar(Value),
     List(Vec<Spanned<Node>>),
-    Map(Vec<(Spanned<String>, Spanned<Node>)>),
+    Map(Entries),
 }
 
-impl Node {
-    /// The node as a JSON value; notes the position of itself and of all below it.
-    fn settle(self, pointer: &str, at: Position, positions: &mut HashMap<String, Position>) -> Value {
-        positions.insert(pointer.into(), at);
-        match self {
-            Self::Scalar(value) => value,
-            Self::List(items) => items
+type Entries = Vec<(Spanned<String>, Spanned<Node>)>;
+
+/// The maps that `<<` merges, the one that holds last of all.
+fn merged(node: Node) -> Vec<Entries> {
+    match node {
+        Node::Map(entries) => vec![entries],
+        Node::List(items) => items.into_iter().rev().flat_map(|item| merged(item.value)).collect(),
+        Node::Scalar(_) => Vec::new(),
+    }
+}
+
+/// What is found while the nodes of a text are read.
+struct Reading<'t> {
+    text: &'t str,
+    positions: HashMap<String, Position>,
+    doubts: Vec<Problem>,
+}
+
+impl<'t> Reading<'t> {
+    /// A node as a JSON value; notes the position of itself and of all below it.
+    fn settle(&mut self, node: Spanned<Node>, pointer: &str, at: Position) -> Value {
+        self.positions.insert(pointer.into(), at);
+        match node.value {
+            Node::Scalar(value) => self.scalar(value, &node.defined, pointer),
+            Node::List(items) => items
                 .into_iter()
                 .enumerate()
                 .map(|(index, item)| {
                     let at = position_of(&item.referenced);
-                    item.value.settle(&format!("{pointer}/{index}"), at, positions)
+                    self.settle(item, &format!("{pointer}/{index}"), at)
                 })
                 .collect(),
-            Self::Map(entries) => {
-                let settle = |(key, item): (Spanned<String>, Spanned<Self>)| {
-                    let below = format!("{pointer}/{}", pointer_step(&key.value));
-                    // A field is where its name stands: that is what people look for.
-                    let value = item.value.settle(&below, position_of(&key.referenced), positions);
-                    (key.value, value)
-                };
-                Value::Object(entries.into_iter().map(settle).collect::<Map<_, _>>())
+            Node::Map(entries) => {
+                let mut map = Map::new();
+                self.fill(&mut map, entries, pointer, &[]);
+                Value::Object(map)
             }
         }
+    }
+
+    /// Puts entries into a map in the order in which Kubernetes does; `before` names what stands before their merge.
+    fn fill(&mut self, map: &mut Map<String, Value>, entries: Entries, pointer: &str, before: &[String]) {
+        for (key, item) in entries {
+            if self.plain(&key.defined) == Some("<<") {
+                let before: Vec<String> = map.keys().cloned().collect();
+                for entries in merged(item.value) {
+                    self.fill(map, entries, pointer, &before);
+                }
+                continue;
+            }
+            let name = self.name(&key, pointer);
+            let below = format!("{pointer}/{}", pointer_step(&name));
+            if before.contains(&name) {
+                let message = "expected the merge `<<` before this field: Kubernetes lets what comes last hold";
+                self.doubts.push(Problem::new(&below, message));
+            }
+            // A field is where its name stands: that is what people look for.
+            let value = self.settle(item, &below, position_of(&key.referenced));
+            map.insert(name, value);
+        }
+    }
+
+    /// What Kubernetes reads for a scalar that YAML 1.2 reads as `ours`.
+    fn scalar(&mut self, ours: Value, location: &Location, pointer: &str) -> Value {
+        let Some(plain) = self.plain(location) else { return ours };
+        let message = match kubernetes::value(plain) {
+            Some(theirs) if theirs == ours => return ours,
+            Some(theirs) => {
+                let message = format!(
+                    "expected a value that YAML 1.1 and 1.2 read alike, found `{plain}`, which Kubernetes reads as \
+                     `{theirs}`: write that, or write it in quotes"
+                );
+                self.doubts.push(Problem::new(pointer, message));
+                return theirs;
+            }
+            None => format!("expected a number that JSON can hold, found `{plain}`: write text in quotes"),
+        };
+        self.doubts.push(Problem::new(pointer, message));
+        ours
+    }
+
+    /// What Kubernetes reads for the name of a field.
+    fn name(&mut self, key: &Spanned<String>, pointer: &str) -> String {
+        let Some(plain) = self.plain(&key.defined) else { return key.value.clone() };
+        let name = kubernetes::name(plain);
+        if name.as_ref() == Some(&key.value) {
+            return key.value.clone();
+        }
+        let as_what = name.as_ref().map_or_else(|| "nothing that is a name".into(), |name| format!("`{name}`"));
+        let name = name.unwrap_or_else(|| key.value.clone());
+        let message = format!(
+            "expected a name that YAML 1.1 and 1.2 read alike, found `{plain}`, which Kubernetes reads as {as_what}: \
+             write it in quotes"
+        );
+        self.doubts.push(Problem::new(format!("{pointer}/{}", pointer_step(&name)), message));
+        name
+    }
+
+    /// The text of a scalar that is written without quotes, in one line.
+    fn plain(&self, location: &Location) -> Option<&'t str> {
+        let span = location.span();
+        let start = usize::try_from(span.byte_offset()?).ok()?;
+        let end = start.checked_add(usize::try_from(span.byte_len()?).ok()?)?;
+        let text = self.text.get(start..end)?;
+        (!text.starts_with(['"', '\'', '|', '>']) && !text.contains('\n')).then(|| text.trim_end())
     }
 }
 
@@ -130,7 +235,7 @@ impl<'de> Deserialize<'de> for Node {
             }
 
             fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-                Ok(Node::Scalar(Number::from_f64(value).map_or(Value::Null, Value::Number)))
+                Ok(Node::Scalar(kubernetes::float(value).unwrap_or_default()))
             }
 
             fn visit_str<E>(self, value: &str) -> Result<Node, E> {

@@ -17,6 +17,8 @@ use tempfile::TempDir;
 use super::{PATIENCE, client::Client};
 use crate::process::{Process, Stream};
 
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
 /// An answer that takes longer does not come.
 const ANSWER: Duration = Duration::from_secs(20);
 
@@ -44,7 +46,7 @@ impl Api {
     /// # Errors
     /// When the API server says no, or says nothing within 20 s.
     pub fn get(&self, path: &str) -> Result<String> {
-        self.ask("GET", path, "")
+        self.ask("GET", path, MERGE_PATCH, "")
     }
 
     /// As [`Api::get`], of JSON.
@@ -57,16 +59,24 @@ impl Api {
     /// # Errors
     /// As [`Api::get`].
     pub fn patch(&self, path: &str, change: &Value) -> Result<()> {
-        self.ask("PATCH", path, &change.to_string()).map(drop)
+        self.ask("PATCH", path, MERGE_PATCH, &change.to_string()).map(drop)
+    }
+
+    /// Sends a text of YAML to `path`, which the API server reads itself; its answer.
+    ///
+    /// # Errors
+    /// As [`Api::get`].
+    pub fn post_yaml(&self, path: &str, text: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.ask("POST", path, "application/yaml", text)?)?)
     }
 
     /// The connection is closed behind the answer, as HTTP/1.0 has it, so that its end is the answer's.
-    fn ask(&self, method: &str, path: &str, body: &str) -> Result<String> {
+    fn ask(&self, method: &str, path: &str, media: &str, body: &str) -> Result<String> {
         let mut stream = UnixStream::connect(&self.socket).context("kubectl proxy does not listen")?;
         stream.set_read_timeout(Some(ANSWER))?;
         write!(
             stream,
-            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/merge-patch+json\r\n\
+            "{method} {path} HTTP/1.0\r\nHost: localhost\r\nAccept: application/json\r\nContent-Type: {media}\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         )?;
