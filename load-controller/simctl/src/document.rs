@@ -1,7 +1,8 @@
 //! The fleet's document as simctl finds it: read, its models looked up, the files that they replay read, all checked.
 //!
-//! A model is looked for in the document, in `models/NAME.yaml` beside the document, there in the current directory,
-//! and among the built-in ones. The result stands alone: whoever gets it needs no file beside it.
+//! A model is looked for in the document, in the ConfigMap that `modelsFrom` names if that stands in the same file, in
+//! `models/NAME.yaml` beside the document, there in the current directory, and among the built-in ones. The result
+//! stands alone: whoever gets it needs no file beside it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,8 +16,13 @@ use fleet_contract::{
     fleet::{Fleet, check},
     model::{self, Model},
 };
+use serde_json::Value;
 
-use crate::exit::Failure;
+use crate::{
+    exit::Failure,
+    sources::{self, Object, Sources},
+    which,
+};
 
 /// A document with all that belongs to it.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,53 +37,74 @@ pub(crate) struct Document {
     pub(crate) leaves_devices_open: bool,
     /// Where models and files are looked for beside the current directory.
     directory: Option<PathBuf>,
+    /// The ConfigMap that `modelsFrom` names, if it stands in the same file.
+    library: Option<Library>,
     reader: Reader,
+}
+
+/// Models and recordings by their keys.
+#[derive(Debug, Clone, PartialEq)]
+struct Library {
+    /// Its file and name, for messages.
+    title: String,
+    data: BTreeMap<String, String>,
 }
 
 /// Who will run the fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reader {
+pub(crate) enum Reader {
     /// This machine, which has the files beside the document and nothing else.
     Machine,
     /// A cluster, which may find models and recordings where `modelsFrom` says.
     Cluster,
 }
 
-/// Reads a document from a file; `-` is standard input.
-pub(crate) fn read(path: &Path) -> Result<Document, Failure> {
-    if path == Path::new("-") {
-        let text = io::read_to_string(io::stdin())
-            .map_err(|error| Failure::document(format!("failed to read standard input: {error}")))?;
-        return from_text("stdin", &text, None);
+/// Reads the Fleet of a file; `-` is standard input. Where there are several, `wanted` is the name of the one.
+pub(crate) fn read(path: &Path, wanted: Option<&str>) -> Result<Document, Failure> {
+    let sources = sources::read(&[path.to_owned()]);
+    if !sources.wrong.is_empty() {
+        return Err(Failure::document(sources.wrong.join("\n")));
     }
-    let name = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| {
-        Failure::document(format!("failed to read {name}: {error}; `simctl example > {name}` writes one to start from"))
-    })?;
-    from_text(&name, &text, path.parent())
+    let file = if path == Path::new("-") { sources::STDIN.into() } else { path.display().to_string() };
+    let fleet = which::fleet(&sources, &file, wanted)?;
+    understand(&sources, fleet, Reader::Machine)
 }
 
-/// Reads a document from its text; models and files are looked for in `directory` too.
+/// Reads the only Fleet of a text; models and files are looked for in `directory` too.
 pub(crate) fn from_text(name: &str, text: &str, directory: Option<&Path>) -> Result<Document, Failure> {
-    checked(name, text, directory, Reader::Machine)
+    let sources = Sources::of_text(name, text, directory);
+    if !sources.wrong.is_empty() {
+        return Err(Failure::document(sources.wrong.join("\n")));
+    }
+    understand(&sources, which::fleet(&sources, name, None)?, Reader::Machine)
 }
 
-/// The same for a cluster: a model that is not to be found here may be where `modelsFrom` says.
-pub(crate) fn for_cluster(name: &str, text: &str, directory: Option<&Path>) -> Result<Document, Failure> {
-    checked(name, text, directory, Reader::Cluster)
-}
-
-fn checked(name: &str, text: &str, directory: Option<&Path>, reader: Reader) -> Result<Document, Failure> {
-    let (fleet, tree) =
-        document::read::<Fleet>(name, text).map_err(|problems| Failure::document(problems.to_string()))?;
-    let (files, beside, directory) = (BTreeMap::new(), BTreeSet::new(), directory.map(Path::to_owned));
-    let leaves_devices_open = tree.value().pointer("/spec/devices").is_none();
-    let mut document = Document { fleet, files, beside, leaves_devices_open, directory, reader };
+/// The Fleet that an object says, with all that belongs to it.
+pub(crate) fn understand(sources: &Sources, object: &Object, reader: Reader) -> Result<Document, Failure> {
+    let Object { file, directory, tree } = object;
+    let fleet: Fleet = document::understand(file, tree).map_err(|problems| Failure::document(problems.to_string()))?;
+    let mut document = Document {
+        fleet,
+        files: BTreeMap::new(),
+        beside: BTreeSet::new(),
+        leaves_devices_open: tree.value().pointer("/spec/devices").is_none(),
+        directory: directory.clone(),
+        library: sources.library(object).map(Library::of),
+        reader,
+    };
     let Lookup { problems, mut texts } = document.look_up();
-    if let Err(problems) = Problems::locate(name, &tree, problems) {
+    if let Err(problems) = Problems::locate(file, tree, problems) {
         texts.insert(0, problems.to_string());
     }
     if texts.is_empty() { Ok(document) } else { Err(Failure::document(texts.join("\n"))) }
+}
+
+impl Library {
+    fn of(object: &Object) -> Self {
+        let entries = object.tree.value().get("data").and_then(|data| data.as_object()).into_iter().flatten();
+        let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        Self { title: format!("{} {}", object.place(), object.title()), data: entries.filter_map(text).collect() }
+    }
 }
 
 /// What is wrong: in the document itself, and in files beside it as they say it.
@@ -115,7 +142,7 @@ impl Document {
                 continue;
             }
             let pointer = format!("/spec/groups/{position}/model");
-            match find_model(&name, &self.model_files(&name)) {
+            match self.find_model(&name) {
                 Some((origin, Ok(model))) => {
                     if origin == Origin::File {
                         self.beside.insert(name.clone());
@@ -135,7 +162,21 @@ impl Document {
 
     /// Whether the cluster may know what is not to be found here.
     fn may_be_elsewhere(&self) -> bool {
-        self.reader == Reader::Cluster && self.fleet.spec.models_from.is_some()
+        self.reader == Reader::Cluster && self.fleet.spec.models_from.is_some() && self.library.is_none()
+    }
+
+    /// The model of a name, as the cluster would find it; `Err` says what is wrong with its text.
+    fn find_model(&self, name: &str) -> Option<(Origin, Result<Model, String>)> {
+        let key = format!("{name}.yaml");
+        if let Some(library) = &self.library
+            && let Some(text) = library.data.get(&key)
+        {
+            return Some((Origin::Library, parse_model(&format!("{}, {key}", library.title), text)));
+        }
+        if let Some(file) = self.model_files(name).iter().find(|file| file.is_file()) {
+            return Some((Origin::File, read_model(file)));
+        }
+        builtin::find(name).map(|model| (Origin::BuiltIn, parse_model(name, model.document)))
     }
 
     /// Where the file of a model may be.
@@ -148,14 +189,21 @@ impl Document {
     }
 
     fn unknown_model(&self, name: &str) -> String {
-        let searched: Vec<_> = self.model_files(name).iter().map(|file| file.display().to_string()).collect();
+        let files = self.model_files(name);
+        let files = files.iter().map(|file| format!("no {}", file.display()));
+        let library = match (&self.library, &self.fleet.spec.models_from) {
+            (Some(library), _) => Some(format!("no {name}.yaml in {}", library.title)),
+            (None, Some(from)) => Some(format!("no ConfigMap {} in this file", from.config_map)),
+            (None, None) => None,
+        };
+        let searched: Vec<_> = library.into_iter().chain(files).collect();
         let inline = self.fleet.spec.models.keys().map(String::as_str);
         let known: BTreeSet<_> = builtin::ALL.iter().map(|model| model.name).chain(inline).collect();
         let known: Vec<_> = known.into_iter().collect();
         format!(
-            "expected the name of a model, found `{name}`; there are {}, and there is no {}",
+            "expected the name of a model, found `{name}`; there are {}, and there is {}",
             known.join(", "),
-            searched.join(" or ")
+            searched.join(" and ")
         )
     }
 
@@ -175,8 +223,11 @@ impl Document {
         }
     }
 
-    /// A file beside the document, beside its models or in the current directory.
+    /// A file of the library, beside the document, beside its models or in the current directory.
     fn read_file(&self, file: &str) -> io::Result<String> {
+        if let Some(text) = self.library.as_ref().and_then(|library| library.data.get(file)) {
+            return Ok(text.clone());
+        }
         let beside =
             self.directory.iter().flat_map(|directory| [directory.join(file), directory.join("models").join(file)]);
         let mut candidates = beside.chain([PathBuf::from(file), Path::new("models").join(file)]);
@@ -188,20 +239,13 @@ impl Document {
 /// Where a model was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
+    Library,
     File,
     BuiltIn,
 }
 
-/// A model from the first of the files that exists, or a built-in one; `Err` says what is wrong with the file.
-fn find_model(name: &str, files: &[PathBuf]) -> Option<(Origin, Result<Model, String>)> {
-    if let Some(file) = files.iter().find(|file| file.is_file()) {
-        return Some((Origin::File, read_model(file)));
-    }
-    builtin::find(name).map(|model| (Origin::BuiltIn, parse_model(name, model.document)))
-}
-
 /// Reads a model from a file of its own.
-pub(crate) fn read_model(file: &Path) -> Result<Model, String> {
+fn read_model(file: &Path) -> Result<Model, String> {
     let name = file.display().to_string();
     let text = fs::read_to_string(file).map_err(|error| format!("failed to read {name}: {error}"))?;
     parse_model(&name, &text)
@@ -239,6 +283,42 @@ streams: {state: {topic: '{fleet}/{index}/{stream}', interval: 10s, payload: {js
         let directory = directory(&[("models/mine.yaml", THERMOMETER)]);
         let document = from_text("f", &fleet(&["mine", "thermometer"]), Some(directory.path())).unwrap();
         assert_eq!(document.fleet.spec.models.keys().collect::<Vec<_>>(), ["mine", "thermometer"]);
+    }
+
+    /// A Fleet whose `modelsFrom` names a ConfigMap in the same text, with this data.
+    fn with_library(model: &str, data: &str) -> String {
+        let fleet = fleet(&[model]).replace("devices: 1", "devices: 1, modelsFrom: {configMap: library}");
+        format!("{fleet}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: library}}\ndata:\n{data}")
+    }
+
+    #[test]
+    fn a_config_map_of_the_same_file_is_the_library() {
+        let tank = "  tank.yaml: |\n    signals: {level: {kind: replay, file: tank.csv, format: csv, column: level}}\n    \
+                    streams: {state: {topic: 't/{fleet}/{index}', interval: 1s, payload: {json: {level: '{level}'}}}}\n";
+        let recording = "  tank.csv: |\n    level\n    7\n";
+        let document = from_text("f", &with_library("tank", &format!("{tank}{recording}")), None).unwrap();
+        assert_eq!(document.files["tank.csv"], "level\n7\n");
+        assert!(document.beside.is_empty(), "what is in the file needs no copy");
+
+        let failure = |text: &str| from_text("f", text, None).unwrap_err().to_string();
+        let missing = failure(&with_library("tank", tank));
+        assert!(missing.contains("failed to read tank.csv"), "{missing}");
+        let wrong = failure(&with_library("tank", &tank.replace("interval", "intervall")));
+        assert!(wrong.contains("f:6 configmap/library, tank.yaml:2:"), "{wrong}");
+        let unknown = failure(&with_library("lake", tank));
+        assert!(
+            unknown.contains("there is no lake.yaml in f:6 configmap/library and no models/lake.yaml"),
+            "{unknown}"
+        );
+    }
+
+    #[test]
+    fn the_library_comes_before_a_file_and_the_built_in_models() {
+        let directory = directory(&[("models/thermometer.yaml", THERMOMETER)]);
+        let data =
+            format!("  thermometer.yaml: |\n    {}", THERMOMETER.replace("celsius", "kelvin").replace('\n', "\n    "));
+        let document = from_text("f", &with_library("thermometer", &data), Some(directory.path())).unwrap();
+        assert!(document.fleet.spec.models["thermometer"].signals.contains_key("kelvin"));
     }
 
     #[test]

@@ -27,9 +27,12 @@ pub(crate) enum Place {
 /// Which fleet, and what is different from its document.
 #[derive(Debug, Default, Clone, clap::Args)]
 pub(crate) struct FleetFlags {
-    /// The document of the fleet; `-` reads standard input
+    /// The document of the fleet, which may stand among others; `-` reads standard input
     #[arg(short, long, value_name = "FILE", env = "SIMCTL_FILE")]
     pub(crate) file: Option<PathBuf>,
+    /// The fleet that is meant, where the file holds several
+    #[arg(long, value_name = "NAME", env = "SIMCTL_FLEET", requires = "file")]
+    pub(crate) fleet: Option<String>,
     /// How many devices; a document may leave that open [default: the document's, 100 without one]
     #[arg(long, value_name = "N", env = "SIMCTL_DEVICES", value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
     pub(crate) devices: Option<u32>,

@@ -31,8 +31,10 @@ mod preflight;
 mod printer;
 mod screen;
 mod settings;
+mod sources;
 mod verbs;
 mod view;
+mod which;
 
 use std::process::ExitCode;
 

@@ -35,7 +35,7 @@ impl Settings {
     /// and any other number would be load that no person has asked for.
     pub(crate) fn new(flags: &FleetFlags) -> Result<Self, Failure> {
         let mut document = match &flags.file {
-            Some(file) => document::read(file)?,
+            Some(file) => document::read(file, flags.fleet.as_deref())?,
             None => document::from_text("demo", library::EXAMPLES[0].1, None)?,
         };
         if let (Some(file), None, true) = (&flags.file, flags.devices, document.leaves_devices_open) {
@@ -83,6 +83,21 @@ impl Settings {
         notes
     }
 
+    /// Refuses a password that only a cluster has.
+    pub(crate) fn check_passwords(&self) -> Result<(), Failure> {
+        let spec = &self.fleet().spec;
+        let devices = spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref());
+        let both = [("broker", devices), ("observer", spec.observer.credentials.as_ref())];
+        let name = |credentials: &Credentials| credentials.secret_name.clone();
+        let found = both.into_iter().find_map(|(owner, it)| Some((owner, it.and_then(name)?)));
+        let Some((owner, secret)) = found else { return Ok(()) };
+        let flags = if owner == "broker" { ", or say --username NAME and --password-file FILE" } else { "" };
+        Err(Failure::document(format!(
+            "spec.{owner}.credentials.secretName: a run on this machine reads no Secrets, not even `{secret}` in the same \
+             file: write `passwordFile` or `passwordEnv` in its place{flags}"
+        )))
+    }
+
     /// Follows no message to its delivery.
     pub(crate) const fn observe_nothing(&mut self) {
         self.document.fleet.spec.observe = Observe::None;
@@ -99,6 +114,7 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
     // Destructured, so that a new flag cannot be forgotten.
     let FleetFlags {
         file,
+        fleet: _,
         devices,
         model,
         interval,
@@ -320,6 +336,17 @@ mod tests {
         let version = |protocol| FleetFlags { protocol: Some(protocol), ..FleetFlags::default() };
         assert!(refused(&version(Protocol::V5)).starts_with("expected --broker beside --protocol 5"));
         assert_eq!(settled(&version(Protocol::V311)).spec.broker, None);
+    }
+
+    #[test]
+    fn a_run_says_what_to_write_instead_of_a_secret() {
+        let directory = crate::fixture::directory(&[("f.yaml", library::example("own-broker").unwrap())]);
+        let flags = FleetFlags { file: Some(directory.path().join("f.yaml")), ..FleetFlags::default() };
+        let refused = Settings::new(&flags).unwrap().check_passwords().unwrap_err().to_string();
+        assert!(refused.starts_with("spec.broker.credentials.secretName: a run on this machine reads no Secrets"));
+        assert!(refused.ends_with("or say --username NAME and --password-file FILE"), "{refused}");
+        let username = FleetFlags { username: Some("me".into()), ..flags };
+        assert!(Settings::new(&username).unwrap().check_passwords().is_ok());
     }
 
     #[test]

@@ -121,6 +121,92 @@ fn a_document_may_leave_the_devices_open_and_a_run_is_told_how_many() {
     assert_eq!(serde_json::from_str::<Value>(&plan).unwrap()["devices"], 7);
 }
 
+/// A Secret, a Fleet whose model stands in a ConfigMap of the file, and another Fleet, with comments and nothing between.
+const SEVERAL: &str = "\
+# a lab
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: password}
+stringData: {password: hunter2}
+---
+# nothing
+---
+apiVersion: simctl.io/v1alpha1
+kind: Fleet
+metadata: {name: lab}
+spec: {devices: 10, modelsFrom: {configMap: models}, groups: [{name: a, model: tank}]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: models}
+data:
+  tank.yaml: |
+    streams: {state: {topic: 't/{fleet}/{index}', interval: 1s, payload: {json: {level: 7}}}}
+---
+apiVersion: v1
+kind: List
+items:
+  - apiVersion: simctl.io/v1alpha1
+    kind: Fleet
+    metadata: {name: sea}
+    spec: {devices: 5, groups: [{name: a, model: thermometer}]}
+";
+
+#[test]
+fn each_fleet_of_a_file_is_checked_and_what_is_left_is_named() {
+    let place = Place::new().with("f.yaml", SEVERAL);
+    let said = stderr(&place.call(&["validate", "-f", "f.yaml"]).success());
+    let expected = "\
+f.yaml:3: secret/password is not checked, since it is no Fleet
+f.yaml:10: fleet lab of 10 devices is right
+f.yaml:15: configmap/models is checked as far as fleets name its models
+f.yaml:25: fleet sea of 5 devices is right
+";
+    assert_eq!(said, expected);
+    let wrong = SEVERAL.replace("interval: 1s", "interval: soon").replace("devices: 5", "device: 5");
+    let place = place.with("f.yaml", &wrong);
+    for expected in ["f.yaml:15 configmap/models, tank.yaml:1:", "interval", "f.yaml:28:12: spec.device: unknown field"]
+    {
+        place.call(&["validate", "-f", "f.yaml"]).code(104).says(expected);
+    }
+    let place = place.with("s.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n");
+    place.call(&["validate", "-f", "s.yaml"]).code(104).says("expected a Fleet in s.yaml, found none");
+    place.call(&["run", "-f", "s.yaml"]).code(104).says("expected a Fleet in s.yaml, found secret/s");
+}
+
+#[test]
+fn of_several_fleets_a_run_wants_one() {
+    let place = Place::new().with("f.yaml", SEVERAL);
+    for verb in ["run", "plan", "sample", "assignment"] {
+        place.call(&[verb, "-f", "f.yaml"]).code(2).says("f.yaml holds the fleets lab and sea: expected --fleet NAME");
+    }
+    place.call(&["run", "-f", "f.yaml", "--fleet", "see"]).code(2).says("found `see` in --fleet; there are lab, sea");
+    place.call(&["run", "--fleet", "lab"]).code(2).says("--file");
+    let words = ["sample", "-f", "-", "--fleet", "lab", "--devices", "1", "--duration", "2s"];
+    let sampled = stdout(&place.command(&words).write_stdin(SEVERAL).assert().success());
+    assert!(sampled.lines().all(|line| line.contains(r#""payload":{"level":7"#)), "{sampled}");
+}
+
+#[test]
+fn words_of_yaml_1_1_are_refused_with_their_place() {
+    let text = BAD.replace("  device: 10\n", "").replace("many", "012").replace("name: a, share: 50%", "name: no");
+    let place = Place::new().with("f.yaml", &text);
+    for verb in ["validate", "run", "apply"] {
+        place
+            .call(&[verb, "-f", "f.yaml"])
+            .code(104)
+            .says("f.yaml:5:3: spec.devices: expected a value that YAML 1.1 and 1.2 read alike, found `012`")
+            .says("which Kubernetes reads as `10`")
+            .says("f.yaml:7:8: spec.groups[0].name: expected a value")
+            .says("found `no`, which Kubernetes reads as `false`: write that, or write it in quotes");
+    }
+    let model = "streams: {on: {topic: 't/{index}', interval: 1s, payload: {json: {level: 1}}}}\n";
+    let fleet = text.replace("012", "1").replace("name: no", "name: a").replace("thermometer", "mine");
+    let place = place.with("f.yaml", &fleet).with("models/mine.yaml", model);
+    place.call(&["validate", "-f", "f.yaml"]).code(104).says("models/mine.yaml:1:11: streams.true: expected a name");
+}
+
 #[test]
 fn a_document_may_come_from_standard_input() {
     let place = Place::new();

@@ -13,6 +13,7 @@ mod completion;
 mod conflicts;
 mod crd;
 mod degraded;
+mod documents;
 mod fleets;
 mod handover;
 mod kubelet;

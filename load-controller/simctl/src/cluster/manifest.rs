@@ -1,19 +1,17 @@
-//! Documents as `kubectl apply -f` takes them: files, directories and standard input, several in one text.
+//! What `simctl apply` sends for the objects of files.
 //!
 //! Fleets are checked here, with file, line and field, before anything is sent; objects of other kinds go as they are.
 //! What a fleet needs of the files beside its document travels with it: models inside the document, recordings in a
 //! ConfigMap.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use crate::{
-    document::{self, Document},
+    document::{self, Document, Reader},
     exit::Failure,
+    sources::{self, Object, Sources},
 };
 
 /// The most bytes that a ConfigMap may hold (Kubernetes, "ConfigMap: size limit").
@@ -75,16 +73,12 @@ fn recordings_name(fleet: &str) -> String {
 
 /// All objects of the files; all that is wrong with them comes at once.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
-    let (mut manifests, mut wrong) = (Vec::new(), Vec::new());
-    for path in paths {
-        for (file, text) in texts(path)? {
-            let directory = (path.as_path() != Path::new("-")).then(|| Path::new(&file).parent()).flatten();
-            for document in split(&text) {
-                match parse(&file, &document, directory) {
-                    Ok(found) => manifests.extend(found),
-                    Err(failure) => wrong.push(failure.to_string()),
-                }
-            }
+    let mut sources = sources::read(paths);
+    let (mut manifests, mut wrong) = (Vec::new(), std::mem::take(&mut sources.wrong));
+    for object in &sources.objects {
+        match manifest(&sources, object) {
+            Ok(manifest) => manifests.push(manifest),
+            Err(failure) => wrong.push(failure.to_string()),
         }
     }
     if !wrong.is_empty() {
@@ -97,82 +91,14 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
     Ok(manifests)
 }
 
-/// The texts of a path: its own, those of the YAML and JSON files of a directory, or standard input.
-fn texts(path: &Path) -> Result<Vec<(String, String)>, Failure> {
-    let failed = |file: &Path, error: io::Error| {
-        let hint =
-            if error.kind() == io::ErrorKind::NotFound { "; `simctl example` writes one to start from" } else { "" };
-        Failure::document(format!("failed to read {}: {error}{hint}", file.display()))
-    };
-    if path == Path::new("-") {
-        let text = io::read_to_string(io::stdin()).map_err(|error| failed(Path::new("standard input"), error))?;
-        return Ok(vec![("stdin".into(), text)]);
+fn manifest(sources: &Sources, object: &Object) -> Result<Manifest, Failure> {
+    let (file, value) = (object.file.clone(), object.tree.value().clone());
+    if !object.is_fleet() {
+        return Ok(Manifest { file, object: value, fleet: None });
     }
-    let files = if path.is_dir() {
-        let entries = fs::read_dir(path).map_err(|error| failed(path, error))?;
-        let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(|file| is_document(file)).collect();
-        files.sort();
-        files
-    } else {
-        vec![path.to_owned()]
-    };
-    let read = |file: &PathBuf| match fs::read_to_string(file) {
-        Ok(text) => Ok((file.display().to_string(), text)),
-        Err(error) => Err(failed(file, error)),
-    };
-    files.iter().map(read).collect()
-}
-
-fn is_document(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
-        && file.is_file()
-}
-
-/// The documents of a text, each behind as many empty lines as stand before it, so that its lines keep their numbers.
-fn split(text: &str) -> Vec<String> {
-    let mut documents = vec![String::new()];
-    for (number, line) in text.lines().enumerate() {
-        if line == "---" || line.starts_with("--- ") {
-            documents.push("\n".repeat(number + 1));
-        } else {
-            let last = documents.last_mut().expect("there is one from the start");
-            last.push_str(line);
-            last.push('\n');
-        }
-    }
-    documents.retain(|document| document.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')));
-    documents
-}
-
-/// The objects of one document: itself, or the items of a List.
-fn parse(file: &str, text: &str, directory: Option<&Path>) -> Result<Vec<Manifest>, Failure> {
-    let options = serde_saphyr::options! { strict_booleans: true };
-    // What is no YAML, or no object, is told with its place by the reader of fleets.
-    let object: Value = serde_saphyr::from_str_with_options(text, options).unwrap_or(Value::Null);
-    let kind = object.get("kind").and_then(Value::as_str).unwrap_or("Fleet");
-    match kind {
-        "List" => Ok(items(file, &object)),
-        "Fleet" => {
-            let document = document::for_cluster(file, text, directory)?;
-            let object = with_models(object, &document);
-            Ok(vec![Manifest { file: file.into(), object, fleet: Some(document) }])
-        }
-        _ => check_object(file, &object).map(|()| vec![Manifest { file: file.into(), object, fleet: None }]),
-    }
-}
-
-fn items(file: &str, list: &Value) -> Vec<Manifest> {
-    let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-    items.into_iter().map(|object| Manifest { file: file.into(), object, fleet: None }).collect()
-}
-
-fn check_object(file: &str, object: &Value) -> Result<(), Failure> {
-    for (pointer, field) in [("/apiVersion", "apiVersion"), ("/kind", "kind"), ("/metadata/name", "metadata.name")] {
-        if object.pointer(pointer).and_then(Value::as_str).is_none_or(str::is_empty) {
-            return Err(Failure::document(format!("{file}: expected the field `{field}`, found none")));
-        }
-    }
-    Ok(())
+    let document = document::understand(sources, object, Reader::Cluster)?;
+    let object = with_models(value, &document);
+    Ok(Manifest { file, object, fleet: Some(document) })
 }
 
 /// The object as it was written, and the models that were found beside it.
@@ -204,18 +130,32 @@ streams: {state: {topic: 't/{fleet}/{index}', interval: 1s, payload: {json: {lev
 ";
 
     #[test]
-    fn several_documents_of_a_file_keep_their_lines() {
-        let text = "# a fleet\n---\na: 1\n---\n# nothing\n--- # next\nb: 2\n";
-        assert_eq!(split(text), ["\n\na: 1\n", "\n\n\n\n\n\nb: 2\n"]);
-    }
-
-    #[test]
     fn what_is_wrong_is_told_with_the_line_of_the_file() {
         let text = format!("{FLEET}---\n{}", FLEET.replace("devices", "device"));
         let place = directory(&[("f.yaml", &text), ("models/tank.yaml", TANK), ("models/tank.csv", "level\n1\n")]);
         let failure = read(&[place.path().join("f.yaml")]).unwrap_err();
         assert_eq!(failure.code, load_controller::verdict::ExitCode::Document);
         assert!(failure.to_string().contains("f.yaml:9:8: spec.device: unknown field"), "{failure}");
+    }
+
+    #[test]
+    fn a_fleet_in_a_list_is_checked_and_a_library_of_the_same_file_stays_there() {
+        let list = format!("kind: List\napiVersion: v1\nitems:\n  - {}", FLEET.trim_end().replace('\n', "\n    "));
+        let place = directory(&[("f.yaml", &list.replace("devices", "device"))]);
+        let failure = read(&[place.path().join("f.yaml")]).unwrap_err().to_string();
+        assert!(failure.contains("f.yaml:7:12: spec.device: unknown field"), "{failure}");
+
+        let text = FLEET.replace("devices: 5", "devices: 5, modelsFrom: {configMap: models}");
+        let library = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: models}}\ndata:\n  tank.csv: |\n    level\n    1\n  \
+             tank.yaml: |{}",
+            TANK.replace('\n', "\n    ")
+        );
+        let place = directory(&[("f.yaml", &format!("{text}---\n{library}"))]);
+        let manifests = read(&[place.path().join("f.yaml")]).unwrap();
+        let kinds: Vec<_> = manifests.iter().map(|manifest| manifest.object["kind"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["Fleet", "ConfigMap"]);
+        assert_eq!((manifests[0].object["spec"].get("models"), manifests[0].recordings().unwrap()), (None, None));
     }
 
     #[test]

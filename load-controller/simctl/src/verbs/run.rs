@@ -60,6 +60,7 @@ Examples:
   simctl run                                   100 mixed devices, a broker of its own
   simctl run --model thermometer --devices 500 --interval 1s
   simctl run -f fleet.yaml --duration 5m --report out
+  simctl run -f all.yaml --fleet robotaxis     one of several fleets of a file
   simctl run --broker mqtt://127.0.0.1:1884 --devices 2000 --qos 1 -o json > report.json
   simctl run --devices 40000 --broker mqtt://10.0.0.7 --broker mqtt://10.0.0.8 --yes
 
@@ -121,6 +122,7 @@ impl Args {
         // From here on, so that Ctrl-C during a start cleans up as well.
         let signals = Signals::listen()?;
         let mut settings = Settings::new(&self.fleet)?;
+        settings.check_passwords()?;
         if self.engine == Kind::Rumqttc {
             settings.observe_nothing();
         }

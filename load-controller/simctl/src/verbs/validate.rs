@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use load_controller::verdict::ExitCode;
 
-use crate::{document, exit::Failure, printer::Printer};
+use crate::{
+    document::{self, Document, Reader},
+    exit::Failure,
+    printer::Printer,
+    sources,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,35 +19,51 @@ Examples:
 
 /// Check documents
 ///
-/// Says all that is wrong with each: file, line, column, field and what is allowed. Models beside the document and
-/// the files that they replay are checked too. The exit code is 104 if anything is wrong.
+/// Says all that is wrong with each Fleet: file, line, column, field and what is allowed. Its models and the files that
+/// they replay are checked too, beside the document and in a ConfigMap of the same files. Objects of other kinds are
+/// named and left to the cluster. The exit code is 104 if anything is wrong.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// A document; `-` reads standard input
-    #[arg(short, long = "file", value_name = "FILE", required = true, num_args = 1..)]
+    /// A document or a directory of documents; `-` reads standard input
+    #[arg(short, long = "file", visible_alias = "filename", value_name = "FILE", required = true, num_args = 1..)]
     files: Vec<PathBuf>,
 }
 
 impl Args {
-    /// Checks every document, and fails when one is wrong.
+    /// Checks every Fleet, names what else there is, and fails when one is wrong.
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let mut wrong = Vec::new();
-        for file in &self.files {
-            match document::read(file) {
-                Ok(document) => {
-                    let fleet = &document.fleet;
-                    let (name, devices) = (&fleet.metadata.name, fleet.spec.devices);
-                    let devices =
-                        if document.leaves_devices_open { "any number of".into() } else { devices.to_string() };
-                    printer.say(format_args!("{}: fleet {name} of {devices} devices is right", file.display()));
+        let sources = sources::read(&self.files);
+        let mut wrong = sources.wrong.clone();
+        let fleets = sources.fleets();
+        let libraries: Vec<_> = fleets.iter().filter_map(|fleet| sources.library(fleet)).collect();
+        for object in &sources.objects {
+            let place = object.place();
+            if object.is_fleet() {
+                match document::understand(&sources, object, Reader::Machine) {
+                    Ok(document) => printer.say(format_args!("{place}: {}", right(&document))),
+                    Err(failure) => wrong.push(failure.to_string()),
                 }
-                Err(failure) => wrong.push(failure.to_string()),
+            } else if libraries.iter().any(|library| std::ptr::eq(*library, object)) {
+                printer.say(format_args!("{place}: {} is checked as far as fleets name its models", object.title()));
+            } else {
+                printer.say(format_args!("{place}: {} is not checked, since it is no Fleet", object.title()));
             }
+        }
+        if fleets.is_empty() && wrong.is_empty() {
+            let files: Vec<_> = self.files.iter().map(|file| file.display().to_string()).collect();
+            wrong.push(format!("expected a Fleet in {}, found none", files.join(", ")));
         }
         if wrong.is_empty() {
             return Ok(ExitCode::Passed);
         }
         Err(Failure::document(format!("the document is not right\n{}", wrong.join("\n"))).into())
     }
+}
+
+/// `fleet lab of 10 devices is right`
+fn right(document: &Document) -> String {
+    let (name, devices) = (&document.fleet.metadata.name, document.fleet.spec.devices);
+    let devices = if document.leaves_devices_open { "any number of".into() } else { devices.to_string() };
+    format!("fleet {name} of {devices} devices is right")
 }
