@@ -114,10 +114,10 @@ pub enum StartError {
     /// The assignment names no broker.
     #[error("expected the address of a broker in `spec.broker.url` or `spec.broker.urls`, found none")]
     NoBroker,
-    /// The broker's name cannot be resolved.
-    #[error("expected a broker at {url}: {source}")]
-    Resolve {
-        /// Its address.
+    /// The operating system starts no thread that looks names up.
+    #[error("failed to start the resolver of {url}: {source}")]
+    Resolver {
+        /// The broker's address.
         url: String,
         /// Why not.
         source: io::Error,
@@ -440,7 +440,7 @@ fn brokers(spec: &BrokerSpec, options: &Options) -> Result<Brokers, StartError> 
     let broker = |url: &BrokerUrl| {
         let route = Route::new(url, spec.tls.as_ref())?.from_sources(&options.sources).over_ports(ports.clone());
         check_route(options.kind, url, &route)?;
-        let resolver = Resolver::start(url).map_err(|source| StartError::Resolve { url: url.to_string(), source })?;
+        let resolver = Resolver::start(url).map_err(|source| StartError::Resolver { url: url.to_string(), source })?;
         Ok(Broker { resolver, route: Arc::new(route) })
     };
     let brokers: Vec<_> = spec.addresses().iter().map(broker).collect::<Result<_, StartError>>()?;

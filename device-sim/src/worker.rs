@@ -6,7 +6,7 @@ mod refusal;
 use std::{
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -25,13 +25,10 @@ pub use refusal::Refusal;
 use crate::{
     args::Given,
     clock::Clock,
-    engine::{Engine, Options, StartError},
+    engine::{Engine, Options},
     generator::Meter,
     metrics, state,
 };
-
-/// From one look for the broker's name to the next, while the devices of a file cannot start without its address.
-const LOOK_UP_PAUSE: Duration = Duration::from_secs(1);
 
 /// From one look at a mounted plan to the next; kubelet itself takes up to a minute to bring a change.
 const MOUNTED_LOOK: Duration = Duration::from_secs(10);
@@ -48,8 +45,6 @@ pub(crate) struct Worker {
     running: RwLock<Option<Arc<Running>>>,
     /// Held while an engine starts or a plan is taken over, so that two requests cannot do so at once.
     changing: tokio::sync::Mutex<()>,
-    /// Why the devices of a file have not started yet.
-    waits_for: Mutex<Option<String>>,
     /// Whether the devices have been told to leave.
     is_draining: AtomicBool,
     /// Whether somebody has been given the final statistics.
@@ -74,7 +69,6 @@ impl Worker {
             meter: Meter::new(),
             running: RwLock::new(None),
             changing: tokio::sync::Mutex::new(()),
-            waits_for: Mutex::default(),
             is_draining: AtomicBool::new(false),
             is_pulled: watch::Sender::new(false),
         }
@@ -83,7 +77,7 @@ impl Worker {
     /// Runs what was given by file, if anything was, and follows its plan; returns only with the reason why it cannot.
     pub(crate) async fn run_given(&self, given: Option<Given>) -> Refusal {
         let Some(Given { assignment, plan }) = given else { return std::future::pending().await };
-        if let Err(refusal) = self.assign_in_time(assignment).await {
+        if let Err(refusal) = self.assign(assignment).await {
             return refusal;
         }
         let Some(path) = plan else { return std::future::pending().await };
@@ -103,24 +97,6 @@ impl Worker {
                 }
                 Err(error) => tracing::warn!(%error, "the mounted plan cannot be read"),
             }
-        }
-    }
-
-    /// Starts the devices as soon as the broker's name resolves: in a cluster the broker may come after its devices.
-    async fn assign_in_time(&self, assignment: Assignment) -> Result<(), Refusal> {
-        loop {
-            match self.assign(assignment.clone()).await {
-                Err(Refusal::Start(error @ StartError::Resolve { .. })) => {
-                    let error = error.to_string();
-                    let mut waits_for = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner);
-                    if waits_for.as_ref() != Some(&error) {
-                        tracing::warn!(error, "the devices wait for the broker's address");
-                    }
-                    *waits_for = Some(error);
-                }
-                started => return started.map(drop),
-            }
-            tokio::time::sleep(LOOK_UP_PAUSE).await;
         }
     }
 
@@ -214,10 +190,7 @@ impl Worker {
         if self.is_draining.load(Relaxed) {
             return Err(Refusal::Draining);
         }
-        let Some(running) = self.running() else {
-            let waits_for = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            return Err(waits_for.map_or(Refusal::NoAssignment, Refusal::Waiting));
-        };
+        let running = self.running().ok_or(Refusal::NoAssignment)?;
         if running.is_ready.load(Relaxed) {
             return Ok(());
         }

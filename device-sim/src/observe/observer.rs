@@ -248,6 +248,7 @@ impl Observer {
         let broker = self.parts.broker();
         let address = broker.resolver.address(self.attempts);
         self.attempts = self.attempts.wrapping_add(1);
+        let Some(address) = address else { return self.lost("the broker's name does not resolve") };
         self.is_open = false;
         // The observer stands beside the first device of its worker.
         let turn = self.parts.shard.first;
@@ -473,7 +474,8 @@ impl Observer {
         let connect =
             Connect { client_id: &self.client_id, user: user.as_deref(), password: password.as_deref(), will: None };
         let broker = self.parts.broker();
-        let address = broker.resolver.address(self.attempts);
+        // A broker without an address has no session either.
+        let Some(address) = broker.resolver.address(self.attempts) else { return Ok(()) };
         transport::introduce(&broker.route, address, Protocol::V311, &connect, FORGET_PATIENCE).map(drop)
     }
 }

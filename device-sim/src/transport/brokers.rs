@@ -70,7 +70,7 @@ mod tests {
             route: Arc::default(),
         };
         let brokers = Brokers::new(vec![broker(1883), broker(1884)]);
-        assert_eq!([0, 1, 2].map(|index| brokers.of(index).resolver.address(0).port()), [1883, 1884, 1883]);
+        assert_eq!([0, 1, 2].map(|index| brokers.of(index).resolver.address(0).unwrap().port()), [1883, 1884, 1883]);
         let pairs: BTreeSet<_> = (0..4).map(|index| (brokers.position(index), brokers.turn(index) % 2)).collect();
         assert_eq!(pairs.len(), 4);
     }

@@ -1,7 +1,7 @@
 //! Finds the addresses of a broker, off the loops: a name server that is slow must not delay a single message.
 //!
 //! Names are looked up again whenever a connection is lost, because the broker may have moved; until the answer
-//! comes the last one holds.
+//! comes the last one holds. A name that does not resolve yet has no address: each attempt fails and asks again.
 
 use std::{
     io,
@@ -11,6 +11,9 @@ use std::{
 };
 
 use fleet_contract::broker_url::BrokerUrl;
+
+/// The cause of an attempt to connect to a name that does not resolve, as counters carry it.
+pub(crate) const UNRESOLVED: &str = "unresolved";
 
 /// The addresses of one broker, shared by all shards.
 #[derive(Debug)]
@@ -33,9 +36,15 @@ struct State {
 }
 
 impl Resolver {
-    /// Looks the broker up, and waits for the first answer.
+    /// Looks the broker up, and waits for the first answer, whatever it is.
+    ///
+    /// # Errors
+    /// When no thread can be started for further look-ups.
     pub(crate) fn start(url: &BrokerUrl) -> io::Result<Self> {
-        let addresses = look_up(url.host(), url.port())?;
+        let addresses = look_up(url.host(), url.port()).unwrap_or_else(|error| {
+            tracing::warn!(host = url.host(), %error, "the broker's name was not resolved");
+            Arc::from([])
+        });
         let state = State { addresses, is_wanted: false, is_over: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         // A literal address cannot move.
@@ -48,10 +57,10 @@ impl Resolver {
         Ok(Self { shared, thread })
     }
 
-    /// The address for attempt number `turn`: all addresses take turns.
-    pub(crate) fn address(&self, turn: u32) -> SocketAddr {
+    /// The address for attempt number `turn`: all addresses take turns. `None` while the name does not resolve.
+    pub(crate) fn address(&self, turn: u32) -> Option<SocketAddr> {
         let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.addresses[turn as usize % state.addresses.len()]
+        state.addresses.get((turn as usize).checked_rem(state.addresses.len())?).copied()
     }
 
     /// Asks for another look; returns at once.
@@ -109,11 +118,12 @@ mod tests {
     fn all_addresses_take_turns() {
         let resolver = Resolver::start(&BrokerUrl::tcp("127.0.0.1", 1883)).unwrap();
         assert_eq!(resolver.address(0), resolver.address(7));
-        assert_eq!(resolver.address(0).port(), 1883);
+        assert_eq!(resolver.address(0).unwrap().port(), 1883);
     }
 
     #[test]
-    fn an_unknown_name_is_an_error() {
-        assert!(Resolver::start(&BrokerUrl::tcp("no-such-host.invalid", 1883)).is_err());
+    fn an_unknown_name_has_no_address() {
+        let resolver = Resolver::start(&BrokerUrl::tcp("no-such-host.invalid", 1883)).unwrap();
+        assert_eq!(resolver.address(7), None);
     }
 }

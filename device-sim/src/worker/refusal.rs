@@ -47,9 +47,6 @@ pub enum Refusal {
     /// The metrics cannot be encoded.
     #[error("expected metrics, found: {0}; report this as a defect")]
     Metrics(#[from] prometheus::Error),
-    /// The devices cannot start yet.
-    #[error("expected devices, found a broker that cannot be found yet: {0}; the worker looks again and again")]
-    Waiting(String),
     /// Not every device has tried to connect.
     #[error(
         "expected each of {devices} devices to have tried to connect, found {untried} that have not; wait until {until} at the latest"
@@ -110,7 +107,7 @@ impl Refusal {
             Self::Body { .. } => StatusCode::BAD_REQUEST,
             Self::Start(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::State(_) | Self::Metrics(_) | Self::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Waiting(_) | Self::Connecting { .. } | Self::Draining | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connecting { .. } | Self::Draining | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Token(_) => StatusCode::UNAUTHORIZED,
             Self::Closed => StatusCode::FORBIDDEN,
         }

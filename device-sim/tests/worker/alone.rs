@@ -311,17 +311,22 @@ fn a_broker_that_is_not_there_does_not_keep_a_worker_from_being_ready() {
 }
 
 #[test]
-fn a_worker_waits_for_a_broker_whose_name_does_not_resolve_yet() {
-    let directory = tempfile::tempdir().unwrap();
-    let document = body(&document("no-such-host.invalid:1883", ""));
-    let arguments = mounted(directory.path(), &Plan::new(7, now(), 3), &document);
-    let mut worker = Process::unix(directory.path(), &borrowed(&arguments));
-    let why = || Some(worker.api.error("GET", "/readyz", "").1).filter(|why| why.contains("no-such-host.invalid"));
-    let why = eventually("the reason", why);
-    assert!(why.starts_with("expected devices, found a broker that cannot be found yet"), "{why}");
-    assert_eq!(worker.api.call("GET", "/healthz", "").0, 200);
-    worker.signal(Signal::TERM);
-    assert_eq!(worker.ended(), Some(0));
+fn a_worker_whose_brokers_name_does_not_resolve_is_ready_and_counts_the_cause() {
+    for engine in ["native", "rumqttc"] {
+        let directory = tempfile::tempdir().unwrap();
+        let document = body(&document("no-such-host.invalid:1883", "  observe: none"));
+        let arguments = mounted(directory.path(), &Plan::new(7, now(), 3), &document);
+        let arguments = [borrowed(&arguments), vec!["--engine", engine]].concat();
+        let mut worker = Process::unix(directory.path(), &arguments);
+        // A restart of the worker would not help, so the broker takes no readiness away.
+        worker.api.until_ready();
+        worker.api.until("attempts", |reading| {
+            reading.stats.connections.failed.get("unresolved").is_some_and(|attempts| *attempts >= 6)
+        });
+        assert_eq!(worker.api.stats().stats.devices.connected, 0);
+        worker.signal(Signal::TERM);
+        assert_eq!(worker.ended(), Some(0));
+    }
 }
 
 #[test]

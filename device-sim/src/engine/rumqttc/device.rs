@@ -68,7 +68,10 @@ impl Device {
             let permit = self.keep_time(pace(&shared), None).await?;
             let attempt = lock(&self.books).attempts;
             let turn = shared.brokers.turn(self.index).wrapping_add(attempt);
-            let broker = shared.brokers.of(self.index).resolver.address(turn);
+            let Some(broker) = shared.brokers.of(self.index).resolver.address(turn) else {
+                self.step(|books, turn| books.unresolved(turn));
+                continue;
+            };
             let (options, connect_bytes) = options(&shared.blueprint, self.index, broker);
             let (client, event_loop) = link.get_or_insert_with(|| {
                 let (client, mut event_loop) = AsyncClient::new(options.clone(), channel(&shared.blueprint));

@@ -13,7 +13,7 @@ use crate::{
         shard::{CLOSED, YOUNG},
     },
     session::{backoff, codec::ConnackCode},
-    transport::{is_own, label},
+    transport::{UNRESOLVED, is_own, label},
 };
 
 /// The length of every packet that holds nothing but a packet identifier.
@@ -124,6 +124,15 @@ impl Books {
             reason
         };
         self.retry(turn, reason);
+    }
+
+    /// The broker's name has no address yet.
+    pub(super) fn unresolved(&mut self, turn: &mut Turn<'_>) {
+        causes::add(&mut turn.stripe.stats.connections.failed, UNRESOLVED, 1);
+        turn.shared.brokers.of(self.index).resolver.refresh();
+        let attempts = std::mem::take(&mut self.attempts);
+        self.retry(turn, UNRESOLVED);
+        self.attempts = attempts;
     }
 
     /// The connection of an accepted session is gone.

@@ -15,7 +15,7 @@ use crate::{
         Refusal, backoff,
         codec::{self, Connect},
     },
-    transport::{self, Connection, Written},
+    transport::{self, Connection, UNRESOLVED, Written},
 };
 
 /// A connection that the broker ends so soon after it accepted it counts as a failure for the backoff.
@@ -71,7 +71,10 @@ impl Shard {
     fn open(&mut self, slot: usize, now: Micros) {
         let index = self.slots.index(slot);
         let (broker, turn) = (self.brokers.of(index), self.brokers.turn(index));
-        let address = broker.resolver.address(turn.wrapping_add(u32::from(self.devices[slot].attempts)));
+        let Some(address) = broker.resolver.address(turn.wrapping_add(u32::from(self.devices[slot].attempts))) else {
+            self.pacer.release();
+            return self.unresolved(slot, now);
+        };
         match Connection::open(address, turn, &broker.route, self.poll.registry(), Token(slot)) {
             Ok(connection) => {
                 let device = &mut self.devices[slot];
@@ -255,6 +258,14 @@ impl Shard {
         self.set_trouble(slot, trouble);
         self.brokers.of(self.slots.index(slot)).resolver.refresh();
         self.retry(slot, reason, now);
+    }
+
+    /// The broker's name has no address yet. The wait does not grow, because a broker that is being set up is not one
+    /// that needs relief.
+    fn unresolved(&mut self, slot: usize, now: Micros) {
+        let attempts = std::mem::take(&mut self.devices[slot].attempts);
+        self.connect_failed(slot, UNRESOLVED, Trouble::None, now);
+        self.devices[slot].attempts = attempts;
     }
 
     /// Puts the next attempt off, longer after each failure.
