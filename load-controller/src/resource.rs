@@ -27,7 +27,7 @@ pub mod size;
 pub mod stateful_set;
 mod structural;
 
-pub use fleet::{Fleet, FleetStatus};
+pub use fleet::{Fleet, FleetStatus, Spec};
 pub use owner::Owner;
 pub use size::Size;
 

@@ -178,7 +178,7 @@ fn mount_tls(tls: &mut Tls) {
 
 /// The specification as it was written, without live numbers.
 fn written(fleet: &Fleet) -> String {
-    let mut spec = fleet.spec.clone();
+    let mut spec = fleet.spec.written().clone();
     spec.retain(|field, _| !LIVE.contains(&field.as_str()));
     serde_json::to_string(&spec).expect("a map of JSON is JSON")
 }

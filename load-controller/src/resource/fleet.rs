@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use fleet_contract::{
     document::{self, Problems},
-    fleet::{self, ApiVersion, Kind, Metadata},
+    fleet::{self, ApiVersion, FleetSpec, Kind, Metadata},
 };
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -17,10 +17,7 @@ use serde_json::{Map, Value};
 
 use super::names::{GROUP, VERSION};
 
-/// A Fleet as the API server stores it.
-///
-/// Its specification stays as it was written, so that one Fleet that nobody can read does not keep the controller from
-/// reading the others; [`Fleet::document`] understands it.
+/// A Fleet as the API server stores it; [`Fleet::document`] checks it.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Fleet {
@@ -30,9 +27,9 @@ pub struct Fleet {
     kind: Kind,
     /// Kubernetes' own.
     pub metadata: ObjectMeta,
-    /// The specification, a [`fleet::FleetSpec`].
+    /// The specification.
     #[serde(default)]
-    pub spec: Map<String, Value>,
+    pub spec: Spec,
     /// What the controller found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<FleetStatus>,
@@ -42,12 +39,12 @@ impl Fleet {
     /// A Fleet of that name and specification.
     pub fn new(name: &str, spec: Map<String, Value>) -> Self {
         let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-        Self { metadata, spec, ..Self::default() }
+        Self { metadata, spec: spec.into(), ..Self::default() }
     }
 
     /// The devices that it asks for; none when that is no number.
     pub fn devices(&self) -> u32 {
-        let devices = self.spec.get("devices").and_then(Value::as_u64);
+        let devices = self.spec.written.get("devices").and_then(Value::as_u64);
         devices.and_then(|devices| u32::try_from(devices).ok()).unwrap_or(0)
     }
 
@@ -55,10 +52,46 @@ impl Fleet {
     pub fn document(&self) -> Result<fleet::Fleet, Problems> {
         let metadata = Metadata { name: self.name_any(), namespace: self.namespace(), ..Metadata::default() };
         let text = serde_json::json!({
-            "apiVersion": ApiVersion::default(), "kind": Kind::default(), "metadata": metadata, "spec": self.spec,
+            "apiVersion": ApiVersion::default(), "kind": Kind::default(), "metadata": metadata, "spec": self.spec.written,
         });
         // JSON is YAML, so that one reader does for both.
         document::read::<fleet::Fleet>(&self.name_any(), &text.to_string()).map(|(fleet, _)| fleet)
+    }
+}
+
+/// The specification of a Fleet: as it was written, and as a [`FleetSpec`] where it can be read as one.
+///
+/// A Fleet that cannot be read must not keep the controller from the others, so it is no error here.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Map<String, Value>", into = "Map<String, Value>")]
+pub struct Spec {
+    written: Map<String, Value>,
+    typed: Option<Box<FleetSpec>>,
+}
+
+impl Spec {
+    /// What was written: fields that were left out are not there.
+    pub const fn written(&self) -> &Map<String, Value> {
+        &self.written
+    }
+
+    /// What it means, with all defaults and without the laws that [`Fleet::document`] checks; `None` for what cannot be
+    /// read.
+    pub fn typed(&self) -> Option<&FleetSpec> {
+        self.typed.as_deref()
+    }
+}
+
+impl From<Map<String, Value>> for Spec {
+    fn from(written: Map<String, Value>) -> Self {
+        let typed = serde_json::from_value(Value::Object(written.clone())).ok();
+        Self { written, typed }
+    }
+}
+
+impl From<Spec> for Map<String, Value> {
+    fn from(spec: Spec) -> Self {
+        spec.written
     }
 }
 
@@ -171,5 +204,6 @@ mod tests {
     fn what_cannot_be_understood_is_told_by_field() {
         let problems = fleet(r#"{"devices": "many", "group": []}"#).document().unwrap_err().to_string();
         assert!(problems.contains("spec.devices") && problems.contains("group"), "{problems}");
+        assert_eq!(fleet(r#"{"devices": "many", "groups": []}"#).spec.typed(), None);
     }
 }

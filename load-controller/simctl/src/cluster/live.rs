@@ -181,8 +181,8 @@ pub(crate) fn interval(fleet: &Fleet, stream: Option<&str>, interval: Span) -> R
         check_stream(fleet, stream)?;
         intervals.insert(stream.to_owned(), json!(interval));
     } else {
-        let before = fleet.spec.get("intervals").and_then(Value::as_object);
-        intervals.extend(before.into_iter().flatten().map(|(stream, _)| (stream.clone(), Value::Null)));
+        let before = fleet.spec.typed().into_iter().flat_map(|spec| spec.intervals.keys());
+        intervals.extend(before.map(|stream| (stream.clone(), Value::Null)));
         intervals.insert(FleetSpec::ALL_STREAMS.to_owned(), json!(interval));
     }
     Ok(json!({ "intervals": intervals }))

@@ -30,7 +30,7 @@ pub(crate) fn yield_live(spec: &mut Map<String, Value>, fleet: &Fleet) -> Vec<Ke
     let mut kept = Vec::new();
     for field in LIVE {
         let Some(owner) = other_owner(fleet.managed_fields(), field) else { continue };
-        let live = fleet.spec.get(field).cloned().unwrap_or_default();
+        let live = fleet.spec.written().get(field).cloned().unwrap_or_default();
         if let Some(wanted) = spec.remove(field).filter(|wanted| *wanted != live) {
             drop(wanted);
             kept.push(Kept { field, live, owner });

@@ -1,5 +1,6 @@
 //! Fleets and what belongs to them as rows, and ages as kubectl shows them. Pure.
 
+use fleet_contract::fleet::BrokerSpec;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
@@ -59,17 +60,16 @@ pub(crate) fn condition<'a>(status: &'a FleetStatus, kind: &str) -> &'a str {
 
 /// Where the devices connect to.
 pub(crate) fn broker(fleet: &Fleet) -> String {
-    let url = fleet.spec.get("broker").and_then(|broker| broker.get("url")).and_then(serde_json::Value::as_str);
-    url.map_or_else(
+    let broker = fleet.spec.typed().and_then(|spec| spec.broker.as_ref());
+    broker.map_or_else(
         || format!("{} (its own)", load_controller::resource::names::broker(&fleet.name_any())),
-        String::from,
+        BrokerSpec::names,
     )
 }
 
 fn models(fleet: &Fleet) -> String {
-    let groups = fleet.spec.get("groups").and_then(serde_json::Value::as_array);
-    let models = groups.into_iter().flatten().filter_map(|group| group.get("model")?.as_str());
-    models.collect::<Vec<_>>().join(",")
+    let groups = fleet.spec.typed().into_iter().flat_map(|spec| &spec.groups);
+    groups.map(|group| group.model.as_str()).collect::<Vec<_>>().join(",")
 }
 
 /// What is the matter, in a word or two.
@@ -79,7 +79,7 @@ pub(crate) fn state(fleet: &Fleet, status: &FleetStatus) -> String {
     if fleet.metadata.deletion_timestamp.is_some() {
         words.push("Deleting");
     }
-    if fleet.spec.get("paused") == Some(&true.into()) {
+    if fleet.spec.typed().is_some_and(|spec| spec.paused) {
         words.push("Paused");
     }
     words.extend(["Stalled", "Degraded", "Saturated", "Reconciling"].into_iter().filter(|kind| is(kind)));

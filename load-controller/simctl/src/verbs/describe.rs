@@ -10,7 +10,6 @@ use load_controller::{
     verdict::ExitCode,
     words,
 };
-use serde_json::Value;
 
 use crate::{
     cluster::{
@@ -125,11 +124,12 @@ fn facts(fleet: &Fleet, status: &FleetStatus, now: Timestamp) -> Vec<(&'static s
         ("revision", format!("{}, plan version {}", status.revision, status.plan_version)),
     ]);
     facts.extend(status.start.clone().map(|start| ("start", start)));
-    if fleet.spec.get("paused") == Some(&Value::Bool(true)) {
+    let spec = fleet.spec.typed();
+    if spec.is_some_and(|spec| spec.paused) {
         facts.push(("paused", "yes; `simctl resume` goes on".into()));
     }
-    if let Some(intervals) = fleet.spec.get("intervals").and_then(Value::as_object).filter(|map| !map.is_empty()) {
-        let list: Vec<_> = intervals.iter().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
+    if let Some(intervals) = spec.map(|spec| &spec.intervals).filter(|intervals| !intervals.is_empty()) {
+        let list: Vec<_> = intervals.iter().map(|(stream, interval)| format!("{stream}={interval}")).collect();
         facts.push(("intervals", list.join(", ")));
     }
     facts.extend(status.last_error.clone().map(|error| ("last error", error)));
@@ -142,10 +142,10 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 
 fn groups(fleet: &Fleet) -> Vec<Vec<String>> {
     let mut rows = vec![row(["NAME", "SHARE", "MODEL"])];
-    let groups = fleet.spec.get("groups").and_then(Value::as_array).into_iter().flatten();
+    let groups = fleet.spec.typed().into_iter().flat_map(|spec| &spec.groups);
     rows.extend(groups.map(|group| {
-        let text = |field: &str| group.get(field).and_then(Value::as_str).unwrap_or("-");
-        row([text("name"), group.get("share").map_or("rest", |_| text("share")), text("model")])
+        let share = group.share.map_or_else(|| "rest".into(), |share| share.to_string());
+        row([&group.name, &share, &group.model])
     }));
     rows
 }

@@ -219,12 +219,12 @@ impl Undo {
         let revision = revision::choose(&history, current, self.to_revision)?;
         let changed = loop {
             let mut fleet = cluster.fleet_named(&name).await?;
-            let spec = revision::restored(&fleet.spec, &revision.spec);
-            let changed = revision::changes(&fleet.spec, &spec);
+            let spec = revision::restored(fleet.spec.written(), &revision.spec);
+            let changed = revision::changes(fleet.spec.written(), &spec);
             if changed.is_empty() {
                 break changed;
             }
-            fleet.spec = spec;
+            fleet.spec = spec.into();
             let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
             match cluster.ask(cluster.fleets().replace(&name, &params, &fleet)).await {
                 // Somebody else was faster: what they wrote is to be seen first.

@@ -93,7 +93,8 @@ impl Task {
     /// Makes the document anew when the Fleet or its library may have changed.
     async fn resolve(&mut self, fleet: &Fleet, owner: &Owner) -> Result<(), Error> {
         let generation = fleet.metadata.generation;
-        let named = fleet.spec.get("modelsFrom").and_then(|from| from.get("configMap")?.as_str());
+        let spec = fleet.spec.typed();
+        let named = spec.and_then(|spec| spec.models_from.as_ref()).map(|from| from.config_map.as_str());
         let same = self.resolved.as_ref().filter(|resolved| resolved.generation == generation);
         if same.is_some_and(|resolved| resolved.age_max().is_none_or(|most| resolved.at.elapsed() < most)) {
             return Ok(());
@@ -110,8 +111,7 @@ impl Task {
             }
         }
         // The image of the document decides with it about the revision.
-        let image = fleet.spec.get("pod").and_then(|pod| pod.get("image")?.as_str());
-        let image = image.unwrap_or(&self.context.images.worker);
+        let image = spec.and_then(|spec| spec.pod.image.as_deref()).unwrap_or(&self.context.images.worker);
         let problems = match document::resolve(fleet, owner, library.as_ref(), image) {
             Ok(document) => {
                 self.document = Some(document);
