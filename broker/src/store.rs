@@ -20,6 +20,12 @@ const STATE: &str = "sessions.json";
 /// Held while a broker runs: two in one folder would write over each other.
 const LOCK: &str = "lock";
 
+/// Written and removed at the start, so that a full volume is known before there are sessions to lose.
+const PROBE: &str = "probe";
+
+/// How much room there has to be at the start, in bytes: the sessions and queues of some hundred clients.
+const ROOM_BYTES: usize = 1 << 20;
+
 /// The layout below. A broker reads no other.
 const FORMAT: u32 = 1;
 
@@ -122,10 +128,12 @@ impl Store {
         fs::create_dir_all(folder).map_err(|source| failed("make the folder", source))?;
         let lock = File::create(folder.join(LOCK)).map_err(|source| failed("write to the folder", source))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Store { folder: folder.to_owned(), _lock: lock }),
-            Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(folder.to_owned())),
-            Err(fs::TryLockError::Error(source)) => Err(failed("lock the folder", source)),
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::InUse(folder.to_owned())),
+            Err(fs::TryLockError::Error(source)) => return Err(failed("lock the folder", source)),
         }
+        probe(&folder.join(PROBE)).map_err(|source| failed("write 1 MiB to the folder", source))?;
+        Ok(Store { folder: folder.to_owned(), _lock: lock })
     }
 
     /// What the last broker left behind, if it left anything. It is still there until it is [forgotten](Self::forget).
@@ -163,6 +171,16 @@ impl Store {
             StoreError::Io { verb: "write", path, source }
         })
     }
+}
+
+/// Writes as much as a start needs, and removes it.
+fn probe(path: &Path) -> io::Result<()> {
+    let written = File::create(path).and_then(|mut file| {
+        file.write_all(&vec![0; ROOM_BYTES])?;
+        file.sync_all()
+    });
+    fs::remove_file(path)?;
+    written
 }
 
 fn write(path: &Path, kept: &Kept) -> io::Result<()> {

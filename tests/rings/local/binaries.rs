@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tests::{process::Process, project, simctl};
+use tests::{full_disk, process::Process, project, simctl};
 
 use super::PATIENCE;
 
@@ -15,4 +15,20 @@ fn every_binary_explains_itself() {
         let help = simctl::finish(process, PATIENCE).unwrap();
         assert!(help.code == Some(0) && help.stdout.contains("Usage:"), "{name}: {help:?}");
     }
+}
+
+#[test]
+fn a_broker_whose_volume_is_full_does_not_start_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(project::binary("broker").unwrap());
+    command.args(["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data"]).arg(folder.path());
+    let (mut command, expected) = match full_disk::on_a_tiny_disk(&command, folder.path()) {
+        Ok(command) => (command, "No space left on device"),
+        Err(_) => (full_disk::with_tiny_files(&command, 1024), "File too large"),
+    };
+    let process = Process::spawn("full", &mut command, folder.path()).unwrap();
+    let finished = simctl::finish(process, PATIENCE).unwrap();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.contains("cannot write 1 MiB to the folder"), "{finished:?}");
+    assert!(finished.stderr.contains(expected), "{finished:?}");
 }
