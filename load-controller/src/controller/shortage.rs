@@ -17,6 +17,8 @@ pub fn enough(wanted: u32) -> u32 {
 /// What is known of missing devices; the default is that of a fleet that was never seen.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Shortage {
+    /// The devices that were wanted at the last look.
+    wanted: u32,
     /// Fewer than [`enough`] are connected.
     short: Debounced,
     /// Fewer than all are connected.
@@ -24,13 +26,20 @@ pub struct Shortage {
 }
 
 impl Shortage {
+    /// What is known of a fleet of `wanted` devices that another controller has found ready.
+    pub fn of_ready_fleet(wanted: u32) -> Self {
+        Self { wanted, short: Debounced { value: Some(false), since: None }, ..Self::default() }
+    }
+
     /// What is known after `connected` of `wanted` devices were seen at `now`.
+    ///
+    /// Devices that have just been asked for are not lost ones: a fleet that grows beyond what is connected has to be
+    /// brought up first, however long it was ready before.
     #[must_use]
     pub fn seen(self, connected: u32, wanted: u32, now: Micros) -> Self {
-        Self {
-            short: self.short.seen(connected < enough(wanted), now),
-            missing: self.missing.seen(connected < wanted, now),
-        }
+        let is_short = connected < enough(wanted);
+        let short = if is_short && wanted > self.wanted { Debounced::default() } else { self.short };
+        Self { wanted, short: short.seen(is_short, now), missing: self.missing.seen(connected < wanted, now) }
     }
 
     /// Whether too few devices are connected to be ready; `None` as long as enough have never been seen.
@@ -106,6 +115,21 @@ mod tests {
         let mut looks = vec![10];
         looks.extend([0, 0, 0, 10, 10].repeat(6));
         check(&looks, &[Some(false); 31]);
+    }
+
+    #[test]
+    fn a_fleet_that_grows_is_ready_when_the_new_devices_have_come() {
+        let ready = Shortage::default().seen(10, 10, Micros(0));
+        assert_eq!(ready.seen(10, 10_000, Micros(1)).is_short(), None);
+        assert_eq!(ready.seen(10, 10_000, Micros(1)).seen(9_900, 10_000, Micros(2)).is_short(), Some(false));
+        assert_eq!(ready.seen(10, 11, Micros(1)).is_short(), Some(false), "one more is within what may be missing");
+    }
+
+    #[test]
+    fn a_dip_during_a_takeover_counts_from_then_on() {
+        let taken_over = Shortage::of_ready_fleet(10).seen(0, 10, Micros(0));
+        assert_eq!(taken_over.is_short(), Some(false));
+        assert_eq!(taken_over.seen(0, 10, Micros(10_000_000)).is_short(), Some(true));
     }
 
     #[test]

@@ -64,14 +64,25 @@ impl Fleet {
 
     /// As [`Fleet::apply`], where the product is installed already, in whichever way.
     pub(super) fn apply_to_present(purpose: &str, document: &str) -> Fleet {
+        let fleet = Fleet::create(purpose, document);
+        let start = Instant::now();
+        fleet.simctl(&["wait", "--timeout", "3m"]);
+        println!("the first devices are connected after {:.1} s", start.elapsed().as_secs_f64());
+        fleet
+    }
+
+    /// As [`Fleet::apply`], without waiting for devices.
+    pub(super) fn start(purpose: &str, document: &str) -> Fleet {
+        product::ensure_installed();
+        Fleet::create(purpose, document)
+    }
+
+    fn create(purpose: &str, document: &str) -> Fleet {
         let namespace = admin().namespace(purpose).unwrap();
         let strict = "pod-security.kubernetes.io/enforce=restricted";
         admin().kubectl(["label", "namespace", namespace.name(), strict]).unwrap();
         let fleet = Fleet { api: admin().api().unwrap(), namespace, simctl: Simctl::new().unwrap() };
         fleet.apply_again(document);
-        let start = Instant::now();
-        fleet.simctl(&["wait", "--timeout", "3m"]);
-        println!("the first devices are connected after {:.1} s", start.elapsed().as_secs_f64());
         fleet
     }
 

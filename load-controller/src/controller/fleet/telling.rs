@@ -9,11 +9,12 @@ use super::{Task, now};
 use crate::{
     controller::{
         Error,
-        conditions::Word,
+        conditions::{self, READY, Word},
         note::Note,
         observe::Observed,
         reason::Reason,
         refusal::Refusal,
+        shortage::Shortage,
         status::{self, View},
     },
     resource::{Fleet, FleetStatus, Owner},
@@ -74,7 +75,7 @@ impl Task {
 
     /// The status that is known, and that of now with its conditions; and shows the figures as metrics.
     fn status_now(&mut self, fleet: &Arc<Fleet>, observed: &Observed) -> Option<(FleetStatus, FleetStatus, [Word; 5])> {
-        self.note_shortage();
+        self.note_shortage(fleet);
         let refusals: Vec<Refusal> =
             self.refusals.list().into_iter().chain(self.causes.refused.iter().cloned()).collect();
         let workers = self.workers.as_ref()?;
@@ -103,9 +104,14 @@ impl Task {
     }
 
     /// Takes note of how many devices are missing now.
-    fn note_shortage(&mut self) {
+    fn note_shortage(&mut self, fleet: &Fleet) {
         let (Some(workers), Some(plan)) = (&self.workers, &self.plan) else { return };
-        self.shortage = self.shortage.seen(workers.devices().connected, plan.devices_wanted(), now());
+        let wanted = plan.devices_wanted();
+        let was_ready = || fleet.status.as_ref().is_some_and(|status| conditions::holds(&status.conditions, READY));
+        if self.shortage == Shortage::default() && was_ready() {
+            self.shortage = Shortage::of_ready_fleet(wanted);
+        }
+        self.shortage = self.shortage.seen(workers.devices().connected, wanted, now());
     }
 
     /// Tells what is new; a warning that each look brings again is told once.
