@@ -69,7 +69,7 @@ impl Device {
             let attempt = lock(&self.books).attempts;
             let turn = shared.brokers.turn(self.index).wrapping_add(attempt);
             let Some(broker) = shared.brokers.of(self.index).resolver.address(turn) else {
-                self.step(|books, turn| books.unresolved(turn));
+                self.step(Books::unresolved);
                 continue;
             };
             let (options, connect_bytes) = options(&shared.blueprint, self.index, broker);
