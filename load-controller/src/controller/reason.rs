@@ -32,9 +32,9 @@ pub enum Reason {
     NothingRefused,
     /// An object of that name exists and is not the fleet's.
     NameTaken,
-    /// A ResourceQuota is used up.
+    /// A `ResourceQuota` is used up.
     QuotaExceeded,
-    /// A LimitRange allows less.
+    /// A `LimitRange` allows less.
     LimitRangeExceeded,
     /// Pod Security forbids a field of the pods.
     PodSecurityViolated,

@@ -164,7 +164,7 @@ async fn dispatch(
                         let writer = Writer::new(context.client.clone(), context.metrics.clone());
                         let (context, key) = (Context { writer, ..context.clone() }, key.clone());
                         tasks.spawn(async move {
-                            fleet::look_after(context, stores, key.clone(), requests).await;
+                            Box::pin(fleet::look_after(context, stores, key.clone(), requests)).await;
                             key
                         });
                         sender
