@@ -19,6 +19,7 @@ mod detour;
 mod external_metrics;
 mod fake_nodes;
 pub mod keda;
+mod kwok;
 mod namespace;
 mod node;
 
@@ -29,6 +30,7 @@ pub use cluster::Cluster;
 pub use control_plane::ControlPlane;
 pub use detour::Detour;
 pub use external_metrics::ExternalMetrics;
+pub use kwok::Kwok;
 pub use namespace::Namespace;
 
 use std::time::Duration;

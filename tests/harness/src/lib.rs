@@ -15,6 +15,7 @@
 //! | [`dashboard`] | what the committed dashboards ask of it |
 //! | [`null_broker`] | a sink that only acknowledges |
 //! | [`proxy`] | a broker's connection that stalls, loses, delays, throttles or is cut |
+//! | [`progress`] | what a long build is at |
 //! | [`full_disk`] | a directory without space |
 //! | [`sandbox`] | namespaces of a test's own, which end with it |
 //! | [`kubernetes`] | a control plane with fake nodes, a cluster with real ones |
@@ -40,6 +41,7 @@ pub mod dashboard;
 pub mod debian;
 mod eventually;
 pub mod full_disk;
+mod go;
 pub mod helm;
 pub mod kubernetes;
 pub mod mochi;
@@ -48,6 +50,7 @@ pub mod null_broker;
 pub mod peer;
 pub mod port;
 pub mod process;
+pub mod progress;
 pub mod project;
 pub mod prometheus;
 pub mod proxy;

@@ -1,25 +1,23 @@
 //! A real broker written in Go, mochi-mqtt, built from its module into the project's cache.
 //!
 //! Needed are Go and its module proxy, and half a minute at the first call. After that the program lies in
-//! `.cache/mochi/HASH/`, named by everything that it depends on.
+//! `.cache/mochi/`.
 
 use std::{
-    fs,
-    fs::File,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
+use anyhow::Result;
 use tempfile::TempDir;
 
 use crate::{
-    command,
+    go::Recipe,
     peer::{Access, PASSWORD, Peer, USER},
     port,
     process::{Process, Signal, Stream},
+    progress::Progress,
     project,
     unavailable::Unavailable,
 };
@@ -27,8 +25,7 @@ use crate::{
 /// How long it may take to listen and to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A build that takes longer hangs.
-const BUILD_PATIENCE: &str = "10m";
+const PROGRAM: &str = "mochi";
 
 /// The program, built at the first call.
 ///
@@ -39,44 +36,14 @@ pub fn find_or_build() -> Result<PathBuf, Unavailable> {
 }
 
 fn built() -> Result<PathBuf> {
-    let home = project::cache().join("mochi");
-    fs::create_dir_all(&home)?;
-    // Tests run side by side, also in several processes; the first one builds, the others wait.
-    let lock = File::create(home.join("lock"))?;
-    lock.lock()?;
-    let program = home.join(fingerprint()?);
-    if !program.is_file() {
-        // Renamed when complete, so that a broken build is never taken for the program.
-        let fresh = home.join("building");
-        build(&fresh)?;
-        fs::rename(&fresh, &program)?;
-    }
-    Ok(program)
-}
-
-/// The folder with `go.mod`.
-fn module() -> PathBuf {
-    project::root().join("tests/mochi")
-}
-
-/// Names everything that the program depends on.
-fn fingerprint() -> Result<String> {
-    let version = command::text(Command::new("go").arg("version").current_dir(module()))?;
-    let mut hash = Sha256::new_with_prefix(version);
-    for file in ["go.mod", "go.sum", "main.go"] {
-        hash.update(fs::read(module().join(file)).with_context(|| format!("tests/mochi/{file}"))?);
-    }
-    Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn build(into: &Path) -> Result<()> {
-    let mut command = Command::new("timeout");
-    // In the foreground, so that Ctrl-C in a terminal ends the build, too.
-    command.args(["--foreground", "--kill-after=10", BUILD_PATIENCE, "nice", "-n", "10"]);
-    command.args(["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o"]).arg(into).arg(".");
-    // Without C the program is static, and no C compiler is needed.
-    command::run(command.env("CGO_ENABLED", "0").current_dir(module()))?;
-    Ok(())
+    let recipe = Recipe {
+        name: "mochi",
+        module: project::root().join("tests/mochi"),
+        files: &["go.mod", "go.sum", "main.go"],
+        also: String::new(),
+    };
+    let dir = recipe.find_or_build(&Progress::default(), |go, into| go.build(".", &into.join(PROGRAM), &[]))?;
+    Ok(dir.join(PROGRAM))
 }
 
 /// Where it keeps sessions and messages.

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use ::tests::{arm64, project};
+use ::tests::{arm64, progress::Progress, project};
 use anyhow::{Context, Result, ensure};
 use images::PROGRAMS;
 
@@ -60,27 +60,69 @@ pub(crate) fn run(command: &mut Command) -> Result<Finished> {
     Ok(Finished { success: child.wait()?.success(), counts })
 }
 
+/// Runs a build to the end and counts the crates that it compiles; shows what cargo says where it fails. Whether it
+/// succeeded.
+fn run_with(command: &mut Command, progress: &Progress) -> Result<bool> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{} does not start", command.get_program().display()))?;
+    progress.begin("compiles", "crates");
+    let mut said = String::new();
+    for line in BufReader::new(child.stderr.take().context("the output was not captured")?).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        if line.trim_start().starts_with("Compiling ") {
+            progress.count();
+        } else {
+            said.push_str(&line);
+            said.push('\n');
+        }
+    }
+    let success = child.wait()?.success();
+    if !success {
+        write!(io::stderr(), "{said}")?;
+    }
+    Ok(success)
+}
+
 /// Builds what the rings and the bench start, optimized, and returns its directory.
 ///
 /// The programs are static, so that the very same ones make the images: an empty image has no C library. A static
 /// glibc resolves names without shared libraries since 2.34. The target is named, because then the flag is for the
 /// programs alone and not for the procedural macros, which cargo loads.
 pub(crate) fn build_release() -> Result<PathBuf> {
-    let products = PROGRAMS.map(|program| program.name);
-    build(&host()?, &[&products[..], &["null-broker"]].concat(), |_| {})
+    build(&host()?, &[&products()[..], &["null-broker"]].concat(), |_| {}, |build| Ok(run(build)?.success))
+}
+
+/// Builds the programs that have an image, shows how far that is instead of what cargo says, and returns their
+/// directory.
+pub(crate) fn build_release_with(progress: &Progress) -> Result<PathBuf> {
+    build(&host()?, &products(), |_| {}, |build| run_with(build, progress))
+}
+
+fn products() -> [&'static str; PROGRAMS.len()] {
+    PROGRAMS.map(|program| program.name)
 }
 
 /// Builds the programs that have an image for arm64, and returns their directory.
 pub(crate) fn build_release_for_arm64(compiler: &arm64::Compiler) -> Result<PathBuf> {
-    build(arm64::TARGET, &PROGRAMS.map(|program| program.name), |cargo| compiler.set_up(cargo))
+    let set_up = |cargo: &mut Command| compiler.set_up(cargo);
+    build(arm64::TARGET, &products(), set_up, |build| Ok(run(build)?.success))
 }
 
-fn build(target: &str, programs: &[&str], set_up: impl FnOnce(&mut Command)) -> Result<PathBuf> {
+fn build(
+    target: &str,
+    programs: &[&str],
+    set_up: impl FnOnce(&mut Command),
+    run: impl FnOnce(&mut Command) -> Result<bool>,
+) -> Result<PathBuf> {
     let flags = env::var("RUSTFLAGS").unwrap_or_default();
     let mut build = command(&["build", "--release", "--locked", "--workspace", "--target", target]);
     build.args(programs.iter().flat_map(|name| ["--bin", name]));
     set_up(build.env("RUSTFLAGS", format!("{flags} -C target-feature=+crt-static")));
-    ensure!(run(&mut build)?.success, "the release build for {target} failed");
+    ensure!(run(&mut build)?, "the release build for {target} failed");
     Ok(target_dir().join(target).join("release"))
 }
 

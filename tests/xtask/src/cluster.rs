@@ -1,6 +1,7 @@
 //! `cargo xtask cluster`: a throw-away cluster of real nodes on this machine, for a person to work with.
 
 mod keeper;
+mod parts;
 mod product;
 
 use std::{
@@ -15,7 +16,8 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use tests::{
     command,
-    kubernetes::{Client, Cluster},
+    kubernetes::{Client, Cluster, Tools},
+    progress::Progress,
 };
 
 /// What to do with it
@@ -23,7 +25,8 @@ use tests::{
 pub(crate) enum Verb {
     /// Starts the cluster and installs the product in it
     ///
-    /// It goes on until `down`. The first time it builds Kubernetes, which takes a quarter of an hour.
+    /// It goes on until `down`. The first time it builds Kubernetes and the product, side by side, and says
+    /// every ten seconds how far it is. What Go prints is in .cache/kubernetes/build.log.
     Up {
         /// How many nodes
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
@@ -62,14 +65,21 @@ fn up(nodes: u8) -> Result<()> {
     if keeper::is_running()? {
         bail!("the cluster is up already; end it: cargo xtask cluster down");
     }
-    println!("builds Kubernetes, unless it is there (up to a quarter of an hour, log in .cache/kubernetes/build.log)");
-    Cluster::requirements()?;
-    println!("builds the product's images");
-    let built = product::build()?;
+    println!("builds Kubernetes and the product, unless they are there");
     let start = Instant::now();
+    let (_, built) = parts::at_once(
+        ("Kubernetes", |progress: &Progress| {
+            Tools::find_or_build_with(progress)?;
+            progress.begin("unpacks containerd", "");
+            Ok(Cluster::requirements()?)
+        }),
+        ("the product", product::build),
+    )?;
+    println!("{:>5.0} s  starts {nodes} nodes", start.elapsed().as_secs_f64());
     keeper::start(nodes, &built.images)?;
-    println!("the cluster is up after {:.1} s", start.elapsed().as_secs_f64());
+    println!("{:>5.0} s  installs the product", start.elapsed().as_secs_f64());
     product::install(&client()?, &built)?;
+    println!("{:>5.0} s  the cluster is up", start.elapsed().as_secs_f64());
     println!(
         "\n  cargo xtask cluster exec -- simctl apply -f manifests/examples/five-hundred.yaml\n  \
          cargo xtask cluster exec -- simctl scale 500\n  cargo xtask cluster down"

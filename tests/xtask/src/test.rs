@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut summary = Summary::default();
     let steps = chosen(&args.names)?;
     if steps.iter().any(|step| step.needs_kubernetes()) {
-        context.kubernetes.start();
+        context.kubernetes.start(steps.iter().any(|step| step.needs_fake_nodes()));
     }
     for step in steps {
         println!("\n=== {}: {}", step.name, step.what);

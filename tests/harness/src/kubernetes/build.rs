@@ -1,24 +1,25 @@
 //! The programs of a cluster, built from Go's modules into the project's cache.
 //!
 //! etcd, the four parts of Kubernetes' control plane and node, `CoreDNS` and kubectl are one program,
-//! `tests/kubernetes/main.go`; KWOK and Helm want other releases of the same libraries and are programs of their own.
-//! Needed are Go and its module proxy, and a quarter of an hour of two cores at the first call. After that the result
-//! lies in `.cache/kubernetes/HASH/`, named by everything that it depends on.
+//! `tests/kubernetes/main.go`; Helm wants other releases of the same libraries and is a program of its own.
+//! Needed are Go and its module proxy, and ten minutes of two cores at the first call. After that the result lies in
+//! `.cache/kubernetes/`.
 
 use std::{
     fs,
-    fs::File,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
 };
 
-use anyhow::{Context, Result, ensure};
-use sha2::{Digest, Sha256};
+use anyhow::{Context, Result};
 
-use crate::{command, project, unavailable::Unavailable};
+use crate::{
+    go::{Go, Recipe},
+    progress::Progress,
+    project,
+    unavailable::Unavailable,
+};
 
-const KWOK: &str = "v0.7.0";
 const HELM: &str = "v3.22.0";
 
 /// The names under which the one program is called.
@@ -32,18 +33,6 @@ const NAMES: [&str; 8] = [
     "coredns",
     "kubectl",
 ];
-
-/// What KWOK does to fake nodes and pods; files of its module.
-const STAGES: [&str; 5] = [
-    "node/fast/node-initialize",
-    "node/heartbeat-with-lease/node-heartbeat-with-lease",
-    "pod/fast/pod-ready",
-    "pod/fast/pod-complete",
-    "pod/fast/pod-delete",
-];
-
-/// A build that takes longer hangs: the slowest one seen took half an hour, beside much other work.
-const PATIENCE: &str = "45m";
 
 /// The built programs.
 #[derive(Clone, Debug)]
@@ -60,7 +49,23 @@ impl Tools {
     /// # Errors
     /// [`Unavailable`] with the reason, for example no Go or no module proxy.
     pub fn find_or_build() -> Result<Tools, Unavailable> {
-        find_or_build().map_err(|reason| Unavailable::new("Kubernetes", reason))
+        Tools::find_or_build_with(&Progress::default())
+    }
+
+    /// The same for somebody who wants to see how far it is.
+    ///
+    /// # Errors
+    /// As [`Tools::find_or_build`].
+    pub fn find_or_build_with(progress: &Progress) -> Result<Tools, Unavailable> {
+        let recipe = Recipe {
+            name: "kubernetes",
+            module: module(),
+            files: &["go.mod", "go.sum", "main.go", "pause/main.go"],
+            // How it is built is in this very file.
+            also: format!("{HELM} {NAMES:?}{}", include_str!("build.rs")),
+        };
+        let dir = recipe.find_or_build(progress, build);
+        dir.map(|dir| Tools { dir }).map_err(|reason| Unavailable::new("Kubernetes", reason))
     }
 
     /// Where they lie: a directory for the search path.
@@ -68,7 +73,7 @@ impl Tools {
         &self.dir
     }
 
-    /// One of them: `kubectl`, `helm`, `kwok`, `etcd`, `kubelet` and so on.
+    /// One of them: `kubectl`, `helm`, `etcd`, `kubelet` and so on.
     pub fn program(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
@@ -77,74 +82,22 @@ impl Tools {
     pub fn pause(&self) -> PathBuf {
         self.dir.join("pause")
     }
-
-    /// What KWOK does to its nodes and pods.
-    pub fn stages(&self) -> PathBuf {
-        self.dir.join("stages.yaml")
-    }
 }
 
 /// The folder with `go.mod`.
-fn module() -> PathBuf {
+pub(super) fn module() -> PathBuf {
     project::root().join("tests/kubernetes")
-}
-
-fn find_or_build() -> Result<Tools> {
-    let home = project::cache().join("kubernetes");
-    fs::create_dir_all(&home)?;
-    // Tests run side by side, also in several processes; the first one builds, the others wait.
-    let lock = File::create(home.join("lock"))?;
-    lock.lock()?;
-    let dir = home.join(fingerprint()?);
-    if !dir.is_dir() {
-        // Renamed when complete, so that a broken build is never taken for the programs.
-        let fresh = home.join("building");
-        drop(fs::remove_dir_all(&fresh));
-        fs::create_dir_all(&fresh)?;
-        build(&Go { log: home.join("build.log") }, &fresh)?;
-        fs::rename(&fresh, &dir)?;
-        remove_others(&home, &dir)?;
-    }
-    Ok(Tools { dir })
-}
-
-/// Earlier builds, of 280 MB each. What still runs of one keeps its file.
-fn remove_others(home: &Path, dir: &Path) -> Result<()> {
-    for entry in fs::read_dir(home)? {
-        let path = entry?.path();
-        if path.is_dir() && path != dir {
-            fs::remove_dir_all(path)?;
-        }
-    }
-    Ok(())
-}
-
-/// Names everything that the result depends on.
-fn fingerprint() -> Result<String> {
-    let version = command::text(Command::new("go").arg("version").current_dir(module()))?;
-    let mut hash = Sha256::new_with_prefix(format!("{version}{KWOK} {HELM} {NAMES:?} {STAGES:?}"));
-    // How it is built is in this very file.
-    hash.update(include_str!("build.rs"));
-    for file in ["go.mod", "go.sum", "main.go", "pause/main.go"] {
-        hash.update(fs::read(module().join(file)).with_context(|| format!("tests/kubernetes/{file}"))?);
-    }
-    Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn build(go: &Go, into: &Path) -> Result<()> {
     let release = required("k8s.io/kubernetes")?;
     let (major, minor) = numbers(&release)?;
-    File::create(&go.log)?;
     go.build(".", &into.join("kube"), &kubernetes_flags(&release, major, minor))?;
     for name in NAMES {
         symlink("kube", into.join(name))?;
     }
     go.build("./pause", &into.join("pause"), &[])?;
-    let stamp = format!("sigs.k8s.io/kwok/pkg/consts.Version={}", KWOK.trim_start_matches('v'));
-    go.install(&format!("sigs.k8s.io/kwok/cmd/kwok@{KWOK}"), into, &[stamp])?;
-    go.install(&format!("helm.sh/helm/v3/cmd/helm@{HELM}"), into, &helm_flags(major, minor))?;
-    fs::write(into.join("stages.yaml"), stages()?)?;
-    Ok(())
+    go.install(&format!("helm.sh/helm/v3/cmd/helm@{HELM}"), into, &helm_flags(major, minor))
 }
 
 /// Unstamped, every part of Kubernetes calls itself v0.0.0-master, and clients refuse it.
@@ -184,68 +137,6 @@ fn numbers(release: &str) -> Result<(u32, u32)> {
         anyhow::bail!("{release} is no release");
     };
     Ok((major, minor))
-}
-
-/// KWOK's own definitions as one document each.
-fn stages() -> Result<String> {
-    let cache = command::text(Command::new("go").args(["env", "GOMODCACHE"]).current_dir(module()))?;
-    let stages = Path::new(cache.trim()).join(format!("sigs.k8s.io/kwok@{KWOK}/kustomize/stage"));
-    let read = |name: &str| {
-        let path = stages.join(name).with_extension("yaml");
-        fs::read_to_string(&path).with_context(|| format!("{} is not readable", path.display()))
-    };
-    Ok(STAGES.iter().map(|name| read(name)).collect::<Result<Vec<_>>>()?.join("\n---\n"))
-}
-
-/// Calls of Go, at low priority and for a bounded time.
-struct Go {
-    log: PathBuf,
-}
-
-impl Go {
-    fn build(&self, package: &str, into: &Path, stamps: &[String]) -> Result<()> {
-        let mut command = Go::command("build", stamps);
-        self.run(command.arg("-o").arg(into).arg(package))
-    }
-
-    /// A program of another module, with the versions that it was released with.
-    fn install(&self, package: &str, into: &Path, stamps: &[String]) -> Result<()> {
-        let mut command = Go::command("install", stamps);
-        self.run(command.arg(package).env("GOBIN", into))
-    }
-
-    fn command(verb: &str, stamps: &[String]) -> Command {
-        let stamps: String = stamps.iter().map(|stamp| format!(" -X {stamp}")).collect();
-        let mut command = Command::new("timeout");
-        // In the foreground, so that Ctrl-C in a terminal ends the build, too.
-        command.args(["--foreground", "--kill-after=10", PATIENCE, "nice", "-n", "10"]);
-        command.args(["go", verb, "-trimpath", "-buildvcs=false"]).arg("-ldflags").arg(format!("-s -w{stamps}"));
-        // Without C the programs are static, and no C compiler is needed.
-        command.env("CGO_ENABLED", "0").current_dir(module());
-        command
-    }
-
-    /// Twice where the first try fails: Go asks for a thousand files, and none again that the network lost.
-    fn run(&self, command: &mut Command) -> Result<()> {
-        if self.attempt(command)?.success() {
-            return Ok(());
-        }
-        let status = self.attempt(command)?;
-        ensure!(status.success(), "Go failed ({status}): {}", self.tail()?);
-        Ok(())
-    }
-
-    fn attempt(&self, command: &mut Command) -> Result<ExitStatus> {
-        let log = File::options().append(true).open(&self.log)?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        command.status().context("timeout does not start")
-    }
-
-    fn tail(&self) -> Result<String> {
-        let text = fs::read_to_string(&self.log)?;
-        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("go: downloading")).collect();
-        Ok(lines[lines.len().saturating_sub(3)..].join("; "))
-    }
 }
 
 #[cfg(test)]

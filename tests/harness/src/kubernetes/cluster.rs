@@ -190,7 +190,7 @@ impl NodePatience {
 /// The cluster's names, answered by a plain process on the control plane's address.
 fn start_dns(plane: &ControlPlane) -> Result<Process> {
     fs::write(plane.sandbox().state().join("Corefile"), COREFILE)?;
-    plane.spawn("coredns", &["-conf".to_owned(), "Corefile".to_owned()])
+    plane.spawn_tool("coredns", &["-conf".to_owned(), "Corefile".to_owned()])
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -17,6 +17,7 @@ use super::{
     client::Client,
     detour::Detour,
     fake_nodes,
+    kwok::Kwok,
 };
 use crate::{
     debian::Packages,
@@ -76,11 +77,13 @@ impl ControlPlane {
     /// When a part of it cannot be had on this machine ([`Unavailable`]), or does not start.
     pub fn start(settings: &Settings) -> Result<ControlPlane> {
         let (tools, packages) = ControlPlane::requirements()?;
+        // Before anything runs, because it may have to be built.
+        let kwok = if settings.fake_nodes > 0 { Some(Kwok::find_or_build()?) } else { None };
         let mut plane = ControlPlane::start_with(&tools, &packages, settings)?;
         // Nobody answers at a fake pod's address. Saying so at once spares callers their timeouts.
         plane.sandbox.run("ip", &["route", "add", "unreachable", "default"])?;
-        if settings.fake_nodes > 0 {
-            let kwok = fake_nodes::start(&plane, settings.fake_nodes)?;
+        if let Some(kwok) = kwok {
+            let kwok = fake_nodes::start(&plane, &kwok, settings.fake_nodes)?;
             plane.programs.push(kwok);
         }
         Ok(plane)
@@ -154,9 +157,14 @@ impl ControlPlane {
         &self.authority
     }
 
-    /// Starts one of its programs in its directory.
-    pub(super) fn spawn(&self, name: &str, args: &[String]) -> Result<Process> {
-        let mut command = Command::new(self.tools.program(name));
+    /// Starts one of the release's programs in its directory.
+    pub(super) fn spawn_tool(&self, name: &str, args: &[String]) -> Result<Process> {
+        self.spawn(name, &self.tools.program(name), args)
+    }
+
+    /// Starts a program in its directory.
+    pub(super) fn spawn(&self, name: &str, program: &Path, args: &[String]) -> Result<Process> {
+        let mut command = Command::new(program);
         command.args(args).current_dir(self.sandbox.state());
         Process::spawn(name, &mut self.sandbox.inside(&command), &self.sandbox.logs())
     }
@@ -174,12 +182,12 @@ impl ControlPlane {
     }
 
     fn launch(&mut self, settings: &Settings) -> Result<()> {
-        self.programs.push(self.spawn("etcd", &arguments::etcd())?);
-        self.programs.push(self.spawn("kube-apiserver", &arguments::api_server())?);
+        self.programs.push(self.spawn_tool("etcd", &arguments::etcd())?);
+        self.programs.push(self.spawn_tool("kube-apiserver", &arguments::api_server())?);
         self.until("the API server is ready", &["get", "--raw", "/readyz"])?;
         let manager = arguments::controller_manager(&settings.controller_manager);
-        self.programs.push(self.spawn("kube-controller-manager", &manager)?);
-        self.programs.push(self.spawn("kube-scheduler", &arguments::scheduler())?);
+        self.programs.push(self.spawn_tool("kube-controller-manager", &manager)?);
+        self.programs.push(self.spawn_tool("kube-scheduler", &arguments::scheduler())?);
         // Without it the API server refuses pods.
         self.until("there is a default service account", &["get", "serviceaccount", "default"])
     }

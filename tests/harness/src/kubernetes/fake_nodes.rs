@@ -5,16 +5,15 @@
 
 use anyhow::{Context, Result};
 
-use super::{PATIENCE, control_plane::ControlPlane};
+use super::{PATIENCE, control_plane::ControlPlane, kwok::Kwok};
 use crate::{eventually, process::Process};
 
 /// The nodes `fake-0`, `fake-1` and so on, Ready. Their label `type=kwok` and their taint `kwok.x-k8s.io/node=fake`
 /// keep other pods away.
-pub(super) fn start(plane: &ControlPlane, count: u32) -> Result<Process> {
-    let stages = plane.client().tools().stages();
+pub(super) fn start(plane: &ControlPlane, kwok: &Kwok, count: u32) -> Result<Process> {
     let arguments = [
         "--kubeconfig=admin.conf".to_owned(),
-        format!("--config={}", stages.display()),
+        format!("--config={}", kwok.stages().display()),
         "--manage-all-nodes=false".to_owned(),
         "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake".to_owned(),
         "--node-lease-duration-seconds=40".to_owned(),
@@ -23,7 +22,7 @@ pub(super) fn start(plane: &ControlPlane, count: u32) -> Result<Process> {
         "--node-ip=10.245.255.1".to_owned(),
         "--server-address=127.0.0.1:10247".to_owned(),
     ];
-    let kwok = plane.spawn("kwok", &arguments)?;
+    let kwok = plane.spawn("kwok", &kwok.program(), &arguments)?;
     let nodes: Vec<String> = (0..count).map(node).collect();
     plane.client().apply(&nodes.join("---\n"))?;
     let are_ready = || {

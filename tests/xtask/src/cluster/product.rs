@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use images::{Image, PROGRAMS, Reference};
 use tests::{
     kubernetes::Client,
+    progress::Progress,
     project::{self, BIN_DIR},
 };
 
@@ -28,8 +29,10 @@ pub(super) struct Built {
 
 /// Builds the programs, unless `SIMCTL_BIN_DIR` names built ones, and writes the archive of their images,
 /// `localhost/NAME:dev`.
-pub(super) fn build() -> Result<Built> {
-    let programs = env::var_os(BIN_DIR).map_or_else(cargo::build_release, |dir| Ok(PathBuf::from(dir)))?;
+pub(super) fn build(progress: &Progress) -> Result<Built> {
+    let built = |dir| Ok(PathBuf::from(dir));
+    let programs = env::var_os(BIN_DIR).map_or_else(|| cargo::build_release_with(progress), built)?;
+    progress.begin("writes the images", "");
     let home = project::cache().join("images");
     fs::create_dir_all(&home)?;
     let images = home.join("all.tar");

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Result, anyhow};
 use tests::{
     arm64,
-    kubernetes::{Cluster, ControlPlane, EXISTING, control_plane::DEFAULT_RATES},
+    kubernetes::{Cluster, ControlPlane, EXISTING, Kwok, control_plane::DEFAULT_RATES},
     mochi,
     mosquitto::Installation,
     project::BIN_DIR,
@@ -128,6 +128,11 @@ impl Step {
     pub(super) fn needs_kubernetes(&self) -> bool {
         ["manifests", "control-plane", "control-plane-rates", "cluster"].contains(&self.name)
     }
+
+    /// Whether KWOK is to be built with it.
+    pub(super) fn needs_fake_nodes(&self) -> bool {
+        ["control-plane", "control-plane-rates"].contains(&self.name)
+    }
 }
 
 impl Context {
@@ -241,20 +246,21 @@ fn manifests(context: &Context) -> Result<Outcome> {
 }
 
 fn control_plane(context: &Context) -> Result<Outcome> {
-    let requirements = || ControlPlane::requirements().and_then(|_| prometheus::Tools::find_or_unpack()).map(drop);
+    let requirements = || fake_nodes().and_then(|()| prometheus::Tools::find_or_unpack()).map(drop);
     let args = ["--test", "control-plane", "--", "--skip", SPEED];
     with_kubernetes(context, requirements, || ring(context, TESTS_PER_CORE, &args))
 }
 
 fn control_plane_rates(context: &Context) -> Result<Outcome> {
-    with_kubernetes(
-        context,
-        || ControlPlane::requirements().map(drop),
-        || {
-            let mut command = context.cargo_test(&["--test", "control-plane", "--", SPEED]);
-            tested(command.env(DEFAULT_RATES, "1").env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
-        },
-    )
+    with_kubernetes(context, fake_nodes, || {
+        let mut command = context.cargo_test(&["--test", "control-plane", "--", SPEED]);
+        tested(command.env(DEFAULT_RATES, "1").env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
+    })
+}
+
+/// What a control plane with fake nodes needs.
+fn fake_nodes() -> Result<(), Unavailable> {
+    ControlPlane::requirements().and_then(|_| Kwok::find_or_build()).map(drop)
 }
 
 fn cluster(context: &Context) -> Result<Outcome> {
