@@ -8,6 +8,7 @@
 //! | [`resource`] | the Fleet as a custom resource and the objects made from it, one kind a file; pure |
 //! | [`controller`] | observe, plan, apply, status: makes a cluster match its Fleets |
 //! | [`workers`] | the workers of a fleet: pull of statistics, push of plans |
+//! | [`key`] | the controller's key, from which tokens and passwords are derived |
 //! | [`lease`], [`http`] | who leads, and what the controller tells over HTTP |
 //!
 //! ```text
@@ -20,6 +21,7 @@ pub mod conservation;
 pub mod controller;
 pub mod facts;
 pub mod http;
+pub mod key;
 pub mod lease;
 pub mod phase;
 pub mod report;

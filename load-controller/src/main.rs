@@ -8,6 +8,7 @@ use kube::{Client, Config};
 use load_controller::{
     controller::{self, Fleets, metrics::Metrics},
     http::{self, Sources},
+    key::Key,
     lease::Election,
     resource::crd,
     workers,
@@ -31,6 +32,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long it may take to give the Lease up, and to let answers go that are under way.
 const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// From one attempt to have the controller's key to the next.
+const KEY_RETRY: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let done = match Args::parse().command {
@@ -125,11 +129,26 @@ impl Leadership<'_> {
         }
     }
 
+    /// The controller's key; tries until it has it, for without it there are no tokens.
+    async fn key(&self) -> Key {
+        loop {
+            match Key::of_namespace(&self.client, &self.run.namespace).await {
+                Ok(key) => return key,
+                Err(error) => tracing::error!(%error, "the controller has no key, and does nothing without it"),
+            }
+            tokio::time::sleep(KEY_RETRY).await;
+        }
+    }
+
     async fn look_after(&self, stop: CancellationToken) {
         self.metrics.leader.set(1);
         let settings = self.run.settings();
         let (client, metrics) = (self.client.clone(), self.metrics.clone());
-        controller::run::run(client, &settings, metrics, self.workers.clone(), &self.lead, stop).await;
+        let key = tokio::select! {
+            key = self.key() => key,
+            () = stop.cancelled() => return,
+        };
+        controller::run::run(client, key, &settings, metrics, self.workers.clone(), &self.lead, stop).await;
         self.metrics.leader.set(0);
     }
 }

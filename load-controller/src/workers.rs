@@ -64,6 +64,28 @@ pub struct Workers {
     calls: JoinSet<Answered>,
 }
 
+/// The tokens of a fleet's workers. Never printed.
+#[derive(Clone)]
+pub struct Tokens {
+    /// That of workers that mount the fleet's Secret.
+    pub current: Arc<str>,
+    /// That of workers of an earlier release, once it is known.
+    pub former: Option<Arc<str>>,
+}
+
+impl Tokens {
+    /// The token of workers of this release.
+    pub fn of(current: &str) -> Self {
+        Self { current: current.into(), former: None }
+    }
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tokens(…)")
+    }
+}
+
 /// The books that are about to be closed.
 #[derive(Debug)]
 pub struct Closing {
@@ -108,7 +130,7 @@ impl Workers {
     /// Takes over which pods there are; a pod that is gone will have its books closed.
     ///
     /// Whether somebody can be asked now who could not before.
-    pub fn meet(&mut self, pods: &[WorkerPod], token: Option<&Arc<str>>) -> bool {
+    pub fn meet(&mut self, pods: &[WorkerPod], tokens: &Tokens) -> bool {
         let present: BTreeMap<u32, &WorkerPod> = pods.iter().map(|pod| (pod.ordinal, pod)).collect();
         let is_same = |member: &Member| present.get(&member.pod.ordinal).is_some_and(|pod| pod.uid == member.pod.uid);
         let gone: Vec<u32> = self.members.values().filter(|member| !is_same(member)).map(|m| m.pod.ordinal).collect();
@@ -127,7 +149,7 @@ impl Workers {
         let mut is_somebody_new = false;
         for (ordinal, pod) in present {
             let member = self.members.entry(ordinal).or_insert_with(|| Member::new(pod.clone()));
-            let address = address(pod, token);
+            let address = address(pod, tokens);
             is_somebody_new |= member.address != address || (pod.is_ready && !member.pod.is_ready);
             member.pod = pod.clone();
             member.address = address;
@@ -299,9 +321,10 @@ fn most(causes: &BTreeMap<&str, u64>) -> Option<String> {
     causes.iter().max_by_key(|(_, times)| **times).map(|(cause, _)| (*cause).to_owned())
 }
 
-fn address(pod: &WorkerPod, token: Option<&Arc<str>>) -> Option<Address> {
+fn address(pod: &WorkerPod, tokens: &Tokens) -> Option<Address> {
     let ip = pod.ip.as_ref()?.parse().ok()?;
-    Some(Address { socket: SocketAddr::new(ip, WORKER_PORT), token: Arc::clone(token?) })
+    let token = if pod.secret.is_some() { &tokens.current } else { tokens.former.as_ref()? };
+    Some(Address { socket: SocketAddr::new(ip, WORKER_PORT), token: Arc::clone(token) })
 }
 
 /// How many devices of a plan each pod runs, by its ordinal.
@@ -326,9 +349,25 @@ mod tests {
             has_run: true,
             is_terminating: false,
             document: None,
+            secret: Some("demo-secrets".into()),
             unschedulable: None,
             diagnosis: None,
         }
+    }
+
+    fn tokens() -> Tokens {
+        Tokens::of("now")
+    }
+
+    #[test]
+    fn a_worker_of_an_earlier_release_is_shown_its_own_token() {
+        let old = WorkerPod { secret: None, ..pod(0, "a") };
+        let token = |pod: &WorkerPod, tokens: &Tokens| address(pod, tokens).map(|address| address.token.to_string());
+        assert_eq!(token(&old, &tokens()), None, "it is not known yet");
+        let tokens = Tokens { former: Some("then".into()), ..tokens() };
+        assert_eq!(token(&old, &tokens).as_deref(), Some("then"));
+        assert_eq!(token(&pod(1, "b"), &tokens).as_deref(), Some("now"));
+        assert_eq!(format!("{tokens:?}"), "Tokens(…)");
     }
 
     fn reading(uid: &str, epoch: u64, sequence: u64, sent: u64, is_drained: bool) -> Answered {
@@ -347,7 +386,7 @@ mod tests {
     #[test]
     fn a_new_epoch_counts_only_when_the_old_one_is_kept() {
         let mut workers = Workers::default();
-        workers.meet(&[pod(0, "a")], None);
+        workers.meet(&[pod(0, "a")], &tokens());
         workers.answered(reading("a", 1, 1, 10, false)).unwrap();
         assert!(workers.closing().is_none());
         workers.answered(reading("a", 2, 1, 3, false)).unwrap();
@@ -362,9 +401,9 @@ mod tests {
     #[test]
     fn a_pod_that_is_gone_leaves_its_drained_books() {
         let mut workers = Workers::default();
-        workers.meet(&[pod(0, "a")], None);
+        workers.meet(&[pod(0, "a")], &tokens());
         workers.answered(reading("a", 1, 1, 10, false)).unwrap();
-        workers.meet(&[], None);
+        workers.meet(&[], &tokens());
         workers.answered(reading("a", 1, 2, 12, true)).unwrap();
         let closing = workers.closing().unwrap();
         assert!(closing.lost.is_empty(), "it drained, and its last reading came late but came");
@@ -375,8 +414,8 @@ mod tests {
     #[test]
     fn a_pod_that_was_replaced_before_it_ran_closes_no_books() {
         let mut workers = Workers::default();
-        workers.meet(&[WorkerPod { has_run: false, ..pod(0, "a") }], None);
-        workers.meet(&[pod(0, "b")], None);
+        workers.meet(&[WorkerPod { has_run: false, ..pod(0, "a") }], &tokens());
+        workers.meet(&[pod(0, "b")], &tokens());
         workers.answered(reading("b", 1, 1, 10, false)).unwrap();
         assert!(workers.closing().is_none());
         workers.answered(reading("b", 1, 2, 20, false)).unwrap();
@@ -386,8 +425,8 @@ mod tests {
     #[test]
     fn a_worker_that_ran_and_was_never_read_is_lost_and_stays_counted() {
         let mut workers = Workers::default();
-        workers.meet(&[pod(0, "a")], None);
-        workers.meet(&[pod(0, "b")], None);
+        workers.meet(&[pod(0, "a")], &tokens());
+        workers.meet(&[pod(0, "b")], &tokens());
         workers.answered(reading("b", 1, 1, 10, false)).unwrap();
         let closing = workers.closing().unwrap();
         assert_eq!((closing.lost.as_slice(), closing.ended().workers_lost), ([0].as_slice(), 1));
@@ -401,7 +440,7 @@ mod tests {
     #[test]
     fn a_worker_that_does_not_answer_has_no_connected_devices() {
         let mut workers = Workers::default();
-        workers.meet(&[pod(0, "a")], None);
+        workers.meet(&[pod(0, "a")], &tokens());
         workers.answered(reading("a", 1, 1, 10, false)).unwrap();
         assert_eq!(workers.devices().connected, 10);
         for _ in 0..SILENT_MAX {
@@ -414,8 +453,8 @@ mod tests {
     #[test]
     fn an_answer_of_an_earlier_pod_is_not_the_new_ones() {
         let mut workers = Workers::default();
-        workers.meet(&[pod(0, "a")], None);
-        workers.meet(&[pod(0, "b")], None);
+        workers.meet(&[pod(0, "a")], &tokens());
+        workers.meet(&[pod(0, "b")], &tokens());
         workers.answered(reading("a", 1, 1, 10, false)).unwrap();
         assert_eq!((sent(&workers), workers.member(0).unwrap().plan_version), (0, None));
     }
@@ -423,7 +462,7 @@ mod tests {
     #[test]
     fn rates_are_those_of_each_worker() {
         let mut workers = Workers::default();
-        workers.meet(&[pod(0, "a")], None);
+        workers.meet(&[pod(0, "a")], &tokens());
         workers.answered(reading("a", 1_000_000, 1, 100, false)).unwrap();
         workers.answered(reading("a", 1_000_000, 3, 160, false)).unwrap();
         let rate = workers.member(0).unwrap().messages_per_second;

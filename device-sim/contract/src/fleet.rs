@@ -137,6 +137,11 @@ impl FleetSpec {
         self.broker.as_ref().map_or(Protocol::V311, |broker| broker.protocol)
     }
 
+    /// Whether the document leaves the broker to simctl: it names no address.
+    pub fn has_own_broker(&self) -> bool {
+        self.broker.as_ref().is_none_or(|broker| broker.addresses().is_empty())
+    }
+
     /// What [`FleetSpec::intervals`] calls all periodic streams.
     pub const ALL_STREAMS: &'static str = "*";
 
@@ -183,6 +188,20 @@ pub struct BrokerSpec {
     /// Whom to trust and what to show with `mqtts://` and `wss://`; without it what the machine trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// On a cluster, without an address: which pods may reach the fleet's own broker. They need its credentials as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<BrokerAccess>,
+}
+
+/// Which pods may reach a fleet's own broker.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum BrokerAccess {
+    /// Those of the fleet's namespace.
+    #[default]
+    Namespace,
+    /// All of the cluster.
+    Cluster,
 }
 
 impl BrokerSpec {
@@ -191,13 +210,20 @@ impl BrokerSpec {
 
     /// MQTT 3.1.1 at these addresses, anonymously.
     pub fn at(addresses: Vec<BrokerUrl>) -> Self {
-        let mut broker =
-            Self { url: None, urls: Vec::new(), protocol: Protocol::default(), credentials: None, tls: None };
+        let mut broker = Self {
+            url: None,
+            urls: Vec::new(),
+            protocol: Protocol::default(),
+            credentials: None,
+            tls: None,
+            access: None,
+        };
         broker.set_addresses(addresses);
         broker
     }
 
-    /// All addresses: device *i* connects to the *i*-th, counted around. A document that was checked has one at least.
+    /// All addresses: device *i* connects to the *i*-th, counted around. There is none where the document leaves the
+    /// broker to simctl.
     pub fn addresses(&self) -> &[BrokerUrl] {
         if self.urls.is_empty() { self.url.as_slice() } else { &self.urls }
     }

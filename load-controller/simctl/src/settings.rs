@@ -44,6 +44,10 @@ impl Settings {
                 file.display()
             )));
         }
+        if document.fleet.spec.has_own_broker() {
+            // `access` is for a cluster: the embedded broker is reached from this machine alone.
+            document.fleet.spec.broker = None;
+        }
         if apply(flags, &mut document.fleet)? {
             document.settle()?;
             apply_to_streams(flags, &mut document.fleet);

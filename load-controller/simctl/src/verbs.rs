@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod assignment;
+pub(crate) mod broker_credentials;
 pub(crate) mod completions;
 pub(crate) mod delete;
 pub(crate) mod describe;
@@ -50,6 +51,7 @@ pub(crate) enum Verb {
     Device(device::Args),
     Top(top::Args),
     Logs(logs::Args),
+    BrokerCredentials(broker_credentials::Args),
     Wait(wait::Args),
     Rollout(rollout::Args),
     Stop(stop::Args),
@@ -86,6 +88,7 @@ impl Verb {
             Self::Device(args) => args.run(printer).await,
             Self::Top(args) => args.run(printer).await,
             Self::Logs(args) => args.run(printer).await,
+            Self::BrokerCredentials(args) => args.run(printer).await,
             Self::Wait(args) => args.run(printer).await,
             Self::Rollout(args) => args.run(printer).await,
             Self::Stop(args) => args.run(printer).await,

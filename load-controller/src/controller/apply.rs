@@ -21,7 +21,7 @@ use kube::{
     core::{DynamicObject, PartialObjectMeta},
     runtime::events::{Event as Told, Recorder, Reporter},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -42,9 +42,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The most warnings about one object that are looked at: each cause of an object has one.
 const WARNINGS_MAX: u32 = 50;
-
-/// Bytes of randomness in a token.
-const TOKEN_BYTES: usize = 32;
 
 /// Writes to the API server, each of them timed; clones count the same time.
 #[derive(Clone)]
@@ -141,11 +138,48 @@ impl Writer {
         }
     }
 
-    /// Makes the Secret with the token of a fleet: `known` is the one that its workers have been given.
-    pub async fn token(&self, owner: &Owner, known: Option<Arc<str>>) -> Result<Arc<str>, Error> {
-        let token = known.map_or_else(random_token, Ok)?;
-        let object = Object::of::<Secret>(&secret::build(owner, &token), None);
-        self.object(owner, &object).await.map(|()| token)
+    /// Creates the Secret of a fleet; false if there is one of its name already.
+    pub async fn create_secret(&self, owner: &Owner, wanted: &Secret) -> Result<bool, Error> {
+        let api: Api<Secret> = self.api(&owner.namespace);
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        match self.timed("create", api.create(&parameters, wanted)).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+            created => {
+                created.map(|_| true).map_err(|error| Error::write(&Key::of::<Secret>(wanted.name_any()), error))
+            }
+        }
+    }
+
+    /// Creates the Secret of a fleet, or makes the fleet's own what it should be. It is not read: the patch itself tests
+    /// whose it is.
+    pub async fn secret(&self, owner: &Owner, wanted: &Secret) -> Result<(), Error> {
+        if self.create_secret(owner, wanted).await? {
+            return Ok(());
+        }
+        let key = Key::of::<Secret>(wanted.name_any());
+        match self.patch_secret(owner, &key.name, secret::patch(owner, wanted)).await {
+            Err(kube::Error::Api(status)) if status.code == 422 => Err(Error::Refused(Refusal::name_taken(&key, None))),
+            // It has gone meanwhile.
+            Err(kube::Error::Api(status)) if status.is_not_found() => Err(Error::Conflict { object: key.to_string() }),
+            patched => patched.map(drop).map_err(|error| Error::write(&key, error)),
+        }
+    }
+
+    /// The token that an earlier release has given the fleet's workers, if it has. A patch that changes nothing answers
+    /// with the object, and fails for one that is not the fleet's.
+    pub async fn former_token(&self, owner: &Owner) -> Result<Option<Arc<str>>, Error> {
+        let name = names::former_token(&owner.name);
+        match self.patch_secret(owner, &name, secret::test(owner)).await {
+            Ok(found) => Ok(secret::token(&found).map(Into::into)),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.code == 422 => Ok(None),
+            Err(error) => Err(Error::api("look up the former token", error)),
+        }
+    }
+
+    async fn patch_secret(&self, owner: &Owner, name: &str, patch: Value) -> Result<Secret, kube::Error> {
+        let patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
+        let api: Api<Secret> = self.api(&owner.namespace);
+        self.timed("patch", api.patch(name, &PatchParams::default(), &Patch::<()>::Json(patch))).await
     }
 
     /// Writes the plan as the successor of the one with `version`; the new version of the object.
@@ -275,12 +309,6 @@ impl Writer {
         self.spent.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
         outcome
     }
-}
-
-fn random_token() -> Result<Arc<str>, Error> {
-    let mut bytes = [0; TOKEN_BYTES];
-    getrandom::fill(&mut bytes).map_err(Error::Random)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
 }
 
 /// That this very object is meant, and no other of its name.

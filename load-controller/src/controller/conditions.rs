@@ -1,4 +1,4 @@
-//! The conditions of a Fleet: Ready, Reconciling, Stalled, Degraded, Saturated, each with its reason. Pure.
+//! The conditions of a Fleet: Ready, Reconciling, Stalled, Degraded, Saturated, `BrokerOpen`, each with its reason. Pure.
 //!
 //! Ready, Reconciling and Stalled are those of kstatus
 //! (<https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>), so that tools which wait for any
@@ -28,6 +28,8 @@ pub const STALLED: &str = "Stalled";
 pub const DEGRADED: &str = "Degraded";
 /// More is asked than there is room for.
 pub const SATURATED: &str = "Saturated";
+/// The fleet's own broker admits clients without credentials.
+pub const BROKER_OPEN: &str = "BrokerOpen";
 
 /// How long a pod may take to become ready before it counts as missing: pulling an image takes its time.
 pub const POD_TIMEOUT: Span = Span::from_secs(120);
@@ -83,6 +85,8 @@ pub struct Facts {
     pub rate: Option<(f64, f64)>,
     /// Devices that the broker of its own has room for.
     pub broker_devices_max: Option<u32>,
+    /// Workers of an earlier release, for which the broker of its own admits clients without credentials.
+    pub old_workers: u32,
     /// Now.
     pub now: Micros,
 }
@@ -132,8 +136,8 @@ pub fn round_end(plan: &Plan, spec: &FleetSpec) -> Micros {
 }
 
 /// All conditions.
-pub fn judge(facts: &Facts) -> [Word; 5] {
-    [ready(facts), reconciling(facts), stalled(facts), degraded(facts), saturated(facts)]
+pub fn judge(facts: &Facts) -> [Word; 6] {
+    [ready(facts), reconciling(facts), stalled(facts), degraded(facts), saturated(facts), broker_open(facts)]
 }
 
 /// Whether all objects are written and enough devices are connected. A dip of some seconds does not count.
@@ -295,6 +299,20 @@ fn saturated(facts: &Facts) -> Word {
     Word::no(SATURATED, Reason::RoomEnough, "pods and broker have room")
 }
 
+/// Whether anybody may use the fleet's own broker. Only while workers of an earlier release need that.
+fn broker_open(facts: &Facts) -> Word {
+    let old = facts.old_workers;
+    if facts.broker_devices_max.is_some() && old > 0 {
+        let message = format!(
+            "the broker admits clients without credentials until {old} workers of an earlier release are replaced"
+        );
+        return Word::yes(BROKER_OPEN, Reason::OldWorkers, message).with_event(
+            "the broker admits clients without credentials until workers of an earlier release are replaced",
+        );
+    }
+    Word::no(BROKER_OPEN, Reason::CredentialsNeeded, "no broker of the fleet's own admits clients without credentials")
+}
+
 /// The conditions as Kubernetes has them: the time of the last change stays while the status does.
 pub fn merge(previous: &[Condition], words: &[Word], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
     let merged = words.iter().map(|word| {
@@ -356,7 +374,8 @@ mod tests {
 
     #[track_caller]
     fn check(facts: &Facts, expected: [&str; 5]) {
-        assert_eq!(judge(facts).map(|word| word.reason.text()), expected);
+        let [rest @ .., open] = judge(facts).map(|word| word.reason.text());
+        assert_eq!((rest, open), (expected, "CredentialsNeeded"));
     }
 
     const FINE: [&str; 5] = ["DevicesConnected", "Settled", "NothingRefused", "AsExpected", "RoomEnough"];
@@ -366,6 +385,17 @@ mod tests {
         check(&settled(), FINE);
         let nothing = Facts { replicas: 0, pods: 0, pods_ready: 0, ..settled() };
         check(&nothing, ["NoDevices", FINE[1], FINE[2], FINE[3], FINE[4]]);
+    }
+
+    #[test]
+    fn a_broker_of_its_own_is_open_while_old_workers_are_left() {
+        let of = |broker_devices_max, old_workers| {
+            let [.., open] = judge(&Facts { broker_devices_max, old_workers, ..settled() });
+            (open.holds, open.reason)
+        };
+        assert_eq!(of(Some(1_000), 2), (true, Reason::OldWorkers));
+        assert_eq!(of(Some(1_000), 0), (false, Reason::CredentialsNeeded));
+        assert_eq!(of(None, 2), (false, Reason::CredentialsNeeded), "another broker is none of ours");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use fleet_contract::{
     builtin,
     document::{self, Problem},
-    fleet::{self, BrokerSpec, Credentials, Tls},
+    fleet::{self, BrokerAccess, BrokerSpec, Credentials, Tls},
     model::{Files, Model},
 };
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -17,6 +17,7 @@ use crate::resource::{
         AUTHORITY_FOLDER, AUTHORITY_KEY, CERTIFICATE_KEY, DEVICES_PASSWORD_FILE, IDENTITY_FOLDER,
         OBSERVER_PASSWORD_FILE, PRIVATE_KEY_KEY,
     },
+    secret::{DEVICES_USER, OBSERVER_USER},
 };
 
 /// What of a specification changes live and travels in the plan alone.
@@ -32,6 +33,8 @@ pub struct Document {
     pub fleet: fleet::Fleet,
     /// Whether its broker is one of our own.
     pub has_own_broker: bool,
+    /// Which pods may reach that broker. It is none of the workers' business, so a change of it replaces no pod.
+    pub broker_access: BrokerAccess,
     /// What workers mount: the document without live numbers, and the files that models replay.
     pub assignment: String,
     /// The Fleet's own specification without live numbers, for an undo.
@@ -53,13 +56,17 @@ pub fn resolve(
     let mut problems = find_models(&mut document, library);
     let files = find_files(&document, library, &mut problems);
     problems.extend(check_passwords(&document).iter().map(ToString::to_string));
+    problems.extend(check_own_broker(&document).as_ref().map(ToString::to_string));
     problems.extend(check_tls(&document).as_ref().map(ToString::to_string));
     problems.extend(fleet::check(&document).iter().map(ToString::to_string));
     if !problems.is_empty() {
         return Err(problems);
     }
-    let has_own_broker = document.spec.broker.is_none();
-    document.spec.broker.get_or_insert_with(|| BrokerSpec::at(vec![broker::url(owner)]));
+    let has_own_broker = document.spec.has_own_broker();
+    let broker_access = document.spec.broker.as_ref().and_then(|broker| broker.access).unwrap_or_default();
+    if has_own_broker {
+        sign_in_at_own_broker(&mut document, owner);
+    }
     let assignment = assignment(&document, &files);
     let spec = written(fleet);
     let bytes = assignment.len() + spec.len();
@@ -69,7 +76,7 @@ pub fn resolve(
         )]);
     }
     let hash = hash_of(&assignment, image);
-    Ok(Document { fleet: document, has_own_broker, assignment, spec, hash })
+    Ok(Document { fleet: document, has_own_broker, broker_access, assignment, spec, hash })
 }
 
 /// Fills in the models that groups name: those of the document come first, then those of `modelsFrom`, then ours.
@@ -131,6 +138,29 @@ fn check_passwords(document: &fleet::Fleet) -> Vec<Problem> {
             Problem::new(field, "in a cluster the password comes from a Secret: write `secretName` instead")
         })
         .collect()
+}
+
+/// A broker of the fleet's own has a user for the observer.
+fn check_own_broker(document: &fleet::Fleet) -> Option<Problem> {
+    let is_own = document.spec.has_own_broker() && document.spec.observer.credentials.is_some();
+    let message = "the fleet's own broker has credentials of its own; leave these out, or name a broker in \
+                   `spec.broker.url`";
+    is_own.then(|| Problem::new("/spec/observer/credentials", message))
+}
+
+/// Devices and observer sign in as the users that a broker of the fleet's own has.
+fn sign_in_at_own_broker(document: &mut fleet::Fleet, owner: &Owner) {
+    let user = |name: &str, file: &str| Credentials {
+        username: name.into(),
+        password_file: Some(file.into()),
+        password_env: None,
+        secret_name: None,
+    };
+    document.spec.broker = Some(BrokerSpec {
+        credentials: Some(user(DEVICES_USER, DEVICES_PASSWORD_FILE)),
+        ..BrokerSpec::at(vec![broker::url(owner)])
+    });
+    document.spec.observer.credentials = Some(user(OBSERVER_USER, OBSERVER_PASSWORD_FILE));
 }
 
 /// As [`check_passwords`], for what TLS needs.
@@ -223,6 +253,17 @@ mod tests {
     fn a_fleet_without_a_broker_gets_one() {
         let document = resolved("devices: 10", None).unwrap();
         assert!(document.has_own_broker && document.assignment.contains("mqtt://demo-broker.load.svc:1883"));
+        for more in ["devices: 10", "devices: 10\nbroker: {access: cluster}"] {
+            let document = resolved(more, None).unwrap();
+            assert!(document.has_own_broker);
+            let spec = &document.fleet.spec;
+            let users = [spec.broker.as_ref().unwrap().credentials.as_ref(), spec.observer.credentials.as_ref()];
+            assert_eq!(users.map(|user| user.unwrap().username.as_str()), ["devices", "observer"]);
+            assert!(document.assignment.contains(DEVICES_PASSWORD_FILE));
+            assert!(document.assignment.contains(OBSERVER_PASSWORD_FILE));
+        }
+        let problems = resolved("devices: 1\nobserver: {credentials: {username: eye, secretName: eye}}", None);
+        assert!(problems.unwrap_err().join("\n").contains("has credentials of its own"));
         let document = resolved("devices: 10\nbroker: {url: broker.example}", None).unwrap();
         assert!(!document.has_own_broker && document.assignment.contains("mqtt://broker.example:1883"));
     }

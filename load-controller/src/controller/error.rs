@@ -25,9 +25,6 @@ pub enum Error {
         /// Which.
         object: String,
     },
-    /// The operating system has no random numbers for us.
-    #[error("failed to make a token: {0}")]
-    Random(getrandom::Error),
     /// The Fleet has no UID or namespace, so that no API server has stored it.
     #[error("expected a Fleet that is stored, found one without a UID or a namespace")]
     NotStored,

@@ -32,10 +32,11 @@ use super::{
     plan::Images, refusal::Refusals, shortage::Shortage, status::Decided,
 };
 use crate::{
+    key::Key,
     report::Report,
     resource::{Fleet, FleetStatus, Owner, broker::Storage},
     timeline::Timeline,
-    workers::{self, Address, Workers},
+    workers::{self, Address, Tokens, Workers},
 };
 
 /// How often workers are read that somebody watches or that are on their way.
@@ -58,6 +59,8 @@ pub struct Context {
     pub images: Arc<Images>,
     /// What the volumes of new brokers are claimed from.
     pub storage: Option<Arc<Storage>>,
+    /// What tokens and passwords are derived from.
+    pub key: Key,
     /// Who this controller is, in events.
     pub identity: Arc<str>,
 }
@@ -104,7 +107,10 @@ pub(super) struct Task {
     totals_are_gone: bool,
     workers: Option<Workers>,
     met_at: Instant,
-    token: Option<Arc<str>>,
+    /// How workers are spoken to, once the fleet is known.
+    tokens: Option<Tokens>,
+    /// When the Secret was last known to be there.
+    secret_at: Option<Instant>,
     decided: Option<Decided>,
     timeline: Option<Timeline>,
     /// Writes that the API server refuses.
@@ -176,7 +182,8 @@ impl Task {
             totals_are_gone: false,
             workers: None,
             met_at: Instant::now(),
-            token: None,
+            tokens: None,
+            secret_at: None,
             decided: None,
             timeline: None,
             refusals: Refusals::default(),

@@ -7,7 +7,7 @@ use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
         autoscaling::v2::HorizontalPodAutoscaler,
-        core::v1::{ConfigMap, ContainerState, ContainerStatus, Node, Pod, Secret, Service},
+        core::v1::{ConfigMap, ContainerState, ContainerStatus, Node, Pod, Service},
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
     },
@@ -22,8 +22,7 @@ use super::diagnosis::Diagnosis;
 use crate::resource::{
     Fleet, Owner, config_map,
     names::{self, FLEET_LABEL, WORKER_CONTAINER},
-    pod::DOCUMENT_ANNOTATION,
-    secret,
+    pod::{DOCUMENT_ANNOTATION, SECRETS_ANNOTATION},
 };
 
 /// The taint of a node that does not answer; Kubernetes says when it was added.
@@ -41,8 +40,6 @@ pub struct Stores {
     pub stateful_sets: Store<StatefulSet>,
     /// Plans with their data; documents and totals without.
     pub config_maps: Store<ConfigMap>,
-    /// Tokens.
-    pub secrets: Store<Secret>,
     /// Of workers and brokers.
     pub services: Store<Service>,
     /// Of workers.
@@ -74,8 +71,8 @@ pub struct Observed {
     pub broker_service: Option<Arc<Service>>,
     /// Its policy.
     pub broker_policy: Option<Arc<NetworkPolicy>>,
-    /// The token of the workers' API.
-    pub token: Option<String>,
+    /// Whom it admits.
+    pub broker_access: Option<Arc<ConfigMap>>,
     /// The plan, and the version of the object that holds it.
     pub plan: Option<(Plan, Option<String>)>,
     /// The version of the object that the plan should be in, whatever stands there.
@@ -124,6 +121,8 @@ pub struct WorkerPod {
     pub is_terminating: bool,
     /// The ConfigMap of the document that it runs.
     pub document: Option<String>,
+    /// The fleet's Secret, which it mounts; pods of earlier releases do not.
+    pub secret: Option<String>,
     /// Why no node takes it.
     pub unschedulable: Option<String>,
     /// Why its container does not run.
@@ -143,7 +142,7 @@ pub fn observe(stores: &Stores, owner: &Owner) -> Observed {
         broker: own(&stores.stateful_sets, owner, &broker),
         broker_service: own(&stores.services, owner, &broker),
         broker_policy: own(&stores.policies, owner, &broker),
-        token: own(&stores.secrets, owner, &names::token(&owner.name)).and_then(|secret| secret::token(&secret)),
+        broker_access: own(&stores.config_maps, owner, &broker),
         plan: plan
             .as_deref()
             .and_then(|object| Some((config_map::read_plan(object)?, object.metadata.resource_version.clone()))),
@@ -225,6 +224,7 @@ fn worker_pod(stores: &Stores, pod: &Pod) -> Option<WorkerPod> {
         has_run: container_statuses(pod).iter().any(has_run),
         is_terminating: pod.metadata.deletion_timestamp.is_some(),
         document: pod.annotations().get(DOCUMENT_ANNOTATION).cloned(),
+        secret: pod.annotations().get(SECRETS_ANNOTATION).cloned(),
         unschedulable: unschedulable(pod),
         diagnosis: container_statuses(pod).iter().find_map(Diagnosis::of_container),
     })
@@ -262,7 +262,7 @@ pub fn prune_pod(pod: &mut Pod) {
     if let Some(owners) = &mut pod.metadata.owner_references {
         owners.retain(|owner| owner.controller == Some(true));
     }
-    pod.annotations_mut().retain(|key, _| key == DOCUMENT_ANNOTATION);
+    pod.annotations_mut().retain(|key, _| key == DOCUMENT_ANNOTATION || key == SECRETS_ANNOTATION);
     pod.labels_mut().retain(|key, _| key == FLEET_LABEL || key == POD_INDEX);
     if let Some(spec) = &mut pod.spec {
         let node_name = spec.node_name.take();
@@ -294,11 +294,11 @@ pub fn prune_pod(pod: &mut Pod) {
     *status = k8s_openapi::api::core::v1::PodStatus { conditions, container_statuses, pod_ip, ..Default::default() };
 }
 
-/// Leaves of a ConfigMap what is looked at: the plan; documents are known by their names.
+/// Leaves of a ConfigMap what is looked at: the plan, and whom a broker admits; documents are known by their names.
 pub fn prune_config_map(object: &mut ConfigMap) {
     object.metadata.managed_fields = None;
     if let Some(data) = &mut object.data {
-        data.retain(|key, _| key == config_map::PLAN_KEY);
+        data.retain(|key, _| key == config_map::PLAN_KEY || key == config_map::ANONYMOUS_KEY);
     }
 }
 

@@ -4,7 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use fleet_contract::{plan::Plan, time::Micros, units::Span};
 use k8s_openapi::{
-    api::{apps::v1::StatefulSet, autoscaling::v2::HorizontalPodAutoscaler, core::v1::ConfigMap},
+    api::{
+        apps::v1::StatefulSet,
+        autoscaling::v2::HorizontalPodAutoscaler,
+        core::v1::{ConfigMap, PodTemplateSpec},
+    },
     jiff::Timestamp,
 };
 use kube::ResourceExt as _;
@@ -129,15 +133,18 @@ pub fn decide(situation: &Situation<'_>) -> Steps {
         fleet: &owner.name,
         spec,
         document: &revision.name,
+        has_own_broker: document.has_own_broker,
         image: image(document, images),
         pull_policy: spec.pod.image_pull_policy.map(Into::into).or(images.pull_policy.as_deref()),
         size,
     });
-    let workers = stateful_set::build(owner, replicas, template);
+    let OwnBroker { objects: broker_objects, devices_max: broker_devices_max, is_rolling } = own_broker(situation);
+    // Both at once would take more devices away than a pod's share: the broker comes first, and the workers stay.
+    let kept = observed.stateful_set.as_deref().and_then(template_of).filter(|_| is_rolling);
+    let workers = stateful_set::build(owner, replicas, kept.cloned().unwrap_or(template));
     notes.extend(tell(situation, &plan, &revision));
     let (forces, look_again) = lost_pods(observed.pods.iter().chain(&observed.broker_pod), now);
     notes.extend(forces.iter().map(Note::forced));
-    let (broker_objects, broker_devices_max) = own_broker(situation);
     let mut objects = Vec::from_iter(revision_object(owner, document, observed, &revision));
     objects.extend(workers_objects(owner, observed));
     objects.extend(broker_objects);
@@ -236,14 +243,19 @@ fn old_revisions(observed: &Observed, wanted: &str) -> Vec<Deletion> {
 
 /// The objects of a broker of its own that the fleet no longer needs.
 fn unwanted_broker(observed: &Observed) -> impl Iterator<Item = Deletion> {
-    let Observed { broker, broker_service, broker_policy, .. } = observed;
+    let Observed { broker, broker_service, broker_policy, broker_access, .. } = observed;
     let stateful_set = broker.as_deref().and_then(Deletion::of);
     let service = broker_service.as_deref().and_then(Deletion::of);
-    stateful_set.into_iter().chain(service).chain(broker_policy.as_deref().and_then(Deletion::of))
+    let policy = broker_policy.as_deref().and_then(Deletion::of);
+    stateful_set.into_iter().chain(service).chain(policy).chain(broker_access.as_deref().and_then(Deletion::of))
+}
+
+fn template_of(stateful_set: &StatefulSet) -> Option<&PodTemplateSpec> {
+    Some(&stateful_set.spec.as_ref()?.template)
 }
 
 fn template_document(stateful_set: &StatefulSet) -> Option<&str> {
-    let template = &stateful_set.spec.as_ref()?.template;
+    let template = template_of(stateful_set)?;
     template.metadata.as_ref()?.annotations.as_ref()?.get(DOCUMENT_ANNOTATION).map(String::as_str)
 }
 
@@ -254,11 +266,21 @@ fn workers_objects(owner: &Owner, observed: &Observed) -> impl Iterator<Item = O
     service.into_iter().chain(budget).chain(policy)
 }
 
-/// The objects of the broker of its own that differ, and how many devices it has room for.
-fn own_broker(situation: &Situation<'_>) -> (Vec<Object>, Option<u32>) {
+/// The broker of its own.
+#[derive(Default)]
+struct OwnBroker {
+    /// Its objects that differ from what they should be.
+    objects: Vec<Object>,
+    /// Devices that it has room for.
+    devices_max: Option<u32>,
+    /// Whether its pod is being replaced, or is about to be.
+    is_rolling: bool,
+}
+
+fn own_broker(situation: &Situation<'_>) -> OwnBroker {
     let Situation { owner, document, observed, images, .. } = *situation;
     if !document.has_own_broker {
-        return (Vec::new(), None);
+        return OwnBroker::default();
     }
     let existing = observed.broker.as_deref();
     let memory =
@@ -268,9 +290,25 @@ fn own_broker(situation: &Situation<'_>) -> (Vec<Object>, Option<u32>) {
     let storage = kept.as_ref().map_or(situation.storage, Option::as_ref);
     let broker = Broker { image: &images.broker, pull_policy: images.pull_policy.as_deref(), memory, storage };
     let service = Object::change(&broker::service(owner), observed.broker_service.as_deref());
-    let policy = Object::change(&network_policy::broker(owner), observed.broker_policy.as_deref());
+    let policy = network_policy::broker(owner, document.broker_access);
+    let policy = Object::change(&policy, observed.broker_policy.as_deref());
+    let access = config_map::access(owner, old_workers(observed) > 0);
+    let access = Object::change(&access, observed.broker_access.as_deref());
     let broker = Object::change(&broker::build(owner, special, &broker), existing);
-    (service.into_iter().chain(policy).chain(broker).collect(), Some(broker::devices_max(memory)))
+    let is_rolling = existing.is_some_and(|existing| broker.is_some() || is_rolling(existing));
+    let objects = service.into_iter().chain(policy).chain(access).chain(broker).collect();
+    OwnBroker { objects, devices_max: Some(broker::devices_max(memory)), is_rolling }
+}
+
+/// How many workers know no credentials of the fleet's own broker: those of an earlier release.
+pub fn old_workers(observed: &Observed) -> u32 {
+    u32::try_from(observed.pods.iter().filter(|pod| pod.secret.is_none()).count()).unwrap_or(u32::MAX)
+}
+
+/// Whether pods of a StatefulSet are still to be replaced.
+fn is_rolling(stateful_set: &StatefulSet) -> bool {
+    let Some(status) = &stateful_set.status else { return false };
+    status.observed_generation < stateful_set.metadata.generation || status.current_revision != status.update_revision
 }
 
 /// The pods whose node has not answered for too long, and when the next one will be.

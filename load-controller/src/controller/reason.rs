@@ -83,6 +83,12 @@ pub enum Reason {
     /// There is room.
     RoomEnough,
 
+    // The condition BrokerOpen.
+    /// Workers of an earlier release know no credentials of the fleet's own broker.
+    OldWorkers,
+    /// The fleet's own broker, if there is one, wants credentials.
+    CredentialsNeeded,
+
     // Events alone.
     /// The fleet was created.
     Created,

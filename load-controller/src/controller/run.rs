@@ -41,6 +41,7 @@ use super::{
     plan::Images,
 };
 use crate::{
+    key::Key,
     resource::{
         Fleet,
         broker::Storage,
@@ -101,6 +102,7 @@ impl Fleets {
 /// Looks after all fleets until `stop`; `lead` tells others how they are asked, as long as they are looked after.
 pub async fn run(
     client: Client,
+    key: Key,
     settings: &Settings,
     metrics: Metrics,
     workers: workers::Client,
@@ -114,6 +116,7 @@ pub async fn run(
         workers,
         images: Arc::new(settings.images.clone()),
         storage: settings.storage.clone().map(Arc::new),
+        key,
         identity: Arc::from(settings.identity.as_str()),
     };
     let mut tasks = JoinSet::new();
@@ -226,7 +229,6 @@ impl Stores {
         self.fleets.wait_until_ready().await.map_err(ended)?;
         self.stateful_sets.wait_until_ready().await.map_err(ended)?;
         self.config_maps.wait_until_ready().await.map_err(ended)?;
-        self.secrets.wait_until_ready().await.map_err(ended)?;
         self.services.wait_until_ready().await.map_err(ended)?;
         self.budgets.wait_until_ready().await.map_err(ended)?;
         self.policies.wait_until_ready().await.map_err(ended)?;
@@ -254,7 +256,6 @@ fn watch_scope(
         fleets: scope.watch(&wakes, &everything, prune_managed_fields, fleet),
         stateful_sets: scope.watch(&stirs, &ours, prune_managed_fields, fleet_of),
         config_maps: scope.watch(&wakes, &ours, prune_config_map, fleet_of),
-        secrets: scope.watch(&wakes, &ours, prune_managed_fields, fleet_of),
         services: scope.watch(&wakes, &ours, prune_managed_fields, fleet_of),
         budgets: scope.watch(&stirs, &ours, prune_managed_fields, fleet_of),
         policies: scope.watch(&wakes, &ours, prune_managed_fields, fleet_of),

@@ -10,6 +10,7 @@ use super::{
     metrics::FleetFigures,
     note::Note,
     observe::{Observed, WorkerPod},
+    plan,
     reason::Reason,
     refusal::Refusal,
     shortage::Shortage,
@@ -76,7 +77,7 @@ pub struct Decided {
 }
 
 /// The status now, and the conditions in it.
-pub fn status(view: &View<'_>) -> (FleetStatus, [Word; 5]) {
+pub fn status(view: &View<'_>) -> (FleetStatus, [Word; 6]) {
     let words = conditions::judge(&facts(view));
     let previous = view.previous;
     let generation = view.seen.or(previous.observed_generation);
@@ -161,6 +162,7 @@ fn facts(view: &View<'_>) -> Facts {
             .zip(view.decided)
             .map(|((plan, spec), decided)| (size::messages_per_second(spec, plan), decided.size.messages_per_second)),
         broker_devices_max: view.decided.and_then(|decided| decided.broker_devices_max),
+        old_workers: plan::old_workers(observed),
         now,
     }
 }
@@ -197,8 +199,8 @@ fn is_overdue(pod: &WorkerPod, now: Micros) -> bool {
 }
 
 /// The first thing that a person should look at.
-fn last_error(words: &[Word; 5]) -> Option<String> {
-    let [_, _, stalled, degraded, saturated] = words;
+fn last_error(words: &[Word; 6]) -> Option<String> {
+    let [_, _, stalled, degraded, saturated, _] = words;
     [stalled, saturated, degraded].into_iter().find(|word| word.holds).map(|word| word.message.clone())
 }
 
@@ -249,7 +251,7 @@ fn reason(pod: &WorkerPod, answers: bool, refused: u32) -> String {
 /// told last.
 ///
 /// A condition that goes on with the same reason is told once, though the figures in its message change.
-pub fn notes(before: &[Condition], words: &[Word; 5]) -> Vec<Note> {
+pub fn notes(before: &[Condition], words: &[Word; 6]) -> Vec<Note> {
     let known = |of: &str| before.iter().find(|condition| condition.type_ == of);
     let is_new = |word: &&Word| {
         let is_same = |known: &Condition| {
@@ -258,12 +260,12 @@ pub fn notes(before: &[Condition], words: &[Word; 5]) -> Vec<Note> {
         };
         word.holds && !known(word.of).is_some_and(is_same)
     };
-    let [ready, _, stalled, degraded, saturated] = words;
+    let [ready, _, stalled, degraded, saturated, broker_open] = words;
     let mut notes = Vec::new();
     if ready.holds && !conditions::holds(before, READY) {
         notes.push(Note::condition(false, Reason::Ready, "Connect", ready));
     }
-    let warnings = [(stalled, "Write"), (degraded, "Watch"), (saturated, "Fit")];
+    let warnings = [(stalled, "Write"), (degraded, "Watch"), (saturated, "Fit"), (broker_open, "Admit")];
     let new = warnings.into_iter().filter(|(word, _)| is_new(word));
     notes.extend(new.map(|(word, action)| Note::condition(true, word.reason, action, word)));
     notes

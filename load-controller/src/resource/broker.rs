@@ -19,8 +19,13 @@ use k8s_openapi::{
 
 use super::{
     Owner,
+    config_map::ANONYMOUS_KEY,
     names::{self, BROKER_HTTP_PORT, BROKER_PORT, Component},
-    pod::{container_security, node_selector, pod_security, probe, pull_secrets, tolerations},
+    pod::{
+        config_map_volume, container_security, node_selector, pod_security, probe, pull_secrets, secret_volume,
+        tolerations,
+    },
+    secret::USERS_KEY,
     service::PORT_NAME,
     size::memory_text,
     stateful_set::spread,
@@ -39,6 +44,12 @@ const MQTT: &str = "mqtt";
 /// The volume, and where the process finds it.
 const DATA: &str = "data";
 const DATA_PATH: &str = "/var/lib/broker";
+
+/// Where it finds its users, and whether it admits clients without credentials. Both may change while it runs.
+const USERS: &str = "users";
+const USERS_FOLDER: &str = "/etc/broker/users";
+const ACCESS: &str = "access";
+const ACCESS_FOLDER: &str = "/etc/broker/access";
 
 /// What a broker's volume is claimed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +133,7 @@ pub fn build(owner: &Owner, special: &Special, broker: &Broker<'_>) -> StatefulS
         }),
         spec: Some(PodSpec {
             containers: vec![container(broker)],
-            volumes: broker.storage.is_none().then(|| vec![own_volume()]),
+            volumes: Some(volumes(owner, broker)),
             security_context: Some(pod_security(Vec::new())),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
@@ -142,8 +153,14 @@ pub fn build(owner: &Owner, special: &Special, broker: &Broker<'_>) -> StatefulS
     stateful_set
 }
 
-fn own_volume() -> Volume {
-    Volume { name: DATA.into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() }
+fn volumes(owner: &Owner, broker: &Broker<'_>) -> Vec<Volume> {
+    let own = Volume { name: DATA.into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
+    let mut volumes = vec![
+        secret_volume(USERS, names::secrets(&owner.name), &[(USERS_KEY, USERS_KEY)]),
+        config_map_volume(ACCESS, names::broker(&owner.name), ANONYMOUS_KEY),
+    ];
+    volumes.extend(broker.storage.is_none().then_some(own));
+    volumes
 }
 
 fn claim(storage: &Storage) -> PersistentVolumeClaim {
@@ -170,6 +187,12 @@ fn container(broker: &Broker<'_>) -> Container {
         protocol: Some("TCP".into()),
         ..ContainerPort::default()
     };
+    let mount = |name: &str, path: &str, read_only| VolumeMount {
+        name: name.into(),
+        mount_path: path.into(),
+        read_only,
+        ..VolumeMount::default()
+    };
     let memory = Quantity(memory_text(broker.memory + PROCESS_BYTES));
     Container {
         name: "broker".into(),
@@ -180,12 +203,14 @@ fn container(broker: &Broker<'_>) -> Container {
             set("SIMCTL_BROKER_METRICS", format!("[::]:{BROKER_HTTP_PORT}")),
             set(MEMORY_VARIABLE, format!("{}MiB", broker.memory >> 20)),
             set("SIMCTL_BROKER_DATA", DATA_PATH.into()),
+            set("SIMCTL_BROKER_USERS", format!("{USERS_FOLDER}/{USERS_KEY}")),
+            set("SIMCTL_BROKER_ANONYMOUS", format!("{ACCESS_FOLDER}/{ANONYMOUS_KEY}")),
         ]),
-        volume_mounts: Some(vec![VolumeMount {
-            name: DATA.into(),
-            mount_path: DATA_PATH.into(),
-            ..VolumeMount::default()
-        }]),
+        volume_mounts: Some(vec![
+            mount(DATA, DATA_PATH, None),
+            mount(USERS, USERS_FOLDER, Some(true)),
+            mount(ACCESS, ACCESS_FOLDER, Some(true)),
+        ]),
         ports: Some(vec![port(MQTT, BROKER_PORT), port(PORT_NAME, BROKER_HTTP_PORT)]),
         readiness_probe: Some(Probe { period_seconds: Some(2), failure_threshold: Some(2), ..probe("/readyz") }),
         liveness_probe: Some(Probe { period_seconds: Some(10), failure_threshold: Some(6), ..probe("/healthz") }),

@@ -1,5 +1,5 @@
 //! The ConfigMaps of a fleet: what its devices are (one for each revision), what they do (the plan), and what ended
-//! epochs have measured (the totals).
+//! epochs have measured (the totals); and whom a broker of its own admits.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +20,8 @@ pub const SPEC_KEY: &str = "spec.json";
 pub const PLAN_KEY: &str = "plan.json";
 /// The key of the totals.
 pub const TOTALS_KEY: &str = "totals.json";
+/// The key that says whether a broker of the fleet's own admits clients without credentials: `true` or `false`.
+pub const ANONYMOUS_KEY: &str = "anonymous";
 
 /// The immutable ConfigMap of a document; its name tells its contents.
 pub fn document(owner: &Owner, hash: &str, revision: u64, assignment: &str, spec: &str) -> ConfigMap {
@@ -54,6 +56,16 @@ pub fn totals(owner: &Owner, ended: &Ended, resource_version: Option<String>) ->
 /// The totals in a ConfigMap.
 pub fn read_totals(config_map: &ConfigMap) -> Option<Ended> {
     serde_json::from_str(config_map.data.as_ref()?.get(TOTALS_KEY)?).ok()
+}
+
+/// The ConfigMap that says whether a broker of the fleet's own admits clients without credentials. The broker reads it
+/// again when it changes.
+pub fn access(owner: &Owner, is_open: bool) -> ConfigMap {
+    ConfigMap {
+        metadata: owner.metadata(names::broker(&owner.name), Component::Broker),
+        data: Some([(ANONYMOUS_KEY.to_owned(), is_open.to_string())].into()),
+        ..ConfigMap::default()
+    }
 }
 
 fn single(owner: &Owner, name: String, key: &str, text: String, resource_version: Option<String>) -> ConfigMap {

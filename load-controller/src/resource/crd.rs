@@ -147,11 +147,18 @@ fn spec() -> Value {
     add(
         &mut spec,
         "/properties/broker",
-        json!({"x-kubernetes-validations": [rule(
-            "has(self.url) != has(self.urls)",
-            "expected one of `url` and `urls`",
-            None,
-        )]}),
+        json!({"x-kubernetes-validations": [
+            rule(
+                "!(has(self.url) && has(self.urls)) && (has(self.url) || has(self.urls)) != has(self.access)",
+                "expected one of `url` and `urls`, or `access` for a broker of the fleet's own",
+                None,
+            ),
+            rule(
+                "!has(self.access) || !(has(self.credentials) || has(self.tls) || (has(self.protocol) && self.protocol != '3.1.1'))",
+                "expected `access` alone: the fleet's own broker speaks MQTT 3.1.1 and has credentials of its own",
+                None,
+            ),
+        ]}),
     );
     for credentials in ["/properties/broker/properties/credentials", "/properties/observer/properties/credentials"] {
         add(

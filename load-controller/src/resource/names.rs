@@ -26,6 +26,8 @@ pub const BROKER_HTTP_PORT: u16 = 9465;
 pub const CONTROLLER_PORT: u16 = 8080;
 /// The controller's Service, Deployment, ServiceAccount and Lease.
 pub const CONTROLLER: &str = "load-controller";
+/// The Secret with the controller's key, in the controller's own namespace.
+pub const CONTROLLER_KEY: &str = "load-controller-key";
 /// How many revisions of a document are kept.
 pub const REVISIONS_MAX: usize = 10;
 
@@ -89,8 +91,13 @@ pub fn pod(fleet: &str, ordinal: u32) -> String {
     format!("{fleet}-{ordinal}")
 }
 
-/// The Secret with the token of the workers' API.
-pub fn token(fleet: &str) -> String {
+/// The Secret with the token of the workers' API and the passwords at a broker of the fleet's own.
+pub fn secrets(fleet: &str) -> String {
+    format!("{fleet}-secrets")
+}
+
+/// The Secret in which releases before 0.2 kept a random token. Workers of such a release know no other.
+pub fn former_token(fleet: &str) -> String {
     format!("{fleet}-token")
 }
 
@@ -109,7 +116,7 @@ pub fn document(fleet: &str, hash: &str) -> String {
     format!("{fleet}-{}", &hash[..hash.len().min(10)])
 }
 
-/// The broker's StatefulSet and Service.
+/// The broker's StatefulSet, Service, policy, and the ConfigMap that says whom it admits.
 pub fn broker(fleet: &str) -> String {
     format!("{fleet}-broker")
 }

@@ -1,8 +1,11 @@
 //! Each NetworkPolicy of a fleet: what may be reached, and nothing else. What may be left is not limited, because the
 //! broker can be anywhere.
 
+use fleet_contract::fleet::BrokerAccess;
 use k8s_openapi::{
-    api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec},
+    api::networking::v1::{
+        NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+    },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 
@@ -13,20 +16,35 @@ use super::{
 
 /// The policy of the workers: their API, whose `/v1` wants a token, and their metrics, which anybody may scrape.
 pub fn build(owner: &Owner) -> NetworkPolicy {
-    policy(owner, names::workers(&owner.name), Component::Worker, &[WORKER_PORT])
+    policy(owner, names::workers(&owner.name), Component::Worker, vec![open(WORKER_PORT)])
 }
 
-/// The policy of a broker of our own.
-pub fn broker(owner: &Owner) -> NetworkPolicy {
-    policy(owner, names::broker(&owner.name), Component::Broker, &[BROKER_PORT, BROKER_HTTP_PORT])
+/// The policy of a broker of our own: its metrics, which anybody may scrape, and MQTT for pods of the fleet's namespace
+/// or of the whole cluster.
+pub fn broker(owner: &Owner, access: BrokerAccess) -> NetworkPolicy {
+    let all_pods_here =
+        NetworkPolicyPeer { pod_selector: Some(LabelSelector::default()), ..NetworkPolicyPeer::default() };
+    let mqtt = NetworkPolicyIngressRule {
+        from: match access {
+            BrokerAccess::Namespace => Some(vec![all_pods_here]),
+            BrokerAccess::Cluster => None,
+        },
+        ..open(BROKER_PORT)
+    };
+    policy(owner, names::broker(&owner.name), Component::Broker, vec![mqtt, open(BROKER_HTTP_PORT)])
 }
 
-fn policy(owner: &Owner, name: String, component: Component, ports: &[u16]) -> NetworkPolicy {
-    let port = |number: &u16| NetworkPolicyPort {
-        port: Some(IntOrString::Int((*number).into())),
+/// A port that everybody may reach.
+fn open(port: u16) -> NetworkPolicyIngressRule {
+    let port = NetworkPolicyPort {
+        port: Some(IntOrString::Int(port.into())),
         protocol: Some("TCP".into()),
         ..NetworkPolicyPort::default()
     };
+    NetworkPolicyIngressRule { ports: Some(vec![port]), ..NetworkPolicyIngressRule::default() }
+}
+
+fn policy(owner: &Owner, name: String, component: Component, ingress: Vec<NetworkPolicyIngressRule>) -> NetworkPolicy {
     NetworkPolicy {
         metadata: owner.metadata(name, component),
         spec: Some(NetworkPolicySpec {
@@ -35,10 +53,7 @@ fn policy(owner: &Owner, name: String, component: Component, ports: &[u16]) -> N
                 ..LabelSelector::default()
             }),
             policy_types: Some(vec!["Ingress".into()]),
-            ingress: Some(vec![NetworkPolicyIngressRule {
-                ports: Some(ports.iter().map(port).collect()),
-                ..NetworkPolicyIngressRule::default()
-            }]),
+            ingress: Some(ingress),
             ..NetworkPolicySpec::default()
         }),
     }

@@ -24,13 +24,16 @@ use super::{
     Size,
     config_map::{ASSIGNMENT_KEY, PLAN_KEY},
     names::{self, Component, WORKER_CONTAINER, WORKER_PORT},
-    secret::TOKEN_KEY,
+    secret::{DEVICES_KEY, OBSERVER_KEY, TOKEN_KEY},
     service::PORT_NAME,
     size::{cpu_text, memory_text},
 };
 
 /// The annotation of a pod: the ConfigMap of the document that it runs.
 pub const DOCUMENT_ANNOTATION: &str = "simctl.io/document";
+
+/// The annotation of a pod: the Secret of its fleet that it mounts. Workers of earlier releases have none.
+pub const SECRETS_ANNOTATION: &str = "simctl.io/secrets";
 
 /// The key of the password in a Secret that a document names.
 pub const PASSWORD_KEY: &str = "password";
@@ -73,6 +76,8 @@ pub struct Worker<'a> {
     pub spec: &'a FleetSpec,
     /// The name of the ConfigMap of the resolved document.
     pub document: &'a str,
+    /// Whether its broker is one of our own, where devices and observer have users of their own.
+    pub has_own_broker: bool,
     /// The image.
     pub image: &'a str,
     /// When the node asks the registry for the image; by default Kubernetes decides by its tag.
@@ -88,6 +93,7 @@ pub fn build(worker: &Worker<'_>) -> PodTemplateSpec {
     labels.extend(names::labels(worker.fleet, Component::Worker));
     let mut annotations = special.annotations.clone();
     annotations.insert(DOCUMENT_ANNOTATION.into(), worker.document.into());
+    annotations.insert(SECRETS_ANNOTATION.into(), names::secrets(worker.fleet));
     PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels), annotations: Some(annotations), ..ObjectMeta::default() }),
         spec: Some(PodSpec {
@@ -134,7 +140,7 @@ fn container(worker: &Worker<'_>) -> Container {
         liveness_probe: Some(Probe { period_seconds: Some(10), failure_threshold: Some(6), ..probe("/healthz") }),
         resources: Some(resources(special, worker.size)),
         security_context: Some(container_security()),
-        volume_mounts: Some(mounts(worker.spec)),
+        volume_mounts: Some(mounts(worker)),
         ..Container::default()
     }
 }
@@ -252,16 +258,19 @@ fn spread(fleet: &str) -> TopologySpreadConstraint {
     }
 }
 
-/// A Secret that a document names, and where its keys are mounted as files.
-struct Named {
+/// A Secret, and where its keys are mounted as files. No mount has a `subPath`: kubelet would not update it.
+struct Mounted {
     volume: &'static str,
     secret: String,
-    keys: &'static [&'static str],
+    /// The keys, with the names of their files.
+    files: &'static [(&'static str, &'static str)],
     folder: &'static str,
 }
 
-/// The Secrets that a document names.
-fn named_secrets(spec: &FleetSpec) -> Vec<Named> {
+/// The Secrets of passwords and certificates: those that the document names, or the fleet's own.
+fn secrets(worker: &Worker<'_>) -> Vec<Mounted> {
+    let spec = worker.spec;
+    let own = worker.has_own_broker.then(|| names::secrets(worker.fleet));
     let credentials = spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref());
     let tls = spec.broker.as_ref().and_then(|broker| broker.tls.as_ref());
     let devices = credentials.and_then(|credentials| credentials.secret_name.as_ref());
@@ -269,53 +278,78 @@ fn named_secrets(spec: &FleetSpec) -> Vec<Named> {
     let authority = tls.and_then(|tls| tls.ca_secret_name.as_ref());
     let identity = tls.and_then(|tls| tls.secret_name.as_ref());
     let folder = |file: &'static str| file.trim_end_matches("/password");
-    let all: [(_, _, &'static [_], _); 4] = [
-        ("credentials", devices, &[PASSWORD_KEY], folder(DEVICES_PASSWORD_FILE)),
-        ("observer", observer, &[PASSWORD_KEY], folder(OBSERVER_PASSWORD_FILE)),
-        ("authority", authority, &[AUTHORITY_KEY], AUTHORITY_FOLDER),
-        ("identity", identity, &[CERTIFICATE_KEY, PRIVATE_KEY_KEY], IDENTITY_FOLDER),
+    let all: [(_, _, &'static [_], _); 6] = [
+        ("credentials", own.as_ref(), &[(DEVICES_KEY, PASSWORD_KEY)], folder(DEVICES_PASSWORD_FILE)),
+        ("observer", own.as_ref(), &[(OBSERVER_KEY, PASSWORD_KEY)], folder(OBSERVER_PASSWORD_FILE)),
+        ("credentials", devices, &[(PASSWORD_KEY, PASSWORD_KEY)], folder(DEVICES_PASSWORD_FILE)),
+        ("observer", observer, &[(PASSWORD_KEY, PASSWORD_KEY)], folder(OBSERVER_PASSWORD_FILE)),
+        ("authority", authority, &[(AUTHORITY_KEY, AUTHORITY_KEY)], AUTHORITY_FOLDER),
+        (
+            "identity",
+            identity,
+            &[(CERTIFICATE_KEY, CERTIFICATE_KEY), (PRIVATE_KEY_KEY, PRIVATE_KEY_KEY)],
+            IDENTITY_FOLDER,
+        ),
     ];
-    let named = |(volume, secret, keys, folder): (_, Option<&String>, _, _)| {
-        Some(Named { volume, secret: secret?.clone(), keys, folder })
+    let mounted = |(volume, secret, files, folder): (_, Option<&String>, _, _)| {
+        Some(Mounted { volume, secret: secret?.clone(), files, folder })
     };
-    all.into_iter().filter_map(named).collect()
+    all.into_iter().filter_map(mounted).collect()
 }
 
-fn volumes(worker: &Worker<'_>) -> Vec<Volume> {
-    let named = |name: &str| Volume { name: name.into(), ..Volume::default() };
-    let item = |key: &&str| KeyToPath { key: (*key).into(), path: (*key).into(), ..KeyToPath::default() };
-    let items = |keys: &[&str]| Some(keys.iter().map(item).collect());
-    let config_map = |volume: &str, name: String, key: &str| Volume {
-        config_map: Some(ConfigMapVolumeSource { name, items: items(&[key]), ..ConfigMapVolumeSource::default() }),
-        ..named(volume)
-    };
-    let secret = |volume: &str, name: String, keys: &[&str]| Volume {
+/// A volume of keys of a Secret, as files of these names that user and group of the process may read.
+pub(super) fn secret_volume(volume: &str, secret: String, files: &[(&str, &str)]) -> Volume {
+    Volume {
+        name: volume.into(),
         secret: Some(SecretVolumeSource {
-            secret_name: Some(name),
-            items: items(keys),
+            secret_name: Some(secret),
+            items: Some(items(files)),
             default_mode: Some(0o440),
             ..SecretVolumeSource::default()
         }),
-        ..named(volume)
-    };
+        ..Volume::default()
+    }
+}
+
+/// A volume of a key of a ConfigMap, as a file of the same name.
+pub(super) fn config_map_volume(volume: &str, name: String, key: &str) -> Volume {
+    Volume {
+        name: volume.into(),
+        config_map: Some(ConfigMapVolumeSource {
+            name,
+            items: Some(items(&[(key, key)])),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+fn items(files: &[(&str, &str)]) -> Vec<KeyToPath> {
+    let item =
+        |(key, path): &(&str, &str)| KeyToPath { key: (*key).into(), path: (*path).into(), ..KeyToPath::default() };
+    files.iter().map(item).collect()
+}
+
+fn volumes(worker: &Worker<'_>) -> Vec<Volume> {
     let mut volumes = vec![
-        config_map("document", worker.document.into(), ASSIGNMENT_KEY),
-        config_map("plan", names::plan(worker.fleet), PLAN_KEY),
-        secret("token", names::token(worker.fleet), &[TOKEN_KEY]),
+        config_map_volume("document", worker.document.into(), ASSIGNMENT_KEY),
+        config_map_volume("plan", names::plan(worker.fleet), PLAN_KEY),
+        secret_volume("token", names::secrets(worker.fleet), &[(TOKEN_KEY, TOKEN_KEY)]),
         Volume {
+            name: "state".into(),
             empty_dir: Some(EmptyDirVolumeSource {
                 size_limit: Some(Quantity("16Mi".into())),
                 ..EmptyDirVolumeSource::default()
             }),
-            ..named("state")
+            ..Volume::default()
         },
     ];
-    let secrets = named_secrets(worker.spec).into_iter();
-    volumes.extend(secrets.map(|Named { volume, secret: name, keys, .. }| secret(volume, name, keys)));
+    let secrets = secrets(worker).into_iter();
+    volumes.extend(secrets.map(|Mounted { volume, secret, files, .. }| secret_volume(volume, secret, files)));
     volumes
 }
 
-fn mounts(spec: &FleetSpec) -> Vec<VolumeMount> {
+fn mounts(worker: &Worker<'_>) -> Vec<VolumeMount> {
     let mount = |name: &str, path: &str, is_read_only: bool| VolumeMount {
         name: name.into(),
         mount_path: path.into(),
@@ -328,7 +362,7 @@ fn mounts(spec: &FleetSpec) -> Vec<VolumeMount> {
         mount("token", TOKEN_FOLDER, true),
         mount("state", STATE_FOLDER, false),
     ];
-    mounts.extend(named_secrets(spec).into_iter().map(|Named { volume, folder, .. }| mount(volume, folder, true)));
+    mounts.extend(secrets(worker).into_iter().map(|Mounted { volume, folder, .. }| mount(volume, folder, true)));
     mounts
 }
 

@@ -2,6 +2,8 @@
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
+use super::names::CONTROLLER_KEY;
+
 /// In every namespace with fleets: a ClusterRole by default, a Role each with `--watch-namespaces`.
 pub fn fleets() -> Vec<PolicyRule> {
     vec![
@@ -16,8 +18,8 @@ pub fn fleets() -> Vec<PolicyRule> {
         // get: the models that a fleet takes from a ConfigMap, and totals at the start. update: plan and totals, whose
         // writes must not mix. patch: the number of a revision. delete: revisions beyond the last ten.
         rule("", &["configmaps"], &["get", "list", "watch", "create", "update", "patch", "delete"]),
-        // The token of the workers is made once and read again; no other Secret is selected.
-        rule("", &["secrets"], &["get", "list", "watch", "create"]),
+        // Tokens and passwords follow from the controller's key: none is read. A patch begins with a test of the owner.
+        rule("", &["secrets"], &["create", "patch"]),
         // delete: by force, when their node is lost.
         rule("", &["pods"], &["list", "watch", "delete"]),
         // An autoscaler that computes with pods would be wrong by devicesPerPod, and is warned of.
@@ -34,9 +36,15 @@ pub fn nodes() -> Vec<PolicyRule> {
     vec![rule("", &["nodes"], &["list", "watch"])]
 }
 
-/// In the controller's own namespace, a Role: the Lease, and the label of the pod that leads.
+/// In the controller's own namespace, a Role: the Lease, the label of the pod that leads, and the controller's key.
 pub fn own() -> Vec<PolicyRule> {
-    vec![rule("coordination.k8s.io", &["leases"], &["get", "create", "update"]), rule("", &["pods"], &["patch"])]
+    vec![
+        rule("coordination.k8s.io", &["leases"], &["get", "create", "update"]),
+        rule("", &["pods"], &["patch"]),
+        // Kubernetes cannot limit a creation to a name.
+        rule("", &["secrets"], &["create"]),
+        PolicyRule { resource_names: Some(vec![CONTROLLER_KEY.into()]), ..rule("", &["secrets"], &["get"]) },
+    ]
 }
 
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
@@ -57,7 +65,8 @@ mod tests {
     fn what_the_controller_may_do() {
         let line = |rule: &PolicyRule| {
             let [groups, resources] = [&rule.api_groups, &rule.resources].map(|list| list.as_ref().unwrap().join(","));
-            format!("{groups}/{resources}: {}", rule.verbs.join(" "))
+            let names = rule.resource_names.as_ref().map_or(String::new(), |names| format!("({})", names.join(",")));
+            format!("{groups}/{resources}{names}: {}", rule.verbs.join(" "))
         };
         let lines: Vec<String> = fleets().iter().chain(&nodes()).chain(&own()).map(line).collect();
         assert!(lines.iter().all(|line| !line.contains('*')), "no rule is for everything");

@@ -1,5 +1,6 @@
 //! What the builders make of a small fleet, as people read it.
 
+use fleet_contract::fleet::BrokerAccess;
 use kube::ResourceExt as _;
 use serde::Serialize;
 
@@ -8,7 +9,7 @@ use super::{
     broker::{self, Broker, Storage},
     config_map, fixture, names, network_policy,
     pod::{self, Worker},
-    pod_disruption_budget, secret, service, stateful_set,
+    pod_disruption_budget, service, stateful_set,
 };
 
 fn yaml(object: &impl Serialize) -> String {
@@ -21,6 +22,7 @@ fn template(more: &str) -> k8s_openapi::api::core::v1::PodTemplateSpec {
         fleet: "demo",
         spec: &spec,
         document: "demo-0123456789",
+        has_own_broker: false,
         image: "ghcr.io/simctl/device-sim:0.1.0",
         pull_policy: None,
         size: Size::of(&spec),
@@ -56,10 +58,40 @@ pod:
 }
 
 #[test]
-fn a_password_stays_out_of_the_pod_template() {
-    let text = yaml(&secret::build(&fixture::owner(), "hidden"));
-    assert!(!text.contains("hidden"), "data is in base64: {text}");
-    assert_eq!(secret::token(&secret::build(&fixture::owner(), "hidden")).as_deref(), Some("hidden"));
+fn workers_of_an_own_broker_have_its_passwords() {
+    let spec = fixture::spec("devices: 10");
+    let template = pod::build(&Worker {
+        fleet: "demo",
+        spec: &spec,
+        document: "demo-0123456789",
+        has_own_broker: true,
+        image: "device-sim:1",
+        pull_policy: None,
+        size: Size::of(&spec),
+    });
+    let pod = template.spec.unwrap();
+    let volumes: Vec<String> = pod
+        .volumes
+        .iter()
+        .flatten()
+        .filter_map(|volume| {
+            let secret = volume.secret.as_ref()?;
+            let item = &secret.items.as_ref()?[0];
+            Some(format!("{}: {} {} as {}", volume.name, secret.secret_name.as_ref()?, item.key, item.path))
+        })
+        .collect();
+    assert_eq!(
+        volumes,
+        [
+            "token: demo-secrets token as token",
+            "credentials: demo-secrets devices as password",
+            "observer: demo-secrets observer as password",
+        ]
+    );
+    let mounts = pod.containers[0].volume_mounts.iter().flatten();
+    assert!(mounts.clone().all(|mount| mount.sub_path.is_none()), "kubelet does not update what has a subPath");
+    let paths: Vec<_> = mounts.map(|mount| mount.mount_path.as_str()).collect();
+    assert!(paths.contains(&"/etc/simctl/credentials") && paths.contains(&"/etc/simctl/observer"), "{paths:?}");
 }
 
 #[test]
@@ -91,12 +123,21 @@ fn a_broker_of_our_own() {
     let claiming = broker::build(&owner, &special, &Broker { storage: Some(&storage), ..broker });
     assert_eq!(broker::storage_of(&claiming), Some(storage));
     let spec = claiming.spec.unwrap();
-    assert_eq!(spec.template.spec.unwrap().volumes, None, "the claim is the volume");
+    let volumes = spec.template.spec.unwrap().volumes.unwrap();
+    assert!(volumes.iter().all(|volume| volume.empty_dir.is_none()), "the claim is the volume");
     insta::assert_snapshot!("a_claim", yaml(&spec.volume_claim_templates));
     assert_eq!(broker::url(&owner).to_string(), "mqtt://demo-broker.load.svc:1883");
     insta::assert_snapshot!(
-        [yaml(&object), yaml(&broker::service(&owner)), yaml(&network_policy::broker(&owner))].join("---\n")
+        [
+            yaml(&object),
+            yaml(&broker::service(&owner)),
+            yaml(&network_policy::broker(&owner, BrokerAccess::Namespace)),
+            yaml(&config_map::access(&owner, false)),
+        ]
+        .join("---\n")
     );
+    let policy = network_policy::broker(&owner, BrokerAccess::Cluster).spec.unwrap();
+    assert!(policy.ingress.unwrap().iter().all(|rule| rule.from.is_none()), "everybody may reach it");
 }
 
 #[test]

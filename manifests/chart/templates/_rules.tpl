@@ -12,7 +12,7 @@ rule has its reason; a test compares them.
 - {apiGroups: [networking.k8s.io], resources: [networkpolicies], verbs: [list, watch, create, patch, delete]}
 - {apiGroups: [policy], resources: [poddisruptionbudgets], verbs: [list, watch, create, patch]}
 - {apiGroups: [""], resources: [configmaps], verbs: [get, list, watch, create, update, patch, delete]}
-- {apiGroups: [""], resources: [secrets], verbs: [get, list, watch, create]}
+- {apiGroups: [""], resources: [secrets], verbs: [create, patch]}
 - {apiGroups: [""], resources: [pods], verbs: [list, watch, delete]}
 - {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [list, watch]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
@@ -24,10 +24,12 @@ rule has its reason; a test compares them.
 - {apiGroups: [""], resources: [nodes], verbs: [list, watch]}
 {{- end }}
 
-{{/* In the controller's own namespace: the Lease, and the label of the pod that leads. */}}
+{{/* In the controller's own namespace: the Lease, the label of the pod that leads, and the controller's key. */}}
 {{- define "simctl.rules.own" -}}
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, create, update]}
 - {apiGroups: [""], resources: [pods], verbs: [patch]}
+- {apiGroups: [""], resources: [secrets], verbs: [create]}
+- {apiGroups: [""], resources: [secrets], resourceNames: [load-controller-key], verbs: [get]}
 {{- end }}
 
 {{/* To whom the rules are given. */}}

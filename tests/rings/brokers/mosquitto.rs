@@ -2,6 +2,7 @@
 
 mod assumptions;
 mod rejections;
+mod rotation;
 mod transports;
 
 behaviours! { Mosquitto:

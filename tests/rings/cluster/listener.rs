@@ -81,7 +81,10 @@ impl Listener {
         let way = Way::to(fleet, broker, dir.path());
         let packages = Packages::unpack(&["mosquitto-clients"]).unwrap();
         let mut command = packages.command("mosquitto_sub");
+        let login: Value = serde_json::from_str(&fleet.simctl(&["broker-credentials", "-o", "json"]).stdout).unwrap();
+        let [user, password] = ["username", "password"].map(|field| login[field].as_str().unwrap().to_owned());
         command.args(["-h", &way.host, "-p", &way.port, "-q", "1", "-c", "-i", "witness"]);
+        command.args(["-u", &user, "-P", &password]);
         command.args(["-t", &format!("{NAME}/#"), "-t", "gone/#", "-F", "%t %p"]);
         let before = fleet.broker("simctl_broker_subscriptions").unwrap();
         let process = Process::spawn("witness", &mut admin().run_in(&command), dir.path()).unwrap();

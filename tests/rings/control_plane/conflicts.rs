@@ -37,7 +37,7 @@ fn objects_that_somebody_deletes_or_bends_come_back() {
     let _controller = site.controller("only");
     site.fleet("f", 2, 1, "");
     site.settles("f", 2, 2);
-    for object in ["service/f", "poddisruptionbudget/f", "networkpolicy/f", "secret/f-token", "configmap/f-plan"] {
+    for object in ["service/f", "poddisruptionbudget/f", "networkpolicy/f", "secret/f-secrets", "configmap/f-plan"] {
         let uid = site.field(object, "{.metadata.uid}");
         site.namespace.kubectl(["delete", object]).unwrap();
         let is_new = |it: &str| !it.is_empty() && it != uid;
@@ -110,7 +110,7 @@ fn a_fleet_that_is_made_again_under_its_name_is_another_one() {
     site.settles("f", 4, 2);
     assert_ne!(site.field("fleet/f", "{.status.run}"), run);
     let uid = site.field("fleet/f", "{.metadata.uid}");
-    for object in ["statefulset/f", "service/f", "configmap/f-plan", "secret/f-token"] {
+    for object in ["statefulset/f", "service/f", "configmap/f-plan", "secret/f-secrets"] {
         assert_eq!(site.field(object, "{.metadata.ownerReferences[0].uid}"), uid, "{object}");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! KWOK says that a pod is Ready at an address where nobody is. Here that address becomes one of the control plane's
 //! network, and the pod's container a process that listens there: with the environment that the pod's specification
-//! names, and its files from the ConfigMaps and Secrets that it mounts. Files are written once: what changes later
-//! comes by push, or not at all. At all other fake pods' addresses nobody answers, as ever.
+//! names, and its files from the ConfigMaps and Secrets that it mounts. Files are written once, and again when a test
+//! says so. At all other fake pods' addresses nobody answers, as ever.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ pub(crate) struct Kubelet {
     // Dropped first: they listen at the addresses and read in the directory.
     workers: Vec<Process>,
     _addresses: Addresses,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Kubelet {
@@ -41,7 +41,23 @@ impl Kubelet {
         for worker in &workers {
             worker.wait_for_line(Stream::Stderr, PATIENCE, |line| line.contains("the worker listens")).unwrap();
         }
-        Kubelet { workers, _addresses: addresses, _dir: dir }
+        Kubelet { workers, _addresses: addresses, dir }
+    }
+
+    /// Brings the files of all pods of the fleet up to date, as a kubelet does within two minutes.
+    pub(crate) fn update(&self, site: &Site, fleet: &str) {
+        let mut objects = Objects { site, known: BTreeMap::new() };
+        for pod in site.pods(fleet) {
+            let home = self.dir.path().join(text(&pod["metadata"]["name"]));
+            for volume in list(&pod["spec"]["volumes"]) {
+                write_volume(volume, &mut objects, &home.join(text(&volume["name"])));
+            }
+        }
+    }
+
+    /// Writes a file of a volume of a pod.
+    pub(crate) fn write(&self, pod: &str, volume: &str, file: &str, content: &str) {
+        fs::write(self.dir.path().join(pod).join(volume).join(file), content).unwrap();
     }
 
     /// The processes, in no order.

@@ -25,6 +25,7 @@ mod restarts;
 mod rights;
 mod sandbox;
 mod scale;
+mod secrets;
 mod simctl;
 mod site;
 mod speed;

@@ -1,6 +1,6 @@
 //! Each account can do just what it must, and pods are admitted where Pod Security is `restricted`.
 
-use load_controller::resource::names::CONTROLLER;
+use load_controller::resource::names::{CONTROLLER, CONTROLLER_KEY};
 use tests::kubernetes::Client;
 
 use super::{
@@ -30,6 +30,7 @@ fn the_controller_has_the_rights_that_it_needs_and_no_others() {
         ("patch", "fleets.simctl.io/status"),
         ("patch", "statefulsets.apps"),
         ("create", "secrets"),
+        ("patch", "secrets"),
         ("delete", "pods"),
         ("update", "leases.coordination.k8s.io"),
         ("create", "events.events.k8s.io"),
@@ -45,8 +46,10 @@ fn the_controller_has_the_rights_that_it_needs_and_no_others() {
         ("create", "pods"),
         ("create", "pods/exec"),
         ("get", "pods/log"),
+        ("get", "secrets"),
+        ("list", "secrets"),
+        ("watch", "secrets"),
         ("update", "secrets"),
-        ("patch", "secrets"),
         ("delete", "secrets"),
         ("create", "serviceaccounts"),
         ("create", "serviceaccounts/token"),
@@ -60,6 +63,13 @@ fn the_controller_has_the_rights_that_it_needs_and_no_others() {
     ] {
         assert!(!may_here(verb, resource), "{verb} {resource}");
     }
+    let may_read = |secret: &str| {
+        let mut review = admin().command("kubectl");
+        let secret = format!("secrets/{secret}");
+        review.args(["auth", "can-i", "get", &secret, "-n", site.namespace.name(), "--as", &account]);
+        String::from_utf8_lossy(&review.output().unwrap().stdout).trim() == "yes"
+    };
+    assert!(may_read(CONTROLLER_KEY) && !may_read("f-secrets") && !may_read("anybody-elses"));
     for resource in ["fleets.simctl.io", "secrets", "configmaps", "statefulsets.apps", "pods"] {
         assert!(!may(&account, elsewhere.name(), "list", resource), "{resource} of another namespace");
     }
@@ -102,7 +112,7 @@ fn workers_and_brokers_have_no_credentials_of_kubernetes() {
     }
     assert_eq!(pods["items"].as_array().unwrap().len(), 3);
     // What they show each other is no object that a reader of ConfigMaps may read.
-    let token = site.field("secret/f-token", "{.data.token}");
+    let token = site.field("secret/f-secrets", "{.data.token}");
     assert!(token.len() > 40);
     let config_maps = site.namespace.get(["configmaps"]).unwrap().to_string();
     let pods = pods.to_string();

@@ -180,10 +180,23 @@ fn check_credentials(spec: &FleetSpec, found: &mut Findings) {
 }
 
 fn check_addresses(broker: &BrokerSpec, found: &mut Findings) {
-    let BrokerSpec { url, urls, .. } = broker;
+    let BrokerSpec { url, urls, protocol, credentials, tls, access } = broker;
     let at = |position: usize| format!("/spec/broker/urls/{position}");
+    if access.is_some() && !broker.addresses().is_empty() {
+        let message = "expected no address beside it: it is about the fleet's own broker";
+        found.add("/spec/broker/access", message);
+    }
     match (url, urls.first()) {
-        (None, None) => found.add("/spec/broker", "expected `url`, or `urls` for several addresses, found neither"),
+        (None, None) if access.is_none() => {
+            let message = "expected `url`, or `urls` for several addresses, or `access` alone for a broker of the \
+                           fleet's own, found none of them";
+            found.add("/spec/broker", message);
+        }
+        (None, None) if *protocol != Protocol::V311 || credentials.is_some() || tls.is_some() => {
+            let message = "expected `access` alone without an address: the fleet's own broker speaks MQTT 3.1.1 over \
+                           TCP and has credentials of its own";
+            found.add("/spec/broker", message);
+        }
         (Some(_), Some(_)) => found.add("/spec/broker/urls", "expected one of `url` and `urls`, found both"),
         (_, Some(first)) => {
             for (position, url) in urls.iter().enumerate() {
@@ -195,7 +208,7 @@ fn check_addresses(broker: &BrokerSpec, found: &mut Findings) {
                 }
             }
         }
-        (Some(_), None) => {}
+        (_, None) => {}
     }
 }
 
@@ -387,7 +400,10 @@ mod tests {
         };
         assert_eq!(of("{urls: [a, 'b:1884']}"), "none");
         assert_eq!(of("{urls: ['mqtts://a', 'mqtts://b'], tls: {ca: ca.pem}}"), "none");
-        insta::assert_snapshot!(of("{protocol: '5'}"), @"f:7:3: spec.broker: expected `url`, or `urls` for several addresses, found neither");
+        insta::assert_snapshot!(of("{protocol: '5'}"), @"f:7:3: spec.broker: expected `url`, or `urls` for several addresses, or `access` alone for a broker of the fleet's own, found none of them");
+        assert_eq!(of("{access: cluster}"), "none");
+        insta::assert_snapshot!(of("{url: a, access: namespace}"), @"f:7:20: spec.broker.access: expected no address beside it: it is about the fleet's own broker");
+        insta::assert_snapshot!(of("{access: cluster, protocol: '5'}"), @"f:7:3: spec.broker: expected `access` alone without an address: the fleet's own broker speaks MQTT 3.1.1 over TCP and has credentials of its own");
         insta::assert_snapshot!(of("{url: a, urls: [b]}"), @"f:7:20: spec.broker.urls: expected one of `url` and `urls`, found both");
         insta::assert_snapshot!(of("{urls: []}"), @"f:7:12: spec.broker.urls: expected at least 1, found fewer");
         insta::assert_snapshot!(of("{urls: [a, 'wss://b', 'mqtt://a:1883']}"), @r"

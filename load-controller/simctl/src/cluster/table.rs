@@ -61,7 +61,7 @@ pub(crate) fn condition<'a>(status: &'a FleetStatus, kind: &str) -> &'a str {
 /// Where the devices connect to.
 pub(crate) fn broker(fleet: &Fleet) -> String {
     let broker = fleet.spec.typed().and_then(|spec| spec.broker.as_ref());
-    broker.map_or_else(
+    broker.filter(|broker| !broker.addresses().is_empty()).map_or_else(
         || format!("{} (its own)", load_controller::resource::names::broker(&fleet.name_any())),
         BrokerSpec::names,
     )

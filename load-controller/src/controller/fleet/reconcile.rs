@@ -6,15 +6,16 @@ use fleet_contract::plan::Plan;
 use kube::runtime::controller::Action;
 use tokio::time::Instant;
 
-use super::{Task, now};
+use super::{Task, now, writing::SECRET_AGE};
 use crate::{
     controller::{
         Error, document,
         observe::{Observed, observe},
         plan::{self, Situation},
     },
+    key::Purpose,
     resource::{Fleet, Owner},
-    workers::Workers,
+    workers::{Tokens, Workers},
 };
 
 /// How old a library of models may be, and how old while the document that needs it is wrong: somebody may be making it.
@@ -73,7 +74,12 @@ impl Task {
         if !self.is_waiting() {
             self.write_status_of(&fleet, &owner, &observed).await?;
         }
-        let soonest = look_again.into_iter().chain(self.document_age_max()).chain(self.refusals.next(Instant::now()));
+        let secret = self.secret_at.map(|at| SECRET_AGE.saturating_sub(at.elapsed()));
+        let soonest = look_again
+            .into_iter()
+            .chain(secret)
+            .chain(self.document_age_max())
+            .chain(self.refusals.next(Instant::now()));
         Ok(soonest.min().map_or_else(Action::await_change, Action::requeue))
     }
 
@@ -86,6 +92,7 @@ impl Task {
         *self = Self::new(self.context.clone(), Arc::clone(&self.stores), self.key.clone());
         self.workers = Some(Workers::resume(self.context.workers.clone(), ended));
         self.totals_object = version;
+        self.tokens = Some(Tokens::of(&self.context.key.derive(Purpose::Token, &owner.uid)));
         self.owner = Some(owner.clone());
         Ok(())
     }
@@ -139,23 +146,22 @@ impl Task {
         self.resolved.as_ref().map_or(&[], |resolved| &resolved.problems)
     }
 
-    /// What the watches show; takes over pods, token, and a plan that another controller may have written.
+    /// What the watches show; takes over pods, and a plan that another controller may have written.
     pub(super) fn look(&mut self, owner: &Owner) -> Observed {
         let mut observed = observe(&self.stores, owner);
-        if let Some(token) = &observed.token
-            && self.token.as_deref() != Some(token)
-        {
-            self.token = Some(Arc::from(token.as_str()));
-        }
         self.take_plan(&mut observed);
         self.totals_are_gone = self.totals_object.is_some() && !observed.has_totals;
-        if let Some(workers) = &mut self.workers {
-            let is_somebody_new = workers.meet(&observed.pods, self.token.as_ref());
-            if is_somebody_new {
-                self.next_pull = Instant::now();
-            }
-        }
+        self.meet_workers(&observed);
         observed
+    }
+
+    /// Takes over which workers there are, and how they are reached.
+    pub(super) fn meet_workers(&mut self, observed: &Observed) {
+        if let (Some(workers), Some(tokens)) = (&mut self.workers, &self.tokens)
+            && workers.meet(&observed.pods, tokens)
+        {
+            self.next_pull = Instant::now();
+        }
     }
 
     /// Takes over a plan that succeeds ours. What anybody else has put in its place counts as none, and is written anew.

@@ -74,7 +74,7 @@ impl Task {
     }
 
     /// The status that is known, and that of now with its conditions; and shows the figures as metrics.
-    fn status_now(&mut self, fleet: &Arc<Fleet>, observed: &Observed) -> Option<(FleetStatus, FleetStatus, [Word; 5])> {
+    fn status_now(&mut self, fleet: &Arc<Fleet>, observed: &Observed) -> Option<(FleetStatus, FleetStatus, [Word; 6])> {
         self.note_shortage(fleet);
         let refusals: Vec<Refusal> =
             self.refusals.list().into_iter().chain(self.causes.refused.iter().cloned()).collect();

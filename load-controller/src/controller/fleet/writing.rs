@@ -1,5 +1,7 @@
 //! Writing what was decided: in the order that growth and shrinkage need, and around what the API server refuses.
 
+use std::time::Duration;
+
 use fleet_contract::plan::Plan;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use tokio::time::Instant;
@@ -10,11 +12,17 @@ use crate::{
         Error,
         object::{Key, Object},
         observe::Observed,
-        plan::Steps,
+        plan::{self, Steps},
         status::Decided,
     },
-    resource::{Fleet, Owner, names},
+    resource::{Fleet, Owner, names, secret},
 };
+
+/// How often the Secret of a fleet is created again, in case that somebody has deleted it.
+pub(super) const SECRET_AGE: Duration = Duration::from_mins(1);
+
+/// How long Kubernetes may take to delete the Secret of an earlier fleet of the same name.
+const LEAVING: Duration = Duration::from_secs(5);
 
 impl Task {
     /// Applies the steps. Plan before pods: who grows finds its numbers, who shrinks lets its devices leave in order.
@@ -27,10 +35,9 @@ impl Task {
         observed: &Observed,
         steps: Steps,
     ) -> Result<(), Error> {
-        self.forget_refusals(owner, observed, &steps);
-        if observed.token.is_none() {
-            self.write_token(owner).await?;
-        }
+        self.forget_refusals(owner, &steps);
+        self.write_secret(owner).await?;
+        self.find_former_token(owner, observed).await?;
         for object in &steps.objects {
             self.write(owner, object).await?;
         }
@@ -72,15 +79,43 @@ impl Task {
         self.unless_refused(object.key(), wish, written).map(drop)
     }
 
-    async fn write_token(&mut self, owner: &Owner) -> Result<(), Error> {
-        let key = Key::of::<Secret>(names::token(&owner.name));
-        if !self.refusals.is_due(&key, 0, Instant::now()) {
+    /// Writes the Secret when the fleet is met, and from then on creates it again if somebody has deleted it. It is not
+    /// watched, so that is tried now and then.
+    async fn write_secret(&mut self, owner: &Owner) -> Result<(), Error> {
+        let (key, now) = (Key::of::<Secret>(names::secrets(&owner.name)), Instant::now());
+        let is_recent = self.secret_at.is_some_and(|at| now.duration_since(at) < SECRET_AGE);
+        if is_recent || !self.refusals.is_due(&key, 0, now) {
             return Ok(());
         }
-        let written = self.context.writer.token(owner, self.token.clone()).await;
-        if let Some(token) = self.unless_refused(&key, 0, written)? {
-            self.token = Some(token);
+        let wanted = secret::build(owner, &self.context.key);
+        let written = match self.secret_at {
+            None => self.context.writer.secret(owner, &wanted).await,
+            Some(_) => self.context.writer.create_secret(owner, &wanted).await.map(drop),
+        };
+        let written = match written {
+            // That of an earlier fleet of this name may be about to go.
+            Err(Error::Refused(_)) if self.met_at.elapsed() < LEAVING => {
+                Err(Error::Conflict { object: key.to_string() })
+            }
+            written => written,
+        };
+        if self.unless_refused(&key, 0, written)?.is_some() {
+            self.secret_at = Some(now);
         }
+        Ok(())
+    }
+
+    /// Looks up the token that workers of an earlier release know, while there are any.
+    async fn find_former_token(&mut self, owner: &Owner, observed: &Observed) -> Result<(), Error> {
+        if self.tokens.as_ref().is_none_or(|tokens| tokens.former.is_some()) || plan::old_workers(observed) == 0 {
+            return Ok(());
+        }
+        let former = self.context.writer.former_token(owner).await?;
+        if let Some(tokens) = &mut self.tokens {
+            // Without one the workers refuse any token.
+            tokens.former = Some(former.unwrap_or_else(|| tokens.current.clone()));
+        }
+        self.meet_workers(observed);
         Ok(())
     }
 
@@ -122,12 +157,12 @@ impl Task {
     }
 
     /// Forgets what was refused and is not to be written any more. The totals are written apart.
-    fn forget_refusals(&mut self, owner: &Owner, observed: &Observed, steps: &Steps) {
+    fn forget_refusals(&mut self, owner: &Owner, steps: &Steps) {
         let mut wanted: Vec<Key> =
             steps.objects.iter().chain(&steps.stateful_set).map(|object| object.key().clone()).collect();
         wanted.push(Key::of::<ConfigMap>(names::totals(&owner.name)));
         wanted.extend(steps.is_new_plan.then(|| Key::of::<ConfigMap>(names::plan(&owner.name))));
-        wanted.extend(observed.token.is_none().then(|| Key::of::<Secret>(names::token(&owner.name))));
+        wanted.push(Key::of::<Secret>(names::secrets(&owner.name)));
         self.refusals.retain(|key| wanted.contains(key));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::StatefulSetStatus;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -50,6 +51,7 @@ fn after(steps: &Steps, before: Observed) -> Observed {
             "Service demo-broker" => observed.broker_service = Some(stored(object)),
             "NetworkPolicy demo" => observed.policy = Some(stored(object)),
             "NetworkPolicy demo-broker" => observed.broker_policy = Some(stored(object)),
+            "ConfigMap demo-broker" => observed.broker_access = Some(stored(object)),
             "PodDisruptionBudget demo" => observed.budget = Some(stored(object)),
             name if name == format!("ConfigMap {}", steps.revision.name) => {
                 observed.documents.retain(|known| known.name_any() != steps.revision.name);
@@ -61,7 +63,6 @@ fn after(steps: &Steps, before: Observed) -> Observed {
     let is_deleted = |name: &str| steps.deletions.iter().any(|deletion| deletion.key.name == name);
     observed.documents.retain(|known| !is_deleted(&known.name_any()));
     observed.plan = Some((steps.plan.clone(), Some("1".into())));
-    observed.token = Some("token".into());
     observed
 }
 
@@ -87,7 +88,7 @@ fn old_document(name: &str, number: u64) -> Arc<ConfigMap> {
 #[test]
 fn a_new_fleet_gets_everything_and_then_nothing_more() {
     let steps = decided_about("devices: 10\ndevicesPerPod: 4", &Observed::default(), None);
-    assert_eq!((steps.objects.len(), replicas(&steps), steps.revision.number), (7, Some(3), 1));
+    assert_eq!((steps.objects.len(), replicas(&steps), steps.revision.number), (8, Some(3), 1));
     assert!(steps.is_new_plan && steps.plan.devices(NOW.after(LEAD)) == 10);
     assert_eq!(reasons(&steps), ["Created"]);
     let observed = after(&steps, Observed::default());
@@ -183,6 +184,7 @@ fn pod(name: &str, document: &str) -> WorkerPod {
         has_run: true,
         is_terminating: false,
         document: Some(document.into()),
+        secret: Some("demo-secrets".into()),
         unschedulable: None,
         diagnosis: None,
     }
@@ -217,7 +219,8 @@ fn pods_of_a_lost_node_are_deleted_after_half_a_minute() {
 fn a_fleet_that_names_a_broker_needs_none_of_its_own() {
     let observed = after(&decided_about("devices: 10", &Observed::default(), None), Observed::default());
     let steps = decided_about("devices: 10\nbroker: {url: broker.example}", &observed, None);
-    assert_eq!(deleted(&steps), ["StatefulSet", "Service", "NetworkPolicy"].map(|kind| format!("{kind} demo-broker")));
+    let kinds = ["StatefulSet", "Service", "NetworkPolicy", "ConfigMap"];
+    assert_eq!(deleted(&steps), kinds.map(|kind| format!("{kind} demo-broker")));
     assert!(steps.deletions.iter().all(|deletion| deletion.uid == format!("uid of {}", deletion.key)));
     assert_eq!(steps.broker_devices_max, None);
     assert_eq!(deleted(&decided_about("devices: 10", &observed, None)), [""; 0]);
@@ -275,4 +278,68 @@ fn an_unusual_way_to_write_a_quantity_costs_no_write() {
     *resources = json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}});
     observed.stateful_set = Some(Arc::new(serde_json::from_value(stored).unwrap()));
     assert!(decided_about(more, &observed, None).stateful_set.is_none());
+}
+
+/// What the access ConfigMap is to say, if it is to be written.
+fn is_opened(steps: &Steps) -> Option<bool> {
+    let object = steps.objects.iter().find(|object| object.key().to_string() == "ConfigMap demo-broker")?;
+    object.body()["data"]["anonymous"].as_str()?.parse().ok()
+}
+
+#[test]
+fn a_broker_admits_clients_without_credentials_only_while_old_workers_are_left() {
+    let fresh = decided_about("devices: 10", &Observed::default(), None);
+    assert_eq!(is_opened(&fresh), Some(false), "a new fleet has no old workers");
+    let mut observed = after(&fresh, Observed::default());
+    observed.pods = vec![WorkerPod { secret: None, ..pod("demo-0", "demo-old") }, pod("demo-1", "demo-new")];
+    let open = decided_about("devices: 10", &observed, None);
+    assert_eq!(is_opened(&open), Some(true));
+    observed = after(&open, observed);
+    assert_eq!(is_opened(&decided_about("devices: 10", &observed, None)), None, "nothing changes");
+    observed.pods.remove(0);
+    assert_eq!(is_opened(&decided_about("devices: 10", &observed, None)), Some(false));
+}
+
+#[test]
+fn workers_are_not_replaced_while_their_broker_is() {
+    let running = after(&decided_about("devices: 10", &Observed::default(), None), Observed::default());
+    let with_broker = |change: &dyn Fn(&mut StatefulSet)| {
+        let mut broker = (**running.broker.as_ref().unwrap()).clone();
+        change(&mut broker);
+        Observed { broker: Some(Arc::new(broker)), ..clone_of(&running) }
+    };
+    let changed = "devices: 10\nlossAfter: 5s";
+    let is_replaced = |observed: &Observed, more: &str| decided_about(more, observed, None).stateful_set.is_some();
+    assert!(is_replaced(&running, changed));
+    let of_another_image = with_broker(&|broker| {
+        let pod = broker.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+        pod.containers[0].image = Some("broker:0".into());
+    });
+    assert!(!is_replaced(&of_another_image, changed), "the broker comes first");
+    let on_its_way = with_broker(&|broker| {
+        let revision = |name: &str| Some(name.to_owned());
+        let status = StatefulSetStatus {
+            current_revision: revision("old"),
+            update_revision: revision("new"),
+            ..StatefulSetStatus::default()
+        };
+        broker.status = Some(status);
+    });
+    assert!(!is_replaced(&on_its_way, changed));
+    let scaled = decided_about("devices: 5000\nlossAfter: 5s", &on_its_way, None);
+    assert_eq!(replicas(&scaled), Some(5), "a scale does not wait");
+    let template = &scaled.stateful_set.as_ref().unwrap().body()["spec"]["template"];
+    let before = serde_json::to_value(&running.stateful_set.as_ref().unwrap().spec.as_ref().unwrap().template).unwrap();
+    assert_eq!(template, &before);
+}
+
+/// The workers and the broker of what was observed.
+fn clone_of(observed: &Observed) -> Observed {
+    Observed {
+        stateful_set: observed.stateful_set.clone(),
+        broker: observed.broker.clone(),
+        plan: observed.plan.clone(),
+        documents: observed.documents.clone(),
+        ..Observed::default()
+    }
 }
