@@ -7,13 +7,14 @@
 
 mod line;
 
-use std::{ffi::OsString, path::Path, process::ExitCode, time::Duration};
+use std::{ffi::OsString, fmt::Debug, path::Path, process::ExitCode, time::Duration};
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Resource, ResourceExt, api::ListParams};
 use line::{Candidate, Line, Source};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::{
@@ -124,10 +125,7 @@ async fn runs() -> Vec<String> {
     socket::list().await.into_iter().map(|run| run.fleet).collect()
 }
 
-async fn names<K: Resource + Clone + std::fmt::Debug>(cluster: &Cluster, api: &Api<K>) -> Vec<String>
-where
-    K: serde::de::DeserializeOwned,
-{
+async fn names<K: Resource + Clone + DeserializeOwned + Debug>(cluster: &Cluster, api: &Api<K>) -> Vec<String> {
     let found = cluster.ask(api.list_metadata(&ListParams::default().limit(NAMES_MAX))).await;
     found.map(|list| list.items.iter().map(ResourceExt::name_any).collect()).unwrap_or_default()
 }

@@ -2,10 +2,20 @@
 
 use anyhow::Context as _;
 use images::{PROGRAMS, REGISTRY, Reference, TAG, program};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// All objects, rendered from the chart with its defaults.
 const MANIFEST: &str = include_str!("../../../manifests/install.yaml");
+
+/// The monitors and alerts for the Prometheus Operator, rendered from the same chart.
+const MONITORS: &str = include_str!("../../../manifests/monitors.yaml");
+
+/// The group and version of the Prometheus Operator's kinds.
+pub(crate) const PROMETHEUS_OPERATOR: &str = "monitoring.coreos.com/v1";
+
+/// What brings the Prometheus Operator and Grafana where there is neither.
+pub(crate) const STACK: &str = "helm install monitoring kube-prometheus-stack --repo \
+     https://prometheus-community.github.io/helm-charts --namespace monitoring --create-namespace";
 
 /// The namespace that they are rendered for.
 pub(crate) const NAMESPACE: &str = "simctl-system";
@@ -35,6 +45,26 @@ impl Default for Choice {
 /// The objects in the order in which they can be made, as `choice` wants them.
 pub(crate) fn objects(choice: &Choice) -> anyhow::Result<Vec<Value>> {
     read(MANIFEST, choice)
+}
+
+/// What lets a Prometheus of the Prometheus Operator look into the controller and all fleets.
+pub(crate) fn monitors(choice: &Choice) -> anyhow::Result<Vec<Value>> {
+    read(MONITORS, choice)
+}
+
+/// The labels by which a `Prometheus` of the Prometheus Operator finds monitors and rules.
+pub(crate) fn selected_by(prometheus: &Value) -> Map<String, Value> {
+    let selectors = ["serviceMonitorSelector", "podMonitorSelector", "ruleSelector"];
+    let labels =
+        selectors.iter().filter_map(|name| prometheus.pointer(&format!("/spec/{name}/matchLabels"))?.as_object());
+    labels.flat_map(Clone::clone).collect()
+}
+
+/// Adds labels to an object.
+pub(crate) fn label(object: &mut Value, labels: &Map<String, Value>) {
+    if let Some(present) = object.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        present.extend(labels.clone());
+    }
 }
 
 fn read(manifest: &str, choice: &Choice) -> anyhow::Result<Vec<Value>> {
@@ -85,7 +115,7 @@ fn settle(object: &mut Value, choice: &Choice) {
     }
     // A name without anything after it is the namespace wherever it stands alone: of objects, of subjects.
     for_each_text(object, &mut |key, text| match key {
-        "namespace" if text == NAMESPACE => choice.namespace.clone_into(text),
+        "namespace" | "matchNames" if text == NAMESPACE => choice.namespace.clone_into(text),
         // Objects of the whole cluster carry the namespace in their names, so that two installations do not meet.
         "name" if text.starts_with(SCOPED) => *text = format!("{}:{}", choice.namespace, &text[SCOPED.len()..]),
         _ => *text = renamed(text, choice),
@@ -248,6 +278,24 @@ subjects: [{kind: ServiceAccount, name: load-controller, namespace: simctl-syste
         let served = images(&small(&Choice::default()));
         assert_eq!(served.len(), 2);
         assert_eq!(unavailable(&served, &[], &Choice::default()), Vec::<&Reference>::new());
+    }
+
+    #[test]
+    fn monitors_look_into_the_namespace_of_the_controller_and_carry_what_prometheus_selects_by() {
+        let mut monitors = monitors(&chosen()).unwrap();
+        let kinds: Vec<_> = monitors.iter().map(kind).collect();
+        assert_eq!(kinds, ["PodMonitor", "PrometheusRule", "ServiceMonitor"]);
+        assert!(monitors.iter().all(|monitor| monitor["metadata"]["namespace"] == "load"));
+        assert_eq!(monitors[2]["spec"]["namespaceSelector"]["matchNames"], json!(["load"]));
+        let stack = json!({"spec": {
+            "serviceMonitorSelector": {"matchLabels": {"release": "stack"}}, "podMonitorSelector": {},
+            "ruleSelector": {"matchLabels": {"role": "rules"}},
+        }});
+        label(&mut monitors[0], &selected_by(&stack));
+        let labels = &monitors[0]["metadata"]["labels"];
+        assert_eq!([&labels["release"], &labels["role"]], ["stack", "rules"]);
+        assert_eq!(labels["app.kubernetes.io/part-of"], "simctl");
+        assert_eq!(selected_by(&json!({"spec": {}})), Map::new());
     }
 
     #[test]

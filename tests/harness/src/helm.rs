@@ -52,12 +52,28 @@ impl Helm {
     /// What `manifests/install.yaml` should hold: the chart with its defaults and the namespace, for whoever has no
     /// Helm.
     pub fn install_manifest(&self) -> Result<String> {
-        let rendered = self.template(&[])?;
-        let is_for_all = |line: &&str| !HELMS_OWN.iter().any(|own| line.trim_start().starts_with(own));
-        let objects: String = rendered.lines().filter(is_for_all).flat_map(|line| [line, "\n"]).collect();
-        Ok(format!("{HEAD}{objects}"))
+        Ok(format!("{HEAD}{}", for_all(&self.template(&[])?)))
+    }
+
+    /// What `manifests/monitors.yaml` should hold: the chart's objects for the Prometheus Operator.
+    pub fn monitors_manifest(&self) -> Result<String> {
+        let kinds =
+            ["podMonitor", "serviceMonitor", "prometheusRule"].map(|kind| format!("metrics.{kind}.enabled=true"));
+        let rendered = self.template(&["--set", &kinds.join(","), "--show-only", "templates/monitors.yaml"])?;
+        Ok(format!("{MONITORS_HEAD}{}", for_all(&rendered)))
     }
 }
+
+/// What Helm has rendered, without the lines that are its own.
+fn for_all(rendered: &str) -> String {
+    let is_for_all = |line: &&str| !HELMS_OWN.iter().any(|own| line.trim_start().starts_with(own));
+    rendered.lines().filter(is_for_all).flat_map(|line| [line, "\n"]).collect()
+}
+
+const MONITORS_HEAD: &str = "\
+# Monitors and alerts for the Prometheus Operator, for `kubectl apply --server-side -f monitors.yaml`.
+# Rendered from the chart by `cargo xtask manifests`; change that, not this.
+";
 
 const HEAD: &str = "\
 # The load controller and the kind Fleet, for `kubectl apply --server-side -f install.yaml`.

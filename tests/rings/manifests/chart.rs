@@ -81,11 +81,15 @@ fn the_chart_has_no_symbolic_links_and_its_copies_are_fresh() {
 }
 
 #[test]
-fn the_committed_manifest_is_the_rendered_chart() {
-    let path = project::root().join("manifests/install.yaml");
+fn the_committed_manifests_are_the_rendered_chart() {
+    let check = |name: &str, rendered: &str| {
+        let path = project::root().join("manifests").join(name);
+        let is_fresh = fs::read_to_string(&path).unwrap_or_default() == rendered;
+        assert!(is_fresh, "{} is stale; run `cargo xtask manifests`", path.display());
+    };
+    check("monitors.yaml", &helm().monitors_manifest().unwrap());
     let rendered = helm().install_manifest().unwrap();
-    let is_fresh = fs::read_to_string(&path).unwrap_or_default() == rendered;
-    assert!(is_fresh, "{} is stale; run `cargo xtask manifests`", path.display());
+    check("install.yaml", &rendered);
     let objects = read(&rendered);
     find(&objects, "Namespace", NAMESPACE);
     assert!(!rendered.contains("managed-by: Helm"), "nothing but a release may call itself Helm's");

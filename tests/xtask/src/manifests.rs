@@ -17,9 +17,11 @@ pub(crate) fn run() -> Result<ExitCode> {
         fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
         println!("{}", path.display());
     }
-    let path = project::root().join("manifests/install.yaml");
-    fs::write(&path, Helm::find_or_build()?.install_manifest()?)
-        .with_context(|| format!("{} cannot be written", path.display()))?;
-    println!("{}", path.display());
+    let helm = Helm::find_or_build()?;
+    for (name, text) in [("install.yaml", helm.install_manifest()?), ("monitors.yaml", helm.monitors_manifest()?)] {
+        let path = project::root().join("manifests").join(name);
+        fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        println!("{}", path.display());
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -205,11 +205,13 @@ impl Cluster {
 
     /// Whether the cluster knows what a Fleet is.
     pub(crate) async fn knows_fleets(&self) -> Result<bool, ClusterError> {
-        match self.ask(self.client.list_api_group_resources(fleet_contract::fleet::API_VERSION)).await {
-            Ok(known) => Ok(known.resources.iter().any(|resource| resource.name == "fleets")),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error),
-        }
+        Ok(self.kinds(fleet_contract::fleet::API_VERSION).await?.iter().any(|kind| kind == "Fleet"))
+    }
+
+    /// The kinds of a group and version; none where the cluster does not know it.
+    pub(crate) async fn kinds(&self, api_version: &str) -> Result<Vec<String>, ClusterError> {
+        let known = self.ask_for(self.client.list_api_group_resources(api_version)).await?;
+        Ok(known.into_iter().flat_map(|known| known.resources).map(|resource| resource.kind).collect())
     }
 
     /// The answer to one call, in time.

@@ -27,13 +27,12 @@ pub(crate) struct Args {
 impl Args {
     /// Prints the script that the shell reads to complete `whole`.
     pub(crate) fn run(self, whole: &mut Command, printer: Printer) -> anyhow::Result<ExitCode> {
-        match completion::script(self.shell) {
-            Some(script) => printer.data(script)?,
-            None => {
-                let mut script = Vec::new();
-                clap_complete::generate(self.shell, whole, "simctl", &mut script);
-                printer.data(String::from_utf8(script)?)?;
-            }
+        if let Some(script) = completion::script(self.shell) {
+            printer.data(script)?;
+        } else {
+            let mut script = Vec::new();
+            clap_complete::generate(self.shell, whole, "simctl", &mut script);
+            printer.data(String::from_utf8(script)?)?;
         }
         Ok(ExitCode::Passed)
     }

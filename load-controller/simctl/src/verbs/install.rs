@@ -11,9 +11,13 @@ use k8s_openapi::{
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
-use kube::{ResourceExt as _, api::ListParams};
+use kube::{
+    Api, ResourceExt as _,
+    api::{ApiResource, DynamicObject, ListParams},
+    core::GroupVersionKind,
+};
 use load_controller::{resource::names::CONTROLLER, verdict::ExitCode, words};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::{
@@ -26,7 +30,7 @@ use crate::{
     },
     exit::Failure,
     flags::ClusterFlags,
-    installation::{self, Choice, NAMESPACE, kind, name},
+    installation::{self, Choice, NAMESPACE, PROMETHEUS_OPERATOR, STACK, kind, name},
     library,
     printer::Printer,
 };
@@ -35,6 +39,7 @@ const EXAMPLES: &str = "\
 Examples:
   simctl install
   simctl install --demo                                a fleet of 100 devices, too
+  simctl install --monitoring                          monitors and alerts for the Prometheus Operator, too
   simctl install -n load-testing --image-registry registry.example/team
   simctl install --dry-run=server";
 
@@ -47,6 +52,9 @@ pub(crate) struct Args {
     /// A fleet to play with, too: 100 mixed devices and a broker of their own
     #[arg(long)]
     demo: bool,
+    /// Monitors and alerts for the Prometheus Operator, too; the dashboards for Grafana come in any case
+    #[arg(long)]
+    monitoring: bool,
     /// The registry that the names of the images begin with
     #[arg(long, value_name = "NAME", default_value = REGISTRY, env = "SIMCTL_IMAGE_REGISTRY")]
     image_registry: String,
@@ -86,6 +94,9 @@ impl Args {
         refuse_missing_images(&cluster, &objects, &choice).await?;
         for object in &objects {
             self.apply(&cluster, object, printer).await?;
+        }
+        if self.monitoring {
+            self.monitor(&cluster, &choice, printer).await?;
         }
         if self.dry_run.is_some() {
             return Ok(ExitCode::Passed);
@@ -128,6 +139,29 @@ impl Args {
         printer.data(format_args!("{} {}{trial}", place.title(), outcome.word()))?;
         if kind(object) == "CustomResourceDefinition" && self.dry_run.is_none() {
             established(cluster, name(object)).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies the monitors and alerts that the cluster can have, and says what it lacks.
+    async fn monitor(&self, cluster: &Cluster, choice: &Choice, printer: Printer) -> anyhow::Result<()> {
+        let known = cluster.kinds(PROMETHEUS_OPERATOR).await?;
+        let (mut present, absent): (Vec<_>, Vec<_>) =
+            installation::monitors(choice)?.into_iter().partition(|object| known.iter().any(|it| it == kind(object)));
+        if known.iter().any(|kind| kind == "Prometheus") {
+            let labels = prometheus_labels(cluster).await?;
+            present.iter_mut().for_each(|object| installation::label(object, &labels));
+        }
+        for object in &present {
+            self.apply(cluster, object, printer).await?;
+        }
+        if !absent.is_empty() {
+            let kinds: Vec<_> = absent.iter().map(kind).collect();
+            printer.warn(format_args!(
+                "the cluster knows no {} of {PROMETHEUS_OPERATOR}, so that no Prometheus finds the fleets; \
+                 `{STACK}` brings the Prometheus Operator and Grafana, then `simctl install --monitoring` again",
+                kinds.join(", ")
+            ));
         }
         Ok(())
     }
@@ -202,6 +236,16 @@ async fn refuse_other_owners(cluster: &Cluster) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The labels by which the first Prometheus of the cluster finds monitors; none where it takes all of them.
+async fn prometheus_labels(cluster: &Cluster) -> Result<Map<String, Value>, ClusterError> {
+    let (group, version) = PROMETHEUS_OPERATOR.split_once('/').unwrap_or_default();
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, "Prometheus"));
+    let resource = ApiResource { plural: "prometheuses".into(), ..resource };
+    let api: Api<DynamicObject> = Api::all_with(cluster.client().clone(), &resource);
+    let found = cluster.ask(api.list(&ListParams::default())).await?.items;
+    Ok(found.first().map(|prometheus| installation::selected_by(&prometheus.data)).unwrap_or_default())
 }
 
 async fn refuse_missing_images(cluster: &Cluster, objects: &[Value], choice: &Choice) -> anyhow::Result<()> {

@@ -20,7 +20,7 @@ use crate::{
     },
     exit::Failure,
     flags::ClusterFlags,
-    installation::{self, Choice, NAMESPACE, kind, name},
+    installation::{self, Choice, NAMESPACE, PROMETHEUS_OPERATOR, kind, name},
     printer::Printer,
 };
 
@@ -55,7 +55,7 @@ impl Args {
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let namespace = self.cluster.namespace.clone().unwrap_or_else(|| NAMESPACE.into());
         let choice = Choice { namespace: namespace.clone(), ..Choice::default() };
-        let objects = installation::objects(&choice)?;
+        let mut objects = installation::objects(&choice)?;
         let cluster = Cluster::new(&self.cluster).await?.within(namespace);
         printer.say(cluster.title());
         let elsewhere = refuse_helms(&cluster).await?;
@@ -65,6 +65,10 @@ impl Args {
             fleets.clear();
         }
         let trial = trial(self.dry_run);
+        let known = cluster.kinds(PROMETHEUS_OPERATOR).await?;
+        objects.extend(
+            installation::monitors(&choice)?.into_iter().filter(|it| known.iter().any(|known| known == kind(it))),
+        );
         for object in objects.iter().rev() {
             if kind(object) == "CustomResourceDefinition" && !fleets.is_empty() {
                 printer.say(format_args!(
