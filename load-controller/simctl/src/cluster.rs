@@ -6,6 +6,7 @@ pub(crate) mod capacity;
 pub(crate) mod client;
 pub(crate) mod controller;
 pub(crate) mod fleets;
+pub(crate) mod grafana;
 pub(crate) mod helm;
 pub(crate) mod hindrance;
 pub(crate) mod live;

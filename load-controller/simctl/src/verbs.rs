@@ -4,6 +4,7 @@ pub(crate) mod apply;
 pub(crate) mod assignment;
 pub(crate) mod broker_credentials;
 pub(crate) mod completions;
+pub(crate) mod dashboard;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod device;
@@ -50,6 +51,7 @@ pub(crate) enum Verb {
     Set(set::Args),
     Device(device::Args),
     Top(top::Args),
+    Dashboard(dashboard::Args),
     Logs(logs::Args),
     BrokerCredentials(broker_credentials::Args),
     Wait(wait::Args),
@@ -87,6 +89,7 @@ impl Verb {
             Self::Set(args) => args.run(printer).await,
             Self::Device(args) => args.run(printer).await,
             Self::Top(args) => args.run(printer).await,
+            Self::Dashboard(args) => args.run(printer).await,
             Self::Logs(args) => args.run(printer).await,
             Self::BrokerCredentials(args) => args.run(printer).await,
             Self::Wait(args) => args.run(printer).await,

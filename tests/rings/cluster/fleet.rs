@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -104,6 +105,11 @@ impl Fleet {
     pub(super) fn try_simctl(&self, args: &[&str]) -> Finished {
         let within = ["-n", self.namespace.name()];
         product::call(&self.simctl, &[args, &within].concat())
+    }
+
+    /// A call of `simctl`, not yet started.
+    pub(super) fn command(&self, args: &[&str]) -> Command {
+        self.simctl.command(args)
     }
 
     /// Where the relative paths of its calls start.

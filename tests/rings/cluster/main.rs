@@ -10,6 +10,7 @@
 
 mod broker;
 mod causes;
+mod dashboard;
 mod drain;
 mod fleet;
 mod heal;

@@ -1,9 +1,13 @@
-//! What `simctl install --monitoring` finds in a cluster, and what it says where it is absent.
+//! What `simctl install --monitoring` and `simctl dashboard` find in a cluster, and what they say where it is absent.
 
 use serde_json::json;
 use tests::simctl::{Finished, Simctl};
 
-use super::{admin, site::install};
+use super::{
+    admin,
+    simctl::Hand,
+    site::{Site, install},
+};
 
 /// Calls simctl as the administrator.
 fn call(args: &[&str]) -> Finished {
@@ -65,4 +69,34 @@ fn monitors_come_where_the_prometheus_operator_is_and_carry_what_it_selects_by()
     }
     let again = call(&args);
     assert!(again.stdout.lines().all(|line| line.ends_with("unchanged")), "{again:?}");
+}
+
+#[test]
+fn a_dashboard_says_what_it_lacks() {
+    let site = Site::new("grafana");
+    let hand = Hand::of(&site);
+    let dashboard = |args: &[&str]| hand.call(&[&["dashboard"][..], args].concat());
+    let none = dashboard(&[]);
+    assert!(none.code == Some(1) && none.stderr.contains("has the label app.kubernetes.io/name=grafana"), "{none:?}");
+    assert!(none.stderr.contains("helm install") && none.stderr.contains("--monitoring"), "{none:?}");
+
+    let service = |name: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "grafana"}},
+            "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 3000}]},
+        })
+        .to_string()
+    };
+    site.namespace.apply(&service("one")).unwrap();
+    let unready = dashboard(&[]);
+    let expected = format!("service/one in namespace {} has no pod that is ready", site.namespace.name());
+    assert!(unready.code == Some(1) && unready.stderr.contains(&expected), "{unready:?}");
+    site.namespace.apply(&service("two")).unwrap();
+    let several = dashboard(&[]);
+    assert!(several.code == Some(2) && several.stderr.contains("choose one with --grafana-namespace"), "{several:?}");
+    let chosen = dashboard(&["--grafana-service", "two"]);
+    assert!(chosen.stderr.contains("service/two"), "{chosen:?}");
+    let strange = dashboard(&["fleet/none"]);
+    assert!(strange.code == Some(1) && strange.stderr.contains("\"none\" not found"), "{strange:?}");
 }
