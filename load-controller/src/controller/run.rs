@@ -28,6 +28,7 @@ use serde::de::DeserializeOwned;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
+    time::timeout,
 };
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,8 @@ const QUESTIONS_OF_FLEET: usize = 64;
 /// How long changes of pods are gathered before their fleet is woken: 500 pods that start are 2,000 changes, and each
 /// look at a fleet looks at all of its pods.
 const STIR_PAUSE: Duration = Duration::from_millis(100);
+/// How often those look again that wait for a store to be listed.
+const LISTED_LOOK: Duration = Duration::from_millis(100);
 /// Objects that a page of a list holds: the memory of a start is bounded by it.
 const PAGE: u32 = 200;
 
@@ -225,15 +228,25 @@ async fn schedule(fleets: Fleets, stores: Arc<Stores>, wakes: mpsc::Receiver<Obj
 impl Stores {
     /// Waits until everything that is needed has been listed once; errs when the watches have ended.
     async fn listed(&self) -> Result<(), ()> {
-        let ended = |_| ();
-        self.fleets.wait_until_ready().await.map_err(ended)?;
-        self.stateful_sets.wait_until_ready().await.map_err(ended)?;
-        self.config_maps.wait_until_ready().await.map_err(ended)?;
-        self.services.wait_until_ready().await.map_err(ended)?;
-        self.budgets.wait_until_ready().await.map_err(ended)?;
-        self.policies.wait_until_ready().await.map_err(ended)?;
+        listed(&self.fleets).await?;
+        listed(&self.stateful_sets).await?;
+        listed(&self.config_maps).await?;
+        listed(&self.services).await?;
+        listed(&self.budgets).await?;
+        listed(&self.policies).await?;
         // Autoscalers and nodes are worth looking at, but nothing waits for them: they may be forbidden.
-        self.pods.wait_until_ready().await.map_err(ended)
+        listed(&self.pods).await
+    }
+}
+
+/// Waits until a store has been listed once; errs when its watch has ended.
+///
+/// Of several that wait, kube wakes only the last one (`DelayedInit` keeps one waker), so each of them looks again.
+async fn listed<K: Lookup<DynamicType = ()> + Clone + 'static>(store: &Store<K>) -> Result<(), ()> {
+    loop {
+        if let Ok(ended) = timeout(LISTED_LOOK, store.wait_until_ready()).await {
+            return ended.map_err(|_| ());
+        }
     }
 }
 
@@ -406,4 +419,24 @@ fn fleets_on(pods: &Store<Pod>, node: &str) -> Vec<ObjectRef<Fleet>> {
     let fleets: HashSet<_> =
         pods.state().iter().filter(|pod| is_there(pod)).filter_map(|pod| fleet_of(&**pod)).collect();
     fleets.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn all_that_wait_for_a_store_go_on_once_it_is_listed() {
+        let (store, mut writer) = reflector::store::<Fleet>();
+        let mut waiting = JoinSet::new();
+        for _ in 0..3 {
+            let store = store.clone();
+            waiting.spawn(async move { listed(&store).await });
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        writer.apply_watcher_event(&watcher::Event::Init);
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+        let all = timeout(Duration::from_secs(10), async { while waiting.join_next().await.is_some() {} });
+        assert!(all.await.is_ok(), "one that waits is never woken");
+    }
 }
