@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use load_controller::{
     controller::{Settings, plan::Images},
-    resource::broker::Storage,
+    resource::{broker::Storage, crd},
 };
 
 const EXAMPLES: &str = "\
@@ -13,7 +13,7 @@ Examples:
   load-controller run                              look after the fleets of all namespaces
   load-controller run --watch-namespaces a,b       only of these
   load-controller run --leader-election=false      the only controller there is
-  load-controller crd | kubectl apply -f -         define the kind Fleet
+  load-controller crd | kubectl apply -f -         define the kinds Fleet and FleetQuery
 
 Exit codes: 0 stopped as asked, 1 failed, 2 wrong flags.";
 
@@ -32,8 +32,12 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Look after fleets until SIGTERM
     Run(Box<Run>),
-    /// Print the CustomResourceDefinition of Fleet as YAML
-    Crd,
+    /// Print the CustomResourceDefinitions as YAML
+    Crd {
+        /// One of them [default: all]
+        #[arg(value_enum)]
+        kind: Option<crd::Kind>,
+    },
     /// Print the version
     Version,
 }

@@ -17,6 +17,7 @@
 //! | [`status`], [`conditions`], [`reason`] | what people are told; pure |
 //! | [`note`], [`events`] | what people are told about changes, and how |
 //! | [`fleet`] | one task owns everything that is known of one fleet |
+//! | [`query`] | answers to those who may ask for a fleet's figures |
 //! | [`run`] | the watches, and who is asked to look at what |
 
 pub mod apply;
@@ -32,6 +33,7 @@ pub mod object;
 pub mod observe;
 pub mod plan;
 pub mod quantity;
+pub mod query;
 pub mod reason;
 pub mod refusal;
 pub mod run;

@@ -39,7 +39,8 @@ const KEY_RETRY: Duration = Duration::from_secs(5);
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Run(run) => start(&run),
-        Command::Crd => print(&crd::yaml()),
+        Command::Crd { kind: Some(kind) } => print(&kind.yaml()),
+        Command::Crd { kind: None } => print(&crd::Kind::ALL.map(crd::Kind::yaml).join("---\n")),
         Command::Version => print(concat!("load-controller ", env!("CARGO_PKG_VERSION"), "\n")),
     };
     match done {

@@ -1,4 +1,4 @@
-//! The Fleet as a custom resource, and the objects that a fleet consists of.
+//! The custom resources Fleet and FleetQuery, and the objects that a fleet consists of.
 //!
 //! One kind a file; each builder is pure and sets every field that is its own and no other.
 //!
@@ -15,6 +15,7 @@ pub mod broker;
 pub mod config_map;
 pub mod crd;
 pub mod fleet;
+pub mod fleet_query;
 pub mod names;
 pub mod network_policy;
 pub mod owner;
@@ -28,6 +29,7 @@ pub mod stateful_set;
 mod structural;
 
 pub use fleet::{Fleet, FleetStatus, Spec};
+pub use fleet_query::FleetQuery;
 pub use owner::Owner;
 pub use size::Size;
 

@@ -4,7 +4,6 @@
 
 pub(crate) mod capacity;
 pub(crate) mod client;
-pub(crate) mod controller;
 pub(crate) mod fleets;
 pub(crate) mod grafana;
 pub(crate) mod helm;
@@ -14,6 +13,7 @@ pub(crate) mod manifest;
 pub(crate) mod objects;
 pub(crate) mod ownership;
 pub(crate) mod quantity;
+pub(crate) mod question;
 pub(crate) mod revision;
 pub(crate) mod settle;
 pub(crate) mod show;

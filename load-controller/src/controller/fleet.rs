@@ -1,7 +1,7 @@
 //! One task owns everything that is known of one fleet: its document, its plan, its workers and what they measured.
 //!
-//! Requests to reconcile, questions over HTTP, answers of workers and the second's tick come to it one after the other,
-//! so that there is nothing to lock.
+//! Requests to reconcile, questions of FleetQueries, answers of workers and the tick of each second come to it one after
+//! the other, so that there is nothing to lock.
 
 use std::{sync::Arc, time::Duration};
 

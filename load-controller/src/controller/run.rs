@@ -40,6 +40,7 @@ use super::{
     metrics::Metrics,
     observe::{Stores, prune_config_map, prune_managed_fields, prune_node, prune_pod},
     plan::Images,
+    query,
 };
 use crate::{
     key::Key,
@@ -133,7 +134,8 @@ pub async fn run(
     for scope in scopes {
         let (store, wakes) = watch_scope(&context, scope.as_deref(), &mut tasks);
         let store = Arc::new(store);
-        stores.insert(scope, Arc::clone(&store));
+        stores.insert(scope.clone(), Arc::clone(&store));
+        tasks.spawn(query::serve(context.clone(), fleets.clone(), Arc::clone(&store), scope));
         tasks.spawn(schedule(fleets.clone(), store, wakes));
     }
     tasks.spawn(dispatch(context, stores, asked));
@@ -242,7 +244,7 @@ impl Stores {
 /// Waits until a store has been listed once; errs when its watch has ended.
 ///
 /// Of several that wait, kube wakes only the last one (`DelayedInit` keeps one waker), so each of them looks again.
-async fn listed<K: Lookup<DynamicType = ()> + Clone + 'static>(store: &Store<K>) -> Result<(), ()> {
+pub(super) async fn listed<K: Lookup<DynamicType = ()> + Clone + 'static>(store: &Store<K>) -> Result<(), ()> {
     loop {
         if let Ok(ended) = timeout(LISTED_LOOK, store.wait_until_ready()).await {
             return ended.map_err(|_| ());

@@ -1,8 +1,10 @@
-//! The CustomResourceDefinition of Fleet: its schema from the document's own types, and as laws of the API server what
-//! a schema cannot say.
+//! The CustomResourceDefinitions. That of Fleet: its schema from the document's own types, and as laws of the API server
+//! what a schema cannot say.
 //!
 //! The API server refuses what is wrong with a message that says what to do; what it cannot check (models, templates)
 //! the controller checks and tells in the condition `Ready`.
+
+mod fleet_query;
 
 use fleet_contract::fleet::FleetSpec;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -23,8 +25,38 @@ const SEED_MAX: u64 = (1 << 53) - 1;
 /// The groups that can be told apart, as the document's own check has it.
 const GROUPS_MAX: u32 = 255;
 
+/// The kinds that there are, by their plurals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "lower")]
+pub enum Kind {
+    /// Fleet
+    Fleets,
+    /// FleetQuery
+    FleetQueries,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 2] = [Self::Fleets, Self::FleetQueries];
+
+    /// Its definition.
+    pub fn build(self) -> CustomResourceDefinition {
+        match self {
+            Self::Fleets => fleet(),
+            Self::FleetQueries => fleet_query::build(),
+        }
+    }
+
+    /// Its definition as YAML, a document of its own.
+    pub fn yaml(self) -> String {
+        let definition = serde_json::to_value(self.build()).expect("a definition is a value of JSON");
+        let text = serde_saphyr::to_string(&definition).expect("a value of JSON is one of YAML");
+        format!("# Written by `load-controller crd`.\n{text}")
+    }
+}
+
 /// The definition of Fleet.
-pub fn build() -> CustomResourceDefinition {
+fn fleet() -> CustomResourceDefinition {
     let definition = json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -59,16 +91,8 @@ pub fn build() -> CustomResourceDefinition {
     serde_json::from_value(definition).expect("what is written above is a definition, as the tests prove")
 }
 
-/// The definition as YAML.
-pub fn yaml() -> String {
-    let definition = serde_json::to_value(build()).expect("a definition is a value of JSON");
-    let text = serde_saphyr::to_string(&definition).expect("a value of JSON is one of YAML");
-    format!("# Written by `load-controller crd`.\n{text}")
-}
-
 /// The columns of `kubectl get fleets`; those of priority 1 only with `-o wide`.
 fn columns() -> Value {
-    let column = |name: &str, kind: &str, path: &str, priority: u8, description: &str| json!({"name": name, "type": kind, "jsonPath": path, "priority": priority, "description": description});
     let ready = ".status.conditions[?(@.type==\"Ready\")].status";
     json!([
         column("Devices", "integer", ".spec.devices", 0, "Devices that are asked for"),
@@ -83,6 +107,10 @@ fn columns() -> Value {
         column("Brokers", "string", ".spec.broker.urls", 1, "Addresses that the devices are spread over"),
         column("Last error", "string", ".status.lastError", 1, "Last error that matters to a person"),
     ])
+}
+
+fn column(name: &str, kind: &str, path: &str, priority: u8, description: &str) -> Value {
+    json!({"name": name, "type": kind, "jsonPath": path, "priority": priority, "description": description})
 }
 
 fn schema() -> Value {
@@ -229,13 +257,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_definition_is_fresh() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/crd/fleets.yaml");
-        let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            committed == yaml(),
-            "manifests/crd/fleets.yaml is stale; write it anew: cargo run -p load-controller -- crd > manifests/crd/fleets.yaml"
-        );
+    fn the_committed_definitions_are_fresh() {
+        for (name, kind) in [("fleets", Kind::Fleets), ("fleetqueries", Kind::FleetQueries)] {
+            let file = format!("manifests/crd/{name}.yaml");
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(&file);
+            let committed = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                committed == kind.yaml(),
+                "{file} is stale; write it anew: cargo run -p load-controller -- crd {name} > {file}"
+            );
+        }
     }
 
     #[test]
@@ -268,7 +299,7 @@ mod tests {
     }
 
     /// A structural schema: a type everywhere but where everything is allowed, and no reference.
-    fn check_structural(path: &str, schema: &Value) {
+    pub(super) fn check_structural(path: &str, schema: &Value) {
         let is_free = schema["x-kubernetes-preserve-unknown-fields"] == true;
         assert!(schema["type"].is_string() || is_free, "{path} has no type: {schema}");
         assert!(schema.get("$ref").is_none() && schema.get("oneOf").is_none(), "{path}");

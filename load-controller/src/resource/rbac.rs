@@ -10,6 +10,9 @@ pub fn fleets() -> Vec<PolicyRule> {
         // What is wanted. It never changes a specification: whoever scales owns it.
         rule("simctl.io", &["fleets"], &["get", "list", "watch"]),
         rule("simctl.io", &["fleets/status"], &["patch"]),
+        // Questions about figures: answered in their status, and deleted when their minute is over.
+        rule("simctl.io", &["fleetqueries"], &["list", "watch", "delete"]),
+        rule("simctl.io", &["fleetqueries/status"], &["patch"]),
         // Server-side apply is create and patch; delete is for a fleet that no longer needs a broker of its own.
         rule("apps", &["statefulsets"], &["list", "watch", "create", "patch", "delete"]),
         rule("", &["services"], &["list", "watch", "create", "patch", "delete"]),

@@ -40,6 +40,7 @@ pub mod cores;
 pub mod dashboard;
 pub mod debian;
 mod eventually;
+pub mod figures;
 pub mod full_disk;
 mod go;
 pub mod helm;

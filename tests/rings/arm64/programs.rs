@@ -22,9 +22,11 @@ fn every_program_prints_its_version() {
 }
 
 #[test]
-fn the_controller_knows_the_committed_kind_fleet() {
+fn the_controller_knows_the_committed_kinds() {
     let controller = arm64::binary("load-controller").unwrap();
-    let made = command::text(&mut EMULATOR.run(Command::new(controller).arg("crd"))).unwrap();
-    let committed = fs::read_to_string(project::root().join("manifests/crd/fleets.yaml")).unwrap();
-    assert!(made == committed, "the kind Fleet differs on arm64: {made}");
+    for kind in ["fleets", "fleetqueries"] {
+        let made = command::text(&mut EMULATOR.run(Command::new(&controller).args(["crd", kind]))).unwrap();
+        let committed = fs::read_to_string(project::root().join(format!("manifests/crd/{kind}.yaml"))).unwrap();
+        assert!(made == committed, "{kind} differ on arm64: {made}");
+    }
 }

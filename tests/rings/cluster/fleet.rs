@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tests::{
-    eventually,
+    eventually, figures,
     kubernetes::{Api, Namespace},
     report::Report,
     simctl::{Finished, Simctl},
@@ -204,12 +204,8 @@ impl Fleet {
 
     /// The controller's view of the pods.
     pub(super) fn top(&self) -> Vec<Value> {
-        let path = format!(
-            "/api/v1/namespaces/{}/services/load-controller:http/proxy/v1/fleets/{}/{NAME}/pods",
-            product::NAMESPACE,
-            self.namespace.name()
-        );
-        self.api.object(&path).unwrap().as_array().unwrap().clone()
+        let pods = figures::ask(&self.namespace, &json!({"fleet": NAME, "what": "pods"})).unwrap();
+        pods[NAME].as_array().unwrap().clone()
     }
 
     /// Awaits what `is_so` claims of it.

@@ -57,6 +57,7 @@ fn expect_gone(fleet: &Fleet) {
 }
 
 const CRD: &str = "CustomResourceDefinition /fleets.simctl.io";
+const QUERIES: &str = "CustomResourceDefinition /fleetqueries.simctl.io";
 
 #[test]
 fn simctl_install_brings_it_and_uninstall_leaves_nothing() {
@@ -98,10 +99,10 @@ fn the_chart_brings_it_and_takes_it_away() {
     }
     assert!(!leases().is_empty(), "of the two controllers one leads");
     product::helm(&[&["uninstall"][..], &place, &["--wait"]].concat());
-    expect_left(&[CRD]);
+    expect_left(&[QUERIES, CRD]);
     let no_lease = || Ok(leases().is_empty().then_some(()));
     tests::eventually("the Lease is gone", super::PATIENCE, no_lease).unwrap();
-    admin().kubectl(["delete", "crd", "fleets.simctl.io"]).unwrap();
+    admin().kubectl(["delete", "crd", "fleets.simctl.io", "fleetqueries.simctl.io"]).unwrap();
     admin().kubectl(["delete", "namespace", "load-testing"]).unwrap();
 }
 

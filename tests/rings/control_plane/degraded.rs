@@ -1,5 +1,8 @@
 //! Fake pods answer nothing, and the controller says so.
 
+use serde_json::json;
+use tests::figures;
+
 use super::site::Site;
 
 #[test]
@@ -21,9 +24,7 @@ fn workers_that_do_not_answer_are_told_with_their_pods() {
     );
     assert_eq!(fleet["status"]["connected"], 0);
     assert!(controller.metric("simctl_controller_pull_failures_total") >= 39.0, "each was asked three times");
-    let pods: serde_json::Value =
-        serde_json::from_str(&controller.get(&format!("/v1/fleets/{}/f/pods", site.namespace.name())).unwrap())
-            .unwrap();
-    assert_eq!(pods.as_array().unwrap().len(), 13);
-    assert!(pods.as_array().unwrap().iter().all(|pod| pod["answers"] == false), "{pods}");
+    let pods = figures::ask(&site.namespace, &json!({"fleet": "f", "what": "pods"})).unwrap();
+    assert_eq!(pods["f"].as_array().unwrap().len(), 13);
+    assert!(pods["f"].as_array().unwrap().iter().all(|pod| pod["answers"] == false), "{pods}");
 }

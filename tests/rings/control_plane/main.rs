@@ -21,6 +21,7 @@ mod monitoring;
 mod ownership;
 mod panels;
 mod plane;
+mod query;
 mod refusals;
 mod restarts;
 mod rights;

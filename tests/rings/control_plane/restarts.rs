@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tests::{
+    figures,
     process::{Signal, Stream},
     proxy::{Traffic, Which},
 };
@@ -51,9 +53,10 @@ fn of_two_one_leads_and_the_other_takes_over() {
     site.fleet("f", 10, 1, "");
     site.settles("f", 10, 10);
     assert_eq!((holder(&site), leaders(&site)), ("a".into(), "a".into()));
-    let plan = format!("/v1/fleets/{}/f/plan", site.namespace.name());
-    assert!(first.get(&plan).unwrap().contains("version"));
-    assert!(second.get(&plan).is_err(), "only the one that leads knows");
+    let plan = figures::ask(&site.namespace, &json!({"fleet": "f", "what": "plan"})).unwrap();
+    assert!(plan["version"].is_u64(), "{plan}");
+    let calls = second.metric("simctl_controller_api_seconds_count");
+    assert!(calls < 0.5, "only the one that leads answers: {calls} calls");
 
     first.process.kill().unwrap();
     let killed = Instant::now();

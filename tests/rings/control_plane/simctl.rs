@@ -26,8 +26,17 @@ pub(crate) struct Hand {
 
 impl Hand {
     pub(crate) fn of(site: &Site) -> Hand {
-        let namespace = site.namespace.name().to_owned();
-        Hand { simctl: Simctl::new().unwrap(), client: site.person("edit"), namespace }
+        Hand::with_role(site, "edit")
+    }
+
+    /// The same with another of Kubernetes' own roles.
+    pub(crate) fn with_role(site: &Site, role: &str) -> Hand {
+        Hand::as_person(site, site.person(role))
+    }
+
+    /// The same as somebody.
+    pub(crate) fn as_person(site: &Site, client: Client) -> Hand {
+        Hand { simctl: Simctl::new().unwrap(), client, namespace: site.namespace.name().to_owned() }
     }
 
     /// Makes a call in the namespace and awaits its end.

@@ -42,11 +42,14 @@ static PORT: AtomicU16 = AtomicU16::new(20_000);
 /// Whoever measures wants the machine for itself.
 pub(crate) static TURNS: Turns = Turns::new();
 
-/// The kind Fleet as it is committed, the controller's rules, and what the chart lets people do, once for all.
+/// The kinds as they are committed, the controller's rules, and what the chart lets people do, once for all.
 static PRODUCT: LazyLock<()> = LazyLock::new(|| {
-    let definition = std::fs::read_to_string(project::root().join("manifests/crd/fleets.yaml")).unwrap();
-    admin().apply(&definition).unwrap();
-    admin().kubectl(["wait", "--for=condition=Established", "crd/fleets.simctl.io", "--timeout=60s"]).unwrap();
+    for kind in ["fleets", "fleetqueries"] {
+        let definition = std::fs::read_to_string(project::root().join(format!("manifests/crd/{kind}.yaml"))).unwrap();
+        admin().apply(&definition).unwrap();
+        let definition = format!("crd/{kind}.simctl.io");
+        admin().kubectl(["wait", "--for=condition=Established", &definition, "--timeout=60s"]).unwrap();
+    }
     for (name, rules) in [("fleets", rbac::fleets()), ("nodes", rbac::nodes()), ("own", rbac::own())] {
         let name = format!("{CONTROLLER}-{name}");
         let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
@@ -56,9 +59,9 @@ static PRODUCT: LazyLock<()> = LazyLock::new(|| {
     admin()
         .apply(&format!("{{apiVersion: v1, kind: Node, metadata: {{name: {NODE}}}, spec: {{unschedulable: true}}}}"))
         .unwrap();
-    let roles = ["--show-only", "templates/aggregated-roles.yaml"];
-    admin().apply(&Helm::find_or_build().unwrap().template(&roles).unwrap()).unwrap();
-    for role in ["view", "edit"] {
+    let people = ["--show-only", "templates/aggregated-roles.yaml", "--show-only", "templates/fleetqueries.yaml"];
+    admin().apply(&Helm::find_or_build().unwrap().template(&people).unwrap()).unwrap();
+    for role in ["view", "edit", "admin"] {
         let has_fleets = |groups: &str| groups.contains("simctl.io");
         admin().wait_for(&["clusterrole", role], "{.rules[*].apiGroups[*]}", PATIENCE, has_fleets).unwrap();
     }
@@ -143,6 +146,21 @@ impl Site {
         self.namespace.kubectl(["create", "rolebinding", &user, &role, &user_flag]).unwrap();
         let person = PLANE.user(&user, "people").unwrap();
         await_right(&self.namespace, &person, ["get", "fleets.simctl.io"]);
+        person
+    }
+
+    /// Somebody with rights of their own in this namespace, such as `--verb=get --resource=fleets.simctl.io`, a list of
+    /// flags each; the last of them is awaited by `right`.
+    pub(crate) fn person_with(&self, name: &str, rules: &[&[&str]], right: [&str; 2]) -> Client {
+        let user = format!("{name}-of-{}", self.namespace.name());
+        for (number, rule) in rules.iter().enumerate() {
+            let (role, user_flag) = (format!("{name}-{number}"), format!("--user={user}"));
+            self.namespace.kubectl([&["create", "role", &role][..], rule].concat()).unwrap();
+            let role_flag = format!("--role={role}");
+            self.namespace.kubectl(["create", "rolebinding", &role, &role_flag, &user_flag]).unwrap();
+        }
+        let person = PLANE.user(&user, "people").unwrap();
+        await_right(&self.namespace, &person, right);
         person
     }
 

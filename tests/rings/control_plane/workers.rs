@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use fleet_contract::metric::controller::{API_SECONDS, PULLS, PUSHES, RECONCILE_OWN_SECONDS, RECONCILE_SECONDS};
 use serde_json::{Value, json};
 use tests::{
+    figures,
     kubernetes::Api,
     process::{Process, Stream},
 };
@@ -172,7 +173,7 @@ fn growth_inside_running_pods_is_pushed_and_takes_a_second_and_the_time_to_conne
     site.settles("g", from, 2);
     let mut workers = Kubelet::run(&site, "g");
     connects(&site, "g", from);
-    let (before, pushes) = (processes(&controller, &site, "g"), controller.metric(PUSHES.name));
+    let (before, pushes) = (processes(&site, "g"), controller.metric(PUSHES.name));
     let api = admin().api().unwrap();
     // Each worker observes by a connection of its own.
     let wanted = u64::from(from) + 2 + u64::from(to - from) * 9 / 10;
@@ -186,7 +187,7 @@ fn growth_inside_running_pods_is_pushed_and_takes_a_second_and_the_time_to_conne
     assert!(took <= bound, "{took:.2?} is beyond {bound:.2?}");
     connects(&site, "g", to);
     assert_eq!(broker.clients(&api, &controller), u64::from(to) + 2);
-    assert_eq!(processes(&controller, &site, "g"), before, "no pod and no process is another one");
+    assert_eq!(processes(&site, "g"), before, "no pod and no process is another one");
     workers.workers().iter().for_each(|worker| worker.ensure_running().unwrap());
     // No kubelet has brought the new plan: the mounted file is what it was.
     assert!(controller.metric(PUSHES.name) >= pushes + 2.0);
@@ -233,11 +234,10 @@ fn plan_version(api: &Api, site: &Site, fleet: &str) -> u64 {
 }
 
 /// Which pods there are, and the start of the process in each, as the controller heard it.
-fn processes(controller: &Controller, site: &Site, fleet: &str) -> (Vec<String>, Vec<Value>) {
+fn processes(site: &Site, fleet: &str) -> (Vec<String>, Vec<Value>) {
     let uids = site.pods(fleet).iter().map(|pod| pod["metadata"]["uid"].to_string()).collect();
-    let pods = controller.get(&format!("/v1/fleets/{}/{fleet}/pods", site.namespace.name())).unwrap();
-    let pods: Vec<Value> = serde_json::from_str(&pods).unwrap();
-    (uids, pods.iter().map(|pod| pod["epoch"].clone()).collect())
+    let pods = figures::ask(&site.namespace, &json!({"fleet": fleet, "what": "pods"})).unwrap();
+    (uids, pods[fleet].as_array().unwrap().iter().map(|pod| pod["epoch"].clone()).collect())
 }
 
 /// The upper bound in seconds of the bucket that a quantile of what came between two expositions falls into, over all

@@ -100,7 +100,9 @@ fn every_object_is_in_its_place_and_named_as_others_expect() {
     let objects = objects(&[]);
     for object in &objects {
         let (kind, metadata) = (object["kind"].as_str().unwrap(), &object["metadata"]);
-        let is_of_the_cluster = kind.starts_with("Cluster") || kind == "CustomResourceDefinition";
+        let is_of_the_cluster = kind.starts_with("Cluster")
+            || kind == "CustomResourceDefinition"
+            || kind.starts_with("ValidatingAdmissionPolicy");
         assert_eq!(metadata["namespace"].is_null(), is_of_the_cluster, "{kind} {}", metadata["name"]);
         for label in ["app.kubernetes.io/name", "app.kubernetes.io/part-of"] {
             assert!(metadata["labels"][label].is_string(), "{kind} {} lacks {label}", metadata["name"]);
@@ -192,14 +194,35 @@ fn with_plain_numbers(value: &Value) -> Value {
 }
 
 #[test]
-fn the_kind_is_the_controllers_and_outlives_the_release() {
+fn the_kinds_are_the_controllers_and_outlive_the_release() {
     let objects = objects(&[]);
-    let rendered = find(&objects, "CustomResourceDefinition", "fleets.simctl.io");
-    let text = fs::read_to_string(project::root().join("manifests/crd/fleets.yaml")).unwrap();
-    let committed: Value = read(&text).remove(0);
-    assert_eq!(with_plain_numbers(&rendered["spec"]), with_plain_numbers(&committed["spec"]));
-    assert_eq!(rendered["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+    for kind in ["fleets", "fleetqueries"] {
+        let rendered = find(&objects, "CustomResourceDefinition", &format!("{kind}.simctl.io"));
+        let text = fs::read_to_string(project::root().join(format!("manifests/crd/{kind}.yaml"))).unwrap();
+        let committed: Value = read(&text).remove(0);
+        assert_eq!(with_plain_numbers(&rendered["spec"]), with_plain_numbers(&committed["spec"]));
+        assert_eq!(rendered["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+    }
     assert!(!kinds(&self::objects(&["--set", "crds.install=false"])).contains("CustomResourceDefinition"));
+}
+
+#[test]
+fn who_may_view_fleets_may_ask_for_their_figures_and_the_policy_comes_with_the_kind() {
+    let objects = objects(&[]);
+    let queries = |role: &str| {
+        let rules = find(&objects, "ClusterRole", role)["rules"].as_array().unwrap().iter();
+        rules.map(normal).filter(|rule| rule.contains("fleetqueries")).collect::<Vec<_>>()
+    };
+    // Neither list nor watch: nobody finds the answers to others.
+    assert_eq!(queries("simctl-fleets-view"), ["simctl.io fleetqueries create,delete,get,patch"]);
+    assert_eq!(queries("simctl-fleets-edit"), Vec::<String>::new());
+    let policy = find(&objects, "ValidatingAdmissionPolicy", "simctl-fleetqueries");
+    assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+    let binding = find(&objects, "ValidatingAdmissionPolicyBinding", "simctl-fleetqueries");
+    assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);
+    assert_eq!(binding["spec"]["validationActions"], json!(["Deny"]));
+    let without = self::objects(&["--set", "crds.install=false"]);
+    assert!(without.iter().all(|object| object["metadata"]["name"] != "simctl-fleetqueries"));
 }
 
 #[test]

@@ -1,184 +1,301 @@
-//! The controller's API, reached through the API server's service proxy: no port of the cluster need be open.
+//! Questions about a fleet's figures: a FleetQuery in the fleet's namespace, which the load controller answers in its
+//! status.
 //!
-//! The API server passes the request on to the Service `load-controller`, which only the leader stands behind.
+//! The API server decides who may ask. A view that goes on renews its query; one that ends deletes it, and the
+//! controller deletes what is left of a program that was killed.
+
+use std::{marker::PhantomData, time::Duration};
 
 use fleet_contract::worker::DeviceStatus;
-use hyper::{Request, StatusCode};
-use k8s_openapi::api::core::v1::Service;
-use kube::{ResourceExt as _, api::ListParams, client::Body, core::Status};
-use load_controller::{report::Report, resource::names::CONTROLLER};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use load_controller::{
+    report::Report,
+    resource::{
+        FleetQuery,
+        fleet_query::{PodsOfFleets, QueryReason, QuerySpec, QueryStatus, What},
+        names::CONTROLLER,
+    },
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::time::Instant;
 
-use super::client::{Cluster, ClusterError};
+use super::{
+    FIELD_MANAGER,
+    client::{Cluster, ClusterError},
+};
 
-/// The load controller of a cluster.
-pub(crate) struct Controller<'a> {
-    cluster: &'a Cluster,
-    namespace: String,
+/// How long the controller may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The first pause between two looks for the answer, doubled up to the last: most answers come at once.
+const LOOKS: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(400)];
+
+/// Bytes of randomness in the name of a query: who cannot guess it cannot read the answer.
+const NAME_BYTES: usize = 16;
+
+/// A question that can be asked again and again, and the type of its answer.
+pub(crate) struct Question<T> {
+    cluster: Cluster,
+    spec: QuerySpec,
+    /// The query's name, once it is made.
+    name: Option<String>,
+    answer: PhantomData<fn() -> T>,
 }
 
-/// What is shown of a pod of a fleet, as the controller knows it.
-#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct PodFigures {
-    /// Its name.
-    pub(crate) pod: String,
-    /// Its number among its fellows.
-    pub(crate) ordinal: u32,
-    /// The index of its first device.
-    pub(crate) first: u32,
-    /// Devices that it should have connected.
-    pub(crate) desired: u32,
-    /// Devices that it has connected.
-    pub(crate) connected: u32,
-    /// Messages sent a second.
-    pub(crate) messages_per_second: f64,
-    /// CPU, in cores.
-    pub(crate) cpu_cores: f64,
-    /// Memory, in bytes.
-    pub(crate) memory_bytes: u64,
-    /// Whether it answers the controller.
-    pub(crate) answers: bool,
-    /// The node that it runs on.
-    pub(crate) node: Option<String>,
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer<T> {
+    /// The figures.
+    pub(crate) figures: T,
+    /// What was left out of them.
+    pub(crate) cut: Option<String>,
 }
 
-/// Why the controller gives no answer.
+/// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ControllerError {
-    /// There is none.
-    #[error("there is no load controller in the cluster; `simctl install` installs it")]
-    Absent,
-    /// It is there, and nobody stands behind its Service.
+pub(crate) enum QuestionError {
+    /// The cluster knows no FleetQuery.
+    #[error("the cluster of context {0} cannot be asked for figures; `simctl install` installs the load controller")]
+    Unknown(String),
+    /// The API server forbids it.
     #[error(
-        "the load controller in namespace {namespace} does not answer: {why}; \
-         `kubectl -n {namespace} get pods -l app.kubernetes.io/name=load-controller` shows how it fares"
+        "{message}; figures of a fleet are for those who may get it and create fleetqueries, \
+         as the roles view, edit and admin may: `kubectl auth can-i create fleetqueries.simctl.io -n {namespace}`"
     )]
-    Silent { namespace: String, why: String },
-    /// It says no.
+    Forbidden {
+        /// Who may not do what.
+        message: String,
+        /// Where.
+        namespace: String,
+    },
+    /// Nobody answers.
+    #[error(
+        "the load controller does not answer within {} s; \
+         `kubectl get pods --all-namespaces -l app.kubernetes.io/name={CONTROLLER}` shows how it fares",
+        TIMEOUT.as_secs()
+    )]
+    Silent,
+    /// The controller has deleted the query.
+    #[error("too many queries of namespace {0} wait for the load controller; try again later")]
+    Crowded(String),
+    /// The controller says why it gives no answer.
     #[error("{0}")]
     Refused(String),
     /// An answer of another version, most likely.
     #[error("an answer of the load controller makes no sense here: {0}; is it of the same version as simctl?")]
     Answer(#[source] serde_json::Error),
-    /// The API server itself says no, or cannot be reached.
+    /// The operating system gives no random numbers.
+    #[error("no name for the query can be made: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The API server says no for another reason, or cannot be reached.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
 }
 
-/// An error as the controller hands it over.
-#[derive(Debug, Deserialize)]
-struct ErrorBody {
-    error: String,
+/// How far the answer is.
+#[derive(Debug, PartialEq, Eq)]
+enum Reading {
+    /// The figures as JSON, and what was left out.
+    Answered(String, Option<String>),
+    /// There is no answer, and why.
+    Refused(String),
+    /// Not yet; why, if the controller says so.
+    Waits(Option<String>),
 }
 
-impl Cluster {
-    /// The load controller, found by its label.
-    pub(crate) async fn controller(&self) -> Result<Controller<'_>, ControllerError> {
-        let label = format!("app.kubernetes.io/name={CONTROLLER}");
-        let params = ListParams::default().labels(&label);
-        let services = self.ask(self.everywhere::<Service>().list(&params)).await;
-        let services = match services {
-            Ok(list) => list.items,
-            // Whoever may look into one namespace only, finds it only there.
-            Err(error) if error.is_forbidden() => self.ask(self.api::<Service>().list(&params)).await?.items,
-            Err(error) => return Err(error.into()),
-        };
-        let service =
-            services.iter().find(|service| service.name_any() == CONTROLLER).ok_or(ControllerError::Absent)?;
-        Ok(Controller { cluster: self, namespace: service.namespace().unwrap_or_default() })
+impl Question<Report> {
+    /// For the report of a fleet in the cluster's namespace.
+    pub(crate) fn report(cluster: &Cluster, fleet: &str) -> Self {
+        Self::new(cluster, QuerySpec { fleet: Some(fleet.into()), what: What::Report, ..QuerySpec::default() })
     }
 }
 
-impl Controller<'_> {
-    /// The figures of a fleet.
-    pub(crate) async fn report(&self, fleet: &str) -> Result<Report, ControllerError> {
-        self.get(self.cluster.namespace(), fleet, "report").await
+impl Question<PodsOfFleets> {
+    /// For the pods of a fleet in the cluster's namespace, or of all fleets there.
+    pub(crate) fn pods(cluster: &Cluster, fleet: Option<&str>) -> Self {
+        Self::new(cluster, QuerySpec { fleet: fleet.map(String::from), what: What::Pods, ..QuerySpec::default() })
+    }
+}
+
+impl Question<DeviceStatus> {
+    /// For a device of a fleet in the cluster's namespace.
+    pub(crate) fn device(cluster: &Cluster, fleet: &str, index: u32) -> Self {
+        let (fleet, device) = (Some(fleet.into()), Some(index));
+        Self::new(cluster, QuerySpec { fleet, what: What::Device, device, ..QuerySpec::default() })
+    }
+}
+
+impl<T: DeserializeOwned> Question<T> {
+    fn new(cluster: &Cluster, spec: QuerySpec) -> Self {
+        Self { cluster: cluster.clone(), spec, name: None, answer: PhantomData }
     }
 
-    /// The pods of a fleet in any namespace.
-    pub(crate) async fn pods(&self, namespace: &str, fleet: &str) -> Result<Vec<PodFigures>, ControllerError> {
-        self.get(namespace, fleet, "pods").await
-    }
-
-    /// A device, asked of the worker that runs it.
-    pub(crate) async fn device(&self, fleet: &str, index: u32) -> Result<DeviceStatus, ControllerError> {
-        self.get(self.cluster.namespace(), fleet, &format!("devices/{index}")).await
-    }
-
-    async fn get<T: DeserializeOwned>(&self, namespace: &str, fleet: &str, what: &str) -> Result<T, ControllerError> {
-        let path = path(&self.namespace, namespace, fleet, what);
-        let request = Request::get(path).body(Body::empty()).map_err(|error| {
-            ControllerError::Cluster(ClusterError::Answer(format!("the address of fleet {fleet}: {error}")))
-        })?;
-        let client = self.cluster.client();
-        // Not as an object of Kubernetes: whoever answers, says no in its own way.
-        let answer = self.cluster.ask(async {
-            let response = client.send(request).await?;
-            let status = response.status();
-            Ok((status, response.into_body().collect_bytes().await?))
-        });
-        let (status, bytes) = answer.await?;
-        if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(ControllerError::Answer);
+    /// The figures as they are now; each call but the first renews the query.
+    pub(crate) async fn ask(&mut self) -> Result<Answer<T>, QuestionError> {
+        let deadline = Instant::now() + TIMEOUT;
+        let name = self.renew().await?;
+        let mut pause = LOOKS[0];
+        loop {
+            let query = match self.cluster.ask(self.api().get(&name)).await {
+                Ok(query) => query,
+                Err(error) if error.is_not_found() => {
+                    self.name = None;
+                    return Err(QuestionError::Crowded(self.cluster.namespace().to_owned()));
+                }
+                Err(error) => return Err(self.explain(error)),
+            };
+            let waits_for = match read(query.status.unwrap_or_default(), self.spec.renew) {
+                Reading::Answered(json, cut) => {
+                    let figures = serde_json::from_str(&json).map_err(QuestionError::Answer)?;
+                    return Ok(Answer { figures, cut });
+                }
+                Reading::Refused(why) => return Err(QuestionError::Refused(why)),
+                Reading::Waits(why) => why,
+            };
+            if Instant::now() >= deadline {
+                return Err(waits_for.map_or(QuestionError::Silent, QuestionError::Refused));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOKS[1]);
         }
-        Err(refusal(&self.namespace, status, &bytes))
+    }
+
+    /// Makes the query, or renews it; its name.
+    async fn renew(&mut self) -> Result<String, QuestionError> {
+        if let Some(name) = &self.name {
+            self.spec.renew += 1;
+            let patch = Patch::Merge(json!({"spec": {"renew": self.spec.renew}}));
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+            match self.cluster.ask(self.api().patch(name, &params, &patch)).await {
+                Ok(_) => return Ok(name.clone()),
+                // Its minute was over, such as while this machine slept.
+                Err(error) if error.is_not_found() => self.name = None,
+                Err(error) => return Err(self.explain(error)),
+            }
+        }
+        let name = name()?;
+        let query = FleetQuery::new(&name, self.spec.clone());
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        self.cluster.ask(self.api().create(&params, &query)).await.map_err(|error| self.explain(error))?;
+        self.name = Some(name.clone());
+        Ok(name)
+    }
+
+    /// Deletes the query; what fails is left to the controller.
+    pub(crate) async fn end(self) {
+        if let Some(name) = &self.name {
+            drop(self.cluster.ask(self.api().delete(name, &DeleteParams::default())).await);
+        }
+    }
+
+    fn api(&self) -> Api<FleetQuery> {
+        self.cluster.api()
+    }
+
+    fn explain(&self, error: ClusterError) -> QuestionError {
+        explain(error, self.cluster.context(), self.cluster.namespace())
     }
 }
 
-/// Who said no: the controller in its own words, or the API server for want of somebody behind the Service.
-fn refusal(namespace: &str, code: StatusCode, body: &[u8]) -> ControllerError {
-    if let Ok(ErrorBody { error }) = serde_json::from_slice(body) {
-        return ControllerError::Refused(error);
-    }
-    let silent = |why: String| ControllerError::Silent { namespace: namespace.to_owned(), why };
-    match serde_json::from_slice::<Status>(body) {
-        Ok(status) if code.is_server_error() => silent(status.message),
-        Ok(status) => ControllerError::Cluster(ClusterError::Refused(Box::new(status))),
-        Err(_) => silent(format!("{code}: {}", String::from_utf8_lossy(body).trim())),
+/// What a refusal of the API server means.
+fn explain(error: ClusterError, context: &str, namespace: &str) -> QuestionError {
+    match error.status() {
+        Some(status) if status.is_forbidden() => {
+            QuestionError::Forbidden { message: status.message.clone(), namespace: namespace.to_owned() }
+        }
+        // Of a kind that it does not know, the API server names nothing.
+        Some(status) if status.code == 404 && status.details.as_ref().is_none_or(|it| it.name.is_empty()) => {
+            QuestionError::Unknown(context.to_owned())
+        }
+        _ => error.into(),
     }
 }
 
-/// Where the API server answers for the controller.
-fn path(controller: &str, namespace: &str, fleet: &str, what: &str) -> String {
-    format!("/api/v1/namespaces/{controller}/services/{CONTROLLER}:http/proxy/v1/fleets/{namespace}/{fleet}/{what}")
+fn read(status: QueryStatus, renewal: i64) -> Reading {
+    let QueryStatus { observed_renewal, answer, cut, error, .. } = status;
+    let is_observed = observed_renewal.is_some_and(|observed| observed >= renewal);
+    match (answer, error) {
+        (Some(json), _) if is_observed => Reading::Answered(json, cut),
+        (None, Some(error)) if is_observed => Reading::Refused(error.message),
+        (_, Some(error)) if error.reason == QueryReason::LimitExceeded => Reading::Waits(Some(error.message)),
+        _ => Reading::Waits(None),
+    }
+}
+
+/// `simctl-0123…`.
+fn name() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; NAME_BYTES];
+    getrandom::fill(&mut bytes)?;
+    Ok(format!("simctl-{}", bytes.map(|byte| format!("{byte:02x}")).concat()))
 }
 
 #[cfg(test)]
 mod tests {
+    use load_controller::resource::fleet_query::QueryError;
+
     use super::*;
 
-    #[test]
-    fn a_pod_that_has_not_answered_is_read_too() {
-        let text = r#"[{"pod": "a-0", "ordinal": 0, "first": 0, "desired": 9, "connected": 0, "messagesPerSecond": 0.0,
-            "cpuCores": 0.0, "memoryBytes": 0, "planVersion": null, "epoch": null, "answers": false, "node": null}]"#;
-        let pods: Vec<PodFigures> = serde_json::from_str(text).unwrap();
-        assert_eq!((pods[0].desired, pods[0].answers, &pods[0].node), (9, false, &None));
+    fn status(observed: Option<i64>, answer: Option<&str>, error: Option<QueryReason>) -> QueryStatus {
+        QueryStatus {
+            observed_renewal: observed,
+            answer: answer.map(String::from),
+            error: error.map(|reason| QueryError::new(reason, "because")),
+            ..QueryStatus::default()
+        }
     }
 
     #[track_caller]
-    fn check(code: u16, body: &str, expected: &str) {
-        let refusal = refusal("simctl-system", StatusCode::from_u16(code).unwrap(), body.as_bytes()).to_string();
-        assert!(refusal.contains(expected), "{refusal}");
+    fn check(status: QueryStatus, expected: &Reading) {
+        assert_eq!(&read(status, 3), expected);
     }
 
     #[test]
-    fn who_says_no_is_heard() {
-        check(404, r#"{"error": "no pod runs device 3000"}"#, "no pod runs device 3000");
-        check(
-            503,
-            r#"{"kind": "Status", "code": 503, "message": "no endpoints available for service"}"#,
-            "in namespace simctl-system does not answer: no endpoints available for service; `kubectl",
-        );
-        check(403, r#"{"kind": "Status", "code": 403, "message": "services is forbidden"}"#, "services is forbidden");
-        check(502, "bad gateway", "does not answer: 502 Bad Gateway: bad gateway");
+    fn only_the_answer_to_the_last_renewal_counts() {
+        check(QueryStatus::default(), &Reading::Waits(None));
+        check(status(Some(2), Some("{}"), None), &Reading::Waits(None));
+        check(status(Some(3), Some("{}"), None), &Reading::Answered("{}".into(), None));
+        check(status(Some(2), None, Some(QueryReason::NotFound)), &Reading::Waits(None));
+        check(status(Some(3), None, Some(QueryReason::NotFound)), &Reading::Refused("because".into()));
     }
 
     #[test]
-    fn the_controller_is_asked_through_the_api_server() {
-        assert_eq!(
-            path("simctl", "load", "robotaxis", "devices/42"),
-            "/api/v1/namespaces/simctl/services/load-controller:http/proxy/v1/fleets/load/robotaxis/devices/42"
+    fn who_has_no_place_waits_for_one() {
+        check(status(None, None, Some(QueryReason::LimitExceeded)), &Reading::Waits(Some("because".into())));
+    }
+
+    #[track_caller]
+    fn explains(status: serde_json::Value, expected: &str) {
+        let refused = ClusterError::Refused(serde_json::from_value(status).unwrap());
+        let error = explain(refused, "dev", "load").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        explains(
+            json!({"status": "Failure", "code": 404, "reason": "NotFound", "details": {},
+                   "message": "the server could not find the requested resource"}),
+            "the cluster of context dev cannot be asked for figures; `simctl install` installs",
         );
+        explains(
+            json!({"status": "Failure", "code": 403, "reason": "Forbidden",
+                   "message": "User \"jane\" cannot create resource \"fleetqueries\""}),
+            "User \"jane\" cannot create resource \"fleetqueries\"; figures of a fleet are for",
+        );
+        explains(
+            json!({"status": "Failure", "code": 404, "reason": "NotFound", "details": {"name": "load"},
+                   "message": "namespaces \"load\" not found"}),
+            "namespaces \"load\" not found",
+        );
+    }
+
+    #[test]
+    fn names_cannot_be_guessed() {
+        let names = [name().unwrap(), name().unwrap()];
+        assert!(names[0] != names[1] && names.iter().all(|name| name.len() == "simctl-".len() + 32), "{names:?}");
     }
 }

@@ -9,8 +9,8 @@ use tokio::signal::ctrl_c;
 
 use crate::{
     cluster::{
-        client::Cluster,
         fleets::{self, FleetName},
+        question::Question,
         target::Target,
     },
     exit::Failure,
@@ -58,14 +58,24 @@ fn parse(words: &[String]) -> Result<(Option<FleetName>, u32), Failure> {
 /// Whoever knows the device.
 enum Source {
     Run(Remote),
-    Fleet(Cluster, String),
+    Fleet(Question<DeviceStatus>),
 }
 
 impl Source {
-    async fn device(&self, index: u32) -> anyhow::Result<DeviceStatus> {
+    /// The device, and what was left out of it.
+    async fn device(&mut self, index: u32) -> anyhow::Result<(DeviceStatus, Option<String>)> {
         match self {
-            Self::Run(remote) => Ok(remote.device(index).await?),
-            Self::Fleet(cluster, name) => Ok(cluster.controller().await?.device(name, index).await?),
+            Self::Run(remote) => Ok((remote.device(index).await?, None)),
+            Self::Fleet(question) => {
+                let answer = question.ask().await?;
+                Ok((answer.figures, answer.cut))
+            }
+        }
+    }
+
+    async fn end(self) {
+        if let Self::Fleet(question) = self {
+            question.end().await;
         }
     }
 }
@@ -74,27 +84,39 @@ impl Args {
     /// Prints the device, once or again and again.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let (fleet, index) = parse(&self.words)?;
-        let source = match Target::find(&self.target, fleet.as_ref().map(|fleet| fleet.0.as_str()), printer).await? {
+        let target = Target::find(&self.target, fleet.as_ref().map(|fleet| fleet.0.as_str()), printer).await?;
+        let mut source = match target {
             Target::Local(remote) => Source::Run(remote),
             Target::Cluster(cluster) => {
                 let name = cluster.fleet(fleet.as_ref()).await?.name_any();
-                Source::Fleet(cluster, name)
+                Source::Fleet(Question::device(&cluster, &name, index))
             }
         };
+        let shown = self.show(&mut source, index, printer).await;
+        source.end().await;
+        shown.map(|()| ExitCode::Passed)
+    }
+
+    async fn show(&self, source: &mut Source, index: u32, printer: Printer) -> anyhow::Result<()> {
         let palette = printer.palette();
         if !self.watch {
-            let device = source.device(index).await?;
+            let (device, cut) = source.device(index).await?;
             printer.value(self.output, &device, || table(&device, palette))?;
-            return Ok(ExitCode::Passed);
+            cut.into_iter().for_each(|cut| printer.say(cut));
+            return Ok(());
         }
         let mut screen = (printer.is_terminal() && self.output == Format::Table).then(Screen::take);
-        let mut ticks = tokio::time::interval(Duration::from_millis(500));
+        let mut ticks = tokio::time::interval(match source {
+            Source::Run(_) => Duration::from_millis(500),
+            // More is not answered.
+            Source::Fleet(_) => Duration::from_secs(1),
+        });
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                pressed = ctrl_c() => { pressed?; return Ok(ExitCode::Passed); }
+                pressed = ctrl_c() => return Ok(pressed?),
             }
-            let device = source.device(index).await?;
+            let (device, _) = source.device(index).await?;
             match &mut screen {
                 Some(screen) => screen.draw(&table(&device, palette).lines().map(String::from).collect::<Vec<_>>()),
                 None => printer.value(self.output, &device, || table(&device, palette))?,

@@ -15,7 +15,7 @@ use load_controller::{
 use tokio::signal::ctrl_c;
 
 use crate::{
-    cluster::{client::Cluster, fleets::FleetName, target::Target},
+    cluster::{fleets::FleetName, question::Question, target::Target},
     flags::TargetFlags,
     local::control::Remote,
     printer::Printer,
@@ -61,14 +61,24 @@ enum Output {
 /// Whoever knows the figures.
 enum Source {
     Run(Remote),
-    Fleet(Cluster, String),
+    Fleet(Question<Report>),
 }
 
 impl Source {
-    async fn report(&self) -> anyhow::Result<Report> {
+    /// The report, and what was left out of it.
+    async fn report(&mut self) -> anyhow::Result<(Report, Option<String>)> {
         match self {
-            Self::Run(remote) => Ok(remote.report().await?),
-            Self::Fleet(cluster, name) => Ok(cluster.controller().await?.report(name).await?),
+            Self::Run(remote) => Ok((remote.report().await?, None)),
+            Self::Fleet(question) => {
+                let answer = question.ask().await?;
+                Ok((answer.figures, answer.cut))
+            }
+        }
+    }
+
+    async fn end(self) {
+        if let Self::Fleet(question) = self {
+            question.end().await;
         }
     }
 
@@ -84,28 +94,41 @@ impl Args {
     /// Prints the report, once or again and again.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let fleet = self.fleet.as_ref();
-        let source = match Target::find(&self.target, fleet.map(|fleet| fleet.0.as_str()), printer).await? {
+        let mut source = match Target::find(&self.target, fleet.map(|fleet| fleet.0.as_str()), printer).await? {
             Target::Local(remote) => Source::Run(remote),
             Target::Cluster(cluster) => {
                 let name = cluster.fleet(fleet).await?.name_any();
-                Source::Fleet(cluster, name)
+                Source::Fleet(Question::report(&cluster, &name))
             }
         };
-        if !self.watch {
-            printer.data(rendered(&source.report().await?, self.output, printer))?;
-            return Ok(ExitCode::Passed);
+        let shown =
+            if self.watch { self.watch(&mut source, printer).await } else { self.show(&mut source, printer).await };
+        source.end().await;
+        shown.map(|()| ExitCode::Passed)
+    }
+
+    async fn show(&self, source: &mut Source, printer: Printer) -> anyhow::Result<()> {
+        let (report, cut) = source.report().await?;
+        printer.data(rendered(&report, self.output, printer))?;
+        // For people the timeline is not shown, and nothing else is left out.
+        if let (Some(cut), Output::Json | Output::Yaml) = (cut, self.output) {
+            printer.say(cut);
         }
+        Ok(())
+    }
+
+    async fn watch(&self, source: &mut Source, printer: Printer) -> anyhow::Result<()> {
         let mut screen = (printer.is_terminal() && self.output == Output::Table).then(Screen::take);
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                pressed = ctrl_c() => { pressed?; break; }
+                pressed = ctrl_c() => return Ok(pressed?),
             }
             let report = match source.report().await {
-                Ok(report) => report,
+                Ok((report, _)) => report,
                 // A run that is over ends the view.
-                Err(_) if matches!(source, Source::Run(_)) => break,
+                Err(_) if matches!(source, Source::Run(_)) => return Ok(()),
                 Err(error) => return Err(error),
             };
             match &mut screen {
@@ -114,7 +137,6 @@ impl Args {
                 None => printer.data(rendered(&report, self.output, printer))?,
             }
         }
-        Ok(ExitCode::Passed)
     }
 }
 

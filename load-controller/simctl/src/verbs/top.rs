@@ -1,14 +1,22 @@
 //! `simctl top`: what the fleets of a cluster and their pods do and take, as it changes.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream};
-use kube::ResourceExt as _;
-use load_controller::{resource::Fleet, verdict::ExitCode, words};
+use kube::ResourceExt;
+use load_controller::{
+    controller::PodReport,
+    resource::{Fleet, fleet_query::PodsOfFleets},
+    verdict::ExitCode,
+    words,
+};
 use tokio::signal::ctrl_c;
 
 use crate::{
-    cluster::{client::Cluster, controller::PodFigures, fleets::FleetName, table::state},
+    cluster::{client::Cluster, fleets::FleetName, question::Question, table::state},
     flags::ClusterFlags,
     printer::{Palette, Printer, Tone, columns},
     screen::Screen,
@@ -45,8 +53,8 @@ pub(crate) struct Args {
     cluster: ClusterFlags,
 }
 
-/// How many fleets are asked for at a time: enough that a view of many is as quick as the slowest of them, few enough
-/// that the controller is not overrun.
+/// How many namespaces are asked for at a time: enough that a view of many is as quick as the slowest of them, few
+/// enough that the controller is not overrun.
 const AT_ONCE: usize = 16;
 
 /// What is shown.
@@ -54,27 +62,38 @@ const AT_ONCE: usize = 16;
 struct Figures {
     fleets: Vec<Fleet>,
     /// The pods of each fleet, or why the controller does not tell.
-    pods: Vec<Result<Vec<PodFigures>, String>>,
+    pods: Vec<Result<Vec<PodReport>, String>>,
+    /// What is left out of the pods.
+    cuts: Vec<String>,
 }
+
+/// One question for each namespace with fleets.
+type Questions = BTreeMap<String, Question<PodsOfFleets>>;
 
 impl Args {
     /// Shows the figures, once or every second.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let cluster = Cluster::find_all(&self.cluster, self.all_namespaces, printer).await?;
+        let mut questions = Questions::new();
+        let shown = self.show(&cluster, &mut questions, printer).await;
+        side_by_side(questions.into_values(), Question::end).await;
+        shown.map(|()| ExitCode::Passed)
+    }
+
+    async fn show(&self, cluster: &Cluster, questions: &mut Questions, printer: Printer) -> anyhow::Result<()> {
         let is_live = printer.is_terminal() && !self.once;
         if !is_live && !self.watch {
-            let figures = self.read(&cluster).await?;
-            printer.data(lines(&figures, usize::MAX, printer.palette()).join("\n"))?;
-            return Ok(ExitCode::Passed);
+            let figures = self.read(cluster, questions).await?;
+            return Ok(printer.data(lines(&figures, usize::MAX, printer.palette()).join("\n"))?);
         }
         let mut screen = is_live.then(Screen::take);
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                pressed = ctrl_c() => { pressed?; return Ok(ExitCode::Passed); }
+                pressed = ctrl_c() => return Ok(pressed?),
             }
-            let figures = self.read(&cluster).await?;
+            let figures = self.read(cluster, questions).await?;
             match &mut screen {
                 Some(screen) => {
                     let mut lines = lines(&figures, Screen::size().1.saturating_sub(2), printer.palette());
@@ -86,29 +105,36 @@ impl Args {
         }
     }
 
-    async fn read(&self, cluster: &Cluster) -> anyhow::Result<Figures> {
+    async fn read(&self, cluster: &Cluster, questions: &mut Questions) -> anyhow::Result<Figures> {
         let fleets = match &self.fleet {
             Some(name) => vec![cluster.fleet(Some(name)).await?],
             None => cluster.select(self.all_namespaces, self.selector.as_deref()).await?,
         };
-        let controller = cluster.controller().await;
-        let pods = side_by_side(&fleets, |fleet| {
-            let (namespace, name) = (fleet.namespace().unwrap_or_default(), fleet.name_any());
-            let controller = controller.as_ref();
-            async move {
-                let controller = controller.map_err(ToString::to_string)?;
-                controller.pods(&namespace, &name).await.map_err(|error| error.to_string())
-            }
-        })
-        .await;
-        Ok(Figures { fleets, pods })
+        let namespaces: BTreeSet<String> = fleets.iter().filter_map(ResourceExt::namespace).collect();
+        // That of a namespace whose last fleet is gone ends by itself.
+        questions.retain(|namespace, _| namespaces.contains(namespace));
+        for namespace in namespaces {
+            let ask = || Question::pods(&cluster.within(&namespace), self.fleet.as_ref().map(|name| name.0.as_str()));
+            questions.entry(namespace.clone()).or_insert_with(ask);
+        }
+        let answers = side_by_side(questions.iter_mut(), |(namespace, question)| async move {
+            (namespace.clone(), question.ask().await.map_err(|error| error.to_string()))
+        });
+        let mut answers: BTreeMap<_, _> = answers.await.into_iter().collect();
+        let cuts = answers.values_mut().filter_map(|answer| answer.as_mut().ok()?.cut.take()).collect();
+        let pods = fleets.iter().map(|fleet| match answers.get_mut(&fleet.namespace().unwrap_or_default()) {
+            Some(Ok(answer)) => Ok(answer.figures.remove(&fleet.name_any()).unwrap_or_default()),
+            Some(Err(why)) => Err(why.clone()),
+            None => Ok(Vec::new()),
+        });
+        Ok(Figures { pods: pods.collect(), fleets, cuts })
     }
 }
 
 /// The answers for all of `items` in their order, of which [`AT_ONCE`] are awaited at a time.
-async fn side_by_side<T, A, F: Future<Output = A>>(items: &[T], ask: impl Fn(&T) -> F) -> Vec<A> {
+async fn side_by_side<T, A, F: Future<Output = A>>(items: impl Iterator<Item = T>, ask: impl Fn(T) -> F) -> Vec<A> {
     // All are made first, which asks nobody yet.
-    let answers: Vec<F> = items.iter().map(ask).collect();
+    let answers: Vec<F> = items.map(ask).collect();
     stream::iter(answers).buffered(AT_ONCE).collect().await
 }
 
@@ -125,7 +151,8 @@ fn lines(figures: &Figures, height: usize, palette: Palette) -> Vec<String> {
     let mut lines: Vec<String> = columns(palette, &[2, 3, 4, 5, 6, 7, 8], &rows).lines().map(String::from).collect();
     let mut errors: Vec<_> = figures.pods.iter().filter_map(|pods| pods.as_ref().err()).collect();
     errors.dedup();
-    lines.extend(errors.into_iter().map(|error| palette.paint(Tone::Warning, error).to_string()));
+    let warnings = errors.into_iter().chain(&figures.cuts);
+    lines.extend(warnings.map(|warning| palette.paint(Tone::Warning, warning).to_string()));
     let pods = pod_rows(figures);
     if pods.len() > 1 {
         let free = height.saturating_sub(lines.len() + 1);
@@ -140,7 +167,7 @@ fn lines(figures: &Figures, height: usize, palette: Palette) -> Vec<String> {
     lines
 }
 
-fn fleet_row(fleet: &Fleet, pods: &[PodFigures]) -> Vec<String> {
+fn fleet_row(fleet: &Fleet, pods: &[PodReport]) -> Vec<String> {
     let status = fleet.status.clone().unwrap_or_default();
     let cpu: f64 = pods.iter().map(|pod| pod.cpu_cores).sum();
     let memory: u64 = pods.iter().map(|pod| pod.memory_bytes).sum();
@@ -162,7 +189,7 @@ fn fleet_row(fleet: &Fleet, pods: &[PodFigures]) -> Vec<String> {
 /// The pods of all fleets, those that lack devices first.
 fn pod_rows(figures: &Figures) -> Vec<Vec<String>> {
     let heading = ["POD", "FIRST", "DEVICES", "CONNECTED", "MSG/S", "CPU", "MEMORY", "NODE"];
-    let mut pods: Vec<&PodFigures> = figures.pods.iter().flatten().flatten().collect();
+    let mut pods: Vec<&PodReport> = figures.pods.iter().flatten().flatten().collect();
     pods.sort_by_key(|pod| (pod.answers, std::cmp::Reverse(pod.desired.saturating_sub(pod.connected))));
     let mut rows = vec![heading.map(String::from).to_vec()];
     rows.extend(pods.into_iter().map(|pod| {
@@ -211,7 +238,7 @@ mod tests {
             "status": {"connected": 498, "pods": pods, "podsReady": pods, "messagesPerSecond": 1234, "bytesPerSecond": 51200},
         }))
         .unwrap();
-        let pod = |ordinal: u32| PodFigures {
+        let pod = |ordinal: u32| PodReport {
             pod: format!("taxis-{ordinal}"),
             ordinal,
             first: ordinal * 100,
@@ -222,16 +249,17 @@ mod tests {
             memory_bytes: 14 << 20,
             answers: ordinal != 0,
             node: Some("n1".into()),
+            ..PodReport::default()
         };
-        Figures { fleets: vec![fleet], pods: vec![Ok((0..pods).map(pod).collect())] }
+        Figures { fleets: vec![fleet], pods: vec![Ok((0..pods).map(pod).collect())], cuts: Vec::new() }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fleets_are_asked_side_by_side_and_stay_in_order() {
+    async fn many_are_asked_side_by_side_and_stay_in_order() {
         let fleets: Vec<u64> = (0..40).collect();
         let started = tokio::time::Instant::now();
         // The later a fleet stands, the sooner it answers.
-        let answers = side_by_side(&fleets, |&fleet| async move {
+        let answers = side_by_side(fleets.iter(), |&fleet| async move {
             tokio::time::sleep(Duration::from_millis(1_000 - fleet)).await;
             fleet
         })

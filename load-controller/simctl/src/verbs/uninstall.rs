@@ -50,6 +50,9 @@ pub(crate) struct Args {
     cluster: ClusterFlags,
 }
 
+/// The definition that keeps fleets; that of their queries can go with the controller that answers them.
+const FLEETS: &str = "fleets.simctl.io";
+
 impl Args {
     /// Removes the objects, what others need at last.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
@@ -70,7 +73,7 @@ impl Args {
             installation::monitors(&choice)?.into_iter().filter(|it| known.iter().any(|known| known == kind(it))),
         );
         for object in objects.iter().rev() {
-            if kind(object) == "CustomResourceDefinition" && !fleets.is_empty() {
+            if name(object) == FLEETS && !fleets.is_empty() {
                 printer.say(format_args!(
                     "{} stays because of {}; --all removes them, too",
                     name(object),

@@ -6,7 +6,7 @@ use fleet_contract::{
     time::Micros,
     units::Span,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Task, now};
 use crate::{
@@ -19,8 +19,8 @@ use crate::{
 };
 
 /// A pod as `simctl top` shows it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PodReport {
     /// Its name.
     pub pod: String,
