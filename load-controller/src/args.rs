@@ -66,7 +66,7 @@ pub(crate) struct Run {
     /// Storage class of these claims [default: the cluster's]
     #[arg(long, value_name = "NAME", env = "SIMCTL_BROKER_STORAGE_CLASS", requires = "broker_storage")]
     pub(crate) broker_storage_class: Option<String>,
-    /// Address for metrics, health and reports over HTTP
+    /// Address for metrics and health over HTTP
     #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_LISTEN", default_value = "[::]:8080")]
     pub(crate) listen: SocketAddr,
     /// Whether controllers elect one of them by a Lease

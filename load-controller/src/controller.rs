@@ -42,4 +42,4 @@ pub mod status;
 
 pub use error::Error;
 pub use fleet::{PodReport, Request};
-pub use run::{Fleets, Settings};
+pub use run::Settings;

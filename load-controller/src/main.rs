@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use kube::{Client, Config};
 use load_controller::{
-    controller::{self, Fleets, metrics::Metrics},
-    http::{self, Sources},
+    controller::{self, metrics::Metrics},
+    http,
     key::Key,
     lease::Election,
     resource::crd,
@@ -16,7 +16,6 @@ use load_controller::{
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -63,7 +62,7 @@ fn start(run: &Run) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&run.log)
         .with_context(|| format!("expected a log filter such as `info`, found `{}`", run.log))?;
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
-    // Its work is to wait; one thread more than one keeps answers quick while a large report is made.
+    // Its work is to wait; one thread more than one keeps metrics quick while a large report is made.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.context("failed to start")?.block_on(serve(run))
 }
@@ -73,23 +72,22 @@ async fn serve(run: &Run) -> anyhow::Result<()> {
     config.connect_timeout = Some(CONNECT_PATIENCE);
     let client = Client::try_from(config).context("failed to make a client of the API server")?;
     let (metrics, workers) = (Metrics::default(), workers::Client::default());
-    let (lead, follows) = watch::channel(None);
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(stop_on_signal(stop.clone())?);
 
     let listener =
         TcpListener::bind(run.listen).await.with_context(|| format!("failed to listen on {}", run.listen))?;
-    tracing::info!(address = %run.listen, "reports and metrics are served");
-    let router = http::router(Sources { lead: follows, metrics: metrics.clone(), workers: workers.clone() });
+    tracing::info!(address = %run.listen, "metrics are served");
+    let router = http::router(metrics.clone());
     let until = stop.clone().cancelled_owned();
     tasks.spawn(async move {
         if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
-            tracing::error!(%error, "reports and metrics are not served any more");
+            tracing::error!(%error, "metrics are not served any more");
         }
     });
 
-    Leadership { run, client, metrics, workers, lead }.exercise(&stop).await;
+    Leadership { run, client, metrics, workers }.exercise(&stop).await;
     stop.cancel();
     // Whoever still reads an answer gets a moment for it.
     drop(timeout(END_PATIENCE, async { while tasks.join_next().await.is_some() {} }).await);
@@ -102,7 +100,6 @@ struct Leadership<'a> {
     client: Client,
     metrics: Metrics,
     workers: workers::Client,
-    lead: watch::Sender<Option<Fleets>>,
 }
 
 impl Leadership<'_> {
@@ -125,7 +122,6 @@ impl Leadership<'_> {
             }
             term.cancel();
             self.metrics.leader.set(0);
-            self.lead.send_replace(None);
             drop(timeout(END_PATIENCE, election.resign()).await);
         }
     }
@@ -149,7 +145,7 @@ impl Leadership<'_> {
             key = self.key() => key,
             () = stop.cancelled() => return,
         };
-        controller::run::run(client, key, &settings, metrics, self.workers.clone(), &self.lead, stop).await;
+        controller::run::run(client, key, &settings, metrics, self.workers.clone(), stop).await;
         self.metrics.leader.set(0);
     }
 }

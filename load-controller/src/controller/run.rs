@@ -26,7 +26,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     task::JoinSet,
     time::timeout,
 };
@@ -103,14 +103,13 @@ impl Fleets {
     }
 }
 
-/// Looks after all fleets until `stop`; `lead` tells others how they are asked, as long as they are looked after.
+/// Looks after all fleets until `stop`.
 pub async fn run(
     client: Client,
     key: Key,
     settings: &Settings,
     metrics: Metrics,
     workers: workers::Client,
-    lead: &watch::Sender<Option<Fleets>>,
     stop: CancellationToken,
 ) {
     let context = Context {
@@ -139,13 +138,11 @@ pub async fn run(
         tasks.spawn(schedule(fleets.clone(), store, wakes));
     }
     tasks.spawn(dispatch(context, stores, asked));
-    lead.send_replace(Some(fleets));
     // A watch or a dispatcher never ends by itself; if one does, the controller does, and starts anew.
     tokio::select! {
         () = stop.cancelled() => {}
         ended = tasks.join_next() => tracing::error!(?ended, "a part of the controller has ended"),
     }
-    lead.send_replace(None);
     tasks.shutdown().await;
 }
 

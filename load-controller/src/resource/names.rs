@@ -22,7 +22,7 @@ pub const WORKER_PORT: u16 = 9464;
 pub const BROKER_PORT: u16 = 1883;
 /// The port of its metrics.
 pub const BROKER_HTTP_PORT: u16 = 9465;
-/// The port of the controller's API and metrics.
+/// The port of the controller's metrics.
 pub const CONTROLLER_PORT: u16 = 8080;
 /// The controller's Service, Deployment, ServiceAccount and Lease.
 pub const CONTROLLER: &str = "load-controller";
