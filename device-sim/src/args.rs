@@ -8,6 +8,7 @@ use std::{
 };
 
 use fleet_contract::{
+    allowed::AllowedBrokers,
     fleet::Fleet,
     plan::{Plan, Shard},
     worker::{Assignment, Document},
@@ -58,6 +59,12 @@ pub struct Args {
     /// Devices are spread over the addresses by their index. Each address has some 28,000 ports of its own.
     #[arg(long, value_name = "ADDRESS", env = "SIMCTL_SOURCE_ADDRESS", value_delimiter = ',')]
     pub source_address: Vec<IpAddr>,
+    /// Where brokers may be: hosts and networks with commas between them, or nothing for anywhere but the addresses of
+    /// the pod, its node and the platform [default: anywhere]
+    ///
+    /// Every address is checked before each connect, because a name may lead elsewhere by then.
+    #[arg(long, value_name = "RULES", env = "SIMCTL_ALLOWED_BROKERS")]
+    pub allowed_brokers: Option<AllowedBrokers>,
     /// Drain and end when standard input is closed, as it is when the parent process ends
     #[arg(long, env = "SIMCTL_WITH_PARENT")]
     pub with_parent: bool,
@@ -200,6 +207,8 @@ pub struct Settings {
     pub engine: Kind,
     /// Where devices connect from.
     pub sources: Vec<IpAddr>,
+    /// Where brokers may be.
+    pub allowed_brokers: Option<AllowedBrokers>,
     /// Whether the worker ends with its parent.
     pub with_parent: bool,
 }
@@ -253,6 +262,7 @@ impl Settings {
             threads,
             engine,
             source_address: sources,
+            allowed_brokers,
             with_parent,
             log: _,
             log_format: _,
@@ -262,7 +272,19 @@ impl Settings {
             None => token.and_then(Token::new),
         };
         let given = assignment.map(|path| Given::read(path, plan, ordinal)).transpose()?;
-        Ok(Self { listen: api, token, token_file, given, state, threads: threads.into(), engine, sources, with_parent })
+        let threads = threads.into();
+        Ok(Self {
+            listen: api,
+            token,
+            token_file,
+            given,
+            state,
+            threads,
+            engine,
+            sources,
+            allowed_brokers,
+            with_parent,
+        })
     }
 }
 

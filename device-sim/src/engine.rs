@@ -33,6 +33,7 @@ use std::{
 };
 
 use fleet_contract::{
+    allowed::AllowedBrokers,
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, Group, Observe, Protocol},
     plan::{Plan, Shard},
@@ -77,6 +78,8 @@ pub struct Options {
     pub clock: Clock,
     /// The addresses of this machine that devices connect from, each by its index; none lets the system choose.
     pub sources: Vec<IpAddr>,
+    /// Where brokers may be; `None` where nobody limits that.
+    pub allowed_brokers: Option<AllowedBrokers>,
 }
 
 /// What runs the devices. As text and in documents `native` or `rumqttc`.
@@ -440,7 +443,8 @@ fn brokers(spec: &BrokerSpec, options: &Options) -> Result<Brokers, StartError> 
     let broker = |url: &BrokerUrl| {
         let route = Route::new(url, spec.tls.as_ref())?.from_sources(&options.sources).over_ports(ports.clone());
         check_route(options.kind, url, &route)?;
-        let resolver = Resolver::start(url).map_err(|source| StartError::Resolver { url: url.to_string(), source })?;
+        let resolver = Resolver::start(url, options.allowed_brokers.as_ref())
+            .map_err(|source| StartError::Resolver { url: url.to_string(), source })?;
         Ok(Broker { resolver, route: Arc::new(route) })
     };
     let brokers: Vec<_> = spec.addresses().iter().map(broker).collect::<Result<_, StartError>>()?;

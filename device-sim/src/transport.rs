@@ -32,5 +32,5 @@ pub use websocket::fuzzing;
 
 pub(crate) use connection::{Connection, Read, Written};
 pub(crate) use error::{is_own, label};
-pub(crate) use resolver::UNRESOLVED;
+pub(crate) use resolver::NoAddress;
 pub(crate) use route::Transport;

@@ -7,9 +7,12 @@ mod run;
 
 use std::time::Duration;
 
-use device_sim::engine::Kind;
+use device_sim::{
+    clock::Clock,
+    engine::{Engine, Kind, Options},
+};
 use fleet_contract::{plan::Setting, units::Span};
-use run::Run;
+use run::{Run, TestBroker, assignment, until};
 
 #[test]
 fn every_message_of_each_qos_arrives_once() {
@@ -28,6 +31,22 @@ fn every_message_of_each_qos_arrives_once() {
         assert_eq!(stats.devices.connected, 0);
         assert!(stats.latency.end_to_end.count() >= stats.all_messages().delivered);
         assert_eq!(stats.latency.schedule_lag.count(), stats.all_messages().offered);
+    }
+}
+
+#[test]
+fn a_broker_where_none_may_be_is_not_connected_to() {
+    for kind in [Kind::Native, Kind::Rumqttc] {
+        let reason = "address_not_allowed";
+        let (broker, clock) = (TestBroker::start(), Clock::new());
+        let assignment = assignment(broker.address, 3, "  observe: none\n", &clock);
+        let allowed_brokers = Some("10.0.0.0/8,localhost".parse().unwrap());
+        let options = Options { kind, threads: 1, clock, allowed_brokers, ..Options::default() };
+        let engine = Engine::start(&assignment, &options).unwrap();
+        let refused =
+            |failed: &std::collections::BTreeMap<String, u64>| failed.get(reason).is_some_and(|count| *count >= 3);
+        let stats = until(&engine, "each device was held back", |reading| refused(&reading.stats.connections.failed));
+        assert_eq!((stats.connections.accepted, stats.devices.failed), (0, 3), "{:?}", stats.connections);
     }
 }
 

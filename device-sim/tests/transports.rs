@@ -234,7 +234,7 @@ fn the_comparison_engine_says_that_it_is_plain() {
     let clock = Clock::new();
     let mut assignment = assignment(site.broker.address, 1, "  observe: none\n", &clock);
     assignment.fleet.spec.broker = Some(site.spec.clone());
-    let options = Options { kind: Kind::Rumqttc, threads: 1, clock, sources: Vec::new() };
+    let options = Options { kind: Kind::Rumqttc, threads: 1, clock, ..Options::default() };
     let error = Engine::start(&assignment, &options).unwrap_err().to_string();
     assert!(error.starts_with("expected `mqtt://` and no source addresses for the engine `rumqttc`"), "{error}");
 }

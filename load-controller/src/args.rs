@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use fleet_contract::allowed::AllowedBrokers;
 use load_controller::{
     controller::{Settings, plan::Images},
+    limits::Limits,
     resource::{broker::Storage, crd},
 };
 
@@ -66,6 +68,18 @@ pub(crate) struct Run {
     /// Storage class of these claims [default: the cluster's]
     #[arg(long, value_name = "NAME", env = "SIMCTL_BROKER_STORAGE_CLASS", requires = "broker_storage")]
     pub(crate) broker_storage_class: Option<String>,
+    /// Where brokers of fleets may be: hosts, such as *.example, and networks, such as 10.0.0.0/8, with commas between
+    /// them [default: anywhere]
+    ///
+    /// Addresses of the pod, its node and the platform are refused unless a network of their own is named.
+    #[arg(long, value_name = "RULES", env = "SIMCTL_LIMIT_BROKERS", default_value = "", hide_default_value = true)]
+    pub(crate) limit_brokers: AllowedBrokers,
+    /// Devices that the fleets of a namespace may have together, older fleets first [default: no limit]
+    #[arg(long, value_name = "N", env = "SIMCTL_LIMIT_DEVICES_PER_NAMESPACE")]
+    pub(crate) limit_devices_per_namespace: Option<u32>,
+    /// Messages a second that the fleets of a namespace may send together, older fleets first [default: no limit]
+    #[arg(long, value_name = "N", env = "SIMCTL_LIMIT_MESSAGES_PER_SECOND")]
+    pub(crate) limit_messages_per_second: Option<u32>,
     /// Address for metrics and health over HTTP
     #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_LISTEN", default_value = "[::]:8080")]
     pub(crate) listen: SocketAddr,
@@ -105,6 +119,11 @@ impl Run {
                 pull_policy: self.image_pull_policy.map(|policy| <&str>::from(policy).to_owned()),
             },
             storage: self.broker_storage.clone().map(|size| Storage { size, class: self.broker_storage_class.clone() }),
+            limits: Limits {
+                brokers: self.limit_brokers.clone(),
+                devices_per_namespace: self.limit_devices_per_namespace,
+                messages_per_second: self.limit_messages_per_second,
+            },
             identity: self.identity.clone(),
         }
     }
@@ -141,6 +160,13 @@ mod tests {
         assert_eq!(settings.images.pull_policy.as_deref(), Some("IfNotPresent"));
         let storage = run(&["--broker-storage", "1Gi", "--broker-storage-class=fast"]).settings().storage.unwrap();
         assert_eq!((storage.size.as_str(), storage.class.as_deref()), ("1Gi", Some("fast")));
+        let limits =
+            run(&["--limit-brokers=10.0.0.0/8,*.example", "--limit-devices-per-namespace=0"]).settings().limits;
+        assert_eq!(
+            (limits.brokers.to_string().as_str(), limits.devices_per_namespace),
+            ("10.0.0.0/8,*.example", Some(0))
+        );
+        assert_eq!(run(&[]).settings().limits, Limits::default());
         assert!(run(&[]).leader_election && !run(&["--leader-election=false"]).leader_election);
     }
 }

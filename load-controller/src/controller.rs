@@ -41,5 +41,5 @@ pub mod shortage;
 pub mod status;
 
 pub use error::Error;
-pub use fleet::{PodReport, Request};
+pub use fleet::{Guard, PodReport, Request};
 pub use run::Settings;

@@ -23,6 +23,7 @@ pub mod facts;
 pub mod http;
 pub mod key;
 pub mod lease;
+pub mod limits;
 pub mod phase;
 pub mod report;
 pub mod resource;

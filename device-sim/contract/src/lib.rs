@@ -7,6 +7,7 @@
 //! document ─► fleet ─► plan ─► (worker) ─► stats ─► (merge) ─► report
 //! ```
 
+pub mod allowed;
 pub mod broker_url;
 pub mod builtin;
 pub mod document;

@@ -248,7 +248,10 @@ impl Observer {
         let broker = self.parts.broker();
         let address = broker.resolver.address(self.attempts);
         self.attempts = self.attempts.wrapping_add(1);
-        let Some(address) = address else { return self.lost("the broker's name does not resolve") };
+        let address = match address {
+            Ok(address) => address,
+            Err(none) => return self.lost(&none.to_string()),
+        };
         self.is_open = false;
         // The observer stands beside the first device of its worker.
         let turn = self.parts.shard.first;
@@ -475,7 +478,7 @@ impl Observer {
             Connect { client_id: &self.client_id, user: user.as_deref(), password: password.as_deref(), will: None };
         let broker = self.parts.broker();
         // A broker without an address has no session either.
-        let Some(address) = broker.resolver.address(self.attempts) else { return Ok(()) };
+        let Ok(address) = broker.resolver.address(self.attempts) else { return Ok(()) };
         transport::introduce(&broker.route, address, Protocol::V311, &connect, FORGET_PATIENCE).map(drop)
     }
 }

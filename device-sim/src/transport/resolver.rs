@@ -2,6 +2,7 @@
 //!
 //! Names are looked up again whenever a connection is lost, because the broker may have moved; until the answer
 //! comes the last one holds. A name that does not resolve yet has no address: each attempt fails and asks again.
+//! Where brokers are limited, each answer is checked anew: a name that was allowed may lead elsewhere the next time.
 
 use std::{
     io,
@@ -10,10 +11,31 @@ use std::{
     thread,
 };
 
-use fleet_contract::broker_url::BrokerUrl;
+use fleet_contract::{
+    allowed::{AllowedBrokers, NotAllowed},
+    broker_url::BrokerUrl,
+};
 
-/// The cause of an attempt to connect to a name that does not resolve, as counters carry it.
-pub(crate) const UNRESOLVED: &str = "unresolved";
+/// Why there is no address to connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoAddress {
+    /// The name does not resolve.
+    #[error("the broker's name does not resolve")]
+    Unresolved,
+    /// The broker is where this worker may not go.
+    #[error("the broker is not allowed: {0}")]
+    NotAllowed(NotAllowed),
+}
+
+impl NoAddress {
+    /// The cause of an attempt that fails for it, as counters carry it.
+    pub(crate) const fn cause(self) -> &'static str {
+        match self {
+            Self::Unresolved => "unresolved",
+            Self::NotAllowed(_) => "address_not_allowed",
+        }
+    }
+}
 
 /// The addresses of one broker, shared by all shards.
 #[derive(Debug)]
@@ -22,45 +44,66 @@ pub(crate) struct Resolver {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-#[derive(Debug)]
 struct Shared {
+    host: String,
+    port: u16,
+    allowed: Option<AllowedBrokers>,
+    look_up: LookUp,
     state: Mutex<State>,
     changed: Condvar,
 }
 
+/// Asks the system, or a test, for the addresses of a host.
+type LookUp = Box<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("host", &self.host).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// What a look has found: at least one address that may be connected to, or why there is none.
+type Found = Result<Arc<[SocketAddr]>, NoAddress>;
+
 #[derive(Debug)]
 struct State {
-    addresses: Arc<[SocketAddr]>,
+    found: Found,
     is_wanted: bool,
     is_over: bool,
 }
 
 impl Resolver {
-    /// Looks the broker up, and waits for the first answer, whatever it is.
+    /// Looks the broker up, and waits for the first answer, whatever it is. Without `allowed` every address is.
     ///
     /// # Errors
     /// When no thread can be started for further look-ups.
-    pub(crate) fn start(url: &BrokerUrl) -> io::Result<Self> {
-        let addresses = look_up(url.host(), url.port()).unwrap_or_else(|error| {
-            tracing::warn!(host = url.host(), %error, "the broker's name was not resolved");
-            Arc::from([])
-        });
-        let state = State { addresses, is_wanted: false, is_over: false };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+    pub(crate) fn start(url: &BrokerUrl, allowed: Option<&AllowedBrokers>) -> io::Result<Self> {
+        Self::start_with(url, allowed, Box::new(|host, port| Ok((host, port).to_socket_addrs()?.collect())))
+    }
+
+    fn start_with(url: &BrokerUrl, allowed: Option<&AllowedBrokers>, look_up: LookUp) -> io::Result<Self> {
+        let (host, port, allowed) = (url.host().to_owned(), url.port(), allowed.cloned());
+        let state = Mutex::new(State { found: Err(NoAddress::Unresolved), is_wanted: false, is_over: false });
+        let shared = Arc::new(Shared { host, port, allowed, look_up, state, changed: Condvar::new() });
+        shared.look();
         // A literal address cannot move.
         let thread = if url.host().parse::<std::net::IpAddr>().is_ok() {
             None
         } else {
-            let (shared, host, port) = (Arc::clone(&shared), url.host().to_owned(), url.port());
-            Some(thread::Builder::new().name("resolver".into()).spawn(move || shared.answer(&host, port))?)
+            let shared = Arc::clone(&shared);
+            Some(thread::Builder::new().name("resolver".into()).spawn(move || shared.answer())?)
         };
         Ok(Self { shared, thread })
     }
 
-    /// The address for attempt number `turn`: all addresses take turns. `None` while the name does not resolve.
-    pub(crate) fn address(&self, turn: u32) -> Option<SocketAddr> {
+    /// The address for attempt number `turn`: all addresses take turns.
+    ///
+    /// # Errors
+    /// While the name does not resolve, or the broker is at no address that may be connected to.
+    pub(crate) fn address(&self, turn: u32) -> Result<SocketAddr, NoAddress> {
         let state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.addresses.get((turn as usize).checked_rem(state.addresses.len())?).copied()
+        let addresses = state.found.as_ref().map_err(|none| *none)?;
+        Ok(addresses[turn as usize % addresses.len()])
     }
 
     /// Asks for another look; returns at once.
@@ -81,7 +124,7 @@ impl Drop for Resolver {
 }
 
 impl Shared {
-    fn answer(&self, host: &str, port: u16) {
+    fn answer(&self) {
         loop {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             while !state.is_wanted && !state.is_over {
@@ -92,38 +135,93 @@ impl Shared {
             }
             state.is_wanted = false;
             drop(state);
-            match look_up(host, port) {
-                Ok(addresses) => {
-                    self.state.lock().unwrap_or_else(PoisonError::into_inner).addresses = addresses;
+            self.look();
+        }
+    }
+
+    /// Looks once; where there is no answer the last one holds.
+    fn look(&self) {
+        let host = &self.host;
+        let unknown = || io::Error::new(io::ErrorKind::NotFound, format!("no address is known for `{host}`"));
+        let answer = (self.look_up)(host, self.port);
+        match answer.and_then(|all| if all.is_empty() { Err(unknown()) } else { Ok(all) }) {
+            Ok(all) => {
+                let found = usable(host, &all, self.allowed.as_ref());
+                if let Err(none) = &found {
+                    tracing::warn!(host, reason = %none, "the broker's name leads where no broker may be");
                 }
-                Err(error) => tracing::warn!(host, %error, "the broker's name was not resolved"),
+                self.state.lock().unwrap_or_else(PoisonError::into_inner).found = found;
             }
+            Err(error) => tracing::warn!(host, %error, "the broker's name was not resolved"),
         }
     }
 }
 
-fn look_up(host: &str, port: u16) -> io::Result<Arc<[SocketAddr]>> {
-    let addresses: Arc<[SocketAddr]> = (host, port).to_socket_addrs()?.collect();
-    if addresses.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, format!("no address is known for `{host}`")));
+/// Those of the addresses of `host` that may be connected to.
+fn usable(host: &str, all: &[SocketAddr], allowed: Option<&AllowedBrokers>) -> Found {
+    let check = |address: &SocketAddr| allowed.map_or(Ok(()), |allowed| allowed.check(host, address.ip()));
+    let usable: Arc<[SocketAddr]> = all.iter().copied().filter(|address| check(address).is_ok()).collect();
+    let refused = all.iter().find_map(|address| check(address).err());
+    match refused {
+        Some(refused) if usable.is_empty() => Err(NoAddress::NotAllowed(refused)),
+        _ => Ok(usable),
     }
-    Ok(addresses)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use super::*;
+
+    fn resolver(url: &str, allowed: Option<&str>) -> Resolver {
+        let allowed: Option<AllowedBrokers> = allowed.map(|rules| rules.parse().unwrap());
+        Resolver::start(&url.parse().unwrap(), allowed.as_ref()).unwrap()
+    }
+
+    fn refused(refused: NotAllowed) -> Result<SocketAddr, NoAddress> {
+        Err(NoAddress::NotAllowed(refused))
+    }
 
     #[test]
     fn all_addresses_take_turns() {
-        let resolver = Resolver::start(&BrokerUrl::tcp("127.0.0.1", 1883)).unwrap();
+        let resolver = resolver("127.0.0.1", None);
         assert_eq!(resolver.address(0), resolver.address(7));
         assert_eq!(resolver.address(0).unwrap().port(), 1883);
     }
 
     #[test]
     fn an_unknown_name_has_no_address() {
-        let resolver = Resolver::start(&BrokerUrl::tcp("no-such-host.invalid", 1883)).unwrap();
-        assert_eq!(resolver.address(7), None);
+        assert_eq!(resolver("no-such-host.invalid", None).address(7), Err(NoAddress::Unresolved));
+    }
+
+    #[test]
+    fn only_allowed_addresses_are_connected_to() {
+        let (loopback, outside) = ("127.0.0.1".parse().unwrap(), "192.0.2.1".parse().unwrap());
+        assert_eq!(resolver("127.0.0.1", Some("*")).address(0), refused(NotAllowed::Own(loopback)));
+        assert!(resolver("127.0.0.1", Some("127.0.0.1")).address(0).is_ok());
+        assert!(resolver("192.0.2.1", Some("*")).address(0).is_ok());
+        assert_eq!(resolver("192.0.2.1", Some("10.0.0.0/8")).address(0), refused(NotAllowed::Unnamed(outside)));
+    }
+
+    /// The first answer passes the controller's check; the second one is where the attacker wants to go.
+    #[test]
+    fn a_name_that_changes_its_mind_leads_nowhere() {
+        let looks = AtomicUsize::new(0);
+        let answers =
+            [["192.0.2.1:1883"].as_slice(), &["169.254.169.254:1883"], &["169.254.169.254:1883", "192.0.2.2:1883"]];
+        let look_up = move |_: &str, _: u16| {
+            let answer = answers[looks.fetch_add(1, Relaxed) % answers.len()];
+            Ok(answer.iter().map(|address| address.parse().unwrap()).collect())
+        };
+        let url = BrokerUrl::tcp("broker.example", 1883);
+        let allowed = "broker.example".parse().unwrap();
+        let resolver = Resolver::start_with(&url, Some(&allowed), Box::new(look_up)).unwrap();
+        assert_eq!(resolver.address(0), Ok("192.0.2.1:1883".parse().unwrap()));
+        resolver.shared.look();
+        assert_eq!(resolver.address(0), refused(NotAllowed::Own("169.254.169.254".parse().unwrap())));
+        resolver.shared.look();
+        let only = Ok("192.0.2.2:1883".parse().unwrap());
+        assert_eq!([0, 1, 2].map(|turn| resolver.address(turn)), [only; 3]);
     }
 }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use device_sim::{
     clock::Clock,
-    engine::{Engine, Kind, Options},
+    engine::{Engine, Options},
 };
 use fleet_contract::fleet::{BrokerSpec, Tls};
 
@@ -49,7 +49,7 @@ impl Site {
         let clock = Clock::new();
         let mut assignment = assignment(self.broker.address, devices, extra, &clock);
         assignment.fleet.spec.broker = Some(self.spec.clone());
-        let options = Options { kind: Kind::Native, threads: 1, clock, sources: sources.to_vec() };
+        let options = Options { threads: 1, clock, sources: sources.to_vec(), ..Options::default() };
         Engine::start(&assignment, &options).unwrap()
     }
 }

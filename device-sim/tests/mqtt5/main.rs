@@ -193,7 +193,7 @@ fn a_broker_without_qos_2_is_left_by_a_fleet_that_needs_it() {
 fn the_engine_to_compare_with_speaks_3_1_1_only() {
     let peer = Peer::start(b"", Answer::Accept);
     let clock = Clock::new();
-    let options = Options { kind: Kind::Rumqttc, threads: 1, clock, sources: Vec::new() };
+    let options = Options { kind: Kind::Rumqttc, threads: 1, clock, ..Options::default() };
     let refused = Engine::start(&assignment(&peer, &options.clock), &options);
     assert!(matches!(refused, Err(StartError::CannotSpeak5)));
 }

@@ -260,6 +260,7 @@ fn degraded(facts: &Facts) -> Word {
 fn connection_trouble(facts: &Facts) -> Option<(Reason, String)> {
     let broker = &facts.broker;
     match facts.failure.as_deref()? {
+        "address_not_allowed" => Some((Reason::LimitExceeded, format!("the broker {broker} is not allowed here"))),
         "unresolved" => Some((Reason::BrokerNotResolved, format!("the name of the broker {broker} does not resolve"))),
         cause @ ("connection_refused"
         | "connect_timeout"

@@ -18,6 +18,7 @@ use tokio::{
 
 mod answer;
 mod causes;
+mod limits;
 mod reading;
 mod reconcile;
 mod telling;
@@ -25,6 +26,8 @@ mod writing;
 
 pub use answer::PodReport;
 use causes::Causes;
+pub use limits::Guard;
+use limits::Limited;
 use reconcile::Resolved;
 
 use super::{
@@ -61,6 +64,8 @@ pub struct Context {
     pub storage: Option<Arc<Storage>>,
     /// What tokens and passwords are derived from.
     pub key: Key,
+    /// What holds fleets to the administrator's limits.
+    pub guard: Guard,
     /// Who this controller is, in events.
     pub identity: Arc<str>,
 }
@@ -115,6 +120,7 @@ pub(super) struct Task {
     timeline: Option<Timeline>,
     /// Writes that the API server refuses.
     refusals: Refusals,
+    limited: Limited,
     causes: Causes,
     shortage: Shortage,
     watched_until: Option<Instant>,
@@ -151,6 +157,7 @@ pub(super) async fn look_after(
             },
         }
     }
+    task.context.guard.forget(&task.key);
     task.context.metrics.forget(task.key.namespace.as_deref().unwrap_or_default(), &task.key.name);
 }
 
@@ -187,6 +194,7 @@ impl Task {
             decided: None,
             timeline: None,
             refusals: Refusals::default(),
+            limited: Limited::default(),
             causes: Causes::default(),
             shortage: Shortage::default(),
             watched_until: None,

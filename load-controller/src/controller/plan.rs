@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use fleet_contract::{plan::Plan, time::Micros, units::Span};
+use fleet_contract::{allowed::AllowedBrokers, plan::Plan, time::Micros, units::Span};
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -116,6 +116,8 @@ pub struct Situation<'a> {
     pub images: &'a Images,
     /// What the volume of a new broker is claimed from.
     pub storage: Option<&'a Storage>,
+    /// Where brokers may be.
+    pub allowed: &'a AllowedBrokers,
     /// Now.
     pub now: Micros,
 }
@@ -137,6 +139,7 @@ pub fn decide(situation: &Situation<'_>) -> Steps {
         image: image(document, images),
         pull_policy: spec.pod.image_pull_policy.map(Into::into).or(images.pull_policy.as_deref()),
         size,
+        allowed: allowed_brokers(situation),
     });
     let OwnBroker { objects: broker_objects, devices_max: broker_devices_max, is_rolling } = own_broker(situation);
     // Both at once would take more devices away than a pod's share: the broker comes first, and the workers stay.
@@ -165,6 +168,16 @@ pub fn decide(situation: &Situation<'_>) -> Steps {
         forces,
         notes,
         look_again,
+    }
+}
+
+/// Where the workers may find their broker: one of our own is beside all limits, and then the only one.
+fn allowed_brokers(situation: &Situation<'_>) -> AllowedBrokers {
+    let Situation { owner, document, allowed, .. } = *situation;
+    if document.has_own_broker {
+        AllowedBrokers::default().with_host(broker::url(owner).host())
+    } else {
+        allowed.clone()
     }
 }
 

@@ -30,6 +30,8 @@ pub enum Reason {
     // The condition Stalled: writes that the API server refuses.
     /// Nothing is refused.
     NothingRefused,
+    /// More is asked for than the administrator allows.
+    LimitExceeded,
     /// An object of that name exists and is not the fleet's.
     NameTaken,
     /// A `ResourceQuota` is used up.

@@ -44,6 +44,7 @@ use super::{
 };
 use crate::{
     key::Key,
+    limits::Limits,
     resource::{
         Fleet,
         broker::Storage,
@@ -75,6 +76,8 @@ pub struct Settings {
     pub images: Images,
     /// What the volumes of new brokers are claimed from; without it they are the pods' own.
     pub storage: Option<Storage>,
+    /// What fleets may do, and to whom.
+    pub limits: Limits,
     /// Who this controller is.
     pub identity: String,
 }
@@ -120,6 +123,7 @@ pub async fn run(
         images: Arc::new(settings.images.clone()),
         storage: settings.storage.clone().map(Arc::new),
         key,
+        guard: fleet::Guard::new(settings.limits.clone()),
         identity: Arc::from(settings.identity.as_str()),
     };
     let mut tasks = JoinSet::new();

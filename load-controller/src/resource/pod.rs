@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleet_contract::{
+    allowed::AllowedBrokers,
     fleet::{FleetSpec, PodSpec as Special, Toleration as SpecialToleration},
     worker::{ALLOCATOR, drain_bound},
 };
@@ -84,6 +85,8 @@ pub struct Worker<'a> {
     pub pull_policy: Option<&'a str>,
     /// What it asks for.
     pub size: Size,
+    /// Where it may find its broker.
+    pub allowed: AllowedBrokers,
 }
 
 /// The template of a worker's pods.
@@ -163,6 +166,7 @@ fn environment(worker: &Worker<'_>) -> Vec<EnvVar> {
         set("SIMCTL_STATE", format!("{STATE_FOLDER}/{PLAN_KEY}")),
         set("SIMCTL_THREADS", worker.size.threads.to_string()),
         set("SIMCTL_LOG_FORMAT", "json".into()),
+        set("SIMCTL_ALLOWED_BROKERS", worker.allowed.to_string()),
         set(ALLOCATOR.0, ALLOCATOR.1.into()),
     ]
 }

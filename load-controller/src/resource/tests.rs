@@ -1,6 +1,6 @@
 //! What the builders make of a small fleet, as people read it.
 
-use fleet_contract::fleet::BrokerAccess;
+use fleet_contract::{allowed::AllowedBrokers, fleet::BrokerAccess};
 use kube::ResourceExt as _;
 use serde::Serialize;
 
@@ -26,6 +26,7 @@ fn template(more: &str) -> k8s_openapi::api::core::v1::PodTemplateSpec {
         image: "ghcr.io/simctl/device-sim:0.1.0",
         pull_policy: None,
         size: Size::of(&spec),
+        allowed: "10.0.0.0/8,*.example".parse().unwrap(),
     })
 }
 
@@ -68,6 +69,7 @@ fn workers_of_an_own_broker_have_its_passwords() {
         image: "device-sim:1",
         pull_policy: None,
         size: Size::of(&spec),
+        allowed: AllowedBrokers::default(),
     });
     let pod = template.spec.unwrap();
     let volumes: Vec<String> = pod

@@ -17,6 +17,7 @@ mod documents;
 mod fleets;
 mod handover;
 mod kubelet;
+mod limits;
 mod monitoring;
 mod ownership;
 mod panels;

@@ -188,7 +188,12 @@ impl Site {
 
     /// The same with the rights of another account.
     pub(crate) fn controller_as(&self, identity: &str, account: &Client) -> Controller {
-        Controller::start(self, identity, account)
+        Controller::start(self, identity, account, &[])
+    }
+
+    /// A controller with further arguments.
+    pub(crate) fn controller_with(&self, identity: &str, flags: &[&str]) -> Controller {
+        Controller::start(self, identity, &self.account, flags)
     }
 
     /// A way of the controllers' account to the API server that a test can break.
@@ -278,12 +283,12 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    fn start(site: &Site, identity: &str, account: &Client) -> Controller {
+    fn start(site: &Site, identity: &str, account: &Client, flags: &[&str]) -> Controller {
         let namespace = site.namespace.name();
         let port = pod(site, identity);
         let mut command = program("load-controller");
         command.args(["run", "--watch-namespaces", namespace, "--listen", &format!("{HOST}:{port}")]);
-        command.args(["--worker-image=localhost/device-sim:1", "--broker-image=localhost/broker:1"]);
+        command.args(["--worker-image=localhost/device-sim:1", "--broker-image=localhost/broker:1"]).args(flags);
         command
             .env("POD_NAME", identity)
             .env("POD_NAMESPACE", namespace)

@@ -283,6 +283,21 @@ fn on_the_edge_one_small_controller_leads_without_an_election() {
 }
 
 #[test]
+fn limits_reach_the_controller_as_they_are_written() {
+    let limited = objects(&[
+        "--set-json=limits.brokers=[\"10.0.0.0/8\",\"*.example\"]",
+        "--set=limits.devicesPerNamespace=10000000,limits.messagesPerSecond=0",
+    ]);
+    assert_eq!(environment(&limited, "SIMCTL_LIMIT_BROKERS"), Some("10.0.0.0/8,*.example"));
+    assert_eq!(environment(&limited, "SIMCTL_LIMIT_DEVICES_PER_NAMESPACE"), Some("10000000"));
+    assert_eq!(environment(&limited, "SIMCTL_LIMIT_MESSAGES_PER_SECOND"), Some("0"));
+    let by_default = objects(&[]);
+    for name in ["BROKERS", "DEVICES_PER_NAMESPACE", "MESSAGES_PER_SECOND"] {
+        assert_eq!(environment(&by_default, &format!("SIMCTL_LIMIT_{name}")), None);
+    }
+}
+
+#[test]
 fn values_that_nobody_can_mean_are_refused() {
     for (values, expected) in [
         ("image.tag=latest", "tag"),

@@ -68,9 +68,12 @@ impl Device {
             let permit = self.keep_time(pace(&shared), None).await?;
             let attempt = lock(&self.books).attempts;
             let turn = shared.brokers.turn(self.index).wrapping_add(attempt);
-            let Some(broker) = shared.brokers.of(self.index).resolver.address(turn) else {
-                self.step(Books::unresolved);
-                continue;
+            let broker = match shared.brokers.of(self.index).resolver.address(turn) {
+                Ok(broker) => broker,
+                Err(none) => {
+                    self.step(|books, turn| books.without_address(turn, none));
+                    continue;
+                }
             };
             let (options, connect_bytes) = options(&shared.blueprint, self.index, broker);
             let (client, event_loop) = link.get_or_insert_with(|| {

@@ -13,7 +13,7 @@ use crate::{
         shard::{CLOSED, YOUNG},
     },
     session::{backoff, codec::ConnackCode},
-    transport::{UNRESOLVED, is_own, label},
+    transport::{NoAddress, is_own, label},
 };
 
 /// The length of every packet that holds nothing but a packet identifier.
@@ -127,11 +127,15 @@ impl Books {
     }
 
     /// The broker's name has no address yet.
-    pub(super) fn unresolved(&mut self, turn: &mut Turn<'_>) {
-        causes::add(&mut turn.stripe.stats.connections.failed, UNRESOLVED, 1);
+    pub(super) fn without_address(&mut self, turn: &mut Turn<'_>, none: NoAddress) {
+        causes::add(&mut turn.stripe.stats.connections.failed, none.cause(), 1);
         turn.shared.brokers.of(self.index).resolver.refresh();
+        if none != NoAddress::Unresolved {
+            self.trouble = Trouble::Own;
+            return self.retry(turn, none.cause());
+        }
         let attempts = std::mem::take(&mut self.attempts);
-        self.retry(turn, UNRESOLVED);
+        self.retry(turn, none.cause());
         self.attempts = attempts;
     }
 

@@ -15,7 +15,7 @@ use crate::{
         Refusal, backoff,
         codec::{self, Connect},
     },
-    transport::{self, Connection, UNRESOLVED, Written},
+    transport::{self, Connection, NoAddress, Written},
 };
 
 /// A connection that the broker ends so soon after it accepted it counts as a failure for the backoff.
@@ -71,9 +71,12 @@ impl Shard {
     fn open(&mut self, slot: usize, now: Micros) {
         let index = self.slots.index(slot);
         let (broker, turn) = (self.brokers.of(index), self.brokers.turn(index));
-        let Some(address) = broker.resolver.address(turn.wrapping_add(u32::from(self.devices[slot].attempts))) else {
-            self.pacer.release();
-            return self.unresolved(slot, now);
+        let address = match broker.resolver.address(turn.wrapping_add(u32::from(self.devices[slot].attempts))) {
+            Ok(address) => address,
+            Err(none) => {
+                self.pacer.release();
+                return self.without_address(slot, none, now);
+            }
         };
         match Connection::open(address, turn, &broker.route, self.poll.registry(), Token(slot)) {
             Ok(connection) => {
@@ -262,9 +265,12 @@ impl Shard {
 
     /// The broker's name has no address yet. The wait does not grow, because a broker that is being set up is not one
     /// that needs relief.
-    fn unresolved(&mut self, slot: usize, now: Micros) {
+    fn without_address(&mut self, slot: usize, none: NoAddress, now: Micros) {
+        if none != NoAddress::Unresolved {
+            return self.connect_failed(slot, none.cause(), Trouble::Own, now);
+        }
         let attempts = std::mem::take(&mut self.devices[slot].attempts);
-        self.connect_failed(slot, UNRESOLVED, Trouble::None, now);
+        self.connect_failed(slot, none.cause(), Trouble::None, now);
         self.devices[slot].attempts = attempts;
     }
 

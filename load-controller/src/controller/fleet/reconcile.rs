@@ -54,9 +54,16 @@ impl Task {
         let observed = self.look(&owner);
         let Some(document) = self.document.clone().filter(|_| self.problems().is_empty()) else {
             // What already runs goes on.
+            self.limit_wrong();
             self.status_is_due = true;
             self.write_status_of(&fleet, &owner, &observed).await?;
             return Ok(self.document_age_max().map_or_else(Action::await_change, Action::requeue));
+        };
+        let Some(document) = self.limit(&fleet, &owner, document).await else {
+            // Here, too.
+            self.status_is_due = true;
+            self.write_status_of(&fleet, &owner, &observed).await?;
+            return Ok(self.look_at_limits().map_or_else(Action::await_change, Action::requeue));
         };
         let steps = plan::decide(&Situation {
             fleet: &fleet,
@@ -66,6 +73,7 @@ impl Task {
             plan: self.plan.as_ref(),
             images: &self.context.images,
             storage: self.context.storage.as_deref(),
+            allowed: &self.context.guard.limits().brokers,
             now: now(),
         });
         let look_again = steps.look_again;
@@ -79,7 +87,8 @@ impl Task {
             .into_iter()
             .chain(secret)
             .chain(self.document_age_max())
-            .chain(self.refusals.next(Instant::now()));
+            .chain(self.refusals.next(Instant::now()))
+            .chain(self.look_at_limits());
         Ok(soonest.min().map_or_else(Action::await_change, Action::requeue))
     }
 
@@ -138,7 +147,8 @@ impl Task {
     /// The newest generation of the Fleet that was carried out or found wrong. The watch may know a newer one already,
     /// and whoever waits for that one must not take what was done before it for its end.
     pub(super) fn seen(&self) -> Option<i64> {
-        let found_wrong = self.resolved.as_ref().filter(|resolved| !resolved.problems.is_empty());
+        let is_wrong = |resolved: &&Resolved| !resolved.problems.is_empty() || self.limited.is_refused();
+        let found_wrong = self.resolved.as_ref().filter(is_wrong);
         found_wrong.map_or_else(|| self.decided?.generation, |resolved| resolved.generation)
     }
 

@@ -78,6 +78,7 @@ impl Task {
         self.note_shortage(fleet);
         let refusals: Vec<Refusal> =
             self.refusals.list().into_iter().chain(self.causes.refused.iter().cloned()).collect();
+        let refusals: Vec<Refusal> = self.limited.refusal().into_iter().cloned().chain(refusals).collect();
         let workers = self.workers.as_ref()?;
         // What we wrote last is newer than what the watch may show.
         let known = self.status.clone().or_else(|| fleet.status.clone()).unwrap_or_default();

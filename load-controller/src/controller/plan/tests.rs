@@ -28,6 +28,7 @@ fn decided_about(more: &str, observed: &Observed, known: Option<&Plan>) -> Steps
         plan: known,
         images: &images,
         storage: None,
+        allowed: &AllowedBrokers::default(),
         now: NOW,
     };
     decide(&situation)
@@ -152,6 +153,7 @@ fn a_lost_plan_is_made_again_and_goes_on() {
         plan: None,
         images: &images,
         storage: None,
+        allowed: &AllowedBrokers::default(),
         now: NOW,
     })
     .plan;
