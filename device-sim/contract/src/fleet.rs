@@ -13,7 +13,7 @@ mod subscription;
 
 pub use crate::{model::StreamOverride, qos::Qos};
 pub use check::check;
-pub use pod::{PodSpec, PullPolicy, Toleration};
+pub use pod::{BrokerResources, OWN_LABELS, OWN_PREFIX, PodSpec, PullPolicy, Sysctl, Toleration};
 pub use subscription::{RetainHandling, Subscription};
 
 use crate::{

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::resource::{
     Fleet, Owner, broker,
     pod::{
-        AUTHORITY_FOLDER, AUTHORITY_KEY, CERTIFICATE_KEY, DEVICES_PASSWORD_FILE, IDENTITY_FOLDER,
+        self, AUTHORITY_FOLDER, AUTHORITY_KEY, CERTIFICATE_KEY, DEVICES_PASSWORD_FILE, IDENTITY_FOLDER,
         OBSERVER_PASSWORD_FILE, PRIVATE_KEY_KEY,
     },
     secret::{DEVICES_USER, OBSERVER_USER},
@@ -58,6 +58,7 @@ pub fn resolve(
     problems.extend(check_passwords(&document).iter().map(ToString::to_string));
     problems.extend(check_own_broker(&document).as_ref().map(ToString::to_string));
     problems.extend(check_tls(&document).as_ref().map(ToString::to_string));
+    problems.extend(check_affinity(&document).as_ref().map(ToString::to_string));
     problems.extend(fleet::check(&document).iter().map(ToString::to_string));
     if !problems.is_empty() {
         return Err(problems);
@@ -170,6 +171,13 @@ fn check_tls(document: &fleet::Fleet) -> Option<Problem> {
     let message = "in a cluster authorities, certificate and key come from Secrets: write `caSecretName` and \
                    `secretName` instead";
     is_elsewhere.then(|| Problem::new("/spec/broker/tls", message))
+}
+
+/// The document's own schema does not know what Kubernetes makes of an affinity.
+fn check_affinity(document: &fleet::Fleet) -> Option<Problem> {
+    let (field, error) = pod::affinity(&document.spec.pod).err()?;
+    let at = format!("/spec/pod/affinity/{}", field.replace(['.', '['], "/").replace(']', ""));
+    Some(Problem::new(at, format!("this is no affinity of Kubernetes: {error}")))
 }
 
 /// An assignment without plan and shard, which workers get apart.
@@ -286,6 +294,14 @@ mod tests {
         assert!(!document.assignment.contains("ecretName"));
         let problems = resolved("devices: 1\nbroker: {url: 'mqtts://b', tls: {ca: /ca.pem}}", None).unwrap_err();
         assert!(problems.join("\n").contains("write `caSecretName`"), "{problems:?}");
+    }
+
+    #[test]
+    fn an_affinity_that_kubernetes_cannot_read_is_told_with_its_place() {
+        let of = |affinity: &str| resolved(&format!("devices: 1\npod: {{affinity: {affinity}}}"), None);
+        of("{podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: zone}]}}").unwrap();
+        let preferred = "{nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: heavy}]}}";
+        insta::assert_snapshot!(of(preferred).unwrap_err().join("\n"), @r#"spec.pod.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: this is no affinity of Kubernetes: invalid type: string "heavy", expected i32"#);
     }
 
     #[test]

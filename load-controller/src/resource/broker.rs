@@ -4,27 +4,29 @@
 //! pod's own: it outlives a container, such as one that the node restarts, and goes with the pod. With one it is a
 //! claim, which the next pod gets, on whatever node; it goes with the fleet.
 
-use fleet_contract::{broker_url::BrokerUrl, fleet::PodSpec as Special};
+use fleet_contract::{
+    broker_url::BrokerUrl,
+    fleet::{BrokerResources, PodSpec as Special},
+};
 use k8s_openapi::{
     api::{
         apps::v1::{StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy as RetentionPolicy},
         core::v1::{
             Container, ContainerPort, EmptyDirVolumeSource, EnvVar, PersistentVolumeClaim, PersistentVolumeClaimSpec,
-            PodSpec, PodTemplateSpec, Probe, ResourceRequirements, Service, ServicePort, ServiceSpec, Volume,
-            VolumeMount, VolumeResourceRequirements,
+            PodSpec, PodTemplateSpec, Probe, Service, ServicePort, ServiceSpec, Volume, VolumeMount,
+            VolumeResourceRequirements,
         },
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
+use sha2::{Digest as _, Sha256};
+
 use super::{
     Owner,
     config_map::ANONYMOUS_KEY,
     names::{self, BROKER_HTTP_PORT, BROKER_PORT, Component},
-    pod::{
-        config_map_volume, container_security, node_selector, pod_security, probe, pull_secrets, secret_volume,
-        tolerations,
-    },
+    pod::{self, config_map_volume, container_security, pod_security, probe, requirements, secret_volume},
     secret::USERS_KEY,
     service::PORT_NAME,
     size::memory_text,
@@ -38,6 +40,9 @@ const MEMORY_MIN: u64 = 256 << 20;
 /// What the process needs beside the memory from which its limits follow.
 const PROCESS_BYTES: u64 = 64 << 20;
 
+/// The CPU that it asks for, unless the document says otherwise.
+const CPU: &str = "100m";
+
 const MEMORY_VARIABLE: &str = "SIMCTL_BROKER_MEMORY";
 const MQTT: &str = "mqtt";
 
@@ -50,6 +55,10 @@ const USERS: &str = "users";
 const USERS_FOLDER: &str = "/etc/broker/users";
 const ACCESS: &str = "access";
 const ACCESS_FOLDER: &str = "/etc/broker/access";
+
+/// The annotation of the StatefulSet with a digest of its pod template. Without it nobody would miss that a field has
+/// gone from the template, because what others set there does not count. Workers have the document's name for that.
+const TEMPLATE_ANNOTATION: &str = "simctl.io/template";
 
 /// What a broker's volume is claimed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,25 +135,17 @@ pub fn service(owner: &Owner) -> Service {
 
 /// The StatefulSet of the broker: one pod, on nodes where the workers' pods may be, too.
 pub fn build(owner: &Owner, special: &Special, broker: &Broker<'_>) -> StatefulSet {
-    let template = PodTemplateSpec {
-        metadata: Some(ObjectMeta {
-            labels: Some(names::labels(&owner.name, Component::Broker)),
-            ..ObjectMeta::default()
-        }),
-        spec: Some(PodSpec {
-            containers: vec![container(broker)],
-            volumes: Some(volumes(owner, broker)),
-            security_context: Some(pod_security(Vec::new())),
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
-            termination_grace_period_seconds: Some(10),
-            image_pull_secrets: pull_secrets(special),
-            node_selector: node_selector(special),
-            tolerations: Some(tolerations(special)),
-            ..PodSpec::default()
-        }),
-    };
+    let mut template = pod::template(&owner.name, Component::Broker, special);
+    template.spec = Some(PodSpec {
+        containers: vec![container(special, broker)],
+        volumes: Some(volumes(owner, broker)),
+        security_context: Some(pod_security(special, &[])),
+        termination_grace_period_seconds: Some(10),
+        ..template.spec.unwrap_or_default()
+    });
+    let digest = digest(&template);
     let mut stateful_set = spread(owner, names::broker(&owner.name), Component::Broker, 1, template);
+    stateful_set.metadata.annotations.get_or_insert_default().insert(TEMPLATE_ANNOTATION.into(), digest);
     if let (Some(storage), Some(spec)) = (broker.storage, &mut stateful_set.spec) {
         spec.volume_claim_templates = Some(vec![claim(storage)]);
         spec.persistent_volume_claim_retention_policy =
@@ -163,6 +164,11 @@ fn volumes(owner: &Owner, broker: &Broker<'_>) -> Vec<Volume> {
     volumes
 }
 
+fn digest(template: &PodTemplateSpec) -> String {
+    let digest = Sha256::digest(serde_json::to_string(template).expect("an object of Kubernetes is JSON"));
+    digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn claim(storage: &Storage) -> PersistentVolumeClaim {
     PersistentVolumeClaim {
         metadata: ObjectMeta { name: Some(DATA.into()), ..ObjectMeta::default() },
@@ -179,7 +185,7 @@ fn claim(storage: &Storage) -> PersistentVolumeClaim {
     }
 }
 
-fn container(broker: &Broker<'_>) -> Container {
+fn container(special: &Special, broker: &Broker<'_>) -> Container {
     let set = |name: &str, value: String| EnvVar { name: name.into(), value: Some(value), ..EnvVar::default() };
     let port = |name: &str, number: u16| ContainerPort {
         name: Some(name.into()),
@@ -193,7 +199,7 @@ fn container(broker: &Broker<'_>) -> Container {
         read_only,
         ..VolumeMount::default()
     };
-    let memory = Quantity(memory_text(broker.memory + PROCESS_BYTES));
+    let BrokerResources { cpu, cpu_limit, ephemeral_storage } = special.broker.clone();
     Container {
         name: "broker".into(),
         image: Some(broker.image.into()),
@@ -214,11 +220,12 @@ fn container(broker: &Broker<'_>) -> Container {
         ports: Some(vec![port(MQTT, BROKER_PORT), port(PORT_NAME, BROKER_HTTP_PORT)]),
         readiness_probe: Some(Probe { period_seconds: Some(2), failure_threshold: Some(2), ..probe("/readyz") }),
         liveness_probe: Some(Probe { period_seconds: Some(10), failure_threshold: Some(6), ..probe("/healthz") }),
-        resources: Some(ResourceRequirements {
-            requests: Some([("cpu".to_owned(), Quantity("100m".into())), ("memory".to_owned(), memory.clone())].into()),
-            limits: Some([("memory".to_owned(), memory)].into()),
-            ..ResourceRequirements::default()
-        }),
+        resources: Some(requirements(
+            cpu.unwrap_or_else(|| CPU.into()),
+            cpu_limit,
+            memory_text(broker.memory + PROCESS_BYTES),
+            ephemeral_storage,
+        )),
         security_context: Some(container_security()),
         ..Container::default()
     }

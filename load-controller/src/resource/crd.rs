@@ -6,8 +6,10 @@
 
 mod fleet_query;
 
-use fleet_contract::fleet::FleetSpec;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use fleet_contract::fleet::{FleetSpec, OWN_LABELS, OWN_PREFIX};
+use k8s_openapi::{
+    api::core::v1::Affinity, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -21,6 +23,9 @@ const PODS_MAX: u32 = 150_000;
 
 /// The largest whole number that every reader of JSON reads alike: 2^53 - 1.
 const SEED_MAX: u64 = (1 << 53) - 1;
+
+/// The most labels and annotations of pods, so that the API server can bound what their laws cost.
+const KEYS_MAX: u32 = 64;
 
 /// The groups that can be told apart, as the document's own check has it.
 const GROUPS_MAX: u32 = 255;
@@ -199,8 +204,43 @@ fn spec() -> Value {
             )]}),
         );
     }
+    pod(&mut spec);
     add(&mut spec, "", json!({"x-kubernetes-validations": laws()}));
     spec
+}
+
+/// What the documents' own types cannot say of pods.
+fn pod(spec: &mut Value) {
+    let prefix = rule(
+        &format!("!self.exists(key, key.startsWith('{OWN_PREFIX}'))"),
+        &format!("expected no key that begins with {OWN_PREFIX}, because the load controller sets those"),
+        None,
+    );
+    let own = OWN_LABELS.map(|label| {
+        let message = format!("expected another key than {label}, which the load controller sets");
+        rule(&format!("!('{label}' in self)"), &message, None)
+    });
+    for (field, own) in [("labels", &own[..]), ("annotations", &[])] {
+        let laws = [&[prefix.clone()], own].concat();
+        let at = format!("/properties/pod/properties/{field}");
+        add(spec, &at, json!({"maxProperties": KEYS_MAX, "x-kubernetes-validations": laws}));
+    }
+    add(
+        spec,
+        "/properties/pod/properties/sysctls",
+        json!({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}),
+    );
+    let mut affinity = structural(&schemars::schema_for!(Affinity).to_value());
+    forget_descriptions(&mut affinity);
+    affinity["description"] = spec["properties"]["pod"]["properties"]["affinity"]["description"].take();
+    spec["properties"]["pod"]["properties"]["affinity"] = affinity;
+}
+
+/// What Kubernetes' own types say of themselves is long, and `kubectl explain pod.spec` shows it.
+fn forget_descriptions(schema: &mut Value) {
+    let Some(schema) = schema.as_object_mut() else { return };
+    schema.remove("description");
+    schema.values_mut().for_each(forget_descriptions);
 }
 
 /// The laws across fields. What would give devices another home or another name stays as it is while there are devices.
@@ -285,6 +325,12 @@ mod tests {
             "/properties/broker/properties/credentials/x-kubernetes-validations",
             "/properties/observer/properties/credentials/x-kubernetes-validations",
             "/properties/clientId/x-kubernetes-validations",
+            "/properties/pod/properties/labels/x-kubernetes-validations",
+            "/properties/pod/properties/annotations/x-kubernetes-validations",
+            "/properties/pod/properties/sysctls/x-kubernetes-list-type",
+            "/properties/pod/properties/affinity/properties/nodeAffinity/properties",
+            // What a policy costs that asks about each Secret is bounded by their number.
+            "/properties/pod/properties/imagePullSecrets/maxItems",
         ] {
             assert!(spec.pointer(pointer).is_some(), "{pointer}");
         }

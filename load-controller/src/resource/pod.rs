@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use fleet_contract::{
     allowed::AllowedBrokers,
-    fleet::{FleetSpec, PodSpec as Special, Toleration as SpecialToleration},
+    fleet::{FleetSpec, PodSpec as Special, Sysctl as SpecialSysctl, Toleration as SpecialToleration},
     worker::{ALLOCATOR, drain_bound},
 };
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
-        HTTPGetAction, KeyToPath, LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec,
+        Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+        EnvVarSource, HTTPGetAction, KeyToPath, LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec,
         PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Sysctl,
         Toleration, TopologySpreadConstraint, Volume, VolumeMount,
     },
@@ -20,6 +20,7 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
+use serde_json::Value;
 
 use super::{
     Size,
@@ -62,10 +63,11 @@ const STATE_FOLDER: &str = "/var/lib/simctl";
 /// How long a pod stays on a node that does not answer; then its devices are wanted back elsewhere.
 pub const UNREACHABLE_SECONDS: i64 = 30;
 
-/// User and group of the processes in our images.
+/// User and group of the processes in our images, unless the document has others or none.
 const NOBODY: i64 = 65_532;
 
 /// One source port a device, and none of those that servers listen on.
+const PORT_RANGE_PARAMETER: &str = "net.ipv4.ip_local_port_range";
 const PORT_RANGE: &str = "10240 65535";
 
 /// What a worker's pod is made from. Nothing of it changes live, so that only a new document or image rolls pods.
@@ -92,31 +94,60 @@ pub struct Worker<'a> {
 /// The template of a worker's pods.
 pub fn build(worker: &Worker<'_>) -> PodTemplateSpec {
     let special = &worker.spec.pod;
-    let mut labels = special.labels.clone();
-    labels.extend(names::labels(worker.fleet, Component::Worker));
-    let mut annotations = special.annotations.clone();
+    let mut template = template(worker.fleet, Component::Worker, special);
+    let annotations = template.metadata.get_or_insert_default().annotations.get_or_insert_default();
     annotations.insert(DOCUMENT_ANNOTATION.into(), worker.document.into());
     annotations.insert(SECRETS_ANNOTATION.into(), names::secrets(worker.fleet));
+    template.spec = Some(PodSpec {
+        containers: vec![container(worker)],
+        volumes: Some(volumes(worker)),
+        security_context: Some(pod_security(special, &[(PORT_RANGE_PARAMETER, PORT_RANGE)])),
+        termination_grace_period_seconds: Some(grace_seconds(worker.spec)),
+        topology_spread_constraints: Some(vec![spread(worker.fleet)]),
+        ..template.spec.unwrap_or_default()
+    });
+    template
+}
+
+/// What every pod of a fleet has, and what the document says of all of them; containers, volumes and security are the
+/// caller's.
+pub(super) fn template(fleet: &str, component: Component, special: &Special) -> PodTemplateSpec {
+    let mut labels = special.labels.clone();
+    labels.extend(names::labels(fleet, component));
     PodTemplateSpec {
-        metadata: Some(ObjectMeta { labels: Some(labels), annotations: Some(annotations), ..ObjectMeta::default() }),
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            annotations: some_map(&special.annotations),
+            ..ObjectMeta::default()
+        }),
         spec: Some(PodSpec {
-            containers: vec![container(worker)],
-            volumes: Some(volumes(worker)),
-            security_context: Some(pod_security(vec![Sysctl {
-                name: "net.ipv4.ip_local_port_range".into(),
-                value: PORT_RANGE.into(),
-            }])),
+            // Whatever the account may do, the processes ask nothing of the API server.
             automount_service_account_token: Some(false),
+            service_account_name: special.service_account_name.clone(),
             // One variable for each Service of a namespace would only be in the way.
             enable_service_links: Some(false),
-            termination_grace_period_seconds: Some(grace_seconds(worker.spec)),
             image_pull_secrets: pull_secrets(special),
-            node_selector: node_selector(special),
+            node_selector: some_map(&special.node_selector),
             tolerations: Some(tolerations(special)),
-            topology_spread_constraints: Some(vec![spread(worker.fleet)]),
+            // One that cannot be read is a problem of the document, with which nothing is built.
+            affinity: affinity(special).ok().flatten(),
+            priority_class_name: special.priority_class_name.clone(),
+            runtime_class_name: special.runtime_class_name.clone(),
             ..PodSpec::default()
         }),
     }
+}
+
+/// The affinity of a fleet's pods as Kubernetes has it.
+///
+/// # Errors
+/// When it is none: the field below `affinity`, and why.
+pub fn affinity(special: &Special) -> Result<Option<Affinity>, (String, serde_json::Error)> {
+    if special.affinity.is_empty() {
+        return Ok(None);
+    }
+    let read: Result<Affinity, _> = serde_path_to_error::deserialize(Value::Object(special.affinity.clone()));
+    read.map(Some).map_err(|error| (error.path().to_string(), error.into_inner()))
 }
 
 /// The time that a worker may take to drain, in whole seconds.
@@ -185,15 +216,26 @@ pub(super) fn probe(path: &str) -> Probe {
 }
 
 fn resources(special: &Special, size: Size) -> ResourceRequirements {
-    let memory = Quantity(special.memory.clone().unwrap_or_else(|| memory_text(size.memory_bytes)));
-    let cpu = Quantity(special.cpu.clone().unwrap_or_else(|| cpu_text(size.cpu_millis)));
-    let mut limits = BTreeMap::from([("memory".to_owned(), memory.clone())]);
-    if let Some(limit) = &special.cpu_limit {
-        limits.insert("cpu".into(), Quantity(limit.clone()));
-    }
+    let memory = special.memory.clone().unwrap_or_else(|| memory_text(size.memory_bytes));
+    let cpu = special.cpu.clone().unwrap_or_else(|| cpu_text(size.cpu_millis));
+    requirements(cpu, special.cpu_limit.clone(), memory, special.ephemeral_storage.clone())
+}
+
+/// Quantities of a container: CPU may be more than it asks for, up to a limit; of all else it gets what it asks for.
+pub(super) fn requirements(
+    cpu: String,
+    cpu_limit: Option<String>,
+    memory: String,
+    ephemeral_storage: Option<String>,
+) -> ResourceRequirements {
+    let fixed = [("memory", Some(memory)), ("ephemeral-storage", ephemeral_storage)];
+    let quantities = |cpu: Option<String>| -> BTreeMap<String, Quantity> {
+        let all = [("cpu", cpu)].into_iter().chain(fixed.clone());
+        all.filter_map(|(name, quantity)| Some((name.to_owned(), Quantity(quantity?)))).collect()
+    };
     ResourceRequirements {
-        requests: Some([("cpu".to_owned(), cpu), ("memory".to_owned(), memory)].into()),
-        limits: Some(limits),
+        requests: Some(quantities(Some(cpu))),
+        limits: Some(quantities(cpu_limit)),
         ..ResourceRequirements::default()
     }
 }
@@ -208,32 +250,33 @@ pub(super) fn container_security() -> SecurityContext {
     }
 }
 
-/// What Pod Security `restricted` asks of a pod; the group lets the process read mounted Secrets.
-pub(super) fn pod_security(sysctls: Vec<Sysctl>) -> PodSecurityContext {
+/// What Pod Security `restricted` asks of a pod; the group lets the process read mounted Secrets. The document's kernel
+/// parameters come in place of `own` ones of the same name.
+pub(super) fn pod_security(special: &Special, own: &[(&str, &str)]) -> PodSecurityContext {
+    let id = |id: Option<u32>| (!special.omit_ids).then(|| id.map_or(NOBODY, i64::from));
+    let is_own = |name: &str| !special.sysctls.iter().any(|sysctl| sysctl.name == name);
+    let own = own.iter().filter(|(name, _)| is_own(name));
+    let own = own.map(|(name, value)| Sysctl { name: (*name).into(), value: (*value).into() });
+    let named = special.sysctls.iter().cloned().map(|SpecialSysctl { name, value }| Sysctl { name, value });
     PodSecurityContext {
         run_as_non_root: Some(true),
-        run_as_user: Some(NOBODY),
-        run_as_group: Some(NOBODY),
-        fs_group: Some(NOBODY),
+        run_as_user: id(special.run_as_user),
+        run_as_group: id(special.run_as_group),
+        fs_group: id(special.fs_group),
         seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), ..SeccompProfile::default() }),
-        sysctls: some_list(sysctls),
+        sysctls: some_list(own.chain(named).collect()),
         ..PodSecurityContext::default()
     }
 }
 
 /// The Secrets that the registry wants.
-pub(super) fn pull_secrets(special: &Special) -> Option<Vec<LocalObjectReference>> {
+fn pull_secrets(special: &Special) -> Option<Vec<LocalObjectReference>> {
     let names = special.image_pull_secrets.iter().cloned();
     some_list(names.map(|name| LocalObjectReference { name }).collect())
 }
 
-/// The labels that a node must have.
-pub(super) fn node_selector(special: &Special) -> Option<BTreeMap<String, String>> {
-    (!special.node_selector.is_empty()).then(|| special.node_selector.clone())
-}
-
 /// The tolerations that the document names, and of nodes that do not answer for half a minute.
-pub(super) fn tolerations(special: &Special) -> Vec<Toleration> {
+fn tolerations(special: &Special) -> Vec<Toleration> {
     let named = special.tolerations.iter().cloned().map(|toleration| {
         let SpecialToleration { key, operator, value, effect, toleration_seconds } = toleration;
         Toleration { key, operator, value, effect, toleration_seconds }
@@ -368,6 +411,10 @@ fn mounts(worker: &Worker<'_>) -> Vec<VolumeMount> {
     ];
     mounts.extend(secrets(worker).into_iter().map(|Mounted { volume, folder, .. }| mount(volume, folder, true)));
     mounts
+}
+
+fn some_map(map: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    (!map.is_empty()).then(|| map.clone())
 }
 
 fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {

@@ -1,14 +1,21 @@
 //! What the builders make of a small fleet, as people read it.
 
-use fleet_contract::{allowed::AllowedBrokers, fleet::BrokerAccess};
+use fleet_contract::{
+    allowed::AllowedBrokers,
+    fleet::{BrokerAccess, OWN_LABELS, OWN_PREFIX},
+};
 use kube::ResourceExt as _;
 use serde::Serialize;
+
+use crate::controller::plan::differs;
 
 use super::{
     Size,
     broker::{self, Broker, Storage},
-    config_map, fixture, names, network_policy,
-    pod::{self, Worker},
+    config_map, fixture,
+    names::{self, Component},
+    network_policy,
+    pod::{self, DOCUMENT_ANNOTATION, SECRETS_ANNOTATION, Worker},
     pod_disruption_budget, service, stateful_set,
 };
 
@@ -36,9 +43,8 @@ fn workers_are_a_stateful_set() {
     insta::assert_snapshot!(yaml(&object));
 }
 
-#[test]
-fn what_is_special_about_pods_reaches_them() {
-    let more = "
+/// All that a document can say of pods.
+const SPECIAL: &str = "
 devices: 10
 broker: {url: 'mqtt://broker.example', credentials: {username: '{id}', secretName: devices}}
 observer: {credentials: {username: eye, secretName: eye}}
@@ -46,13 +52,26 @@ pod:
   imagePullSecrets: [registry]
   nodeSelector: {kubernetes.io/arch: arm64}
   tolerations: [{key: edge, operator: Exists}]
+  affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchFields: [{key: metadata.name, operator: In, values: [n1]}]}]}}}
+  priorityClassName: low
+  runtimeClassName: gvisor
+  serviceAccountName: nobody
+  runAsUser: 1000
+  runAsGroup: 0
+  fsGroup: 2000
+  sysctls: [{name: net.ipv4.tcp_keepalive_time, value: '60'}]
   labels: {team: taxi, simctl.io/fleet: other}
   annotations: {note: hello}
   cpu: 250m
   cpuLimit: '1'
   memory: 128Mi
+  ephemeralStorage: 64Mi
+  broker: {cpu: 200m, cpuLimit: '2', ephemeralStorage: 1Gi}
 ";
-    let template = template(more);
+
+#[test]
+fn what_is_special_about_pods_reaches_them() {
+    let template = template(SPECIAL);
     let metadata = template.metadata.as_ref().unwrap();
     assert_eq!(metadata.labels.as_ref().unwrap()[names::FLEET_LABEL], "demo", "our labels win");
     insta::assert_snapshot!(yaml(&template));
@@ -94,6 +113,64 @@ fn workers_of_an_own_broker_have_its_passwords() {
     assert!(mounts.clone().all(|mount| mount.sub_path.is_none()), "kubelet does not update what has a subPath");
     let paths: Vec<_> = mounts.map(|mount| mount.mount_path.as_str()).collect();
     assert!(paths.contains(&"/etc/simctl/credentials") && paths.contains(&"/etc/simctl/observer"), "{paths:?}");
+}
+
+#[test]
+fn what_is_special_about_pods_reaches_the_broker() {
+    let broker = Broker { image: "broker", pull_policy: None, memory: broker::memory_for(10), storage: None };
+    let spec = broker::build(&fixture::owner(), &fixture::spec(SPECIAL).pod, &broker).spec.unwrap();
+    let (mut pod, metadata) = (spec.template.spec.unwrap(), spec.template.metadata.unwrap());
+    assert_eq!(metadata.labels.as_ref().unwrap()[names::FLEET_LABEL], "demo", "our labels win");
+    let resources = pod.containers.remove(0).resources;
+    pod.volumes = None;
+    insta::assert_snapshot!([yaml(&metadata), yaml(&pod), yaml(&resources)].join("---\n"));
+}
+
+#[test]
+fn a_broker_differs_when_its_document_says_less() {
+    let broker = Broker { image: "broker", pull_policy: None, memory: broker::memory_for(10), storage: None };
+    let build = |more: &str| broker::build(&fixture::owner(), &fixture::spec(more).pod, &broker);
+    let (more, less) = (build("devices: 1\npod: {priorityClassName: low}"), build("devices: 1"));
+    assert!(differs(&less, Some(&more)), "the priority class has to go");
+    assert!(!differs(&less, Some(&build("devices: 1"))));
+}
+
+#[test]
+fn a_platform_that_assigns_ids_finds_none() {
+    let pod = template("devices: 10\npod: {omitIds: true}").spec.unwrap();
+    let security = pod.security_context.unwrap();
+    assert_eq!((security.run_as_user, security.run_as_group, security.fs_group), (None, None, None));
+    assert_eq!(security.run_as_non_root, Some(true), "Pod Security asks for it");
+}
+
+#[test]
+fn a_kernel_parameter_of_the_document_comes_in_place_of_ours() {
+    let more = "devices: 10\npod: {sysctls: [{name: net.ipv4.ip_local_port_range, value: 20000 30000}]}";
+    let sysctls = template(more).spec.unwrap().security_context.unwrap().sysctls.unwrap();
+    assert_eq!(sysctls.iter().map(|sysctl| sysctl.value.as_str()).collect::<Vec<_>>(), ["20000 30000"]);
+}
+
+#[test]
+fn no_pod_has_a_token_whatever_its_account() {
+    for more in ["devices: 10", SPECIAL] {
+        let broker = Broker { image: "broker", pull_policy: None, memory: broker::memory_for(10), storage: None };
+        let broker = broker::build(&fixture::owner(), &fixture::spec(more).pod, &broker).spec.unwrap();
+        for pod in [template(more).spec.unwrap(), broker.template.spec.unwrap()] {
+            assert_eq!(pod.automount_service_account_token, Some(false));
+            let volumes = pod.volumes.unwrap_or_default();
+            assert!(volumes.iter().all(|volume| volume.projected.is_none()), "a token may be projected, too");
+        }
+    }
+}
+
+#[test]
+fn every_label_of_the_product_is_refused_in_a_document() {
+    for component in [Component::Worker, Component::Broker] {
+        for key in names::labels("demo", component).keys() {
+            assert!(key.starts_with(OWN_PREFIX) || OWN_LABELS.contains(&key.as_str()), "{key}");
+        }
+    }
+    assert!([DOCUMENT_ANNOTATION, SECRETS_ANNOTATION].iter().all(|key| key.starts_with(OWN_PREFIX)));
 }
 
 #[test]

@@ -21,6 +21,25 @@ fn a_document_that_is_wrong_is_refused_in_words_that_help() {
         ("devices: 10", "devices: 10\n  lossAfter: soon", &["spec.lossAfter", "should match"]),
         ("devices: 10", "devices: 10\n  observe: sometimes", &["spec.observe", "supported values"]),
         ("devices: 10", "devices: 10\n  clientId: same", &["spec.clientId", "expected `{index}` or `{uuid}`"]),
+        (
+            "pod: {",
+            "pod: {labels: {app.kubernetes.io/name: db, simctl.io/leader: 'true'}, ",
+            &["spec.pod.labels", "another key than app.kubernetes.io/name", "no key that begins with simctl.io/"],
+        ),
+        (
+            "pod: {",
+            "pod: {annotations: {simctl.io/document: other}, ",
+            &["spec.pod.annotations", "no key that begins with simctl.io/"],
+        ),
+        ("pod: {", "pod: {runAsUser: 0, ", &["spec.pod.runAsUser", "greater than or equal to 1"]),
+        ("pod: {", "pod: {sysctls: [{name: a, value: 1}], ", &["spec.pod.sysctls", "expected string"]),
+        (
+            "pod: {",
+            "pod: {sysctls: [{name: a, value: '1'}, {name: a, value: '2'}], ",
+            &["spec.pod.sysctls", "uplicate"],
+        ),
+        ("pod: {", "pod: {affinity: {nodeAffinity: near}, ", &["spec.pod.affinity.nodeAffinity", "object"]),
+        ("pod: {", "pod: {affinity: {nodeAfinity: {}}, ", &["spec.pod.affinity.nodeAfinity: field not declared"]),
         ("name: all,", "name: all, share: most,", &["spec.groups[0].share", "should match"]),
         (
             "[{name: all, model: thermometer}]",

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+mod pod;
 mod subscription;
 
 use super::{BrokerSpec, Connect, Credentials, Fleet, FleetSpec, Group, Observe, Protocol, SessionKind, Tls, Will};
@@ -43,6 +44,7 @@ pub fn check(fleet: &Fleet) -> Vec<Problem> {
             .problems
             .extend(problems.map(|problem| Problem::new(format!("{below}{}", problem.path), problem.message)));
     }
+    pod::check(&spec.pod, &mut found);
     check_shares(&spec.groups, &mut found);
     for (position, group) in spec.groups.iter().enumerate() {
         let at = format!("/spec/groups/{position}");

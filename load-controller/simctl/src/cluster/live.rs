@@ -233,7 +233,8 @@ mod tests {
 
     #[test]
     fn an_interval_of_all_streams_forgets_those_of_single_ones() {
-        let fleet = fleet(&json!({"intervals": {"state": "1s"}}));
+        let groups = json!([{"name": "a", "model": "robotaxi"}]);
+        let fleet = fleet(&json!({"groups": groups, "intervals": {"state": "1s"}}));
         assert_eq!(
             interval(&fleet, None, Span::from_millis(200)).unwrap(),
             json!({"intervals": {"state": null, "*": "200ms"}})
