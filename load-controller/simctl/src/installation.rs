@@ -20,8 +20,8 @@ pub(crate) const STACK: &str = "helm install monitoring kube-prometheus-stack --
 /// The namespace that they are rendered for.
 pub(crate) const NAMESPACE: &str = "simctl-system";
 
-/// How the names of objects begin that belong to no namespace.
-const SCOPED: &str = "simctl-system:";
+/// How the names of objects begin that belong to no namespace; a policy's name may have no colon.
+const SCOPED: [&str; 2] = ["simctl-system:", "simctl-system."];
 
 /// What a person may choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,13 +83,21 @@ fn read(manifest: &str, choice: &Choice) -> anyhow::Result<Vec<Value>> {
 fn rank(kind: &str) -> u8 {
     match kind {
         "Namespace" => 0,
-        "CustomResourceDefinition" => 1,
-        "ServiceAccount" | "Secret" | "ConfigMap" => 2,
-        "ClusterRole" | "Role" => 3,
-        "ClusterRoleBinding" | "RoleBinding" => 4,
-        "Deployment" => 6,
-        _ => 5,
+        // Nobody can write a fleet before there is a policy that judges it.
+        "ValidatingAdmissionPolicy" => 1,
+        "ValidatingAdmissionPolicyBinding" => 2,
+        "CustomResourceDefinition" => 3,
+        "ServiceAccount" | "Secret" | "ConfigMap" => 4,
+        "ClusterRole" | "Role" => 5,
+        "ClusterRoleBinding" | "RoleBinding" => 6,
+        "Deployment" => 8,
+        _ => 7,
     }
+}
+
+/// Whether an object stays as long as there are fleets: their kind, and the policy that judges who may write what.
+pub(crate) fn stays_with_fleets(object: &Value) -> bool {
+    name(object).ends_with("fleets.simctl.io")
 }
 
 /// The kind of an object.
@@ -106,7 +114,8 @@ pub(crate) fn name(object: &Value) -> &str {
 /// controller may do across the cluster carries its namespace in the name.
 pub(crate) fn is_shared(object: &Value) -> bool {
     let is_in_namespace = object.pointer("/metadata/namespace").is_some() || kind(object) == "Namespace";
-    !is_in_namespace && !name(object).contains(':')
+    let carries_namespace = name(object).contains(':') || name(object).ends_with(".fleets.simctl.io");
+    !is_in_namespace && !carries_namespace
 }
 
 fn settle(object: &mut Value, choice: &Choice) {
@@ -117,7 +126,9 @@ fn settle(object: &mut Value, choice: &Choice) {
     for_each_text(object, &mut |key, text| match key {
         "namespace" | "matchNames" if text == NAMESPACE => choice.namespace.clone_into(text),
         // Objects of the whole cluster carry the namespace in their names, so that two installations do not meet.
-        "name" if text.starts_with(SCOPED) => *text = format!("{}:{}", choice.namespace, &text[SCOPED.len()..]),
+        "name" | "policyName" if SCOPED.iter().any(|scoped| text.starts_with(scoped)) => {
+            text.replace_range(..NAMESPACE.len(), &choice.namespace);
+        }
         _ => *text = renamed(text, choice),
     });
     let containers = object.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
@@ -230,6 +241,17 @@ subjects: [{kind: ServiceAccount, name: load-controller, namespace: simctl-syste
     }
 
     #[test]
+    fn a_policy_judges_fleets_before_anybody_can_write_one() {
+        let objects = objects(&chosen()).unwrap();
+        let at = |wanted: &str| objects.iter().position(|object| kind(object) == wanted).unwrap();
+        let (policy, binding) = (at("ValidatingAdmissionPolicy"), at("ValidatingAdmissionPolicyBinding"));
+        assert!(policy < binding && binding < at("CustomResourceDefinition"));
+        let ours: Vec<_> = objects.iter().filter(|object| name(object) == "load.fleets.simctl.io").collect();
+        assert_eq!(ours.len(), 2);
+        assert_eq!(ours[1]["spec"]["policyName"], "load.fleets.simctl.io");
+    }
+
+    #[test]
     fn namespace_and_images_are_chosen_everywhere() {
         let objects = small(&chosen());
         assert_eq!(objects[0]["metadata"]["name"], "load");
@@ -303,7 +325,11 @@ subjects: [{kind: ServiceAccount, name: load-controller, namespace: simctl-syste
         let objects = objects(&chosen()).unwrap();
         let is_shared = |of: &str| is_shared(objects.iter().find(|object| name(object) == of).unwrap());
         assert!(["fleets.simctl.io", "simctl-fleets-view", "simctl-fleets-edit"].into_iter().all(is_shared));
-        assert!(!["load", "load-controller", "load:load-controller-fleets"].into_iter().any(is_shared));
+        assert!(
+            !["load", "load-controller", "load:load-controller-fleets", "load.fleets.simctl.io"]
+                .into_iter()
+                .any(is_shared)
+        );
     }
 
     #[test]

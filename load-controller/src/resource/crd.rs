@@ -221,7 +221,7 @@ fn pod(spec: &mut Value) {
         rule(&format!("!('{label}' in self)"), &message, None)
     });
     for (field, own) in [("labels", &own[..]), ("annotations", &[])] {
-        let laws = [&[prefix.clone()], own].concat();
+        let laws = [std::slice::from_ref(&prefix), own].concat();
         let at = format!("/properties/pod/properties/{field}");
         add(spec, &at, json!({"maxProperties": KEYS_MAX, "x-kubernetes-validations": laws}));
     }

@@ -7,7 +7,7 @@ use fleet_contract::{
 use kube::ResourceExt as _;
 use serde::Serialize;
 
-use crate::controller::plan::differs;
+use crate::controller::object::differs;
 
 use super::{
     Size,

@@ -19,6 +19,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Release.Namespace }}:load-controller
 {{- end }}
 
+{{/* The name of the policy of the whole cluster, which may have no colon. */}}
+{{- define "simctl.policyName" -}}
+{{ .Release.Namespace }}.fleets.simctl.io
+{{- end }}
+
 {{/* An image: (list . "device-sim" digest). A digest wins over the tag. */}}
 {{- define "simctl.image" -}}
 {{- $root := index . 0 }}{{ $name := index . 1 }}{{ $digest := index . 2 -}}

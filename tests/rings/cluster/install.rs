@@ -99,10 +99,15 @@ fn the_chart_brings_it_and_takes_it_away() {
     }
     assert!(!leases().is_empty(), "of the two controllers one leads");
     product::helm(&[&["uninstall"][..], &place, &["--wait"]].concat());
-    expect_left(&[QUERIES, CRD]);
     let no_lease = || Ok(leases().is_empty().then_some(()));
     tests::eventually("the Lease is gone", super::PATIENCE, no_lease).unwrap();
+    let policy = "/load-testing.fleets.simctl.io";
+    let policies =
+        [format!("ValidatingAdmissionPolicy {policy}"), format!("ValidatingAdmissionPolicyBinding {policy}")];
+    expect_left(&[QUERIES, CRD, &policies[0], &policies[1]]);
     admin().kubectl(["delete", "crd", "fleets.simctl.io", "fleetqueries.simctl.io"]).unwrap();
+    let kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings";
+    admin().kubectl(["delete", kinds, "load-testing.fleets.simctl.io"]).unwrap();
     admin().kubectl(["delete", "namespace", "load-testing"]).unwrap();
 }
 

@@ -59,8 +59,10 @@ static PRODUCT: LazyLock<()> = LazyLock::new(|| {
     admin()
         .apply(&format!("{{apiVersion: v1, kind: Node, metadata: {{name: {NODE}}}, spec: {{unschedulable: true}}}}"))
         .unwrap();
-    let people = ["--show-only", "templates/aggregated-roles.yaml", "--show-only", "templates/fleetqueries.yaml"];
-    admin().apply(&Helm::find_or_build().unwrap().template(&people).unwrap()).unwrap();
+    for template in ["aggregated-roles", "admission", "fleetqueries"] {
+        let template = ["--show-only", &format!("templates/{template}.yaml")];
+        admin().apply(&Helm::find_or_build().unwrap().template(&template).unwrap()).unwrap();
+    }
     for role in ["view", "edit", "admin"] {
         let has_fleets = |groups: &str| groups.contains("simctl.io");
         admin().wait_for(&["clusterrole", role], "{.rules[*].apiGroups[*]}", PATIENCE, has_fleets).unwrap();
@@ -162,6 +164,11 @@ impl Site {
         let person = PLANE.user(&user, "people").unwrap();
         await_right(&self.namespace, &person, right);
         person
+    }
+
+    /// Awaits that the API server goes by a right that somebody was given in this namespace.
+    pub(crate) fn await_right(&self, person: &Client, right: [&str; 2]) {
+        await_right(&self.namespace, person, right);
     }
 
     /// An account with all rules of the controller but those about one API group.

@@ -18,7 +18,7 @@ fn helm() -> Helm {
     Helm::find_or_build().unwrap()
 }
 
-fn objects(flags: &[&str]) -> Vec<Value> {
+pub(super) fn objects(flags: &[&str]) -> Vec<Value> {
     read(&helm().template(flags).unwrap())
 }
 
@@ -29,7 +29,7 @@ fn read(text: &str) -> Vec<Value> {
 }
 
 #[track_caller]
-fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+pub(super) fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     let found: Vec<&Value> =
         objects.iter().filter(|object| object["kind"] == kind && object["metadata"]["name"] == name).collect();
     assert_eq!(found.len(), 1, "{kind} {name}");

@@ -32,8 +32,8 @@ Examples:
 
 /// Take the load controller out of a cluster
 ///
-/// While there are fleets, the cluster goes on knowing what a Fleet is, since to forget it would remove them; `--all`
-/// removes them first.
+/// While there are fleets, the cluster goes on knowing what a Fleet is and who may write one, since to forget the kind
+/// would remove them; `--all` removes them first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -49,9 +49,6 @@ pub(crate) struct Args {
     #[command(flatten)]
     cluster: ClusterFlags,
 }
-
-/// The definition that keeps fleets; that of their queries can go with the controller that answers them.
-const FLEETS: &str = "fleets.simctl.io";
 
 impl Args {
     /// Removes the objects, what others need at last.
@@ -73,7 +70,7 @@ impl Args {
             installation::monitors(&choice)?.into_iter().filter(|it| known.iter().any(|known| known == kind(it))),
         );
         for object in objects.iter().rev() {
-            if name(object) == FLEETS && !fleets.is_empty() {
+            if installation::stays_with_fleets(object) && !fleets.is_empty() {
                 printer.say(format_args!(
                     "{} stays because of {}; --all removes them, too",
                     name(object),
