@@ -26,7 +26,7 @@ use super::{
     Owner,
     config_map::ANONYMOUS_KEY,
     names::{self, BROKER_HTTP_PORT, BROKER_PORT, Component},
-    pod::{self, config_map_volume, container_security, pod_security, probe, requirements, secret_volume},
+    pod::{self, LAST_LINES, config_map_volume, container_security, pod_security, probe, requirements, secret_volume},
     secret::USERS_KEY,
     service::PORT_NAME,
     size::memory_text,
@@ -227,6 +227,7 @@ fn container(special: &Special, broker: &Broker<'_>) -> Container {
             ephemeral_storage,
         )),
         security_context: Some(container_security()),
+        termination_message_policy: Some(LAST_LINES.into()),
         ..Container::default()
     }
 }

@@ -63,6 +63,9 @@ const STATE_FOLDER: &str = "/var/lib/simctl";
 /// How long a pod stays on a node that does not answer; then its devices are wanted back elsewhere.
 pub const UNREACHABLE_SECONDS: i64 = 30;
 
+/// The kubelet keeps the last lines of the log of a container that fails, so that conditions can tell why.
+pub(super) const LAST_LINES: &str = "FallbackToLogsOnError";
+
 /// User and group of the processes in our images, unless the document has others or none.
 const NOBODY: i64 = 65_532;
 
@@ -174,6 +177,7 @@ fn container(worker: &Worker<'_>) -> Container {
         liveness_probe: Some(Probe { period_seconds: Some(10), failure_threshold: Some(6), ..probe("/healthz") }),
         resources: Some(resources(special, worker.size)),
         security_context: Some(container_security()),
+        termination_message_policy: Some(LAST_LINES.into()),
         volume_mounts: Some(mounts(worker)),
         ..Container::default()
     }
