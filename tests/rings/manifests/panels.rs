@@ -2,8 +2,8 @@
 //!
 //! The fleet has all that a dashboard shows: devices that the broker refuses because it is full, growth, an outage with
 //! reconnects, messages with and without acknowledgement, followed and not, and subscriptions, granted and refused. A
-//! second one, of MQTT 5, has what that version adds: messages that its broker rejects. A query that names what nobody
-//! exports gives nothing and fails here.
+//! second one, of MQTT 5, has what that version adds: messages that its broker rejects. Its file with the password is
+//! emptied while it runs. A query that names what nobody exports gives nothing and fails here.
 
 use std::{
     collections::BTreeSet,
@@ -59,7 +59,7 @@ kind: Fleet
 metadata: {name: guests}
 spec:
   devices: 5
-  broker: {url: mqtt://localhost, protocol: '5'}
+  broker: {url: mqtt://localhost, protocol: '5', credentials: {username: guest, passwordFile: 'PASSWORD'}}
   groups:
     - {name: room, share: 100%, model: thermometer, streams: {reading: {interval: 500ms, jitter: 0s, qos: 1}}}
 ";
@@ -78,7 +78,10 @@ fn every_panel_of_a_fleet_without_a_cluster_has_data() {
     let rules = tempfile::NamedTempFile::new().unwrap();
     fs::write(&rules, READ_ONLY).unwrap();
     let hosts = Mosquitto::start(Settings::new().unwrap().acl_file(rules.path())).unwrap();
-    let _guests = start(GUESTS, &hosts.url(), guests_port);
+    let password = tempfile::NamedTempFile::new().unwrap();
+    fs::write(password.path(), "secret").unwrap();
+    let guests = GUESTS.replace("PASSWORD", &password.path().display().to_string());
+    let _guests = start(&guests, &hosts.url(), guests_port);
 
     // A counter's first value is no growth: what is to be seen has to happen after a first scrape.
     eventually("the fleet is scraped", PATIENCE, || {
@@ -86,6 +89,7 @@ fn every_panel_of_a_fleet_without_a_cluster_has_data() {
         Ok((!samples.is_empty()).then_some(()))
     })
     .unwrap();
+    fs::write(password.path(), "").unwrap();
     run.must(&["scale", "40", "--no-wait"]).unwrap();
     run.wait_until("devices are refused", |report| report.count("devices.refused") > 0).unwrap();
     run.wait_for_messages(200).unwrap();
