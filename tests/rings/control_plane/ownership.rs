@@ -27,7 +27,7 @@ const FOREIGN: [(&str, &str); 6] = [
          spec: {containers: [{name: c, image: x}]}}}}",
     ),
     ("configmap/db-plan", "{apiVersion: v1, kind: ConfigMap, metadata: {name: db-plan}, data: {mine: 'yes'}}"),
-    ("secret/db-token", "{apiVersion: v1, kind: Secret, metadata: {name: db-token}, stringData: {mine: 'yes'}}"),
+    ("secret/db-secrets", "{apiVersion: v1, kind: Secret, metadata: {name: db-secrets}, stringData: {mine: 'yes'}}"),
 ];
 
 /// What changes with each write, and the owners.
@@ -84,7 +84,7 @@ fn a_config_map_with_the_name_of_the_plan_is_left_alone() {
 }
 
 #[test]
-fn a_secret_with_the_name_of_the_token_is_left_alone() {
+fn a_secret_with_the_name_of_the_fleets_own_is_left_alone() {
     check_that_it_is_left_alone(FOREIGN[5].0, FOREIGN[5].1);
 }
 
