@@ -236,7 +236,7 @@ impl Writer {
         read.map_err(|error| Error::api(format!("read the ConfigMap {name}"), error))
     }
 
-    /// The newest warnings about an object of the fleet, at most [`WARNINGS_MAX`].
+    /// The newest warnings about an object of the fleet, at most fifty.
     pub async fn warnings(&self, owner: &Owner, kind: &str, name: &str) -> Result<Vec<Event>, Error> {
         let api: Api<Event> = self.api(&owner.namespace);
         let fields = format!("involvedObject.kind={kind},involvedObject.name={name},type=Warning");
