@@ -36,7 +36,7 @@ const ANY: &str = "*";
 /// The prefix by which IPv6 reaches IPv4 through a translator (RFC 6052).
 const TRANSLATED: Network = Network::v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
-/// The brokers that are allowed. Without any rule all are, but those of [`OWN`] networks.
+/// The brokers that are allowed. Without any rule all are, but those of the machine itself and its platform.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedBrokers(Vec<Rule>);
 
