@@ -37,6 +37,13 @@ const LEAD: Span = Span::from_millis(250);
 /// a second or so late: of a pod that was deleted before that, it would evict the successor.
 const EVICTION_SECONDS: i64 = 5;
 
+/// How long a roll-out of workers waits for devices that come back to a new broker pod, besides the time that the fleet's
+/// connect rate needs: most clients put their attempts off by some seconds, and some devices may never come back.
+const RETURN_PATIENCE: Span = Span::from_secs(60);
+
+/// How often that is looked at.
+const RETURN_LOOK: Duration = Duration::from_secs(1);
+
 /// The images of the processes, and when nodes ask for them.
 #[derive(Debug, Clone)]
 pub struct Images {
@@ -73,6 +80,8 @@ pub struct Steps {
     pub forces: Vec<WorkerPod>,
     /// What people are told.
     pub notes: Vec<Note>,
+    /// Whether workers are not replaced as long as their broker, or their devices, are away.
+    pub is_held: bool,
     /// When to look again, if nothing happens before.
     pub look_again: Option<Duration>,
 }
@@ -118,6 +127,8 @@ pub struct Situation<'a> {
     pub storage: Option<&'a Storage>,
     /// Where brokers may be.
     pub allowed: &'a AllowedBrokers,
+    /// Devices that are connected, by the last readings of the workers.
+    pub connected: u32,
     /// Now.
     pub now: Micros,
 }
@@ -142,11 +153,14 @@ pub fn decide(situation: &Situation<'_>) -> Steps {
         allowed: allowed_brokers(situation),
     });
     let OwnBroker { objects: broker_objects, devices_max: broker_devices_max, is_rolling } = own_broker(situation);
-    // Both at once would take more devices away than a pod's share: the broker comes first, and the workers stay.
-    let kept = observed.stateful_set.as_deref().and_then(template_of).filter(|_| is_rolling);
+    // Both at once would take more devices away than a pod's share: the broker comes first, and the workers stay until
+    // their devices are back.
+    let is_held = is_rolling || are_returning(situation, &plan);
+    let kept = observed.stateful_set.as_deref().and_then(template_of).filter(|_| is_held);
     let workers = stateful_set::build(owner, replicas, kept.cloned().unwrap_or(template));
     notes.extend(tell(situation, &plan, &revision));
-    let (forces, look_again) = lost_pods(observed.pods.iter().chain(&observed.broker_pod), now);
+    let (forces, next_loss) = lost_pods(observed.pods.iter().chain(&observed.broker_pod), now);
+    let look_again = next_loss.into_iter().chain(is_held.then_some(RETURN_LOOK)).min();
     notes.extend(forces.iter().map(Note::forced));
     let mut objects = Vec::from_iter(revision_object(owner, document, observed, &revision));
     objects.extend(workers_objects(owner, observed));
@@ -167,6 +181,7 @@ pub fn decide(situation: &Situation<'_>) -> Steps {
         broker_devices_max,
         forces,
         notes,
+        is_held,
         look_again,
     }
 }
@@ -322,6 +337,17 @@ pub fn old_workers(observed: &Observed) -> u32 {
 fn is_rolling(stateful_set: &StatefulSet) -> bool {
     let Some(status) = &stateful_set.status else { return false };
     status.observed_generation < stateful_set.metadata.generation || status.current_revision != status.update_revision
+}
+
+/// Whether devices are still on their way back to a broker of the fleet's own whose pod is younger than their workers.
+fn are_returning(situation: &Situation<'_>, plan: &Plan) -> bool {
+    let Situation { document, observed, connected, now, .. } = *situation;
+    let Some(broker) = observed.broker_pod.as_ref().and_then(|pod| pod.created) else { return false };
+    let has_known_another = observed.pods.iter().any(|pod| pod.created.is_some_and(|created| created < broker));
+    let rate = document.fleet.spec.connect.rate;
+    let made = Micros(u64::try_from(broker.as_microsecond()).unwrap_or(0));
+    let deadline = made.after(rate.time_for(plan.devices_wanted().into())).after(RETURN_PATIENCE);
+    has_known_another && now < deadline && connected < plan.devices_wanted()
 }
 
 /// The pods whose node has not answered for too long, and when the next one will be.

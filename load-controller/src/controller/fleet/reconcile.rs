@@ -74,9 +74,14 @@ impl Task {
             images: &self.context.images,
             storage: self.context.storage.as_deref(),
             allowed: &self.context.guard.limits().brokers,
+            connected: self.workers.as_ref().map_or(0, |workers| workers.devices().connected),
             now: now(),
         });
         let look_again = steps.look_again;
+        if steps.is_held {
+            // It ends by what the workers say.
+            self.next_pull = Instant::now();
+        }
         self.apply(&fleet, &owner, &observed, steps).await?;
         self.status_is_due = true;
         if !self.is_waiting() {

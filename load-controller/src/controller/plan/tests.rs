@@ -18,6 +18,11 @@ fn images() -> Images {
 
 /// Decides about a fleet whose cluster is `observed`.
 fn decided_about(more: &str, observed: &Observed, known: Option<&Plan>) -> Steps {
+    decided_with(more, observed, known, 0)
+}
+
+/// The same while so many devices are connected.
+fn decided_with(more: &str, observed: &Observed, known: Option<&Plan>, connected: u32) -> Steps {
     let (fleet, owner, images) = (fixture::fleet(more), fixture::owner(), images());
     let document = document::resolve(&fleet, &owner, None, &images.worker).unwrap();
     let situation = Situation {
@@ -29,6 +34,7 @@ fn decided_about(more: &str, observed: &Observed, known: Option<&Plan>) -> Steps
         images: &images,
         storage: None,
         allowed: &AllowedBrokers::default(),
+        connected,
         now: NOW,
     };
     decide(&situation)
@@ -154,6 +160,7 @@ fn a_lost_plan_is_made_again_and_goes_on() {
         images: &images,
         storage: None,
         allowed: &AllowedBrokers::default(),
+        connected: 0,
         now: NOW,
     })
     .plan;
@@ -333,6 +340,26 @@ fn workers_are_not_replaced_while_their_broker_is() {
     let template = &scaled.stateful_set.as_ref().unwrap().body()["spec"]["template"];
     let before = serde_json::to_value(&running.stateful_set.as_ref().unwrap().spec.as_ref().unwrap().template).unwrap();
     assert_eq!(template, &before);
+}
+
+#[test]
+fn workers_are_not_replaced_before_their_devices_are_back() {
+    let running = after(&decided_about("devices: 10", &Observed::default(), None), Observed::default());
+    let made = |name: &str, ago: u64| {
+        let made = i64::try_from(NOW.0 - ago * 1_000_000).unwrap();
+        WorkerPod { created: Some(Timestamp::from_microsecond(made).unwrap()), ..pod(name, "demo-old") }
+    };
+    let is_replaced = |broker_ago: u64, workers_ago: u64, connected: u32| {
+        let (broker_pod, pods) = (Some(made("demo-broker-0", broker_ago)), vec![made("demo-0", workers_ago)]);
+        let observed = Observed { pods, broker_pod, ..clone_of(&running) };
+        let steps = decided_with("devices: 10\nlossAfter: 5s", &observed, None, connected);
+        assert_eq!(steps.look_again.is_some(), steps.is_held);
+        steps.stateful_set.is_some()
+    };
+    assert!(!is_replaced(5, 600, 9), "one is away");
+    assert!(is_replaced(5, 600, 10), "all are back");
+    assert!(is_replaced(61, 600, 9), "one that never comes back keeps nobody from a new document");
+    assert!(is_replaced(5, 3, 0), "a new fleet, or workers that have been replaced already");
 }
 
 /// The workers and the broker of what was observed.
