@@ -46,7 +46,14 @@ fn private_directory(path: &Path) -> anyhow::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error).with_context(|| format!("failed to make {}", path.display())),
+        Err(error) => {
+            return Err(error).with_context(|| {
+                format!(
+                    "failed to make {}; set XDG_RUNTIME_DIR to a directory that you may write, or mount one there",
+                    path.display()
+                )
+            });
+        }
     }
     // Not `metadata`: a link that somebody planted must not be followed.
     let found = fs::symlink_metadata(path)?;
@@ -67,6 +74,7 @@ impl Claim {
 
     fn within(directory: &Path, fleet: &str) -> anyhow::Result<Self> {
         private_directory(directory)?;
+        remove_leftovers(directory);
         let name = format!("{fleet}-{}", std::process::id());
         let claim =
             Self { socket: directory.join(format!("{name}.sock")), workers: directory.join(format!("{name}.workers")) };
@@ -99,6 +107,33 @@ impl Drop for Claim {
         remove(&self.socket);
         drop(fs::remove_dir_all(&self.workers));
     }
+}
+
+/// Removes what runs have left here whose process is gone: they were killed, and could not. One that answers lives,
+/// in another container perhaps, where processes have other numbers.
+fn remove_leftovers(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let answers = || std::os::unix::net::UnixStream::connect(path.with_extension("sock")).is_ok();
+        if process_of(&path).is_some_and(|pid| !is_alive(pid)) && !answers() {
+            // A file or a folder, whichever it is.
+            remove(&path);
+            drop(fs::remove_dir_all(&path));
+        }
+    }
+}
+
+/// The process that a socket or a folder of sockets is called after.
+fn process_of(path: &Path) -> Option<u32> {
+    let name = path.file_name()?.to_str()?;
+    let name = name.strip_suffix(".sock").or_else(|| name.strip_suffix(".workers"))?;
+    name.rsplit_once('-')?.1.parse().ok()
+}
+
+/// Whether there is such a process, somebody else's included.
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 /// Removes a file; that it is gone already is as good.
@@ -189,6 +224,37 @@ mod tests {
             Some("bus"),
             "no fleet called `bus` is running; running: demo (process 7), demo (process 8), taxis (process 9)",
         );
+    }
+
+    #[tokio::test]
+    async fn what_killed_runs_have_left_goes_with_the_next_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("simctl");
+        private_directory(&place).unwrap();
+        // No process has the highest number there is: the kernel gives at most 2^22.
+        let (dead, own) = (i32::MAX, std::process::id());
+        for folder in [format!("demo-{dead}.workers"), format!("demo-{own}.workers"), "not-ours".into()] {
+            fs::create_dir(place.join(folder)).unwrap();
+        }
+        for file in [format!("demo-{dead}.sock"), format!("demo-{dead}.workers/0.sock"), format!("two-{own}.sock")] {
+            fs::write(place.join(file), "").unwrap();
+        }
+        let elsewhere = UnixListener::bind(place.join(format!("far-{dead}.sock"))).unwrap();
+        let _claim = Claim::within(&place, "next").unwrap();
+        assert!(place.join(format!("far-{dead}.sock")).exists(), "it answers");
+        drop(elsewhere);
+        let _claim = Claim::within(&place, "next").unwrap();
+        let mut left: Vec<_> = fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        let next = format!("next-{own}.workers");
+        assert_eq!(left, [&*format!("demo-{own}.workers"), &next, "not-ours", &format!("two-{own}.sock")]);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_made_says_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Claim::within(&directory.path().join("missing/simctl"), "demo").unwrap_err().to_string();
+        assert!(error.starts_with("failed to make ") && error.contains("set XDG_RUNTIME_DIR"), "{error}");
     }
 
     #[tokio::test]

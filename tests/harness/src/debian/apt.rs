@@ -12,9 +12,6 @@ use anyhow::{Context, Result};
 use super::Packages;
 use crate::command::{self, run};
 
-/// Where Debian is to be had when the system does not say.
-const DEBIAN: &str = "http://deb.debian.org/debian";
-
 /// What Debian signs its lists with.
 const KEYS: (&str, &str) = ("debian-archive-keyring", "usr/share/keyrings/debian-archive-keyring.gpg");
 
@@ -131,7 +128,17 @@ fn own_lists(home: &Path) -> Result<Vec<OsString>> {
 fn mirror() -> Result<String> {
     let mut sources = Command::new("apt-get");
     sources.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian"]);
-    Ok(command::text(&mut sources)?.lines().next().unwrap_or(DEBIAN).to_owned())
+    mirror_in(&command::text(&mut sources)?)
+}
+
+/// The first of the addresses that `apt-get indextargets` prints. There is no address of our own: which mirror a machine
+/// may ask is its administrator's choice.
+fn mirror_in(addresses: &str) -> Result<String> {
+    let first = addresses.lines().map(str::trim).find(|address| !address.is_empty());
+    first.map(str::to_owned).context(
+        "apt-get knows no source of Debian: name one in /etc/apt/sources.list.d and run `apt-get update`, or install \
+         the package of the system",
+    )
 }
 
 /// The processors of packages, this system's first; nothing where all of them are for this system.
@@ -162,6 +169,14 @@ mod tests {
         let plan = "Reading package lists...\nInst libc6 [2.36-9] (2.36-9+deb12u13 Debian:12.12 [amd64])\n\
                     Inst runc (1.1.5+ds1-1 Debian:12.12 [amd64])\nConf runc (1.1.5+ds1-1 Debian:12.12 [amd64])\n";
         assert_eq!(installed_by(plan), ["runc"]);
+    }
+
+    #[test]
+    fn a_mirror_is_the_systems_or_none() {
+        let first = "http://mirror.example/debian";
+        assert_eq!(mirror_in(&format!("\n{first}\nhttp://other.example/debian\n")).unwrap(), first);
+        let error = mirror_in("\n").unwrap_err().to_string();
+        assert!(error.contains("/etc/apt/sources.list.d"), "{error}");
     }
 
     #[test]
