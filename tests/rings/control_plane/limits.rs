@@ -1,6 +1,11 @@
 //! What the administrator does not allow is not made, and does not grow; what runs goes on.
 
-use super::site::{Site, fleet};
+use jiff::Timestamp;
+
+use super::{
+    PATIENCE,
+    site::{Site, fleet},
+};
 
 /// A fleet at a broker of that address.
 fn at(broker: &str) -> String {
@@ -10,6 +15,13 @@ fn at(broker: &str) -> String {
 /// Whether there is anything of the fleet's that would run or say what runs.
 fn is_made(site: &Site) -> bool {
     ["statefulset/f", "configmap/f-plan"].iter().any(|object| site.namespace.kubectl(["get", object]).is_ok())
+}
+
+/// Kubernetes knows the age of an object by the second: of two that were made in one, either may count as the older.
+fn await_later_second(site: &Site, older: &str) {
+    let made: Timestamp = site.field(&format!("fleet/{older}"), "{.metadata.creationTimestamp}").parse().unwrap();
+    let is_over = || Ok((Timestamp::now().as_second() > made.as_second()).then_some(()));
+    tests::eventually("the second is over in which the fleet was made", PATIENCE, is_over).unwrap();
 }
 
 #[test]
@@ -56,6 +68,7 @@ fn fleets_of_a_namespace_share_its_devices_and_the_older_come_first() {
     let _controller = site.controller_with("only", &["--limit-devices-per-namespace=5"]);
     site.fleet("a", 3, 1, "");
     site.settles("a", 3, 3);
+    await_later_second(&site, "a");
     site.fleet("b", 4, 1, "");
     let message = site.condition("b", "Stalled", "True LimitExceeded");
     assert!(message.contains("4 devices are asked for and 2 allowed"), "{message}");
@@ -64,7 +77,7 @@ fn fleets_of_a_namespace_share_its_devices_and_the_older_come_first() {
     site.scale("b", 100_000);
     let is_told = |message: &str| message.contains("100000 devices are asked for and 2 allowed");
     let field = "{.status.conditions[?(@.type==\"Stalled\")].message}";
-    site.namespace.wait_for("fleet/b", field, super::PATIENCE, is_told).unwrap();
+    site.namespace.wait_for("fleet/b", field, PATIENCE, is_told).unwrap();
     assert_eq!(site.field("statefulset/b", "{.spec.replicas}"), "2");
 
     site.scale("a", 5);
