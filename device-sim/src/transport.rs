@@ -20,6 +20,7 @@ mod socket;
 mod tls;
 mod websocket;
 
+pub(crate) use errand::Errand;
 pub use errand::introduce;
 pub use error::Error;
 pub use files::make_room;

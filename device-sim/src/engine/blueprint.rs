@@ -142,6 +142,33 @@ impl std::fmt::Debug for Login {
     }
 }
 
+/// As whom a client connects.
+#[derive(Debug)]
+pub(crate) struct Identity<'a> {
+    pub(crate) client_id: String,
+    pub(crate) user: Option<String>,
+    password: Option<Arc<[u8]>>,
+    /// With its topic and its payload.
+    will: Option<(&'a Will, String, String)>,
+}
+
+impl Identity<'_> {
+    /// What its CONNECT says.
+    pub(crate) fn connect(&self) -> codec::Connect<'_> {
+        codec::Connect {
+            client_id: &self.client_id,
+            user: self.user.as_deref(),
+            password: self.password.as_deref(),
+            will: self.will.as_ref().map(|(will, topic, payload)| codec::Will {
+                topic,
+                payload: payload.as_bytes(),
+                qos: will.qos,
+                retain: will.retain,
+            }),
+        }
+    }
+}
+
 impl Blueprint {
     /// Compiles the fleet of an assignment.
     pub(crate) fn compile(assignment: &Assignment) -> Result<Self, BlueprintError> {
@@ -190,6 +217,24 @@ impl Blueprint {
         let is_other = |password: &&Arc<Password>| devices.is_none_or(|devices| !Arc::ptr_eq(devices, password));
         let observer = self.observer_login.password.as_ref().filter(is_other);
         devices.into_iter().chain(observer).filter_map(Password::reload)
+    }
+
+    /// As whom device `index` connects.
+    pub(crate) fn device(&self, index: u32) -> Identity<'_> {
+        let group = self.group_of(index);
+        Identity {
+            client_id: group.client_id.text(index),
+            user: group.user.as_ref().map(|user| user.text(index)),
+            password: self.device_login.password(),
+            will: group.will.as_ref().map(|will| (will, will.topic.text(index), will.payload.text(index))),
+        }
+    }
+
+    /// As whom an observer connects: by a template of the devices', with the observer in place of a device.
+    pub(crate) fn observer(&self, client_id: String) -> Identity<'_> {
+        let name = |template: &Template| template.as_str().replace("{id}", &client_id).replace("{index}", "observer");
+        let user = self.observer_login.user.as_ref().map(name);
+        Identity { user, password: self.observer_login.password(), will: None, client_id }
     }
 
     /// The group of device `index`.

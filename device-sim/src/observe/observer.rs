@@ -26,7 +26,10 @@ use crate::{
     engine::blueprint::Blueprint,
     session::{
         Event, Options, Pool, Session,
-        codec::{self, Connect, PacketId, Protocol, v5::ConnectProperties},
+        codec::{
+            self, PacketId, Protocol, Qos,
+            v5::{ConnectProperties, Retained, SubscribeOptions},
+        },
     },
     transport::{
         self, Connection, Read, Transport, Written,
@@ -145,20 +148,37 @@ enum Coverage {
     Names { up_to: u32 },
 }
 
+/// The client id of the observer of a broker, beside the worker whose first device that is.
+pub(crate) fn client_id(fleet: &str, run: u32, first: u32, broker: usize) -> String {
+    let client_id = format!("{fleet}-observer-{run:08x}-{first}");
+    // Two addresses may be those of one broker, which knows a name once.
+    if broker > 0 { format!("{client_id}-{broker}") } else { client_id }
+}
+
+/// How the sessions of observers behave.
+pub(crate) fn options(blueprint: &Blueprint) -> Options {
+    // A silent connection must be noticed before what it hides is counted as lost.
+    let keep_alive = Span(blueprint.loss_after.0 / 3).clamp(Span::from_secs(1), Span::from_secs(30));
+    let maximum_packet_size = u32::try_from(PACKET_MAX).ok().and_then(NonZeroU32::new);
+    Options {
+        keep_alive,
+        clean: false,
+        protocol: blueprint.session.protocol,
+        properties: ConnectProperties { maximum_packet_size, ..Options::default().properties },
+        ..Options::default()
+    }
+}
+
+/// How an observer subscribes in MQTT 5: retained messages are what was, not what arrives.
+pub(crate) fn subscribe_options(qos: Qos) -> SubscribeOptions {
+    SubscribeOptions { qos, retained: Retained::Never, ..SubscribeOptions::default() }
+}
+
 impl Observer {
     /// An observer that is not connected yet.
     pub(crate) fn new(parts: Parts) -> Self {
-        let mut client_id = format!("{}-observer-{:08x}-{}", parts.blueprint.name, parts.run, parts.shard.first);
-        // Two addresses may be those of one broker, which knows a name once.
-        if parts.broker > 0 {
-            client_id.push_str(&format!("-{}", parts.broker));
-        }
-        // A silent connection must be noticed before what it hides is counted as lost.
-        let keep_alive = Span(parts.blueprint.loss_after.0 / 3).clamp(Span::from_secs(1), Span::from_secs(30));
-        let mut options = Options { keep_alive, clean: false, ..Options::default() };
-        options.protocol = parts.blueprint.session.protocol;
-        let maximum_packet_size = u32::try_from(PACKET_MAX).ok().and_then(NonZeroU32::new);
-        options.properties = ConnectProperties { maximum_packet_size, ..options.properties };
+        let client_id = client_id(&parts.blueprint.name, parts.run, parts.shard.first, parts.broker);
+        let options = options(&parts.blueprint);
         parts.watch.update(|stats| stats.wanted = 1);
         Self {
             client_id,
@@ -293,13 +313,9 @@ impl Observer {
 
     fn send_connect(&mut self) {
         let now = self.parts.clock.now();
-        let login = &self.parts.blueprint.observer_login;
-        let user = login.user.as_ref().map(|user| observer_name(user.as_str(), &self.client_id));
-        let password = login.password();
-        let connect =
-            Connect { client_id: &self.client_id, user: user.as_deref(), password: password.as_deref(), will: None };
+        let identity = self.parts.blueprint.observer(self.client_id.clone());
         self.out.clear();
-        match self.session.connect(&connect, &self.options, now, &mut self.out) {
+        match self.session.connect(&identity.connect(), &self.options, now, &mut self.out) {
             Ok(()) => self.write(),
             Err(error) => self.lost(&format!("no valid CONNECT: {error}")),
         }
@@ -471,15 +487,11 @@ impl Observer {
 
     /// A clean session in place of the persistent one discards it (MQTT-3.1.2-6).
     fn forget_session(&self) -> Result<(), transport::Error> {
-        let login = &self.parts.blueprint.observer_login;
-        let user = login.user.as_ref().map(|user| observer_name(user.as_str(), &self.client_id));
-        let password = login.password();
-        let connect =
-            Connect { client_id: &self.client_id, user: user.as_deref(), password: password.as_deref(), will: None };
+        let identity = self.parts.blueprint.observer(self.client_id.clone());
         let broker = self.parts.broker();
         // A broker without an address has no session either.
         let Ok(address) = broker.resolver.address(self.attempts) else { return Ok(()) };
-        transport::introduce(&broker.route, address, Protocol::V311, &connect, FORGET_PATIENCE).map(drop)
+        transport::introduce(&broker.route, address, Protocol::V311, &identity.connect(), FORGET_PATIENCE).map(drop)
     }
 }
 
@@ -492,9 +504,4 @@ impl Outlet {
             tracing::debug!(%error, "a shard was not woken");
         }
     }
-}
-
-/// The observer's user name: a template of the devices', with the observer in place of a device.
-fn observer_name(template: &str, client_id: &str) -> String {
-    template.replace("{id}", client_id).replace("{index}", "observer")
 }

@@ -40,11 +40,8 @@ pub fn introduce(
         Protocol::V5 => v5::write_connect(&mut packet, connect, &ConnectProperties::default(), 0, true, KEEP_ALIVE),
     }
     .map_err(io::Error::other)?;
-    let mut errand = Errand::begin(route, address, patience)?;
-    while !errand.connection.establish(&mut errand.transport)? {
-        errand.wait()?;
-    }
-    errand.connection.write(&packet, &mut errand.transport)?;
+    let mut errand = Errand::open(route, address, patience)?;
+    errand.send(&packet)?;
     let refusal = errand.connack(protocol)?;
     if refusal.is_some() {
         return Ok(refusal);
@@ -52,14 +49,12 @@ pub fn introduce(
     // The broker has answered; that it misses the goodbye is no matter. An ordinary end is the same in both versions.
     packet.clear();
     codec::write_disconnect(&mut packet);
-    let said = errand.connection.write(&packet, &mut errand.transport);
-    if let Err(error) = said.and_then(|_| errand.connection.finish(&mut errand.transport)) {
-        tracing::debug!(%error, "a broker has closed before the goodbye");
-    }
+    errand.finish(&packet);
     Ok(None)
 }
 
-struct Errand {
+/// A connection of its own with a deadline.
+pub(crate) struct Errand {
     transport: Transport,
     poll: Poll,
     events: Events,
@@ -68,15 +63,49 @@ struct Errand {
 }
 
 impl Errand {
-    fn begin(route: &Route, address: SocketAddr, patience: Duration) -> Result<Self, Error> {
+    /// Connects, with all handshakes that the route asks for.
+    pub(crate) fn open(route: &Route, address: SocketAddr, patience: Duration) -> Result<Self, Error> {
         let transport = Transport::new(route);
         let (poll, deadline) = (Poll::new()?, Instant::now() + patience);
         let connection = Connection::open(address, 0, route, poll.registry(), Token(0))?;
-        Ok(Self { transport, poll, events: Events::with_capacity(4), connection, deadline })
+        let mut errand = Self { transport, poll, events: Events::with_capacity(4), connection, deadline };
+        while !errand.connection.establish(&mut errand.transport)? {
+            errand.wait()?;
+        }
+        Ok(errand)
+    }
+
+    /// Sends packets.
+    pub(crate) fn send(&mut self, packets: &[u8]) -> Result<(), Error> {
+        self.connection.write(packets, &mut self.transport).map(drop)
+    }
+
+    /// How large the buffer for [`Errand::receive`] is to be.
+    pub(crate) fn inbox(&self, packet_max: usize) -> usize {
+        self.transport.inbox(packet_max)
+    }
+
+    /// Reads what has come; what is left of it goes back with [`Errand::keep`].
+    pub(crate) fn read(&mut self, inbox: &mut [u8]) -> Result<Read, Error> {
+        self.connection.flush()?;
+        self.connection.read(inbox, &mut self.transport)
+    }
+
+    /// Keeps the beginning of a packet for the next bytes.
+    pub(crate) fn keep(&mut self, rest: &[u8]) {
+        self.connection.keep(rest);
+    }
+
+    /// Says goodbye. That the broker misses it is no matter.
+    pub(crate) fn finish(&mut self, packets: &[u8]) {
+        let said = self.connection.write(packets, &mut self.transport);
+        if let Err(error) = said.and_then(|_| self.connection.finish(&mut self.transport)) {
+            tracing::debug!(%error, "a broker has closed before the goodbye");
+        }
     }
 
     /// Waits until something has happened on the connection.
-    fn wait(&mut self) -> Result<(), Error> {
+    pub(crate) fn wait(&mut self) -> Result<(), Error> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, self.connection.overdue()).into());
@@ -90,8 +119,7 @@ impl Errand {
     fn connack(&mut self, protocol: Protocol) -> Result<Option<Refusal>, Error> {
         let mut inbox = vec![0; self.transport.inbox(CONNACK_MAX)];
         loop {
-            self.connection.flush()?;
-            let read = self.connection.read(&mut inbox, &mut self.transport)?;
+            let read = self.read(&mut inbox)?;
             let (Read::More(length) | Read::Drained(length) | Read::Closed(length)) = read;
             match codec::read(&inbox[..length], protocol, CONNACK_MAX) {
                 Ok(Some((packet, _))) => {

@@ -21,9 +21,9 @@ fn ran(make: Make, name: &str, [protocol, connect, reading, subscriptions]: [&st
     Run::start_at(fleet.place(), &args).unwrap().end(PATIENCE).unwrap()
 }
 
-/// Each device was refused because of QoS 2, and none has sent anything.
-#[track_caller]
-fn expect_refused_for_qos(ended: &Ended) {
+/// MQTT 5 §3.2.2.3.4: nothing above the broker's maximum may be sent, so there is nothing for the fleet to do.
+pub(crate) fn a_fleet_of_qos_2_leaves_and_says_why(make: Make) {
+    let ended = ran(make, "above", ["5", "keepAlive: 10s", "interval: 500ms, qos: 2", ""]);
     let report = &ended.report;
     report.expect("devices.refused", DEVICES);
     report.expect("connections.accepted", 0);
@@ -34,15 +34,18 @@ fn expect_refused_for_qos(ended: &Ended) {
     ended.expect_verdict("failed", 99);
 }
 
-/// MQTT 5 §3.2.2.3.4: nothing above the broker's maximum may be sent, so there is nothing for the fleet to do.
-pub(crate) fn a_fleet_of_qos_2_leaves_and_says_why(make: Make) {
-    expect_refused_for_qos(&ran(make, "above", ["5", "keepAlive: 10s", "interval: 500ms, qos: 2", ""]));
-}
-
 /// It is in the CONNECT, before the broker has said its maximum: the broker refuses it (MQTT-3.2.2-12).
 pub(crate) fn a_will_of_qos_2_is_refused_by_name(make: Make) {
-    let will = "will: {topic: 'wills/above/{index}', payload: gone, qos: 2}";
-    expect_refused_for_qos(&ran(make, "bequest", ["5", will, "interval: 500ms, qos: 1", ""]));
+    let broker = make.lend(Access::Open).unwrap();
+    let spec = "  broker: {url: mqtt://localhost, protocol: '5'}\n  connect: {will: {topic: 'wills/above/{index}', payload: \
+                gone, qos: 2}}\n";
+    let fleet =
+        Fleet { name: "bequest", devices: DEVICES, spec, reading: "interval: 500ms, qos: 1", subscriptions: "" };
+    let args = ["run", "-f", "fleet.yaml", "--broker", &broker.url(), "--duration", "3s"];
+    let refused = fleet.place().call(&args, PATIENCE).unwrap();
+    assert_eq!(refused.code, Some(99), "{refused:?}");
+    let said = ["refuses the device `bequest-0`", "qos_not_supported", "remedy: lower the `qos`"];
+    assert!(said.iter().all(|said| refused.stderr.contains(said)), "{refused:?}");
 }
 
 pub(crate) fn a_share_is_refused_and_the_other_filters_are_granted(make: Make) {

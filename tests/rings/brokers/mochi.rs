@@ -12,7 +12,10 @@ behaviours! { Mochi:
         the_devices_of_a_share_get_each_message_once_among_them,
         a_kept_session_brings_what_was_missed,
     }
-    credentials { the_right_password_is_accepted, a_wrong_password_is_told_with_the_remedy }
+    credentials {
+        the_right_password_is_accepted, a_wrong_password_is_told_with_the_remedy,
+        an_observer_that_is_not_known_is_told_before_the_run
+    }
     delivery { at_qos_0, at_qos_1, at_qos_2 }
     mqtt5 { at_qos_0, at_qos_2, an_acknowledgement_against_the_standard_ends_the_session_by_name }
     restarts { after_a_kill_every_message_is_accounted_for }

@@ -13,7 +13,10 @@ behaviours! { RabbitMq:
         a_filter_of_qos_2_brings_commands_of_qos_1_where_the_broker_has_no_more,
         a_kept_session_brings_what_was_missed,
     }
-    credentials { the_right_password_is_accepted, a_wrong_password_is_told_with_the_remedy }
+    credentials {
+        the_right_password_is_accepted, a_wrong_password_is_told_with_the_remedy,
+        an_observer_that_is_not_known_is_told_before_the_run
+    }
     delivery { at_qos_0, at_qos_1 }
     limits {
         a_fleet_of_qos_2_leaves_and_says_why,

@@ -48,7 +48,11 @@ fn a_wrong_password_is_told_before_anything_starts() {
     let args = [&["run", "-f", "fleet.yaml", "--duration", "5s", "--broker", &url][..], &AS_FLEET].concat();
     let refused = simctl.call(&args, PATIENCE).unwrap();
     assert_eq!(refused.code, Some(99), "{refused:?}");
-    assert!(refused.stderr.contains("--password-file") && refused.stderr.contains("refuses"), "{refused:?}");
+    let said = [
+        "refuses the device `lab-0` (user `fleet`, the password file `password`)",
+        "remedy: check the name, the password file",
+    ];
+    assert!(said.iter().all(|said| refused.stderr.contains(said)), "{refused:?}");
     assert!(!refused.stderr.contains("wrong-one") && refused.stdout.is_empty(), "{refused:?}");
 }
 

@@ -11,10 +11,7 @@ use crate::{
         causes,
         device::{State, Trouble},
     },
-    session::{
-        Refusal, backoff,
-        codec::{self, Connect},
-    },
+    session::{Refusal, backoff},
     transport::{self, Connection, NoAddress, Written},
 };
 
@@ -152,25 +149,10 @@ impl Shard {
 
     fn send_connect(&mut self, slot: usize, now: Micros) {
         let index = self.slots.index(slot);
-        let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
-        let client_id = group.client_id.text(index);
-        let user = group.user.as_ref().map(|user| user.text(index));
-        let will = group.will.as_ref().map(|will| (will, will.topic.text(index), will.payload.text(index)));
-        let password = self.blueprint.device_login.password();
-        let connect = Connect {
-            client_id: &client_id,
-            user: user.as_deref(),
-            password: password.as_deref(),
-            will: will.as_ref().map(|(will, topic, payload)| codec::Will {
-                topic,
-                payload: payload.as_bytes(),
-                qos: will.qos,
-                retain: will.retain,
-            }),
-        };
+        let identity = self.blueprint.device(index);
         self.out.clear();
         let device = &mut self.devices[slot];
-        match device.session.connect(&connect, &self.blueprint.session, now, &mut self.out) {
+        match device.session.connect(&identity.connect(), &self.blueprint.session, now, &mut self.out) {
             Ok(()) => {
                 device.state = State::Connecting;
                 if self.write_out(slot, now) {

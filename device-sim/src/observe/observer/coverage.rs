@@ -7,7 +7,7 @@
 
 use fleet_contract::time::Micros;
 
-use super::{Coverage, Observer, Parts};
+use super::{Coverage, Observer, Parts, subscribe_options};
 use crate::{
     observe::{
         Arrivals,
@@ -15,10 +15,7 @@ use crate::{
     },
     session::{
         Phase,
-        codec::{
-            PacketId, Protocol, SUBACK_FAILURE,
-            v5::{Retained, SubscribeOptions},
-        },
+        codec::{PacketId, Protocol, SUBACK_FAILURE},
     },
 };
 
@@ -105,10 +102,8 @@ impl Observer {
                     self.session.subscribe(&self.pool, &filters, now, &mut out)
                 }
                 Protocol::V5 => {
-                    // Retained messages are what was, not what arrives.
-                    let options =
-                        |qos| SubscribeOptions { qos, retained: Retained::Never, ..SubscribeOptions::default() };
-                    let filters: Vec<_> = chunk.iter().map(|(filter, qos)| (filter.as_str(), options(*qos))).collect();
+                    let asked = chunk.iter().map(|(filter, qos)| (filter.as_str(), subscribe_options(*qos)));
+                    let filters: Vec<_> = asked.collect();
                     self.session.subscribe5(&self.pool, &filters, now, &mut out)
                 }
             };

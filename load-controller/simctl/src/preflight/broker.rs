@@ -1,74 +1,213 @@
-//! Whether the broker is there and lets the devices in: one real CONNECT before the fleet connects.
+//! Whether the broker is there and lets the fleet in: one session as a device and one as the observer, before the fleet
+//! connects.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use device_sim::{
-    credentials::{PasswordError, password},
+    credentials::PasswordError,
+    engine::BlueprintError,
+    rehearsal::{Answer, Client, Rehearsal},
     session::{
         Refusal,
-        codec::{ConnackCode, Connect, v5::Reason},
+        codec::{ConnackCode, v5::Reason},
     },
     transport::{self, Route, RouteError},
 };
 use fleet_contract::{
     broker_url::BrokerUrl,
-    fleet::{BrokerSpec, Fleet, Protocol},
-    template::{Names, Template},
+    fleet::{BrokerSpec, Credentials, Fleet, Protocol},
+    worker,
 };
 use tokio::{net::lookup_host, time::timeout};
 
 use super::Check;
+use crate::document::Document;
 
 const NAME: &str = "broker";
 
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// As whom to connect.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-struct Login {
-    client_id: String,
-    username: Option<String>,
-    password: Option<Vec<u8>>,
-}
-
 /// What the fleet's broker answers at each of its addresses.
-pub(crate) async fn check(fleet: &Fleet) -> Vec<Check> {
-    let addresses = fleet.spec.broker.as_ref().map(BrokerSpec::addresses).unwrap_or_default();
-    let asked = addresses.iter().map(|url| check_address(fleet, url));
-    futures::future::join_all(asked).await
+pub(crate) async fn check(document: &Document) -> Vec<Check> {
+    let rehearsal = match rehearsal(document) {
+        Ok(rehearsal) => Arc::new(rehearsal),
+        Err(error) => return vec![unusable(&error)],
+    };
+    let addresses = document.fleet.spec.broker.as_ref().map(BrokerSpec::addresses).unwrap_or_default();
+    let asked = addresses.iter().map(|url| check_address(&document.fleet, url, &rehearsal));
+    futures::future::join_all(asked).await.concat()
 }
 
-/// What the broker answers to a device's credentials; on loopback or not, over each of its addresses until one answers.
-async fn check_address(fleet: &Fleet, url: &BrokerUrl) -> Check {
-    let login = match login(fleet) {
-        Ok(login) => login,
-        Err((found, remedy)) => return Check::failed(NAME, found, remedy),
+fn rehearsal(document: &Document) -> Result<Rehearsal, BlueprintError> {
+    Rehearsal::new(worker::Document { fleet: document.fleet.clone(), files: document.files.clone() })
+}
+
+/// Of a document that was checked only its passwords can be amiss.
+fn unusable(error: &BlueprintError) -> Check {
+    let remedy = match error {
+        BlueprintError::Password(PasswordError::File { .. }) => "check its path and its mode".to_owned(),
+        BlueprintError::Password(PasswordError::Variable(name)) => format!("export {name}=…"),
+        _ => "correct the document".to_owned(),
     };
+    Check::failed(NAME, error.to_string(), remedy)
+}
+
+/// What the broker answers to a device and to the observer; over each of its addresses until one answers.
+async fn check_address(fleet: &Fleet, url: &BrokerUrl, rehearsal: &Arc<Rehearsal>) -> Vec<Check> {
     let route = match route(fleet, url) {
         Ok(route) => Arc::new(route),
         Err(error) => {
-            return Check::failed(
+            return vec![Check::failed(
                 NAME,
                 error.to_string(),
                 "correct `broker.tls` in the document, or --ca, --certificate, --key and --server-name",
-            );
+            )];
         }
     };
     let addresses: Vec<SocketAddr> = match timeout(PATIENCE, lookup_host((url.host(), url.port()))).await {
         Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(error)) => return unresolved(url, &error.to_string()),
-        Err(_) => return unresolved(url, "no answer"),
+        Ok(Err(error)) => return vec![unresolved(url, &error.to_string())],
+        Err(_) => return vec![unresolved(url, "no answer")],
     };
     let mut last = unresolved(url, "it has no address");
     for address in addresses {
-        last = match connect(Arc::clone(&route), address, fleet.spec.protocol(), login.clone()).await {
-            Ok(None) => return Check::ok(NAME, format!("{url} answers and accepts the credentials")),
-            Ok(Some(refusal)) => return refused(url, fleet.spec.protocol(), refusal),
-            Err(error) => unreachable(url, &error),
-        };
+        let call = Call { fleet, url, rehearsal, route: &route, address };
+        match call.sign_in(Client::Device).await {
+            Ok(device) if device.outcome.is_failure() || !rehearsal.has(Client::Observer) => return vec![device],
+            Ok(device) => {
+                let observer = call.sign_in(Client::Observer).await;
+                return vec![device, observer.unwrap_or_else(|error| unreachable(url, &error))];
+            }
+            Err(error) => last = unreachable(url, &error),
+        }
     }
-    last
+    vec![last]
+}
+
+/// A client of the fleet at an address of the broker.
+struct Call<'a> {
+    fleet: &'a Fleet,
+    url: &'a BrokerUrl,
+    rehearsal: &'a Arc<Rehearsal>,
+    route: &'a Arc<Route>,
+    address: SocketAddr,
+}
+
+impl Call<'_> {
+    async fn sign_in(&self, client: Client) -> Result<Check, transport::Error> {
+        let (rehearsal, route, address) = (Arc::clone(self.rehearsal), Arc::clone(self.route), self.address);
+        let session = tokio::task::spawn_blocking(move || rehearsal.sign_in(client, &route, address, PATIENCE));
+        let answer = session.await.map_err(io::Error::other)??;
+        let who = self.who(client);
+        Ok(match answer {
+            Answer::Accepted => Check::ok(NAME, format!("{} lets {who} in", self.url)),
+            Answer::Refused(refusal) => self.refused(client, refusal),
+            Answer::NotSubscribed { filter, reason } => {
+                let why = reason.map_or(String::new(), |reason| format!(": {reason}"));
+                let found = format!("{} lets {who} in and refuses the subscription to `{filter}`{why}", self.url);
+                let remedy = match client {
+                    Client::Device => "allow it at the broker, or correct `subscriptions` in the document",
+                    Client::Observer => {
+                        "allow it at the broker, name who may read in `observer.credentials`, or set `observe: none`"
+                    }
+                };
+                Check::refused(NAME, found, remedy)
+            }
+            Answer::Silent => Check::failed(
+                NAME,
+                format!("{} lets {who} in and does not answer SUBSCRIBE within {} s", self.url, PATIENCE.as_secs()),
+                "look at its log",
+            ),
+        })
+    }
+
+    /// A client as the broker sees it.
+    fn who(&self, client: Client) -> String {
+        let (client_id, user) = self.rehearsal.names(client);
+        let what = match client {
+            Client::Device => "the device",
+            Client::Observer => "the observer",
+        };
+        let proof = match (user, self.credentials(client)) {
+            (Some(user), Some(credentials)) => format!(" (user `{user}`, {})", password(credentials)),
+            (Some(user), None) => format!(" (user `{user}`)"),
+            (None, _) => " (without a user name)".into(),
+        };
+        format!("{what} `{client_id}`{proof}")
+    }
+
+    fn credentials(&self, client: Client) -> Option<&Credentials> {
+        let spec = &self.fleet.spec;
+        let devices = spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref());
+        match client {
+            Client::Device => devices,
+            Client::Observer => spec.observer.credentials.as_ref().or(devices),
+        }
+    }
+
+    /// What to do about a refusal (MQTT 3.1.1, table 3.1; MQTT 5, section 3.2.2.2).
+    fn refused(&self, client: Client, refusal: Refusal) -> Check {
+        use ConnackCode as Code;
+        let (url, who, protocol) = (self.url, self.who(client), self.fleet.spec.protocol());
+        let refused = |why: &str, remedy: &str| Check::refused(NAME, format!("{url} refuses {who}: {why}"), remedy);
+        match refusal {
+            Refusal::Code(Code::UnacceptableProtocolVersion) | Refusal::Reason(Reason::UnsupportedProtocolVersion) => {
+                let other = if protocol == Protocol::V5 { "3.1.1" } else { "5" };
+                refused(
+                    &format!("it does not speak MQTT {protocol}"),
+                    &format!("enable it at the broker, or set `broker.protocol: '{other}'` or --protocol {other}"),
+                )
+            }
+            Refusal::Code(Code::IdentifierRejected) | Refusal::Reason(Reason::ClientIdentifierNotValid) => {
+                refused("it does not accept the client id", "change `clientId`, or what the broker allows")
+            }
+            Refusal::Code(Code::ServerUnavailable)
+            | Refusal::Reason(Reason::ServerUnavailable | Reason::ServerBusy) => {
+                refused("it is not available", "wait, or look at its connection limit and its log")
+            }
+            Refusal::Code(Code::BadUserNameOrPassword) | Refusal::Reason(Reason::BadUserNameOrPassword) => {
+                refused("bad user name or password", &self.remedy(client))
+            }
+            Refusal::Code(Code::NotAuthorized) | Refusal::Reason(Reason::NotAuthorized) => {
+                refused("not authorised", &self.remedy(client))
+            }
+            Refusal::Reason(Reason::QosNotSupported) => {
+                refused(&format!("its reason is {refusal}"), "lower the `qos` of `connect.will`: the broker takes less")
+            }
+            other => refused(&format!("its reason is {other}"), "look at its log"),
+        }
+    }
+
+    /// What to do about credentials: they are missing, or they are wrong.
+    fn remedy(&self, client: Client) -> String {
+        let own = self.fleet.spec.observer.credentials.is_some();
+        match (client, self.credentials(client)) {
+            (Client::Device, None) => "set `credentials` in the document, or --username and --password-file".into(),
+            (Client::Observer, None) => {
+                "set `observer.credentials` in the document, or allow it at the broker, or set `observe: none`".into()
+            }
+            (Client::Observer, Some(_)) if !own => {
+                "set `observer.credentials` in the document: it signs in as the devices \
+                                                    do, with `observer` for `{id}`; or set `observe: none`"
+                    .into()
+            }
+            (_, Some(credentials)) => format!(
+                "check the name, {} and the broker's list of users: some brokers say the same of a wrong password",
+                password(credentials)
+            ),
+        }
+    }
+}
+
+/// Where a password is from; never the password.
+fn password(credentials: &Credentials) -> String {
+    let Credentials { username: _, password_file, password_env, secret_name: _ } = credentials;
+    match (password_file, password_env) {
+        (Some(file), _) => format!("the password file `{file}`"),
+        (None, Some(name)) => format!("the password in ${name}"),
+        (None, None) => "no password".into(),
+    }
 }
 
 fn unresolved(url: &BrokerUrl, why: &str) -> Check {
@@ -98,82 +237,9 @@ fn unreachable(url: &BrokerUrl, error: &transport::Error) -> Check {
     Check::failed(NAME, format!("{url} does not answer: {error}"), remedy)
 }
 
-/// What to do about a refusal (MQTT 3.1.1, table 3.1; MQTT 5, section 3.2.2.2).
-fn refused(url: &BrokerUrl, protocol: Protocol, refusal: Refusal) -> Check {
-    use ConnackCode as Code;
-    let refused = |why: &str, remedy: &str| Check::refused(NAME, format!("{url} refuses: {why}"), remedy);
-    match refusal {
-        Refusal::Code(Code::UnacceptableProtocolVersion) | Refusal::Reason(Reason::UnsupportedProtocolVersion) => {
-            let other = if protocol == Protocol::V5 { "3.1.1" } else { "5" };
-            refused(
-                &format!("it does not speak MQTT {protocol}"),
-                &format!("enable it at the broker, or set `broker.protocol: '{other}'` or --protocol {other}"),
-            )
-        }
-        // Some brokers tie client ids to credentials; the devices may still be welcome.
-        Refusal::Code(Code::IdentifierRejected) | Refusal::Reason(Reason::ClientIdentifierNotValid) => Check::warning(
-            NAME,
-            format!("{url} does not accept our client id"),
-            "if devices are refused too, change `clientId`",
-        ),
-        Refusal::Code(Code::ServerUnavailable) | Refusal::Reason(Reason::ServerUnavailable | Reason::ServerBusy) => {
-            refused("it is not available", "wait, or look at its connection limit and its log")
-        }
-        Refusal::Code(Code::BadUserNameOrPassword) | Refusal::Reason(Reason::BadUserNameOrPassword) => refused(
-            "bad user name or password",
-            "check `credentials` in the document, or --username and --password-file",
-        ),
-        Refusal::Code(Code::NotAuthorized) | Refusal::Reason(Reason::NotAuthorized) => {
-            refused("not authorised", "set `credentials` in the document, or --username and --password-file")
-        }
-        other => refused(&format!("its reason is {other}"), "look at its log"),
-    }
-}
-
 /// The way to `url` as the document has it for its own.
 fn route(fleet: &Fleet, url: &BrokerUrl) -> Result<Route, RouteError> {
     Route::new(url, fleet.spec.broker.as_ref().and_then(|broker| broker.tls.as_ref()))
-}
-
-/// One session: CONNECT, CONNACK, DISCONNECT; why the broker refuses, if it does.
-async fn connect(
-    route: Arc<Route>,
-    address: SocketAddr,
-    protocol: Protocol,
-    login: Login,
-) -> Result<Option<Refusal>, transport::Error> {
-    let session = tokio::task::spawn_blocking(move || {
-        let connect = Connect {
-            client_id: &login.client_id,
-            user: login.username.as_deref(),
-            password: login.password.as_deref(),
-            will: None,
-        };
-        transport::introduce(&route, address, protocol, &connect, PATIENCE)
-    });
-    session.await.map_err(io::Error::other)?
-}
-
-/// The credentials of the first device, under a client id that is no device's; `Err` is what was found and the remedy.
-fn login(fleet: &Fleet) -> Result<Login, (String, String)> {
-    let client_id = format!("{}-preflight", fleet.metadata.name);
-    let Some(credentials) = fleet.spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref()) else {
-        return Ok(Login { client_id, ..Login::default() });
-    };
-    let unusable =
-        |error: fleet_contract::template::TemplateError| (error.to_string(), "correct the document".to_owned());
-    let own: Template = fleet.spec.client_id.parse().map_err(unusable)?;
-    let template: Template = credentials.username.parse().map_err(unusable)?;
-    let group = fleet.spec.groups.first().map_or("", |group| &group.name);
-    let names = Names { fleet: &fleet.metadata.name, group, stream: "", seed: fleet.spec.seed };
-    let password = password(credentials).map_err(|error| {
-        let remedy = match &error {
-            PasswordError::File { .. } => "check its path and its mode".to_owned(),
-            PasswordError::Variable(name) => format!("export {name}=…"),
-        };
-        (error.to_string(), remedy)
-    })?;
-    Ok(Login { client_id, username: Some(template.bind(&names, &own).text(0)), password })
 }
 
 #[cfg(test)]
@@ -181,88 +247,165 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
+        task::JoinSet,
     };
 
     use super::*;
     use crate::{document, preflight::Outcome};
 
-    fn fleet(broker: &str) -> Fleet {
+    const ACCEPTED: &[u8] = &[0x20, 2, 0, 0];
+    const NOT_AUTHORISED: &[u8] = &[0x20, 2, 0, 5];
+    const GRANTED: &[u8] = &[0x90, 3, 0, 1, 0];
+    const NOT_GRANTED: &[u8] = &[0x90, 3, 0, 1, 0x80];
+
+    fn fleet(spec: &str) -> Document {
         let text = format!(
-            "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: demo}}\nspec:\n  devices: 1\n  {broker}\n  \
+            "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: demo}}\nspec:\n  devices: 1\n  {spec}\n  \
              groups: [{{name: a, model: thermometer}}]"
         );
-        document::from_text("f", &text, None).unwrap().fleet
+        document::from_text("f", &text, None).unwrap()
     }
 
-    /// A broker that answers one CONNECT with these bytes.
-    async fn answering(
-        answer: &'static [u8],
-    ) -> (BrokerUrl, tokio::task::JoinHandle<Vec<u8>>, tokio::task::JoinSet<()>) {
+    /// A broker that gives these answers, one a packet, over a connection each; what it was told over each of them.
+    async fn answering(connections: &'static [&'static [&'static [u8]]]) -> (BrokerUrl, Told) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = BrokerUrl::tcp("127.0.0.1", listener.local_addr().unwrap().port());
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut packet = vec![0; 256];
-            let length = stream.read(&mut packet).await.unwrap();
-            packet.truncate(length);
-            stream.write_all(answer).await.unwrap();
-            let mut goodbye = Vec::new();
-            stream.read_to_end(&mut goodbye).await.unwrap();
-            sender.send(packet).unwrap();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let mut told = Vec::new();
+            for answers in connections {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut packets = Vec::new();
+                for answer in *answers {
+                    let mut packet = vec![0; 512];
+                    let length = stream.read(&mut packet).await.unwrap();
+                    packets.extend_from_slice(&packet[..length]);
+                    stream.write_all(answer).await.unwrap();
+                }
+                stream.read_to_end(&mut packets).await.unwrap();
+                told.push(packets);
+            }
+            told
         });
-        let packet = tokio::task::spawn_blocking(move || receiver.blocking_recv().unwrap());
-        (url, packet, tasks)
+        (url, Told(task))
+    }
+
+    /// What a broker was told over each connection, once all of them have ended.
+    struct Told(JoinSet<Vec<Vec<u8>>>);
+
+    impl Told {
+        async fn all(mut self) -> Vec<Vec<u8>> {
+            self.0.join_next().await.unwrap().unwrap()
+        }
+    }
+
+    async fn checked(document: &Document, url: &BrokerUrl) -> Vec<Check> {
+        check_address(&document.fleet, url, &Arc::new(rehearsal(document).unwrap())).await
+    }
+
+    async fn checked_first(spec: &str, url: &BrokerUrl) -> Check {
+        checked(&fleet(spec), url).await.remove(0)
+    }
+
+    fn has(packets: &[u8], text: &str) -> bool {
+        packets.windows(text.len()).any(|part| part == text.as_bytes())
     }
 
     #[tokio::test]
-    async fn a_broker_that_accepts_is_ok() {
-        let (url, received, _tasks) = answering(&[0x20, 2, 0, 0]).await;
-        assert_eq!(check_address(&fleet(""), &url).await.outcome, Outcome::Ok);
-        assert_eq!(received.await.unwrap(), b"\x10\x1a\x00\x04MQTT\x04\x02\x00\x0a\x00\x0edemo-preflight");
+    async fn a_device_and_the_observer_sign_in_under_their_own_names() {
+        // The last connection discards the session of the observer, which persists in MQTT 3.1.1.
+        let (url, told) = answering(&[&[ACCEPTED], &[ACCEPTED, GRANTED], &[ACCEPTED]]).await;
+        let checks = checked(&fleet("connect: {keepAlive: 7s}"), &url).await;
+        let found: Vec<_> = checks.iter().map(|check| (check.outcome, check.found.clone())).collect();
+        let lets = |who: &str| (Outcome::Ok, format!("{url} lets {who} (without a user name) in"));
+        let observer = "demo-observer-00000000-0";
+        assert_eq!(found, [lets("the device `demo-0`"), lets(&format!("the observer `{observer}`"))]);
+        let told = told.all().await;
+        assert_eq!(told[0], b"\x10\x12\x00\x04MQTT\x04\x02\x00\x07\x00\x06demo-0\xe0\x00");
+        assert!(has(&told[1], observer) && has(&told[1], "demo/+/reading"), "{told:?}");
+        assert_eq!((told[1][9], told[2][9]), (0, 2), "clean only to be forgotten");
     }
 
     #[tokio::test]
-    async fn a_refusal_names_its_reason_and_remedy() {
-        let (url, received, _tasks) = answering(&[0x20, 2, 0, 5]).await;
-        let check = check_address(&fleet("broker: {url: x, credentials: {username: '{id}'}}"), &url).await;
-        assert_eq!((check.outcome, check.found), (Outcome::Refused, format!("{url} refuses: not authorised")));
-        assert!(check.remedy.unwrap().contains("credentials"));
-        assert!(received.await.unwrap().ends_with(b"\x00\x06demo-0"));
+    async fn a_session_of_a_device_that_the_broker_has_kept_stays() {
+        const KEPT: &[u8] = &[0x20, 2, 1, 0];
+        let (url, told) = answering(&[&[KEPT]]).await;
+        let spec = "observe: none\n  connect: {session: persistent}";
+        assert_eq!(checked_first(spec, &url).await.outcome, Outcome::Ok);
+        assert_eq!(told.all().await[0][9], 0, "not clean, and nothing follows");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_who_was_refused_and_what_to_do() {
+        let (url, told) = answering(&[&[NOT_AUTHORISED]]).await;
+        let check = checked_first("broker: {url: x, credentials: {username: '{id}', passwordEnv: HOME}}", &url).await;
+        let found = format!("{url} refuses the device `demo-0` (user `demo-0`, the password in $HOME): not authorised");
+        assert_eq!((check.outcome, check.found), (Outcome::Refused, found));
+        assert!(check.remedy.unwrap().starts_with("check the name, the password in $HOME"));
+        assert!(has(&told.all().await[0], "demo-0"));
+
+        let (url, _told) = answering(&[&[NOT_AUTHORISED]]).await;
+        let check = checked_first("", &url).await;
+        assert_eq!(check.found, format!("{url} refuses the device `demo-0` (without a user name): not authorised"));
+        assert!(check.remedy.unwrap().starts_with("set `credentials`"));
+    }
+
+    #[tokio::test]
+    async fn an_observer_that_is_refused_is_found_before_the_run() {
+        let credentials = "broker: {url: x, credentials: {username: '{id}'}}";
+        let (url, _told) = answering(&[&[ACCEPTED], &[NOT_AUTHORISED]]).await;
+        let check = checked(&fleet(credentials), &url).await.pop().unwrap();
+        assert_eq!(check.outcome, Outcome::Refused);
+        assert!(check.found.contains("refuses the observer `demo-observer-00000000-0`"), "{}", check.found);
+        assert!(check.remedy.unwrap().starts_with("set `observer.credentials`"));
+
+        let (url, _told) = answering(&[&[ACCEPTED], &[ACCEPTED, NOT_GRANTED], &[ACCEPTED]]).await;
+        let check = checked(&fleet(credentials), &url).await.pop().unwrap();
+        assert_eq!(check.outcome, Outcome::Refused);
+        assert!(check.found.ends_with("refuses the subscription to `demo/+/reading`"), "{}", check.found);
+        assert!(check.remedy.unwrap().contains("`observer.credentials`"));
     }
 
     #[tokio::test]
     async fn the_version_of_the_document_is_spoken() {
-        let (url, received, _tasks) = answering(&[0x20, 3, 0, 0x87, 0]).await;
-        let found = check_address(&fleet("broker: {url: x, protocol: '5'}"), &url).await;
-        assert_eq!((found.outcome, found.found), (Outcome::Refused, format!("{url} refuses: not authorised")));
-        assert!(received.await.unwrap()[2..].starts_with(b"\x00\x04MQTT\x05"));
+        let (url, told) = answering(&[&[&[0x20, 3, 0, 0x87, 0]]]).await;
+        let found = checked_first("broker: {url: x, protocol: '5'}", &url).await;
+        assert_eq!(found.outcome, Outcome::Refused);
+        assert!(found.found.ends_with(": not authorised"), "{}", found.found);
+        assert!(told.all().await[0][2..].starts_with(b"\x00\x04MQTT\x05"));
 
         // A broker of 3.1.1 alone says so in its own words.
-        let (url, _received, _tasks) = answering(&[0x20, 2, 0, 1]).await;
-        let found = check_address(&fleet("broker: {url: x, protocol: '5'}"), &url).await;
-        assert_eq!(found.found, format!("{url} refuses: it does not speak MQTT 5"));
+        let (url, _told) = answering(&[&[&[0x20, 2, 0, 1]]]).await;
+        let found = checked_first("broker: {url: x, protocol: '5'}", &url).await;
+        assert!(found.found.ends_with("it does not speak MQTT 5"), "{}", found.found);
         assert!(found.remedy.unwrap().contains("'3.1.1'"));
     }
 
     #[tokio::test]
     async fn nobody_at_home_is_said() {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let check = check_address(&fleet(""), &BrokerUrl::tcp("127.0.0.1", port)).await;
+        let check = checked_first("", &BrokerUrl::tcp("127.0.0.1", port)).await;
         assert_eq!(check.outcome, Outcome::Failed);
         assert!(check.remedy.unwrap().starts_with("nothing listens there"));
     }
 
     #[tokio::test]
     async fn something_else_than_a_broker_is_recognised() {
-        let (url, _received, _tasks) = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-        assert!(check_address(&fleet(""), &url).await.found.contains("the answer is no CONNACK of MQTT 3.1.1"));
+        let (url, _told) = answering(&[&[b"HTTP/1.1 400 Bad Request\r\n\r\n"]]).await;
+        let found = checked_first("", &url).await.found;
+        assert!(found.contains("the answer is none of MQTT"), "{found}");
     }
 
-    #[test]
-    fn a_password_that_is_not_there_is_said_before_connecting() {
-        let fleet = fleet("broker: {url: x, credentials: {username: u, passwordEnv: SIMCTL_TEST_NO_SUCH_VARIABLE}}");
-        assert!(login(&fleet).unwrap_err().0.contains("SIMCTL_TEST_NO_SUCH_VARIABLE"));
+    #[tokio::test]
+    async fn a_password_that_is_not_there_is_said_before_connecting() {
+        let credentials = "{username: u, passwordEnv: SIMCTL_TEST_NO_SUCH_VARIABLE}";
+        for spec in [
+            format!("broker: {{url: x, credentials: {credentials}}}"),
+            format!("broker: {{url: x}}\n  observer: {{credentials: {credentials}}}"),
+        ] {
+            let check = check(&fleet(&spec)).await.remove(0);
+            assert!(check.found.contains("SIMCTL_TEST_NO_SUCH_VARIABLE"), "{}", check.found);
+            assert_eq!(check.remedy.unwrap(), "export SIMCTL_TEST_NO_SUCH_VARIABLE=…");
+        }
     }
 }

@@ -111,7 +111,7 @@ impl Args {
         let target = settings.broker().map_or(Target::Embedded, Target::At);
         let mut preflight = preflight::check(&estimate, &machine, target);
         if !self.offline {
-            preflight.extend(preflight::broker::check(settings.fleet()).await);
+            preflight.extend(preflight::broker::check(&settings.document).await);
         }
         print(&Plan { estimate, cluster: None, preflight }, self.output, printer)
     }

@@ -310,7 +310,7 @@ async fn preflight(
 ) -> anyhow::Result<()> {
     let target = settings.broker().map_or(Target::Embedded, Target::At);
     let mut checks = preflight::check(estimate, machine, target);
-    checks.extend(preflight::broker::check(settings.fleet()).await);
+    checks.extend(preflight::broker::check(&settings.document).await);
     if let Some(failures) = preflight::failures(&checks) {
         return Err(Failure::preflight(preflight::exit_code(&checks), failures).into());
     }
