@@ -337,6 +337,7 @@ impl Observer {
             && let Some(connection) = &mut self.connection
         {
             let read = connection.read(&mut inbox, &mut self.transport);
+            connection.acknowledge();
             let (length, goes_on) = match read {
                 Ok(Read::More(length)) => (length, true),
                 Ok(Read::Drained(length) | Read::Closed(length)) => (length, false),

@@ -138,6 +138,12 @@ impl Connection {
         Ok(read)
     }
 
+    /// Acknowledges at once what has been read, for one that answers messages with nothing: a peer with Nagle's algorithm
+    /// keeps its next small packet until the acknowledgement of the last one comes, which Linux puts off by 40 ms.
+    pub(crate) fn acknowledge(&self) {
+        socket::acknowledge(&self.stream);
+    }
+
     /// Keeps the beginning of a packet until its end comes.
     pub(crate) fn keep(&mut self, partial: &[u8]) {
         if !partial.is_empty() {

@@ -111,6 +111,13 @@ pub(super) fn read(stream: &TcpStream, room: &mut [u8]) -> io::Result<Option<usi
     }
 }
 
+/// Acknowledges at once what has been read. Linux forgets it with the next data (tcp(7), `TCP_QUICKACK`).
+pub(super) fn acknowledge(stream: &TcpStream) {
+    if let Err(error) = rustix::net::sockopt::set_tcp_quickack(stream, true) {
+        tracing::debug!(%error, "a socket acknowledges when the kernel likes");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{

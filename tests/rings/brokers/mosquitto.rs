@@ -1,6 +1,7 @@
 //! Mosquitto does all of it, and transports that the others are not asked for.
 
 mod assumptions;
+mod latency;
 mod rejections;
 mod rotation;
 mod transports;

@@ -33,6 +33,10 @@ impl Shard {
         let Some(connection) = &mut device.connection else { return };
         let mut inbox = std::mem::take(&mut self.inbox);
         let read = connection.read(&mut inbox, &mut self.transport);
+        // Only who subscribes gets messages that it answers with nothing.
+        if !self.blueprint.groups[usize::from(device.group)].subscriptions.is_empty() {
+            connection.acknowledge();
+        }
         let now = self.clock.now();
         match read {
             Ok(Read::Drained(length)) => self.received(slot, &inbox[..length], now),
