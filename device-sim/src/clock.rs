@@ -14,7 +14,11 @@ pub struct Clock {
 impl Clock {
     /// A clock that agrees with the wall clock now. A process makes one, so that its instants can be compared.
     pub fn new() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(Micros(0), |since| Micros(Span::from(since).0));
+        Self::at(wall())
+    }
+
+    /// A clock that says `wall` now.
+    pub fn at(wall: Micros) -> Self {
         Self { wall, monotonic: Instant::now() }
     }
 
@@ -23,14 +27,43 @@ impl Clock {
         self.wall.after(self.monotonic.elapsed().into())
     }
 
+    /// How far the wall clock is ahead now, in microseconds; negative where it is behind.
+    ///
+    /// Both go at one pace, which NTP corrects for both; they part when the machine sleeps, in which the monotonic clock
+    /// stands still (`clock_gettime(2)`), and when somebody sets the wall clock.
+    pub fn offset_micros(&self) -> i64 {
+        let difference = i128::from(wall().0) - i128::from(self.now().0);
+        i64::try_from(difference).unwrap_or(if difference > 0 { i64::MAX } else { i64::MIN })
+    }
+
     /// The time at which the clock was made.
     pub const fn epoch(&self) -> Micros {
         self.wall
     }
 }
 
+/// The time by the wall clock.
+fn wall() -> Micros {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(Micros(0), |since| Micros(Span::from(since).0))
+}
+
 impl Default for Clock {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_agrees_stays_close_and_one_that_was_left_behind_says_by_how_much() {
+        let second = 1_000_000;
+        assert!(Clock::new().offset_micros().abs() < second / 10);
+        let slept = Clock::at(Micros(wall().0 - 120 * second.unsigned_abs()));
+        assert!((120 * second..121 * second).contains(&slept.offset_micros()), "{}", slept.offset_micros());
+        let ahead = Clock::at(wall().after(Span::from_secs(3_600)));
+        assert!((-3_600 * second..-3_599 * second).contains(&ahead.offset_micros()), "{}", ahead.offset_micros());
     }
 }

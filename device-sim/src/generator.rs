@@ -1,13 +1,16 @@
-//! How the process itself fares: CPU time, memory, open files, and whether its CPU was throttled.
+//! How the process itself fares: CPU time, memory, open files, whether its CPU was throttled and whether its clock is right.
 //!
 //! The numbers come from Linux's `/proc` and the control group (version 1 or 2); elsewhere they stay zero.
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
 };
 
 use fleet_contract::{process, stats::Generator};
+
+use crate::clock::Clock;
 
 /// Reads how the process fares since the meter was made.
 #[derive(Debug)]
@@ -17,6 +20,10 @@ pub struct Meter {
     cpu_stats: Vec<PathBuf>,
     /// What the control group had counted before.
     before: Periods,
+    /// The clock of the devices.
+    clock: Clock,
+    /// Its largest difference from the wall clock that was read so far, in microseconds.
+    clock_offset: AtomicI64,
 }
 
 /// Scheduling periods of a control group with a CPU limit.
@@ -27,17 +34,18 @@ struct Periods {
 }
 
 impl Meter {
-    /// A meter of this process.
-    pub fn new() -> Self {
-        Self::at(Path::new("/"))
+    /// A meter of this process, whose devices have this clock.
+    pub fn new(clock: Clock) -> Self {
+        Self::at(Path::new("/"), clock)
     }
 
     /// A meter that finds `proc` and `sys` under `root`.
-    fn at(root: &Path) -> Self {
+    fn at(root: &Path, clock: Clock) -> Self {
         let proc = root.join("proc/self");
         let groups = fs::read_to_string(proc.join("cgroup")).unwrap_or_default();
         let cpu_stats = cpu_stats(&groups).into_iter().map(|path| root.join("sys/fs/cgroup").join(path)).collect();
-        let mut meter = Self { proc, cpu_stats, before: Periods::default() };
+        let (before, clock_offset) = (Periods::default(), AtomicI64::new(0));
+        let mut meter = Self { proc, cpu_stats, before, clock, clock_offset };
         meter.before = meter.periods();
         meter
     }
@@ -54,18 +62,15 @@ impl Meter {
         generator.open_files = open_files(&self.proc.join("fd"));
         generator.cpu_periods = periods.all.saturating_sub(self.before.all);
         generator.cpu_periods_throttled = periods.throttled.saturating_sub(self.before.throttled);
+        generator.see_clock_offset(self.clock_offset.load(Relaxed));
+        generator.see_clock_offset(self.clock.offset_micros());
+        self.clock_offset.store(generator.clock_offset_micros, Relaxed);
     }
 
     /// Those of the innermost group that has a limit.
     fn periods(&self) -> Periods {
         let read = |path: &PathBuf| fs::read_to_string(path).ok().and_then(|text| periods(&text));
         self.cpu_stats.iter().filter_map(read).find(|periods| periods.all > 0).unwrap_or_default()
-    }
-}
-
-impl Default for Meter {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -115,6 +120,8 @@ fn periods(stat: &str) -> Option<Periods> {
 
 #[cfg(test)]
 mod tests {
+    use fleet_contract::time::Micros;
+
     use super::*;
 
     #[test]
@@ -158,7 +165,7 @@ mod tests {
         write("proc/self/cgroup", "0::/pod/inner\n");
         write("sys/fs/cgroup/pod/inner/cpu.stat", "nr_periods 0\nnr_throttled 0\n");
         write("sys/fs/cgroup/pod/cpu.stat", "nr_periods 50\nnr_throttled 20\n");
-        let meter = Meter::at(root.path());
+        let meter = Meter::at(root.path(), Clock::new());
         write("sys/fs/cgroup/pod/cpu.stat", "nr_periods 60\nnr_throttled 21\n");
         let mut generator = Generator::default();
         meter.read(&mut generator);
@@ -170,8 +177,21 @@ mod tests {
     fn this_process_has_memory_and_files() {
         let mut generator = Generator { missed_ticks: 3, ..Generator::default() };
         let _files: Vec<_> = (0..100).map(|_| fs::File::open("/dev/null").unwrap()).collect();
-        Meter::new().read(&mut generator);
+        Meter::new(Clock::new()).read(&mut generator);
         assert!(generator.memory_bytes > 1 << 20 && generator.open_files > 100, "{generator:?}");
         assert_eq!((generator.workers, generator.missed_ticks), (1, 3));
+    }
+
+    #[test]
+    fn a_machine_that_slept_is_in_every_reading() {
+        let (root, slept) = (tempfile::tempdir().unwrap(), 120_000_000);
+        let now = Clock::new().now();
+        let meter = Meter::at(root.path(), Clock::at(Micros(now.0 - slept)));
+        for _ in 0..2 {
+            let mut generator = Generator::default();
+            meter.read(&mut generator);
+            let offset = generator.clock_offset_micros.unsigned_abs();
+            assert!((slept..slept + 10_000_000).contains(&offset) && generator.clock_offset_micros > 0, "{offset}");
+        }
     }
 }

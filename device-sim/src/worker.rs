@@ -64,9 +64,9 @@ struct Running {
 impl Worker {
     pub(crate) fn new(options: Options, state: Option<PathBuf>) -> Self {
         Self {
+            meter: Meter::new(options.clock),
             options,
             state,
-            meter: Meter::new(),
             running: RwLock::new(None),
             changing: tokio::sync::Mutex::new(()),
             is_draining: AtomicBool::new(false),

@@ -159,6 +159,8 @@ pub enum Rule {
     ScheduleLag,
     /// The generator was denied CPU time.
     CpuThrottled,
+    /// The clock of the devices was not that of the world.
+    ClockStepped,
     /// Devices were missing for reasons of the generator's own.
     DevicesFailed,
     /// The run ended before all devices had had their turn to connect.
@@ -195,6 +197,7 @@ impl Rule {
             | Self::SubscriptionsRefused => Weight::Fact,
             Self::ScheduleLag
             | Self::CpuThrottled
+            | Self::ClockStepped
             | Self::DevicesFailed
             | Self::RampUnfinished
             | Self::NothingOffered

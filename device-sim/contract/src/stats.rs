@@ -280,6 +280,9 @@ pub struct Generator {
     pub cpu_periods_throttled: u64,
     /// Changed files of passwords and certificates that could not be used, by reason; what was read before stays.
     pub secrets_unusable: BTreeMap<String, u64>,
+    /// How far the machine's wall clock was ahead of the clock of the devices when they differed most, in microseconds;
+    /// negative where it was behind.
+    pub clock_offset_micros: i64,
 }
 
 /// A message that did not arrive.
@@ -425,6 +428,7 @@ impl Generator {
             cpu_periods,
             cpu_periods_throttled,
             secrets_unusable,
+            clock_offset_micros,
         } = other;
         self.workers += workers;
         self.shards += shards;
@@ -438,6 +442,14 @@ impl Generator {
         self.cpu_periods += cpu_periods;
         self.cpu_periods_throttled += cpu_periods_throttled;
         add(&mut self.secrets_unusable, secrets_unusable);
+        self.see_clock_offset(*clock_offset_micros);
+    }
+
+    /// Notes how far the wall clock is ahead; the largest difference counts.
+    pub const fn see_clock_offset(&mut self, micros: i64) {
+        if micros.unsigned_abs() > self.clock_offset_micros.unsigned_abs() {
+            self.clock_offset_micros = micros;
+        }
     }
 
     /// CPU time in all, in seconds.

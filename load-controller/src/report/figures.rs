@@ -339,6 +339,8 @@ pub struct Generator {
     pub buffer_full: u64,
     /// The share of scheduling periods with CPU throttling, 0 to 1.
     pub cpu_throttled_share: f64,
+    /// How far the wall clock was ahead of the devices' when they differed most, in seconds; negative where it was behind.
+    pub clock_offset_seconds: f64,
 }
 
 impl Generator {
@@ -357,6 +359,7 @@ impl Generator {
             cpu_periods: _,
             cpu_periods_throttled: _,
             secrets_unusable: _,
+            clock_offset_micros,
         } = stats.generator;
         let (elapsed, sent) = (facts.elapsed().as_secs_f64(), stats.all_messages().sent);
         Self {
@@ -374,6 +377,7 @@ impl Generator {
             missed_ticks,
             buffer_full,
             cpu_throttled_share: stats.generator.throttled_share(),
+            clock_offset_seconds: clock_offset_micros as f64 / 1e6,
         }
     }
 }

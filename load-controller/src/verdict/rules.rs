@@ -20,6 +20,9 @@ pub const LAG_SHARE_MAX: f64 = 0.1;
 /// More scheduling periods with throttling than this share make a run invalid.
 pub const THROTTLED_SHARE_MAX: f64 = 0.05;
 
+/// A wall clock that is farther than this from the devices' makes their time stamps worthless.
+const CLOCK_OFFSET_MAX: Span = Span::from_secs(1);
+
 /// Of messages that are all meant to be observed, more unobserved or unknown ones than this share prove nothing.
 const UNOBSERVED_SHARE_MAX: f64 = 0.5;
 
@@ -66,6 +69,7 @@ pub(super) fn broken(stats: &Stats, facts: &RunFacts) -> Vec<Reason> {
         nothing_sent,
         schedule_lag,
         cpu_throttled,
+        clock_stepped,
         devices_failed,
         ramp_unfinished,
         nothing_offered,
@@ -267,6 +271,22 @@ fn cpu_throttled(case: &Case<'_>) -> Option<Reason> {
                 "expected CPU throttling in at most {} of the scheduling periods, found {}; raise the CPU limit",
                 words::share(THROTTLED_SHARE_MAX),
                 words::share(share)
+            ),
+        )
+    })
+}
+
+fn clock_stepped(case: &Case<'_>) -> Option<Reason> {
+    let offset = case.stats.generator.clock_offset_micros;
+    let by = Span(offset.unsigned_abs());
+    (by > CLOCK_OFFSET_MAX).then(|| {
+        let (clock, stamps) = if offset > 0 { ("ahead of", "old") } else { ("behind", "early") };
+        Reason::new(
+            Rule::ClockStepped,
+            format!(
+                "expected the machine's clock and the devices' to agree within {CLOCK_OFFSET_MAX}, found it {} {clock} \
+                 theirs: the machine slept, or its clock was set; what they wrote into messages is too {stamps} by as much",
+                Span(by.0 / 100_000 * 100_000)
             ),
         )
     })

@@ -197,6 +197,28 @@ fn throttling_counts_beyond_one_period_in_twenty() {
 }
 
 #[test]
+fn a_clock_that_was_set_or_a_machine_that_slept_makes_time_stamps_worthless() {
+    let offset = |micros| move |stats: &mut Stats, _: &mut RunFacts| stats.generator.clock_offset_micros = micros;
+    check(offset(-900_000), Verdict::Passed, &[]);
+    check(
+        offset(120_000_000),
+        Verdict::Invalid,
+        &[
+            "clock_stepped: expected the machine's clock and the devices' to agree within 1s, found it 2m ahead of theirs: \
+             the machine slept, or its clock was set; what they wrote into messages is too old by as much",
+        ],
+    );
+    check(
+        offset(-3_600_000_000),
+        Verdict::Invalid,
+        &[
+            "clock_stepped: expected the machine's clock and the devices' to agree within 1s, found it 1h behind theirs: \
+             the machine slept, or its clock was set; what they wrote into messages is too early by as much",
+        ],
+    );
+}
+
+#[test]
 fn no_data_is_never_a_pass() {
     check(
         |stats, _| stats.messages = Default::default(),
