@@ -65,7 +65,7 @@ pub struct Stream {
 /// When a stream sends.
 #[derive(Debug)]
 enum Trigger {
-    Interval { interval: Span, jitter: Span },
+    Interval { interval: Span, jitter: Span, align: Option<Span> },
     Rule(Ticks),
 }
 
@@ -304,15 +304,18 @@ impl Stream {
     /// The first due instant at or after `from`.
     ///
     /// `anchor` is where the timetable begins: the start of the plan or the last change of the interval; `interval` is the one
-    /// in force. Devices are spread over the interval; jitter is at most the interval, so that due instants ascend
+    /// in force. Devices are spread over the interval, or all begin at a multiple of the wall clock; jitter is at most the interval, so that due instants ascend
     /// strictly. A stream that follows a rule has no jitter, and its anchor and interval are always `start` and [`Stream::tick`].
     pub fn due_at_or_after(&self, device: u32, anchor: Micros, interval: Span, from: Micros) -> Micros {
         let interval = Span(interval.0.max(1));
-        let jitter = match &self.trigger {
-            Trigger::Interval { jitter, .. } => jitter.0.min(interval.0),
-            Trigger::Rule(_) => 0,
+        let (jitter, align) = match &self.trigger {
+            Trigger::Interval { jitter, align, .. } => (jitter.0.min(interval.0), *align),
+            Trigger::Rule(_) => (0, None),
         };
-        let first = anchor.after(self.phase(device, interval));
+        let first = match align {
+            Some(align) => Micros(anchor.0.next_multiple_of(align.0.max(1))),
+            None => anchor.after(self.phase(device, interval)),
+        };
         let delays = self.source.of(device);
         let due = |turn: u64| {
             let regular = first.0.saturating_add(turn.saturating_mul(interval.0));
@@ -446,7 +449,9 @@ fn compile_stream(
         move |message| vec![Problem { path: path.clone(), message }]
     };
     let trigger = match (&document.interval, &document.trigger) {
-        (Some(interval), None) => Trigger::Interval { interval: *interval, jitter: document.jitter },
+        (Some(interval), None) => {
+            Trigger::Interval { interval: *interval, jitter: document.jitter, align: document.align }
+        }
         (None, Some(rule)) => {
             let tick = document.check.unwrap_or(Span::from_secs(1));
             let ticks = |every: Option<Span>| every.map(|every| (every.0 / tick.0).max(1));

@@ -287,6 +287,28 @@ fn phases_spread_devices_over_the_interval() {
 }
 
 #[test]
+fn aligned_devices_send_when_the_wall_clock_says_so() {
+    let minutes = |minutes: u64| Span::from_secs(60 * minutes);
+    let quarter = minutes(15).0;
+    for (interval, expected) in [(15, [15, 15]), (30, [30, 30]), (5, [5, 5])] {
+        let text =
+            format!("streams: {{a: {{topic: '{{id}}', interval: {interval}m, align: 15m, payload: {{json: {{}}}}}}}}");
+        let model = compile(&text);
+        let stream = &model.streams()[0];
+        let anchor = START.after(minutes(7));
+        for device in [0, 1, 999] {
+            let mut due = stream.due_at_or_after(device, anchor, stream.tick(), anchor);
+            assert!(due.0.is_multiple_of(quarter) && due.since(anchor) < minutes(15), "{due}");
+            for minutes_later in expected {
+                let next = stream.due_at_or_after(device, anchor, stream.tick(), due.after(Span(1)));
+                assert_eq!(next.since(due), minutes(minutes_later));
+                due = next;
+            }
+        }
+    }
+}
+
+#[test]
 fn problems_of_document_and_group_come_together() {
     let document = document("streams: {a: {topic: '{id}', payload: {json: {x: '{nothing}'}}}}");
     let overrides = BTreeMap::from([("b".to_owned(), StreamOverride::default())]);

@@ -360,6 +360,10 @@ impl Checker<'_> {
             (Some(interval), None) => {
                 self.positive(*interval, &at("interval"));
                 self.require(stream.jitter <= *interval, &at("jitter"), "jitter is at most the interval");
+                let align = stream.align.unwrap_or(*interval).0;
+                let is_regular = align > 0 && (interval.0.is_multiple_of(align) || align.is_multiple_of(interval.0));
+                let message = format!("expected a multiple of the interval, which is {interval}, or a part of it");
+                self.require(is_regular || *interval == Span::ZERO, &at("align"), &message);
                 for (field, value) in [
                     ("check", stream.check),
                     ("atLeastEvery", stream.at_least_every),
@@ -371,6 +375,7 @@ impl Checker<'_> {
             (None, Some(rule)) => {
                 self.rule(rule, &at("trigger"));
                 self.require(stream.jitter == Span::ZERO, &at("jitter"), "only a stream with an `interval` has jitter");
+                self.require(stream.align.is_none(), &at("align"), "only a stream with an `interval` is aligned");
                 let tick = stream.check.unwrap_or(Span::from_secs(1));
                 self.positive(tick, &at("check"));
                 for (field, value) in [("atLeastEvery", stream.at_least_every), ("atMostEvery", stream.at_most_every)] {

@@ -24,6 +24,10 @@ pub struct Stream {
     /// Each message comes up to this much after its turn, at random; at most the interval.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub jitter: Span,
+    /// Sends when the wall clock (UTC) shows a multiple of this, instead of spreading the devices over the interval: with
+    /// `15m` all of them at :00, :15, :30 and :45. A multiple of the interval, or a part of it. `jitter` spreads them again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub align: Option<Span>,
     /// Sends when this happens, instead of at an interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Rule>,
@@ -133,6 +137,9 @@ pub struct StreamOverride {
     pub jitter: Option<Span>,
     /// See the model's stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub align: Option<Span>,
+    /// See the model's stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qos: Option<Qos>,
     /// See the model's stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,12 +158,13 @@ pub struct StreamOverride {
 impl StreamOverride {
     /// Changes what is set.
     pub fn apply(&self, stream: &mut Stream) {
-        let Self { topic, interval, jitter, qos, retain, size, stamp, properties } = self.clone();
+        let Self { topic, interval, jitter, align, qos, retain, size, stamp, properties } = self.clone();
         if let Some(topic) = topic {
             stream.topic = topic;
         }
         stream.interval = interval.or(stream.interval);
         stream.jitter = jitter.unwrap_or(stream.jitter);
+        stream.align = align.or(stream.align);
         stream.qos = qos.unwrap_or(stream.qos);
         stream.retain = retain.unwrap_or(stream.retain);
         stream.size = size.or(stream.size);

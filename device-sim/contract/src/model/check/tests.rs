@@ -144,6 +144,9 @@ fn a_stream_has_a_topic_a_timetable_and_a_stamp() {
     /streams/s/check: only a stream with a rule (`trigger`) has this
     /streams/s/payload: a text or raw payload says `{stamp}` somewhere, or its stream `stamp: none`
     ");
+    insta::assert_snapshot!(of_stream("topic: '{id}', interval: 10m, align: 15m, payload: {json: {}}"), @"/streams/s/align: expected a multiple of the interval, which is 10m, or a part of it");
+    insta::assert_snapshot!(of_stream("topic: '{id}', trigger: {when: flag}, align: 15m, payload: {json: {}}"), @"/streams/s/align: only a stream with an `interval` is aligned");
+    insta::assert_snapshot!(of_stream("topic: '{id}', interval: 30m, align: 15m, payload: {json: {}}"), @"");
     insta::assert_snapshot!(of_stream("topic: '$x/{id}', payload: {json: {stamp: 1, pad: 2, a: ['{nothing}', '{']}}, size: 20B"), @"
     /streams/s/topic: topics with `$` in front belong to the broker (MQTT-4.7.2-1)
     /streams/s: expected either `interval` or `trigger`
