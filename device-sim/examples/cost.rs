@@ -16,7 +16,8 @@ fn main() -> anyhow::Result<()> {
     for builtin in builtin::ALL {
         let document = serde_saphyr::from_str(builtin.document).context(builtin.name)?;
         let (client_id, files) = (Template::default_client_id(), Files::new());
-        let context = Context { fleet: "lab", group: "all", seed: 7, client_id: &client_id, files: &files };
+        let context =
+            Context { fleet: "lab", group: "all", seed: 7, first_index: 0, client_id: &client_id, files: &files };
         let model = Model::compile(&document, &BTreeMap::new(), &context)
             .map_err(|problems| anyhow::anyhow!("{}: {problems:?}", builtin.name))?;
         for (index, stream) in model.streams().iter().enumerate() {

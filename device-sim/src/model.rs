@@ -34,6 +34,8 @@ pub struct Context<'a> {
     pub group: &'a str,
     /// The fleet's seed.
     pub seed: u64,
+    /// The number that the first device goes by in `{index}`.
+    pub first_index: u32,
     /// The template of the client id.
     pub client_id: &'a Template,
     /// The files that the document names.
@@ -406,7 +408,7 @@ fn step_of(number: f64, by: f64) -> i64 {
 }
 
 fn names<'a>(context: &Context<'a>, stream: &'a str) -> Names<'a> {
-    Names { fleet: context.fleet, group: context.group, stream, seed: context.seed }
+    Names { fleet: context.fleet, group: context.group, stream, seed: context.seed, first: context.first_index }
 }
 
 fn compile_streams(

@@ -10,7 +10,7 @@ const START: Micros = Micros(1_700_000_000_000_000);
 fn compile(document: &str) -> Model {
     let document = serde_saphyr::from_str(document).expect("a document that reads");
     let (client_id, files) = (Template::default_client_id(), Files::new());
-    let context = Context { fleet: "lab", group: "all", seed: 7, client_id: &client_id, files: &files };
+    let context = Context { fleet: "lab", group: "all", seed: 7, first_index: 0, client_id: &client_id, files: &files };
     Model::compile(&document, &BTreeMap::new(), &context).expect("a sound document")
 }
 

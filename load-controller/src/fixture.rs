@@ -88,6 +88,7 @@ fn fleet() -> Fleet {
             devices: 100,
             devices_per_pod: 1_000,
             seed: 7,
+            first_index: 0,
             broker: None,
             connect: Connect::default(),
             client_id: "{fleet}-{index}".into(),

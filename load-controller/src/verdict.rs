@@ -161,6 +161,8 @@ pub enum Rule {
     CpuThrottled,
     /// The clock of the devices was not that of the world.
     ClockStepped,
+    /// Another run took the sessions of devices over.
+    SessionTakenOver,
     /// Devices were missing for reasons of the generator's own.
     DevicesFailed,
     /// The run ended before all devices had had their turn to connect.
@@ -198,6 +200,7 @@ impl Rule {
             Self::ScheduleLag
             | Self::CpuThrottled
             | Self::ClockStepped
+            | Self::SessionTakenOver
             | Self::DevicesFailed
             | Self::RampUnfinished
             | Self::NothingOffered

@@ -60,7 +60,7 @@ pub enum Kind {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
-    /// Lower-case letters, digits and `-`; at most 40 characters. Client ids carry it.
+    /// Lower-case letters, digits and `-`; at most 40 characters. Client ids carry it unless `clientId` does not.
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"))]
     pub name: String,
     /// The namespace on a cluster; without meaning on one machine.
@@ -96,7 +96,14 @@ pub struct FleetSpec {
     /// How the devices connect and stay connected.
     #[serde(default)]
     pub connect: Connect,
-    /// The client id of each device; it must name the fleet and the device.
+    /// The number that the first device goes by wherever a name or a body says `{index}`: with 1001 the devices are 1001,
+    /// 1002 and so on. `simctl device` and reports count from 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    #[schemars(range(max = 4_000_000_000_u32))]
+    pub first_index: u32,
+    /// The client id of each device; it must name the device. One without the fleet's name, such as a serial number, is
+    /// taken for what it is: if two fleets have it, the broker gives the session to the one and then to the other, and the
+    /// run says so.
     #[serde(default = "FleetSpec::default_client_id")]
     pub client_id: String,
     /// Which devices' messages are followed to their delivery.
@@ -129,6 +136,11 @@ pub struct FleetSpec {
     /// What is special about the fleet's pods; a run on one machine has none.
     #[serde(default, skip_serializing_if = "PodSpec::is_default")]
     pub pod: PodSpec,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_first(index: &u32) -> bool {
+    *index == 0
 }
 
 impl FleetSpec {

@@ -125,6 +125,8 @@ pub struct Names<'a> {
     pub stream: &'a str,
     /// The fleet's seed, which a device's UUID depends on.
     pub seed: u64,
+    /// The number that the first device goes by in `{index}`.
+    pub first: u32,
 }
 
 impl Template {
@@ -178,7 +180,7 @@ impl Template {
     /// Folds in what is the same for a whole group. `{id}` within a client id stands for nothing.
     pub fn bind(&self, names: &Names<'_>, client_id: &Self) -> Bound {
         let namespace = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}/{}", names.fleet, names.seed).as_bytes());
-        let mut bound = Bound { namespace, parts: Vec::new() };
+        let mut bound = Bound { namespace, first: names.first, parts: Vec::new() };
         bound.extend(&self.parts, names, Some(&client_id.parts));
         bound
     }
@@ -224,6 +226,8 @@ fn wrong_format(name: &str, format: &str) -> TemplateError {
 pub struct Bound {
     /// What a device's UUID (version 5) is derived from, with its index as the name.
     namespace: Uuid,
+    /// See [`Names::first`].
+    first: u32,
     parts: Vec<Part<PerDevice>>,
 }
 
@@ -275,15 +279,15 @@ impl Bound {
     /// Appends what is in one placeholder.
     pub fn write_field(&self, field: PerDevice, index: u32, out: &mut Vec<u8>) {
         let mut digits = itoa::Buffer::new();
-        let digits = digits.format(index).as_bytes();
         match field {
             PerDevice::Index { width } => {
+                let digits = digits.format(u64::from(self.first) + u64::from(index)).as_bytes();
                 out.extend(std::iter::repeat_n(b'0', usize::from(width).saturating_sub(digits.len())));
                 out.extend_from_slice(digits);
             }
             PerDevice::Uuid => {
                 let mut text = Uuid::encode_buffer();
-                let uuid = Uuid::new_v5(&self.namespace, digits);
+                let uuid = Uuid::new_v5(&self.namespace, digits.format(index).as_bytes());
                 out.extend_from_slice(uuid.hyphenated().encode_lower(&mut text).as_bytes());
             }
         }
@@ -311,7 +315,7 @@ impl Bound {
 
     /// The device whose name this is; `None` when it is none of ours or the template does not say.
     pub fn invert(&self, name: &[u8]) -> Option<u32> {
-        invert(&self.parts, name, None)
+        invert(&self.parts, name, None)?.checked_sub(self.first)
     }
 
     /// The wildcard filter that covers the topics of all devices: levels that differ become `+`.
@@ -382,7 +386,7 @@ mod tests {
 
     use super::*;
 
-    const NAMES: Names<'_> = Names { fleet: "lamps", group: "north", stream: "state", seed: 7 };
+    const NAMES: Names<'_> = Names { fleet: "lamps", group: "north", stream: "state", seed: 7, first: 0 };
 
     fn bound(text: &str) -> Bound {
         text.parse::<Template>().unwrap().bind(&NAMES, &Template::default_client_id())
@@ -393,6 +397,19 @@ mod tests {
         let bound = bound(template);
         assert_eq!(bound.text(index), expected);
         assert_eq!(bound.invert(expected.as_bytes()), bound.identifies_device().then_some(index));
+    }
+
+    #[test]
+    fn the_first_device_may_go_by_another_number_than_zero() {
+        let id = Template::default_client_id();
+        let bind = |text: &str, first| text.parse::<Template>().unwrap().bind(&Names { first, ..NAMES }, &id);
+        let serial = bind("SN{index:06}", 1_001);
+        assert_eq!([serial.text(0), serial.text(2)], ["SN001001", "SN001003"]);
+        assert_eq!([&b"SN001003"[..], b"SN001000"].map(|name| serial.invert(name)), [Some(2), None]);
+        let last = bind("{index}", u32::MAX - 1);
+        assert_eq!((last.text(1), last.invert(b"4294967295")), (u32::MAX.to_string(), Some(1)));
+        let uuids = [0, 1_001].map(|first| bind("{uuid}", first).text(5));
+        assert_eq!(uuids[0], uuids[1], "a UUID is the device's, by whatever number it goes");
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn body(payload: &str, size: Option<usize>, has_stamp_field: bool) -> Vec<u8> {
     let text = format!("signals:{SIGNALS}\nstreams: {{s: {{topic: '{{id}}', interval: 1s, payload: {payload}}}}}");
     let model: document::Model = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{error}"));
     let signals = Signals::compile(&model, 7, &Files::new()).unwrap();
-    let names = Names { fleet: "lab \"1\"", group: "all", stream: "s", seed: 7 };
+    let names = Names { fleet: "lab \"1\"", group: "all", stream: "s", seed: 7, first: 0 };
     let client_id = Template::default_client_id();
     let context = Context { signals: &signals, names, client_id: &client_id, size, has_stamp_field };
     let program = Program::compile(&model.streams["s"].payload, &context).unwrap();

@@ -280,10 +280,18 @@ fn group(
     let (spec, group) = (&fleet.spec, &fleet.spec.groups[index]);
     let unknown = || BlueprintError::Model { group: group.name.clone(), model: group.model.clone() };
     let document = spec.models.get(&group.model).ok_or_else(unknown)?;
-    let context = Context { fleet: &fleet.metadata.name, group: &group.name, seed: spec.seed, client_id, files };
+    let context = Context {
+        fleet: &fleet.metadata.name,
+        group: &group.name,
+        seed: spec.seed,
+        first_index: spec.first_index,
+        client_id,
+        files,
+    };
     let model = Model::compile(document, &group.streams, &context)
         .map_err(|problems| BlueprintError::Problems { group: group.name.clone(), problems })?;
-    let names = Names { fleet: &fleet.metadata.name, group: &group.name, stream: "", seed: spec.seed };
+    let names =
+        Names { fleet: &fleet.metadata.name, group: &group.name, stream: "", seed: spec.seed, first: spec.first_index };
     let will = match &spec.connect.will {
         None => None,
         Some(will) => Some(Will {

@@ -128,7 +128,7 @@ mod tests {
             user: [("site".to_owned(), template("{group}"))].into(),
         };
         let client_id = Template::default_client_id();
-        let names = Names { fleet: "lab", group: "room", stream: "state", seed: 7 };
+        let names = Names { fleet: "lab", group: "room", stream: "state", seed: 7, first: 0 };
         let properties =
             Properties::compile(Some(&document), &StampMode::Property, |text| text.bind(&names, &client_id));
         let mut out = Vec::new();

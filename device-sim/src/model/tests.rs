@@ -20,7 +20,7 @@ fn compile(text: &str) -> Model {
 fn compile_with(document: &document::Model, overrides: &BTreeMap<String, StreamOverride>, seed: u64) -> Model {
     let client_id = Template::default_client_id();
     let files = Files::new();
-    let context = Context { fleet: "lab", group: "all", seed, client_id: &client_id, files: &files };
+    let context = Context { fleet: "lab", group: "all", seed, first_index: 0, client_id: &client_id, files: &files };
     Model::compile(document, overrides, &context).unwrap()
 }
 
@@ -313,7 +313,7 @@ fn problems_of_document_and_group_come_together() {
     let document = document("streams: {a: {topic: '{id}', payload: {json: {x: '{nothing}'}}}}");
     let overrides = BTreeMap::from([("b".to_owned(), StreamOverride::default())]);
     let (client_id, files) = (Template::default_client_id(), Files::new());
-    let context = Context { fleet: "lab", group: "all", seed: 7, client_id: &client_id, files: &files };
+    let context = Context { fleet: "lab", group: "all", seed: 7, first_index: 0, client_id: &client_id, files: &files };
     let problems = Model::compile(&document, &overrides, &context).unwrap_err();
     let paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
     assert_eq!(paths, ["/streams/a", "/streams/a/payload/json/x", "/overrides/b"]);

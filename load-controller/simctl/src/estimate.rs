@@ -117,6 +117,7 @@ pub(crate) fn compile(document: &Document, position: usize) -> Result<Model, Fai
         fleet: &fleet.metadata.name,
         group: &group.name,
         seed: fleet.spec.seed,
+        first_index: fleet.spec.first_index,
         client_id: &client_id,
         files: &document.files,
     };

@@ -64,6 +64,9 @@ pub(crate) struct FleetFlags {
     /// The same seed gives the same devices, timetables and values
     #[arg(long, value_name = "N", env = "SIMCTL_SEED")]
     pub(crate) seed: Option<u64>,
+    /// The number that the first device goes by wherever a name says `{index}`
+    #[arg(long, value_name = "N", env = "SIMCTL_FIRST_INDEX", value_parser = clap::value_parser!(u32).range(..=4_000_000_000))]
+    pub(crate) first_index: Option<u32>,
     /// How many devices connect a second, such as `500/s` [default: the document's, else so that all do within a minute]
     #[arg(long, value_name = "RATE", env = "SIMCTL_CONNECT_RATE")]
     pub(crate) connect_rate: Option<Rate>,

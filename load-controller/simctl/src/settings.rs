@@ -129,12 +129,14 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
         username,
         password_file,
         seed,
+        first_index,
         connect_rate,
         observe,
     } = flags;
     let spec = &mut fleet.spec;
     spec.devices = devices.unwrap_or(spec.devices);
     spec.seed = seed.unwrap_or(spec.seed);
+    spec.first_index = first_index.unwrap_or(spec.first_index);
     spec.connect.rate = match connect_rate {
         Some(rate) => *rate,
         None if file.is_none() => unhurried(spec.connect.rate, spec.devices),
@@ -172,6 +174,7 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
     }
     Ok(devices.is_some()
         || seed.is_some()
+        || first_index.is_some()
         || connect_rate.is_some()
         || observe.is_some()
         || model.is_some()

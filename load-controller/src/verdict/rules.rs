@@ -70,6 +70,7 @@ pub(super) fn broken(stats: &Stats, facts: &RunFacts) -> Vec<Reason> {
         schedule_lag,
         cpu_throttled,
         clock_stepped,
+        session_taken_over,
         devices_failed,
         ramp_unfinished,
         nothing_offered,
@@ -287,6 +288,22 @@ fn clock_stepped(case: &Case<'_>) -> Option<Reason> {
                 "expected the machine's clock and the devices' to agree within {CLOCK_OFFSET_MAX}, found it {} {clock} \
                  theirs: the machine slept, or its clock was set; what they wrote into messages is too {stamps} by as much",
                 Span(by.0 / 100_000 * 100_000)
+            ),
+        )
+    })
+}
+
+fn session_taken_over(case: &Case<'_>) -> Option<Reason> {
+    let taken = *case.stats.connections.lost.get("session_taken_over")?;
+    let rivals = &case.stats.observer.other_runs;
+    (taken > 0 && !rivals.is_empty()).then(|| {
+        let ids = rivals.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        Reason::new(
+            Rule::SessionTakenOver,
+            format!(
+                "expected the devices to have their sessions to themselves, found {} taken over while another run ({ids}) \
+                 sent with their client ids",
+                words::counted(taken, "session", "sessions")
             ),
         )
     })

@@ -219,6 +219,26 @@ fn a_clock_that_was_set_or_a_machine_that_slept_makes_time_stamps_worthless() {
 }
 
 #[test]
+fn two_runs_with_one_set_of_client_ids_prove_nothing() {
+    let disturbed = |taken: u64, foreign: u64| {
+        move |stats: &mut Stats, _: &mut RunFacts| {
+            stats.connections.lost = [("session_taken_over".to_owned(), taken)].into();
+            stats.observer.other_runs = (foreign > 0).then(|| ("10682977".to_owned(), foreign)).into_iter().collect();
+        }
+    };
+    check(disturbed(6, 0), Verdict::Passed, &[]);
+    check(disturbed(0, 17), Verdict::Passed, &[]);
+    check(
+        disturbed(6, 17),
+        Verdict::Invalid,
+        &[
+            "session_taken_over: expected the devices to have their sessions to themselves, found 6 sessions taken over while \
+             another run (10682977) sent with their client ids",
+        ],
+    );
+}
+
+#[test]
 fn no_data_is_never_a_pass() {
     check(
         |stats, _| stats.messages = Default::default(),

@@ -118,5 +118,28 @@ fn a_second_run_of_the_same_fleet_is_recognised_as_takeover() {
         let ended = run.stop().unwrap();
         ended.report.expect_conservation();
         ended.report.expect("messages.in_flight", 0);
+        let proves_nothing = ["session_taken_over", "devices_missing"].map(|name| ended.report.has_reason(name));
+        assert!(proves_nothing.contains(&true) && ended.code != Some(0), "{:?}", ended.report);
     }
+}
+
+#[test]
+fn devices_go_by_the_serial_numbers_of_a_registry() {
+    let users: String = (1_001..=1_003).map(|number| format!("SN{number:06}:secret\n")).collect();
+    let (_users, broker) = guarded_broker(&format!("{users}observer:secret\n"));
+    let simctl = with_password("secret");
+    let document = "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {name: plant}\nspec:\n  devices: 3\n  \
+                    firstIndex: 1001\n  clientId: 'SN{index:06}'\n  lossAfter: 2s\n  broker: {url: mqtt://localhost, \
+                    credentials: {username: '{id}', passwordFile: password}}\n  observer: {credentials: {username: observer, \
+                    passwordFile: password}}\n  groups: [{name: room, model: thermometer, streams: {reading: {interval: \
+                    500ms, qos: 1}}}]\n";
+    fs::write(simctl.dir().join("plant.yaml"), document).unwrap();
+    let run = Run::start_at(simctl, &["-f", "plant.yaml", "--broker", &broker.url()]).unwrap();
+    run.wait_for_devices(3).unwrap();
+    run.wait_for_messages(10).unwrap();
+    let device = run.must(&["device", "2", "-o", "json"]).unwrap();
+    assert!(device.stdout.contains("\"SN001003\""), "{device:?}");
+    let ended = run.stop().unwrap();
+    ended.expect_passed();
+    ended.report.expect_all_delivered();
 }

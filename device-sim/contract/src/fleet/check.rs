@@ -104,13 +104,6 @@ fn check_client_id(fleet: &Fleet, found: &mut Findings) -> Option<Template> {
             format!("expected `{{index}}` or `{{uuid}}`, so that each device has a name of its own, found `{text}`"),
         );
     }
-    // A UUID is derived from the fleet's name, so it tells fleets apart as well.
-    if !(text.contains("{fleet}") || text.contains("{uuid}") || text.contains(&fleet.metadata.name)) {
-        found.add(
-            pointer,
-            format!("expected `{{fleet}}`, so that two fleets do not take each other's sessions, found `{text}`"),
-        );
-    }
     Some(id)
 }
 
@@ -358,7 +351,6 @@ mod tests {
     - {name: a, share: 50%, model: thermometer, streams: {state: {interval: 1s, jitter: 2s}, sate: {qos: 1}, alarm: {interval: 1s}}}
     - {name: a, share: 40%, model: barometer}"), @r"
         f:6:3: spec.clientId: expected `{index}` or `{uuid}`, so that each device has a name of its own, found `sensor`
-        f:6:3: spec.clientId: expected `{fleet}`, so that two fleets do not take each other's sessions, found `sensor`
         f:7:3: spec.lossAfter: expected more than no time, found `0s`
         f:8:13: spec.connect.keepAlive: expected whole seconds up to 65535s, found `1500ms`
         f:8:53: spec.connect.backoff.cap: expected at least the base, 10s, found `1s`

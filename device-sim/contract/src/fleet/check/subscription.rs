@@ -16,7 +16,13 @@ const LAST_INDEX: u32 = 9_999_999;
 /// Checks the subscriptions of the group at the pointer `at`; without a client id, as far as that goes.
 pub(super) fn check(fleet: &Fleet, group: &Group, client_id: Option<&Template>, at: &str, found: &mut Findings) {
     let protocol = fleet.spec.protocol();
-    let names = Names { fleet: &fleet.metadata.name, group: &group.name, stream: "", seed: fleet.spec.seed };
+    let names = Names {
+        fleet: &fleet.metadata.name,
+        group: &group.name,
+        stream: "",
+        seed: fleet.spec.seed,
+        first: fleet.spec.first_index,
+    };
     let mut seen = Vec::new();
     for (position, subscription) in group.subscriptions.iter().enumerate() {
         let at = format!("{at}/subscriptions/{position}");
