@@ -45,6 +45,7 @@ use mio::Waker;
 use serde::{Deserialize, Serialize};
 
 pub use blueprint::BlueprintError;
+pub use shard::pace;
 
 use crate::{
     clock::Clock,

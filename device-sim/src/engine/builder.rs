@@ -120,6 +120,7 @@ impl Builder<'_> {
     ) -> io::Result<Handle<Command>> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), shard::WAKE)?);
+        let alarm = shard::Alarm::new(&poll)?;
         let (commands, commands_end) = mpsc::sync_channel(COMMANDS_MAX);
         let mut inlets = Vec::new();
         for (watch, outlets) in watches.iter().zip(outlets) {
@@ -135,6 +136,7 @@ impl Builder<'_> {
             share: self.share_of_rate(self.threads),
             clock: self.clock,
             poll,
+            alarm,
             brokers: Arc::clone(&self.brokers),
             commands: commands_end,
             inlets,

@@ -6,6 +6,7 @@
 
 mod connect;
 mod noted;
+mod pace;
 mod publish;
 mod receive;
 mod roster;
@@ -35,6 +36,8 @@ use mio::{Events, Poll, Token};
 
 pub(super) use connect::{CLOSED, YOUNG};
 use noted::Noted;
+pub(super) use pace::Alarm;
+pub use pace::pace;
 pub(super) use publish::{MISSED, timing};
 
 use super::{
@@ -57,10 +60,6 @@ const WARMED: usize = 64;
 /// So many sockets are served before the timers have their turn again: a broker that ends ten thousand connections at once
 /// must not delay the messages of the others.
 const EVENTS_PER_TURN: usize = 128;
-
-/// The loop sleeps until so long after it has last looked at the timers, unless a socket is ready before: a sleep and a
-/// wake cost as much as four messages, and what falls due meanwhile shares them.
-const PACE: Span = Span::from_millis(2);
 
 /// The token that wakes the loop; the devices' tokens are their slots.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -98,6 +97,7 @@ pub(super) struct Parts {
     pub(super) share: ShareOfRate,
     pub(super) clock: Clock,
     pub(super) poll: Poll,
+    pub(super) alarm: Alarm,
     pub(super) brokers: Arc<Brokers>,
     pub(super) commands: Receiver<Command>,
     /// One for each of the brokers, in their order.
@@ -208,6 +208,7 @@ pub(super) struct Shard {
     slots: Slots,
     clock: Clock,
     poll: Poll,
+    alarm: Alarm,
     brokers: Arc<Brokers>,
     transport: Transport,
     commands: Receiver<Command>,
@@ -215,6 +216,8 @@ pub(super) struct Shard {
     wheel: Wheel,
     /// When timers were looked at last.
     turned_at: Micros,
+    /// How long after that the next look is.
+    pace: Span,
     pacer: Pacer,
     /// The devices that the pacer has put off, in the order in which they asked; holds each of the shard's once.
     connect_queue: VecDeque<u32>,
@@ -251,9 +254,10 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { blueprint, plan, slots, share, clock, poll, brokers, commands, inlets } = parts;
+        let Parts { blueprint, plan, slots, share, clock, poll, alarm, brokers, commands, inlets } = parts;
         let now = clock.now();
         let rate = share.under(&plan);
+        let pace = pace::pace_under(&plan, &blueprint);
         let transport = Transport::new(&brokers.at(0).route);
         let inbox = vec![0; transport.inbox(64 * 1024)].into();
         Self {
@@ -262,12 +266,14 @@ impl Shard {
             slots,
             clock,
             poll,
+            alarm,
             brokers,
             transport,
             commands,
             inlets,
             wheel: Wheel::new(now),
             turned_at: now,
+            pace,
             pacer: Pacer::new(rate),
             connect_queue: VecDeque::new(),
             share,
@@ -317,9 +323,13 @@ impl Shard {
         let now = self.clock.now();
         let next = self.sweep_at.min(self.admits_at());
         let idle = self.wheel.idle(now).min(next.since(now)).min(Span::from_secs(1));
-        let idle = idle.max(self.turned_at.after(PACE).since(now));
+        let idle = idle.max(self.turned_at.after(self.pace).since(now));
         let is_free = self.unread.is_empty() && self.handshakes.is_empty();
         let timeout = if is_free { idle.as_duration() } else { Duration::ZERO };
+        if is_free && self.pace < pace::USUAL && idle < pace::USUAL && idle > Span::ZERO {
+            // Without it the wait only ends at the next millisecond.
+            self.alarm.set(idle)?;
+        }
         match self.poll.poll(events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             other => other,
@@ -333,6 +343,7 @@ impl Shard {
                 Command::Plan(plan) => {
                     // A growth may make much of the fleet of what was little, and the other way round.
                     self.pacer.set_rate(self.share.under(&plan));
+                    self.pace = pace::pace_under(&plan, &self.blueprint);
                     self.plan = plan;
                     self.follow_plan(now);
                 }

@@ -6,7 +6,8 @@
 
 use fleet_contract::{time::Micros, units::Span};
 
-/// A tick in microseconds.
+/// A tick: no two looks at the timers are closer together.
+pub(super) const TICK: Span = Span(TICK_US);
 const TICK_US: u64 = 250;
 /// Slots of the wheel; a power of two.
 const SLOTS: usize = 32_768;

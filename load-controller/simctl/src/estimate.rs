@@ -3,7 +3,12 @@
 //! Costs are those that were measured on loopback on one two-core machine; they tell whether a plan is sensible, not
 //! what a bill will be.
 
-use device_sim::model::{Context, Model};
+use std::time::Duration;
+
+use device_sim::{
+    engine,
+    model::{Context, Model},
+};
 use fleet_contract::{
     fleet::{BrokerSpec, Fleet, FleetSpec, Observe},
     share::Membership,
@@ -22,10 +27,9 @@ const CPU_SECONDS_OBSERVED: f64 = 7e-6;
 /// CPU time of a look at a stream that follows a rule, in seconds.
 const LOOK_SECONDS: f64 = 0.6e-6;
 
-/// CPU time of a thread that wakes up, in seconds, and how often the timers of a thread may wake it a second: a busy
-/// thread finds the work of two milliseconds when it wakes, one with little to do wakes for each message.
+/// CPU time of a thread that wakes up, in seconds. A busy thread finds the work of two milliseconds when it wakes, or of a
+/// quarter of a short interval; one with little to do wakes for each message.
 const WAKE_SECONDS: f64 = 36e-6;
-const WAKES_PER_SECOND: f64 = 500.0;
 
 /// Memory of a run without workers, of a worker without devices, of each device at rest, and what TLS adds to it, in
 /// bytes: measured as the proportional share of all processes, which have the program's text in common.
@@ -201,16 +205,19 @@ fn all_streams(groups: &[GroupEstimate]) -> impl Iterator<Item = &StreamEstimate
 
 /// The CPU of `factor` times these streams, spread over `threads`.
 fn cpu_cores<'a>(streams: impl Iterator<Item = &'a StreamEstimate>, factor: f64, observed: f64, threads: u32) -> f64 {
-    let (mut busy, mut turns) = (0.0, 0.0);
+    let (mut busy, mut turns, mut shortest) = (0.0, 0.0, None);
     for stream in streams {
         let StreamEstimate { qos, messages_per_second, looks_per_second, .. } = stream;
         let message = CPU_SECONDS[usize::from((*qos).min(2))] + observed * CPU_SECONDS_OBSERVED;
         busy += factor * (messages_per_second * message + looks_per_second * LOOK_SECONDS);
         turns += factor * messages_per_second.max(*looks_per_second);
+        let interval = stream.interval_seconds.map(|seconds| Span::from(Duration::from_secs_f64(seconds)));
+        shortest = shortest.into_iter().chain(interval).min();
     }
+    let wakes_per_second = 1.0 / engine::pace(shortest).as_secs_f64();
     // Turns at random instants: the share of the pauses between two wakes in which a thread has any (Poisson).
-    let occupied = 1.0 - (-turns / f64::from(threads) / WAKES_PER_SECOND).exp();
-    busy + f64::from(threads) * WAKES_PER_SECOND * occupied * WAKE_SECONDS
+    let occupied = 1.0 - (-turns / f64::from(threads) / wakes_per_second).exp();
+    busy + f64::from(threads) * wakes_per_second * occupied * WAKE_SECONDS
 }
 
 fn streams(model: &Model, devices: u32) -> Vec<StreamEstimate> {

@@ -160,17 +160,31 @@ fn missing_devices_never_pass() {
     );
 }
 
+/// A lag of so many milliseconds, where the shortest interval has so many.
+fn lag(interval: u64, millis: u64) -> impl FnOnce(&mut Stats, &mut RunFacts) {
+    move |stats, facts| {
+        facts.shortest_interval = Some(Span::from_millis(interval));
+        (0..100).for_each(|_| stats.latency.schedule_lag.record(Span::from_millis(millis)));
+    }
+}
+
+#[test]
+fn five_milliseconds_of_lag_are_right_for_any_interval() {
+    [1, 5, 10, 20].into_iter().for_each(|interval| check(lag(interval, 4), Verdict::Passed, &[]));
+    check(
+        lag(10, 6),
+        Verdict::Invalid,
+        &[
+            "schedule_lag: expected a schedule lag p99 of at most 5.00 ms (the shortest interval is 10ms), found 6.00 ms",
+        ],
+    );
+}
+
 #[test]
 fn a_tenth_of_the_shortest_interval_is_the_limit_of_the_lag() {
-    let lag = |millis| {
-        move |stats: &mut Stats, facts: &mut RunFacts| {
-            facts.shortest_interval = Some(Span::from_millis(200));
-            (0..100).for_each(|_| stats.latency.schedule_lag.record(Span::from_millis(millis)));
-        }
-    };
-    check(lag(19), Verdict::Passed, &[]);
+    check(lag(200, 19), Verdict::Passed, &[]);
     check(
-        lag(25),
+        lag(200, 25),
         Verdict::Invalid,
         &[
             "schedule_lag: expected a schedule lag p99 of at most 20.0 ms (10 % of the shortest interval, 200ms), found 25.0 ms",

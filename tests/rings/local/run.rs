@@ -53,6 +53,19 @@ fn every_quality_of_service_is_delivered() {
 }
 
 #[test]
+fn fast_streams_pass() {
+    for interval in ["20ms", "10ms", "5ms"] {
+        let args = ["--model", "thermometer", "--interval", interval, "--devices", "5", "--duration", "3s"];
+        let ended = to_the_end(&args, PATIENCE).unwrap();
+        ended.expect_passed();
+        ended.report.expect_all_delivered();
+        let pause = ended.report.seconds("manifest.shortest_interval_seconds");
+        let sent = ended.report.count("messages.sent") as f64;
+        ended.report.claim("the rate is kept", sent > 5.0 * 2.5 / pause);
+    }
+}
+
+#[test]
 fn two_runs_at_once_take_different_ports() {
     let [one, other] = [(); 2].map(|()| Run::start(&["--devices", "20"]).unwrap());
     let ports = [&one, &other].map(|run| run.wait_for_messages(20).unwrap().text("manifest.broker").to_owned());
