@@ -442,7 +442,7 @@ fn check_subscriptions(kind: Kind, groups: &[Group]) -> Result<(), StartError> {
 fn brokers(spec: &BrokerSpec, options: &Options) -> Result<Brokers, StartError> {
     let ports = Ports::of_this_machine();
     let broker = |url: &BrokerUrl| {
-        let route = Route::new(url, spec.tls.as_ref())?.from_sources(&options.sources).over_ports(ports.clone());
+        let route = Route::new(url, spec)?.from_sources(&options.sources).over_ports(ports.clone());
         check_route(options.kind, url, &route)?;
         let resolver = Resolver::start(url, options.allowed_brokers.as_ref())
             .map_err(|source| StartError::Resolver { url: url.to_string(), source })?;

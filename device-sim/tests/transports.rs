@@ -92,7 +92,7 @@ fn devices_are_spread_over_source_addresses() {
 
 /// The way to the one address of a broker.
 fn route(spec: &BrokerSpec) -> Result<Route, RouteError> {
-    Route::new(&spec.addresses()[0], spec.tls.as_ref())
+    Route::new(&spec.addresses()[0], spec)
 }
 
 /// What becomes of one CONNECT.
@@ -135,6 +135,65 @@ fn a_certificate_that_is_not_right_is_refused_by_its_fault() {
         let spec = broker_at(&format!("mqtts://{}", front.address), Some(blind));
         assert_eq!(attempt(&spec, &[], front.address).unwrap(), None, "{expected}, and nobody looks");
     }
+}
+
+/// A server with a certificate for these names that nobody but its own key has signed, an authority's as
+/// `openssl req -x509` makes it, and the certificate in PEM.
+fn self_signed(names: &[&str], years: std::ops::Range<i32>) -> (rustls::ServerConfig, String) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let (mut params, key) = (rcgen::CertificateParams::new(names).unwrap(), rcgen::KeyPair::generate().unwrap());
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+    params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+    let certificate = params.self_signed(&key).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    (config, certificate.pem())
+}
+
+#[test]
+fn a_self_signed_certificate_is_trusted_where_it_is_named_itself() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let says = |names: &[&str], years, is_named: bool| {
+        let (config, certificate) = self_signed(names, years);
+        let (_broker, front) = tls_front(config);
+        let file = folder.path().join("self-signed.pem");
+        std::fs::write(&file, certificate).unwrap();
+        let itself = Tls { ca: Some(file.display().to_string()), ..Tls::default() };
+        let tls = if is_named { itself } else { trusting(&authority) };
+        let spec = broker_at(&format!("mqtts://{}", front.address), Some(tls));
+        attempt(&spec, &[], front.address).map_err(|error| format!("{}: {error}", error.label()))
+    };
+    assert_eq!(says(&["127.0.0.1"], NOW, true), Ok(None));
+    let error = says(&["127.0.0.1"], NOW, false).unwrap_err();
+    assert!(error.starts_with("tls_authority_as_server: ") && error.contains("CA:FALSE"), "{error}");
+    let error = says(&["127.0.0.1"], 2001..2002, true).unwrap_err();
+    assert!(
+        error.starts_with("tls_certificate_expired: ") && error.contains("was valid until 2002-01-01T00:00:00Z"),
+        "{error}"
+    );
+    let error = says(&["elsewhere.example", "10.0.0.1"], NOW, true).unwrap_err();
+    let names = "tls_wrong_name: the broker's certificate is for `elsewhere.example`, `10.0.0.1`, not for `127.0.0.1`";
+    assert!(error.starts_with(names), "{error}");
+    let error = says(&[], NOW, true).unwrap_err();
+    assert!(error.contains("has no subjectAltName, and a name in CN alone does not count"), "{error}");
+}
+
+#[test]
+fn a_broker_that_serves_one_application_protocol_gets_its_name() {
+    let authority = Authority::new();
+    let mut server = Authority::server(&authority.sign("127.0.0.1", NOW), None);
+    server.alpn_protocols = vec![b"x-amzn-mqtt-ca".to_vec()];
+    let (_broker, front) = tls_front(server);
+    let offering = |name: &str| {
+        let tls = Tls { alpn: vec![name.into()], ..trusting(&authority) };
+        broker_at(&format!("mqtts://{}", front.address), Some(tls))
+    };
+    assert_eq!(attempt(&offering("x-amzn-mqtt-ca"), &[], front.address).unwrap(), None);
+    // The server of this test closes without its alert.
+    fails(&offering("mqtt"), "tls_handshake_closed");
 }
 
 #[test]

@@ -154,10 +154,10 @@ impl FromStr for BrokerUrl {
     }
 }
 
-/// The path that is meant: over WebSocket none, or the root, means the usual one.
+/// The path that is meant: over WebSocket none means the usual one. Who writes `/` means the root.
 fn path_of(transport: Transport, path: &str) -> Result<String, ParseError> {
     match (transport.is_websocket(), path.trim_end_matches('/')) {
-        (true, "") => Ok(DEFAULT_PATH.into()),
+        (true, "") if path.is_empty() => Ok(DEFAULT_PATH.into()),
         (true, _) if path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') => Ok(path.into()),
         (true, _) => Err(ParseError::Path(path.into())),
         (false, "") => Ok(String::new()),
@@ -230,7 +230,8 @@ mod tests {
         check("ssl://broker", "mqtts://broker:8883");
         check("tls://broker", "mqtts://broker:8883");
         check("ws://broker", "ws://broker:80/mqtt");
-        check("wss://broker/", "wss://broker:443/mqtt");
+        check("wss://broker/", "wss://broker:443/");
+        check("ws://broker/?a=b", "ws://broker:80/?a=b");
     }
 
     #[test]

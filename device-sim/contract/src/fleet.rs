@@ -200,6 +200,11 @@ pub struct BrokerSpec {
     /// Whom to trust and what to show with `mqtts://` and `wss://`; without it what the machine trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// Over WebSocket: fields of the request that asks for the upgrade, by their names, such as `Authorization` for a
+    /// gateway. They are as public as the document; at most 32.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub headers: BTreeMap<String, String>,
     /// On a cluster, without an address: which pods may reach the fleet's own broker. They need its credentials as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<BrokerAccess>,
@@ -228,6 +233,7 @@ impl BrokerSpec {
             protocol: Protocol::default(),
             credentials: None,
             tls: None,
+            headers: BTreeMap::new(),
             access: None,
         };
         broker.set_addresses(addresses);
@@ -281,6 +287,10 @@ pub struct Tls {
     /// Whether any certificate is accepted, whoever signed it and whatever its name: for tests of brokers alone.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure_skip_verify: bool,
+    /// The protocols that are offered in the handshake (ALPN, RFC 7301), such as `x-amzn-mqtt-ca` for AWS IoT on port 443.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub alpn: Vec<String>,
 }
 
 /// A version of MQTT.

@@ -126,10 +126,12 @@ pub struct Route {
 }
 
 impl Route {
-    /// The way to `url`; reads the files that `tls` names.
-    pub fn new(url: &BrokerUrl, tls: Option<&fleet::Tls>) -> Result<Self, RouteError> {
-        let secure = url.transport().is_secure().then(|| Secure::new(tls.cloned().unwrap_or_default(), url.host()));
-        let websocket = url.transport().is_websocket().then(|| Endpoint::new(&url.authority(), url.path()));
+    /// The way to `url`, one of the broker's addresses; reads the files that `tls` names.
+    pub fn new(url: &BrokerUrl, broker: &fleet::BrokerSpec) -> Result<Self, RouteError> {
+        let tls = || broker.tls.clone().unwrap_or_default();
+        let secure = url.transport().is_secure().then(|| Secure::new(tls(), url.host()));
+        let endpoint = || Endpoint::new(&url.authority(), url.path(), &broker.headers);
+        let websocket = url.transport().is_websocket().then(endpoint);
         let mask_seed = match &websocket {
             Some(_) => getrandom::u64().map_err(|error| RouteError::Random(error.to_string()))?,
             None => 0,

@@ -36,6 +36,7 @@ pub fn check(fleet: &Fleet) -> Vec<Problem> {
     if let Some(broker) = &spec.broker {
         check_addresses(broker, &mut found);
         check_tls(broker, &mut found);
+        check_headers(broker, &mut found);
     }
     for (name, model) in &spec.models {
         let problems = model::check(model).into_iter();
@@ -175,7 +176,7 @@ fn check_credentials(spec: &FleetSpec, found: &mut Findings) {
 }
 
 fn check_addresses(broker: &BrokerSpec, found: &mut Findings) {
-    let BrokerSpec { url, urls, protocol, credentials, tls, access } = broker;
+    let BrokerSpec { url, urls, protocol, credentials, tls, access, headers } = broker;
     let at = |position: usize| format!("/spec/broker/urls/{position}");
     if access.is_some() && !broker.addresses().is_empty() {
         let message = "expected no address beside it: it is about the fleet's own broker";
@@ -187,7 +188,9 @@ fn check_addresses(broker: &BrokerSpec, found: &mut Findings) {
                            fleet's own, found none of them";
             found.add("/spec/broker", message);
         }
-        (None, None) if *protocol != Protocol::V311 || credentials.is_some() || tls.is_some() => {
+        (None, None)
+            if *protocol != Protocol::V311 || credentials.is_some() || tls.is_some() || !headers.is_empty() =>
+        {
             let message = "expected `access` alone without an address: the fleet's own broker speaks MQTT 3.1.1 over \
                            TCP and has credentials of its own";
             found.add("/spec/broker", message);
@@ -207,13 +210,43 @@ fn check_addresses(broker: &BrokerSpec, found: &mut Findings) {
     }
 }
 
+/// Fields of HTTP that belong to the upgrade itself (RFC 6455, section 4.1).
+const OWN_HEADERS: [&str; 4] = ["host", "upgrade", "connection", "content-length"];
+
+fn check_headers(broker: &BrokerSpec, found: &mut Findings) {
+    let at = "/spec/broker/headers";
+    if let Some(url) = broker.addresses().iter().find(|url| !url.transport().is_websocket()) {
+        if !broker.headers.is_empty() {
+            found.add(at, format!("expected `ws://` or `wss://` in `url`, found `{url}`, which sends no HTTP"));
+        }
+        return;
+    }
+    for (name, value) in &broker.headers {
+        let at = format!("{at}/{}", pointer_step(name));
+        let lower = name.to_ascii_lowercase();
+        // A token and visible text (RFC 9110, sections 5.1 and 5.5): nothing that could begin another field.
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_token) {
+            found.add(&at, format!("expected the name of an HTTP field, found `{name}`"));
+        } else if OWN_HEADERS.contains(&&*lower) || lower.starts_with("sec-websocket-") {
+            found.add(&at, format!("`{name}` belongs to the upgrade itself"));
+        }
+        if !value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+            found.add(&at, "expected a value of visible ASCII characters and blanks".to_owned());
+        }
+    }
+}
+
 fn check_tls(broker: &BrokerSpec, found: &mut Findings) {
     let Some(tls) = &broker.tls else { return };
     let at = "/spec/broker/tls";
     if let Some(url) = broker.addresses().iter().find(|url| !url.transport().is_secure()) {
         found.add(at, format!("expected `mqtts://` or `wss://` in `url`, found `{url}`, which has no TLS"));
     }
-    let Tls { ca, certificate, key, ca_secret_name, secret_name, server_name: _, insecure_skip_verify } = tls;
+    let Tls { ca, certificate, key, ca_secret_name, secret_name, server_name: _, insecure_skip_verify, alpn } = tls;
+    if let Some(position) = alpn.iter().position(|name| !(1..=255).contains(&name.len())) {
+        found.add(format!("{at}/alpn/{position}"), "expected a name of 1 to 255 bytes (RFC 7301)");
+    }
     if ca.is_some() && ca_secret_name.is_some() {
         found.add(at, "expected one of `ca` and `caSecretName`, found both");
     }
@@ -291,19 +324,22 @@ fn check_group(
             );
             found.add(format!("{at}/model"), message);
         }
+        if stream.stamp != StampMode::None && stream.topic.as_str().starts_with('$') {
+            let is_topic_changed = group.streams.get(name).is_some_and(|change| change.topic.is_some());
+            let above =
+                if is_topic_changed { at.to_owned() } else { format!("/spec/models/{}", pointer_step(&group.model)) };
+            let message = "brokers keep topics with `$` in front to themselves (MQTT-4.7.2-1), so that nobody can follow \
+                           them: say `stamp: none`, or `observe: none` for the fleet";
+            found.add(format!("{above}/streams/{}/topic", pointer_step(name)), message);
+        }
     }
 }
 
-/// Rules of topic names: MQTT-4.7.1-1 (no wildcards), MQTT-4.7.3-1 and -2 (not empty, no null), and `$` is the broker's.
+/// Rules of topic names: MQTT-4.7.1-1 (no wildcards), MQTT-4.7.3-1 and -2 (not empty, no null).
 fn check_topic(pointer: &str, topic: &Template, found: &mut Findings) {
     let text = topic.as_str();
     if text.is_empty() {
         found.add(pointer, "expected a topic, found nothing");
-    } else if text.starts_with('$') {
-        found.add(
-            pointer,
-            format!("expected a topic that does not begin with `$`, which belongs to the broker, found `{text}`"),
-        );
     } else if topic.literals().any(|literal| literal.contains(['+', '#', '\0'])) {
         found.add(pointer, format!("expected a topic without `+`, `#` and null characters, found `{text}`"));
     }

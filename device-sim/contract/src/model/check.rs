@@ -334,8 +334,6 @@ impl Checker<'_> {
         self.require(topic.as_str().len() <= TOPIC_MAX, &path, "a topic has at most 65,535 bytes (MQTT-4.7.3-3)");
         self.require(!has(&['+', '#']), &path, "a topic to publish to has no wildcards `+` and `#` (MQTT-3.3.2-2)");
         self.require(!has(&['\0']), &path, "a topic has no null character (MQTT-4.7.3-2)");
-        let is_reserved = topic.as_str().starts_with('$');
-        self.require(!is_reserved, &path, "topics with `$` in front belong to the broker (MQTT-4.7.2-1)");
         let is_judged = stream.stamp != StampMode::None;
         let names_device = topic.identifies_device(&Template::default_client_id());
         let message = "the device cannot be told from the topic: use `{index}` or `{id}` in it, or `stamp: none`";

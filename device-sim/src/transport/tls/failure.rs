@@ -1,25 +1,32 @@
 //! The ways in which TLS fails, by name.
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+use jiff::Timestamp;
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, pki_types::UnixTime};
 
 /// Why there is no TLS with a broker. The variant's name, after `tls_`, is the metric label.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case", prefix = "tls_")]
 pub enum Failure {
     /// The broker's certificate is signed by nobody who is trusted.
-    #[error("expected a certificate of a trusted authority; name the broker's in `broker.tls.ca`: {0}")]
-    UnknownAuthority(#[source] Box<Error>),
-    /// The broker's certificate has expired.
-    #[error("expected a certificate that is valid now; renew the broker's: {0}")]
-    CertificateExpired(#[source] Box<Error>),
-    /// The broker's certificate is not valid yet.
-    #[error("expected a certificate that is valid now; look at both clocks: {0}")]
-    CertificateNotYetValid(#[source] Box<Error>),
-    /// The broker's certificate names somebody else.
     #[error(
-        "expected a certificate for the broker's name; use a name that it has in the address or as `broker.tls.serverName`: {0}"
+        "nobody who is trusted has signed the broker's certificate: name its authority's file with --ca or as `broker.tls.ca`"
     )]
-    WrongName(#[source] Box<Error>),
+    UnknownAuthority,
+    /// The broker shows the certificate of an authority as its own.
+    #[error(
+        "the broker's own certificate is that of an authority (CA:TRUE): name this very file with --ca, or make one with \
+         basicConstraints=critical,CA:FALSE and a subjectAltName"
+    )]
+    AuthorityAsServer,
+    /// The broker's certificate has expired.
+    #[error("the broker's certificate{} has expired: renew it", .0.as_deref().map(|dates| format!(" {dates}")).unwrap_or_default())]
+    CertificateExpired(Option<String>),
+    /// The broker's certificate is not valid yet.
+    #[error("the broker's certificate{} is not valid yet: look at both clocks", .0.as_deref().map(|dates| format!(" {dates}")).unwrap_or_default())]
+    CertificateNotYetValid(Option<String>),
+    /// The broker's certificate names somebody else.
+    #[error("the broker's certificate {0}")]
+    WrongName(String),
     /// The broker's certificate was taken back.
     #[error("expected a certificate that was not taken back: {0}")]
     CertificateRevoked(#[source] Box<Error>),
@@ -67,7 +74,7 @@ pub enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::InvalidCertificate(ref certificate) => of_certificate(certificate)(error.into()),
+            Error::InvalidCertificate(ref certificate) => of_certificate(certificate, &error),
             Error::AlertReceived(AlertDescription::CertificateRequired) => Self::ClientCertificateRequired,
             Error::AlertReceived(alert) => of_alert(alert)(error.into()),
             Error::PeerIncompatible(_) => Self::Incompatible(error.into()),
@@ -86,16 +93,52 @@ impl From<Error> for Failure {
     }
 }
 
-fn of_certificate(error: &CertificateError) -> fn(Box<Error>) -> Failure {
-    match error {
+/// Whether a certificate was refused because it is that of an authority.
+pub(super) fn is_of_authority(error: &Error) -> bool {
+    let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+fn of_certificate(certificate: &CertificateError, error: &Error) -> Failure {
+    use CertificateError as Fault;
+    match certificate {
         // Signed by another key of an authority of the same name: it was made anew.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => Failure::UnknownAuthority,
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Failure::CertificateExpired,
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Failure::CertificateNotYetValid,
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Failure::WrongName,
-        CertificateError::Revoked => Failure::CertificateRevoked,
-        _ => Failure::CertificateInvalid,
+        Fault::UnknownIssuer | Fault::BadSignature => Failure::UnknownAuthority,
+        Fault::Expired => Failure::CertificateExpired(None),
+        Fault::ExpiredContext { time, not_after } => {
+            Failure::CertificateExpired(dates("was valid until", *not_after, *time))
+        }
+        Fault::NotValidYet => Failure::CertificateNotYetValid(None),
+        Fault::NotValidYetContext { time, not_before } => {
+            Failure::CertificateNotYetValid(dates("is valid from", *not_before, *time))
+        }
+        Fault::NotValidForName => Failure::WrongName("does not have the broker's name".into()),
+        Fault::NotValidForNameContext { expected, presented } if presented.is_empty() => Failure::WrongName(format!(
+            "has no subjectAltName, and a name in CN alone does not count (RFC 9525): make one with \
+             subjectAltName=DNS:{0}, or IP:{0} for an address",
+            expected.to_str()
+        )),
+        Fault::NotValidForNameContext { expected, presented } => Failure::WrongName(format!(
+            "is for {}, not for `{}`: use a name that it has in the address or as `broker.tls.serverName`",
+            presented.iter().map(|name| format!("`{}`", plain(name))).collect::<Vec<_>>().join(", "),
+            expected.to_str()
+        )),
+        Fault::Revoked => Failure::CertificateRevoked(error.clone().into()),
+        _ if is_of_authority(error) => Failure::AuthorityAsServer,
+        _ => Failure::CertificateInvalid(error.clone().into()),
     }
+}
+
+/// A date of a certificate, and what time it is.
+fn dates(what: &str, date: UnixTime, now: UnixTime) -> Option<String> {
+    let instant = |time: UnixTime| Timestamp::from_second(i64::try_from(time.as_secs()).ok()?).ok();
+    Some(format!("({what} {}, and it is {})", instant(date)?, instant(now)?))
+}
+
+/// A name of a certificate without what rustls writes around it: `DnsName("a.example")`.
+fn plain(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"')
 }
 
 fn of_alert(alert: AlertDescription) -> fn(Box<Error>) -> Failure {

@@ -11,7 +11,7 @@ pub struct Upgrade(upgrade::Upgrade);
 
 impl Default for Upgrade {
     fn default() -> Self {
-        Self(upgrade::Upgrade::with_key(&Endpoint::new("localhost", "/mqtt"), KEY))
+        Self(upgrade::Upgrade::with_key(&Endpoint::new("localhost", "/mqtt", &std::collections::BTreeMap::new()), KEY))
     }
 }
 

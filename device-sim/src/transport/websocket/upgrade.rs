@@ -1,5 +1,7 @@
 //! The request that makes WebSocket of HTTP, and its answer (RFC 6455, section 4.1).
 
+use std::collections::BTreeMap;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use super::Failure;
@@ -21,11 +23,13 @@ pub(in crate::transport) struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint at a host, with its port unless that is the usual one, and a path.
-    pub(in crate::transport) fn new(authority: &str, path: &str) -> Self {
+    /// An endpoint at a host, with its port unless that is the usual one, and a path; the request has these fields, too
+    /// (RFC 6455, section 4.1, item 12).
+    pub(in crate::transport) fn new(authority: &str, path: &str, headers: &BTreeMap<String, String>) -> Self {
+        let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!(
             "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Key: "
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n{more}Sec-WebSocket-Key: "
         );
         Self { head }
     }
@@ -110,7 +114,7 @@ mod tests {
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
 
     fn upgrade() -> Upgrade {
-        Upgrade::with_key(&Endpoint::new("server.example.com", "/chat"), "dGhlIHNhbXBsZSBub25jZQ==")
+        Upgrade::with_key(&Endpoint::new("server.example.com", "/chat", &BTreeMap::new()), "dGhlIHNhbXBsZSBub25jZQ==")
     }
 
     #[test]
@@ -124,6 +128,15 @@ mod tests {
         Sec-WebSocket-Protocol: mqtt
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==
         ");
+    }
+
+    #[test]
+    fn the_request_has_the_fields_that_a_gateway_asks_for() {
+        let headers = [("Authorization".to_owned(), "Bearer abc".to_owned())].into();
+        let upgrade = Upgrade::with_key(&Endpoint::new("gateway.example", "/", &headers), "key");
+        let request = String::from_utf8_lossy(upgrade.request());
+        assert!(request.starts_with("GET / HTTP/1.1\r\nHost: gateway.example\r\n"), "{request}");
+        assert!(request.contains("\r\nAuthorization: Bearer abc\r\nSec-WebSocket-Key: key\r\n\r\n"), "{request}");
     }
 
     #[test]

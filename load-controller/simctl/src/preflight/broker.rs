@@ -11,7 +11,7 @@ use device_sim::{
         Refusal,
         codec::{ConnackCode, v5::Reason},
     },
-    transport::{self, Route, RouteError},
+    transport::{self, Route},
 };
 use fleet_contract::{
     broker_url::BrokerUrl,
@@ -34,8 +34,8 @@ pub(crate) async fn check(document: &Document) -> Vec<Check> {
         Ok(rehearsal) => Arc::new(rehearsal),
         Err(error) => return vec![unusable(&error)],
     };
-    let addresses = document.fleet.spec.broker.as_ref().map(BrokerSpec::addresses).unwrap_or_default();
-    let asked = addresses.iter().map(|url| check_address(&document.fleet, url, &rehearsal));
+    let Some(broker) = &document.fleet.spec.broker else { return Vec::new() };
+    let asked = broker.addresses().iter().map(|url| check_address(&document.fleet, broker, url, &rehearsal));
     futures::future::join_all(asked).await.concat()
 }
 
@@ -54,8 +54,8 @@ fn unusable(error: &BlueprintError) -> Check {
 }
 
 /// What the broker answers to a device and to the observer; over each of its addresses until one answers.
-async fn check_address(fleet: &Fleet, url: &BrokerUrl, rehearsal: &Arc<Rehearsal>) -> Vec<Check> {
-    let route = match route(fleet, url) {
+async fn check_address(fleet: &Fleet, broker: &BrokerSpec, url: &BrokerUrl, rehearsal: &Arc<Rehearsal>) -> Vec<Check> {
+    let route = match Route::new(url, broker) {
         Ok(route) => Arc::new(route),
         Err(error) => {
             return vec![Check::failed(
@@ -219,9 +219,19 @@ fn unresolved(url: &BrokerUrl, why: &str) -> Check {
 }
 
 fn unreachable(url: &BrokerUrl, error: &transport::Error) -> Check {
+    // These say themselves what is wrong.
+    let own = match error {
+        transport::Error::Tls(_) => {
+            Some("correct `broker.tls` in the document, or --ca, --certificate, --key and --server-name")
+        }
+        transport::Error::WebSocket(_) => Some("look at the path of the address, and at `broker.headers`"),
+        transport::Error::NoSource(_) => Some("name another --source-address"),
+        transport::Error::Io(_) => None,
+    };
+    if let Some(remedy) = own {
+        return Check::failed(NAME, format!("there is no session with {url}: {error}"), remedy);
+    }
     let remedy = match error.kind() {
-        // These say themselves what to do.
-        _ if !matches!(error, transport::Error::Io(_)) => "see what it says, and `broker` in the document",
         io::ErrorKind::ConnectionRefused => {
             "nothing listens there: start the broker (for Mosquitto: `mosquitto -p PORT`), or leave --broker out"
         }
@@ -235,11 +245,6 @@ fn unreachable(url: &BrokerUrl, error: &transport::Error) -> Check {
         _ => "check address and port",
     };
     Check::failed(NAME, format!("{url} does not answer: {error}"), remedy)
-}
-
-/// The way to `url` as the document has it for its own.
-fn route(fleet: &Fleet, url: &BrokerUrl) -> Result<Route, RouteError> {
-    Route::new(url, fleet.spec.broker.as_ref().and_then(|broker| broker.tls.as_ref()))
 }
 
 #[cfg(test)]
@@ -300,7 +305,10 @@ mod tests {
     }
 
     async fn checked(document: &Document, url: &BrokerUrl) -> Vec<Check> {
-        check_address(&document.fleet, url, &Arc::new(rehearsal(document).unwrap())).await
+        {
+            let broker = BrokerSpec::at(vec![url.clone()]);
+            check_address(&document.fleet, &broker, url, &Arc::new(rehearsal(document).unwrap())).await
+        }
     }
 
     async fn checked_first(spec: &str, url: &BrokerUrl) -> Check {
