@@ -57,6 +57,8 @@ pub struct Stream {
     is_retained: bool,
     stamp: StampMode,
     trigger: Trigger,
+    /// How many messages a device sends of it.
+    messages: Option<u32>,
     /// Phase and jitter of each device.
     source: Source,
     topic: Bound,
@@ -289,6 +291,11 @@ impl Stream {
         }
     }
 
+    /// How many messages a device sends of it before it is silent, if there is an end.
+    pub const fn messages(&self) -> Option<u32> {
+        self.messages
+    }
+
     /// Whether the device can be told from the topic.
     pub fn identifies_device(&self) -> bool {
         self.topic.identifies_device()
@@ -472,6 +479,7 @@ fn compile_stream(
         is_retained: document.retain,
         stamp: document.stamp.clone(),
         trigger,
+        messages: document.messages,
         source: Source::new(context.seed, &format!("stream {name}")),
         topic: document.topic.bind(&names, context.client_id),
         body,

@@ -102,6 +102,16 @@ impl Settings {
         )))
     }
 
+    /// Lets each device send so many messages of each stream.
+    pub(crate) fn send_each(&mut self, messages: u32) {
+        let spec = &mut self.document.fleet.spec;
+        for group in &mut spec.groups {
+            for name in spec.models.get(&group.model).into_iter().flat_map(|model| model.streams.keys()) {
+                group.streams.entry(name.clone()).or_default().messages = Some(messages);
+            }
+        }
+    }
+
     /// Follows no message to its delivery.
     pub(crate) const fn observe_nothing(&mut self) {
         self.document.fleet.spec.observe = Observe::None;

@@ -53,6 +53,18 @@ fn every_quality_of_service_is_delivered() {
 }
 
 #[test]
+fn so_many_messages_are_sent_and_not_one_more() {
+    for engine in ["native", "rumqttc"] {
+        let args =
+            ["--model", "thermometer", "--interval", "100ms", "--devices", "10", "--qos", "1", "--messages", "50"];
+        let ended = to_the_end(&[&args[..], &["--engine", engine]].concat(), PATIENCE).unwrap();
+        ended.expect_passed();
+        ended.report.expect("messages.sent", 500);
+        ended.report.expect("messages.acknowledged", 500);
+    }
+}
+
+#[test]
 fn fast_streams_pass() {
     for interval in ["20ms", "10ms", "5ms"] {
         let args = ["--model", "thermometer", "--interval", interval, "--devices", "5", "--duration", "3s"];

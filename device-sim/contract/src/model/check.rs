@@ -354,6 +354,7 @@ impl Checker<'_> {
 
     fn trigger(&mut self, path: &str, stream: &Stream) {
         let at = |field: &str| format!("{path}/{field}");
+        self.require(stream.messages != Some(0), &at("messages"), "expected at least 1 message");
         match (&stream.interval, &stream.trigger) {
             (Some(interval), None) => {
                 self.positive(*interval, &at("interval"));

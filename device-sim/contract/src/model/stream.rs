@@ -28,6 +28,10 @@ pub struct Stream {
     /// `15m` all of them at :00, :15, :30 and :45. A multiple of the interval, or a part of it. `jitter` spreads them again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub align: Option<Span>,
+    /// How many messages each device sends of it, at least 1; then the stream is silent. A worker that starts again counts
+    /// anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<u32>,
     /// Sends when this happens, instead of at an interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Rule>,
@@ -140,6 +144,9 @@ pub struct StreamOverride {
     pub align: Option<Span>,
     /// See the model's stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<u32>,
+    /// See the model's stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qos: Option<Qos>,
     /// See the model's stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,13 +165,14 @@ pub struct StreamOverride {
 impl StreamOverride {
     /// Changes what is set.
     pub fn apply(&self, stream: &mut Stream) {
-        let Self { topic, interval, jitter, align, qos, retain, size, stamp, properties } = self.clone();
+        let Self { topic, interval, jitter, align, messages, qos, retain, size, stamp, properties } = self.clone();
         if let Some(topic) = topic {
             stream.topic = topic;
         }
         stream.interval = interval.or(stream.interval);
         stream.jitter = jitter.unwrap_or(stream.jitter);
         stream.align = align.or(stream.align);
+        stream.messages = messages.or(stream.messages);
         stream.qos = qos.unwrap_or(stream.qos);
         stream.retain = retain.unwrap_or(stream.retain);
         stream.size = size.or(stream.size);

@@ -1,6 +1,6 @@
 //! Messages: due, and handed to rumqttc's channel without ever waiting for it.
 
-use fleet_contract::{fleet::Offline, qos::Qos, stamp::Stamp, stats::Messages, units::Span};
+use fleet_contract::{fleet::Offline, qos::Qos, stamp::Stamp, stats::Messages, time::Micros, units::Span};
 use rumqttc::AsyncClient;
 
 use super::{
@@ -24,6 +24,10 @@ impl Books {
         }
         let model = &self.group(turn).model;
         let stream = &model.streams()[number];
+        if stream.messages().is_some_and(|most| self.has_sent(most, number)) {
+            self.streams[number].next_due = Micros::NEVER;
+            return true;
+        }
         let (anchor, interval) = timing(turn.plan, stream);
         let timetable = &mut self.streams[number];
         timetable.last_due = due;
@@ -34,6 +38,12 @@ impl Books {
             self.offer(turn, Queued { due, stream: number as u16 }, client);
         }
         true
+    }
+
+    /// Whether it has sent as many messages of a stream as it is to send, those that wait included.
+    fn has_sent(&self, most: u32, stream: usize) -> bool {
+        let waiting = self.held.iter().filter(|queued| usize::from(queued.stream) == stream).count();
+        u64::from(self.streams[stream].seq) + waiting as u64 >= most.into()
     }
 
     fn offer(&mut self, turn: &mut Turn<'_>, queued: Queued, client: Option<&AsyncClient>) {

@@ -8,7 +8,7 @@ use fleet_contract::{
 
 use super::Shard;
 use crate::{
-    engine::device::{Queued, State},
+    engine::device::{Device, Queued, State, StreamState},
     model::Stream,
     observe::ledger::Following,
     session::{
@@ -137,6 +137,10 @@ impl Shard {
                 let stream = &group.model.streams()[number];
                 let (anchor, interval) = timing(&self.plan, stream);
                 let state = &mut self.streams[first + number];
+                if stream.messages().is_some_and(|most| has_sent(most, state, &self.devices[slot], number)) {
+                    state.next_due = Micros::NEVER;
+                    break;
+                }
                 let due = state.next_due;
                 state.last_due = due;
                 state.next_due = stream.due_at_or_after(index, anchor, interval, due.after(Span(1)));
@@ -360,6 +364,13 @@ pub(in crate::engine) fn timing(plan: &Plan, stream: &Stream) -> (Micros, Span) 
         Some(interval) => plan.interval(stream.name(), interval),
         None => (plan.start, stream.tick()),
     }
+}
+
+/// Whether a device has sent as many messages of a stream as it is to send, those that wait included.
+fn has_sent(most: u32, state: &StreamState, device: &Device, stream: usize) -> bool {
+    let waiting =
+        device.queue.iter().flat_map(|queue| queue.iter()).filter(|queued| usize::from(queued.stream) == stream);
+    u64::from(state.row.next) + waiting.count() as u64 >= most.into()
 }
 
 /// How long a broker may take to close after DISCONNECT before we do.

@@ -9,6 +9,7 @@ use device_sim::clock::Clock;
 use fleet_contract::{
     fleet::{BrokerSpec, Fleet},
     plan::{Plan, Setting},
+    share::Membership,
     stats::{Stats, Totals},
     time::Micros,
     units::Span,
@@ -48,6 +49,8 @@ pub(crate) struct Run {
     totals: Totals,
     facts: RunFacts,
     guard: Guard,
+    /// Whether it drains once every device has sent all that it is to send.
+    ends_when_sent: bool,
     drain_deadline: Option<Micros>,
 }
 
@@ -95,10 +98,29 @@ fn hash_of(fleet: &Fleet) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// How many messages so many devices send in all; `None` where a stream has no end.
+fn messages_meant(fleet: &Fleet, devices: u32) -> Option<u64> {
+    let shares: Vec<_> = fleet.spec.groups.iter().map(|group| group.share).collect();
+    let membership = Membership::new(&shares).ok()?;
+    let mut meant = 0;
+    for (position, group) in fleet.spec.groups.iter().enumerate() {
+        let model = fleet.spec.models.get(&group.model)?;
+        let each = model.streams.iter().map(|(name, stream)| group.stream(name, stream).messages.map(u64::from));
+        meant += u64::from(membership.count(position, devices)) * each.sum::<Option<u64>>()?;
+    }
+    Some(meant)
+}
+
 impl Run {
     /// A run of workers that have their devices.
     pub(crate) fn new(workers: Workers, clock: Clock, facts: RunFacts, guard: Guard) -> Self {
-        Self { workers, clock, totals: Totals::default(), facts, guard, drain_deadline: None }
+        let totals = Totals::default();
+        Self { workers, clock, totals, facts, guard, ends_when_sent: false, drain_deadline: None }
+    }
+
+    /// The same run, which drains once every device has sent all that it is to send.
+    pub(crate) fn ending_when_all_is_sent(self, ends_when_sent: bool) -> Self {
+        Self { ends_when_sent, ..self }
     }
 
     /// Runs until it is told to stop or its duration is over, drains, and ends the workers.
@@ -160,6 +182,9 @@ impl Run {
             if self.facts.duration.is_some_and(|duration| now >= self.facts.started.after(duration)) {
                 signals.drain.cancel();
             }
+            if self.ends_when_sent && self.has_sent_all() {
+                signals.drain.cancel();
+            }
             match self.drain_deadline {
                 Some(_) if self.workers.are_drained() => return Ok(()),
                 Some(deadline) if now >= deadline => {
@@ -169,6 +194,12 @@ impl Run {
                 _ => {}
             }
         }
+    }
+
+    /// Whether as many messages were sent as the devices have to send.
+    fn has_sent_all(&self) -> bool {
+        let meant = messages_meant(&self.facts.fleet, self.workers.plan().devices_wanted());
+        meant.is_some_and(|meant| self.sum().all_messages().sent >= meant)
     }
 
     /// Reads all workers into totals and timeline.

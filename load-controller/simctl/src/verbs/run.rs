@@ -88,6 +88,9 @@ pub(crate) struct Args {
     /// How long, such as `5m`; without it until it is stopped
     #[arg(long, value_name = "TIME", env = "SIMCTL_DURATION", value_parser = interval)]
     duration: Option<Span>,
+    /// Each device sends so many messages of each stream; then the run ends
+    #[arg(long, value_name = "N", env = "SIMCTL_MESSAGES", value_parser = clap::value_parser!(u32).range(1..))]
+    messages: Option<u32>,
     /// Write the report's files into this directory
     #[arg(long, value_name = "DIR", env = "SIMCTL_REPORT")]
     report: Option<PathBuf>,
@@ -125,6 +128,9 @@ impl Args {
         settings.check_passwords()?;
         if self.engine == Kind::Rumqttc {
             settings.observe_nothing();
+        }
+        if let Some(messages) = self.messages {
+            settings.send_each(messages);
         }
         let machine = Machine::read(self.source_address.len())?;
         let estimate = Estimate::new(&settings.document, self.per_process(&machine), engine::threads(0))?;
@@ -249,8 +255,8 @@ impl Args {
         }
         server.spawn(control::serve(listener, sender, over.clone()));
         let mut live = Live::new(self.output, self.log_interval, printer);
-        let outcome =
-            Run::new(workers, clock, facts, guard).drive(&mut requests, signals, |report| live.show(report)).await;
+        let run = Run::new(workers, clock, facts, guard).ending_when_all_is_sent(self.messages.is_some());
+        let outcome = run.drive(&mut requests, signals, |report| live.show(report)).await;
         drop(live);
         // Whoever still waits for an answer gets none: the run is over.
         drop(requests);
