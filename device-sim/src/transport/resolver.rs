@@ -3,18 +3,32 @@
 //! Names are looked up again whenever a connection is lost, because the broker may have moved; until the answer
 //! comes the last one holds. A name that does not resolve yet has no address: each attempt fails and asks again.
 //! Where brokers are limited, each answer is checked anew: a name that was allowed may lead elsewhere the next time.
+//!
+//! Of several addresses those are used that take connections. They are tried before the first device goes there, and
+//! again at each look: a fleet of which every second device began at a dead address would report that as the broker's
+//! fault. The system has put them in the order of RFC 6724; devices are spread over those of the first one's family.
 
 use std::{
     io,
-    net::{SocketAddr, ToSocketAddrs},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
     thread,
+    time::{Duration, Instant},
 };
 
 use fleet_contract::{
     allowed::{AllowedBrokers, NotAllowed},
     broker_url::BrokerUrl,
 };
+
+/// How long an address may take to accept a connection before it counts as dead.
+const TRY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How much longer than the first one that answers others may take (RFC 8305, section 5: Connection Attempt Delay).
+const TRY_DELAY: Duration = Duration::from_millis(250);
+
+/// The least time between two looks: while a broker is away each lost connection asks for one.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why there is no address to connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,12 +63,16 @@ struct Shared {
     port: u16,
     allowed: Option<AllowedBrokers>,
     look_up: LookUp,
+    accepts: Accepts,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 /// Asks the system, or a test, for the addresses of a host.
 type LookUp = Box<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
+
+/// Whether an address takes connections; asks the network, or a test.
+type Accepts = fn(SocketAddr) -> bool;
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -78,13 +96,19 @@ impl Resolver {
     /// # Errors
     /// When no thread can be started for further look-ups.
     pub(crate) fn start(url: &BrokerUrl, allowed: Option<&AllowedBrokers>) -> io::Result<Self> {
-        Self::start_with(url, allowed, Box::new(|host, port| Ok((host, port).to_socket_addrs()?.collect())))
+        let look_up: LookUp = Box::new(|host, port| Ok((host, port).to_socket_addrs()?.collect()));
+        Self::start_with(url, allowed, look_up, accepts)
     }
 
-    fn start_with(url: &BrokerUrl, allowed: Option<&AllowedBrokers>, look_up: LookUp) -> io::Result<Self> {
+    fn start_with(
+        url: &BrokerUrl,
+        allowed: Option<&AllowedBrokers>,
+        look_up: LookUp,
+        accepts: Accepts,
+    ) -> io::Result<Self> {
         let (host, port, allowed) = (url.host().to_owned(), url.port(), allowed.cloned());
         let state = Mutex::new(State { found: Err(NoAddress::Unresolved), is_wanted: false, is_over: false });
-        let shared = Arc::new(Shared { host, port, allowed, look_up, state, changed: Condvar::new() });
+        let shared = Arc::new(Shared { host, port, allowed, look_up, accepts, state, changed: Condvar::new() });
         shared.look();
         // A literal address cannot move.
         let thread = if url.host().parse::<std::net::IpAddr>().is_ok() {
@@ -96,7 +120,7 @@ impl Resolver {
         Ok(Self { shared, thread })
     }
 
-    /// The address for attempt number `turn`: all addresses take turns.
+    /// The address for attempt number `turn`: all addresses that take connections take turns.
     ///
     /// # Errors
     /// While the name does not resolve, or the broker is at no address that may be connected to.
@@ -136,6 +160,10 @@ impl Shared {
             state.is_wanted = false;
             drop(state);
             self.look();
+            let over = |state: &mut State| !state.is_over;
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            // What is asked for meanwhile is one look, afterwards.
+            drop(self.changed.wait_timeout_while(state, LOOK_PAUSE, over));
         }
     }
 
@@ -150,6 +178,7 @@ impl Shared {
                 if let Err(none) = &found {
                     tracing::warn!(host, reason = %none, "the broker's name leads where no broker may be");
                 }
+                let found = found.map(|usable| alive(&usable, self.accepts));
                 self.state.lock().unwrap_or_else(PoisonError::into_inner).found = found;
             }
             Err(error) => tracing::warn!(host, %error, "the broker's name was not resolved"),
@@ -168,9 +197,51 @@ fn usable(host: &str, all: &[SocketAddr], allowed: Option<&AllowedBrokers>) -> F
     }
 }
 
+/// Those that take connections, of the family of the first of them; all where there is only one, or where none does.
+fn alive(addresses: &Arc<[SocketAddr]>, accepts: Accepts) -> Arc<[SocketAddr]> {
+    if addresses.len() < 2 {
+        return Arc::clone(addresses);
+    }
+    let (sender, answers) = mpsc::channel();
+    for address in addresses.iter().copied() {
+        let sender = sender.clone();
+        // A thread that cannot be started, or answers too late, is an address that does not take connections. Threads are
+        // not joined: an address that swallows packets keeps its own for the whole of its patience.
+        let attempt = move || {
+            // Who waited may have gone on without this answer.
+            sender.send((address, accepts(address))).is_ok()
+        };
+        if let Err(error) = thread::Builder::new().name("resolver".into()).spawn(attempt) {
+            tracing::warn!(%address, %error, "an address of the broker was not tried");
+        }
+    }
+    drop(sender);
+    let mut found = Vec::new();
+    let mut deadline = Instant::now() + TRY_PATIENCE;
+    while let Ok((address, is_alive)) = answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        if is_alive {
+            if found.is_empty() {
+                deadline = deadline.min(Instant::now() + TRY_DELAY);
+            }
+            found.push(address);
+        }
+    }
+    let first = addresses.iter().find(|address| found.contains(address));
+    let Some(first) = first else { return Arc::clone(addresses) };
+    addresses.iter().filter(|other| other.is_ipv4() == first.is_ipv4() && found.contains(other)).copied().collect()
+}
+
+fn accepts(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, TRY_PATIENCE).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::{
+        collections::BTreeSet,
+        net::TcpListener,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    };
 
     use super::*;
 
@@ -216,12 +287,63 @@ mod tests {
         };
         let url = BrokerUrl::tcp("broker.example", 1883);
         let allowed = "broker.example".parse().unwrap();
-        let resolver = Resolver::start_with(&url, Some(&allowed), Box::new(look_up)).unwrap();
+        let resolver = Resolver::start_with(&url, Some(&allowed), Box::new(look_up), |_| true).unwrap();
         assert_eq!(resolver.address(0), Ok("192.0.2.1:1883".parse().unwrap()));
         resolver.shared.look();
         assert_eq!(resolver.address(0), refused(NotAllowed::Own("169.254.169.254".parse().unwrap())));
         resolver.shared.look();
         let only = Ok("192.0.2.2:1883".parse().unwrap());
         assert_eq!([0, 1, 2].map(|turn| resolver.address(turn)), [only; 3]);
+    }
+
+    /// A resolver whose name has these addresses.
+    fn at(addresses: &[SocketAddr], accepts: Accepts) -> Resolver {
+        let addresses = addresses.to_vec();
+        let look_up: LookUp = Box::new(move |_, _| Ok(addresses.clone()));
+        Resolver::start_with(&BrokerUrl::tcp("broker.example", 1883), None, look_up, accepts).unwrap()
+    }
+
+    fn used(resolver: &Resolver) -> BTreeSet<SocketAddr> {
+        (0..20).map(|turn| resolver.address(turn).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_dead_address_gets_no_device_and_comes_back_when_it_lives() {
+        let closed = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (dead, listener) = (closed(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let living = listener.local_addr().unwrap();
+        let resolver = at(&[dead, living], super::accepts);
+        assert_eq!(used(&resolver), [living].into());
+        let _revived = TcpListener::bind(dead).unwrap();
+        resolver.shared.look();
+        assert_eq!(used(&resolver), [dead, living].into(), "devices are spread over all that live");
+        drop(listener);
+        resolver.shared.look();
+        assert_eq!(used(&resolver), [dead].into());
+        assert_eq!(used(&at(&[closed(), closed()], super::accepts)).len(), 2, "where none lives all are tried");
+    }
+
+    #[test]
+    fn an_address_that_swallows_packets_is_not_waited_for() {
+        // Nobody accepts, and the one place that the backlog has is taken.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let hole = socket.local_addr().unwrap().as_socket().unwrap();
+        let _waiting = TcpStream::connect(hole).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let living = listener.local_addr().unwrap();
+        let begun = Instant::now();
+        assert_eq!(used(&at(&[hole, living], super::accepts)), [living].into());
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn the_family_of_the_first_that_lives_counts() {
+        let [first, second, third] =
+            ["[2001:db8::1]:1", "192.0.2.1:1", "192.0.2.2:1"].map(|text| text.parse().unwrap());
+        assert_eq!(used(&at(&[first, second, third], |_| true)), [first].into());
+        let only_v4 = |address: SocketAddr| address.is_ipv4();
+        assert_eq!(used(&at(&[first, second, third], only_v4)), [second, third].into());
     }
 }
