@@ -8,7 +8,7 @@ use fleet_contract::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{phase::Phase, timeline::Timeline};
+use crate::{phase::Phase, timeline::Timeline, verdict::FailOn};
 
 /// Everything that a report says and that no worker measured.
 #[derive(Debug, Clone)]
@@ -47,6 +47,8 @@ pub struct RunFacts {
     pub shortest_interval: Option<Span>,
     /// By how much the clocks of sender and observer may differ; zero where they are the same.
     pub clock_bound: Span,
+    /// What makes it fail beside the default rules.
+    pub fail_on: Vec<FailOn>,
     /// What the reader must know, such as what a stream's native counter cannot prove.
     pub notes: Vec<String>,
     /// Whether the run was cut short before it had drained.

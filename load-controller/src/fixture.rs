@@ -72,6 +72,7 @@ pub(crate) fn facts() -> RunFacts {
         observe: Observe::All,
         shortest_interval: Some(Span::from_secs(1)),
         clock_bound: Span::ZERO,
+        fail_on: Vec::new(),
         notes: Vec::new(),
         aborted: false,
         timeline: Timeline::new(START),

@@ -23,7 +23,7 @@ pub use figures::{
 use crate::{
     facts::RunFacts,
     phase::Phase,
-    verdict::{ExitCode, Reason, Verdict, judge},
+    verdict::{ExitCode, FailOn, Reason, Verdict, judge},
     words,
 };
 
@@ -135,8 +135,11 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         format!("{} went unobserved: nobody was subscribed when they were sent", words::messages(all.unobserved)),
     );
     note(
-        stats.messages[0].lost > 0,
-        format!("{} of QoS 0 were lost, which QoS 0 allows", words::messages(stats.messages[0].lost)),
+        stats.messages[0].lost > 0 && !facts.fail_on.contains(&FailOn::Lost),
+        format!(
+            "{} of QoS 0 were lost, which QoS 0 allows; `simctl run --fail-on lost` makes that a failure",
+            words::messages(stats.messages[0].lost)
+        ),
     );
     for (run, count) in &stats.observer.other_runs {
         let seen = words::messages(*count);

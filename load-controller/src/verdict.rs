@@ -101,6 +101,14 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// What makes a run fail beside the default rules, because somebody asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum FailOn {
+    /// A lost message, whatever its quality of service
+    Lost,
+}
+
 /// Why a run did not pass: one sentence with what was expected and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
@@ -137,7 +145,7 @@ pub enum Rule {
     Unsettled,
     /// QoS 1 or 2 messages that the broker had acknowledged never arrived.
     LostAcknowledged,
-    /// QoS 1 or 2 messages did not arrive in time.
+    /// QoS 1 or 2 messages did not arrive in time, or with [`FailOn::Lost`] any.
     Lost,
     /// QoS 2 messages arrived more than once (MQTT-4.3.3).
     DuplicatedQos2,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     facts::{Host, RunFacts},
     timeline::{OutageReport, Point, Timeline},
+    verdict::FailOn,
 };
 
 /// Devices by state.
@@ -452,6 +453,9 @@ pub struct Manifest {
     pub shortest_interval_seconds: Option<f64>,
     /// By how much the clocks of sender and observer may differ; zero where they are the same.
     pub clock_bound_seconds: f64,
+    /// What makes it fail beside the default rules.
+    #[serde(default)]
+    pub fail_on: Vec<FailOn>,
 }
 
 impl Manifest {
@@ -475,6 +479,7 @@ impl Manifest {
             loss_after_seconds: facts.fleet.spec.loss_after.as_secs_f64(),
             shortest_interval_seconds: facts.shortest_interval.map(Span::as_secs_f64),
             clock_bound_seconds: facts.clock_bound.as_secs_f64(),
+            fail_on: facts.fail_on.clone(),
         }
     }
 }

@@ -92,13 +92,27 @@ fn heading(report: &Report, style: Style) -> String {
     let broker = if manifest.embedded_broker { " (embedded)" } else { "" };
     let phase: &str = report.phase.into();
     let name = style.paint.paint(Tone::Strong, &manifest.fleet);
+    let losses = losses(report, style.paint);
     format!(
-        "fleet {name}, run {}, {phase} {} {}\nbroker {}{broker}\n",
+        "fleet {name}, run {}, {phase} {} {}\nbroker {}{broker}\n{losses}",
         manifest.run,
         if report.phase == Phase::Ended { "after" } else { "for" },
         words::time(report.elapsed_seconds),
         manifest.broker,
     )
+}
+
+/// How much was lost, of any quality of service, where nobody overlooks it; nothing if nothing was.
+fn losses(report: &Report, paint: Paint) -> String {
+    let Counts { lost: Some(lost @ 1..), observed, .. } = report.messages.all else { return String::new() };
+    let share = words::share(lost as f64 / observed.max(1) as f64);
+    let found = format!("lost {} of {} ({share})", words::count(lost), words::messages(observed));
+    let by_qos = |qos: usize| {
+        let lost = report.messages.by_qos[qos].lost.filter(|lost| *lost > 0)?;
+        Some(format!(", {} of QoS {qos}", words::count(lost)))
+    };
+    let parts: String = (0..3).filter_map(by_qos).collect();
+    format!("{}{parts}\n", paint.paint(Tone::Bad, &found))
 }
 
 fn devices(report: &Report, paint: Paint) -> String {

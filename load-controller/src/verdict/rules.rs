@@ -8,7 +8,7 @@ use fleet_contract::{
     units::Span,
 };
 
-use super::{Reason, Rule};
+use super::{FailOn, Reason, Rule};
 use crate::{conservation::conservation, facts::RunFacts, phase::Phase, words};
 
 /// A p99 of the schedule lag above this makes a run invalid.
@@ -129,14 +129,16 @@ fn lost_acknowledged(case: &Case<'_>) -> Option<Reason> {
 }
 
 fn lost(case: &Case<'_>) -> Option<Reason> {
-    let Messages { lost, lost_acknowledged, late, observed, .. } = case.promised;
+    let is_asked_for = case.facts.fail_on.contains(&FailOn::Lost);
+    let (judged, which) = if is_asked_for { (case.all, "messages") } else { (case.promised, "QoS 1 and 2 messages") };
+    let Messages { lost, lost_acknowledged, late, observed, .. } = judged;
     (lost > 0).then(|| {
         let (lost, observed, acknowledged) =
             (words::count(lost), words::count(observed), words::count(lost_acknowledged));
         Reason::new(
             Rule::Lost,
             format!(
-                "expected all {observed} observed QoS 1 and 2 messages to be delivered, \
+                "expected all {observed} observed {which} to be delivered, \
                  found {lost} lost ({acknowledged} of them acknowledged, {} late)",
                 words::count(late)
             ),

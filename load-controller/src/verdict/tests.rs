@@ -77,11 +77,19 @@ fn a_loss_that_a_late_generator_may_have_caused_proves_nothing() {
 }
 
 #[test]
-fn lost_qos_0_is_only_reported() {
+fn lost_qos_0_is_only_reported_unless_it_was_to_fail() {
     let lose = |stats: &mut Stats, _: &mut RunFacts| {
         stats.messages[0] = Messages { offered: 9, sent: 9, observed: 9, lost: 9, ..Messages::default() };
     };
     check(lose, Verdict::Passed, &[]);
+    check(
+        |stats, facts| {
+            lose(stats, facts);
+            facts.fail_on = vec![FailOn::Lost];
+        },
+        Verdict::Failed,
+        &["lost: expected all 1,009 observed messages to be delivered, found 9 lost (0 of them acknowledged, 0 late)"],
+    );
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 use tests::{
+    null_broker::{self, NullBroker},
     run::{Run, to_the_end},
     simctl::Simctl,
 };
 
-use super::PATIENCE;
+use super::{PATIENCE, fleet::place};
 
 #[test]
 fn a_run_without_arguments_passes() {
@@ -75,6 +76,22 @@ fn fast_streams_pass() {
         let sent = ended.report.count("messages.sent") as f64;
         ended.report.claim("the rate is kept", sent > 5.0 * 2.5 / pause);
     }
+}
+
+#[test]
+fn losses_of_qos_0_stand_in_the_first_lines_and_fail_on_request() {
+    let simctl = place("  connect: {rate: 200/s}");
+    let sink = NullBroker::start(null_broker::Settings::default(), simctl.dir()).unwrap();
+    let url = sink.url();
+    let args = ["run", "-f", "fleet.yaml", "--broker", &url, "--interval", "1s", "--qos", "0", "--duration", "3s"];
+    let passed = simctl.call(&args, PATIENCE).unwrap();
+    assert_eq!(passed.code, Some(0), "{passed:?}");
+    let heading = passed.stdout.split("\nfleet ").last().unwrap().lines().take(3).collect::<Vec<_>>().join("\n");
+    assert!(heading.contains("\nlost ") && heading.contains("(100 %)"), "{passed:?}");
+    let failed = simctl.call(&[&args[..], &["--fail-on", "lost"]].concat(), PATIENCE).unwrap();
+    assert!(failed.code == Some(99) && failed.stdout.contains("lost: expected all"), "{failed:?}");
+    let blind = simctl.call(&[&args[..], &["--fail-on", "lost", "--observe", "none"]].concat(), PATIENCE).unwrap();
+    assert!(blind.code == Some(2) && blind.stderr.contains("beside --fail-on lost"), "{blind:?}");
 }
 
 #[test]

@@ -84,6 +84,7 @@ pub(crate) fn facts_of(fleet: &Fleet, start: Micros) -> RunFacts {
         shortest_interval: shortest_interval(fleet),
         // Sender and observer of a message share one clock.
         clock_bound: Span::ZERO,
+        fail_on: Vec::new(),
         notes: Vec::new(),
         aborted: false,
         timeline: Timeline::new(start),

@@ -16,7 +16,7 @@ use device_sim::{
 };
 use fleet_contract::{
     broker_url::BrokerUrl,
-    fleet::{BrokerSpec, FleetSpec},
+    fleet::{BrokerSpec, FleetSpec, Observe},
     plan::{Plan, Shard},
     units::Span,
     worker::Assignment,
@@ -27,7 +27,7 @@ use load_controller::{
         Report, files,
         text::{self, Paint, Style, Width},
     },
-    verdict::ExitCode,
+    verdict::{ExitCode, FailOn},
     words,
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
@@ -61,6 +61,7 @@ Examples:
   simctl run --model thermometer --devices 500 --interval 1s
   simctl run -f fleet.yaml --duration 5m --report out
   simctl run -f all.yaml --fleet robotaxis     one of several fleets of a file
+  simctl run --qos 0 --duration 1m --fail-on lost
   simctl run --broker mqtt://127.0.0.1:1884 --devices 2000 --qos 1 -o json > report.json
   simctl run --devices 40000 --broker mqtt://10.0.0.7 --broker mqtt://10.0.0.8 --yes
 
@@ -94,6 +95,11 @@ pub(crate) struct Args {
     /// Write the report's files into this directory
     #[arg(long, value_name = "DIR", env = "SIMCTL_REPORT")]
     report: Option<PathBuf>,
+    /// What makes the run fail beside the default rules; may be given several times
+    ///
+    /// QoS 0 promises nothing, so its losses are shown and do not count. With `lost` they do.
+    #[arg(long, value_name = "WHAT", env = "SIMCTL_FAIL_ON", value_delimiter = ',')]
+    fail_on: Vec<FailOn>,
     /// How to print the report; `json` and `yaml` print nothing else on standard output
     #[arg(short, long, value_name = "FORMAT", env = "SIMCTL_OUTPUT", default_value = "table")]
     output: Format,
@@ -132,6 +138,7 @@ impl Args {
         if let Some(messages) = self.messages {
             settings.send_each(messages);
         }
+        self.check_losses(&settings)?;
         let machine = Machine::read(self.source_address.len())?;
         let estimate = Estimate::new(&settings.document, self.per_process(&machine), engine::threads(0))?;
         let guard = self.guard(&settings, &estimate, &machine);
@@ -146,6 +153,14 @@ impl Args {
             embedded.stop().await;
         }
         self.conclude(&outcome?, printer)
+    }
+
+    /// Refuses to judge by losses that nobody sees.
+    fn check_losses(&self, settings: &Settings) -> Result<(), Failure> {
+        if self.fail_on.contains(&FailOn::Lost) && settings.fleet().spec.observe == Observe::None {
+            return Err(Failure::usage("expected `observe: all` or `sample` beside --fail-on lost, found `none`"));
+        }
+        Ok(())
     }
 
     /// How each worker is started, but for its socket.
@@ -275,6 +290,7 @@ impl Args {
             command: std::env::args().collect(),
             host: machine::host(),
             open_files_limit: machine.open_files,
+            fail_on: self.fail_on.clone(),
             notes: settings.notes(),
             ..facts_of(fleet, plan.start)
         }

@@ -109,6 +109,7 @@ fn facts(document: &Document, plan: &Plan, timeline: Timeline, workers_lost: u32
         shortest_interval: shortest_interval(&fleet.spec, plan),
         // A worker observes its own devices, so that sender and observer of a message share one clock.
         clock_bound: Span::ZERO,
+        fail_on: Vec::new(),
         notes: Vec::new(),
         aborted: false,
         timeline,

@@ -1,4 +1,4 @@
-use fleet_contract::stats::{Received, Stats};
+use fleet_contract::stats::{Messages, Received, Stats};
 
 use super::*;
 use crate::fixture::{facts, stats_of};
@@ -41,6 +41,19 @@ fn a_passed_run_reads_at_a_glance() {
 
     verdict        passed
     ");
+}
+
+#[test]
+fn losses_stand_in_the_first_lines() {
+    let mut stats = stats_of(1_000);
+    stats.messages[0] =
+        Messages { offered: 500, sent: 500, observed: 500, delivered: 95, lost: 405, ..Default::default() };
+    let report = Report::new(&stats, &facts());
+    assert_eq!(report.verdict, Verdict::Passed);
+    let text = render(&report, PLAIN);
+    assert_eq!(text.lines().nth(2), Some("lost 405 of 1,500 messages (27.0 %), 405 of QoS 0"));
+    let note = "note           405 messages of QoS 0 were lost, which QoS 0 allows; `simctl run --fail-on lost` makes that a failure";
+    assert!(text.contains(note), "{text}");
 }
 
 #[test]
