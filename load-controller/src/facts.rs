@@ -65,15 +65,16 @@ impl RunFacts {
         self.now.since(self.started)
     }
 
-    /// How long of that it was not draining.
+    /// How long of that it was neither paused nor draining.
     pub fn running(&self) -> Span {
-        let drains_from = self.timeline.running_until().filter(|_| self.phase != Phase::Running);
-        drains_from.unwrap_or(self.now).since(self.started)
+        let drains_from = self.timeline.running_until().filter(|_| !self.phase.follows_plan());
+        let lasted = drains_from.unwrap_or(self.now).since(self.started);
+        Span(lasted.0.saturating_sub(self.timeline.paused().0))
     }
 
     /// Its devices: those of now, and once it drains, when they leave by intent, those that it had before.
     pub fn devices(&self, stats: &Stats) -> Devices {
-        self.timeline.devices().filter(|_| self.phase != Phase::Running).unwrap_or(stats.devices)
+        self.timeline.devices().filter(|_| !self.phase.follows_plan()).unwrap_or(stats.devices)
     }
 }
 

@@ -38,8 +38,11 @@ pub struct Report {
     pub phase: Phase,
     /// How long it has lasted, in seconds.
     pub elapsed_seconds: f64,
-    /// How long of that messages were offered, in seconds: all but the drain.
+    /// How long of that messages were offered, in seconds: all but pauses and the drain.
     pub running_seconds: f64,
+    /// How long of that the fleet was paused, in seconds, to a reading.
+    #[serde(default)]
+    pub paused_seconds: f64,
     /// Devices by state; of a run that drains or has ended, as they were when the drain began.
     pub devices: Devices,
     /// What became of the messages.
@@ -84,6 +87,7 @@ impl Report {
             phase: facts.phase,
             elapsed_seconds: facts.elapsed().as_secs_f64(),
             running_seconds: facts.running().as_secs_f64(),
+            paused_seconds: facts.timeline.paused().as_secs_f64(),
             devices: Devices::new(facts.devices(stats)),
             messages: Messages::new(stats, facts.observe),
             received: Received::new(&stats.received, &facts.fleet),

@@ -10,6 +10,7 @@ mod outages;
 use fleet_contract::{
     stats::{Devices, Latencies, Latency, Stats},
     time::Micros,
+    units::Span,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,8 @@ pub struct Timeline {
     last: Option<Reading>,
     /// When the last reading before the drain was taken, and the devices that it showed.
     running: Option<(Micros, Devices)>,
+    /// How long it was paused, to a reading.
+    paused: Span,
     memory_bytes_max: u64,
     outages: Outages,
 }
@@ -85,6 +88,9 @@ pub struct Point {
     pub cpu_seconds: f64,
     /// Resident memory of the generator, in bytes; the most of any reading.
     pub memory_bytes: u64,
+    /// How long of it the fleet was paused, in seconds, to a reading.
+    #[serde(default)]
+    pub paused_seconds: f64,
 }
 
 /// Percentiles of one second, or the worst of several seconds; `None` where nothing was measured.
@@ -116,6 +122,7 @@ impl Timeline {
             points: Vec::new(),
             last: None,
             running: None,
+            paused: Span::ZERO,
             memory_bytes_max: 0,
             outages: Outages::new(),
         }
@@ -130,9 +137,13 @@ impl Timeline {
         if at <= before {
             return;
         }
-        let point = Point::between(self.start, before, self.last.as_ref().map(|last| &last.stats), at, stats);
+        let mut point = Point::between(self.start, before, self.last.as_ref().map(|last| &last.stats), at, stats);
+        point.paused_seconds = if phase == Phase::Paused { point.seconds } else { 0.0 };
         self.add(&point);
-        if phase == Phase::Running {
+        if phase == Phase::Paused {
+            self.paused = Span(self.paused.0 + at.since(before).0);
+        }
+        if phase.follows_plan() {
             self.running = Some((at, stats.devices));
             self.outages.push(at, stats.devices.desired, stats.devices.connected);
         }
@@ -158,6 +169,11 @@ impl Timeline {
     /// When the last reading before the drain was taken; `None` before the first.
     pub fn running_until(&self) -> Option<Micros> {
         self.running.map(|(until, _)| until)
+    }
+
+    /// How long it was paused before the drain, to a reading.
+    pub const fn paused(&self) -> Span {
+        self.paused
     }
 
     /// The most resident memory of any reading, in bytes.
@@ -219,6 +235,7 @@ impl Point {
             schedule_lag: latency(|of| &of.schedule_lag),
             cpu_seconds: (stats.generator.cpu_seconds() - earlier.generator.cpu_seconds()).max(0.0),
             memory_bytes: stats.generator.memory_bytes,
+            paused_seconds: 0.0,
         }
     }
 
@@ -251,6 +268,7 @@ impl Point {
         self.schedule_lag.worsen(&next.schedule_lag);
         self.cpu_seconds += next.cpu_seconds;
         self.memory_bytes = self.memory_bytes.max(next.memory_bytes);
+        self.paused_seconds += next.paused_seconds;
     }
 
     /// So many a second, of a count of this point.
@@ -273,7 +291,6 @@ impl Quantiles {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::units::Span;
     use proptest::prelude::*;
 
     use super::*;
@@ -283,6 +300,18 @@ mod tests {
 
     fn at(seconds: u64) -> Micros {
         START.after(Span::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_pause_is_counted_to_a_reading() {
+        let mut timeline = Timeline::bounded(START, 2);
+        let phases = [Phase::Running, Phase::Paused, Phase::Paused, Phase::Running, Phase::Draining];
+        for (second, phase) in (1..).zip(phases) {
+            timeline.push(at(second), &stats_of(second), phase);
+        }
+        assert_eq!((timeline.paused(), timeline.running_until()), (Span::from_secs(2), Some(at(4))));
+        let paused: f64 = timeline.points().iter().map(|point| point.paused_seconds).sum();
+        assert!((paused - 2.0).abs() < 1e-9, "{paused}");
     }
 
     #[test]

@@ -245,7 +245,7 @@ pub fn judge(stats: &Stats, facts: &RunFacts) -> (Verdict, Vec<Reason>) {
     let mut reasons = rules::broken(stats, facts);
     reasons.sort_by_key(|reason| reason.name.weight());
     let verdict = match (facts.phase, reasons.first()) {
-        (Phase::Running | Phase::Draining, _) => Verdict::Pending,
+        (Phase::Running | Phase::Paused | Phase::Draining, _) => Verdict::Pending,
         (Phase::Ended, Some(heaviest)) => heaviest.verdict,
         (Phase::Ended, None) => Verdict::Passed,
     };

@@ -47,6 +47,7 @@ pub(crate) fn lines(report: &Report, hint: Hint, palette: Palette) -> Vec<String
     }
     lines.push(String::new());
     let foot = match (hint, report.phase) {
+        (Hint::Run, Phase::Paused) => "paused: in another terminal, simctl resume goes on. Ctrl-C drains and ends",
         (Hint::Run, Phase::Running) => "Ctrl-C drains and ends. In another terminal: simctl scale 500, simctl pause",
         (Hint::Run, _) => "draining: messages settle, devices leave. Ctrl-C again aborts",
         (Hint::Watch, _) => "Ctrl-C ends this view; the run goes on. simctl stop ends the run",
@@ -73,9 +74,11 @@ pub(crate) fn line(report: &Report) -> String {
         words::count(report.reconnects),
         time(report.latency.schedule_lag.p99),
     );
-    if report.phase == Phase::Draining {
-        line.push_str("  draining");
-    }
+    line.push_str(match report.phase {
+        Phase::Paused => "  paused",
+        Phase::Draining => "  draining",
+        Phase::Running | Phase::Ended => "",
+    });
     line
 }
 
@@ -106,14 +109,18 @@ fn wrapped(name: &str, text: &str, tone: Tone, palette: Palette) -> Vec<String> 
 fn heading(report: &Report, palette: Palette) -> String {
     let manifest = &report.manifest;
     let phase = match report.phase {
-        Phase::Running => "running",
+        Phase::Running | Phase::Paused => "running",
         Phase::Draining => "draining",
         Phase::Ended => "ended",
     };
     let of = manifest.duration_seconds.map(|duration| format!(" of {}", words::time(duration))).unwrap_or_default();
     let embedded = if manifest.embedded_broker { " (embedded)" } else { "" };
+    let paused = match report.phase {
+        Phase::Paused => palette.paint(Tone::Warning, " (paused)").to_string(),
+        _ => String::new(),
+    };
     format!(
-        "fleet {}  {phase} {}{of}  broker {}{embedded}",
+        "fleet {}  {phase} {}{of}{paused}  broker {}{embedded}",
         palette.paint(Tone::Strong, &manifest.fleet),
         words::time(report.elapsed_seconds),
         manifest.broker
@@ -351,6 +358,14 @@ mod tests {
         let lines = lines(report, Hint::Run, Palette::PLAIN);
         assert!(lines.iter().all(|line| line.chars().count() <= 79), "a line is too wide: {lines:#?}");
         lines.join("\n")
+    }
+
+    #[test]
+    fn a_pause_is_seen_in_the_view_and_in_the_line() {
+        let report = Report { phase: Phase::Paused, ..report(|_| ()) };
+        let view = drawn(&report);
+        assert!(view.contains("running 65.0 s (paused)") && view.contains("simctl resume goes on"), "{view}");
+        assert!(line(&report).ends_with("  paused"), "{}", line(&report));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::TimelineInReport;
 use crate::timeline::{Point, Quantiles};
 
-const COLUMNS: [&str; 29] = [
+const COLUMNS: [&str; 30] = [
     "at_seconds",
     "length_seconds",
     "devices_desired",
@@ -33,6 +33,7 @@ const COLUMNS: [&str; 29] = [
     "offered_per_second",
     "sent_per_second",
     "delivered_per_second",
+    "paused_seconds",
 ];
 
 /// A heading and a line for each point; a cell is empty where nothing was measured.
@@ -76,6 +77,7 @@ fn cells(point: &Point) -> [String; COLUMNS.len()] {
         format!("{:.1}", point.rate(point.offered)),
         format!("{:.1}", point.rate(point.sent)),
         format!("{:.1}", point.rate(point.delivered)),
+        format!("{:.3}", point.paused_seconds),
     ]
 }
 

@@ -19,12 +19,17 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
     let title = format!("{} {}", escape(&manifest.fleet), report.verdict);
     let embedded = if manifest.embedded_broker { " (embedded)" } else { "" };
     let phase = if report.phase == Phase::Ended { "ended after" } else { "has lasted" };
+    let pause = match (report.phase, report.paused_seconds) {
+        (_, seconds) if seconds > 0.0 => format!(", paused for {}", words::time(seconds)),
+        (Phase::Paused, _) => " (paused)".into(),
+        _ => String::new(),
+    };
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n<header>\n\
          <h1>{} <span class=\"verdict {verdict}\">{verdict}</span></h1>\n\
-         <p>run {} {phase} {}, broker {}{embedded}</p>\n</header>\n<main>\n",
+         <p>run {} {phase} {}{pause}, broker {}{embedded}</p>\n</header>\n<main>\n",
         include_str!("html/style.css"),
         escape(&manifest.fleet),
         manifest.run,

@@ -17,7 +17,7 @@ fn the_keys_are_those_that_scripts_rely_on() {
         let object = value.pointer(pointer).unwrap().as_object().unwrap();
         object.keys().cloned().collect::<Vec<_>>().join(" ")
     };
-    insta::assert_snapshot!(keys(""), @"verdict reasons phase elapsed_seconds running_seconds devices messages received latency reconnects connections outages bytes observer generator lost_messages notes manifest timeline");
+    insta::assert_snapshot!(keys(""), @"verdict reasons phase elapsed_seconds running_seconds paused_seconds devices messages received latency reconnects connections outages bytes observer generator lost_messages notes manifest timeline");
     insta::assert_snapshot!(keys("/devices"), @"desired connected missing refused failed leaving");
     insta::assert_snapshot!(keys("/messages"), @"offered withheld withheld_offline sent acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown in_flight late duplicated reordered by_qos rejected");
     insta::assert_snapshot!(keys("/received"), @"messages by_qos payload_bytes redelivered subscriptions_granted subscriptions_refused");

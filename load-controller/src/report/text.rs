@@ -90,16 +90,27 @@ pub fn render(report: &Report, style: Style) -> String {
 fn heading(report: &Report, style: Style) -> String {
     let manifest = &report.manifest;
     let broker = if manifest.embedded_broker { " (embedded)" } else { "" };
-    let phase: &str = report.phase.into();
+    let phase: &str = if report.phase.follows_plan() { Phase::Running } else { report.phase }.into();
+    let pause = pause(report, style.paint);
     let name = style.paint.paint(Tone::Strong, &manifest.fleet);
     let losses = losses(report, style.paint);
     format!(
-        "fleet {name}, run {}, {phase} {} {}\nbroker {}{broker}\n{losses}",
+        "fleet {name}, run {}, {phase} {} {}{pause}\nbroker {}{broker}\n{losses}",
         manifest.run,
         if report.phase == Phase::Ended { "after" } else { "for" },
         words::time(report.elapsed_seconds),
         manifest.broker,
     )
+}
+
+/// Whether it is paused, and how long it has been; nothing of a run without a pause.
+fn pause(report: &Report, paint: Paint) -> String {
+    let is_paused =
+        if report.phase == Phase::Paused { paint.paint(Tone::Doubtful, " (paused)") } else { String::new() };
+    match report.paused_seconds {
+        seconds if seconds > 0.0 => format!("{is_paused}, paused for {}", words::time(seconds)),
+        _ => is_paused,
+    }
 }
 
 /// How much was lost, of any quality of service, where nobody overlooks it; nothing if nothing was.

@@ -333,7 +333,11 @@ fn nothing_offered(case: &Case<'_>) -> Option<Reason> {
     // A fleet without periodic streams may have nothing to say, but it must at least have connected.
     let is_due = case.facts.shortest_interval.is_some() || case.stats.connections.accepted == 0;
     (case.has_ended() && case.all.offered == 0 && is_due).then(|| {
-        let found = format!("found none in {}", words::time(case.facts.elapsed().as_secs_f64()));
+        let paused = match case.facts.timeline.paused() {
+            Span::ZERO => String::new(),
+            paused => format!(", of which it was paused for {}", words::time(paused.as_secs_f64())),
+        };
+        let found = format!("found none in {}{paused}", words::time(case.facts.elapsed().as_secs_f64()));
         Reason::new(Rule::NothingOffered, format!("expected messages to fall due, {found}: nothing was measured"))
     })
 }

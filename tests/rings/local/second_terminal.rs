@@ -28,11 +28,17 @@ fn a_paused_fleet_offers_nothing_and_keeps_its_sessions() {
         })
         .unwrap();
     later.claim("nothing was offered in two seconds of the pause", offered(&later) == offered(&settled));
+    later.expect("phase", "paused");
+    let shown = run.must(&["status"]).unwrap().stdout;
+    assert!(shown.contains("(paused)"), "{shown}");
     later.expect("devices.connected", 50);
     later.expect("reconnects", 0);
     run.must(&["resume"]).unwrap();
-    run.wait_for_messages(offered(&later) + 50).unwrap();
+    run.wait_for_messages(offered(&later) + 50).unwrap().expect("phase", "running");
     let ended = run.stop().unwrap();
+    let (paused, running) = (ended.report.seconds("paused_seconds"), ended.report.seconds("running_seconds"));
+    let elapsed = ended.report.seconds("elapsed_seconds");
+    ended.report.claim("the pause is in the report", paused >= 2.0 && paused + running <= elapsed);
     ended.expect_passed();
     ended.report.expect_all_delivered();
 }

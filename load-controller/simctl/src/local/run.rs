@@ -172,7 +172,7 @@ impl Run {
                     }
                 }
                 Some(request) = requests.recv() => self.answer(request, signals).await,
-                () = signals.drain.cancelled(), if self.facts.phase == Phase::Running => {
+                () = signals.drain.cancelled(), if self.facts.phase.follows_plan() => {
                     self.begin_drain().await?;
                     show(&self.report());
                     // Mostly there is little left to settle: look more often than once a second.
@@ -207,16 +207,24 @@ impl Run {
     async fn read(&mut self) -> anyhow::Result<()> {
         self.workers.pull(&mut self.totals).await?;
         self.facts.now = self.clock.now();
+        self.look_at_plan();
         self.facts.workers_lost = self.totals.ended().workers_lost;
         self.facts.timeline.push(self.facts.now, &self.sum(), self.facts.phase);
         Ok(())
+    }
+
+    /// Whether it is paused; from when it was told so, since a change takes effect in a moment.
+    fn look_at_plan(&mut self) {
+        if self.facts.phase.follows_plan() {
+            self.facts.phase = Phase::under(self.workers.plan(), self.clock.now().after(LEAD));
+        }
     }
 
     /// What all workers measured. How many devices are wanted the plan says: a worker that is away cannot, and the
     /// devices that it should run are missing.
     fn sum(&self) -> Stats {
         let mut sum = self.totals.sum();
-        if self.facts.phase == Phase::Running {
+        if self.facts.phase.follows_plan() {
             sum.devices.desired = self.workers.plan().devices(self.facts.now);
         }
         sum
@@ -270,7 +278,7 @@ impl Run {
 
     /// Changes the plan from soon on; `Err` says why not, and then nothing has changed.
     async fn change(&mut self, change: &Change) -> Result<Plan, String> {
-        if self.facts.phase != Phase::Running {
+        if !self.facts.phase.follows_plan() {
             return Err("the fleet is draining, so nothing can be changed any more".into());
         }
         let setting = match change {
@@ -287,6 +295,7 @@ impl Run {
         self.workers.reserve(tentative.devices_max()).await.map_err(|error| format!("{error:#}"))?;
         let plan = self.planned(setting);
         self.workers.apply(plan.clone()).await;
+        self.look_at_plan();
         if let Change::Interval { interval, .. } = change {
             // The shortest interval of the run decides what schedule lag may be.
             let shortest = self.facts.shortest_interval.map_or(*interval, |shortest| shortest.min(*interval));

@@ -94,7 +94,7 @@ fn facts(document: &Document, plan: &Plan, timeline: Timeline, workers_lost: u32
     RunFacts {
         document_hash: document.hash.clone(),
         run: plan.run,
-        phase: Phase::Running,
+        phase: Phase::under(plan, now),
         started: plan.start,
         now,
         duration: None,

@@ -135,6 +135,6 @@ impl Task {
         let (Some(workers), Some(plan)) = (&self.workers, &self.plan) else { return };
         let timeline = self.timeline.get_or_insert_with(|| Timeline::new(plan.start));
         let now = now();
-        timeline.push(now, &workers.sum(plan, now), Phase::Running);
+        timeline.push(now, &workers.sum(plan, now), Phase::under(plan, now));
     }
 }
