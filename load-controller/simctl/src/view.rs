@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use fleet_contract::stats::Summary;
+use fleet_contract::{fleet::Observe, stats::Summary};
 use load_controller::{
     phase::Phase,
     report::Report,
@@ -37,8 +37,7 @@ pub(crate) fn lines(report: &Report, hint: Hint, palette: Palette) -> Vec<String
     lines.extend(delivery(report, palette));
     lines.push(generator(report, &last, palette));
     lines.extend(outage(report, palette));
-    let error = report.observer.error.iter().flat_map(|error| wrapped("observer", error, Tone::Bad, palette));
-    lines.extend(error);
+    lines.extend(observer_away(report, palette));
     for reason in &report.reasons {
         lines.extend(wrapped("so far", &reason.to_string(), Tone::Warning, palette));
     }
@@ -61,8 +60,14 @@ pub(crate) fn lines(report: &Report, hint: Hint, palette: Palette) -> Vec<String
 pub(crate) fn line(report: &Report) -> String {
     let last = report.timeline.points.last().copied().unwrap_or_default();
     let all = &report.messages.all;
+    let (what, now, run) = match report.observer.observe {
+        Observe::None => ("publish to ack", last.publish_ack.p99, report.latency.publish_ack.p99),
+        Observe::All | Observe::Sample => ("end to end", last.end_to_end.p99, report.latency.end_to_end.p99),
+    };
     let mut line = format!(
-        "{:>7}  {} of {} connected  {}/s sent  {} offered  {} sent  {} delivered  {} lost  {} reconnects  lag p99 {}",
+        "{}  {:>7}  {} of {} connected  {}/s sent  {} offered  {} sent  {} delivered  {} lost  {} reconnects  \
+         {what} p99 {} now {} in all  lag p99 {}  {}",
+        wall_clock(&report.manifest.at),
         words::time(report.elapsed_seconds),
         words::count(report.devices.connected.into()),
         words::count(report.devices.desired.into()),
@@ -72,7 +77,10 @@ pub(crate) fn line(report: &Report) -> String {
         maybe(all.delivered),
         maybe(all.lost),
         words::count(report.reconnects),
+        time(now),
+        time(run),
         time(report.latency.schedule_lag.p99),
+        observer(report),
     );
     line.push_str(match report.phase {
         Phase::Paused => "  paused",
@@ -80,6 +88,37 @@ pub(crate) fn line(report: &Report) -> String {
         Phase::Running | Phase::Ended => "",
     });
     line
+}
+
+/// What keeps the observer from seeing what arrives; nothing if it does.
+fn observer_away(report: &Report, palette: Palette) -> Vec<String> {
+    let observer = &report.observer;
+    match &observer.error {
+        Some(error) => wrapped("observer", error, Tone::Bad, palette),
+        None if observer.subscribed < observer.wanted => {
+            let found = format!("{} of {} subscribed", observer.subscribed, observer.wanted);
+            vec![labelled("observer", palette.paint(Tone::Warning, found), palette)]
+        }
+        None => Vec::new(),
+    }
+}
+
+/// An instant (RFC 3339) to the second.
+fn wall_clock(instant: &str) -> String {
+    instant.split_once('.').map_or_else(|| instant.into(), |(seconds, _)| format!("{seconds}Z"))
+}
+
+/// Whether anybody sees what arrives.
+fn observer(report: &Report) -> String {
+    let observer = &report.observer;
+    match (observer.observe, &observer.error) {
+        (Observe::None, _) => "not observed".into(),
+        (_, Some(error)) => format!("observer: {error}"),
+        (_, None) if observer.wanted == 0 || observer.subscribed < observer.wanted => {
+            format!("observer away, {} of {} subscribed", observer.subscribed, observer.wanted)
+        }
+        (_, None) => "observer subscribed".into(),
+    }
 }
 
 fn labelled(name: &str, text: impl std::fmt::Display, palette: Palette) -> String {
@@ -187,7 +226,7 @@ fn messages(report: &Report, last: &Point, palette: Palette) -> Vec<String> {
     let head: String =
         ["offered", "sent", "acknowledged", "delivered", "bytes"].iter().map(|name| format!("{name:>13}")).collect();
     let delivered = if all.delivered.is_some() { rate(last.delivered) } else { "-".into() };
-    vec![
+    let mut lines = vec![
         palette.paint(Tone::Strong, format_args!("{:<13}{head}", "messages")).to_string(),
         row(
             "a second",
@@ -209,7 +248,13 @@ fn messages(report: &Report, last: &Point, palette: Palette) -> Vec<String> {
                 words::bytes(report.bytes.sent as f64),
             ],
         ),
-    ]
+    ];
+    let unanswered = report.messages.by_qos[0].sent;
+    if unanswered > 0 {
+        let told = format!("only QoS 1 and 2 are acknowledged; {} of QoS 0 were sent", words::count(unanswered));
+        lines.push(labelled("", palette.paint(Tone::Faint, told), palette));
+    }
+    lines
 }
 
 fn latencies(report: &Report, last: &Point, palette: Palette) -> Vec<String> {
@@ -333,6 +378,7 @@ mod tests {
         stats.generator.cpu_user_seconds = seconds as f64 * 0.02;
         stats.generator.memory_bytes = 11 << 20;
         stats.generator.workers = 1;
+        (stats.observer.wanted, stats.observer.subscribed) = (1, 1);
         for us in 1..=sent {
             stats.latency.publish_ack.record(Span(400 + us));
             stats.latency.end_to_end.record(Span(700 + us));
@@ -366,6 +412,30 @@ mod tests {
         let view = drawn(&report);
         assert!(view.contains("running 65.0 s (paused)") && view.contains("simctl resume goes on"), "{view}");
         assert!(line(&report).ends_with("  paused"), "{}", line(&report));
+    }
+
+    #[test]
+    fn qos_0_is_said_to_have_no_acknowledgements() {
+        let view = drawn(&report(|stats| {
+            stats.messages[0] = std::mem::take(&mut stats.messages[1]);
+            stats.messages[0].acknowledged = 0;
+        }));
+        assert!(
+            view.contains("\n              only QoS 1 and 2 are acknowledged; 4,290 of QoS 0 were sent\n"),
+            "{view}"
+        );
+        assert!(!drawn(&report(|_| ())).contains("only QoS"));
+    }
+
+    #[test]
+    fn a_line_says_whether_anybody_observes() {
+        let said = |change: fn(&mut Stats)| {
+            let line = line(&report(change));
+            line.split("lag p99 ").last().unwrap().split_once("  ").unwrap().1.to_owned()
+        };
+        assert_eq!(said(|_| ()), "observer subscribed");
+        assert_eq!(said(|stats| stats.observer.subscribed = 0), "observer away, 0 of 1 subscribed");
+        assert_eq!(said(|stats| stats.observer.error = Some("not authorized".into())), "observer: not authorized");
     }
 
     #[test]
@@ -427,7 +497,7 @@ mod tests {
 
     #[test]
     fn logs_have_one_line() {
-        insta::assert_snapshot!(line(&report(|_| ())), @" 65.0 s  100 of 100 connected  66.0/s sent  4,290 offered  4,290 sent  4,289 delivered  0 lost  0 reconnects  lag p99 60 µs");
+        insta::assert_snapshot!(line(&report(|_| ())), @"2023-11-14T22:14:25Z   65.0 s  100 of 100 connected  66.0/s sent  4,290 offered  4,290 sent  4,289 delivered  0 lost  0 reconnects  end to end p99 4.99 ms now 4.95 ms in all  lag p99 60 µs  observer subscribed");
     }
 
     #[test]

@@ -191,7 +191,9 @@ fn messages(report: &Report, style: Style) -> String {
         let all = of(&report.messages.all);
         let rate = all.map_or_else(|| "-".into(), |count| words::number(report.rate(count)));
         let mut cells = vec![name.to_owned(), shown(all), rate];
-        cells.extend(used.iter().map(|qos| shown(of(&report.messages.by_qos[*qos]))));
+        // QoS 0 knows no acknowledgement, so that none is missing.
+        let is_known = |qos: usize| qos > 0 || name != "acknowledged";
+        cells.extend(used.iter().map(|qos| shown(of(&report.messages.by_qos[*qos]).filter(|_| is_known(*qos)))));
         table.row(cells, tone.filter(|_| all.is_some_and(|count| count > 0)));
     }
     let rejected = &report.messages.rejected;
