@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use fleet_contract::{plan, time::Micros, units::Span};
+use fleet_contract::{model::BODY_MAX, plan, time::Micros, units::Span};
 use mio::{Events, Poll, Token, Waker};
 
 use super::{Arrival, Arrivals, ObserverWatch, filters::Filter};
@@ -40,8 +40,9 @@ use crate::{
 const SOCKET: Token = Token(0);
 pub(crate) const WAKE: Token = Token(1);
 
-/// The largest message that can be followed.
-const PACKET_MAX: usize = 1024 * 1024;
+/// The largest packet that the observer takes: the largest body that a document may ask for, and more than enough around
+/// it for the longest topic and the properties of MQTT 5. Else it would lose what devices may send, and blame the broker.
+const PACKET_MAX: usize = BODY_MAX as usize + 256 * 1024;
 
 /// From a lost connection to the next attempt. There is one observer, so it need not be polite, and the sooner it is
 /// back the less is unknown.

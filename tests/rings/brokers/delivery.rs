@@ -34,3 +34,19 @@ pub(crate) fn at_qos_1(make: Make) {
 pub(crate) fn at_qos_2(make: Make) {
     check(make, 2);
 }
+
+/// The largest body that a document may ask for is no fault of the broker's.
+pub(crate) fn of_a_body_of_one_mebibyte(make: Make) {
+    for protocol in ["3.1.1", "5"] {
+        let broker = make.lend(Access::Open).unwrap();
+        let spec = format!("  broker: {{url: mqtt://localhost, protocol: '{protocol}'}}\n");
+        let name = format!("camera-{}", protocol.len());
+        let reading = "interval: 500ms, jitter: 0s, qos: 1, size: 1MiB";
+        let fleet = Fleet { name: &name, devices: 1, spec: &spec, reading, subscriptions: "" };
+        let run = fleet.start(&broker.url());
+        run.wait_for_messages(5).unwrap();
+        let ended = run.stop().unwrap();
+        ended.report.expect_all_delivered();
+        ended.expect_passed();
+    }
+}

@@ -16,7 +16,7 @@ behaviours! { Mochi:
         the_right_password_is_accepted, a_wrong_password_is_told_with_the_remedy,
         an_observer_that_is_not_known_is_told_before_the_run
     }
-    delivery { at_qos_0, at_qos_1, at_qos_2 }
+    delivery { at_qos_0, at_qos_1, at_qos_2, of_a_body_of_one_mebibyte }
     mqtt5 { at_qos_0, at_qos_2, an_acknowledgement_against_the_standard_ends_the_session_by_name }
     restarts { after_a_kill_every_message_is_accounted_for }
     retained { a_new_subscriber_gets_the_last_message }

@@ -17,7 +17,7 @@ behaviours! { Mosquitto:
         the_right_password_is_accepted, a_wrong_password_is_told_with_the_remedy,
         an_observer_that_is_not_known_is_told_before_the_run
     }
-    delivery { at_qos_0, at_qos_1, at_qos_2 }
+    delivery { at_qos_0, at_qos_1, at_qos_2, of_a_body_of_one_mebibyte }
     mqtt5 {
         at_qos_0,
         at_qos_1,

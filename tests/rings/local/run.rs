@@ -66,6 +66,17 @@ fn so_many_messages_are_sent_and_not_one_more() {
 }
 
 #[test]
+fn the_largest_body_passes_the_embedded_broker() {
+    let simctl = Simctl::new().unwrap();
+    let document = "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {name: cameras}\nspec:\n  devices: 2\n  groups: \
+                    [{name: camera, model: thermometer, streams: {reading: {interval: 500ms, qos: 1, size: 1MiB}}}]\n";
+    std::fs::write(simctl.dir().join("fleet.yaml"), document).unwrap();
+    let ended = Run::start_at(simctl, &["-f", "fleet.yaml", "--duration", "3s"]).unwrap().end(PATIENCE).unwrap();
+    ended.expect_passed();
+    ended.report.expect_all_delivered();
+}
+
+#[test]
 fn fast_streams_pass() {
     for interval in ["20ms", "10ms", "5ms"] {
         let args = ["--model", "thermometer", "--interval", interval, "--devices", "5", "--duration", "3s"];

@@ -20,7 +20,7 @@ use crate::{
 /// The most ticks that a rule's window may have: each of them may be looked at for one message.
 const WINDOW_MAX: u64 = 1_000;
 /// The largest body that padding makes; brokers refuse larger ones by default.
-const SIZE_MAX: u64 = 1 << 20;
+pub const BODY_MAX: u32 = 1 << 20;
 /// CBOR's padding says its length in two bytes.
 const CBOR_SIZE_MAX: u64 = 1 << 16;
 /// The longest topic: UTF-8 strings have a length of two bytes (MQTT-1.5.3).
@@ -512,7 +512,7 @@ impl Checker<'_> {
         let Some(size) = stream.size else { return };
         let path = format!("{path}/size");
         let least = if stream.stamp == StampMode::Field { stamp::LENGTH + 15 } else { 2 };
-        let most = if matches!(stream.payload, Payload::Cbor(_)) { CBOR_SIZE_MAX } else { SIZE_MAX };
+        let most = if matches!(stream.payload, Payload::Cbor(_)) { CBOR_SIZE_MAX } else { BODY_MAX.into() };
         let message = format!("expected {least} to {most} bytes");
         self.require((least as u64..=most).contains(&size.0), &path, &message);
         let is_free = stream.payload.members().is_none_or(|members| !members.contains_key("pad"));

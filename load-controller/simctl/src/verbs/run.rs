@@ -17,6 +17,7 @@ use device_sim::{
 use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, FleetSpec, Observe},
+    model::BODY_MAX,
     plan::{Plan, Shard},
     units::Span,
     worker::Assignment,
@@ -350,6 +351,9 @@ fn random() -> u32 {
     u32::try_from(hash >> 32).unwrap_or(1).max(1)
 }
 
+/// The largest packet of the embedded broker: the largest body, and room for its topic.
+const PACKET_BYTES: usize = BODY_MAX as usize + 128 * 1024;
+
 /// The broker within this process.
 struct Embedded {
     stop: CancellationToken,
@@ -384,7 +388,10 @@ impl Embedded {
 /// The first free port from the usual one on.
 fn bind() -> anyhow::Result<Broker> {
     for port in PORT..PORT + PORTS_TRIED {
-        let config = broker::Config { listen: SocketAddr::from(([127, 0, 0, 1], port)), ..broker::Config::default() };
+        let mut config =
+            broker::Config { listen: SocketAddr::from(([127, 0, 0, 1], port)), ..broker::Config::default() };
+        // Whatever the document may let a device send.
+        config.limits.packet_bytes = PACKET_BYTES;
         match Broker::bind(config) {
             Err(BindError::InUse { .. }) => {}
             bound => return bound.context("the embedded broker did not start; name one with --broker"),
