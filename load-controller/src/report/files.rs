@@ -29,7 +29,7 @@ use crate::facts::RunFacts;
 
 /// Why a file of the report could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("expected to write the report's file {}, found: {source}; make room or name another directory", path.display())]
+#[error("expected to write the report's files to {}, found: {source}; make room or name another directory", path.display())]
 pub struct WriteError {
     /// The file.
     path: PathBuf,
@@ -38,11 +38,98 @@ pub struct WriteError {
     source: io::Error,
 }
 
-/// Writes all files into `directory`, which is made if it is missing; files of an earlier report are replaced.
+/// Why a directory cannot be had for a report.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// It cannot be written to.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// It holds a report.
+    #[error("expected a directory without a report, found {}; say --force to replace it, or name another directory", path.display())]
+    Taken {
+        /// One of the report's files.
+        path: PathBuf,
+    },
+    /// Another run holds it.
+    #[error("expected a directory of this run's own, found {} held by another run; name another directory", path.display())]
+    Held {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// What becomes of a report that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Present {
+    /// It stays, and the directory is not to be had.
+    Keep,
+    /// It is replaced when the new one is written.
+    Replace,
+}
+
+/// A directory for the report of one run, from before its start until its files are written.
 ///
-/// Errs at the first file that cannot be written; those before it stay.
-pub fn write(directory: &Path, report: &Report, stats: &Stats, facts: &RunFacts) -> Result<(), WriteError> {
-    fs::create_dir_all(directory).map_err(|source| WriteError { path: directory.into(), source })?;
+/// Nothing is left of it where the run writes no file.
+#[derive(Debug)]
+pub struct Claim {
+    directory: PathBuf,
+    /// Locked as long as the run goes on; the kernel gives the lock back with the process.
+    _lock: fs::File,
+}
+
+impl Claim {
+    /// Makes the directory, if it is missing, and tries to write to it.
+    ///
+    /// # Errors
+    ///
+    /// When files cannot be made there, another run holds it, or there is a report that is to stay.
+    pub fn new(directory: &Path, present: Present) -> Result<Self, ClaimError> {
+        let wrong = |source| WriteError { path: directory.into(), source };
+        fs::create_dir_all(directory).map_err(wrong)?;
+        let lock = fs::File::open(directory).map_err(wrong)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(ClaimError::Held { path: directory.into() }),
+            Err(fs::TryLockError::Error(source)) => return Err(wrong(source).into()),
+        }
+        let claim = Self { directory: directory.into(), _lock: lock };
+        let mut paths = NAMES.iter().map(|name| directory.join(name));
+        match paths.find(|path| path.symlink_metadata().is_ok()) {
+            Some(path) if present == Present::Keep => return Err(ClaimError::Taken { path }),
+            _ => drop(nameless(directory).map_err(wrong)?),
+        }
+        Ok(claim)
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Writes the files of the report.
+    ///
+    /// # Errors
+    ///
+    /// At the first file that cannot be written; those before it stay.
+    pub fn write(&self, report: &Report, stats: &Stats, facts: &RunFacts) -> Result<(), WriteError> {
+        write(&self.directory, report, stats, facts)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Only an empty directory can be removed, and whoever made one for a report finds it made again.
+        fs::remove_dir(&self.directory).unwrap_or_default();
+    }
+}
+
+/// Writes all files; those of an earlier report are replaced, and its last one goes first.
+fn write(directory: &Path, report: &Report, stats: &Stats, facts: &RunFacts) -> Result<(), WriteError> {
+    let last = directory.join(LAST);
+    match fs::remove_file(&last) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(WriteError { path: last, source }),
+        _ => {}
+    }
     for (name, content) in contents(report, stats, facts) {
         let path = directory.join(name);
         write_at_once(directory, &path, &content).map_err(|source| WriteError { path, source })?;
@@ -50,23 +137,42 @@ pub fn write(directory: &Path, report: &Report, stats: &Stats, facts: &RunFacts)
     Ok(())
 }
 
-/// The names of the files and what they hold, in the order in which they are written.
-fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> Vec<(&'static str, String)> {
+/// The file that says that all others are there.
+const LAST: &str = "report.json";
+
+/// The files, in the order in which they are written.
+const NAMES: [&str; 11] = [
+    "report.txt",
+    "report.html",
+    "timeline.csv",
+    "lost.jsonl",
+    "fleet.yaml",
+    "connect.hgrm",
+    "publish_ack.hgrm",
+    "end_to_end.hgrm",
+    "schedule_lag.hgrm",
+    "recovery.hgrm",
+    LAST,
+];
+
+/// What the files hold.
+fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<Item = (&'static str, String)> {
     let Latencies { connect, publish_ack, end_to_end, schedule_lag, recovery } = &stats.latency;
     let wide = Style { width: Width::Wide, paint: Paint::Plain };
-    vec![
-        ("report.txt", text::render(report, wide)),
-        ("report.html", html::render(report, &stats.latency)),
-        ("timeline.csv", csv::render(&report.timeline)),
-        ("lost.jsonl", lost(stats)),
-        ("fleet.yaml", serde_saphyr::to_string(&facts.fleet).expect("what was read from YAML can be written as YAML")),
-        ("connect.hgrm", hgrm::render(connect)),
-        ("publish_ack.hgrm", hgrm::render(publish_ack)),
-        ("end_to_end.hgrm", hgrm::render(end_to_end)),
-        ("schedule_lag.hgrm", hgrm::render(schedule_lag)),
-        ("recovery.hgrm", hgrm::render(recovery)),
-        ("report.json", json::render(report)),
-    ]
+    let contents = [
+        text::render(report, wide),
+        html::render(report, &stats.latency),
+        csv::render(&report.timeline),
+        lost(stats),
+        serde_saphyr::to_string(&facts.fleet).expect("what was read from YAML can be written as YAML"),
+        hgrm::render(connect),
+        hgrm::render(publish_ack),
+        hgrm::render(end_to_end),
+        hgrm::render(schedule_lag),
+        hgrm::render(recovery),
+        json::render(report),
+    ];
+    NAMES.into_iter().zip(contents)
 }
 
 fn lost(stats: &Stats) -> String {
@@ -76,12 +182,17 @@ fn lost(stats: &Stats) -> String {
 
 /// Under another name first, and on the disk before it gets its own: a full disk leaves no half of a file.
 fn write_at_once(directory: &Path, path: &Path, content: &str) -> io::Result<()> {
-    let readable = fs::Permissions::from_mode(0o644);
-    let mut file = tempfile::Builder::new().permissions(readable).prefix(".report-").tempfile_in(directory)?;
+    let mut file = nameless(directory)?;
     file.write_all(content.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+/// A file in the directory that goes unless it is given a name.
+fn nameless(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let readable = fs::Permissions::from_mode(0o644);
+    tempfile::Builder::new().permissions(readable).prefix(".report-").tempfile_in(directory)
 }
 
 #[cfg(test)]
@@ -89,9 +200,31 @@ mod tests {
     use super::*;
     use crate::fixture::{facts, stats_of};
 
-    fn written(directory: &Path) -> Result<(), WriteError> {
+    fn written(directory: &Path) -> Result<(), ClaimError> {
         let (stats, facts) = (stats_of(50), facts());
-        write(directory, &Report::new(&stats, &facts), &stats, &facts)
+        Ok(Claim::new(directory, Present::Replace)?.write(&Report::new(&stats, &facts), &stats, &facts)?)
+    }
+
+    #[test]
+    fn a_report_is_replaced_only_on_request() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("out");
+        written(&directory).unwrap();
+        let refused = Claim::new(&directory, Present::Keep).unwrap_err().to_string();
+        assert!(refused.contains("out/report.txt; say --force to replace it"), "{refused}");
+        written(&directory).unwrap();
+        fs::remove_file(directory.join("report.txt")).unwrap();
+        assert!(matches!(Claim::new(&directory, Present::Keep), Err(ClaimError::Taken { .. })));
+    }
+
+    #[test]
+    fn a_claim_holds_its_directory_and_leaves_none_that_is_empty() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("a/b");
+        let claim = Claim::new(&directory, Present::Keep).unwrap();
+        assert!(matches!(Claim::new(&directory, Present::Replace), Err(ClaimError::Held { .. })));
+        drop(claim);
+        assert!(!directory.exists());
     }
 
     #[test]
@@ -127,6 +260,6 @@ mod tests {
     fn a_device_without_room_is_an_error_and_leaves_no_half() {
         // The root may write anywhere, but nobody may make files in /proc.
         let error = written(Path::new("/proc/self")).unwrap_err().to_string();
-        assert!(error.contains("/proc/self/report.txt"), "{error}");
+        assert!(error.contains("write the report's files to /proc/self, found"), "{error}");
     }
 }

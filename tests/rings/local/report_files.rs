@@ -26,6 +26,26 @@ fn the_report_is_written_where_it_was_asked_for() {
     assert_eq!((&json["verdict"], &json["devices"]["connected"]), (&"passed".into(), &20.into()), "{names:?}");
 }
 
+#[test]
+fn a_report_is_claimed_before_the_run_and_not_overwritten_unasked() {
+    let simctl = Simctl::new().unwrap();
+    let finished = simctl.call(&RUN, PATIENCE).unwrap();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let report = || fs::read(simctl.dir().join("out/report.json")).unwrap();
+    let first = report();
+    let refused = simctl.call(&RUN, PATIENCE).unwrap();
+    assert!(refused.code == Some(2) && refused.stderr.contains("say --force to replace it"), "{refused:?}");
+    assert!(refused.stdout.is_empty() && !refused.stderr.contains("broker mqtt"), "{refused:?}");
+    assert!(report() == first, "the report has changed");
+    let replaced = simctl.call(&[&RUN[..], &["--force"]].concat(), PATIENCE).unwrap();
+    assert!(replaced.code == Some(0) && report() != first, "{replaced:?}");
+    fs::write(simctl.dir().join("file"), "").unwrap();
+    let args = ["run", "--devices", "20", "--duration", "3s", "--report", "file/out"];
+    let nowhere = simctl.call(&args, PATIENCE).unwrap();
+    assert!(nowhere.code == Some(2) && nowhere.stdout.is_empty(), "{nowhere:?}");
+    assert!(nowhere.stderr.contains("file/out, found: Not a directory"), "{nowhere:?}");
+}
+
 /// A full disk is an error that is told, and takes nothing else away.
 #[track_caller]
 fn expect_the_summary_and_an_error(finished: &Finished) {

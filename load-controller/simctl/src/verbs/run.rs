@@ -25,7 +25,8 @@ use fleet_contract::{
 use load_controller::{
     facts::RunFacts,
     report::{
-        Report, files,
+        Report,
+        files::{self, Present},
         text::{self, Paint, Style, Width},
     },
     verdict::{ExitCode, FailOn},
@@ -96,6 +97,9 @@ pub(crate) struct Args {
     /// Write the report's files into this directory
     #[arg(long, value_name = "DIR", env = "SIMCTL_REPORT")]
     report: Option<PathBuf>,
+    /// Replace a report that is in that directory already
+    #[arg(long, env = "SIMCTL_FORCE", requires = "report", value_parser = clap::builder::FalseyValueParser::new())]
+    force: bool,
     /// What makes the run fail beside the default rules; may be given several times
     ///
     /// QoS 0 promises nothing, so its losses are shown and do not count. With `lost` they do.
@@ -140,6 +144,7 @@ impl Args {
             settings.send_each(messages);
         }
         self.check_losses(&settings)?;
+        let report = self.claim_report()?;
         let machine = Machine::read(self.source_address.len())?;
         let estimate = Estimate::new(&settings.document, self.per_process(&machine), engine::threads(0))?;
         let guard = self.guard(&settings, &estimate, &machine);
@@ -153,7 +158,14 @@ impl Args {
         if let Some(embedded) = embedded {
             embedded.stop().await;
         }
-        self.conclude(&outcome?, printer)
+        self.conclude(&outcome?, report.as_ref(), printer)
+    }
+
+    /// Takes the directory of the report before there is anything to report.
+    fn claim_report(&self) -> Result<Option<files::Claim>, Failure> {
+        let present = if self.force { Present::Replace } else { Present::Keep };
+        let claim = |directory: &PathBuf| files::Claim::new(directory, present);
+        self.report.as_ref().map(claim).transpose().map_err(|error| Failure::usage(format!("--report: {error}")))
     }
 
     /// Refuses to judge by losses that nobody sees.
@@ -298,15 +310,15 @@ impl Args {
     }
 
     /// Prints the report, writes its files, and says how the run ends.
-    fn conclude(&self, outcome: &Outcome, printer: Printer) -> anyhow::Result<ExitCode> {
+    fn conclude(&self, outcome: &Outcome, claim: Option<&files::Claim>, printer: Printer) -> anyhow::Result<ExitCode> {
         let Outcome { stats, facts, report } = outcome;
         let paint = if printer.palette().has_colors() { Paint::Coloured } else { Paint::Plain };
         let style = Style { width: Width::Table, paint };
         let shown = printer.value(self.output, report, || text::render(report, style));
         let mut exit_code = report.exit_code();
-        if let Some(directory) = &self.report {
-            match files::write(directory, report, stats, facts) {
-                Ok(()) => printer.say(format_args!("the report is in {}", directory.display())),
+        if let Some(claim) = claim {
+            match claim.write(report, stats, facts) {
+                Ok(()) => printer.say(format_args!("the report is in {}", claim.directory().display())),
                 Err(error) => {
                     // What was measured stands above; only its files are missing.
                     printer.warn(format_args!("{error:#}"));
