@@ -45,11 +45,11 @@ pub(crate) struct Args {
     config: Option<PathBuf>,
 
     /// Address for clients; port 0 takes a free one [default: 127.0.0.1:1883]
-    #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_BROKER_LISTEN")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_BROKER_LISTEN", value_parser = fleet_contract::listen::parse)]
     listen: Option<SocketAddr>,
 
     /// Address for /metrics, /healthz and /readyz over HTTP [default: none]
-    #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_BROKER_METRICS")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_BROKER_METRICS", value_parser = fleet_contract::listen::parse)]
     metrics: Option<SocketAddr>,
 
     /// File of name:password lines; everybody may connect without

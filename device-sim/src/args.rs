@@ -10,6 +10,7 @@ use std::{
 use fleet_contract::{
     allowed::AllowedBrokers,
     fleet::Fleet,
+    listen,
     plan::{Plan, Shard},
     worker::{Assignment, Document},
 };
@@ -105,9 +106,7 @@ impl FromStr for Listen {
         match text.strip_prefix("unix:") {
             Some("") => Err("expected a path after `unix:`, found nothing".into()),
             Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| {
-                format!("expected `ADDRESS:PORT` such as `127.0.0.1:9464`, or `unix:PATH`, found `{text}`")
-            }),
+            None => listen::parse(text).map(Self::Tcp).map_err(|error| format!("{error}; or `unix:PATH`")),
         }
     }
 }
@@ -345,7 +344,8 @@ mod tests {
         assert_eq!("[::1]:0".parse(), Ok(Listen::Tcp("[::1]:0".parse().unwrap())));
         assert_eq!(
             "9464".parse::<Listen>().unwrap_err(),
-            "expected `ADDRESS:PORT` such as `127.0.0.1:9464`, or `unix:PATH`, found `9464`"
+            "expected ADDRESS:PORT such as `127.0.0.1:9464`, `localhost:9464`, or `:9464` for all addresses, found `9464`; or \
+             `unix:PATH`"
         );
         for text in ["unix:/run/w.sock", "127.0.0.1:9464"] {
             assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);

@@ -81,7 +81,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", env = "SIMCTL_LIMIT_MESSAGES_PER_SECOND")]
     pub(crate) limit_messages_per_second: Option<u32>,
     /// Address for metrics and health over HTTP
-    #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_LISTEN", default_value = "[::]:8080")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_LISTEN", default_value = "[::]:8080",
+          value_parser = fleet_contract::listen::parse)]
     pub(crate) listen: SocketAddr,
     /// Whether controllers elect one of them by a Lease
     #[arg(long, value_name = "BOOL", env = "SIMCTL_LEADER_ELECTION", default_value_t = true, num_args = 0..=1,

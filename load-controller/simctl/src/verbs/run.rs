@@ -123,7 +123,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS", env = "SIMCTL_SOURCE_ADDRESS", value_delimiter = ',')]
     source_address: Vec<IpAddr>,
     /// Where `/metrics`, `/healthz` and `/readyz` of the whole run are served; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_METRICS")]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SIMCTL_METRICS", value_parser = fleet_contract::listen::parse)]
     metrics: Option<SocketAddr>,
     /// How often a line is logged where there is no terminal
     #[arg(long, value_name = "TIME", env = "SIMCTL_LOG_INTERVAL", default_value = "5s", value_parser = interval)]

@@ -26,7 +26,7 @@ const EXAMPLES: &str = "\
 Examples:
   simctl scale 500                    waits until 500 are connected
   simctl scale fleet/robotaxis 500    one of several
-  simctl scale --by +100
+  simctl scale +100                   so many more; -100 so many fewer
   simctl scale 50 --no-wait
   simctl scale 2000 --timeout 5m -n load";
 
@@ -39,7 +39,9 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// How many devices, and of which fleet if there are several: `500` or `fleet/robotaxis 500`
-    #[arg(value_name = "[FLEET] [DEVICES]", num_args = 0..=3)]
+    ///
+    /// `+5` and `-5` are steps from the number there is, as with --by.
+    #[arg(value_name = "[FLEET] [DEVICES]", num_args = 0..=3, allow_negative_numbers = true)]
     words: Vec<String>,
     /// So many more, or fewer, than now
     #[arg(long, value_name = "±N", allow_hyphen_values = true)]
@@ -93,7 +95,7 @@ impl Wanted {
 fn parse(words: &[String], by: Option<i64>) -> Result<(Option<FleetName>, Wanted), Failure> {
     let (fleet, wanted) = match (words, by) {
         (words, Some(step)) => (words, Wanted::By(step)),
-        ([fleet @ .., devices], None) => (fleet, Wanted::To(count(devices)?)),
+        ([fleet @ .., devices], None) => (fleet, wish(devices)?),
         ([], None) => {
             return Err(Failure::usage("expected a number of devices such as `simctl scale 500`, or --by, found none"));
         }
@@ -103,6 +105,15 @@ fn parse(words: &[String], by: Option<i64>) -> Result<(Option<FleetName>, Wanted
         (fleet, true) => Ok((fleet, wanted)),
         _ => Err(Failure::usage(format!("expected one fleet and one number of devices, found `{}`", words.join(" ")))),
     }
+}
+
+/// `500`, or a step such as `+5`.
+fn wish(text: &str) -> Result<Wanted, Failure> {
+    if !text.starts_with(['+', '-']) {
+        return count(text).map(Wanted::To);
+    }
+    let expected = || Failure::usage(format!("expected a step such as +5 or -5, found `{text}`"));
+    text.parse().map(Wanted::By).map_err(|_| expected())
 }
 
 fn count(text: &str) -> Result<u32, Failure> {
@@ -276,6 +287,8 @@ mod tests {
     fn a_number_alone_is_of_the_only_fleet() {
         check(&["500"], None, Ok((None, Wanted::To(500))));
         check(&[], Some(100), Ok((None, Wanted::By(100))));
+        check(&["+5"], None, Ok((None, Wanted::By(5))));
+        check(&["fleet/a", "-5"], None, Ok((Some("a"), Wanted::By(-5))));
     }
 
     #[test]
@@ -290,6 +303,7 @@ mod tests {
     fn what_is_no_number_of_devices_is_said() {
         check(&["a", "many"], None, Err("expected a number of devices from 0 to 10000000, found `many`"));
         check(&["10000001"], None, Err("expected a number of devices from 0 to 10000000, found `10000001`"));
+        check(&["+many"], None, Err("expected a step such as +5 or -5, found `+many`"));
         check(&[], None, Err("expected a number of devices such as `simctl scale 500`, or --by, found none"));
         check(&["a", "b", "5"], None, Err("expected one fleet and one number of devices, found `a b 5`"));
     }
