@@ -32,13 +32,14 @@ pub(in crate::transport) fn config(tls: &fleet::Tls) -> Result<ClientConfig, Rou
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(RouteError::Identity)?;
-    let builder = if *insecure_skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+    let trust = if *insecure_skip_verify {
+        Trust::Anybody
     } else {
         let named = ca.as_deref().map(|file| certificates("certificates of authorities", file)).transpose()?;
-        let verifier = Named::new(authorities(ca.as_deref(), named.as_deref())?, named.unwrap_or_default(), provider)?;
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        let authorities = authorities(ca.as_deref(), named.as_deref())?;
+        Trust::named(authorities, named.unwrap_or_default(), Arc::clone(&provider))?
     };
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier { trust, provider }));
     let mut config = match (certificate, key) {
         (Some(certificate), Some(key)) => {
             let chain = certificates("a certificate", certificate)?;
@@ -83,28 +84,36 @@ fn unreadable(what: &'static str, file: &str, source: pem::Error) -> RouteError 
     }
 }
 
-/// Takes what authorities have signed, and a certificate that is itself in the file of authorities: the usual command that
-/// makes one for a broker makes one of an authority (CA:TRUE), which no server is to show (RFC 5280, section 4.2.1.9), but
-/// whoever has named this very certificate trusts it. Its name and its dates count all the same.
+/// Whose certificates are accepted; whoever shows one has to prove in any case that it is its own.
 #[derive(Debug)]
-struct Named {
-    authorities: Arc<WebPkiServerVerifier>,
-    named: Vec<CertificateDer<'static>>,
+struct Verifier {
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
 }
 
-impl Named {
-    fn new(
+#[derive(Debug)]
+enum Trust {
+    /// Any: `insecureSkipVerify`.
+    Anybody,
+    /// What authorities have signed, and a certificate that is itself in the file of authorities: the usual command that
+    /// makes one for a broker makes one of an authority (CA:TRUE), which no server is to show (RFC 5280, section 4.2.1.9),
+    /// but whoever has named this very certificate trusts it. Its name and its dates count all the same.
+    Named { authorities: Arc<WebPkiServerVerifier>, named: Vec<CertificateDer<'static>> },
+}
+
+impl Trust {
+    fn named(
         authorities: RootCertStore,
         named: Vec<CertificateDer<'static>>,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, RouteError> {
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider).build();
         let authorities = verifier.map_err(|error| RouteError::Identity(rustls::Error::General(error.to_string())))?;
-        Ok(Self { authorities, named })
+        Ok(Self::Named { authorities, named })
     }
 }
 
-impl ServerCertVerifier for Named {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -113,10 +122,10 @@ impl ServerCertVerifier for Named {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self.authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verified {
+        let Trust::Named { authorities, named } = &self.trust else { return Ok(ServerCertVerified::assertion()) };
+        match authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // Its dates were looked at before that was found.
-            Err(error) if failure::is_of_authority(&error) && self.named.iter().any(|named| named == end_entity) => {
+            Err(error) if failure::is_of_authority(&error) && named.iter().any(|named| named == end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -130,7 +139,7 @@ impl ServerCertVerifier for Named {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.authorities.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -139,49 +148,10 @@ impl ServerCertVerifier for Named {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.authorities.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authorities.supported_verify_schemes()
-    }
-}
-
-/// Takes any certificate, but still wants its owner's signature: `insecureSkipVerify`.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
