@@ -35,16 +35,13 @@ const PACKET_MAX: usize = 1024 * 1024;
 /// Filters in one SUBSCRIBE, as few as the observer asks for.
 const FILTERS_PER_PACKET: usize = 64;
 
-/// The device that signs in for all.
-const DEVICE: u32 = 0;
-
 /// The clock of a session that lasts for seconds and has a deadline of its own.
 const NOW: Micros = Micros(0);
 
 /// Who signs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {
-    /// The first device.
+    /// A device.
     Device,
     /// The observer.
     Observer,
@@ -91,20 +88,23 @@ impl Rehearsal {
     pub fn has(&self, client: Client) -> bool {
         match client {
             Client::Device => true,
-            Client::Observer => self.blueprint.observe != Observe::None && !self.filters(client).is_empty(),
+            Client::Observer => self.blueprint.observe != Observe::None && !self.filters(client, 0).is_empty(),
         }
     }
 
-    /// The client id and the user name of a client.
-    pub fn names(&self, client: Client) -> (String, Option<String>) {
-        let Identity { client_id, user, .. } = self.identity(client);
+    /// The client id and the user name of a client at the address at `position`. Those of two addresses differ, for both
+    /// may lead to one broker: the first device there, and the observer of that address.
+    pub fn names(&self, client: Client, position: u32) -> (String, Option<String>) {
+        let Identity { client_id, user, .. } = self.identity(client, position);
         (client_id, user)
     }
 
-    fn identity(&self, client: Client) -> Identity<'_> {
+    fn identity(&self, client: Client, position: u32) -> Identity<'_> {
         match client {
-            Client::Device => self.blueprint.device(DEVICE),
-            Client::Observer => self.blueprint.observer(observer::client_id(&self.blueprint.name, 0, 0, 0)),
+            Client::Device => self.blueprint.device(position),
+            Client::Observer => {
+                self.blueprint.observer(observer::client_id(&self.blueprint.name, 0, 0, position as usize))
+            }
         }
     }
 
@@ -115,11 +115,11 @@ impl Rehearsal {
         }
     }
 
-    fn filters(&self, client: Client) -> Vec<(String, SubscribeOptions)> {
+    fn filters(&self, client: Client, position: u32) -> Vec<(String, SubscribeOptions)> {
         match client {
             Client::Device => {
-                let subscriptions = &self.blueprint.group_of(DEVICE).subscriptions;
-                subscriptions.iter().map(|one| (one.filter.text(DEVICE), one.options)).collect()
+                let subscriptions = &self.blueprint.group_of(position).subscriptions;
+                subscriptions.iter().map(|one| (one.filter.text(position), one.options)).collect()
             }
             Client::Observer => {
                 let shard = Shard::of(0, self.devices.max(1));
@@ -134,23 +134,24 @@ impl Rehearsal {
         }
     }
 
-    /// Signs in, subscribes and leaves; blocks for as long as `patience`.
+    /// Signs in at the address at `position`, subscribes and leaves; blocks for as long as `patience`.
     ///
     /// # Errors
     /// When there is no session at all: no connection, no handshake, no answer, or none of MQTT.
     pub fn sign_in(
         &self,
         client: Client,
+        position: u32,
         route: &Route,
         address: SocketAddr,
         patience: Duration,
     ) -> Result<Answer, Error> {
-        let (identity, options) = (self.identity(client), self.options(client));
+        let (identity, options) = (self.identity(client, position), self.options(client));
         let mut errand = Errand::open(route, address, patience)?;
         let mut call = Call { session: Session::new(), pool: Pool::new(), options, out: Vec::new() };
         call.session.connect(&identity.connect(), &call.options, NOW, &mut call.out).map_err(io::Error::other)?;
         errand.send(&call.out)?;
-        let (answer, was_kept) = call.converse(&mut errand, &self.filters(client))?;
+        let (answer, was_kept) = call.converse(&mut errand, &self.filters(client, position))?;
         if call.leave(&mut errand, was_kept) {
             self.forget(&identity, route, address, patience);
         }

@@ -35,7 +35,8 @@ pub(crate) async fn check(document: &Document) -> Vec<Check> {
         Err(error) => return vec![unusable(&error)],
     };
     let Some(broker) = &document.fleet.spec.broker else { return Vec::new() };
-    let asked = broker.addresses().iter().map(|url| check_address(&document.fleet, broker, url, &rehearsal));
+    let asked =
+        (0..).zip(broker.addresses()).map(|address| check_address(&document.fleet, broker, address, &rehearsal));
     futures::future::join_all(asked).await.concat()
 }
 
@@ -54,7 +55,12 @@ fn unusable(error: &BlueprintError) -> Check {
 }
 
 /// What the broker answers to a device and to the observer; over each of its addresses until one answers.
-async fn check_address(fleet: &Fleet, broker: &BrokerSpec, url: &BrokerUrl, rehearsal: &Arc<Rehearsal>) -> Vec<Check> {
+async fn check_address(
+    fleet: &Fleet,
+    broker: &BrokerSpec,
+    (position, url): (u32, &BrokerUrl),
+    rehearsal: &Arc<Rehearsal>,
+) -> Vec<Check> {
     let route = match Route::new(url, broker) {
         Ok(route) => Arc::new(route),
         Err(error) => {
@@ -72,7 +78,7 @@ async fn check_address(fleet: &Fleet, broker: &BrokerSpec, url: &BrokerUrl, rehe
     };
     let mut last = unresolved(url, "it has no address");
     for address in addresses {
-        let call = Call { fleet, url, rehearsal, route: &route, address };
+        let call = Call { fleet, url, position, rehearsal, route: &route, address };
         match call.sign_in(Client::Device).await {
             Ok(device) if device.outcome.is_failure() || !rehearsal.has(Client::Observer) => return vec![device],
             Ok(device) => {
@@ -89,6 +95,8 @@ async fn check_address(fleet: &Fleet, broker: &BrokerSpec, url: &BrokerUrl, rehe
 struct Call<'a> {
     fleet: &'a Fleet,
     url: &'a BrokerUrl,
+    /// Which of the broker's addresses that is.
+    position: u32,
     rehearsal: &'a Arc<Rehearsal>,
     route: &'a Arc<Route>,
     address: SocketAddr,
@@ -97,7 +105,9 @@ struct Call<'a> {
 impl Call<'_> {
     async fn sign_in(&self, client: Client) -> Result<Check, transport::Error> {
         let (rehearsal, route, address) = (Arc::clone(self.rehearsal), Arc::clone(self.route), self.address);
-        let session = tokio::task::spawn_blocking(move || rehearsal.sign_in(client, &route, address, PATIENCE));
+        let position = self.position;
+        let session =
+            tokio::task::spawn_blocking(move || rehearsal.sign_in(client, position, &route, address, PATIENCE));
         let answer = session.await.map_err(io::Error::other)??;
         let who = self.who(client);
         Ok(match answer {
@@ -124,7 +134,7 @@ impl Call<'_> {
 
     /// A client as the broker sees it.
     fn who(&self, client: Client) -> String {
-        let (client_id, user) = self.rehearsal.names(client);
+        let (client_id, user) = self.rehearsal.names(client, self.position);
         let what = match client {
             Client::Device => "the device",
             Client::Observer => "the observer",
@@ -307,7 +317,7 @@ mod tests {
     async fn checked(document: &Document, url: &BrokerUrl) -> Vec<Check> {
         {
             let broker = BrokerSpec::at(vec![url.clone()]);
-            check_address(&document.fleet, &broker, url, &Arc::new(rehearsal(document).unwrap())).await
+            check_address(&document.fleet, &broker, (0, url), &Arc::new(rehearsal(document).unwrap())).await
         }
     }
 
