@@ -44,8 +44,21 @@ fn families(fleet: &str, stats: &Stats) -> Vec<MetricFamily> {
 }
 
 fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
-    let Stats { devices, messages, rejected, received, bytes, latency, connections, observer, generator, lost: _ } =
-        stats;
+    let Stats {
+        devices,
+        messages,
+        rejected,
+        too_large,
+        receive_maximum: _,
+        received,
+        bytes,
+        latency,
+        connections,
+        observer,
+        generator,
+        lost: _,
+    } = stats;
+    let too_large = too_large.iter().map(|(stream, above)| (stream.clone(), above.packets as f64)).collect();
     let labelled = |counts: [u64; 3]| {
         let labelled = ["0", "1", "2"].iter().zip(counts);
         Values::Labelled(labelled.map(|(qos, count)| ((*qos).into(), count as f64)).collect())
@@ -68,6 +81,7 @@ fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
         (metric::MESSAGES_SENT, by_qos(|m| m.sent)),
         (metric::MESSAGES_ACKNOWLEDGED, by_qos(|m| m.acknowledged)),
         (metric::MESSAGES_REJECTED, causes(rejected)),
+        (metric::MESSAGES_TOO_LARGE, Values::Labelled(too_large)),
         (metric::MESSAGES_RESENT, by_qos(|m| m.resent)),
         (metric::MESSAGES_ABANDONED, by_qos(|m| m.abandoned)),
         (metric::MESSAGES_OBSERVED, by_qos(|m| m.observed)),
@@ -82,6 +96,7 @@ fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
         (metric::MESSAGES_IN_FLIGHT, by_qos(Messages::in_flight)),
         (metric::MESSAGES_RECEIVED, labelled(received.messages)),
         (metric::SUBSCRIPTIONS_REFUSED, causes(&received.refused)),
+        (metric::SUBSCRIPTIONS_UNANSWERED, count(received.unanswered)),
         (metric::BYTES_SENT, count(bytes.sent)),
         (metric::BYTES_RECEIVED, count(bytes.received)),
         (metric::BYTES_OBSERVED, count(bytes.observed)),

@@ -29,8 +29,9 @@ use crate::{
     transport::{Errand, Error, Read, Route},
 };
 
-/// The largest packet that is read; CONNACK and SUBACK are far smaller.
-const PACKET_MAX: usize = 1024 * 1024;
+/// The largest packet that is read, and so the largest that the document can have devices take: a retained message may
+/// come with the SUBACK.
+const PACKET_MAX: usize = 16 * 1024 * 1024;
 
 /// Filters in one SUBSCRIBE, as few as the observer asks for.
 const FILTERS_PER_PACKET: usize = 64;

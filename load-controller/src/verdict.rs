@@ -155,6 +155,14 @@ pub enum Rule {
     DevicesRefused,
     /// The broker refused a device a subscription.
     SubscriptionsRefused,
+    /// The broker never answered what devices subscribed to.
+    SubscriptionsUnanswered,
+    /// Messages are larger than the broker takes.
+    MessagesTooLarge,
+    /// The broker sent packets that are larger than the document lets devices take.
+    PacketsTooLarge,
+    /// More messages than a few were not sent though their devices were connected.
+    Withheld,
     /// Devices were not connected when the run ended, after their connections had failed or were lost.
     DevicesMissing,
     /// QoS 1 or 2 messages that nobody observed were never acknowledged.
@@ -204,20 +212,26 @@ impl Rule {
             | Self::DuplicatedQos2
             | Self::Reordered
             | Self::DevicesRefused
-            | Self::SubscriptionsRefused => Weight::Fact,
+            | Self::SubscriptionsRefused
+            | Self::SubscriptionsUnanswered
+            | Self::MessagesTooLarge => Weight::Fact,
             Self::ScheduleLag
             | Self::CpuThrottled
             | Self::ClockStepped
             | Self::SessionTakenOver
             | Self::DevicesFailed
+            | Self::PacketsTooLarge
             | Self::RampUnfinished
             | Self::NothingOffered
             | Self::NothingObserved
             | Self::MostlyUnobserved
             | Self::WorkerLost => Weight::Untrusted,
-            Self::Lost | Self::DevicesMissing | Self::Unacknowledged | Self::NeverAcknowledged | Self::NothingSent => {
-                Weight::Broken
-            }
+            Self::Lost
+            | Self::Withheld
+            | Self::DevicesMissing
+            | Self::Unacknowledged
+            | Self::NeverAcknowledged
+            | Self::NothingSent => Weight::Broken,
         }
     }
 }

@@ -19,7 +19,7 @@ pub use subscription::{RetainHandling, Subscription};
 use crate::{
     broker_url::BrokerUrl,
     model::{Model, Stream},
-    units::{Rate, Share, Span},
+    units::{Bytes, Rate, Share, Span},
 };
 
 /// The API group and version of every document.
@@ -342,6 +342,10 @@ pub struct Connect {
     /// How many messages of a device may wait for a place in flight before the next is withheld.
     #[schemars(range(min = 0, max = 65_535))]
     pub queue: u16,
+    /// The largest packet that a device takes from the broker, up to 16 MiB; a larger one ends its connection. In MQTT 5
+    /// the broker is told a limit that is set, and drops what is larger. Without it 1 MiB, and the broker is not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_packet: Option<Bytes>,
     /// How long a device waits for the connection, with TLS and WebSocket, and again for the CONNACK.
     pub timeout: Span,
     /// How long a device waits before it connects again.
@@ -371,6 +375,7 @@ impl Default for Connect {
             session: SessionKind::Clean,
             in_flight: 32,
             queue: 32,
+            max_packet: None,
             timeout: Span::from_secs(10),
             backoff: Backoff::default(),
             will: None,
@@ -378,6 +383,16 @@ impl Default for Connect {
             topic_aliases: None,
             user_properties: BTreeMap::new(),
         }
+    }
+}
+
+impl Connect {
+    /// What [`Connect::max_packet`] may be, in bytes. A CONNACK with all that a broker may say in it fits the lowest.
+    pub const MAX_PACKET: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 24;
+
+    /// The largest packet that a device takes from the broker, in bytes.
+    pub fn packet_max(&self) -> u32 {
+        self.max_packet.and_then(|bytes| u32::try_from(bytes.0).ok()).unwrap_or(1 << 20)
     }
 }
 

@@ -53,6 +53,7 @@ metrics! {
     MESSAGES_SENT = "simctl_messages_sent_total", Counter, ["qos"], "Messages handed to a session.";
     MESSAGES_ACKNOWLEDGED = "simctl_messages_acknowledged_total", Counter, ["qos"], "Messages that the broker acknowledged.";
     MESSAGES_REJECTED = "simctl_messages_rejected_total", Counter, ["reason"], "Messages that the broker rejected, by its reason (MQTT 5).";
+    MESSAGES_TOO_LARGE = "simctl_messages_too_large_total", Counter, ["stream"], "Messages withheld because they are above the broker's maximum packet size (MQTT 5), by their stream.";
     MESSAGES_RESENT = "simctl_messages_resent_total", Counter, ["qos"], "Messages sent again after a reconnect.";
     MESSAGES_ABANDONED = "simctl_messages_abandoned_total", Counter, ["qos"], "Messages given up with their clean session.";
     MESSAGES_OBSERVED = "simctl_messages_observed_total", Counter, ["qos"], "Messages that are followed to their delivery.";
@@ -67,6 +68,7 @@ metrics! {
     MESSAGES_IN_FLIGHT = "simctl_messages_in_flight", Gauge, ["qos"], "Observed messages that are not judged yet.";
     MESSAGES_RECEIVED = "simctl_messages_received_total", Counter, ["qos"], "Messages that the devices received for subscriptions of their own.";
     SUBSCRIPTIONS_REFUSED = "simctl_subscriptions_refused_total", Counter, ["reason"], "Filters that the broker refused to a device, by its reason.";
+    SUBSCRIPTIONS_UNANSWERED = "simctl_subscriptions_unanswered_total", Counter, [], "Filters that the broker had not answered when the device left.";
     BYTES_SENT = "simctl_bytes_sent_total", Counter, [], "Bytes of MQTT written by the devices.";
     BYTES_RECEIVED = "simctl_bytes_received_total", Counter, [], "Bytes of MQTT read by the devices.";
     BYTES_OBSERVED = "simctl_bytes_observed_total", Counter, [], "Bytes of MQTT read by the observer.";

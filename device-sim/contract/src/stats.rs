@@ -41,6 +41,10 @@ pub struct Stats {
     pub messages: [Messages; 3],
     /// MQTT 5: messages of QoS 1 and 2 that the broker rejected, by its reason. They are sent, and never acknowledged.
     pub rejected: BTreeMap<String, u64>,
+    /// MQTT 5: messages above the broker's maximum packet size, by their stream. They are withheld (MQTT-3.2.2-15).
+    pub too_large: BTreeMap<String, Oversize>,
+    /// MQTT 5: the lowest receive maximum of a broker that was below the fleet's own `inFlight`.
+    pub receive_maximum: Option<u16>,
     /// What the devices' own subscriptions brought.
     pub received: Received,
     /// Bytes of MQTT, both ways.
@@ -158,6 +162,35 @@ impl Messages {
     }
 }
 
+/// Packets above a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Oversize {
+    /// How many.
+    pub packets: u64,
+    /// The largest of them, in bytes.
+    pub largest: u64,
+    /// The limit, in bytes; the lowest where there were several.
+    pub limit: u64,
+}
+
+impl Oversize {
+    /// Counts a packet of so many bytes.
+    pub fn note(&mut self, size: u64, limit: u64) {
+        self.merge(&Self { packets: 1, largest: size, limit });
+    }
+
+    fn merge(&mut self, other: &Self) {
+        let Self { packets, largest, limit } = *other;
+        if packets == 0 {
+            return;
+        }
+        self.limit = if self.packets == 0 { limit } else { self.limit.min(limit) };
+        self.packets += packets;
+        self.largest = self.largest.max(largest);
+    }
+}
+
 /// What devices subscribed to, and the messages that came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -173,11 +206,15 @@ pub struct Received {
     pub granted: u64,
     /// Filters that the broker refused, by its reason.
     pub refused: BTreeMap<String, u64>,
+    /// Filters that the broker had not answered when the device left, two seconds or more after it asked.
+    pub unanswered: u64,
+    /// Packets above the fleet's `connect.maxPacket`, which end their connection.
+    pub too_large: Oversize,
 }
 
 impl Received {
     fn merge(&mut self, other: &Self) {
-        let Self { messages, payload_bytes, redelivered, granted, refused } = other;
+        let Self { messages, payload_bytes, redelivered, granted, refused, unanswered, too_large } = other;
         for (mine, theirs) in self.messages.iter_mut().zip(messages) {
             *mine += theirs;
         }
@@ -185,6 +222,8 @@ impl Received {
         self.redelivered += redelivered;
         self.granted += granted;
         add(&mut self.refused, refused);
+        self.unanswered += unanswered;
+        self.too_large.merge(too_large);
     }
 }
 
@@ -318,9 +357,25 @@ impl Stats {
 
     /// Adds what another measured: counters and histograms are summed, never averaged.
     pub fn merge(&mut self, other: &Self) {
-        let Self { devices, messages, rejected, received, bytes, latency, connections, observer, generator, lost } =
-            other;
+        let Self {
+            devices,
+            messages,
+            rejected,
+            too_large,
+            receive_maximum,
+            received,
+            bytes,
+            latency,
+            connections,
+            observer,
+            generator,
+            lost,
+        } = other;
         add(&mut self.rejected, rejected);
+        for (stream, oversize) in too_large {
+            self.too_large.entry(stream.clone()).or_default().merge(oversize);
+        }
+        self.receive_maximum = self.receive_maximum.into_iter().chain(*receive_maximum).min();
         self.received.merge(received);
         self.devices.desired += devices.desired;
         self.devices.connected += devices.connected;
@@ -628,12 +683,36 @@ mod tests {
             redelivered: 1,
             granted: 5,
             refused: refused(reason),
+            unanswered: 1,
+            too_large: Oversize::default(),
         };
         let mut sum = Stats { received: of("quota_exceeded"), ..Stats::default() };
         sum.merge(&Stats { received: of("not_authorized"), ..Stats::default() });
         let refused = [refused("not_authorized"), refused("quota_exceeded")].into_iter().flatten().collect();
-        let expected = Received { messages: [2, 4, 6], payload_bytes: 80, redelivered: 2, granted: 10, refused };
+        let expected = Received {
+            messages: [2, 4, 6],
+            payload_bytes: 80,
+            redelivered: 2,
+            granted: 10,
+            refused,
+            unanswered: 2,
+            too_large: Oversize::default(),
+        };
         assert_eq!(sum.received, expected);
+    }
+
+    #[test]
+    fn of_limits_the_lowest_counts_and_of_packets_the_largest() {
+        let of = |largest, limit, receive_maximum| {
+            let above = Oversize { packets: 1, largest, limit };
+            Stats { too_large: [("image".to_owned(), above)].into(), receive_maximum, ..Stats::default() }
+        };
+        let mut sum = Stats::default();
+        for stats in [of(2_000, 1_000, None), of(4_000, 3_000, Some(8)), of(1_500, 1_400, Some(2)), Stats::default()] {
+            sum.merge(&stats);
+        }
+        assert_eq!(sum.too_large["image"], Oversize { packets: 3, largest: 4_000, limit: 1_000 });
+        assert_eq!(sum.receive_maximum, Some(2));
     }
 
     #[test]

@@ -27,9 +27,6 @@ use crate::{
     },
 };
 
-/// The largest packet that a device takes from a broker, in bytes.
-pub(crate) const PACKET_MAX: u32 = 60 * 1024;
-
 /// How many topics a device of MQTT 5 sends as aliases, unless the document says otherwise.
 const TOPIC_ALIASES: u16 = 16;
 
@@ -263,7 +260,7 @@ fn connect_properties(connect: &Connect) -> codec::v5::ConnectProperties {
     codec::v5::ConnectProperties {
         session_expiry: seconds(connect.session_expiry).unwrap_or(u32::MAX),
         receive_maximum: None,
-        maximum_packet_size: NonZeroU32::new(PACKET_MAX),
+        maximum_packet_size: connect.max_packet.and_then(|_| NonZeroU32::new(connect.packet_max())),
         user: connect.user_properties.clone().into_iter().collect(),
         authentication: None,
         will_delay: seconds(connect.will.as_ref().and_then(|will| will.delay)).unwrap_or(0),

@@ -252,6 +252,9 @@ pub(super) struct Shard {
     is_stopped: bool,
 }
 
+/// A device reads about so many bytes in a turn, so that the others are not late.
+const READ_MAX: usize = 64 * 1024;
+
 impl Shard {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { blueprint, plan, slots, share, clock, poll, alarm, brokers, commands, inlets } = parts;
@@ -259,7 +262,8 @@ impl Shard {
         let rate = share.under(&plan);
         let pace = pace::pace_under(&plan, &blueprint);
         let transport = Transport::new(&brokers.at(0).route);
-        let inbox = vec![0; transport.inbox(64 * 1024)].into();
+        // Taken from the system as it is used: the usual device reads no more than the first pages.
+        let inbox = vec![0; transport.inbox(READ_MAX + blueprint.connect.packet_max() as usize)].into();
         Self {
             blueprint,
             plan,

@@ -47,6 +47,11 @@ impl Session {
         Ok(Some(packet_id))
     }
 
+    /// How many filters were asked for on this connection and are not yet answered.
+    pub fn unanswered_filters(&self) -> usize {
+        self.rare.iter().flat_map(|rare| &rare.requests).filter_map(|request| request.filters).sum()
+    }
+
     /// Writes SUBSCRIBE; [`Event::Subscribed`](super::Event::Subscribed) answers it. A connection that is lost before takes
     /// the request with it.
     pub fn subscribe(

@@ -144,6 +144,11 @@ impl Connection {
         socket::acknowledge(&self.stream);
     }
 
+    /// How many bytes of a packet are kept until its end comes.
+    pub(crate) fn kept(&self) -> usize {
+        self.beside.as_ref().map_or(0, |beside| beside.partial.len())
+    }
+
     /// Keeps the beginning of a packet until its end comes.
     pub(crate) fn keep(&mut self, partial: &[u8]) {
         if !partial.is_empty() {

@@ -7,7 +7,7 @@ mod peer;
 #[expect(dead_code, reason = "the broker in there speaks 3.1.1")]
 mod run;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use device_sim::{
     clock::Clock,
@@ -68,6 +68,9 @@ fn limits_are_kept_and_the_body_is_left_alone() {
     });
     engine.stop();
     assert_eq!(stats.messages[2].sent, 0, "what is larger than the broker takes is never sent");
+    let above = stats.too_large["two"];
+    assert!(above.packets > 20 && above.largest > 2_000 && above.limit == 300, "{above:?}");
+    assert_eq!(stats.receive_maximum, Some(2));
     assert!(stats.connections.lost.is_empty(), "{:?}", stats.connections.lost);
     let seen = peer.end();
     assert!(seen.outstanding_max <= 2, "{} messages at once", seen.outstanding_max);
@@ -128,7 +131,7 @@ fn a_filter_is_refused_by_its_reason_and_a_command_of_qos_2_counts_once() {
         received.redelivered == all && received.messages[2] == all && reading.stats.messages[2].acknowledged > 50
     });
     engine.stop();
-    let Received { messages, payload_bytes, redelivered: _, granted, refused } = stats.received;
+    let Received { messages, payload_bytes, redelivered: _, granted, refused, .. } = stats.received;
     assert_eq!((messages, payload_bytes, granted), ([0, 0, all], 5 * all, 2 * all));
     assert_eq!(refused, [("not_authorized".to_owned(), all)].into());
     assert!(stats.connections.lost.is_empty(), "{:?}", stats.connections.lost);
@@ -159,11 +162,16 @@ fn what_the_broker_does_not_offer_is_refused_without_a_question() {
 }
 
 #[test]
-fn a_subscribe_without_an_answer_holds_nothing_up() {
+fn a_subscribe_without_an_answer_holds_nothing_up_and_is_counted() {
     let peer = Peer::start(b"", Answer::Accept);
     let engine = subscribed(&peer, &[UNHEARD]);
     let stats = until(&engine, "messages", |reading| reading.stats.messages[2].acknowledged > 100);
     assert_eq!((stats.received.granted, stats.devices.connected), (0, DEVICES));
+    // Of the two filters of each; a device that leaves at once has given the broker no time.
+    std::thread::sleep(Duration::from_secs(2));
+    engine.drain();
+    let stats = until(&engine, "the end of the drain", |reading| reading.is_drained);
+    assert_eq!(stats.received.unanswered, 2 * u64::from(DEVICES));
     engine.stop();
     assert_eq!(peer.end().subscriptions.len(), DEVICES as usize);
 }

@@ -131,6 +131,8 @@ impl Connection {
                 match Packet::read(&mut self.input, None) {
                     Ok(packet) => self.receive(packet, properties),
                     Err(Error::InsufficientBytes(_)) => break,
+                    // This codec knows no DISCONNECT of two bytes (section 3.14.2.1).
+                    Err(Error::PayloadRequired) => return,
                     Err(error) => panic!("a device wrote what is no packet: {error:?}"),
                 }
             }

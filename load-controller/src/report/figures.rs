@@ -50,6 +50,26 @@ pub struct Messages {
     /// MQTT 5: those of QoS 1 and 2 that the broker rejected, by its reason; they are sent and never acknowledged.
     #[serde(default)]
     pub rejected: BTreeMap<String, u64>,
+    /// MQTT 5: those above the broker's maximum packet size, by their stream; they are withheld.
+    #[serde(default)]
+    pub too_large: BTreeMap<String, Oversize>,
+}
+
+/// Packets above a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Oversize {
+    /// How many.
+    pub packets: u64,
+    /// The largest of them.
+    pub largest_bytes: u64,
+    /// The limit.
+    pub limit_bytes: u64,
+}
+
+impl From<stats::Oversize> for Oversize {
+    fn from(stats::Oversize { packets, largest, limit }: stats::Oversize) -> Self {
+        Self { packets, largest_bytes: largest, limit_bytes: limit }
+    }
 }
 
 /// What became of messages: offered = withheld + sent, sent = observed + unobserved,
@@ -101,6 +121,7 @@ impl Messages {
             all: counts(&stats.all_messages()),
             by_qos: stats.messages.each_ref().map(counts),
             rejected: stats.rejected.clone(),
+            too_large: stats.too_large.iter().map(|(stream, above)| (stream.clone(), (*above).into())).collect(),
         }
     }
 }
@@ -163,13 +184,20 @@ pub struct Received {
     pub subscriptions_granted: u64,
     /// Filters that the broker refused, by its reason.
     pub subscriptions_refused: BTreeMap<String, u64>,
+    /// Filters that the broker had not answered when the device left.
+    #[serde(default)]
+    pub subscriptions_unanswered: u64,
+    /// Packets above `connect.maxPacket`, which end their connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub too_large: Option<Oversize>,
 }
 
 impl Received {
     /// None of a fleet that does not subscribe, unless sessions from before brought anything.
     pub(super) fn new(received: &stats::Received, fleet: &Fleet) -> Option<Self> {
         let subscribes = fleet.spec.groups.iter().any(|group| !group.subscriptions.is_empty());
-        let stats::Received { messages, payload_bytes, redelivered, granted, refused } = received;
+        let stats::Received { messages, payload_bytes, redelivered, granted, refused, unanswered, too_large } =
+            received;
         (subscribes || *received != stats::Received::default()).then(|| Self {
             messages: messages.iter().sum(),
             by_qos: *messages,
@@ -177,6 +205,8 @@ impl Received {
             redelivered: *redelivered,
             subscriptions_granted: *granted,
             subscriptions_refused: refused.clone(),
+            subscriptions_unanswered: *unanswered,
+            too_large: (too_large.packets > 0).then(|| (*too_large).into()),
         })
     }
 }

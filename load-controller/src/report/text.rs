@@ -215,8 +215,12 @@ fn received(report: &Report, paint: Paint) -> Option<String> {
         refused if refused.is_empty() => String::new(),
         refused => format!(", refused: {}", words::causes(refused)),
     };
+    let unanswered = match received.subscriptions_unanswered {
+        0 => String::new(),
+        number => format!(", {} never answered", words::count(number)),
+    };
     Some(format!(
-        "{}  {} ({}){again}\n{}  {} granted{refused}\n",
+        "{}  {} ({}){again}\n{}  {} granted{refused}{unanswered}\n",
         label("received", paint),
         words::messages(received.messages),
         words::bytes(received.payload_bytes as f64),

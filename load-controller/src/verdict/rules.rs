@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use fleet_contract::{
-    fleet::Observe,
-    stats::{Devices, Messages, Stats},
+    fleet::{Connect, Observe},
+    stats::{Devices, Messages, Oversize, Received, Stats},
     units::Span,
 };
 
@@ -29,6 +29,10 @@ const CLOCK_OFFSET_MAX: Span = Span::from_secs(1);
 
 /// Of messages that are all meant to be observed, more unobserved or unknown ones than this share prove nothing.
 const UNOBSERVED_SHARE_MAX: f64 = 0.5;
+
+/// Of the messages that fell due while their devices were connected, a larger share that was not sent is not the load
+/// that was asked for.
+const WITHHELD_SHARE_MAX: f64 = 0.05;
 
 /// What the rules look at.
 struct Case<'a> {
@@ -67,6 +71,10 @@ pub(super) fn broken(stats: &Stats, facts: &RunFacts) -> Vec<Reason> {
         reordered,
         devices_refused,
         subscriptions_refused,
+        subscriptions_unanswered,
+        messages_too_large,
+        packets_too_large,
+        withheld,
         devices_missing,
         unacknowledged,
         never_acknowledged,
@@ -181,6 +189,82 @@ fn subscriptions_refused(case: &Case<'_>) -> Option<Reason> {
         Reason::new(
             Rule::SubscriptionsRefused,
             format!("expected the broker to grant the devices all their subscriptions, {found}"),
+        )
+    })
+}
+
+fn subscriptions_unanswered(case: &Case<'_>) -> Option<Reason> {
+    let Received { granted, unanswered, .. } = case.stats.received;
+    (unanswered > 0).then(|| {
+        let found = format!("found {} without an answer ({} granted)", words::count(unanswered), words::count(granted));
+        Reason::new(
+            Rule::SubscriptionsUnanswered,
+            format!("expected the broker to answer all subscriptions of the devices, {found}"),
+        )
+    })
+}
+
+fn messages_too_large(case: &Case<'_>) -> Option<Reason> {
+    let limit = case.stats.too_large.values().map(|above| above.limit).min()?;
+    let streams: Vec<_> = case.stats.too_large.iter().map(|(stream, above)| of_stream(stream, above)).collect();
+    Some(Reason::new(
+        Rule::MessagesTooLarge,
+        format!(
+            "expected messages of at most {} bytes, which is all that the broker takes, found {}; none was sent",
+            words::count(limit),
+            streams.join(", ")
+        ),
+    ))
+}
+
+/// `10 messages of the stream image (up to 4,160 bytes)`.
+fn of_stream(stream: &str, above: &Oversize) -> String {
+    let Oversize { packets, largest, .. } = *above;
+    format!("{} of the stream {stream} (up to {} bytes)", words::messages(packets), words::count(largest))
+}
+
+fn packets_too_large(case: &Case<'_>) -> Option<Reason> {
+    let Oversize { packets, largest, limit } = case.stats.received.too_large;
+    (packets > 0).then(|| {
+        let (found, times) = (words::count(largest), words::counted(packets, "connection", "connections"));
+        Reason::new(
+            Rule::PacketsTooLarge,
+            format!(
+                "expected packets of at most {} bytes for the devices, found one of {found}, which ended {times}; raise \
+                 `connect.maxPacket`",
+                words::count(limit)
+            ),
+        )
+    })
+}
+
+/// Messages for which there was no room in flight, in the queue or in the socket.
+fn withheld(case: &Case<'_>) -> Option<Reason> {
+    let Messages { offered, withheld, withheld_offline, sent, .. } = case.all;
+    let too_large: u64 = case.stats.too_large.values().map(|above| above.packets).sum();
+    let crowded_out = withheld.saturating_sub(withheld_offline + too_large);
+    let due = offered.saturating_sub(withheld_offline);
+    let is_much = crowded_out as f64 > due as f64 * WITHHELD_SHARE_MAX;
+    (case.has_ended() && sent > 0 && is_much).then(|| {
+        let Connect { in_flight, queue, .. } = case.facts.fleet.spec.connect;
+        let limit = match case.stats.receive_maximum {
+            Some(allowed) => format!(
+                "the broker lets a device have {} in flight (receive maximum), where `connect.inFlight` is {in_flight}",
+                words::messages(allowed.into())
+            ),
+            None => format!(
+                "the broker took or acknowledged them too slowly for {in_flight} in flight (`connect.inFlight`) and \
+                 {queue} in the queue (`connect.queue`)"
+            ),
+        };
+        Reason::new(
+            Rule::Withheld,
+            format!(
+                "expected at most {} of the {} due on connected devices to be withheld, found {}: {limit}",
+                words::share(WITHHELD_SHARE_MAX),
+                words::messages(due),
+                words::count(crowded_out)
+            ),
         )
     })
 }

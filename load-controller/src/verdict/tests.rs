@@ -1,6 +1,6 @@
 use fleet_contract::{
     fleet::Observe,
-    stats::{Devices, Messages},
+    stats::{Devices, Messages, Oversize, Received},
     units::Span,
 };
 
@@ -133,6 +133,68 @@ fn refused_subscriptions_fail_with_the_brokers_code() {
             "subscriptions_refused: expected the broker to grant the devices all their subscriptions, found 2 refused (not_authorized 2)",
         ],
     );
+}
+
+#[test]
+fn subscriptions_that_nobody_answered_fail() {
+    check(
+        |stats, _| stats.received = Received { granted: 3, unanswered: 2, ..Received::default() },
+        Verdict::Failed,
+        &[
+            "subscriptions_unanswered: expected the broker to answer all subscriptions of the devices, found 2 without an answer (3 granted)",
+        ],
+    );
+}
+
+#[test]
+fn a_limit_is_named_with_whose_it_is() {
+    let above = |packets, largest, limit| Oversize { packets, largest, limit };
+    check(
+        |stats, _| stats.too_large = [("image".to_owned(), above(10, 4_160, 1_000))].into(),
+        Verdict::Failed,
+        &[
+            "messages_too_large: expected messages of at most 1,000 bytes, which is all that the broker takes, found 10 messages of the stream image (up to 4,160 bytes); none was sent",
+        ],
+    );
+    check(
+        |stats, _| stats.received.too_large = above(29, 200_020, 65_536),
+        Verdict::Invalid,
+        &[
+            "packets_too_large: expected packets of at most 65,536 bytes for the devices, found one of 200,020, which ended 29 connections; raise `connect.maxPacket`",
+        ],
+    );
+}
+
+#[test]
+fn messages_that_found_no_room_fail_by_whose_limit_it_was() {
+    let hold_back = |stats: &mut Stats, withheld: u64| {
+        stats.messages[1].offered += withheld;
+        stats.messages[1].withheld += withheld;
+    };
+    check(|stats, _| hold_back(stats, 50), Verdict::Passed, &[]);
+    check(
+        |stats, _| hold_back(stats, 250),
+        Verdict::Failed,
+        &[
+            "withheld: expected at most 5.00 % of the 1,250 messages due on connected devices to be withheld, found 250: the broker took or acknowledged them too slowly for 32 in flight (`connect.inFlight`) and 32 in the queue (`connect.queue`)",
+        ],
+    );
+    let narrow = |stats: &mut Stats, _: &mut RunFacts| {
+        hold_back(stats, 250);
+        stats.receive_maximum = Some(1);
+    };
+    check(
+        narrow,
+        Verdict::Failed,
+        &[
+            "withheld: expected at most 5.00 % of the 1,250 messages due on connected devices to be withheld, found 250: the broker lets a device have 1 message in flight (receive maximum), where `connect.inFlight` is 32",
+        ],
+    );
+    let offline = |stats: &mut Stats, _: &mut RunFacts| {
+        hold_back(stats, 250);
+        stats.messages[1].withheld_offline = 250;
+    };
+    check(offline, Verdict::Passed, &[]);
 }
 
 #[test]

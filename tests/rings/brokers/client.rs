@@ -10,6 +10,16 @@ pub(crate) fn connect(broker: &dyn Peer, id: &str) -> (Client, Connection) {
     Client::new(MqttOptions::new(id, "127.0.0.1", broker.port()), 16)
 }
 
+/// Has the broker keep a message of any size for whoever subscribes later.
+#[track_caller]
+pub(crate) fn retain(broker: &dyn Peer, topic: &str, body: Vec<u8>) {
+    let mut options = MqttOptions::new("keeper", "127.0.0.1", broker.port());
+    options.set_max_packet_size(1 << 20, 1 << 20);
+    let (client, mut connection) = Client::new(options, 16);
+    client.publish(topic, QoS::AtLeastOnce, true, body).unwrap();
+    wait_for(&mut connection, |packet| matches!(packet, Packet::PubAck(_)).then_some(()));
+}
+
 /// Polls until a packet that `wanted` turns into something.
 #[track_caller]
 pub(crate) fn wait_for<T>(connection: &mut Connection, mut wanted: impl FnMut(Packet) -> Option<T>) -> T {

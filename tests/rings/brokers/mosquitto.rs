@@ -4,6 +4,7 @@ mod assumptions;
 mod latency;
 mod rejections;
 mod rotation;
+mod sizes;
 mod transports;
 
 behaviours! { Mosquitto:

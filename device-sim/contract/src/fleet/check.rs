@@ -116,6 +116,7 @@ fn check_connect(connect: &Connect, protocol: Protocol, found: &mut Findings) {
         session,
         in_flight: _,
         queue: _,
+        max_packet,
         timeout,
         backoff,
         will,
@@ -125,6 +126,9 @@ fn check_connect(connect: &Connect, protocol: Protocol, found: &mut Findings) {
     } = connect;
     if *keep_alive > KEEP_ALIVE_MAX || keep_alive.0 % 1_000_000 != 0 {
         found.add("/spec/connect/keepAlive", format!("expected whole seconds up to 65535s, found `{keep_alive}`"));
+    }
+    if let Some(size) = max_packet.filter(|size| !Connect::MAX_PACKET.contains(&size.0)) {
+        found.add("/spec/connect/maxPacket", format!("expected a size from 1 KiB to 16 MiB, found `{size}`"));
     }
     found.more_than_nothing("/spec/connect/timeout", *timeout);
     found.more_than_nothing("/spec/connect/backoff/base", backoff.base);

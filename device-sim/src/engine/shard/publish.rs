@@ -290,12 +290,21 @@ impl Shard {
                 }
                 return true;
             }
-            Ok(_) => {}
+            Ok(packet) => self.note_too_large(slot, number, packet.len() as u64, size_max as u64),
             // Topics and sizes were checked with the document.
             Err(error) => tracing::error!(device = index, %error, "a message does not fit a packet"),
         }
         self.out.truncate(start);
         false
+    }
+
+    /// A message is larger than the broker takes; it never will be smaller.
+    fn note_too_large(&mut self, slot: usize, stream: usize, size: u64, limit: u64) {
+        let name = self.blueprint.groups[usize::from(self.devices[slot].group)].model.streams()[stream].name();
+        match self.stats.too_large.get_mut(name) {
+            Some(known) => known.note(size, limit),
+            None => self.stats.too_large.entry(name.into()).or_default().note(size, limit),
+        }
     }
 
     /// Sends what the last connection left, then what waits, as far as the window and the turn allow.

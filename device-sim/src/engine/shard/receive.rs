@@ -2,22 +2,19 @@
 
 use fleet_contract::{stats::Messages, time::Micros};
 
-use super::{Shard, connect::CLOSED};
+use super::{READ_MAX, Shard, connect::CLOSED};
 use crate::{
-    engine::{blueprint, causes, device::State},
+    engine::{causes, device::State},
     observe::{
         Arrival, Arrivals,
         ledger::{Judgement, Row},
     },
     session::{
         Event, InFlight, Refusal,
-        codec::{self, v5::Reason},
+        codec::{self, ProtocolError, v5::Reason},
     },
     transport::{Connection, Read},
 };
-
-/// The largest packet that a device takes from a broker.
-pub(super) const PACKET_MAX: usize = blueprint::PACKET_MAX as usize;
 
 /// With more bytes than this that the broker does not take, a device gives its connection up: its own messages stop
 /// far below, so that what grows so much are answers to a broker that asks and does not read.
@@ -32,7 +29,8 @@ impl Shard {
         }
         let Some(connection) = &mut device.connection else { return };
         let mut inbox = std::mem::take(&mut self.inbox);
-        let read = connection.read(&mut inbox, &mut self.transport);
+        let most = inbox.len().min(connection.kept() + self.transport.inbox(READ_MAX));
+        let read = connection.read(&mut inbox[..most], &mut self.transport);
         // Only who subscribes gets messages that it answers with nothing.
         if !self.blueprint.groups[usize::from(device.group)].subscriptions.is_empty() {
             connection.acknowledge();
@@ -59,11 +57,12 @@ impl Shard {
 
     fn received(&mut self, slot: usize, bytes: &[u8], now: Micros) {
         self.stats.bytes.received += bytes.len() as u64;
+        let packet_max = self.blueprint.connect.packet_max() as usize;
         let mut rest = bytes;
         let mut is_freed = false;
         self.out.clear();
         loop {
-            match codec::read(rest, self.blueprint.session.protocol, PACKET_MAX) {
+            match codec::read(rest, self.blueprint.session.protocol, packet_max) {
                 Ok(None) => break,
                 Ok(Some((packet, length))) => {
                     rest = &rest[length..];
@@ -85,6 +84,7 @@ impl Shard {
                             if let Some(reason) = self.unmet(slot) {
                                 return self.decline(slot, reason, now);
                             }
+                            self.note_receive_maximum(slot);
                             self.connected(slot, session_present, now);
                             self.out.clear();
                         }
@@ -94,7 +94,12 @@ impl Shard {
                         Err(error) => return self.lost(slot, (&error).into(), now),
                     }
                 }
-                Err(error) => return self.lost(slot, (&error).into(), now),
+                Err(error) => {
+                    if let ProtocolError::TooLarge { size, max } = error {
+                        self.stats.received.too_large.note(size as u64, max as u64);
+                    }
+                    return self.lost(slot, (&error).into(), now);
+                }
             }
         }
         if let Some(connection) = &mut self.devices[slot].connection {
@@ -142,6 +147,14 @@ impl Shard {
             return Some(Reason::QosNotSupported);
         }
         (model.retains() && !terms.is_retain_available).then_some(Reason::RetainNotSupported)
+    }
+
+    /// MQTT 5: notes that the broker allows less in flight than the document.
+    fn note_receive_maximum(&mut self, slot: usize) {
+        let allowed = self.devices[slot].session.terms().map_or(u16::MAX, |terms| terms.receive_maximum);
+        if allowed < self.blueprint.session.window && self.stats.receive_maximum.is_none_or(|known| allowed < known) {
+            self.stats.receive_maximum = Some(allowed);
+        }
     }
 
     /// Leaves a broker whose terms do not do; it counts as a refusal, since no other attempt would end otherwise.

@@ -8,6 +8,9 @@ use crate::{
     session::{Pool, Session},
 };
 
+/// A broker that has not answered a SUBSCRIBE after so long, when the device leaves, is not going to.
+const ANSWER_PATIENCE: Span = Span::from_secs(2);
+
 impl Shard {
     /// Takes over what the plan says of each device and each stream.
     pub(super) fn follow_plan(&mut self, now: Micros) {
@@ -89,6 +92,9 @@ impl Shard {
         device.leave_at = device.leave_at.min(now);
         match device.state {
             State::Up => {
+                if device.since.after(ANSWER_PATIENCE) <= now {
+                    self.stats.received.unanswered += device.session.unanswered_filters() as u64;
+                }
                 device.state = State::Leaving;
                 device.since = now;
                 self.settle(slot, now);

@@ -119,6 +119,7 @@ pub(super) fn received(report: &Report) -> String {
     rows.extend(
         refused.map(|(reason, number)| vec![format!("subscriptions refused: {reason}"), words::count(*number)]),
     );
+    rows.push(vec!["subscriptions never answered".into(), words::count(received.subscriptions_unanswered)]);
     table("Received", &["", "count"], rows.into_iter())
 }
 
