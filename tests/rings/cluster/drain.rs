@@ -14,8 +14,12 @@ fn a_drained_node_gives_its_pods_away_one_by_one() {
     let _turn = TURNS.alone();
     let Some(_) = own_nodes("a drain") else { return };
     let fleet = Fleet::apply("drain", &document(DEVICES, PER_POD));
-    // A drain takes pods that have not become ready all at once, and devices are connected before the kubelet has asked.
-    fleet.simctl(&["wait", "--for", "ready"]);
+    // A drain takes pods that have not become ready all at once, and a fleet is ready when its devices are connected,
+    // which is before the kubelet has asked the pods.
+    fleet.until("the budget protects all pods", |fleet| {
+        let budgets = fleet.namespace.get(["poddisruptionbudgets"]).unwrap();
+        budgets["items"].as_array().unwrap().iter().any(|one| one["status"]["currentHealthy"] == DEVICES / PER_POD)
+    });
     let broker = node(&fleet.pods_of("broker")[0]).to_owned();
     let victim = fleet.pods().iter().map(|pod| node(pod).to_owned()).find(|node| *node != broker).unwrap();
 
