@@ -59,6 +59,8 @@ fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
         lost: _,
     } = stats;
     let too_large = too_large.iter().map(|(stream, above)| (stream.clone(), above.packets as f64)).collect();
+    let unanswered = Some(("unanswered".to_owned(), received.unanswered)).filter(|(_, filters)| *filters > 0);
+    let refused: BTreeMap<_, _> = received.refused.clone().into_iter().chain(unanswered).collect();
     let labelled = |counts: [u64; 3]| {
         let labelled = ["0", "1", "2"].iter().zip(counts);
         Values::Labelled(labelled.map(|(qos, count)| ((*qos).into(), count as f64)).collect())
@@ -95,8 +97,7 @@ fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
         (metric::MESSAGES_REORDERED, by_qos(|m| m.reordered)),
         (metric::MESSAGES_IN_FLIGHT, by_qos(Messages::in_flight)),
         (metric::MESSAGES_RECEIVED, labelled(received.messages)),
-        (metric::SUBSCRIPTIONS_REFUSED, causes(&received.refused)),
-        (metric::SUBSCRIPTIONS_UNANSWERED, count(received.unanswered)),
+        (metric::SUBSCRIPTIONS_REFUSED, causes(&refused)),
         (metric::BYTES_SENT, count(bytes.sent)),
         (metric::BYTES_RECEIVED, count(bytes.received)),
         (metric::BYTES_OBSERVED, count(bytes.observed)),

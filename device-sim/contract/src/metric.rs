@@ -67,8 +67,7 @@ metrics! {
     MESSAGES_REORDERED = "simctl_messages_reordered_total", Counter, ["qos"], "Messages that arrived after a later one of their stream.";
     MESSAGES_IN_FLIGHT = "simctl_messages_in_flight", Gauge, ["qos"], "Observed messages that are not judged yet.";
     MESSAGES_RECEIVED = "simctl_messages_received_total", Counter, ["qos"], "Messages that the devices received for subscriptions of their own.";
-    SUBSCRIPTIONS_REFUSED = "simctl_subscriptions_refused_total", Counter, ["reason"], "Filters that the broker refused to a device, by its reason.";
-    SUBSCRIPTIONS_UNANSWERED = "simctl_subscriptions_unanswered_total", Counter, [], "Filters that the broker had not answered when the device left.";
+    SUBSCRIPTIONS_REFUSED = "simctl_subscriptions_refused_total", Counter, ["reason"], "Filters that the broker refused to a device, by its reason; unanswered when it had said nothing until the device left.";
     BYTES_SENT = "simctl_bytes_sent_total", Counter, [], "Bytes of MQTT written by the devices.";
     BYTES_RECEIVED = "simctl_bytes_received_total", Counter, [], "Bytes of MQTT read by the devices.";
     BYTES_OBSERVED = "simctl_bytes_observed_total", Counter, [], "Bytes of MQTT read by the observer.";

@@ -2,7 +2,7 @@
 //!
 //! The fleet has all that a dashboard shows: devices that the broker refuses because it is full, growth, an outage with
 //! reconnects, messages with and without acknowledgement, followed and not, and subscriptions, granted and refused. A
-//! second one, of MQTT 5, has what that version adds: messages that its broker rejects. Its file with the password is
+//! second one, of MQTT 5, has what that version adds: messages that its broker rejects or is too small for. Its file with the password is
 //! emptied while it runs. A query that names what nobody exports gives nothing and fails here.
 
 use std::{
@@ -52,7 +52,7 @@ spec:
       subscriptions: [{topic: 'vehicles/+/state', qos: 1}, {topic: '$share/{group}/vehicles/#'}]
 ";
 
-/// A fleet that may publish nothing at its broker.
+/// A fleet that may publish nothing at its broker, and whose cameras have more to say than it takes.
 const GUESTS: &str = "
 apiVersion: simctl.io/v1alpha1
 kind: Fleet
@@ -61,7 +61,8 @@ spec:
   devices: 5
   broker: {url: mqtt://localhost, protocol: '5', credentials: {username: guest, passwordFile: 'PASSWORD'}}
   groups:
-    - {name: room, share: 100%, model: thermometer, streams: {reading: {interval: 500ms, jitter: 0s, qos: 1}}}
+    - {name: room, share: 60%, model: thermometer, streams: {reading: {interval: 500ms, jitter: 0s, qos: 1}}}
+    - {name: camera, share: 40%, model: thermometer, streams: {reading: {interval: 500ms, qos: 1, size: 4KiB}}}
 ";
 
 /// What a guest may do.
@@ -77,7 +78,8 @@ fn every_panel_of_a_fleet_without_a_cluster_has_data() {
     let run = start(FLEET, &broker.url(), run_port);
     let rules = tempfile::NamedTempFile::new().unwrap();
     fs::write(&rules, READ_ONLY).unwrap();
-    let hosts = Mosquitto::start(Settings::new().unwrap().acl_file(rules.path())).unwrap();
+    let hosts =
+        Mosquitto::start(Settings::new().unwrap().acl_file(rules.path()).with("max_packet_size", 1_000)).unwrap();
     let password = tempfile::NamedTempFile::new().unwrap();
     fs::write(password.path(), "secret").unwrap();
     let guests = GUESTS.replace("PASSWORD", &password.path().display().to_string());

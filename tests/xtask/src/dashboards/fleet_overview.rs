@@ -156,9 +156,14 @@ fn throughput() -> Row {
             ),
             lines(
                 "Not followed",
-                "Messages withheld before they were sent, and messages that nobody follows to their delivery.",
+                "Messages withheld before they were sent, those of them that are larger than the broker takes, and messages \
+                 that nobody follows to their delivery.",
                 Unit::MessagesPerSecond,
-                [("withheld", rate(metric::MESSAGES_WITHHELD)), ("unobserved", rate(metric::MESSAGES_UNOBSERVED))],
+                [
+                    ("withheld", rate(metric::MESSAGES_WITHHELD)),
+                    ("too large", rate(metric::MESSAGES_TOO_LARGE)),
+                    ("unobserved", rate(metric::MESSAGES_UNOBSERVED)),
+                ],
             ),
         ],
     )
