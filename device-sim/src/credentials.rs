@@ -25,7 +25,8 @@ pub enum PasswordError {
     Variable(String),
 }
 
-/// The password that credentials name, if they name one; white space at the end of a file does not count.
+/// The password that credentials name, if they name one. It is binary data (MQTT-3.1.3.5): all bytes of a file but for a
+/// byte order mark in front and one line end behind, which editors and shells put there.
 pub fn password(credentials: &Credentials) -> Result<Option<Vec<u8>>, PasswordError> {
     let Credentials { username: _, password_file, password_env, secret_name: _ } = credentials;
     match (password_file, password_env) {
@@ -39,8 +40,10 @@ pub fn password(credentials: &Credentials) -> Result<Option<Vec<u8>>, PasswordEr
 }
 
 fn read(file: &str) -> Result<Vec<u8>, PasswordError> {
-    let text = fs::read_to_string(file).map_err(|source| PasswordError::File { file: file.into(), source })?;
-    Ok(text.trim_end().as_bytes().to_vec())
+    let bytes = fs::read(file).map_err(|source| PasswordError::File { file: file.into(), source })?;
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let bytes = bytes.strip_suffix(b"\n").map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
+    Ok(bytes.to_vec())
 }
 
 /// A password that a change of its file replaces. Never shown.
@@ -108,13 +111,27 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_the_bytes_of_its_file_but_for_one_line_end() {
+        for (content, expected) in [
+            (&b"secret "[..], &b"secret "[..]),
+            (b"secret \n", b"secret "),
+            (b"secret\r\n", b"secret"),
+            (b"secret\n\n", b"secret\n"),
+            (b"\xef\xbb\xbfsecret", b"secret"),
+            (b"\xff\x00", b"\xff\x00"),
+        ] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(file.path(), content).unwrap();
+            assert_eq!(read(&file.path().display().to_string()).unwrap(), expected);
+        }
+    }
+
+    #[test]
     fn a_file_that_cannot_be_used_keeps_the_old_password() {
         let (file, password) = of_file("old");
         let mut reload = password.reload().unwrap();
         fs::write(file.path(), "\n").unwrap();
         assert_eq!((reload.read)().unwrap_err().reason, "empty");
-        fs::write(file.path(), [0xff]).unwrap();
-        assert_eq!((reload.read)().unwrap_err().reason, "unreadable");
         file.close().unwrap();
         assert_eq!((reload.read)().unwrap_err().reason, "not_found");
         assert_eq!(&*password.get(), b"old");

@@ -235,7 +235,7 @@ struct Entry {
 }
 
 /// Numbers without a range of their own stay in this one, where all whole numbers are exact.
-const WIDEST: Range = [-9e15, 9e15];
+const WIDEST: Range = [-document::EXACT_MAX, document::EXACT_MAX];
 
 impl Signals {
     /// Compiles all signals of a checked model, or says what is wrong with the files they replay.

@@ -182,6 +182,15 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_number_that_would_be_rounded_is_refused() {
+        let exact = Tree::parse("f", "a: 18446744073709551615\nb: '18446744073709551616'\nc: 1e30\n").unwrap();
+        assert_eq!(exact.doubts(), []);
+        let tree = Tree::parse("f", "a: {b: 18446744073709551616}\n").unwrap();
+        let [doubt] = tree.doubts() else { panic!("{:?}", tree.doubts()) };
+        assert!(doubt.path == "/a/b" && doubt.message.contains("which JSON readers round to"), "{doubt}");
+    }
+
+    #[test]
     fn what_is_written_once_and_named_twice_is_refused_twice() {
         let text = "a: &a off\nb: *a\nc: !!str off\nd: &d 'off'\ne: *d\nf: |-\n  off\n";
         let tree = Tree::parse("f", text).unwrap();

@@ -313,7 +313,7 @@ pub enum Protocol {
 pub struct Credentials {
     /// The user name; `{id}`, `{index}`, `{group}` and `{fleet}` stand for the device's.
     pub username: String,
-    /// A file that holds the password; white space at its end does not count.
+    /// A file that holds the password: all of its bytes but for one line end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<String>,
     /// An environment variable that holds the password.

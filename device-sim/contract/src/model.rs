@@ -24,7 +24,7 @@ pub mod stream;
 mod types;
 
 pub use crate::{document::Problem, qos::Qos};
-pub use check::{BODY_MAX, check, check_overrides};
+pub use check::{BODY_MAX, EXACT_MAX, check, check_overrides};
 pub use payload::Payload;
 pub use signal::Signal;
 pub use stream::{MessageProperties, Rule, StampMode, Stream, StreamOverride};

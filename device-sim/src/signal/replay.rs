@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use fleet_contract::{
     expression::Type,
-    model::signal::{self as document, RecordFormat},
+    model::signal::{self as document, RecordFormat, TimeUnit},
 };
+use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
 
 use super::{Compiler, Generate, Moment, Reader, Value};
@@ -143,6 +144,10 @@ type Row = Map<String, Json>;
 
 fn csv_rows(text: &str) -> Result<Vec<Row>, String> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+    let names: Vec<_> = reader.headers().map_err(|error| error.to_string())?.iter().map(str::to_owned).collect();
+    if let Some(twice) = names.iter().enumerate().find(|(number, name)| names[..*number].contains(name)) {
+        return Err(format!("the column `{}` is there twice", twice.1));
+    }
     let row = |row: Result<BTreeMap<String, String>, csv::Error>| {
         row.map(|row| row.into_iter().map(|(name, text)| (name, Json::String(text))).collect())
     };
@@ -190,10 +195,34 @@ fn value(row: &Row, document: &document::Replay, compiler: &mut Compiler<'_>) ->
 fn instant(row: &Row, document: &document::Replay, number: u64) -> Result<u64, String> {
     let Some(column) = &document.time else { return Ok(number.saturating_mul(document.every.0)) };
     let json = member(row, column)?;
-    let seconds = json.as_f64().or_else(|| json.as_str()?.parse().ok());
-    match seconds {
-        Some(seconds) if seconds.is_finite() && seconds >= 0.0 => Ok((seconds * 1e6) as u64),
-        _ => Err(format!("`{column}` is no time in seconds: {json}")),
+    if let Some(instant) = json.as_str().and_then(|text| text.parse::<Timestamp>().ok()) {
+        return u64::try_from(instant.as_microsecond()).map_err(|_| format!("`{column}` is before 1970: {json}"));
+    }
+    let unit = document.time_unit;
+    let count = json.as_f64().or_else(|| json.as_str()?.parse().ok());
+    let Some(micros) =
+        count.map(|count| count * micros_per(unit)).filter(|micros| micros.is_finite() && *micros >= 0.0)
+    else {
+        return Err(format!("`{column}` is neither a number of {unit} nor an instant: {json}"));
+    };
+    if micros > YEAR_5000 {
+        let finer = [TimeUnit::Milliseconds, TimeUnit::Microseconds, TimeUnit::Nanoseconds];
+        let likely = finer.into_iter().find(|unit| count.is_some_and(|count| count * micros_per(*unit) <= YEAR_5000));
+        let hint = likely.map(|unit| format!("; these look like {unit}: set `timeUnit`")).unwrap_or_default();
+        return Err(format!("`{column}` counted in {unit} is beyond the year 5000: {json}{hint}"));
+    }
+    Ok(micros as u64)
+}
+
+/// 95,617,584,000 seconds after 1970, in microseconds; a recording of a wall clock in a finer unit is far beyond.
+const YEAR_5000: f64 = 95_617_584_000e6;
+
+const fn micros_per(unit: TimeUnit) -> f64 {
+    match unit {
+        TimeUnit::Seconds => 1e6,
+        TimeUnit::Milliseconds => 1e3,
+        TimeUnit::Microseconds => 1.0,
+        TimeUnit::Nanoseconds => 1e-3,
     }
 }
 

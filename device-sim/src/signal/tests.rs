@@ -187,6 +187,26 @@ fn records_are_played_back_over_and_over() {
 }
 
 #[test]
+fn times_are_numbers_of_a_unit_or_instants() {
+    let played = |unit: &str, times: [&str; 3]| {
+        let [first, second, third] = times;
+        let signals = compile(&format!(
+            "  x: {{kind: replay, format: csv, column: v, time: t{unit}, text: \"t,v\\n{first},1\\n{second},2\\n{third},3\\n\"}}"
+        ));
+        (0..4).map(|second| number(&signals, 0, second * SECOND)).collect::<Vec<_>>()
+    };
+    for (unit, times) in [
+        ("", ["1769872318", "1769872319", "1769872320"]),
+        (", timeUnit: ms", ["1769872318259", "1769872319259", "1769872320259"]),
+        (", timeUnit: us", ["1769872318259000", "1769872319259000", "1769872320259000"]),
+        (", timeUnit: ns", ["1769872318259000000", "1769872319259000000", "1769872320259000000"]),
+        ("", ["2026-01-31T15:11:58Z", "2026-01-31T15:11:59Z", "2026-01-31T16:12:00+01:00"]),
+    ] {
+        assert_eq!(played(unit, times), [1.0, 2.0, 3.0, 1.0], "{unit} {times:?}");
+    }
+}
+
+#[test]
 fn bad_records_are_named() {
     let text = |text: &str| {
         let model = format!(
@@ -198,6 +218,11 @@ fn bad_records_are_named() {
     assert_eq!(text("t,v\\n"), "there are no records");
     assert_eq!(text("t,w\\n1,2\\n"), "record 1: no column `v`; there are `t`, `w`");
     assert_eq!(text("t,v\\n1,2\\n1,3\\n"), "record 2: times must ascend");
+    assert_eq!(
+        text("t,v\\n1769872318259,1\\n"),
+        "record 1: `t` counted in seconds is beyond the year 5000: \"1769872318259\"; these look like milliseconds: set `timeUnit`"
+    );
+    assert_eq!(text("t,v\\nsoon,1\\n"), "record 1: `t` is neither a number of seconds nor an instant: \"soon\"");
     assert_eq!(text("t,v\\n1,x\\n"), "record 1: `v` should be a number, not \"x\"");
     assert_eq!(text("t,v\\n1,10\\n"), "record 1: 10 is outside of the range [0, 9]");
 }

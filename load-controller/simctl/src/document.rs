@@ -6,13 +6,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
     path::{Path, PathBuf},
 };
 
+use device_sim::signal::Signals;
 use fleet_contract::{
     builtin,
-    document::{self, Problem, Problems, pointer_step},
+    document::{self, Problem, Problems, Tree, pointer_step},
     fleet::{Fleet, check},
     model::{self, Model},
 };
@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::{
     exit::Failure,
     sources::{self, Object, Sources},
-    which,
+    text, which,
 };
 
 /// A document with all that belongs to it.
@@ -92,7 +92,7 @@ pub(crate) fn understand(sources: &Sources, object: &Object, reader: Reader) -> 
         library: sources.library(object).map(Library::of),
         reader,
     };
-    let Lookup { problems, mut texts } = document.look_up();
+    let Lookup { problems, mut texts, trees: _ } = document.look_up();
     if let Err(problems) = Problems::locate(file, tree, problems) {
         texts.insert(0, problems.to_string());
     }
@@ -112,12 +112,14 @@ impl Library {
 struct Lookup {
     problems: Vec<Problem>,
     texts: Vec<String>,
+    /// The models that were found elsewhere than in the document: what their text is called, and where its fields stand.
+    trees: BTreeMap<String, (String, Tree)>,
 }
 
 impl Document {
     /// Checks the document again after flags have changed it; there is no file to point into.
     pub(crate) fn settle(&mut self) -> Result<(), Failure> {
-        let Lookup { problems, mut texts } = self.look_up();
+        let Lookup { problems, mut texts, trees: _ } = self.look_up();
         texts.extend(problems.into_iter().map(|problem| problem.to_string()));
         if texts.is_empty() { Ok(()) } else { Err(Failure::document(texts.join("\n"))) }
     }
@@ -129,7 +131,28 @@ impl Document {
         self.look_up_files(&mut found);
         // Of a model that could not be read, its own message says more than "unknown".
         found.problems.extend(check(&self.fleet).into_iter().filter(|problem| !unresolved.contains(&problem.path)));
+        if found.problems.is_empty() && found.texts.is_empty() {
+            self.check_signals(&mut found);
+        }
         found
+    }
+
+    /// Finds what is wrong with the recordings that signals replay, which only their compilation knows.
+    fn check_signals(&self, found: &mut Lookup) {
+        for (name, model) in &self.fleet.spec.models {
+            if model.files().any(|file| !self.files.contains_key(file)) {
+                continue;
+            }
+            let Err(problems) = Signals::compile(model, self.fleet.spec.seed, &self.files) else { continue };
+            if let Some((file, tree)) = found.trees.get(name) {
+                let texts = Problems::locate(file, tree, problems).err().map(|problems| problems.to_string());
+                found.texts.extend(texts);
+            } else {
+                let model = format!("/spec/models/{}", pointer_step(name));
+                let below = |problem: Problem| Problem { path: format!("{model}{}", problem.path), ..problem };
+                found.problems.extend(problems.into_iter().map(below));
+            }
+        }
     }
 
     /// Fills in the models that groups name; the paths of those that could not be.
@@ -143,10 +166,11 @@ impl Document {
             }
             let pointer = format!("/spec/groups/{position}/model");
             match self.find_model(&name) {
-                Some((origin, Ok(model))) => {
+                Some((origin, Ok(Read { title, model, tree }))) => {
                     if origin == Origin::File {
                         self.beside.insert(name.clone());
                     }
+                    found.trees.insert(name.clone(), (title, tree));
                     self.fleet.spec.models.insert(name, model);
                     continue;
                 }
@@ -166,7 +190,7 @@ impl Document {
     }
 
     /// The model of a name, as the cluster would find it; `Err` says what is wrong with its text.
-    fn find_model(&self, name: &str) -> Option<(Origin, Result<Model, String>)> {
+    fn find_model(&self, name: &str) -> Option<(Origin, Result<Read, String>)> {
         let key = format!("{name}.yaml");
         if let Some(library) = &self.library
             && let Some(text) = library.data.get(&key)
@@ -214,9 +238,9 @@ impl Document {
                 match self.read_file(file) {
                     Ok(text) => drop(self.files.insert(file.to_owned(), text)),
                     Err(_) if self.may_be_elsewhere() => {}
-                    Err(error) => {
+                    Err(message) => {
                         let pointer = format!("/spec/models/{}", pointer_step(name));
-                        found.problems.push(Problem::new(pointer, format!("failed to read {file}: {error}")));
+                        found.problems.push(Problem::new(pointer, message));
                     }
                 }
             }
@@ -224,16 +248,49 @@ impl Document {
     }
 
     /// A file of the library, beside the document, beside its models or in the current directory.
-    fn read_file(&self, file: &str) -> io::Result<String> {
+    fn read_file(&self, file: &str) -> Result<String, String> {
         if let Some(text) = self.library.as_ref().and_then(|library| library.data.get(file)) {
             return Ok(text.clone());
         }
-        let beside =
-            self.directory.iter().flat_map(|directory| [directory.join(file), directory.join("models").join(file)]);
-        let mut candidates = beside.chain([PathBuf::from(file), Path::new("models").join(file)]);
-        let found = candidates.find(|candidate| candidate.is_file());
-        fs::read_to_string(found.unwrap_or_else(|| PathBuf::from(file)))
+        read_beside(file, self.directory.as_deref())
     }
+}
+
+/// The file of a recording beside the document, beside its models or in the current directory.
+fn read_beside(file: &str, directory: Option<&Path>) -> Result<String, String> {
+    let beside =
+        directory.into_iter().flat_map(|directory| [directory.join(file), directory.join("models").join(file)]);
+    let mut candidates = beside.chain([PathBuf::from(file), Path::new("models").join(file)]);
+    let found = candidates.find(|candidate| candidate.is_file());
+    text::read(&found.unwrap_or_else(|| PathBuf::from(file)))
+}
+
+/// All that is wrong with a model that stands in a file of its own, the recordings that it replays included.
+pub(crate) fn check_model(object: &Object) -> Result<Model, Failure> {
+    let Object { file, directory, tree } = object;
+    let wrong = |problems: Problems| Failure::document(problems.to_string());
+    let model: Model = document::understand(file, tree).map_err(wrong)?;
+    let mut problems = model::check(&model);
+    let mut files = BTreeMap::new();
+    for name in model.files().collect::<BTreeSet<_>>() {
+        match read_beside(name, directory.as_deref()) {
+            Ok(text) => drop(files.insert(name.to_owned(), text)),
+            Err(message) => problems.push(Problem::new("/signals", message)),
+        }
+    }
+    if problems.is_empty() {
+        problems.extend(Signals::compile(&model, 0, &files).err().into_iter().flatten());
+    }
+    Problems::locate(file, tree, problems).map_err(wrong)?;
+    Ok(model)
+}
+
+/// A model that was read from a text of its own.
+struct Read {
+    /// What messages call the text.
+    title: String,
+    model: Model,
+    tree: Tree,
 }
 
 /// Where a model was found.
@@ -245,16 +302,14 @@ enum Origin {
 }
 
 /// Reads a model from a file of its own.
-fn read_model(file: &Path) -> Result<Model, String> {
-    let name = file.display().to_string();
-    let text = fs::read_to_string(file).map_err(|error| format!("failed to read {name}: {error}"))?;
-    parse_model(&name, &text)
+fn read_model(file: &Path) -> Result<Read, String> {
+    parse_model(&file.display().to_string(), &text::read(file)?)
 }
 
-fn parse_model(name: &str, text: &str) -> Result<Model, String> {
+fn parse_model(name: &str, text: &str) -> Result<Read, String> {
     let (model, tree) = document::read::<Model>(name, text).map_err(|problems| problems.to_string())?;
     Problems::locate(name, &tree, model::check(&model)).map_err(|problems| problems.to_string())?;
-    Ok(model)
+    Ok(Read { title: name.into(), model, tree })
 }
 
 #[cfg(test)]
@@ -276,6 +331,38 @@ streams: {state: {topic: '{fleet}/{index}/{stream}', interval: 10s, payload: {js
             "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: demo}}\nspec: {{devices: 1, groups: [{}]}}\n",
             groups.join(", ")
         )
+    }
+
+    /// A model that replays this recording.
+    fn tank(text: &str) -> String {
+        format!(
+            "signals:\n  level: {{kind: replay, text: \"{text}\", format: csv, column: v, time: t}}\n\
+             streams: {{state: {{topic: 't/{{fleet}}/{{index}}', interval: 1s, payload: {{json: {{level: '{{level}}'}}}}}}}}\n"
+        )
+    }
+
+    #[test]
+    fn a_recording_that_cannot_be_replayed_is_told_with_its_place() {
+        let failure = |text: &str| {
+            let directory = directory(&[("models/tank.yaml", &tank(text))]);
+            let beside = from_text("f", &fleet(&["tank"]), Some(directory.path())).unwrap_err().to_string();
+            let model = format!("  models:\n    tank:\n      {}", tank(text).trim_end().replace('\n', "\n      "));
+            let inline = fleet(&["tank"]).replace("spec: {devices: 1, groups: ", "spec:\n  devices: 1\n  groups: ");
+            let inline = inline.trim_end().strip_suffix('}').unwrap().to_owned() + "\n" + &model;
+            let inline = from_text("f", &inline, None).unwrap_err().to_string();
+            (beside, inline)
+        };
+        let (beside, inline) = failure("t,v\\n10,1\\n10,2\\n");
+        assert!(beside.ends_with("tank.yaml:2:3: signals.level: record 2: times must ascend"), "{beside}");
+        assert_eq!(inline, "f:10:9: spec.models.tank.signals.level: record 2: times must ascend");
+        for (text, expected) in [
+            ("a,b\\n10,1\\n", "no column `v`"),
+            ("t,v\\n", "there are no records"),
+            ("t,v,v\\n10,1,2\\n", "the column `v` is there twice"),
+            ("t,v\\n1769872318259,1\\n1769872319259,2\\n", "these look like milliseconds: set `timeUnit`"),
+        ] {
+            assert!(failure(text).1.contains(expected), "{}", failure(text).1);
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod printer;
 mod screen;
 mod settings;
 mod sources;
+mod text;
 mod verbs;
 mod view;
 mod which;

@@ -5,7 +5,7 @@
 //! kubectl; in a Fleet they are mistakes.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +13,7 @@ use fleet_contract::document::Tree;
 use load_controller::resource::names::GROUP;
 use serde_json::Value;
 
-use crate::cluster::objects;
+use crate::{cluster::objects, text};
 
 /// What messages call standard input.
 pub(crate) const STDIN: &str = "stdin";
@@ -44,14 +44,23 @@ impl Object {
     pub(crate) fn is_fleet(&self) -> bool {
         let group = self.text("/apiVersion").and_then(|version| version.split_once('/')).map(|(group, _)| group);
         match self.text("/kind") {
-            None => true,
+            None => !self.is_model(),
             Some("Fleet") => group.is_none_or(|group| group == GROUP),
             Some(_) => false,
         }
     }
 
+    /// Whether it is a model, which has no kind: its fields are nothing that a Fleet has at its top.
+    pub(crate) fn is_model(&self) -> bool {
+        let value = self.tree.value();
+        value.get("kind").is_none() && value.get("spec").is_none() && value.get("streams").is_some()
+    }
+
     /// `secret/a` or `fleet.simctl.io/a`, as kubectl names objects.
     pub(crate) fn title(&self) -> String {
+        if self.is_model() {
+            return "a model".into();
+        }
         let version = self.text("/apiVersion").unwrap_or_default();
         let group = version.split_once('/').map(|(group, _)| group).unwrap_or_default();
         objects::title(self.text("/kind").unwrap_or("Fleet"), group, self.name())
@@ -144,7 +153,7 @@ impl Sources {
             for tree in items(tree) {
                 let object = Object { file: file.into(), directory: directory.map(Path::to_owned), tree };
                 match object.missing() {
-                    Some(message) if !object.is_fleet() => self.wrong.push(message),
+                    Some(message) if !object.is_fleet() && !object.is_model() => self.wrong.push(message),
                     _ => self.objects.push(object),
                 }
             }
@@ -165,29 +174,21 @@ fn items(tree: Tree) -> Vec<Tree> {
 
 /// The texts of a path: its own, those of the YAML and JSON files of a directory, or standard input.
 fn texts(path: &Path) -> Result<Vec<(String, String)>, String> {
-    let failed = |file: &Path, error: &io::Error| {
-        let file = file.display();
-        let hint = match error.kind() {
-            io::ErrorKind::NotFound => format!("; `simctl example > {file}` writes one to start from"),
-            _ => String::new(),
-        };
-        format!("failed to read {file}: {error}{hint}")
-    };
     if path == Path::new("-") {
-        let text = io::read_to_string(io::stdin()).map_err(|error| failed(Path::new("standard input"), &error))?;
-        return Ok(vec![(STDIN.into(), text)]);
+        return Ok(vec![(STDIN.into(), text::read_stdin(STDIN)?)]);
     }
     let files = if path.is_dir() {
-        let entries = fs::read_dir(path).map_err(|error| failed(path, &error))?;
+        let entries = fs::read_dir(path).map_err(|error| format!("failed to read {}: {error}", path.display()))?;
         let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(|file| is_document(file)).collect();
         files.sort();
         files
     } else {
         vec![path.to_owned()]
     };
-    let read = |file: &PathBuf| match fs::read_to_string(file) {
+    let read = |file: &PathBuf| match text::read(file) {
         Ok(text) => Ok((file.display().to_string(), text)),
-        Err(error) => Err(failed(file, &error)),
+        Err(message) if file.exists() => Err(message),
+        Err(message) => Err(format!("{message}; `simctl example > {}` writes one to start from", file.display())),
     };
     files.iter().map(read).collect()
 }

@@ -87,6 +87,91 @@ fn text_that_is_no_yaml_is_told_with_its_place() {
 }
 
 #[test]
+fn what_cannot_be_replayed_or_sent_digit_by_digit_is_told_before_the_run() {
+    let replay = "\
+apiVersion: simctl.io/v1alpha1
+kind: Fleet
+metadata: {name: replay}
+spec:
+  devices: 1
+  groups: [{name: log, model: log}]
+  models:
+    log:
+      signals:
+        v: {kind: replay, format: csv, column: v, time: t, file: log.csv}
+        account: {kind: constant, value: 1724442618569203714}
+      streams: {out: {topic: '{fleet}/{id}/v', interval: 1s, payload: {json: {v: '{v}', long: 18446744073709551616}}}}
+";
+    check(replay, &["fleet.yaml:12:89", "payload.json.long: expected a whole number of at most 64 bits"]);
+    let replay = replay.replace(", long: 18446744073709551616", "");
+    check(
+        &replay,
+        &["spec.models.log: failed to read log.csv", "fleet.yaml:11:", "signals.account", "9007199254740991"],
+    );
+
+    let replay = replay.replace("        account: {kind: constant, value: 1724442618569203714}\n", "");
+    let simctl = Simctl::new().unwrap();
+    fs::write(simctl.dir().join("fleet.yaml"), &replay).unwrap();
+    let of = |recording: &str, args: &[&str]| {
+        fs::write(simctl.dir().join("log.csv"), recording).unwrap();
+        simctl.call(args, PATIENCE).unwrap()
+    };
+    for args in [&["validate", "-f", "fleet.yaml"][..], &["run", "-f", "fleet.yaml", "--duration", "1s"]] {
+        let refused = of("t,v\n10,1\n10,2\n", args);
+        assert_eq!(refused.code, Some(104), "{refused:?}");
+        assert!(
+            refused.stderr.contains("fleet.yaml:10:9: spec.models.log.signals.v: record 2: times must"),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(of("t,v\n10,1\n11,2\n", &["validate", "-f", "fleet.yaml"]).code, Some(0));
+}
+
+#[test]
+fn a_model_in_a_file_of_its_own_is_checked_listed_and_shown() {
+    let simctl = Simctl::new().unwrap();
+    fs::create_dir(simctl.dir().join("models")).unwrap();
+    let write = |text: &str| fs::write(simctl.dir().join("models/tank.yaml"), text).unwrap();
+    let model = "\
+description: A tank
+signals: {level: {kind: uniform, range: [0, 9]}}
+streams: {state: {topic: 't/{id}', interval: 1s, payload: {json: {level: '{level}'}}}}
+";
+    write(model);
+    let call = |args: &[&str]| simctl.call(args, PATIENCE).unwrap();
+    let valid = call(&["validate", "-f", "models/tank.yaml"]);
+    assert_eq!((valid.code, valid.stderr.contains("streams state is right")), (Some(0), true), "{valid:?}");
+    assert_eq!(call(&["models", "show", "tank"]).stdout.trim_end(), model.trim_end());
+    let listed = call(&["models"]).stdout;
+    assert!(listed.contains("models/tank.yaml") && listed.contains("built in"), "{listed}");
+    let schema = call(&["schema", "model"]).stdout;
+    assert!(schema.contains("\"signals\"") && schema.contains("\"streams\""), "{schema}");
+    write(&model.replace("interval", "intervall"));
+    let wrong = call(&["validate", "-f", "models/tank.yaml"]);
+    assert_eq!(wrong.code, Some(104), "{wrong:?}");
+    assert!(
+        wrong.stderr.contains("models/tank.yaml:3:") && wrong.stderr.contains("did you mean `interval`"),
+        "{wrong:?}"
+    );
+    let run = call(&["run", "-f", "models/tank.yaml", "--duration", "1s"]);
+    assert!(run.code == Some(104) && run.stderr.contains("found a model"), "{run:?}");
+}
+
+#[test]
+fn a_file_that_is_no_utf_8_is_told_with_its_place_and_stays_as_it_is() {
+    let simctl = Simctl::new().unwrap();
+    for (bytes, expected) in [
+        (&b"kind: Fleet\nmetadata: {name: M\xfcnchen}\n"[..], "fleet.yaml:2: expected UTF-8, found the byte 0xfc"),
+        (b"\xff\xfek\0", "fleet.yaml: expected UTF-8, found UTF-16"),
+    ] {
+        fs::write(simctl.dir().join("fleet.yaml"), bytes).unwrap();
+        let refused = simctl.call(&["validate", "-f", "fleet.yaml"], PATIENCE).unwrap();
+        assert_eq!(refused.code, Some(104), "{refused:?}");
+        assert!(refused.stderr.contains(expected) && !refused.stderr.contains("simctl example"), "{refused:?}");
+    }
+}
+
+#[test]
 fn every_example_is_right() {
     let simctl = Simctl::new().unwrap();
     for name in ["demo", "thermometers", "robotaxis"] {

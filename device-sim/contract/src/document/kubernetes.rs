@@ -34,6 +34,13 @@ pub(super) fn float(number: f64) -> Option<Value> {
     whole.map(Value::from).or_else(|| Number::from_f64(number).map(Value::Number))
 }
 
+/// Whether a whole number is too long to be read digit by digit.
+pub(super) fn loses_digits(plain: &str, value: &Value) -> bool {
+    let digits = plain.strip_prefix(['+', '-']).unwrap_or(plain);
+    let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
+    is_whole && value.is_f64()
+}
+
 fn number(plain: &str) -> Option<Value> {
     match plain.bytes().next()? {
         b'.' => decimal(plain),

@@ -130,6 +130,9 @@ fn quotes(found: &Value, allowed: &str) -> &'static str {
 fn unknown_field(field: &str, allowed: &[String]) -> String {
     let hint = match field {
         "password" => "; passwords are never written in a document: use `passwordFile` or `passwordEnv`".into(),
+        _ if field.starts_with("x-") => {
+            "; put the anchor where the piece is first used, and name it from there on".into()
+        }
         _ => nearest(field, allowed).map(|near| format!(", did you mean `{near}`?")).unwrap_or_default(),
     };
     match allowed {

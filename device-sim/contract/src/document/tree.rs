@@ -169,7 +169,11 @@ impl<'t> Reading<'t> {
     fn scalar(&mut self, ours: Value, location: &Location, pointer: &str) -> Value {
         let Some(plain) = self.plain(location) else { return ours };
         let message = match kubernetes::value(plain) {
-            Some(theirs) if theirs == ours => return ours,
+            Some(theirs) if theirs == ours && !kubernetes::loses_digits(plain, &theirs) => return ours,
+            Some(theirs) if theirs == ours => format!(
+                "expected a whole number of at most 64 bits, found `{plain}`, which JSON readers round to `{theirs}`: \
+                 write it in quotes, as text"
+            ),
             Some(theirs) => {
                 let message = format!(
                     "expected a value that YAML 1.1 and 1.2 read alike, found `{plain}`, which Kubernetes reads as \

@@ -21,6 +21,9 @@ use crate::{
 const WINDOW_MAX: u64 = 1_000;
 /// The largest body that padding makes; brokers refuse larger ones by default.
 pub const BODY_MAX: u32 = 1 << 20;
+
+/// The largest number up to which each whole number has a value of its own: 2^53 - 1.
+pub const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
 /// CBOR's padding says its length in two bytes.
 const CBOR_SIZE_MAX: u64 = 1 << 16;
 /// The longest topic: UTF-8 strings have a length of two bytes (MQTT-1.5.3).
@@ -156,7 +159,14 @@ impl Checker<'_> {
     fn kind(&mut self, path: &str, signal: &Signal) {
         let at = |field: &str| format!("{path}/{field}");
         match signal {
-            Signal::Constant(constant) => self.scalar(&constant.value, constant.range, &at("value")),
+            Signal::Constant(constant) => {
+                self.scalar(&constant.value, constant.range, &at("value"));
+                if let (Scalar::Number(number), None) = (&constant.value, constant.decimals) {
+                    let decimals = number.to_string().split_once('.').map_or(0, |(_, digits)| digits.len());
+                    let message = "expected at most 9 digits behind the point, or `decimals`, which rounds it";
+                    self.require(decimals <= 9, &at("value"), message);
+                }
+            }
             Signal::Uniform(uniform) => self.draw(uniform.draw, &at("draw")),
             Signal::Gaussian(gaussian) => {
                 self.finite(gaussian.mean, &at("mean"));
@@ -213,6 +223,11 @@ impl Checker<'_> {
     fn scalar(&mut self, scalar: &Scalar, range: Option<Range>, path: &str) {
         if let Scalar::Number(number) = scalar {
             self.finite(*number, path);
+            let message = format!(
+                "expected at most {EXACT_MAX} in size, beyond which numbers are not exact, found {number}; a body may \
+                 hold a longer one as it is, and a text in quotes has all digits"
+            );
+            self.require(!number.is_finite() || number.abs() <= EXACT_MAX, path, &message);
             if let Some([low, high]) = range {
                 let is_inside = (low..=high).contains(number) || low >= high;
                 self.require(is_inside, path, &format!("{number} is outside of the range [{low}, {high}]"));

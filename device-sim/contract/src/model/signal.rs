@@ -308,9 +308,13 @@ kind! {
         /// What the values are: `number`, `bool` or `text`.
         #[serde(default = "number", rename = "type")]
         value_type: Type,
-        /// The column or member that holds the time in seconds, ascending; without it there is a record each `every`.
+        /// The column or member that holds the time, ascending: a number of `timeUnit`, or an instant such as
+        /// `2026-01-31T15:11:58Z`. Without it there is a record each `every`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         time: Option<String>,
+        /// What times that are numbers count: `s`, `ms`, `us` or `ns`.
+        #[serde(default, skip_serializing_if = "is_seconds")]
+        time_unit: TimeUnit,
         /// The time from record to record when there is no `time`.
         #[serde(default = "second")]
         every: Span,
@@ -327,6 +331,33 @@ kind! {
         #[serde(default = "none")]
         spread: Share,
     }
+}
+
+/// What the times of a recording count.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
+pub enum TimeUnit {
+    /// Seconds.
+    #[default]
+    #[serde(rename = "s")]
+    #[strum(serialize = "seconds")]
+    Seconds,
+    /// Milliseconds.
+    #[serde(rename = "ms")]
+    #[strum(serialize = "milliseconds")]
+    Milliseconds,
+    /// Microseconds.
+    #[serde(rename = "us")]
+    #[strum(serialize = "microseconds")]
+    Microseconds,
+    /// Nanoseconds.
+    #[serde(rename = "ns")]
+    #[strum(serialize = "nanoseconds")]
+    Nanoseconds,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_seconds(unit: &TimeUnit) -> bool {
+    *unit == TimeUnit::Seconds
 }
 
 /// How records are written.

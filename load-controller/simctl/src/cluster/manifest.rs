@@ -76,6 +76,14 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
     let mut sources = sources::read(paths);
     let (mut manifests, mut wrong) = (Vec::new(), std::mem::take(&mut sources.wrong));
     for object in &sources.objects {
+        if object.is_model() {
+            wrong.push(format!(
+                "{}: expected an object of a cluster, found a model: put it into `spec.models` of a Fleet, or beside it as \
+                 models/NAME.yaml",
+                object.place()
+            ));
+            continue;
+        }
         match manifest(&sources, object) {
             Ok(manifest) => manifests.push(manifest),
             Err(failure) => wrong.push(failure.to_string()),

@@ -1,7 +1,7 @@
 //! `simctl schema`: the JSON Schema of a document, for editors and other tools.
 
 use clap::ValueEnum;
-use fleet_contract::fleet::Fleet;
+use fleet_contract::{fleet::Fleet, model::Model};
 use load_controller::verdict::ExitCode;
 
 use crate::printer::Printer;
@@ -9,6 +9,7 @@ use crate::printer::Printer;
 const EXAMPLES: &str = "\
 Examples:
   simctl schema fleet > fleet.schema.json
+  simctl schema model > model.schema.json
 
 An editor checks a document while you type when its first line is:
   # yaml-language-server: $schema=fleet.schema.json";
@@ -26,6 +27,8 @@ pub(crate) struct Args {
 enum Kind {
     /// A population of devices
     Fleet,
+    /// What devices measure and send, in a file of its own: `models/NAME.yaml`
+    Model,
 }
 
 impl Args {
@@ -33,6 +36,7 @@ impl Args {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let schema = match self.kind {
             Kind::Fleet => schemars::schema_for!(Fleet),
+            Kind::Model => schemars::schema_for!(Model),
         };
         printer.data(serde_json::to_string_pretty(&schema)?)?;
         Ok(ExitCode::Passed)

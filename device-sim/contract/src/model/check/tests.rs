@@ -219,3 +219,15 @@ fn the_schema_takes_what_serde_takes_and_refuses_what_it_refuses() {
         }
     }
 }
+
+#[test]
+fn constants_are_sent_as_they_are_written_or_refused() {
+    for right in ["9007199254740991", "-9007199254740991", "0.123456789", "'1724442618569203714'", "true"] {
+        assert_eq!(of_signals(&format!("  a: {{kind: constant, value: {right}}}")), "", "{right}");
+    }
+    let long = of_signals("  a: {kind: constant, value: 1724442618569203714}");
+    assert!(long.starts_with("/signals/a/value: expected at most 9007199254740991 in size"), "{long}");
+    let fine = of_signals("  a: {kind: constant, value: 0.30000000000000004}");
+    assert!(fine.starts_with("/signals/a/value: expected at most 9 digits behind the point"), "{fine}");
+    assert_eq!(of_signals("  a: {kind: constant, value: 0.30000000000000004, decimals: 2}"), "");
+}
