@@ -81,6 +81,8 @@ pub struct Options {
     pub sources: Vec<IpAddr>,
     /// Where brokers may be; `None` where nobody limits that.
     pub allowed_brokers: Option<AllowedBrokers>,
+    /// Whether the fleet ends with the drain: its devices do not come back elsewhere, as those of a pod do.
+    pub ends_with_drain: bool,
 }
 
 /// What runs the devices. As text and in documents `native` or `rumqttc`.
@@ -231,6 +233,7 @@ impl Engine {
             clock: options.clock,
             started: options.clock.now(),
             threads: threads(options.threads),
+            ends_with_drain: options.ends_with_drain,
             assignment,
             blueprint,
         };

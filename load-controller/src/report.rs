@@ -12,7 +12,10 @@ pub mod json;
 pub mod text;
 pub mod yaml;
 
-use fleet_contract::{fleet::Observe, stats::Stats};
+use fleet_contract::{
+    fleet::{Observe, Protocol, SessionKind},
+    stats::Stats,
+};
 use serde::{Deserialize, Serialize};
 
 pub use figures::{
@@ -143,6 +146,17 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         format!(
             "{} of QoS 0 were lost, which QoS 0 allows; `simctl run --fail-on lost` makes that a failure",
             words::messages(stats.messages[0].lost)
+        ),
+    );
+    let spec = &facts.fleet.spec;
+    let is_kept = spec.connect.session == SessionKind::Persistent && spec.protocol() == Protocol::V311;
+    let has_left = facts.phase == Phase::Ended && !facts.embedded_broker && stats.connections.accepted > 0;
+    note(
+        is_kept && has_left,
+        format!(
+            "the sessions of {} stay at the broker, which goes on queueing for them: MQTT 3.1.1 ends a persistent session \
+             only by a clean one of the same client id",
+            words::devices(facts.devices(stats).desired)
         ),
     );
     for (run, count) in &stats.observer.other_runs {

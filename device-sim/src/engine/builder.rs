@@ -38,6 +38,7 @@ pub(super) struct Builder<'a> {
     /// When the engine began to start.
     pub(super) started: Micros,
     pub(super) threads: u32,
+    pub(super) ends_with_drain: bool,
 }
 
 impl Builder<'_> {
@@ -133,6 +134,7 @@ impl Builder<'_> {
             blueprint: Arc::clone(&self.blueprint),
             plan: Arc::clone(&self.plan),
             slots,
+            ends_with_drain: self.ends_with_drain,
             share: self.share_of_rate(self.threads),
             clock: self.clock,
             poll,

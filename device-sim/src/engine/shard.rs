@@ -94,6 +94,8 @@ pub(super) struct Parts {
     pub(super) blueprint: Arc<Blueprint>,
     pub(super) plan: Arc<Plan>,
     pub(super) slots: Slots,
+    /// Whether the devices are gone for good after a drain.
+    pub(super) ends_with_drain: bool,
     pub(super) share: ShareOfRate,
     pub(super) clock: Clock,
     pub(super) poll: Poll,
@@ -249,6 +251,7 @@ pub(super) struct Shard {
     sweep_from: usize,
     sweep_at: Micros,
     is_draining: bool,
+    ends_with_drain: bool,
     is_stopped: bool,
 }
 
@@ -257,7 +260,8 @@ const READ_MAX: usize = 64 * 1024;
 
 impl Shard {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { blueprint, plan, slots, share, clock, poll, alarm, brokers, commands, inlets } = parts;
+        let Parts { blueprint, plan, slots, ends_with_drain, share, clock, poll, alarm, brokers, commands, inlets } =
+            parts;
         let now = clock.now();
         let rate = share.under(&plan);
         let pace = pace::pace_under(&plan, &blueprint);
@@ -298,6 +302,7 @@ impl Shard {
             sweep_from: 0,
             sweep_at: now,
             is_draining: false,
+            ends_with_drain,
             is_stopped: false,
         }
     }

@@ -156,6 +156,10 @@ pub(crate) fn client_id(fleet: &str, run: u32, first: u32, broker: usize) -> Str
     if broker > 0 { format!("{client_id}-{broker}") } else { client_id }
 }
 
+/// How long a broker of MQTT 5 keeps the session of an observer that is gone, in seconds: longer than most outages, and
+/// not for ever, since it goes on queueing for one that was killed.
+const SESSION_EXPIRY: u32 = 300;
+
 /// How the sessions of observers behave.
 pub(crate) fn options(blueprint: &Blueprint) -> Options {
     // A silent connection must be noticed before what it hides is counted as lost.
@@ -165,7 +169,7 @@ pub(crate) fn options(blueprint: &Blueprint) -> Options {
         keep_alive,
         clean: false,
         protocol: blueprint.session.protocol,
-        properties: ConnectProperties { maximum_packet_size, ..Options::default().properties },
+        properties: ConnectProperties { session_expiry: SESSION_EXPIRY, maximum_packet_size, ..Default::default() },
         ..Options::default()
     }
 }

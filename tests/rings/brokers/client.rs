@@ -20,6 +20,18 @@ pub(crate) fn retain(broker: &dyn Peer, topic: &str, body: Vec<u8>) {
     wait_for(&mut connection, |packet| matches!(packet, Packet::PubAck(_)).then_some(()));
 }
 
+/// Whether the broker has kept a session of this client id; it has one from then on.
+#[track_caller]
+pub(crate) fn has_session(broker: &dyn Peer, id: &str) -> bool {
+    let mut options = MqttOptions::new(id, "127.0.0.1", broker.port());
+    options.set_clean_session(false);
+    let (_client, mut connection) = Client::new(options, 16);
+    wait_for(&mut connection, |packet| match packet {
+        Packet::ConnAck(answer) => Some(answer.session_present),
+        _ => None,
+    })
+}
+
 /// Polls until a packet that `wanted` turns into something.
 #[track_caller]
 pub(crate) fn wait_for<T>(connection: &mut Connection, mut wanted: impl FnMut(Packet) -> Option<T>) -> T {

@@ -5,6 +5,7 @@ mod latency;
 mod rejections;
 mod rotation;
 mod sizes;
+mod traces;
 mod transports;
 
 behaviours! { Mosquitto:

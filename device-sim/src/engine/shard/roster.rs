@@ -5,7 +5,7 @@ use fleet_contract::{plan::Presence, time::Micros, units::Span};
 use super::{Shard, publish::timing};
 use crate::{
     engine::device::{Device, State, StreamState, Trouble},
-    session::{Pool, Session},
+    session::{Pool, Session, codec::Protocol},
 };
 
 /// A broker that has not answered a SUBSCRIBE after so long, when the device leaves, is not going to.
@@ -120,9 +120,14 @@ impl Shard {
             return;
         }
         self.out.clear();
-        let device = &mut self.devices[slot];
-        device.session.disconnect(now, &mut self.out);
-        device.state = State::Closing;
+        let is_for_good = !self.is_draining || self.ends_with_drain;
+        let session = &mut self.devices[slot].session;
+        // MQTT 3.1.1 would have it connect once more, with a clean session, for the broker to forget this one.
+        let can_end = self.blueprint.session.protocol == Protocol::V5 && !self.blueprint.session.clean;
+        if !(is_for_good && can_end && session.end(now, &mut self.out).is_ok()) {
+            session.disconnect(now, &mut self.out);
+        }
+        self.devices[slot].state = State::Closing;
         self.stats.devices.connected -= 1;
         self.abandon(slot);
         if self.write_out(slot, now) {

@@ -143,12 +143,12 @@ impl Run {
                 Ok(Self::conclude(&self.totals, self.facts, self.clock))
             }
             Ok(true) => {
-                self.workers.kill().await;
+                self.workers.abort().await;
                 self.facts.aborted = true;
                 Ok(Self::conclude(&self.totals, self.facts, self.clock))
             }
             Err(error) => {
-                self.workers.kill().await;
+                self.workers.abort().await;
                 Err(error)
             }
         }

@@ -19,6 +19,7 @@ use fleet_contract::{
     stats::{Totals, WorkerStats},
     worker::{ALLOCATOR, Assignment},
 };
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, ChildStderr, ChildStdin, Command},
@@ -31,6 +32,9 @@ use crate::exit::Failure;
 
 /// How long a worker may take until it listens.
 const START_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long a worker may take to end at once.
+const ABORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a worker may take to end once it is told to.
 const END_PATIENCE: Duration = Duration::from_secs(5);
@@ -187,10 +191,21 @@ impl Workers {
         }
     }
 
-    /// Ends all workers at once.
-    pub(crate) async fn kill(mut self) {
+    /// Ends all workers without waiting for a message: they have a moment to take their observers' sessions away from the
+    /// broker, which would go on queueing for them.
+    pub(crate) async fn abort(mut self) {
         for worker in &mut self.list {
-            drop(worker.child.kill().await);
+            // The first reason to end makes a worker drain, the second one ends it.
+            worker.stdin = None;
+            if let Some(pid) = worker.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+                // One that has ended meanwhile needs no signal.
+                let _ = kill_process(pid, Signal::TERM);
+            }
+        }
+        for worker in &mut self.list {
+            if tokio::time::timeout(ABORT_PATIENCE, worker.child.wait()).await.is_err() {
+                drop(worker.child.kill().await);
+            }
         }
     }
 
