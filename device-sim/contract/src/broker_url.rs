@@ -208,6 +208,7 @@ impl JsonSchema for BrokerUrl {
         json_schema!({
             "type": "string",
             "minLength": 1,
+            "format": "BrokerUrl",
             "description": "the address of a broker such as `mqtt://broker.example:1883`; mqtts:// is TLS, ws:// and wss:// WebSocket",
             "examples": ["mqtt://127.0.0.1:1883", "mqtts://broker.example:8883", "wss://broker.example/mqtt"],
         })

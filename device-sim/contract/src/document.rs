@@ -11,6 +11,7 @@ mod tree;
 use std::fmt;
 
 use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
 
 pub use tree::{Position, Tree};
 
@@ -102,6 +103,16 @@ fn dotted(pointer: &str) -> String {
     field
 }
 
+/// The field that could not be read.
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    let steps = path.iter().filter_map(|segment| match segment {
+        Segment::Seq { index } => Some(index.to_string()),
+        Segment::Map { key } => Some(pointer_step(key)),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    steps.map(|step| format!("/{step}")).collect()
+}
+
 /// One step of a JSON pointer, escaped (RFC 6901).
 pub fn pointer_step(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
@@ -120,7 +131,10 @@ pub fn understand<T: DeserializeOwned + schemars::JsonSchema>(file: &str, tree: 
     let is_clear = |problem: &Problem| tree.doubts().iter().all(|doubt| doubt.path != problem.path);
     problems.extend(shape::check(&schemars::schema_for!(T), tree.value()).into_iter().filter(is_clear));
     Problems::locate(file, tree, problems)?;
-    T::deserialize(tree.value()).map_err(|error| Problems::syntax(file, None, error.to_string()))
+    serde_path_to_error::deserialize(tree.value()).map_err(|error| {
+        let problem = Problem::new(pointer(error.path()), error.inner().to_string());
+        Problems { file: file.into(), located: vec![(tree.position(&problem.path), problem)] }
+    })
 }
 
 #[cfg(test)]

@@ -374,6 +374,7 @@ impl JsonSchema for Template {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "format": "Template",
             "description": "a name with `{fleet}`, `{group}`, `{stream}`, `{index}`, `{index:05}`, `{id}` and `{uuid}` in it",
             "examples": ["{fleet}/{index}/state"],
         })

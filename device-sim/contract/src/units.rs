@@ -237,6 +237,7 @@ macro_rules! quantity {
                 json_schema!({
                     "type": "string",
                     "pattern": $pattern,
+                    "format": stringify!($type),
                     "description": $description,
                     "examples": [$example],
                 })

@@ -65,6 +65,40 @@ spec:
     check(document, &["fleet.yaml:8:", "spec.groups[1].model", "submarine", "smart-meter", "80"]);
 }
 
+/// What a type expects is said by the type, wherever it is used, and by field: not by the prose of the field.
+#[test]
+fn values_of_the_wrong_form_are_told_together_with_what_was_expected() {
+    let document = "\
+apiVersion: simctl.io/v1alpha1
+kind: Fleet
+metadata: {name: lab}
+spec:
+  devices: 10
+  seed: \"3\"
+  broker: {url: 'mqtt://h:99999'}
+  connect: {rate: 10/min}
+  observer: {sample: 120%}
+  groups:
+    - {name: a, share: 40%, model: thermometer, streams: {reading: {interval: 1, qos: \"1\"}}}
+    - {name: b, share: 30%, model: thermometer, streams: {reading: {interval: [1s], size: 1KB}}}
+    - {name: c, share: 30%, model: thermometer, streams: {reading: {topic: '{flete}/x', size: 200}}}
+";
+    let expected = [
+        "fleet.yaml:6:3: spec.seed: expected a whole number, found the text `3`",
+        "fleet.yaml:7:12: spec.broker.url: expected a port from 1 to 65535, found `99999`",
+        "fleet.yaml:8:13: spec.connect.rate: expected a rate such as",
+        "fleet.yaml:9:14: spec.observer.sample: expected a share from `0%` to `100%`",
+        "fleet.yaml:11:69: spec.groups[0].streams.reading.interval: expected a length of time such as",
+        "spec.groups[0].streams.reading.qos: expected a QoS of 0, 1 or 2, found the text `1`",
+        "spec.groups[1].streams.reading.interval: expected a length of time such as",
+        "spec.groups[1].streams.reading.size: expected a size such as `200B`, `4KiB` or `1MB`, found `1KB`",
+        "spec.groups[2].streams.reading.size: expected a size such as `200B`, `4KiB` or `1MB`, found `200`",
+        "spec.groups[2].streams.reading.topic: `{flete}` is no placeholder here",
+    ];
+    check(document, &expected);
+    check("kind: Fleet\nkind: Fleet\n", &["fleet.yaml:2:1: expected each field once, found `kind` again"]);
+}
+
 #[test]
 fn a_password_in_a_document_is_refused() {
     let document = "\

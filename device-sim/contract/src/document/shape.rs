@@ -1,14 +1,42 @@
 //! Holds a document against the JSON Schema of its type, and says what is wrong in words.
 
+use std::{fmt::Display, str::FromStr};
+
 use jsonschema::{ValidationError, error::ValidationErrorKind};
 use schemars::Schema;
 use serde_json::Value;
 
 use super::{Problem, pointer_step};
+use crate::{
+    broker_url::BrokerUrl,
+    template::Template,
+    units::{Bytes, Rate, Share, Span},
+};
+
+/// What is wrong with a text of a type that reads itself from text.
+type Reader = fn(&str) -> Option<String>;
+
+/// The types that read themselves from text, by the `format` of their schemas: a pattern does not know all that they do.
+const FORMATS: [(&str, Reader); 6] = [
+    ("Span", complaint::<Span>),
+    ("Bytes", complaint::<Bytes>),
+    ("Rate", complaint::<Rate>),
+    ("Share", complaint::<Share>),
+    ("Template", complaint::<Template>),
+    ("BrokerUrl", complaint::<BrokerUrl>),
+];
+
+fn complaint<T: FromStr<Err: Display>>(text: &str) -> Option<String> {
+    text.parse::<T>().err().map(|error| error.to_string())
+}
 
 /// All that is wrong with the shape of `value`.
 pub(super) fn check(schema: &Schema, value: &Value) -> Vec<Problem> {
-    let validator = jsonschema::validator_for(schema.as_value()).expect("generated schemas are valid");
+    let options = jsonschema::options().should_validate_formats(true);
+    let options = FORMATS
+        .iter()
+        .fold(options, |options, (name, reader)| options.with_format(*name, |text| reader(text).is_none()));
+    let validator = options.build(schema.as_value()).expect("generated schemas are valid");
     let mut problems = Vec::new();
     for error in validator.iter_errors(value) {
         explain(&error, schema.as_value(), &mut problems);
@@ -42,7 +70,15 @@ fn explain(error: &ValidationError<'_>, schema: &Value, problems: &mut Vec<Probl
         }
         ValidationErrorKind::Type { kind } => {
             let expected = quantity(error, schema).unwrap_or_else(|| type_names(kind));
-            format!("expected {expected}, found {found}")
+            format!("expected {expected}, found {}", named(error.instance()))
+        }
+        ValidationErrorKind::Format { format } => {
+            let reader = FORMATS.iter().find(|(name, _)| name == format).map(|(_, reader)| reader);
+            let text = error.instance().as_str().unwrap_or_default();
+            match reader.and_then(|reader| reader(text)) {
+                Some(complaint) => complaint,
+                None => error.to_string(),
+            }
         }
         ValidationErrorKind::Pattern { pattern } => {
             let expected = quantity(error, schema)
@@ -102,14 +138,15 @@ fn explain_alternatives(
                 quotes(inner.instance(), &tags.join(", "))
             ),
         )),
-        None if tags.is_empty() => problems.push(Problem::new(
-            pointer,
-            format!(
-                "expected {}, found {}",
-                description(error, schema).unwrap_or_else(|| "another kind of value".into()),
-                shown(error.instance())
-            ),
-        )),
+        None if tags.is_empty() => {
+            let inner = || context.iter().flatten();
+            let types = || inner().filter_map(|inner| type_of(inner)).collect::<Vec<_>>();
+            let expected = quantity(error, schema)
+                .or_else(|| inner().find_map(|inner| quantity(inner, schema)))
+                .or_else(|| Some(types().join(" or ")).filter(|types| !types.is_empty()))
+                .unwrap_or_else(|| "another kind of value".into());
+            problems.push(Problem::new(pointer, format!("expected {expected}, found {}", named(error.instance()))));
+        }
         None => problems.push(Problem::new(
             pointer,
             format!(
@@ -210,11 +247,38 @@ fn list(options: &Value) -> String {
 
 fn type_names(kind: &jsonschema::error::TypeKind) -> String {
     match kind {
-        jsonschema::error::TypeKind::Single(single) => format!("a value of type {single}"),
+        jsonschema::error::TypeKind::Single(single) => type_name(&single.to_string()).into(),
         jsonschema::error::TypeKind::Multiple(set) => {
-            let names: Vec<String> = set.iter().map(|name| name.to_string()).collect();
-            format!("a value of type {}", names.join(" or "))
+            let names = set.iter().map(|name| name.to_string()).filter(|name| name != "null");
+            names.map(|name| type_name(&name)).collect::<Vec<_>>().join(" or ")
         }
+    }
+}
+
+/// The type that an error misses; that a field may be left out is no help.
+fn type_of(error: &ValidationError<'_>) -> Option<String> {
+    let ValidationErrorKind::Type { kind } = error.kind() else { return None };
+    Some(type_names(kind)).filter(|name| name != type_name("null"))
+}
+
+/// A type of JSON in the words of people who write YAML.
+fn type_name(name: &str) -> &'static str {
+    match name {
+        "object" => "a map of fields",
+        "array" => "a list",
+        "string" => "text",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "boolean" => "`true` or `false`",
+        _ => "nothing",
+    }
+}
+
+/// A value of another type than was expected: a number in quotes is a text.
+fn named(value: &Value) -> String {
+    match value {
+        Value::String(_) => format!("the text {}", shown(value)),
+        other => shown(other),
     }
 }
 

@@ -89,6 +89,15 @@ fn first_line(message: &str) -> String {
         Some((place, rest)) if place.starts_with("line ") => rest,
         _ => line,
     };
+    if let Some(name) = line.strip_prefix("duplicate mapping key: ") {
+        let name = name.split(", set ").next().unwrap_or(name);
+        return format!("expected each field once, found `{name}` again");
+    }
+    if line.contains("budget breached") {
+        return "expected a document of a size that people write, found one that grows beyond all bounds: what `*` names \
+                counts each time"
+            .into();
+    }
     format!("expected YAML, found a mistake: {line}")
 }
 

@@ -76,7 +76,7 @@ mod tests {
     fn a_kernel_parameter_is_set_once_and_as_text() {
         assert_eq!(of("{sysctls: [{name: net.ipv4.tcp_keepalive_time, value: '60'}]}"), "none");
         insta::assert_snapshot!(of("{sysctls: [{name: a, value: '1'}, {name: a, value: '2'}]}"), @"f:7:43: spec.pod.sysctls[1].name: expected each parameter once, found `a` again");
-        insta::assert_snapshot!(of("{sysctls: [{name: a, value: 1}]}"), @"f:7:29: spec.pod.sysctls[0].value: expected a value of type string, found `1`");
+        insta::assert_snapshot!(of("{sysctls: [{name: a, value: 1}]}"), @"f:7:29: spec.pod.sysctls[0].value: expected text, found `1`");
     }
 
     #[test]
