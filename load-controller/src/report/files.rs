@@ -25,7 +25,7 @@ use super::{
     LostInReport, Report, csv, hgrm, html, json,
     text::{self, Paint, Style, Width},
 };
-use crate::facts::RunFacts;
+use crate::{facts::RunFacts, verdict::FailOn};
 
 /// Why a file of the report could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -164,7 +164,7 @@ fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<I
         html::render(report, &stats.latency),
         csv::render(&report.timeline),
         lost(stats),
-        serde_saphyr::to_string(&facts.fleet).expect("what was read from YAML can be written as YAML"),
+        document(facts),
         hgrm::render(connect),
         hgrm::render(publish_ack),
         hgrm::render(end_to_end),
@@ -173,6 +173,18 @@ fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<I
         json::render(report),
     ];
     NAMES.into_iter().zip(contents)
+}
+
+/// The document, and in its first line how it is run again. A broker that was started for the run is started again.
+fn document(facts: &RunFacts) -> String {
+    let mut fleet = facts.fleet.clone();
+    if facts.embedded_broker {
+        fleet.spec.broker = None;
+    }
+    let duration = facts.duration.map(|duration| format!(" --duration {duration}")).unwrap_or_default();
+    let fail_on = if facts.fail_on.contains(&FailOn::Lost) { " --fail-on lost" } else { "" };
+    let document = serde_saphyr::to_string(&fleet).expect("what was read from YAML can be written as YAML");
+    format!("# simctl run -f fleet.yaml{duration}{fail_on}\n{document}")
 }
 
 fn lost(stats: &Stats) -> String {
@@ -197,6 +209,8 @@ fn nameless(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
 
 #[cfg(test)]
 mod tests {
+    use fleet_contract::units::Span;
+
     use super::*;
     use crate::fixture::{facts, stats_of};
 
@@ -245,6 +259,10 @@ mod tests {
         written(directory.path()).unwrap();
         let text = fs::read_to_string(directory.path().join("fleet.yaml")).unwrap();
         assert_eq!(serde_saphyr::from_str::<fleet_contract::fleet::Fleet>(&text).unwrap(), facts().fleet);
+        let embedded = RunFacts { embedded_broker: true, duration: Some(Span::from_secs(90)), ..facts() };
+        let text = document(&embedded);
+        assert!(text.starts_with("# simctl run -f fleet.yaml --duration 90s\n"), "{text}");
+        assert!(!text.contains("broker:"), "{text}");
     }
 
     #[test]

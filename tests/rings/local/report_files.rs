@@ -24,6 +24,8 @@ fn the_report_is_written_where_it_was_asked_for() {
     let json: serde_json::Value =
         serde_json::from_slice(&fs::read(simctl.dir().join("out/report.json")).unwrap()).unwrap();
     assert_eq!((&json["verdict"], &json["devices"]["connected"]), (&"passed".into(), &20.into()), "{names:?}");
+    let again = simctl.call(&["run", "-f", "out/fleet.yaml", "--duration", "1s"], PATIENCE).unwrap();
+    assert_eq!(again.code, Some(0), "its own broker is started again: {again:?}");
 }
 
 #[test]
