@@ -1,6 +1,7 @@
 //! Quantities as people write them: `200ms`, `4KiB`, `500/s`, `90%`.
 //!
-//! Each reads from a string with its unit and prints the shortest string that reads back as the same value.
+//! Each reads from a string with its unit and prints the shortest string that reads back as the same value. Documents,
+//! flags and custom resources have this one grammar; the patterns of the schemas take what the readers take.
 
 use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
@@ -15,7 +16,30 @@ pub struct ParseError {
     found: String,
 }
 
-/// A length of time in microseconds: `250us`, `200ms`, `1.5s`, `5m`, `1h30m`.
+/// A number as quantities have it: digits, and at most one point between them.
+fn number(text: &str) -> Option<f64> {
+    let is_plain = text.starts_with(|first: char| first.is_ascii_digit())
+        && text.ends_with(|last: char| last.is_ascii_digit())
+        && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if is_plain { text.parse().ok() } else { None }
+}
+
+/// The names of units of time, and their microseconds.
+const TIME_UNITS: [(&[&str], f64); 6] = [
+    (&["d", "day", "days"], 86_400e6),
+    (&["h", "hr", "hrs", "hour", "hours"], 3_600e6),
+    (&["m", "min", "mins", "minute", "minutes"], 60e6),
+    (&["s", "sec", "secs", "second", "seconds"], 1e6),
+    (&["ms", "msec", "msecs", "milli", "millis", "millisecond", "milliseconds"], 1e3),
+    (&["us", "µs", "usec", "usecs", "micro", "micros", "microsecond", "microseconds"], 1.0),
+];
+
+/// The microseconds of a unit of time.
+fn time_unit(name: &str) -> Option<f64> {
+    TIME_UNITS.iter().find(|(names, _)| names.contains(&name)).map(|(_, micros)| *micros)
+}
+
+/// A length of time in microseconds: `250us`, `200ms`, `1.5s`, `5m`, `1h30m`, `1d`.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub u64);
 
@@ -54,10 +78,22 @@ impl From<Duration> for Span {
 impl FromStr for Span {
     type Err = ParseError;
 
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and at most 2^53")]
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let wrong = || ParseError { expected: "a length of time such as `200ms`, `1.5s` or `5m`", found: text.into() };
-        let span: jiff::SignedDuration = text.trim().parse().map_err(|_| wrong())?;
-        u64::try_from(span.as_micros()).map(Self).map_err(|_| wrong())
+        let mut rest = text.trim();
+        let mut micros = 0.0;
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| c != '.' && !c.is_ascii_digit()).ok_or_else(wrong)?;
+            let (count, behind) = rest.split_at(digits);
+            let behind = behind.trim_start();
+            let letters = behind.find(|c: char| !c.is_alphabetic()).unwrap_or(behind.len());
+            let (unit, behind) = behind.split_at(letters);
+            micros += number(count).ok_or_else(wrong)? * time_unit(unit).ok_or_else(wrong)?;
+            rest = behind.trim_start();
+        }
+        // Up to here each whole microsecond has a number of its own.
+        if text.trim().is_empty() || micros > 2f64.powi(53) { Err(wrong()) } else { Ok(Self(micros.round() as u64)) }
     }
 }
 
@@ -99,10 +135,10 @@ impl FromStr for Bytes {
         let wrong = || ParseError { expected: "a size such as `200B`, `4KiB` or `1MB`", found: text.into() };
         let trimmed = text.trim();
         let digits = trimmed.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(trimmed.len());
-        let (number, unit) = trimmed.split_at(digits);
-        let number: f64 = number.parse().map_err(|_| wrong())?;
+        let (count, unit) = trimmed.split_at(digits);
+        let count = number(count).ok_or_else(wrong)?;
         let (_, factor) = BYTE_UNITS.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(wrong)?;
-        let bytes = number * factor;
+        let bytes = count * factor;
         if bytes < 1e15 { Ok(Self(bytes.round() as u64)) } else { Err(wrong()) }
     }
 }
@@ -149,15 +185,10 @@ impl FromStr for Rate {
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let wrong = || ParseError { expected: "a rate such as `500/s` or `30/m`", found: text.into() };
-        let (number, unit) = text.trim().split_once('/').unwrap_or((text.trim(), "s"));
-        let number: f64 = number.trim().parse().map_err(|_| wrong())?;
-        let seconds = match unit.trim() {
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        Self::per_second(number / seconds).ok_or_else(wrong)
+        let (count, unit) = text.trim().split_once('/').unwrap_or((text.trim(), "s"));
+        let count = number(count.trim()).ok_or_else(wrong)?;
+        let micros = time_unit(unit.trim()).ok_or_else(wrong)?;
+        Self::per_second(count / (micros / 1e6)).ok_or_else(wrong)
     }
 }
 
@@ -200,9 +231,9 @@ impl FromStr for Share {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to lie in 0 to 10,000")]
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let wrong = || ParseError { expected: "a share from `0%` to `100%` in steps of `0.01%`", found: text.into() };
-        let number: f64 = text.trim().strip_suffix('%').ok_or_else(wrong)?.trim().parse().map_err(|_| wrong())?;
-        let points = (number * 100.0).round();
-        let exact = (number * 100.0 - points).abs() < 1e-6;
+        let count = number(text.trim().strip_suffix('%').ok_or_else(wrong)?.trim()).ok_or_else(wrong)?;
+        let points = (count * 100.0).round();
+        let exact = (count * 100.0 - points).abs() < 1e-6;
         if exact && (0.0..=10_000.0).contains(&points) { Ok(Self(points as u16)) } else { Err(wrong()) }
     }
 }
@@ -249,13 +280,18 @@ macro_rules! quantity {
 quantity!(
     Span,
     // Every unit that the reader knows, in all of its spellings.
-    r"^\s*([0-9]+(\.[0-9]+)?\s*(h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|msecs?|millis?|milliseconds?|us|µs|usecs?|micros?|microseconds?)\s*)+$",
+    r"^\s*([0-9]+(\.[0-9]+)?\s*(d|days?|h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|msecs?|millis?|milliseconds?|us|µs|usecs?|micros?|microseconds?)\s*)+$",
     "a length of time such as `200ms`, `1.5s` or `5m`",
     "5s"
 );
-quantity!(Bytes, r"^\s*[0-9][0-9.]*\s*([kKMG]i?)?B?\s*$", "a size such as `200B`, `4KiB` or `1MB`", "200B");
-quantity!(Rate, r"^\s*[0-9][0-9.]*\s*(/\s*[smh])?\s*$", "a rate such as `500/s` or `30/m`", "500/s");
-quantity!(Share, r"^\s*[0-9][0-9.]*\s*%\s*$", "a share from `0%` to `100%` in steps of `0.01%`", "90%");
+quantity!(Bytes, r"^\s*[0-9]+(\.[0-9]+)?\s*([KMG]iB|[kMG]?B)?\s*$", "a size such as `200B`, `4KiB` or `1MB`", "200B");
+quantity!(
+    Rate,
+    r"^\s*[0-9]+(\.[0-9]+)?\s*(/\s*(d|days?|h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|msecs?|millis?|milliseconds?|us|µs|usecs?|micros?|microseconds?)\s*)?\s*$",
+    "a rate such as `500/s` or `30/m`",
+    "500/s"
+);
+quantity!(Share, r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$", "a share from `0%` to `100%` in steps of `0.01%`", "90%");
 
 #[cfg(test)]
 mod tests {
@@ -276,6 +312,8 @@ mod tests {
         check("1h30m", Span::from_secs(5_400));
         check("0s", Span::ZERO);
         check("250us", Span(250));
+        check("1d 12h", Span::from_secs(36 * 3_600));
+        check(" 2 minutes ", Span::from_secs(120));
     }
 
     #[test]
@@ -291,6 +329,30 @@ mod tests {
         check("500/s", Rate::per_second(500.0).unwrap());
         check("500", Rate::per_second(500.0).unwrap());
         check("30/m", Rate::per_second(0.5).unwrap());
+        check("30 / min", Rate::per_second(0.5).unwrap());
+        check("86400/d", Rate::per_second(1.0).unwrap());
+    }
+
+    /// What editors and the API server hold documents against is what the readers take.
+    #[test]
+    fn the_patterns_take_what_the_readers_take() {
+        fn agree<T: FromStr + JsonSchema>(texts: &[&str]) {
+            let schema = schemars::schema_for!(T);
+            let validator = jsonschema::validator_for(schema.as_value()).unwrap();
+            for text in texts {
+                let is_read = text.parse::<T>().is_ok();
+                assert_eq!(validator.is_valid(&(*text).into()), is_read, "{text} as {}", T::schema_name());
+            }
+        }
+        agree::<Span>(&[
+            "1d", "1h30m", "500ms", "1.5s", "2 min", "1 h 5 s", "PT1S", "1", "", "s", "1.s", ".5s", "1e3s", "-1s",
+            "1S", "1w", "5 µs", "1s,2s",
+        ]);
+        agree::<Bytes>(&[
+            "200", "200B", "4KiB", "1MB", "1kB", "1KB", "1k", "1Ki", "1.5MiB", "1.", "1e3", "-1", "4 KiB",
+        ]);
+        agree::<Rate>(&["500", "500/s", "10/min", "1/d", "3 / hour", "10/", "/s", "1e3/s", "1/w", "inf", "5.5/s"]);
+        agree::<Share>(&["90%", "12.5 %", "1e1%", "%", "40", "0.4", "50.%"]);
     }
 
     #[test]

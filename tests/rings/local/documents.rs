@@ -76,7 +76,7 @@ spec:
   devices: 10
   seed: \"3\"
   broker: {url: 'mqtt://h:99999'}
-  connect: {rate: 10/min}
+  connect: {rate: 10/week}
   observer: {sample: 120%}
   groups:
     - {name: a, share: 40%, model: thermometer, streams: {reading: {interval: 1, qos: \"1\"}}}
