@@ -201,7 +201,7 @@ pub struct BrokerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// Over WebSocket: fields of the request that asks for the upgrade, by their names, such as `Authorization` for a
-    /// gateway. They are as public as the document; at most 32.
+    /// gateway. They are the same for all devices, and as public as the document; at most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub headers: BTreeMap<String, String>,

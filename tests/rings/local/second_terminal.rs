@@ -83,8 +83,13 @@ fn a_device_shows_its_session_and_its_ledger() {
     assert!(device["clientId"].as_str().unwrap().ends_with("-42"), "{device}");
     assert!(device["streams"][0]["sent"].as_u64().unwrap() > 0, "{device}");
     assert!(run.must(&["device", "42"]).unwrap().stdout.contains("device 42"));
-    let unknown = run.call(&["device", "50"]).unwrap();
-    assert!(unknown.code == Some(1) && unknown.stderr.contains("no device 50"), "{unknown:?}");
+    let id = device["clientId"].as_str().unwrap();
+    assert!(run.must(&["device", id]).unwrap().stdout.contains("device 42"));
+    for (device, expected) in [("50", "no device 50: the fleet"), ("nobody", "no device with the client id `nobody`")] {
+        let unknown = run.call(&["device", device]).unwrap();
+        assert!(unknown.code == Some(1) && unknown.stderr.contains(expected), "{unknown:?}");
+        assert!(unknown.stderr.contains("has the devices 0 to 49"), "{unknown:?}");
+    }
     run.stop().unwrap().expect_passed();
 }
 

@@ -235,6 +235,9 @@ fn check_headers(broker: &BrokerSpec, found: &mut Findings) {
         } else if OWN_HEADERS.contains(&&*lower) || lower.starts_with("sec-websocket-") {
             found.add(&at, format!("`{name}` belongs to the upgrade itself"));
         }
+        if value.contains(['{', '}']) {
+            found.add(&at, "expected a value without `{` and `}`: it is the same for all devices".to_owned());
+        }
         if !value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
             found.add(&at, "expected a value of visible ASCII characters and blanks".to_owned());
         }

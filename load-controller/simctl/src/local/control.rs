@@ -202,6 +202,11 @@ impl Remote {
         self.client.get("/v1/plan").await
     }
 
+    /// The document, with all that flags changed of it.
+    pub(crate) async fn document(&self) -> Result<Fleet, ClientError> {
+        self.client.get("/v1/fleet").await
+    }
+
     /// Changes the plan; the answer is the new one.
     pub(crate) async fn change(&self, change: &Change) -> Result<Plan, ClientError> {
         self.client.patch("/v1/plan", change).await
@@ -209,7 +214,7 @@ impl Remote {
 
     /// How long `devices` take to connect or leave, at the fleet's rate.
     pub(crate) async fn connects_within(&self, devices: u32) -> Result<Span, ClientError> {
-        let fleet: Fleet = self.client.get("/v1/fleet").await?;
+        let fleet = self.document().await?;
         Ok(fleet.spec.connect.rate.time_for(u64::from(devices)))
     }
 

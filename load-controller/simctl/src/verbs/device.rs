@@ -2,7 +2,11 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use fleet_contract::worker::DeviceStatus;
+use fleet_contract::{
+    fleet::Fleet,
+    template::{Names, Template},
+    worker::DeviceStatus,
+};
 use kube::ResourceExt as _;
 use load_controller::{verdict::ExitCode, words};
 use tokio::signal::ctrl_c;
@@ -13,6 +17,7 @@ use crate::{
         question::Question,
         target::Target,
     },
+    estimate::membership,
     exit::Failure,
     flags::TargetFlags,
     local::control::Remote,
@@ -23,6 +28,7 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   simctl device 42
+  simctl device demo-42
   simctl device fleet/robotaxis 42 -n load
   simctl device 42 -w
   simctl device 42 -o json";
@@ -31,8 +37,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Its index, from 0, and its fleet if there are several: `42` or `fleet/robotaxis 42`
-    #[arg(value_name = "[FLEET] INDEX", num_args = 1..=3, required = true)]
+    /// Its index, from 0, or its client id, and its fleet if there are several: `42`, `demo-42` or `fleet/robotaxis 42`
+    #[arg(value_name = "[FLEET] DEVICE", num_args = 1..=3, required = true)]
     words: Vec<String>,
     /// Go on as it changes, until you end it
     #[arg(short, long)]
@@ -44,13 +50,65 @@ pub(crate) struct Args {
     target: TargetFlags,
 }
 
-/// What was typed: `42` or `fleet/robotaxis 42`.
-fn parse(words: &[String]) -> Result<(Option<FleetName>, u32), Failure> {
-    let wrong = || Failure::usage(format!("expected the index of a device such as `42`, found `{}`", words.join(" ")));
-    let (index, fleet) = words.split_last().ok_or_else(wrong)?;
+/// How a person calls a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Name {
+    Index(u32),
+    ClientId(String),
+}
+
+impl Name {
+    /// The index of the device that is meant, of the first `devices` of a fleet.
+    fn index(self, fleet: impl FnOnce() -> anyhow::Result<Fleet>, devices: u32) -> anyhow::Result<u32> {
+        match self {
+            Self::Index(index) => Ok(index),
+            Self::ClientId(id) => {
+                let fleet = fleet()?;
+                let index = index_of(&fleet, devices, &id)?;
+                let wrong = || unknown(&format!("with the client id `{id}`"), &fleet.metadata.name, devices);
+                index.ok_or_else(wrong)
+            }
+        }
+    }
+}
+
+/// The device of a client id, of the first `devices` of a fleet.
+fn index_of(fleet: &Fleet, devices: u32, id: &str) -> Result<Option<u32>, Failure> {
+    let (spec, membership) = (&fleet.spec, membership(fleet)?);
+    let template: Template = spec.client_id.parse().map_err(|error| Failure::document(format!("{error}")))?;
+    let of_group = |group: &fleet_contract::fleet::Group| {
+        let names = Names {
+            fleet: &fleet.metadata.name,
+            group: &group.name,
+            stream: "",
+            seed: spec.seed,
+            first: spec.first_index,
+        };
+        template.bind(&names, &template)
+    };
+    let ids: Vec<_> = spec.groups.iter().map(of_group).collect();
+    Ok((0..devices).find(|index| ids[membership.group_of(*index)].text(*index) == id))
+}
+
+fn unknown(device: &str, fleet: &str, devices: u32) -> anyhow::Error {
+    let range = match devices {
+        0 => "has no devices".to_owned(),
+        devices => format!("has the devices 0 to {}", devices - 1),
+    };
+    anyhow::anyhow!("there is no device {device}: the fleet {fleet} {range}")
+}
+
+/// What was typed: `42`, `demo-42` or `fleet/robotaxis 42`.
+fn parse(words: &[String]) -> Result<(Option<FleetName>, Name), Failure> {
+    let wrong = || {
+        let found = words.join(" ");
+        Failure::usage(format!("expected the index of a device such as `42`, or its client id, found `{found}`"))
+    };
+    let (device, fleet) = words.split_last().filter(|(device, _)| !device.contains('/')).ok_or_else(wrong)?;
     let mut names = fleets::names(fleet)?;
+    let name = device.parse().map_or_else(|_| Name::ClientId(device.clone()), Name::Index);
     match (names.pop(), names.is_empty()) {
-        (fleet, true) => Ok((fleet, index.parse().map_err(|_| wrong())?)),
+        (fleet, true) => Ok((fleet, name)),
         _ => Err(wrong()),
     }
 }
@@ -83,13 +141,22 @@ impl Source {
 impl Args {
     /// Prints the device, once or again and again.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let (fleet, index) = parse(&self.words)?;
+        let (fleet, device) = parse(&self.words)?;
         let target = Target::find(&self.target, fleet.as_ref().map(|fleet| fleet.0.as_str()), printer).await?;
-        let mut source = match target {
-            Target::Local(remote) => Source::Run(remote),
+        let (mut source, index) = match target {
+            Target::Local(remote) => {
+                let (fleet, devices) = (remote.document().await?, remote.plan().await?.devices_wanted());
+                let name = fleet.metadata.name.clone();
+                let index = device.index(|| Ok(fleet), devices)?;
+                if index >= devices {
+                    return Err(unknown(&index.to_string(), &name, devices));
+                }
+                (Source::Run(remote), index)
+            }
             Target::Cluster(cluster) => {
-                let name = cluster.fleet(fleet.as_ref()).await?.name_any();
-                Source::Fleet(Question::device(&cluster, &name, index))
+                let fleet = cluster.fleet(fleet.as_ref()).await?;
+                let index = device.index(|| Ok(fleet.document()?), fleet.devices())?;
+                (Source::Fleet(Question::device(&cluster, &fleet.name_any(), index)), index)
             }
         };
         let shown = self.show(&mut source, index, printer).await;
@@ -167,13 +234,29 @@ mod tests {
     use fleet_contract::{time::Micros, worker::StreamStatus};
 
     use super::*;
+    use crate::{document::from_text, library::EXAMPLES};
 
     #[test]
     fn a_device_is_named_by_its_index() {
         let words = |words: &[&str]| parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
-        assert_eq!(words(&["42"]).unwrap(), (None, 42));
-        assert_eq!(words(&["fleet/a", "42"]).unwrap(), (Some(FleetName("a".into())), 42));
+        assert_eq!(words(&["42"]).unwrap(), (None, Name::Index(42)));
+        assert_eq!(words(&["fleet/a", "42"]).unwrap(), (Some(FleetName("a".into())), Name::Index(42)));
+        assert_eq!(words(&["demo-42"]).unwrap(), (None, Name::ClientId("demo-42".into())));
         assert_eq!(words(&["42", "fleet/a"]).unwrap_err().code, ExitCode::Usage);
+    }
+
+    #[test]
+    fn a_client_id_leads_to_its_device() {
+        let mut fleet = from_text("f", EXAMPLES[0].1, None).unwrap().fleet;
+        assert_eq!(index_of(&fleet, 100, "demo-42").unwrap(), Some(42));
+        assert_eq!(index_of(&fleet, 42, "demo-42").unwrap(), None);
+        fleet.spec.client_id = "SN{index:06}".into();
+        fleet.spec.first_index = 1_000;
+        assert_eq!(index_of(&fleet, 100, "SN001042").unwrap(), Some(42));
+        assert_eq!(
+            unknown("100", "demo", 100).to_string(),
+            "there is no device 100: the fleet demo has the devices 0 to 99"
+        );
     }
 
     #[test]

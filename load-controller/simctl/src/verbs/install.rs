@@ -290,6 +290,12 @@ async fn established(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
 async fn demo(cluster: &Cluster, printer: Printer) -> anyhow::Result<()> {
     let fleet: Value = serde_saphyr::from_str(library::EXAMPLES[0].1)?;
     let place = cluster.place(&fleet).await?;
+    // One that is there may have been scaled since, and changed: it is somebody's.
+    if cluster.fleet_named(&place.name).await.is_ok() {
+        printer.data(format_args!("{} unchanged", place.title()))?;
+        printer.say("it is there already, and stays as it is");
+        return Ok(());
+    }
     let (outcome, _) = cluster.apply(&place, &fleet, Manner::default()).await.map_err(ClusterError::of_document)?;
     printer.data(format_args!("{} {}", place.title(), outcome.word()))?;
     let namespace = cluster.namespace();
