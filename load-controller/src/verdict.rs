@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{facts::RunFacts, phase::Phase};
 
-pub use rules::{LAG_ALLOWED, LAG_LIMIT, LAG_SHARE_MAX, THROTTLED_SHARE_MAX};
+pub use rules::THROTTLED_SHARE_MAX;
 
 /// What a process of the project ends with; scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -311,6 +311,9 @@ pub struct Generator {
     pub open_files: u64,
     /// Messages that were handed over more than 100 ms late.
     pub missed_ticks: u64,
+    /// Messages that were handed over later than [`lag::limit`](crate::lag::limit) allows for the interval that was in
+    /// force when they were due.
+    pub overdue: u64,
     /// Times that a socket took less than it was given.
     pub buffer_full: u64,
     /// Scheduling periods of the control group, and those in which it was throttled.
@@ -479,6 +482,7 @@ impl Generator {
             memory_bytes,
             open_files,
             missed_ticks,
+            overdue,
             buffer_full,
             cpu_periods,
             cpu_periods_throttled,
@@ -493,6 +497,7 @@ impl Generator {
         self.memory_bytes += memory_bytes;
         self.open_files += open_files;
         self.missed_ticks += missed_ticks;
+        self.overdue += overdue;
         self.buffer_full += buffer_full;
         self.cpu_periods += cpu_periods;
         self.cpu_periods_throttled += cpu_periods_throttled;

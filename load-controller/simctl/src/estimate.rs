@@ -11,6 +11,7 @@ use device_sim::{
 };
 use fleet_contract::{
     fleet::{BrokerSpec, Fleet, FleetSpec, Observe},
+    plan::Plan,
     share::Membership,
     template::Template,
     time::Micros,
@@ -157,7 +158,6 @@ impl Estimate {
         }
         let streams = || all_streams(&groups);
         let observed = observed_share(fleet);
-        let bytes = |stream: &StreamEstimate| stream.messages_per_second * (stream.message_bytes + PUBLISH_OVERHEAD);
         let workers = Split::new(spec.devices, per_process).workers(spec.devices);
         let devices = u64::from(spec.devices);
         // Each worker observes each of them.
@@ -166,7 +166,7 @@ impl Estimate {
             fleet: fleet.metadata.name.clone(),
             devices: spec.devices,
             messages_per_second: streams().map(|stream| stream.messages_per_second).sum(),
-            bytes_per_second: streams().map(bytes).sum(),
+            bytes_per_second: streams().map(StreamEstimate::bytes_per_second).sum(),
             cpu_cores: cpu_cores(streams(), 1.0, observed, workers * threads),
             memory_bytes: RUN_BYTES + u64::from(workers) * WORKER_BYTES + devices * device_bytes(spec),
             device_bytes: device_bytes(spec),
@@ -177,6 +177,20 @@ impl Estimate {
             connect_seconds: spec.connect.rate.time_for(devices.saturating_sub(1)).as_secs_f64(),
             groups,
         })
+    }
+
+    /// The same fleet with the most devices of a plan, and with its intervals.
+    pub(crate) fn under(&self, plan: &Plan) -> Self {
+        let mut changed = self.clone();
+        for stream in changed.groups.iter_mut().flat_map(|group| &mut group.streams) {
+            let Some(seconds) = stream.interval_seconds else { continue };
+            let (_, interval) = plan.interval(&stream.name, Span::from(Duration::from_secs_f64(seconds)));
+            stream.messages_per_second *= seconds / interval.as_secs_f64();
+            stream.interval_seconds = Some(interval.as_secs_f64());
+        }
+        changed.messages_per_second = all_streams(&changed.groups).map(|stream| stream.messages_per_second).sum();
+        changed.bytes_per_second = all_streams(&changed.groups).map(StreamEstimate::bytes_per_second).sum();
+        changed.scaled(plan.devices_max())
     }
 
     /// The same fleet with another number of devices; groups and streams stay those of the document.
@@ -196,6 +210,13 @@ impl Estimate {
             workers,
             ..self.clone()
         }
+    }
+}
+
+impl StreamEstimate {
+    /// Bytes of MQTT a second.
+    fn bytes_per_second(&self) -> f64 {
+        self.messages_per_second * (self.message_bytes + PUBLISH_OVERHEAD)
     }
 }
 
@@ -267,7 +288,7 @@ pub(crate) fn shortest_interval(fleet: &Fleet) -> Option<Span> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::fleet::Qos;
+    use fleet_contract::{fleet::Qos, plan::Setting};
 
     use super::*;
     use crate::document::from_text;
@@ -317,6 +338,17 @@ spec:
         let estimate = |devices| Estimate::new(&document(devices, Qos::AtLeastOnce), 1_000, 1).unwrap();
         let (grown, large) = (estimate(2_000).scaled(8_000), estimate(8_000));
         assert!((grown.cpu_cores - large.cpu_cores).abs() < 1e-9, "{} and {}", grown.cpu_cores, large.cpu_cores);
+    }
+
+    #[test]
+    fn a_shorter_interval_costs_what_more_messages_do() {
+        let estimate = Estimate::new(&document(1_000, Qos::AtLeastOnce), 20_000, 1).unwrap();
+        let mut plan = Plan::new(1, Micros(1), 1_000);
+        assert_eq!(estimate.under(&plan), estimate);
+        plan.set(Micros(2), Setting::Interval { stream: None, interval: Some(Span(1)) });
+        let asked = estimate.under(&plan);
+        assert!((asked.messages_per_second / 1e9 - 1.0).abs() < 1e-6, "{asked:?}");
+        assert!(asked.cpu_cores > 10_000.0 && asked.bytes_per_second > 100e9, "{asked:?}");
     }
 
     #[test]

@@ -192,6 +192,21 @@ fn check_cpu(estimate: &Estimate, machine: &Machine) -> Check {
     }
 }
 
+/// Why a running fleet cannot go from one load to another: the machine does not have the CPU. A smaller load is never
+/// refused.
+pub(crate) fn overload(now: &Estimate, asked: &Estimate, machine: &Machine) -> Option<String> {
+    let is_too_much = asked.cpu_cores > f64::from(machine.cpus) && asked.cpu_cores > now.cpu_cores;
+    is_too_much.then(|| {
+        format!(
+            "expected a load of at most {}, found about {} for {} messages a second; nothing was changed: take a longer \
+             interval or fewer devices, or start the run with --yes",
+            words::counted(machine.cpus.into(), "core", "cores"),
+            words::number(asked.cpu_cores),
+            words::number(asked.messages_per_second)
+        )
+    })
+}
+
 /// The most devices that the embedded broker takes.
 pub(crate) const fn embedded_devices_max() -> usize {
     // One place is left to the observer.

@@ -366,6 +366,9 @@ pub struct Generator {
     pub open_files: u64,
     /// Messages that were handed over more than 100 ms late.
     pub missed_ticks: u64,
+    /// Messages that were handed over later than 10 % of the interval that was in force when they were due, at least 5 and
+    /// at most 100 ms.
+    pub overdue: u64,
     /// Times that a socket took less than it was given.
     pub buffer_full: u64,
     /// The share of scheduling periods with CPU throttling, 0 to 1.
@@ -386,6 +389,7 @@ impl Generator {
             memory_bytes,
             open_files,
             missed_ticks,
+            overdue,
             buffer_full,
             cpu_periods: _,
             cpu_periods_throttled: _,
@@ -406,6 +410,7 @@ impl Generator {
             memory_bytes_max: facts.timeline.memory_bytes_max().max(memory_bytes),
             open_files,
             missed_ticks,
+            overdue,
             buffer_full,
             cpu_throttled_share: stats.generator.throttled_share(),
             clock_offset_seconds: clock_offset_micros as f64 / 1e6,

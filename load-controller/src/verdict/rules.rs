@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fleet_contract::{
     fleet::{Connect, Observe},
+    lag,
     stats::{Devices, Messages, Oversize, Received, Stats},
     units::Span,
 };
@@ -11,15 +12,8 @@ use fleet_contract::{
 use super::{FailOn, Reason, Rule};
 use crate::{conservation::conservation, facts::RunFacts, phase::Phase, words};
 
-/// A p99 of the schedule lag above this makes a run invalid.
-pub const LAG_LIMIT: Span = Span::from_millis(100);
-
-/// So does one above this share of the shortest interval, but for [`LAG_ALLOWED`].
-pub const LAG_SHARE_MAX: f64 = 0.1;
-
-/// A p99 of the schedule lag up to this is right for any interval: timers fire together within two milliseconds, and a
-/// machine that does nothing else holds a thread up as long now and then.
-pub const LAG_ALLOWED: Span = Span::from_millis(5);
+/// A run is invalid when more of its messages than this share were handed over later than [`lag::limit`] allows.
+const OVERDUE_SHARE_MAX: f64 = 0.01;
 
 /// More scheduling periods with throttling than this share make a run invalid.
 pub const THROTTLED_SHARE_MAX: f64 = 0.05;
@@ -336,23 +330,17 @@ fn nothing_sent(case: &Case<'_>) -> Option<Reason> {
 
 fn schedule_lag(case: &Case<'_>) -> Option<Reason> {
     let lag = case.stats.latency.schedule_lag.quantile(0.99)?;
-    let limit = lag_limit(case.facts.shortest_interval);
-    (lag > limit).then(|| {
-        let expected = format!("expected a schedule lag p99 of at most {}", words::time(limit.as_secs_f64()));
-        let share = match case.facts.shortest_interval {
-            Some(interval) if limit == LAG_ALLOWED => format!(" (the shortest interval is {interval})"),
-            Some(interval) if limit < LAG_LIMIT => format!(" (10 % of the shortest interval, {interval})"),
-            _ => String::new(),
-        };
-        Reason::new(Rule::ScheduleLag, format!("{expected}{share}, found {}", words::time(lag.as_secs_f64())))
+    let share = case.stats.generator.overdue as f64 / case.all.offered.max(1) as f64;
+    (share > OVERDUE_SHARE_MAX).then(|| {
+        let expected = format!(
+            "expected 99 % of the messages within {} % of their interval, at least {} and at most {}",
+            lag::SHARE_PERCENT,
+            lag::ALLOWED,
+            lag::LIMIT
+        );
+        let found = format!("found {} later, with a schedule lag p99 of", words::share(share));
+        Reason::new(Rule::ScheduleLag, format!("{expected}; {found} {}", words::time(lag.as_secs_f64())))
     })
-}
-
-/// [`LAG_SHARE_MAX`] of the shortest interval, from [`LAG_ALLOWED`] to [`LAG_LIMIT`].
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length of time")]
-fn lag_limit(shortest: Option<Span>) -> Span {
-    shortest
-        .map_or(LAG_LIMIT, |interval| Span((interval.0 as f64 * LAG_SHARE_MAX) as u64).clamp(LAG_ALLOWED, LAG_LIMIT))
 }
 
 fn cpu_throttled(case: &Case<'_>) -> Option<Reason> {

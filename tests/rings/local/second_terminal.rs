@@ -58,6 +58,25 @@ fn a_shorter_interval_takes_effect_while_it_runs() {
 }
 
 #[test]
+fn an_interval_beyond_the_machine_is_refused_and_one_that_held_briefly_judges_no_other() {
+    let run = steady();
+    let before = run.wait_for_messages(50).unwrap();
+    let refused = run.call(&["set", "interval=1us"]).unwrap();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("found about") && refused.stderr.contains("nothing was changed"), "{refused:?}");
+    // Messages of 20 ms may be 5 ms late, those of a second 100 ms.
+    run.must(&["set", "interval=20ms"]).unwrap();
+    run.must(&["set", "interval=1s"]).unwrap();
+    run.wait_for_messages(before.count("messages.sent") + 100).unwrap();
+    let ended = run.stop().unwrap();
+    ended.expect_passed();
+    ended.report.expect_all_delivered();
+    ended
+        .report
+        .claim("the shorter interval is told", ended.report.seconds("manifest.shortest_interval_seconds") < 0.1);
+}
+
+#[test]
 fn the_status_has_one_content_in_every_format() {
     let run = steady();
     let json = run.report().unwrap();

@@ -1,6 +1,6 @@
 //! Messages: due, and handed to rumqttc's channel without ever waiting for it.
 
-use fleet_contract::{fleet::Offline, qos::Qos, stamp::Stamp, stats::Messages, time::Micros, units::Span};
+use fleet_contract::{fleet::Offline, lag, qos::Qos, stamp::Stamp, stats::Messages, time::Micros, units::Span};
 use rumqttc::AsyncClient;
 
 use super::{
@@ -29,13 +29,14 @@ impl Books {
             return true;
         }
         let (anchor, interval) = timing(turn.plan, stream);
+        let limit = lag::limit(stream.interval().and(Some(interval)));
         let timetable = &mut self.streams[number];
         timetable.last_due = due;
         timetable.next_due = stream.due_at_or_after(self.index, anchor, interval, due.after(Span(1)));
         let start = turn.shared.blueprint.start;
         if !turn.plan.is_paused(due) && model.is_due(number, self.index, due, start, &mut turn.stripe.scratch) {
             #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
-            self.offer(turn, Queued { due, stream: number as u16 }, client);
+            self.offer(turn, Queued { due, stream: number as u16 }, limit, client);
         }
         true
     }
@@ -46,11 +47,13 @@ impl Books {
         u64::from(self.streams[stream].seq) + waiting as u64 >= most.into()
     }
 
-    fn offer(&mut self, turn: &mut Turn<'_>, queued: Queued, client: Option<&AsyncClient>) {
+    /// Offers a message that is overdue when it is later than `limit`.
+    fn offer(&mut self, turn: &mut Turn<'_>, queued: Queued, limit: Span, client: Option<&AsyncClient>) {
         let lag = turn.now.since(queued.due);
         self.messages(turn, queued).offered += 1;
         turn.stripe.stats.latency.schedule_lag.record(lag);
         turn.stripe.stats.generator.missed_ticks += u64::from(lag >= MISSED);
+        turn.stripe.stats.generator.overdue += u64::from(lag > limit);
         match client {
             None => self.offer_offline(turn, queued),
             // What waits goes first.

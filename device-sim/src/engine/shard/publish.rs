@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use fleet_contract::{
-    fleet::Offline, model::StampMode, plan::Plan, stamp::Stamp, stats::Messages, time::Micros, units::Span,
+    fleet::Offline, lag, model::StampMode, plan::Plan, stamp::Stamp, stats::Messages, time::Micros, units::Span,
 };
 
 use super::Shard;
@@ -141,6 +141,8 @@ impl Shard {
                     state.next_due = Micros::NEVER;
                     break;
                 }
+                // A new plan moves what is due to its own instant, so what is due now is due by this interval.
+                let limit = lag::limit(stream.interval().and(Some(interval)));
                 let due = state.next_due;
                 state.last_due = due;
                 state.next_due = stream.due_at_or_after(index, anchor, interval, due.after(Span(1)));
@@ -148,17 +150,19 @@ impl Shard {
                     && group.model.is_due(number, index, due, self.blueprint.start, &mut self.scratch);
                 if is_spoken {
                     #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
-                    self.offer_one(slot, Queued { due, stream: number as u16 }, now);
+                    self.offer_one(slot, Queued { due, stream: number as u16 }, limit, now);
                 }
             }
         }
     }
 
-    fn offer_one(&mut self, slot: usize, queued: Queued, now: Micros) {
+    /// Offers a message that is overdue when it is later than `limit`.
+    fn offer_one(&mut self, slot: usize, queued: Queued, limit: Span, now: Micros) {
         self.messages(slot, queued.stream).offered += 1;
         let lag = now.since(queued.due);
         self.lags.note(lag);
         self.stats.generator.missed_ticks += u64::from(lag >= MISSED);
+        self.stats.generator.overdue += u64::from(lag > limit);
         if self.devices[slot].state != State::Up {
             return self.offer_offline(slot, queued);
         }

@@ -39,8 +39,9 @@ const LEAD: Span = Span::from_millis(100);
 /// How long a drain may take beyond the time after which a message is lost.
 const DRAIN_PATIENCE: Span = Span::from_secs(30);
 
-/// What a change of the plan must not exceed; `Err` says why and what to do.
-pub(crate) type Guard = Box<dyn Fn(&Plan) -> Result<(), String> + Send + Sync>;
+/// What a plan must not exceed, first that of the start, then each that follows another one; `Err` says why and what to
+/// do.
+pub(crate) type Guard = Box<dyn Fn(Option<&Plan>, &Plan) -> Result<(), String> + Send + Sync>;
 
 /// A run in progress.
 pub(crate) struct Run {
@@ -290,14 +291,13 @@ impl Run {
             }
         };
         let tentative = self.planned(setting.clone());
-        (self.guard)(&tentative)?;
+        (self.guard)(Some(self.workers.plan()), &tentative)?;
         // Workers that it needs must be there when it takes effect, else their devices come late.
         self.workers.reserve(tentative.devices_max()).await.map_err(|error| format!("{error:#}"))?;
         let plan = self.planned(setting);
         self.workers.apply(plan.clone()).await;
         self.look_at_plan();
         if let Change::Interval { interval, .. } = change {
-            // The shortest interval of the run decides what schedule lag may be.
             let shortest = self.facts.shortest_interval.map_or(*interval, |shortest| shortest.min(*interval));
             self.facts.shortest_interval = Some(shortest);
         }

@@ -224,14 +224,20 @@ impl Args {
     fn guard(&self, settings: &Settings, estimate: &Estimate, machine: &Machine) -> Guard {
         let broker = settings.broker().map(<[BrokerUrl]>::to_vec);
         let is_asked_for = self.yes || settings.has_document;
+        let is_overload_asked_for = self.yes;
         let estimate = estimate.clone();
         let machine = machine.clone();
-        Box::new(move |plan| {
+        Box::new(move |before, plan| {
             let devices = plan.devices_max();
+            let asked = estimate.under(plan);
             guard(broker.as_deref(), is_asked_for, devices, messages_per_second(&estimate, plan))?;
             let target = broker.as_deref().map_or(Target::Embedded, Target::At);
-            match preflight::failures(&preflight::check(&estimate.scaled(devices), &machine, target)) {
-                Some(failures) => Err(failures),
+            if let Some(failures) = preflight::failures(&preflight::check(&asked, &machine, target)) {
+                return Err(failures);
+            }
+            let overload = |before| preflight::overload(&estimate.under(before), &asked, &machine);
+            match before.filter(|_| !is_overload_asked_for).and_then(overload) {
+                Some(refusal) => Err(refusal),
                 None => Ok(()),
             }
         })
@@ -253,7 +259,7 @@ impl Args {
         let clock = Clock::new();
         let run = random();
         let plan = Plan::of(run, clock.now(), &fleet.spec);
-        guard(&plan).map_err(Failure::usage)?;
+        guard(None, &plan).map_err(Failure::usage)?;
         let split = Split::new(devices, self.per_process(machine));
         self.say_split(split, &fleet.spec, machine, printer);
         let assignment = Assignment {
