@@ -271,6 +271,9 @@ pub struct Connections {
     pub refused: BTreeMap<String, u64>,
     /// Acknowledgements that nobody waited for.
     pub unsolicited: u64,
+    /// MQTT 5: what brokers said beside their reasons when they refused or ended a connection (sections 3.2.2.3.9 and
+    /// 3.14.2.2.3), and where else they sent the device.
+    pub said: BTreeMap<String, u64>,
 }
 
 /// What the observer saw.
@@ -446,13 +449,14 @@ impl Latencies {
 
 impl Connections {
     fn merge(&mut self, other: &Self) {
-        let Self { accepted, reconnects, lost, failed, refused, unsolicited } = other;
+        let Self { accepted, reconnects, lost, failed, refused, unsolicited, said } = other;
         self.accepted += accepted;
         self.reconnects += reconnects;
         add(&mut self.lost, lost);
         add(&mut self.failed, failed);
         add(&mut self.refused, refused);
         self.unsolicited += unsolicited;
+        add(&mut self.said, said);
     }
 }
 

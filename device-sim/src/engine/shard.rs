@@ -10,6 +10,7 @@ mod pace;
 mod publish;
 mod receive;
 mod roster;
+mod said;
 mod status;
 mod subscribe;
 mod sweep;

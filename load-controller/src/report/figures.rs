@@ -263,17 +263,21 @@ pub struct Connections {
     pub refused: BTreeMap<String, u64>,
     /// Acknowledgements that nobody waited for.
     pub unsolicited_acknowledgements: u64,
+    /// MQTT 5: what brokers said beside their reasons when they refused or ended a connection.
+    #[serde(default)]
+    pub said: BTreeMap<String, u64>,
 }
 
 impl Connections {
     pub(super) fn new(connections: &stats::Connections) -> Self {
-        let stats::Connections { accepted, reconnects: _, lost, failed, refused, unsolicited } = connections;
+        let stats::Connections { accepted, reconnects: _, lost, failed, refused, unsolicited, said } = connections;
         Self {
             accepted: *accepted,
             lost: lost.clone(),
             failed: failed.clone(),
             refused: refused.clone(),
             unsolicited_acknowledgements: *unsolicited,
+            said: said.clone(),
         }
     }
 }

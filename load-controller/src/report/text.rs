@@ -143,9 +143,12 @@ fn devices(report: &Report, paint: Paint) -> String {
         label("connections", paint),
         words::counted(report.reconnects, "reconnect", "reconnects")
     ));
-    for (what, causes) in
-        [("lost", &connections.lost), ("failed", &connections.failed), ("refused", &connections.refused)]
-    {
+    for (what, causes) in [
+        ("lost", &connections.lost),
+        ("failed", &connections.failed),
+        ("refused", &connections.refused),
+        ("said by the broker", &connections.said),
+    ] {
         if !causes.is_empty() {
             lines.push_str(&format!("\n{}  {what}: {}", label("", paint), words::causes(causes)));
         }

@@ -2,7 +2,7 @@
 
 use fleet_contract::{stats::Messages, time::Micros};
 
-use super::{READ_MAX, Shard, connect::CLOSED};
+use super::{READ_MAX, Shard, connect::CLOSED, said};
 use crate::{
     engine::{causes, device::State},
     observe::{
@@ -66,6 +66,9 @@ impl Shard {
                 Ok(None) => break,
                 Ok(Some((packet, length))) => {
                     rest = &rest[length..];
+                    if let Some(said) = said::by_broker(&packet) {
+                        said::note(&mut self.stats.connections.said, said);
+                    }
                     let device = &mut self.devices[slot];
                     match device.session.receive(&mut self.pool, &self.blueprint.session, packet, now, &mut self.out) {
                         Ok(Event::Acknowledged(message)) => {

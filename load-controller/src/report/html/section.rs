@@ -157,9 +157,12 @@ pub(super) fn connections(report: &Report) -> String {
         vec!["accepted".to_owned(), words::count(connections.accepted)],
         vec!["of these reconnects".into(), words::count(report.reconnects)],
     ];
-    for (what, causes) in
-        [("lost", &connections.lost), ("failed", &connections.failed), ("refused", &connections.refused)]
-    {
+    for (what, causes) in [
+        ("lost", &connections.lost),
+        ("failed", &connections.failed),
+        ("refused", &connections.refused),
+        ("said by the broker", &connections.said),
+    ] {
         rows.extend(causes.iter().map(|(cause, count)| vec![format!("{what}: {cause}"), words::count(*count)]));
     }
     if connections.unsolicited_acknowledgements > 0 {
