@@ -152,6 +152,16 @@ impl Run {
         self.end(PATIENCE)
     }
 
+    /// Presses Ctrl-C twice, the second time while it drains, and awaits its end. What is in flight must not settle, or
+    /// the drain is over before.
+    pub fn abort(self) -> Result<Ended> {
+        self.wait_until("messages are in flight", |report| report.count("messages.in_flight") > 0)?;
+        self.signal(Signal::INT)?;
+        self.wait_until("it drains", |report| report.text("phase") == "draining")?;
+        self.signal(Signal::INT)?;
+        self.end(PATIENCE)
+    }
+
     /// Awaits its end.
     pub fn end(self, within: Duration) -> Result<Ended> {
         let Run { simctl: _place, process } = self;

@@ -45,11 +45,7 @@ fn a_second_ctrl_c_aborts() {
     run.wait_for_devices(50).unwrap();
     // What is under way cannot settle, so the drain lasts until it is cut short.
     proxy.set_traffic(Which::All, Traffic::Stall).unwrap();
-    run.wait_until("messages are in flight", |report| report.count("messages.in_flight") > 0).unwrap();
-    run.signal(Signal::INT).unwrap();
-    run.wait_until("it drains", |report| report.text("phase") == "draining").unwrap();
-    run.signal(Signal::INT).unwrap();
-    let ended = run.end(PATIENCE).unwrap();
+    let ended = run.abort().unwrap();
     ended.expect_verdict("aborted", 105);
     ended.report.expect_conservation();
 }

@@ -2,8 +2,8 @@
 //!
 //! The fleet has all that a dashboard shows: devices that the broker refuses because it is full, growth, an outage with
 //! reconnects, messages with and without acknowledgement, followed and not, and subscriptions, granted and refused. A
-//! second one, of MQTT 5, has what that version adds: messages that its broker rejects or is too small for. Its file with the password is
-//! emptied while it runs. A query that names what nobody exports gives nothing and fails here.
+//! second one, of MQTT 5, has what that version adds: messages that its broker rejects or is too small for. Its file with
+//! the password is emptied while it runs. A query that names what nobody exports gives nothing and fails here.
 
 use std::{
     collections::BTreeSet,

@@ -73,12 +73,9 @@ fn explain(error: &ValidationError<'_>, schema: &Value, problems: &mut Vec<Probl
             format!("expected {expected}, found {}", named(error.instance()))
         }
         ValidationErrorKind::Format { format } => {
-            let reader = FORMATS.iter().find(|(name, _)| name == format).map(|(_, reader)| reader);
             let text = error.instance().as_str().unwrap_or_default();
-            match reader.and_then(|reader| reader(text)) {
-                Some(complaint) => complaint,
-                None => error.to_string(),
-            }
+            let reader = FORMATS.iter().find(|(name, _)| name == format);
+            reader.and_then(|(_, reader)| reader(text)).unwrap_or_else(|| error.to_string())
         }
         ValidationErrorKind::Pattern { pattern } => {
             let expected = quantity(error, schema)

@@ -64,8 +64,7 @@ impl Args {
         match self.action {
             Some(Action::Show { model }) => printer.data(show(&model)?)?,
             None => {
-                let own = files(Path::new(DIRECTORY)).into_iter().map(of_file);
-                let own: Vec<_> = own.collect();
+                let own: Vec<_> = files(Path::new(DIRECTORY)).into_iter().map(of_file).collect();
                 // One that a model of this directory stands before is out of reach here.
                 let is_free = |builtin: &&builtin::Builtin| own.iter().all(|own| own.name != builtin.name);
                 let built_in = builtin::ALL.iter().filter(is_free).map(listed).collect::<anyhow::Result<Vec<_>>>()?;

@@ -6,7 +6,6 @@ use tests::{
     eventually,
     mosquitto::{Mosquitto, Settings},
     peer::Peer,
-    process::Signal,
     proxy::{Proxy, Traffic, Which},
 };
 
@@ -64,11 +63,7 @@ fn an_aborted_run_leaves_no_session_of_its_observer() {
         run.wait_for_devices(DEVICES.into()).unwrap();
         // What is under way cannot settle, so the drain lasts until it is cut short; the broker still hears what is said.
         proxy.set_traffic(Which::All, Traffic::Unanswered).unwrap();
-        run.wait_until("messages are in flight", |report| report.count("messages.in_flight") > 0).unwrap();
-        run.signal(Signal::INT).unwrap();
-        run.wait_until("it drains", |report| report.text("phase") == "draining").unwrap();
-        run.signal(Signal::INT).unwrap();
-        let ended = run.end(PATIENCE).unwrap();
+        let ended = run.abort().unwrap();
         ended.expect_verdict("aborted", 105);
         proxy.set_traffic(Which::All, Traffic::Forward).unwrap();
         eventually("the proxy has passed all on", PATIENCE, || Ok((proxy.connections()? == 0).then_some(()))).unwrap();
