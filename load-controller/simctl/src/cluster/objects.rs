@@ -133,9 +133,7 @@ impl Cluster {
         let after = after.map_err(explain_conflict)?;
         let outcome = match before {
             None => Outcome::Created,
-            Some(before) if before.resource_version() == after.resource_version() => Outcome::Unchanged,
-            // A trial changes no version.
-            Some(before) if before.data == after.data && before.labels() == after.labels() => Outcome::Unchanged,
+            Some(before) if applied_alike(&before, &after) => Outcome::Unchanged,
             Some(_) => Outcome::Configured,
         };
         Ok((outcome, after))
@@ -153,6 +151,21 @@ impl Cluster {
         };
         Ok(self.ask_for(place.api.delete(&place.name, &params)).await?.is_some())
     }
+}
+
+/// Whether two states of an object differ in nothing that an apply writes.
+///
+/// Their versions tell less: a controller may have written the status in between, and a trial changes no version.
+fn applied_alike(before: &DynamicObject, after: &DynamicObject) -> bool {
+    let contents = |object: &DynamicObject| {
+        let mut data = object.data.clone();
+        data.as_object_mut().and_then(|fields| fields.remove("status"));
+        data
+    };
+    contents(before) == contents(after)
+        && before.labels() == after.labels()
+        && before.annotations() == after.annotations()
+        && before.owner_references() == after.owner_references()
 }
 
 /// Whether all conflicts are with fields that simctl itself wrote.
@@ -188,6 +201,21 @@ mod tests {
             "status": "Failure", "code": 409, "reason": "Conflict", "message": "m", "details": {"causes": causes},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_status_that_was_written_meanwhile_is_no_change() {
+        let object = |devices: u32, connected: u32, team: &str| -> DynamicObject {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "f", "resourceVersion": connected.to_string(), "labels": {"team": team}},
+                "spec": {"devices": devices},
+                "status": {"connected": connected},
+            }))
+            .unwrap()
+        };
+        assert!(applied_alike(&object(5, 0, "a"), &object(5, 3, "a")));
+        assert!(!applied_alike(&object(5, 0, "a"), &object(6, 0, "a")));
+        assert!(!applied_alike(&object(5, 0, "a"), &object(5, 0, "b")));
     }
 
     #[test]
