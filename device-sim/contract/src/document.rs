@@ -10,6 +10,7 @@ mod tree;
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
@@ -119,17 +120,17 @@ pub fn pointer_step(name: &str) -> String {
 }
 
 /// Reads `text` as a `T` that fits the schema of `T`; the tree says where each field stands.
-pub fn read<T: DeserializeOwned + schemars::JsonSchema>(file: &str, text: &str) -> Result<(T, Tree), Problems> {
+pub fn read<T: DeserializeOwned + JsonSchema + 'static>(file: &str, text: &str) -> Result<(T, Tree), Problems> {
     let tree = Tree::parse(file, text)?;
     Ok((understand(file, &tree)?, tree))
 }
 
 /// The document of a tree as a `T` that fits the schema of `T`.
-pub fn understand<T: DeserializeOwned + schemars::JsonSchema>(file: &str, tree: &Tree) -> Result<T, Problems> {
+pub fn understand<T: DeserializeOwned + JsonSchema + 'static>(file: &str, tree: &Tree) -> Result<T, Problems> {
     let mut problems = tree.doubts().to_vec();
     // What a field should be is no help where it is not clear what it is.
     let is_clear = |problem: &Problem| tree.doubts().iter().all(|doubt| doubt.path != problem.path);
-    problems.extend(shape::check(&schemars::schema_for!(T), tree.value()).into_iter().filter(is_clear));
+    problems.extend(shape::check::<T>(tree.value()).into_iter().filter(is_clear));
     Problems::locate(file, tree, problems)?;
     serde_path_to_error::deserialize(tree.value()).map_err(|error| {
         let problem = Problem::new(pointer(error.path()), error.inner().to_string());
@@ -139,7 +140,6 @@ pub fn understand<T: DeserializeOwned + schemars::JsonSchema>(file: &str, tree: 
 
 #[cfg(test)]
 mod tests {
-    use schemars::JsonSchema;
     use serde::Deserialize;
 
     use super::*;

@@ -1,9 +1,15 @@
 //! Holds a document against the JSON Schema of its type, and says what is wrong in words.
 
-use std::{fmt::Display, str::FromStr};
+use std::{
+    any::TypeId,
+    collections::HashMap,
+    fmt::Display,
+    str::FromStr,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
 
-use jsonschema::{ValidationError, error::ValidationErrorKind};
-use schemars::Schema;
+use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
+use schemars::JsonSchema;
 use serde_json::Value;
 
 use super::{Problem, pointer_step};
@@ -30,16 +36,40 @@ fn complaint<T: FromStr<Err: Display>>(text: &str) -> Option<String> {
     text.parse::<T>().err().map(|error| error.to_string())
 }
 
-/// All that is wrong with the shape of `value`.
-pub(super) fn check(schema: &Schema, value: &Value) -> Vec<Problem> {
-    let options = jsonschema::options().should_validate_formats(true);
-    let options = FORMATS
-        .iter()
-        .fold(options, |options, (name, reader)| options.with_format(*name, |text| reader(text).is_none()));
-    let validator = options.build(schema.as_value()).expect("generated schemas are valid");
+/// The shapes of the types that were read so far: making one compiles its patterns, which takes ten times as long as
+/// holding a document against it.
+static SHAPES: LazyLock<Mutex<HashMap<TypeId, Arc<Shape>>>> = LazyLock::new(Mutex::default);
+
+/// What documents of a type look like.
+struct Shape {
+    schema: Value,
+    validator: Validator,
+}
+
+impl Shape {
+    fn of<T: JsonSchema + 'static>() -> Arc<Self> {
+        let mut shapes = SHAPES.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(
+            shapes.entry(TypeId::of::<T>()).or_insert_with(|| Arc::new(Self::new(schemars::schema_for!(T).into()))),
+        )
+    }
+
+    fn new(schema: Value) -> Self {
+        let options = jsonschema::options().should_validate_formats(true);
+        let options = FORMATS
+            .iter()
+            .fold(options, |options, (name, reader)| options.with_format(*name, |text| reader(text).is_none()));
+        let validator = options.build(&schema).expect("generated schemas are valid");
+        Self { schema, validator }
+    }
+}
+
+/// All that is wrong with the shape of `value` as a `T`.
+pub(super) fn check<T: JsonSchema + 'static>(value: &Value) -> Vec<Problem> {
+    let shape = Shape::of::<T>();
     let mut problems = Vec::new();
-    for error in validator.iter_errors(value) {
-        explain(&error, schema.as_value(), &mut problems);
+    for error in shape.validator.iter_errors(value) {
+        explain(&error, &shape.schema, &mut problems);
     }
     problems
 }
