@@ -18,7 +18,8 @@
 //! | [`note`], [`events`] | what people are told about changes, and how |
 //! | [`fleet`] | one task owns everything that is known of one fleet |
 //! | [`query`] | answers to those who may ask for a fleet's figures |
-//! | [`run`] | the watches, and who is asked to look at what |
+//! | [`run`] | the watched stores, and who is asked to look at what |
+//! | `watch` | what happens to the objects of one kind |
 
 pub mod apply;
 pub mod conditions;
@@ -39,6 +40,7 @@ pub mod refusal;
 pub mod run;
 pub mod shortage;
 pub mod status;
+mod watch;
 
 pub use error::Error;
 pub use fleet::{Guard, PodReport, Request};

@@ -18,7 +18,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
-    core::{DynamicObject, PartialObjectMeta},
+    core::{ApiResource, DynamicObject, PartialObjectMeta},
     runtime::events::{Event as Told, Recorder, Reporter},
 };
 use serde_json::{Value, json};
@@ -265,7 +265,7 @@ impl Writer {
 
     /// Deletes a pod of a node that is lost, without waiting for its kubelet; only this very pod.
     pub async fn force(&self, owner: &Owner, pod: &WorkerPod) -> Result<(), Error> {
-        let api: Api<Pod> = self.api(&owner.namespace);
+        let api = self.untyped::<Pod>(&owner.namespace);
         let parameters =
             DeleteParams { preconditions: Some(only(&pod.uid)), ..DeleteParams::default().grace_period(0) };
         self.metrics.pods_forced.inc();
@@ -276,7 +276,7 @@ impl Writer {
 
     /// Writes the status of a Fleet.
     pub async fn status(&self, owner: &Owner, status: &FleetStatus) -> Result<(), Error> {
-        let api: Api<Fleet> = self.api(&owner.namespace);
+        let api = self.untyped::<Fleet>(&owner.namespace);
         let patch = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": "Fleet",
@@ -297,6 +297,11 @@ impl Writer {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Objects of a kind whose answers nobody reads: reading a large type takes the compiler long.
+    fn untyped<K: Resource<DynamicType = ()>>(&self, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &ApiResource::erase::<K>(&()))
     }
 
     /// A call to the API server, which gets a deadline: one that hangs must not hold a fleet up for ever.

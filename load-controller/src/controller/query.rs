@@ -17,11 +17,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
-    runtime::{
-        WatchStreamExt as _,
-        reflector::ObjectRef,
-        watcher::{self, watcher},
-    },
+    runtime::{reflector::ObjectRef, watcher},
 };
 use serde_json::json;
 use tokio::{
@@ -36,6 +32,7 @@ use super::{
     fleet::{Context, Request},
     observe::Stores,
     run::{Fleets, listed},
+    watch::watch,
 };
 use crate::{
     resource::{
@@ -84,17 +81,11 @@ pub(super) async fn serve(context: Context, fleets: Fleets, stores: Arc<Stores>,
     if listed(&stores.fleets).await.is_err() {
         return;
     }
-    let api: Api<FleetQuery> = match &namespace {
-        Some(namespace) => Api::namespaced(context.client.clone(), namespace),
-        None => Api::all(context.client.clone()),
-    };
-    let metrics = context.metrics.clone();
+    let config = watcher::Config::default().page_size(PAGE);
+    let events = watch(&context.client, namespace.as_deref(), config, &context.metrics);
     let desk = Desk { context, fleets, stores };
-    let events = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff();
     tokio::pin!(events);
     let (mut schedule, mut under_way) = (Schedule::default(), JoinSet::new());
-    // What goes on to fail in the same way is told once.
-    let mut complaint = String::new();
     loop {
         for step in schedule.steps(Instant::now(), UNDER_WAY_MAX - under_way.len()) {
             under_way.spawn(desk.clone().take(step));
@@ -102,15 +93,7 @@ pub(super) async fn serve(context: Context, fleets: Fleets, stores: Arc<Stores>,
         let next = schedule.next().filter(|_| under_way.len() < UNDER_WAY_MAX);
         tokio::select! {
             event = events.next() => match event {
-                Some(Ok(event)) => note(&mut schedule, &event),
-                Some(Err(error)) => {
-                    metrics.watch_errors.with_label_values(&["FleetQuery"]).inc();
-                    let error = error.to_string();
-                    if error != complaint {
-                        tracing::warn!(kind = "FleetQuery", error, "a watch broke off; it begins anew");
-                        complaint = error;
-                    }
-                }
+                Some(event) => note(&mut schedule, &event),
                 None => return,
             },
             Some(done) = under_way.join_next() => match done {

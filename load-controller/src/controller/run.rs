@@ -16,12 +16,11 @@ use k8s_openapi::api::{
     core::v1::{Node, Pod},
 };
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
+    Client, Resource, ResourceExt as _,
     runtime::{
-        WatchStreamExt as _,
         controller::{Action, Config, Error as RunError, ReconcileReason, ReconcileRequest, applier},
         reflector::{self, Lookup, ObjectRef, Store, store::Writer as StoreWriter},
-        watcher::{self, watcher},
+        watcher,
     },
 };
 use serde::de::DeserializeOwned;
@@ -30,7 +29,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -41,6 +40,7 @@ use super::{
     observe::{Stores, prune_config_map, prune_managed_fields, prune_node, prune_pod},
     plan::Images,
     query,
+    watch::watch,
 };
 use crate::{
     key::Key,
@@ -323,14 +323,10 @@ impl Scope<'_> {
             + Sync
             + 'static,
     {
-        let api = match self.namespace {
-            Some(namespace) => Api::namespaced(self.context.client.clone(), namespace),
-            None => Api::all(self.context.client.clone()),
-        };
+        let events = watch(&self.context.client, self.namespace, config.clone(), &self.context.metrics);
         let (store, writer) = reflector::store();
-        let (wakes, metrics) = (wakes.clone(), self.context.metrics.clone());
         let wake = move |object: &K| fleet_of(object).into_iter().collect();
-        self.tasks.spawn(follow(api, config.clone(), prune, writer, wakes, metrics, wake));
+        self.tasks.spawn(follow(events, prune, writer, wakes.clone(), wake));
         store
     }
 
@@ -341,8 +337,6 @@ impl Scope<'_> {
         if self.namespace.is_some() {
             return store;
         }
-        let api = Api::all(self.context.client.clone());
-        let (wakes, metrics) = (wakes.clone(), self.context.metrics.clone());
         let mut taints_of: HashMap<String, usize> = HashMap::new();
         let wake = move |node: &Node| {
             let name = node.name_any();
@@ -351,42 +345,26 @@ impl Scope<'_> {
             let before = taints_of.insert(name.clone(), taints).unwrap_or(0);
             if before == taints { Vec::new() } else { fleets_on(&pods, &name) }
         };
-        let config = watcher::Config::default().page_size(PAGE);
-        self.tasks.spawn(follow(api, config, prune_node, writer, wakes, metrics, wake));
+        let events =
+            watch(&self.context.client, None, watcher::Config::default().page_size(PAGE), &self.context.metrics);
+        self.tasks.spawn(follow(events, prune_node, writer, wakes.clone(), wake));
         store
     }
 }
 
 /// Keeps a store like the cluster, and wakes the fleets that a change concerns.
 async fn follow<K>(
-    api: Api<K>,
-    config: watcher::Config,
+    events: impl Stream<Item = watcher::Event<K>>,
     prune: fn(&mut K),
     mut store: StoreWriter<K>,
     wakes: mpsc::Sender<ObjectRef<Fleet>>,
-    metrics: Metrics,
     mut fleets_of: impl FnMut(&K) -> Vec<ObjectRef<Fleet>>,
 ) where
-    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Lookup<DynamicType = ()> + Clone + 'static,
 {
-    let events = watcher(api, config).default_backoff();
     tokio::pin!(events);
-    // What goes on to fail in the same way is told once.
-    let mut told = String::new();
     while let Some(event) = events.next().await {
-        let event = match event {
-            Ok(event) => event.modify(prune),
-            Err(error) => {
-                let kind = <K as Resource>::kind(&());
-                metrics.watch_errors.with_label_values(&[&*kind]).inc();
-                let error = error.to_string();
-                if error != told {
-                    tracing::warn!(%kind, error, "a watch broke off; it begins anew");
-                    told = error;
-                }
-                continue;
-            }
-        };
+        let event = event.modify(prune);
         store.apply_watcher_event(&event);
         let concerned = match &event {
             watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object) => {
