@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`report`], [`verdict`], [`timeline`], [`conservation`] | what becomes of a run's measurements; pure but for [`report::files`] |
 //! | [`facts`], [`phase`] | what is known of a run beside its measurements |
-//! | [`words`] | figures as people read them |
+//! | [`words`], [`yaml`] | figures as people read them; anything as YAML |
 //! | [`resource`] | the Fleet as a custom resource and the objects made from it, one kind a file; pure |
 //! | [`controller`] | observe, plan, apply, status: makes a cluster match its Fleets |
 //! | [`workers`] | the workers of a fleet: pull of statistics, push of plans |
@@ -31,6 +31,7 @@ pub mod timeline;
 pub mod verdict;
 pub mod words;
 pub mod workers;
+pub mod yaml;
 
 #[cfg(test)]
 mod fixture;

@@ -10,7 +10,6 @@ pub mod hgrm;
 pub mod html;
 pub mod json;
 pub mod text;
-pub mod yaml;
 
 use fleet_contract::{
     fleet::{Observe, Protocol, SessionKind},

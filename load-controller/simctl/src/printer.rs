@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::ValueEnum;
+use load_controller::yaml;
 use serde::Serialize;
 
 /// How data is printed.
@@ -151,7 +152,7 @@ impl Printer {
         let text = match format {
             Format::Table => table(),
             Format::Json => serde_json::to_string_pretty(value)?,
-            Format::Yaml => serde_saphyr::to_string(value)?,
+            Format::Yaml => yaml::text(value)?,
         };
         Ok(self.data(text)?)
     }

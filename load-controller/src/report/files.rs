@@ -25,7 +25,7 @@ use super::{
     LostInReport, Report, csv, hgrm, html, json,
     text::{self, Paint, Style, Width},
 };
-use crate::{facts::RunFacts, verdict::FailOn};
+use crate::{facts::RunFacts, verdict::FailOn, yaml};
 
 /// Why a file of the report could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -183,7 +183,7 @@ fn document(facts: &RunFacts) -> String {
     }
     let duration = facts.duration.map(|duration| format!(" --duration {duration}")).unwrap_or_default();
     let fail_on = if facts.fail_on.contains(&FailOn::Lost) { " --fail-on lost" } else { "" };
-    let document = serde_saphyr::to_string(&fleet).expect("what was read from YAML can be written as YAML");
+    let document = yaml::text(&fleet).expect("a document has string keys");
     format!("# simctl run -f fleet.yaml{duration}{fail_on}\n{document}")
 }
 

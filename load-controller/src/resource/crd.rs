@@ -17,6 +17,7 @@ use super::{
     names::{GROUP, VERSION},
     structural::structural,
 };
+use crate::yaml;
 
 /// More pods than Kubernetes can hold (its documented limit).
 const PODS_MAX: u32 = 150_000;
@@ -54,8 +55,7 @@ impl Kind {
 
     /// Its definition as YAML, a document of its own.
     pub fn yaml(self) -> String {
-        let definition = serde_json::to_value(self.build()).expect("a definition is a value of JSON");
-        let text = serde_saphyr::to_string(&definition).expect("a value of JSON is one of YAML");
+        let text = yaml::text(&self.build()).expect("a definition has string keys");
         format!("# Written by `load-controller crd`.\n{text}")
     }
 }

@@ -8,9 +8,9 @@ use load_controller::{
     report::{
         Report, json,
         text::{self, Paint, Style, Width},
-        yaml,
     },
     verdict::ExitCode,
+    yaml,
 };
 use tokio::signal::ctrl_c;
 
@@ -146,6 +146,6 @@ fn rendered(report: &Report, output: Output, printer: Printer) -> String {
         Output::Table => text::render(report, Style { width: Width::Table, paint }),
         Output::Wide => text::render(report, Style { width: Width::Wide, paint }),
         Output::Json => json::render(report),
-        Output::Yaml => yaml::render(report),
+        Output::Yaml => yaml::text(report).expect("a report has string keys"),
     }
 }
