@@ -302,11 +302,9 @@ fn read(what: &'static str, path: &Path) -> Result<String, SettingsError> {
 }
 
 fn read_json<T: DeserializeOwned>(what: &'static str, path: &Path) -> Result<T, SettingsError> {
-    serde_json::from_str(&read(what, path)?).map_err(|source| SettingsError::Content {
-        what,
-        path: path.into(),
-        source,
-    })
+    // From bytes, as the API reads them: one reader for each type.
+    let text = read(what, path)?;
+    serde_json::from_slice(text.as_bytes()).map_err(|source| SettingsError::Content { what, path: path.into(), source })
 }
 
 #[cfg(test)]

@@ -89,17 +89,20 @@ fn run_with(command: &mut Command, progress: &Progress) -> Result<bool> {
 
 /// Builds what the rings and the bench start, optimized, and returns its directory.
 ///
-/// The programs are static, so that the very same ones make the images: an empty image has no C library. A static
-/// glibc resolves names without shared libraries since 2.34. The target is named, because then the flag is for the
-/// programs alone and not for the procedural macros, which cargo loads.
+/// They are those of `cargo run --release`, which is why packages are named: the whole workspace would ask more features
+/// of their dependencies, and build them anew. All are static (`.cargo/config.toml`), so that they make the images, too.
 pub(crate) fn build_release() -> Result<PathBuf> {
-    build(&host()?, &[&products()[..], &["null-broker"]].concat(), |_| {}, |build| Ok(run(build)?.success))
+    let mut build = release(&products());
+    build.args(["--package", "tests", "--bin", "null-broker"]);
+    ensure!(run(&mut build)?.success, FAILED);
+    Ok(target_dir().join("release"))
 }
 
 /// Builds the programs that have an image, shows how far that is instead of what cargo says, and returns their
 /// directory.
 pub(crate) fn build_release_with(progress: &Progress) -> Result<PathBuf> {
-    build(&host()?, &products(), |_| {}, |build| run_with(build, progress))
+    ensure!(run_with(&mut release(&products()), progress)?, FAILED);
+    Ok(target_dir().join("release"))
 }
 
 fn products() -> [&'static str; PROGRAMS.len()] {
@@ -108,33 +111,26 @@ fn products() -> [&'static str; PROGRAMS.len()] {
 
 /// Builds the programs that have an image for arm64, and returns their directory.
 pub(crate) fn build_release_for_arm64(compiler: &arm64::Compiler) -> Result<PathBuf> {
-    let set_up = |cargo: &mut Command| compiler.set_up(cargo);
-    build(arm64::TARGET, &products(), set_up, |build| Ok(run(build)?.success))
+    let mut build = release(&products());
+    compiler.set_up(build.args(["--target", arm64::TARGET]));
+    ensure!(run(&mut build)?.success, FAILED);
+    Ok(target_dir().with_file_name(arm64::TARGET).join("release"))
 }
 
-fn build(
-    target: &str,
-    programs: &[&str],
-    set_up: impl FnOnce(&mut Command),
-    run: impl FnOnce(&mut Command) -> Result<bool>,
-) -> Result<PathBuf> {
-    let flags = env::var("RUSTFLAGS").unwrap_or_default();
-    let mut build = command(&["build", "--release", "--locked", "--workspace", "--target", target]);
-    build.args(programs.iter().flat_map(|name| ["--bin", name]));
-    set_up(build.env("RUSTFLAGS", format!("{flags} -C target-feature=+crt-static")));
-    ensure!(run(&mut build)?, "the release build for {target} failed");
-    Ok(target_dir().join(target).join("release"))
+const FAILED: &str = "the release build failed";
+
+/// The release build of programs, each of the package of its name.
+fn release(programs: &[&str]) -> Command {
+    let mut build = command(&["build", "--release", "--locked"]);
+    build.args(programs.iter().flat_map(|name| ["--package", name, "--bin", name]));
+    if let Ok(flags) = env::var("RUSTFLAGS") {
+        // It takes the place of the flags of `.cargo/config.toml`.
+        build.env("RUSTFLAGS", format!("{flags} -C target-feature=+crt-static"));
+    }
+    build
 }
 
-/// The triple of this machine.
-fn host() -> Result<String> {
-    let output = Command::new("rustc").arg("-vV").current_dir(project::root()).output().context("rustc")?;
-    let text = String::from_utf8(output.stdout)?;
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc names no host")?.to_owned())
-}
-
-/// Where cargo builds, which is where this very program was built.
+/// Where cargo builds for this machine, which is where this very program was built.
 fn target_dir() -> PathBuf {
     let built = env::current_exe().ok();
     let target = built.as_deref().and_then(|path| path.parent()?.parent());
