@@ -9,11 +9,11 @@ use std::{
 use images::{Image, PROGRAMS, Reference};
 use serde_json::Value;
 use tests::{
-    command, project,
+    command, eventually, project,
     simctl::{Finished, Simctl},
 };
 
-use super::{FOREIGN, admin};
+use super::{FOREIGN, PATIENCE, admin};
 
 /// Where `simctl install` puts the controller.
 pub(super) const NAMESPACE: &str = "simctl-system";
@@ -97,16 +97,14 @@ pub(super) fn forget_installation() {
     *IS_INSTALLED.lock().unwrap_or_else(PoisonError::into_inner) = false;
 }
 
-/// The pod that leads.
+/// The pod that leads, once one does.
 pub(super) fn leader() -> Value {
-    let pods = admin().get(["pods", "-n", NAMESPACE, "-l", "simctl.io/leader=true"]).unwrap();
-    pods["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|pod| pod["metadata"]["deletionTimestamp"].is_null())
-        .cloned()
-        .unwrap()
+    let leads = || {
+        let pods = admin().get(["pods", "-n", NAMESPACE, "-l", "simctl.io/leader=true"])?;
+        let pods = pods["items"].as_array().into_iter().flatten();
+        Ok(pods.cloned().find(|pod| pod["metadata"]["deletionTimestamp"].is_null()))
+    };
+    eventually("a controller leads", PATIENCE, leads).unwrap()
 }
 
 /// Calls the real Helm, in the cluster's network.
