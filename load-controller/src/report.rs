@@ -96,7 +96,7 @@ impl Report {
             latency: Latency::new(&stats.latency),
             reconnects: stats.connections.reconnects,
             connections: Connections::new(&stats.connections),
-            outages: OutageList::new(facts),
+            outages: OutageList::new(facts, &stats.sessions),
             bytes: Bytes::new(stats.bytes),
             observer: Observer::new(&stats.observer, facts.observe),
             generator: Generator::new(stats, facts),

@@ -14,7 +14,7 @@ use fleet_contract::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use outages::{OutageReport, Outages};
+pub use outages::{BackSeconds, OutageReport, Outages};
 
 use crate::phase::Phase;
 
@@ -145,7 +145,7 @@ impl Timeline {
         }
         if phase.follows_plan() {
             self.running = Some((at, stats.devices));
-            self.outages.push(at, stats.devices.desired, stats.devices.connected);
+            self.outages.push(at, stats.devices, &stats.sessions);
         }
         self.memory_bytes_max = self.memory_bytes_max.max(stats.generator.memory_bytes);
         self.last = Some(Reading { at, stats: Stats { lost: Vec::new(), ..stats.clone().packed() } });
@@ -343,7 +343,7 @@ mod tests {
         left.devices = Devices::default();
         timeline.push(at(2), &left, Phase::Draining);
         assert_eq!(timeline.devices().map(|devices| devices.connected), Some(100));
-        assert_eq!(timeline.outages().list(at(2)), []);
+        assert_eq!(timeline.outages().report(at(0), at(2)), []);
     }
 
     #[test]

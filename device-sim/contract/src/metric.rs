@@ -47,7 +47,7 @@ pub mod broker;
 pub mod process;
 
 metrics! {
-    DEVICES = "simctl_devices", Gauge, ["state"], "Devices by state: desired, connected, refused, failed, leaving.";
+    DEVICES = "simctl_devices", Gauge, ["state"], "Devices by state: desired, connected, refused, failed, leaving, away (without the session that they had).";
     MESSAGES_OFFERED = "simctl_messages_offered_total", Counter, ["qos"], "Messages that fell due.";
     MESSAGES_WITHHELD = "simctl_messages_withheld_total", Counter, ["qos"], "Messages that fell due and were not sent.";
     MESSAGES_SENT = "simctl_messages_sent_total", Counter, ["qos"], "Messages handed to a session.";

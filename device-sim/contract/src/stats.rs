@@ -4,14 +4,16 @@
 //! these sums, so that a percentile over a cluster is as exact as one over a thread.
 
 mod latency;
+mod sessions;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use latency::{Latency, Summary};
+pub use sessions::{Change, Sessions};
 
-use crate::{fleet::Qos, time::Micros, units::Span};
+use crate::{fleet::Qos, time::Micros};
 
 /// What one worker hands over: numbered within its epoch, so that a lost or repeated pull does no harm.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,6 +55,8 @@ pub struct Stats {
     pub latency: Latencies,
     /// Connections: made, lost and refused.
     pub connections: Connections,
+    /// Sessions that were lost and came back, by instant.
+    pub sessions: Sessions,
     /// What the observer saw beside the messages of this run.
     pub observer: ObserverStats,
     /// How the generator itself fared.
@@ -373,6 +377,7 @@ impl Stats {
             bytes,
             latency,
             connections,
+            sessions,
             observer,
             generator,
             lost,
@@ -396,6 +401,7 @@ impl Stats {
         self.bytes.observed += bytes.observed;
         self.latency.merge(latency);
         self.connections.merge(connections);
+        self.sessions.merge(sessions);
         self.observer.merge(observer);
         self.generator.merge(generator);
         self.lost.extend_from_slice(lost);
@@ -409,8 +415,9 @@ impl Stats {
         Self { latency: self.latency.packed(), ..self }
     }
 
-    /// Closes the books of a worker that has ended: what is in flight is unknown, and nobody is connected.
-    pub fn end_epoch(&mut self) {
+    /// Closes the books of a worker that was last read at `at`: what is in flight is unknown, and nobody is connected.
+    pub fn end_epoch(&mut self, at: Micros) {
+        self.sessions.end_epoch(at);
         for messages in &mut self.messages {
             messages.unknown += messages.in_flight();
         }
@@ -582,7 +589,7 @@ impl Totals {
     /// Closes the books of worker `ordinal`, which has ended.
     pub fn end(&mut self, ordinal: u32) {
         if let Some(mut last) = self.current.remove(&ordinal) {
-            last.stats.end_epoch();
+            last.stats.end_epoch(last.at);
             self.ended.stats.merge(&last.stats);
             self.ended.epochs.insert(ordinal, last.epoch);
         }
@@ -619,28 +626,10 @@ impl Totals {
     }
 }
 
-/// An outage as the series of readings shows it: fewer devices connected than wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Outage {
-    /// The first reading with devices missing.
-    pub from: Micros,
-    /// The first reading with all of them back; `None` while it lasts.
-    pub until: Option<Micros>,
-    /// The most devices that were missing at once.
-    pub devices_missing_max: u32,
-}
-
-impl Outage {
-    /// How long it lasted, or lasts at `now`.
-    pub fn duration(&self, now: Micros) -> Span {
-        self.until.unwrap_or(now).since(self.from)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::Span;
 
     fn reading(epoch: u64, sequence: u64, sent: u64, delivered: u64) -> WorkerStats {
         let mut stats = Stats::default();

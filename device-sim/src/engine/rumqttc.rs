@@ -158,7 +158,9 @@ impl Fleet {
         let is_drained = self.shared.is_drained.load(Acquire);
         let mut stats = Stats { devices: self.devices(), ..Stats::default() };
         for stripe in &self.shared.stripes {
-            stats.merge(&lock(stripe).stats);
+            let mut stripe = lock(stripe);
+            stripe.stats.sessions.count_until(self.shared.clock.now());
+            stats.merge(&stripe.stats);
         }
         stats.generator.shards = self.shared.threads;
         (stats, is_drained)

@@ -336,15 +336,19 @@ fn generator(report: &Report, last: &Point, palette: Palette) -> String {
 /// The outage that goes on, else the last one.
 fn outage(report: &Report, palette: Palette) -> Option<String> {
     let last = report.outages.list.last()?;
-    let devices = words::devices(last.devices_missing_max);
-    let text = match last.recovery_seconds {
-        None => palette.paint(Tone::Bad, format!("since {}: {devices} missing", words::time(last.seconds))).to_string(),
-        Some(_) => format!(
-            "{} at {}: {devices} missing, all back after {}",
+    let text = if last.until.is_none() {
+        let (back, lost) = (words::count(last.devices_back.into()), words::devices(last.devices_lost));
+        palette.paint(Tone::Bad, format!("since {}: {back} of {lost} back", words::time(last.seconds))).to_string()
+    } else {
+        let most = last.back_seconds.p95.map(|most| format!("95 % back after {}, ", words::time(most)));
+        format!(
+            "{} at {}: {}, {}all after {}",
             words::counted(report.outages.count, "outage, the last", "outages, the last"),
             words::time(last.at_seconds),
+            words::devices(last.devices_lost),
+            most.unwrap_or_default(),
             words::time(last.seconds)
-        ),
+        )
     };
     Some(labelled("outage", text, palette))
 }
@@ -487,7 +491,7 @@ mod tests {
         delivery      3 lost  0 duplicated  0 reordered  0 late  0 unknown
                       1 in flight  1,234 withheld  12 reconnects
         generator     CPU 2.00 % of a core  memory 11.0 MiB  1 worker
-        outage        since 0 s: 69 devices missing
+        outage        since 0 s: 0 of 69 devices back
         so far        lost: expected all 4,290 observed QoS 1 and 2 messages to be
                       delivered, found 3 lost (0 of them acknowledged, 0 late)
 

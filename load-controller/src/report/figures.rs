@@ -289,12 +289,30 @@ pub struct OutageList {
     pub count: u64,
     /// The newest of them, in their order.
     pub list: Vec<OutageReport>,
+    /// How long devices were without the session that they had lost, all together.
+    #[serde(default)]
+    pub away_seconds: f64,
+    /// Of this: how long they waited by the fleet's own backoff.
+    #[serde(default)]
+    pub backoff_seconds: f64,
 }
 
 impl OutageList {
-    pub(super) fn new(facts: &RunFacts) -> Self {
+    pub(super) fn new(facts: &RunFacts, sessions: &stats::Sessions) -> Self {
         let outages = facts.timeline.outages();
-        Self { count: outages.count(), list: outages.report(facts.started, facts.now) }
+        // A wait counts when it begins, and may be longer than the outage is so far.
+        let (away, backoff) = (Span(sessions.away_micros), Span(sessions.backoff_micros.min(sessions.away_micros)));
+        Self {
+            count: outages.count(),
+            list: outages.report(facts.started, facts.now),
+            away_seconds: away.as_secs_f64(),
+            backoff_seconds: backoff.as_secs_f64(),
+        }
+    }
+
+    /// How much of the time away was the fleet's own backoff; `None` where no session was lost.
+    pub fn backoff_share(&self) -> Option<f64> {
+        (self.away_seconds > 0.0).then(|| self.backoff_seconds / self.away_seconds)
     }
 }
 

@@ -6,8 +6,11 @@
 
 mod table;
 
-use super::{Report, figures::Counts};
-use crate::{phase::Phase, verdict::Verdict, words};
+use super::{
+    Report,
+    figures::{Counts, OutageList},
+};
+use crate::{phase::Phase, timeline::BackSeconds, verdict::Verdict, words};
 use table::{Align, Table};
 
 /// How the table looks.
@@ -251,22 +254,28 @@ fn latencies(report: &Report, paint: Paint) -> String {
     table.render(paint)
 }
 
+/// What of the time away was the fleet's own doing.
+pub(super) fn backoff(outages: &OutageList) -> Option<String> {
+    let (share, away) = (words::share(outages.backoff_share()?), words::time(outages.away_seconds));
+    Some(format!("devices were away {away} in all, {share} of it by their own backoff"))
+}
+
 /// The most recent outages; nothing when there was none.
 fn outages(report: &Report, paint: Paint) -> Option<String> {
     const SHOWN: usize = 10;
     let list = &report.outages.list;
     (!list.is_empty()).then(|| {
-        let columns = ["outage at", "lasted", "gap", "recovery", "devices missing"];
+        let columns = ["outage at", "lasted", "gap", "devices lost", "50 % back", "90 %", "95 %", "all"];
         let mut table = Table::new(columns.map(|name| (name.to_owned(), Align::Right)).into());
         for outage in &list[list.len().saturating_sub(SHOWN)..] {
-            let recovery = outage.recovery_seconds.map_or_else(|| "goes on".into(), words::time);
-            let cells = vec![
+            let BackSeconds { p50, p90, p95, p100 } = outage.back_seconds;
+            let mut cells = vec![
                 words::time(outage.at_seconds),
                 words::time(outage.seconds),
                 words::time(outage.gap_seconds),
-                recovery,
-                words::count(outage.devices_missing_max.into()),
+                words::count(outage.devices_lost.into()),
             ];
+            cells.extend([p50, p90, p95, p100].map(|back| back.map_or_else(|| "not yet".into(), words::time)));
             table.row(cells, Some(Tone::Doubtful));
         }
         let mut text = table.render(paint);
@@ -274,6 +283,7 @@ fn outages(report: &Report, paint: Paint) -> Option<String> {
         if earlier > 0 {
             text.push_str(&format!("and {} earlier\n", words::count(earlier)));
         }
+        text.extend(backoff(&report.outages).map(|line| line + "\n"));
         text
     })
 }

@@ -3,8 +3,11 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
+    ops::Range,
+    time::Duration,
 };
 
+use jiff::Timestamp;
 use tests::{
     broker::Broker,
     process::Signal,
@@ -40,30 +43,49 @@ fn expect_one_recovery_each(ended: &Ended) {
     report.expect_conservation();
 }
 
-/// The readings show the fleet gone and back.
+/// The report has one outage, which began and ended within these spans.
 #[track_caller]
-fn expect_one_outage(ended: &Ended) {
+fn expect_one_outage(ended: &Ended, began: Range<Timestamp>, over: Range<Timestamp>) {
     let report = &ended.report;
     let outages = report.list("outages.list");
     report.claim("there was one outage", outages.len() == 1);
-    report.claim("all devices were missing", outages[0]["devices_missing_max"] == 50);
-    report.claim("its gap and its recovery are measured", {
-        outages[0]["gap_seconds"].is_number() && outages[0]["recovery_seconds"].is_number()
-    });
+    let outage = &outages[0];
+    let instant = |name: &str| outage[name].as_str().unwrap().parse::<Timestamp>().unwrap();
+    report.claim(&format!("it began within {began:?}"), began.contains(&instant("from")));
+    report.claim(&format!("it was over within {over:?}"), over.contains(&instant("until")));
+    for count in ["devices_missing_max", "devices_lost", "devices_back"] {
+        report.claim(&format!("{count} is 50"), outage[count] == 50);
+    }
+    let back = ["p50", "p90", "p95", "p100"].map(|share| outage["back_seconds"][share].as_f64().unwrap());
+    report.claim("more were back later", back.is_sorted() && back[0] > 0.0);
+    report.claim("all were back at its end", outage["seconds"] == back[3]);
+    let [away, backoff] = ["outages.away_seconds", "outages.backoff_seconds"].map(|name| report.seconds(name));
+    report.claim("each was away for some of it", away > 0.0 && away <= 50.0 * back[3] + 0.5);
+    report.claim("some of that was backoff", backoff > 0.0 && backoff <= away);
+}
+
+/// An instant is a hundredth of a second, and names its beginning.
+fn instant_before(at: Timestamp) -> Timestamp {
+    at - Duration::from_millis(10)
 }
 
 fn a_restart_after(signal: Signal) {
     let mut broker = Broker::start(&[]).unwrap();
     let run = run_against(&broker.url(), PROMPT);
+    let before = Timestamp::now();
     broker.end(signal).unwrap();
+    // The engine may be busy for a moment.
+    let began = instant_before(before)..Timestamp::now() + Duration::from_millis(250);
     run.wait_until("all devices are offline", |report| report.count("devices.connected") == 0).unwrap();
     run.wait_until("messages are withheld", |report| report.count("messages.withheld_offline") > 0).unwrap();
+    let restarted = Timestamp::now();
     broker.start_again().unwrap();
     let back = run.wait_for_devices(50).unwrap();
+    let over = instant_before(restarted)..Timestamp::now();
     run.wait_for_messages(back.count("messages.sent") + 100).unwrap();
     let ended = run.stop().unwrap();
     expect_one_recovery_each(&ended);
-    expect_one_outage(&ended);
+    expect_one_outage(&ended, began, over);
     ended.report.claim("refused connections are named", ended.report.sum("connections.failed") > 0);
 }
 
@@ -89,7 +111,6 @@ fn a_silent_connection_is_noticed_within_the_keep_alive() {
     after.claim(&format!("silence was noticed within some keep-alives of 2 s, not after {took} s"), took < 12.0);
     let back = run.wait_for_devices(50).unwrap();
     run.wait_for_messages(back.count("messages.sent") + 100).unwrap();
-    // Each is back within a fraction of a second, so the readings of each second may show no outage.
     expect_one_recovery_each(&run.stop().unwrap());
 }
 

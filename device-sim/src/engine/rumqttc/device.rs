@@ -55,6 +55,9 @@ impl Device {
             books.withhold_held(turn);
             books.abandon(turn);
             books.state = State::Absent;
+            if std::mem::replace(&mut books.lost_at, Micros::NEVER) != Micros::NEVER {
+                turn.stripe.stats.sessions.left(turn.now);
+            }
         });
         self.index
     }

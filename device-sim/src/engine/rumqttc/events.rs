@@ -100,6 +100,7 @@ impl Books {
         if lost_at != Micros::NEVER {
             stats.connections.reconnects += 1;
             stats.latency.recovery.record(turn.now.since(lost_at));
+            stats.sessions.back(turn.now);
         }
         self.sessions += 1;
         self.state = State::Up;
@@ -155,17 +156,21 @@ impl Books {
         }
         self.since = turn.now;
         self.lost_at = turn.now;
+        turn.stripe.stats.sessions.lost(turn.now);
         self.retry(turn, reason);
     }
 
     /// Puts the next attempt off, longer after each failure.
-    fn retry(&mut self, turn: &Turn<'_>, reason: &'static str) {
+    fn retry(&mut self, turn: &mut Turn<'_>, reason: &'static str) {
         let draw = turn.shared.blueprint.waits.of(self.index).at(turn.now.0);
         let wait = backoff::delay(&turn.shared.blueprint.connect.backoff, self.attempts, draw.0);
         self.state = State::Offline;
         self.last_error = Some(reason);
         self.attempts = self.attempts.saturating_add(1);
         self.connect_at = turn.now.after(wait);
+        if self.lost_at != Micros::NEVER {
+            turn.stripe.stats.sessions.backoff_micros += wait.0;
+        }
     }
 
     /// Counts what rumqttc has forgotten, or what it has when its device goes.

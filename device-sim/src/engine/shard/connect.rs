@@ -174,6 +174,7 @@ impl Shard {
         if lost_at != Micros::NEVER {
             self.stats.connections.reconnects += 1;
             self.stats.latency.recovery.record(now.since(lost_at));
+            self.stats.sessions.back(now);
         }
         device.sessions += 1;
         device.state = State::Up;
@@ -229,11 +230,12 @@ impl Shard {
             device.attempts = 0;
         }
         device.since = now;
-        device.lost_at = now;
         device.state = State::Offline;
         if is_leaving {
             self.depart(slot, now);
         } else {
+            device.lost_at = now;
+            self.stats.sessions.lost(now);
             self.retry(slot, reason, now);
         }
     }
@@ -267,6 +269,9 @@ impl Shard {
         device.last_error = Some(reason);
         device.attempts = device.attempts.saturating_add(1);
         device.connect_at = now.after(wait);
+        if device.lost_at != Micros::NEVER {
+            self.stats.sessions.backoff_micros += wait.0;
+        }
         self.set_timer(slot);
     }
 

@@ -159,7 +159,9 @@ impl Shard {
         let device = &mut self.devices[slot];
         device.state = State::Absent;
         device.since = now;
-        device.lost_at = Micros::NEVER;
+        if std::mem::replace(&mut device.lost_at, Micros::NEVER) != Micros::NEVER {
+            self.stats.sessions.left(now);
+        }
         device.session = Session::new();
         for stream in self.rows_mut(slot) {
             stream.next_due = Micros::NEVER;

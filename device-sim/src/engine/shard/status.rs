@@ -12,6 +12,7 @@ use crate::engine::device::State;
 impl Shard {
     /// The statistics since the start, as of now.
     pub(super) fn reading(&mut self, now: Micros) -> Reading {
+        self.stats.sessions.count_until(now);
         let mut stats = self.stats.clone();
         stats.devices.desired = if self.is_draining { 0 } else { self.slots.count(self.plan.devices(now)) };
         let is_leaving = |device: &&crate::engine::device::Device| match device.state {

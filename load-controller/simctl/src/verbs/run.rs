@@ -290,7 +290,7 @@ impl Args {
         server.spawn(control::serve(listener, sender, over.clone()));
         let mut live = Live::new(self.output, self.log_interval, printer);
         let run = Run::new(workers, clock, facts, guard).ending_when_all_is_sent(self.messages.is_some());
-        let outcome = run.drive(&mut requests, signals, |report| live.show(report)).await;
+        let outcome = Box::pin(run.drive(&mut requests, signals, |report| live.show(report))).await;
         drop(live);
         // Whoever still waits for an answer gets none: the run is over.
         drop(requests);

@@ -1,7 +1,11 @@
 //! The sections of the page beside the charts; each is empty where there is nothing to say.
 
 use super::{Report, escape};
-use crate::{report::figures::Counts, words};
+use crate::{
+    report::{figures::Counts, text},
+    timeline::BackSeconds,
+    words,
+};
 
 pub(super) fn reasons(report: &Report) -> String {
     let item = |reason: &crate::verdict::Reason| {
@@ -139,16 +143,20 @@ pub(super) fn outages(report: &Report) -> String {
         return String::new();
     }
     let rows = report.outages.list.iter().map(|outage| {
-        vec![
+        let BackSeconds { p50, p90, p95, p100 } = outage.back_seconds;
+        let mut row = vec![
             outage.from.clone(),
             words::time(outage.at_seconds),
             words::time(outage.seconds),
             words::time(outage.gap_seconds),
-            outage.recovery_seconds.map_or_else(|| "goes on".into(), words::time),
-            words::count(outage.devices_missing_max.into()),
-        ]
+            words::count(outage.devices_lost.into()),
+        ];
+        row.extend([p50, p90, p95, p100].map(|back| back.map_or_else(|| "not yet".into(), words::time)));
+        row
     });
-    table("Outages", &["from", "after", "lasted", "gap", "recovery", "devices missing"], rows)
+    let headings = ["from", "after", "lasted", "gap", "devices lost", "50 % back", "90 %", "95 %", "all"];
+    let backoff = text::backoff(&report.outages).map(|line| format!("<p>{}</p>", escape(&line))).unwrap_or_default();
+    table("Outages", &headings, rows) + &backoff
 }
 
 pub(super) fn connections(report: &Report) -> String {
