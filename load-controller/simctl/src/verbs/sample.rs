@@ -143,6 +143,8 @@ pub(super) fn instant(text: &str) -> Result<Micros, String> {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests {
     use super::*;
 

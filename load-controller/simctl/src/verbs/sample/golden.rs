@@ -1,0 +1,81 @@
+//! A seed gives what it has always given, to the byte: what devices would send in ten minutes, as digests.
+//!
+//! `golden.txt` never changes for what it holds; a new model or example adds lines. Who changes what a seed gives breaks
+//! the comparison of each run with an earlier one.
+
+use std::{fs, path::Path, thread};
+
+use fleet_contract::builtin;
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+
+const GOLDEN: &str = include_str!("golden.txt");
+
+const DEVICES: u32 = 5;
+const SEEDS: [u64; 3] = [1, 7, 20_260_101];
+const DURATION: Span = Span::from_secs(600);
+/// 2026-01-01T12:00:00Z, the default of `simctl sample`.
+const START: Micros = Micros(1_767_268_800_000_000);
+
+/// The intervals of the document, and one for all streams.
+const INTERVALS: [Option<Span>; 2] = [None, Some(Span::from_secs(2))];
+
+/// The flags that choose each built-in model and each example, by its name in the table.
+fn fleets() -> Vec<(String, FleetFlags)> {
+    let model = |model: &builtin::Builtin| {
+        let flags = FleetFlags { model: Some(model.name.into()), ..FleetFlags::default() };
+        (format!("model {}", model.name), flags)
+    };
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/examples");
+    let mut files: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // Others scale what a Fleet elsewhere describes.
+    files.retain(|file| fs::read_to_string(file).unwrap().contains("kind: Fleet\n"));
+    files.sort();
+    let example = |file: std::path::PathBuf| {
+        let name = format!("example {}", file.file_stem().unwrap().display());
+        (name, FleetFlags { file: Some(file), ..FleetFlags::default() })
+    };
+    builtin::ALL.iter().map(model).chain(files.into_iter().map(example)).collect()
+}
+
+/// `model thermometer, seed 1, intervals of the document: 3,000 messages, 2f0c…`
+fn line(name: &str, flags: FleetFlags, seed: u64, interval: Option<Span>) -> String {
+    let settings = Settings::new(&FleetFlags { seed: Some(seed), devices: Some(DEVICES), interval, ..flags }).unwrap();
+    let membership = membership(settings.fleet()).unwrap();
+    let groups = 0..settings.fleet().spec.groups.len();
+    let models: Vec<_> = groups.map(|position| compile(&settings.document, position).unwrap()).collect();
+    let (mut digest, mut messages) = (Sha256::new(), 0);
+    for device in 0..DEVICES {
+        let model = &models[membership.group_of(device)];
+        for sample in sample::sample(model, device..device + 1, START, DURATION) {
+            messages += 1;
+            let about = (sample.due, device, sample.stream, &sample.topic, sample.qos, sample.is_retained);
+            digest.update(format!("{about:?} {:?} {}\n", sample.properties, sample.payload.len()));
+            digest.update(&sample.payload);
+        }
+    }
+    let intervals = interval.map_or("intervals of the document".into(), |interval| format!("interval {interval}"));
+    let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{name}, seed {seed}, {intervals}: {messages} messages, {digest}\n")
+}
+
+#[test]
+fn a_seed_gives_what_it_has_always_given() {
+    let of_seed = |seed: u64| {
+        let all = fleets()
+            .into_iter()
+            .flat_map(|(name, flags)| INTERVALS.map(|interval| line(&name, flags.clone(), seed, interval)));
+        all.collect::<String>()
+    };
+    let found = thread::scope(|scope| {
+        let seeds = SEEDS.map(|seed| scope.spawn(move || of_seed(seed)));
+        seeds.into_iter().map(|seed| seed.join().unwrap()).collect::<String>()
+    });
+    if found != GOLDEN {
+        let is_new = |line: &&str| !GOLDEN.lines().any(|golden| golden == *line);
+        let new: Vec<_> = found.lines().filter(is_new).collect();
+        let gone: Vec<_> = GOLDEN.lines().filter(|line| !found.lines().any(|found| found == *line)).collect();
+        panic!("expected golden.txt, found\n{}\ninstead of\n{}", new.join("\n"), gone.join("\n"));
+    }
+}
