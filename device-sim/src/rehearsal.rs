@@ -25,6 +25,7 @@ use crate::{
             self, Protocol, SUBACK_FAILURE,
             v5::{Reason, SubscribeOptions},
         },
+        said,
     },
     transport::{Errand, Error, Read, Route},
 };
@@ -53,8 +54,13 @@ pub enum Client {
 pub enum Answer {
     /// It accepts the session and grants all subscriptions.
     Accepted,
-    /// It refuses the session.
-    Refused(Refusal),
+    /// It refuses the session, or ends it.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// MQTT 5: what it says of that.
+        said: Option<String>,
+    },
     /// It accepts the session and refuses a subscription.
     NotSubscribed {
         /// The filter.
@@ -191,6 +197,7 @@ impl Call {
             let mut rest = &inbox[..length];
             while let Some((packet, taken)) = codec::read(rest, self.options.protocol, PACKET_MAX).map_err(broken)? {
                 rest = &rest[taken..];
+                let said = said::by_broker(&packet).map(|(_, text)| text);
                 self.out.clear();
                 match self.session.receive(&mut self.pool, &self.options, packet, NOW, &mut self.out).map_err(broken)? {
                     Event::Connected { session_present } => {
@@ -200,8 +207,10 @@ impl Call {
                         }
                         self.subscribe(errand, filters)?;
                     }
-                    Event::Refused(refusal) => return Ok((Answer::Refused(refusal), false)),
-                    Event::Disconnected(reason) => return Ok((Answer::Refused(Refusal::Reason(reason)), was_kept)),
+                    Event::Refused(refusal) => return Ok((Answer::Refused { refusal, said }, false)),
+                    Event::Disconnected(reason) => {
+                        return Ok((Answer::Refused { refusal: Refusal::Reason(reason), said }, was_kept));
+                    }
                     Event::Subscribed { codes, .. } => return Ok((self.subscribed(filters, codes), was_kept)),
                     // What a kept session brings stays there: it is not acknowledged.
                     _ => {}

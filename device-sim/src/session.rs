@@ -23,6 +23,7 @@ mod event;
 mod pool;
 mod receive;
 mod recover;
+pub(crate) mod said;
 mod send;
 mod terms;
 #[cfg(test)]

@@ -10,7 +10,6 @@ mod pace;
 mod publish;
 mod receive;
 mod roster;
-mod said;
 mod status;
 mod subscribe;
 mod sweep;

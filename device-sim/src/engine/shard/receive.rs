@@ -2,7 +2,7 @@
 
 use fleet_contract::{stats::Messages, time::Micros};
 
-use super::{READ_MAX, Shard, connect::CLOSED, said};
+use super::{READ_MAX, Shard, connect::CLOSED};
 use crate::{
     engine::{causes, device::State},
     observe::{
@@ -12,6 +12,7 @@ use crate::{
     session::{
         Event, InFlight, Refusal,
         codec::{self, ProtocolError, v5::Reason},
+        said,
     },
     transport::{Connection, Read},
 };
@@ -66,8 +67,8 @@ impl Shard {
                 Ok(None) => break,
                 Ok(Some((packet, length))) => {
                     rest = &rest[length..];
-                    if let Some(said) = said::by_broker(&packet) {
-                        said::note(&mut self.stats.connections.said, said);
+                    if let Some((reason, text)) = said::by_broker(&packet) {
+                        causes::add_text(&mut self.stats.connections.said, &format!("{reason}: {text}"));
                     }
                     let device = &mut self.devices[slot];
                     match device.session.receive(&mut self.pool, &self.blueprint.session, packet, now, &mut self.out) {

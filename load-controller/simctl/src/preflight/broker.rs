@@ -112,7 +112,11 @@ impl Call<'_> {
         let who = self.who(client);
         Ok(match answer {
             Answer::Accepted => Check::ok(NAME, format!("{} lets {who} in", self.url)),
-            Answer::Refused(refusal) => self.refused(client, refusal),
+            Answer::Refused { refusal, said } => {
+                let check = self.refused(client, refusal);
+                let found = said.map(|said| format!("{}; it says \"{said}\"", check.found));
+                Check { found: found.unwrap_or(check.found), ..check }
+            }
             Answer::NotSubscribed { filter, reason } => {
                 let why = reason.map_or(String::new(), |reason| format!(": {reason}"));
                 let found = format!("{} lets {who} in and refuses the subscription to `{filter}`{why}", self.url);
@@ -391,6 +395,10 @@ mod tests {
         assert_eq!(found.outcome, Outcome::Refused);
         assert!(found.found.ends_with(": not authorised"), "{}", found.found);
         assert!(told.all().await[0][2..].starts_with(b"\x00\x04MQTT\x05"));
+
+        let (url, _told) = answering(&[&[b"\x20\x0a\x00\x87\x07\x1f\x00\x04paid"]]).await;
+        let found = checked_first("broker: {url: x, protocol: '5'}", &url).await;
+        assert!(found.found.ends_with(": not authorised; it says \"paid\""), "{}", found.found);
 
         // A broker of 3.1.1 alone says so in its own words.
         let (url, _told) = answering(&[&[&[0x20, 2, 0, 1]]]).await;
