@@ -27,4 +27,5 @@ pub mod template;
 pub mod time;
 pub mod topic_filter;
 pub mod units;
+pub mod unknown;
 pub mod worker;

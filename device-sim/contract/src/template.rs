@@ -10,6 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
+use crate::unknown;
+
 /// A name with placeholders, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
@@ -39,8 +41,9 @@ enum Part<F> {
 pub enum TemplateError {
     /// A placeholder that does not exist.
     #[error(
-        "`{{{placeholder}}}` is no placeholder here; there are `{{fleet}}`, `{{group}}`, `{{stream}}`, `{{index}}`, `{{index:05}}`, `{{id}}` and `{{uuid}}`{hint}",
+        "`{{{placeholder}}}` is no placeholder here{meant}; there are `{{fleet}}`, `{{group}}`, `{{stream}}`, `{{index}}`, `{{index:05}}`, `{{id}}` and `{{uuid}}`{hint}",
         placeholder = .0,
+        meant = meant(.0),
         hint = json_hint(.0)
     )]
     Unknown(String),
@@ -55,6 +58,13 @@ pub enum TemplateError {
     /// A brace without its partner.
     #[error("a brace without its partner at byte {0}; write `{{{{` or `}}}}` for a brace itself")]
     Brace(usize),
+}
+
+/// The placeholder that was probably meant.
+fn meant(placeholder: &str) -> String {
+    let known = ["fleet", "group", "stream", "index", "id", "uuid"];
+    let meant = unknown::meant(placeholder, known);
+    meant.map(|meant| format!(" (did you mean `{{{meant}}}`?)")).unwrap_or_default()
 }
 
 /// What to do where braces were meant to be JSON's: `{"online": false}` is no placeholder.

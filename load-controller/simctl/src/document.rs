@@ -15,6 +15,7 @@ use fleet_contract::{
     document::{self, Problem, Problems, Tree, pointer_step},
     fleet::{Fleet, check},
     model::{self, Model},
+    unknown,
 };
 use serde_json::Value;
 
@@ -224,8 +225,10 @@ impl Document {
         let inline = self.fleet.spec.models.keys().map(String::as_str);
         let known: BTreeSet<_> = builtin::ALL.iter().map(|model| model.name).chain(inline).collect();
         let known: Vec<_> = known.into_iter().collect();
+        let meant = unknown::meant(name, known.iter().copied());
+        let meant = meant.map(|meant| format!(" (did you mean `{meant}`?)")).unwrap_or_default();
         format!(
-            "expected the name of a model, found `{name}`; there are {}, and there is {}",
+            "expected the name of a model, found `{name}`{meant}; there are {}, and there is {}",
             known.join(", "),
             searched.join(" and ")
         )

@@ -17,6 +17,7 @@ use crate::{
     broker_url::BrokerUrl,
     template::Template,
     units::{Bytes, Rate, Share, Span},
+    unknown,
 };
 
 /// What is wrong with a text of a type that reads itself from text.
@@ -197,38 +198,14 @@ fn unknown_field(field: &str, allowed: &[String]) -> String {
         _ if field.starts_with("x-") => {
             "; put the anchor where the piece is first used, and name it from there on".into()
         }
-        _ => nearest(field, allowed).map(|near| format!(", did you mean `{near}`?")).unwrap_or_default(),
+        _ => unknown::meant(field, allowed.iter().map(String::as_str))
+            .map(|meant| format!(", did you mean `{meant}`?"))
+            .unwrap_or_default(),
     };
     match allowed {
         [] => format!("unknown field{hint}"),
         _ => format!("unknown field{hint} (allowed: {})", allowed.join(", ")),
     }
-}
-
-/// The allowed name that differs least, if it is near enough to be a slip.
-fn nearest<'a>(field: &str, allowed: &'a [String]) -> Option<&'a String> {
-    allowed
-        .iter()
-        .map(|name| (distance(field, name), name))
-        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// The fields that the schema node of an error allows.

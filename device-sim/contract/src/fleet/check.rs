@@ -402,7 +402,7 @@ mod tests {
         f:11:5: spec.broker.credentials: expected one of `passwordFile`, `passwordEnv` and `secretName`, found 2
         f:12:3: spec.groups: expected shares that add up to 100%, found 90%
         f:13:81: spec.groups[0].streams.state.jitter: jitter is at most the interval
-        f:13:94: spec.groups[0].streams.sate: there is no stream `sate`; there are `alarm`, `state`
+        f:13:94: spec.groups[0].streams.sate: there is no stream `sate`, did you mean `state`? (there are `alarm`, `state`)
         f:13:118: spec.groups[0].streams.alarm.interval: the stream `alarm` follows a rule and has no interval
         f:14:8: spec.groups[1].name: expected a name of its own for each group, found `a` again
         f:14:29: spec.groups[1].model: expected the name of a model, found `barometer` (here: `thermometer`)

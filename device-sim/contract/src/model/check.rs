@@ -15,6 +15,7 @@ use crate::{
     stamp,
     template::Template,
     units::Span,
+    unknown,
 };
 
 /// The most ticks that a rule's window may have: each of them may be looked at for one message.
@@ -63,8 +64,7 @@ pub fn check_overrides(model: &Model, overrides: &BTreeMap<String, StreamOverrid
     for (name, change) in overrides {
         let path = format!("/{}", pointer_token(name));
         let Some(stream) = changed.streams.get_mut(name) else {
-            let known: Vec<&str> = model.streams.keys().map(String::as_str).collect();
-            let message = format!("there is no stream `{name}`; there are `{}`", known.join("`, `"));
+            let message = unknown::message("stream", name, model.streams.keys().map(String::as_str));
             problems.push(Problem { path, message });
             continue;
         };
@@ -118,11 +118,7 @@ impl Checker<'_> {
     fn type_of(&mut self, name: &str, path: &str) -> Option<Type> {
         let found = self.types.get(name).copied();
         if found.is_none() {
-            let known: Vec<&str> = self.types.keys().map(String::as_str).collect();
-            let message = match known.as_slice() {
-                [] => format!("there is no signal `{name}`; the model has none"),
-                known => format!("there is no signal `{name}`; there are `{}`", known.join("`, `")),
-            };
+            let message = unknown::message("signal", name, self.types.keys().map(String::as_str));
             self.note(path, message);
         }
         found
