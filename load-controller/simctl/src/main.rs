@@ -12,7 +12,7 @@
 //! | `cluster` | fleets of a Kubernetes cluster: which one, its objects, what hinders |
 //! | `installation`, `engine` | the load controller's objects, and who builds and loads the images that they need |
 //! | `view`, `screen` | the live figures as lines, and lines on a terminal |
-//! | `printer`, `exit` | what goes out, and the exit code |
+//! | `printer`, `excerpt`, `exit` | what goes out, the lines that an error speaks of, and the exit code |
 
 mod args;
 mod cluster;
@@ -20,6 +20,7 @@ mod completion;
 mod document;
 mod engine;
 mod estimate;
+mod excerpt;
 mod exit;
 #[cfg(test)]
 mod fixture;
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
         Ok(code) => code.into(),
         Err(error) if exit::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            printer.error(format_args!("{error:#}"));
+            printer.error(excerpt::below(&format!("{error:#}")));
             exit::code_of(&error).into()
         }
     }

@@ -98,7 +98,7 @@ fn all_problems_of_all_documents_come_at_once() {
     for expected in [
         "bad.yaml:5:3: spec.device: unknown field, did you mean `devices`?",
         "spec.devices: expected",
-        "found the text `many`",
+        "found the text `many`\n  6 |   devices: many\n    |   ^\n",
         "none.yaml:7:3: spec.groups: expected shares that add up to 100%, found 50%",
         "failed to read missing.yaml",
     ] {
@@ -446,7 +446,7 @@ fn a_target_that_cannot_be_meant_is_a_wrong_command_line() {
     place.call(&["status", "--target", "local", "-n", "load"]).code(2).says("beside --target local");
     place.call(&["scale", "5", "--run", "a", "--context", "b"]).code(2).says("found both");
     place.call(&["scale"]).code(2).says("expected a number of devices");
-    place.call(&["scale", "many"]).code(2).says("found the text `many`");
+    place.call(&["scale", "many"]).code(2).says("found `many`");
     place.call(&["status", "pod/a"]).code(2).says("found `pod/a`");
 }
 
