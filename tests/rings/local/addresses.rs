@@ -1,4 +1,9 @@
-//! A fleet that is spread over several addresses.
+//! A fleet that is spread over several addresses, and the address of its own figures.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, TcpStream},
+};
 
 use tests::{
     broker::Broker,
@@ -29,6 +34,29 @@ fn devices_are_spread_over_the_addresses_and_every_message_is_followed_to_its_ow
     let received = brokers.each_ref().map(|broker| broker.counters().unwrap().messages());
     ended.report.expect("messages.sent", received[0] + received[1]);
     ended.report.claim("both brokers got their share", received.iter().all(|messages| *messages > 0));
+}
+
+/// What is served under `/metrics` at a port of this machine.
+fn metrics(port: u16) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn metrics_are_served_under_a_name_and_on_all_addresses() {
+    for host in ["localhost", ""] {
+        let port = tests::port::free().unwrap();
+        let run = Run::start(&["--devices", "5", "--metrics", &format!("{host}:{port}")]).unwrap();
+        run.wait_for_devices(5).unwrap();
+        let answer = metrics(port);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let line = answer.lines().find(|line| line.starts_with("simctl_devices{") && line.contains("\"connected\""));
+        assert_eq!(line.and_then(|line| line.rsplit_once(' ')).map(|(_, value)| value), Some("5"), "{answer}");
+        run.stop().unwrap().expect_passed();
+    }
 }
 
 #[test]
