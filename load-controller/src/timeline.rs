@@ -343,7 +343,7 @@ mod tests {
         left.devices = Devices::default();
         timeline.push(at(2), &left, Phase::Draining);
         assert_eq!(timeline.devices().map(|devices| devices.connected), Some(100));
-        assert_eq!(timeline.outages().report(at(0), at(2)), []);
+        assert_eq!(timeline.outages().report(at(0), at(2)), (0, Vec::new()));
     }
 
     #[test]

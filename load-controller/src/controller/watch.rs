@@ -22,7 +22,8 @@ type Untyped = Pin<Box<dyn Stream<Item = Event<DynamicObject>> + Send>>;
 
 /// Watches the objects of a kind in one namespace, or in all of them.
 ///
-/// A watch that breaks off is logged, counted and begun anew. So is an object that cannot be read, which is left out.
+/// A watch that breaks off is logged, counted and begun anew; an object that cannot be read is logged, counted and left
+/// out.
 pub(super) fn watch<K>(
     client: &Client,
     namespace: Option<&str>,

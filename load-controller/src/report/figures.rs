@@ -299,15 +299,10 @@ pub struct OutageList {
 
 impl OutageList {
     pub(super) fn new(facts: &RunFacts, sessions: &stats::Sessions) -> Self {
-        let outages = facts.timeline.outages();
+        let (count, list) = facts.timeline.outages().report(facts.started, facts.now);
         // A wait counts when it begins, and may be longer than the outage is so far.
         let (away, backoff) = (Span(sessions.away_micros), Span(sessions.backoff_micros.min(sessions.away_micros)));
-        Self {
-            count: outages.count(),
-            list: outages.report(facts.started, facts.now),
-            away_seconds: away.as_secs_f64(),
-            backoff_seconds: backoff.as_secs_f64(),
-        }
+        Self { count, list, away_seconds: away.as_secs_f64(), backoff_seconds: backoff.as_secs_f64() }
     }
 
     /// How much of the time away was the fleet's own backoff; `None` where no session was lost.

@@ -254,6 +254,11 @@ fn latencies(report: &Report, paint: Paint) -> String {
     table.render(paint)
 }
 
+/// When half, 90 %, 95 % and all of those that fell away were back.
+pub(super) fn back(BackSeconds { p50, p90, p95, p100 }: BackSeconds) -> [String; 4] {
+    [p50, p90, p95, p100].map(|seconds| seconds.map_or_else(|| "not yet".into(), words::time))
+}
+
 /// What of the time away was the fleet's own doing.
 pub(super) fn backoff(outages: &OutageList) -> Option<String> {
     let (share, away) = (words::share(outages.backoff_share()?), words::time(outages.away_seconds));
@@ -268,14 +273,13 @@ fn outages(report: &Report, paint: Paint) -> Option<String> {
         let columns = ["outage at", "lasted", "gap", "devices lost", "50 % back", "90 %", "95 %", "all"];
         let mut table = Table::new(columns.map(|name| (name.to_owned(), Align::Right)).into());
         for outage in &list[list.len().saturating_sub(SHOWN)..] {
-            let BackSeconds { p50, p90, p95, p100 } = outage.back_seconds;
             let mut cells = vec![
                 words::time(outage.at_seconds),
                 words::time(outage.seconds),
                 words::time(outage.gap_seconds),
                 words::count(outage.devices_lost.into()),
             ];
-            cells.extend([p50, p90, p95, p100].map(|back| back.map_or_else(|| "not yet".into(), words::time)));
+            cells.extend(back(outage.back_seconds));
             table.row(cells, Some(Tone::Doubtful));
         }
         let mut text = table.render(paint);

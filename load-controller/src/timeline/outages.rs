@@ -161,17 +161,12 @@ impl Outages {
         open
     }
 
-    /// How many outages there were, kept or not.
-    pub fn count(&self) -> u64 {
-        self.count + self.open().len() as u64
-    }
-
-    /// The kept outages of a run that began at `start`, as its report shows them at `now`.
-    pub fn report(&self, start: Micros, now: Micros) -> Vec<OutageReport> {
+    /// How many outages there were in a run that began at `start`, and the kept ones as its report shows them at `now`.
+    pub fn report(&self, start: Micros, now: Micros) -> (u64, Vec<OutageReport>) {
         let open = self.open();
-        let episodes = self.kept.iter().chain(&open);
         let surplus = (self.kept.len() + open.len()).saturating_sub(Self::KEPT);
-        episodes.skip(surplus).map(|episode| episode.report(start, now)).collect()
+        let newest = self.kept.iter().chain(&open).skip(surplus);
+        (self.count + open.len() as u64, newest.map(|episode| episode.report(start, now)).collect())
     }
 }
 
@@ -200,7 +195,11 @@ mod tests {
     }
 
     fn report(outages: &Outages, now: u64) -> Vec<OutageReport> {
-        outages.report(at(0), at(now))
+        outages.report(at(0), at(now)).1
+    }
+
+    fn count(outages: &Outages) -> u64 {
+        outages.report(at(0), at(0)).0
     }
 
     /// The outages of readings of (desired, connected), one a second, of workers that count no sessions: from, until
@@ -265,7 +264,7 @@ mod tests {
         sessions.back(at(700));
         outages.push(at(1_000), devices(2, 2), &sessions);
         let found = &report(&outages, 1_000)[0];
-        assert_eq!((outages.count(), found.seconds), (1, 0.4));
+        assert_eq!((count(&outages), found.seconds), (1, 0.4));
     }
 
     #[test]
@@ -291,7 +290,7 @@ mod tests {
             sessions.back(at(second * 1_000 + 200));
             outages.push(at((second + 1) * 1_000), devices(1, 1), &sessions);
         }
-        assert_eq!((report(&outages, 2_000_000).len(), outages.count()), (Outages::KEPT, 1_000));
+        assert_eq!((report(&outages, 2_000_000).len(), count(&outages)), (Outages::KEPT, 1_000));
         assert!(outages.recent.len() <= 60, "{}", outages.recent.len());
     }
 

@@ -112,11 +112,7 @@ impl Call<'_> {
         let who = self.who(client);
         Ok(match answer {
             Answer::Accepted => Check::ok(NAME, format!("{} lets {who} in", self.url)),
-            Answer::Refused { refusal, said } => {
-                let check = self.refused(client, refusal);
-                let found = said.map(|said| format!("{}; it says \"{said}\"", check.found));
-                Check { found: found.unwrap_or(check.found), ..check }
-            }
+            Answer::Refused { refusal, said } => self.refused(client, refusal, said),
             Answer::NotSubscribed { filter, reason } => {
                 let why = reason.map_or(String::new(), |reason| format!(": {reason}"));
                 let found = format!("{} lets {who} in and refuses the subscription to `{filter}`{why}", self.url);
@@ -161,10 +157,12 @@ impl Call<'_> {
     }
 
     /// What to do about a refusal (MQTT 3.1.1, table 3.1; MQTT 5, section 3.2.2.2).
-    fn refused(&self, client: Client, refusal: Refusal) -> Check {
+    fn refused(&self, client: Client, refusal: Refusal, said: Option<String>) -> Check {
         use ConnackCode as Code;
         let (url, who, protocol) = (self.url, self.who(client), self.fleet.spec.protocol());
-        let refused = |why: &str, remedy: &str| Check::refused(NAME, format!("{url} refuses {who}: {why}"), remedy);
+        let said = said.map(|said| format!("; it says \"{said}\"")).unwrap_or_default();
+        let refused =
+            |why: &str, remedy: &str| Check::refused(NAME, format!("{url} refuses {who}: {why}{said}"), remedy);
         match refusal {
             Refusal::Code(Code::UnacceptableProtocolVersion) | Refusal::Reason(Reason::UnsupportedProtocolVersion) => {
                 let other = if protocol == Protocol::V5 { "3.1.1" } else { "5" };

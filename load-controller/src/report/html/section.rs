@@ -3,7 +3,6 @@
 use super::{Report, escape};
 use crate::{
     report::{figures::Counts, text},
-    timeline::BackSeconds,
     words,
 };
 
@@ -143,7 +142,6 @@ pub(super) fn outages(report: &Report) -> String {
         return String::new();
     }
     let rows = report.outages.list.iter().map(|outage| {
-        let BackSeconds { p50, p90, p95, p100 } = outage.back_seconds;
         let mut row = vec![
             outage.from.clone(),
             words::time(outage.at_seconds),
@@ -151,7 +149,7 @@ pub(super) fn outages(report: &Report) -> String {
             words::time(outage.gap_seconds),
             words::count(outage.devices_lost.into()),
         ];
-        row.extend([p50, p90, p95, p100].map(|back| back.map_or_else(|| "not yet".into(), words::time)));
+        row.extend(text::back(outage.back_seconds));
         row
     });
     let headings = ["from", "after", "lasted", "gap", "devices lost", "50 % back", "90 %", "95 %", "all"];
