@@ -37,7 +37,7 @@ use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, Group, Observe, Protocol},
     plan::{Plan, Shard},
-    stats::{ObserverStats, Stats, WorkerStats},
+    stats::{Stats, WorkerStats},
     time::Micros,
     worker::{Assignment, DeviceStatus},
 };
@@ -367,8 +367,6 @@ impl Native {
         }
         stats.generator.shards = shards;
         stats.generator.shards_silent = silent;
-        // The shards, too, know arrivals that are none of theirs.
-        stats.observer = ObserverStats { foreign: stats.observer.foreign, ..ObserverStats::default() };
         stats.bytes.observed = 0;
         for watch in &self.watches {
             stats.observer.merge(&watch.stats());
@@ -447,9 +445,10 @@ fn brokers(spec: &BrokerSpec, options: &Options) -> Result<Brokers, StartError> 
     let broker = |url: &BrokerUrl| {
         let route = Route::new(url, spec)?.from_sources(&options.sources).over_ports(ports.clone());
         check_route(options.kind, url, &route)?;
-        let resolver = Resolver::start(url, options.allowed_brokers.as_ref())
+        let route = Arc::new(route);
+        let resolver = Resolver::start(url, options.allowed_brokers.as_ref(), &route)
             .map_err(|source| StartError::Resolver { url: url.to_string(), source })?;
-        Ok(Broker { resolver, route: Arc::new(route) })
+        Ok(Broker { resolver, route })
     };
     let brokers: Vec<_> = spec.addresses().iter().map(broker).collect::<Result<_, StartError>>()?;
     if brokers.is_empty() { Err(StartError::NoBroker) } else { Ok(Brokers::new(brokers)) }

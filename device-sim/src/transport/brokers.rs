@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn every_source_serves_every_broker() {
         let broker = |port| Broker {
-            resolver: Resolver::start(&BrokerUrl::tcp("127.0.0.1", port), None).unwrap(),
+            resolver: Resolver::start(&BrokerUrl::tcp("127.0.0.1", port), None, &Arc::default()).unwrap(),
             route: Arc::default(),
         };
         let brokers = Brokers::new(vec![broker(1883), broker(1884)]);

@@ -6,11 +6,12 @@
 //!
 //! Of several addresses those are used that take connections. They are tried before the first device goes there, and
 //! again at each look: a fleet of which every second device began at a dead address would report that as the broker's
-//! fault. The system has put them in the order of RFC 6724; devices are spread over those of the first one's family.
+//! fault. The system has put them in the order of RFC 6724, and they are tried in that order and at the pace of RFC 8305;
+//! devices are spread over those of the first one's family.
 
 use std::{
     io,
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    net::{SocketAddr, ToSocketAddrs},
     sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
@@ -21,10 +22,13 @@ use fleet_contract::{
     broker_url::BrokerUrl,
 };
 
+use super::Route;
+
 /// How long an address may take to accept a connection before it counts as dead.
 const TRY_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How much longer than the first one that answers others may take (RFC 8305, section 5: Connection Attempt Delay).
+/// How long an address may take to answer before the next one is tried beside it, and the last one once another has
+/// answered (RFC 8305, section 5: Connection Attempt Delay).
 const TRY_DELAY: Duration = Duration::from_millis(250);
 
 /// The least time between two looks: while a broker is away each lost connection asks for one.
@@ -72,7 +76,7 @@ struct Shared {
 type LookUp = Box<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
 /// Whether an address takes connections; asks the network, or a test.
-type Accepts = fn(SocketAddr) -> bool;
+type Accepts = Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>;
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -91,13 +95,15 @@ struct State {
 }
 
 impl Resolver {
-    /// Looks the broker up, and waits for the first answer, whatever it is. Without `allowed` every address is.
+    /// Looks the broker up, and waits for the first answer, whatever it is. Without `allowed` every address is. Addresses
+    /// are tried over `route`.
     ///
     /// # Errors
     /// When no thread can be started for further look-ups.
-    pub(crate) fn start(url: &BrokerUrl, allowed: Option<&AllowedBrokers>) -> io::Result<Self> {
+    pub(crate) fn start(url: &BrokerUrl, allowed: Option<&AllowedBrokers>, route: &Arc<Route>) -> io::Result<Self> {
         let look_up: LookUp = Box::new(|host, port| Ok((host, port).to_socket_addrs()?.collect()));
-        Self::start_with(url, allowed, look_up, accepts)
+        let route = Arc::clone(route);
+        Self::start_with(url, allowed, look_up, Arc::new(move |address| route.reaches(address, TRY_PATIENCE)))
     }
 
     fn start_with(
@@ -178,7 +184,7 @@ impl Shared {
                 if let Err(none) = &found {
                     tracing::warn!(host, reason = %none, "the broker's name leads where no broker may be");
                 }
-                let found = found.map(|usable| alive(&usable, self.accepts));
+                let found = found.map(|usable| alive(&usable, &self.accepts));
                 self.state.lock().unwrap_or_else(PoisonError::into_inner).found = found;
             }
             Err(error) => tracing::warn!(host, %error, "the broker's name was not resolved"),
@@ -198,13 +204,14 @@ fn usable(host: &str, all: &[SocketAddr], allowed: Option<&AllowedBrokers>) -> F
 }
 
 /// Those that take connections, of the family of the first of them; all where there is only one, or where none does.
-fn alive(addresses: &Arc<[SocketAddr]>, accepts: Accepts) -> Arc<[SocketAddr]> {
+fn alive(addresses: &Arc<[SocketAddr]>, accepts: &Accepts) -> Arc<[SocketAddr]> {
     if addresses.len() < 2 {
         return Arc::clone(addresses);
     }
     let (sender, answers) = mpsc::channel();
+    let mut found = Vec::new();
     for address in addresses.iter().copied() {
-        let sender = sender.clone();
+        let (sender, accepts) = (sender.clone(), Arc::clone(accepts));
         // A thread that cannot be started, or answers too late, is an address that does not take connections. Threads are
         // not joined: an address that swallows packets keeps its own for the whole of its patience.
         let attempt = move || {
@@ -213,33 +220,30 @@ fn alive(addresses: &Arc<[SocketAddr]>, accepts: Accepts) -> Arc<[SocketAddr]> {
         };
         if let Err(error) = thread::Builder::new().name("resolver".into()).spawn(attempt) {
             tracing::warn!(%address, %error, "an address of the broker was not tried");
+            continue;
         }
+        found.extend(answers.recv_timeout(TRY_DELAY).ok().filter(|(_, is_alive)| *is_alive));
     }
     drop(sender);
-    let mut found = Vec::new();
-    let mut deadline = Instant::now() + TRY_PATIENCE;
-    while let Ok((address, is_alive)) = answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        if is_alive {
-            if found.is_empty() {
-                deadline = deadline.min(Instant::now() + TRY_DELAY);
-            }
-            found.push(address);
+    let patience = |found: &[_]| if found.is_empty() { TRY_PATIENCE } else { TRY_DELAY };
+    let mut deadline = Instant::now() + patience(&found);
+    while let Ok(answer) = answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        if answer.1 {
+            found.push(answer);
+            deadline = deadline.min(Instant::now() + patience(&found));
         }
     }
+    let found: Vec<SocketAddr> = found.into_iter().map(|(address, _)| address).collect();
     let first = addresses.iter().find(|address| found.contains(address));
     let Some(first) = first else { return Arc::clone(addresses) };
     addresses.iter().filter(|other| other.is_ipv4() == first.is_ipv4() && found.contains(other)).copied().collect()
-}
-
-fn accepts(address: SocketAddr) -> bool {
-    TcpStream::connect_timeout(&address, TRY_PATIENCE).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use std::{
         collections::BTreeSet,
-        net::TcpListener,
+        net::{TcpListener, TcpStream},
         sync::atomic::{AtomicUsize, Ordering::Relaxed},
     };
 
@@ -247,7 +251,7 @@ mod tests {
 
     fn resolver(url: &str, allowed: Option<&str>) -> Resolver {
         let allowed: Option<AllowedBrokers> = allowed.map(|rules| rules.parse().unwrap());
-        Resolver::start(&url.parse().unwrap(), allowed.as_ref()).unwrap()
+        Resolver::start(&url.parse().unwrap(), allowed.as_ref(), &Arc::default()).unwrap()
     }
 
     fn refused(refused: NotAllowed) -> Result<SocketAddr, NoAddress> {
@@ -287,7 +291,7 @@ mod tests {
         };
         let url = BrokerUrl::tcp("broker.example", 1883);
         let allowed = "broker.example".parse().unwrap();
-        let resolver = Resolver::start_with(&url, Some(&allowed), Box::new(look_up), |_| true).unwrap();
+        let resolver = Resolver::start_with(&url, Some(&allowed), Box::new(look_up), Arc::new(|_| true)).unwrap();
         assert_eq!(resolver.address(0), Ok("192.0.2.1:1883".parse().unwrap()));
         resolver.shared.look();
         assert_eq!(resolver.address(0), refused(NotAllowed::Own("169.254.169.254".parse().unwrap())));
@@ -297,10 +301,14 @@ mod tests {
     }
 
     /// A resolver whose name has these addresses.
-    fn at(addresses: &[SocketAddr], accepts: Accepts) -> Resolver {
+    fn at(addresses: &[SocketAddr], accepts: impl Fn(SocketAddr) -> bool + Send + Sync + 'static) -> Resolver {
         let addresses = addresses.to_vec();
         let look_up: LookUp = Box::new(move |_, _| Ok(addresses.clone()));
-        Resolver::start_with(&BrokerUrl::tcp("broker.example", 1883), None, look_up, accepts).unwrap()
+        Resolver::start_with(&BrokerUrl::tcp("broker.example", 1883), None, look_up, Arc::new(accepts)).unwrap()
+    }
+
+    fn accepts(address: SocketAddr) -> bool {
+        Route::default().reaches(address, TRY_PATIENCE)
     }
 
     fn used(resolver: &Resolver) -> BTreeSet<SocketAddr> {
@@ -312,7 +320,7 @@ mod tests {
         let closed = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (dead, listener) = (closed(), TcpListener::bind("127.0.0.1:0").unwrap());
         let living = listener.local_addr().unwrap();
-        let resolver = at(&[dead, living], super::accepts);
+        let resolver = at(&[dead, living], accepts);
         assert_eq!(used(&resolver), [living].into());
         let _revived = TcpListener::bind(dead).unwrap();
         resolver.shared.look();
@@ -320,7 +328,7 @@ mod tests {
         drop(listener);
         resolver.shared.look();
         assert_eq!(used(&resolver), [dead].into());
-        assert_eq!(used(&at(&[closed(), closed()], super::accepts)).len(), 2, "where none lives all are tried");
+        assert_eq!(used(&at(&[closed(), closed()], accepts)).len(), 2, "where none lives all are tried");
     }
 
     #[test]
@@ -334,8 +342,37 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let living = listener.local_addr().unwrap();
         let begun = Instant::now();
-        assert_eq!(used(&at(&[hole, living], super::accepts)), [living].into());
+        assert_eq!(used(&at(&[hole, living], accepts)), [living].into());
         assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn addresses_are_tried_in_their_order_each_once_the_one_before_has_answered_or_let_a_moment_pass() {
+        let [quick, slow, last] = ["192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"].map(|text| text.parse().unwrap());
+        let begun = Instant::now();
+        let tried: Arc<Mutex<Vec<(SocketAddr, Duration)>>> = Arc::default();
+        let noted = Arc::clone(&tried);
+        let resolver = at(&[quick, slow, last], move |address| {
+            noted.lock().unwrap().push((address, begun.elapsed()));
+            // Until its patience is over, as one that swallows packets.
+            address != slow || {
+                thread::sleep(TRY_PATIENCE);
+                false
+            }
+        });
+        assert_eq!(used(&resolver), [quick, last].into());
+        let tried = tried.lock().unwrap();
+        assert_eq!(tried.iter().map(|(address, _)| *address).collect::<Vec<_>>(), [quick, slow, last]);
+        assert!(tried[1].1 < TRY_DELAY && tried[2].1 >= TRY_DELAY, "{tried:?}");
+    }
+
+    #[test]
+    fn an_address_that_no_source_reaches_is_not_used() {
+        let route = Arc::new(Route::default().from_sources(&["127.0.0.1".parse().unwrap()]));
+        let listeners = ["127.0.0.1:0", "[::1]:0"].map(|at| TcpListener::bind(at).unwrap());
+        let [reached, unreached] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+        let resolver = at(&[unreached, reached], move |address| route.reaches(address, TRY_PATIENCE));
+        assert_eq!(used(&resolver), [reached].into());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use fleet_contract::{broker_url::BrokerUrl, fleet};
@@ -16,6 +17,7 @@ use rustls::{
 use super::{
     Error, Ports,
     layers::{Buffers, Layers},
+    socket,
     tls::{self, Failure, Tls},
     websocket::{Endpoint, WebSocket},
 };
@@ -181,6 +183,12 @@ impl Route {
         let count = sources.len().max(1) as u32;
         let ports = self.ports.as_ref().and_then(|ports| ports.block(turn / count));
         Ok((sources.get((turn % count) as usize).copied(), ports))
+    }
+
+    /// Whether an address takes connections from where devices connect. Blocks for as long as `patience`.
+    pub(super) fn reaches(&self, address: SocketAddr, patience: Duration) -> bool {
+        let source = self.origin(address, 0).map(|(source, _)| source);
+        source.is_ok_and(|source| socket::reaches(address, source, patience))
     }
 
     /// The layers of a new connection; `None` for a plain one.

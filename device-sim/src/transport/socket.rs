@@ -4,6 +4,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
+    time::Duration,
 };
 
 use mio::net::TcpStream;
@@ -63,6 +64,18 @@ fn begin(address: SocketAddr, source: Option<IpAddr>, ports: Option<&RangeInclus
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => Ok(TcpStream::from_std(socket.into())),
     }
+}
+
+/// Whether an address takes a connection from `source`, within `patience`.
+pub(super) fn reaches(address: SocketAddr, source: Option<IpAddr>, patience: Duration) -> bool {
+    let attempt = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if let Some(source) = source {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        socket.connect_timeout(&address.into(), patience)
+    };
+    attempt().is_ok()
 }
 
 /// Whether the connection is established; an error says why it never will be.

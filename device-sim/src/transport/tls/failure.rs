@@ -45,6 +45,11 @@ pub enum Failure {
     /// The broker ends the handshake without saying why.
     #[error("the broker refuses the handshake; before TLS 1.3 that may mean a missing client certificate: {0}")]
     HandshakeRefused(#[source] Box<Error>),
+    /// The broker speaks none of the protocols that were offered by ALPN.
+    #[error(
+        "the broker speaks none of the protocols in `broker.tls.alpn` (RFC 7301); ask its operator for the name, or leave `alpn` out: {0}"
+    )]
+    AlpnRefused(#[source] Box<Error>),
     /// There is no version or cipher that both sides speak.
     #[error("the broker speaks neither TLS 1.2 nor 1.3 with ciphers of today: {0}")]
     Incompatible(#[source] Box<Error>),
@@ -152,6 +157,7 @@ fn of_alert(alert: AlertDescription) -> fn(Box<Error>) -> Failure {
         | AlertDescription::DecryptError
         | AlertDescription::AccessDenied => Failure::ClientCertificateRefused,
         AlertDescription::UnrecognisedName => Failure::NameRefused,
+        AlertDescription::NoApplicationProtocol => Failure::AlpnRefused,
         AlertDescription::HandshakeFailure => Failure::HandshakeRefused,
         AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity => Failure::Incompatible,
         _ => Failure::Alert,
