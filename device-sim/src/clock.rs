@@ -9,6 +9,8 @@ use fleet_contract::{time::Micros, units::Span};
 pub struct Clock {
     wall: Micros,
     monotonic: Instant,
+    /// How far it is meant to be ahead of the wall clock, in microseconds.
+    ahead: i64,
 }
 
 impl Clock {
@@ -19,7 +21,13 @@ impl Clock {
 
     /// A clock that says `wall` now.
     pub fn at(wall: Micros) -> Self {
-        Self { wall, monotonic: Instant::now() }
+        Self { wall, monotonic: Instant::now(), ahead: 0 }
+    }
+
+    /// The same clock, so many microseconds ahead of the wall clock: that of a run which plays another date.
+    #[must_use]
+    pub const fn ahead_by(self, micros: i64) -> Self {
+        Self { wall: Micros(self.wall.0.saturating_add_signed(micros)), ahead: self.ahead + micros, ..self }
     }
 
     /// The time now.
@@ -27,12 +35,12 @@ impl Clock {
         self.wall.after(self.monotonic.elapsed().into())
     }
 
-    /// How far the wall clock is ahead now, in microseconds; negative where it is behind.
+    /// How far the wall clock is ahead now of where it was to be, in microseconds; negative where it is behind.
     ///
     /// Both go at one pace, which NTP corrects for both; they part when the machine sleeps, in which the monotonic clock
     /// stands still (`clock_gettime(2)`), and when somebody sets the wall clock.
     pub fn offset_micros(&self) -> i64 {
-        let difference = i128::from(wall().0) - i128::from(self.now().0);
+        let difference = i128::from(wall().0) + i128::from(self.ahead) - i128::from(self.now().0);
         i64::try_from(difference).unwrap_or(if difference > 0 { i64::MAX } else { i64::MIN })
     }
 
@@ -64,6 +72,9 @@ mod tests {
         let slept = Clock::at(Micros(wall().0 - 120 * second.unsigned_abs()));
         assert!((120 * second..121 * second).contains(&slept.offset_micros()), "{}", slept.offset_micros());
         let ahead = Clock::at(wall().after(Span::from_secs(3_600)));
+        let other_date = Clock::new().ahead_by(-7 * 86_400 * second);
+        assert!(other_date.offset_micros().abs() < second / 10);
+        assert!(Clock::new().now().since(other_date.now()) > Span::from_secs(6 * 86_400));
         assert!((-3_600 * second..-3_599 * second).contains(&ahead.offset_micros()), "{}", ahead.offset_micros());
     }
 }

@@ -248,9 +248,10 @@ impl Running {
             }
             state::save(&path, &assignment.plan)?;
         }
-        let engine = Engine::start(&assignment, options)?;
+        let clock = options.clock.ahead_by(assignment.plan.ahead);
+        let engine = Engine::start(&assignment, &Options { clock, ..options.clone() })?;
         let Assignment { fleet, shard, .. } = assignment;
-        Ok(Self { engine, fleet, shard, clock: options.clock, is_ready: AtomicBool::new(false) })
+        Ok(Self { engine, fleet, shard, clock, is_ready: AtomicBool::new(false) })
     }
 
     fn check_same(&self, assignment: &Assignment) -> Result<(), Refusal> {

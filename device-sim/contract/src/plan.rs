@@ -24,6 +24,10 @@ pub struct Plan {
     pub run: u32,
     /// The instant that all timetables count from.
     pub start: Micros,
+    /// How far the run's clock is ahead of the wall clock, in microseconds: not 0 where a run plays another date. It never
+    /// changes within a run.
+    #[serde(default, skip_serializing_if = "is_now")]
+    pub ahead: i64,
     changes: Vec<Change>,
 }
 
@@ -64,7 +68,7 @@ pub enum Presence {
 impl Plan {
     /// A plan of `devices` devices from `start` on.
     pub fn new(run: u32, start: Micros, devices: u32) -> Self {
-        Self { version: 1, run, start, changes: vec![Change { at: start, set: Setting::Devices(devices) }] }
+        Self { version: 1, run, start, ahead: 0, changes: vec![Change { at: start, set: Setting::Devices(devices) }] }
     }
 
     /// The plan of a fleet from `start` on.
@@ -72,6 +76,12 @@ impl Plan {
         let mut plan = Self::new(run, start, spec.devices);
         plan.follow(start, spec);
         plan
+    }
+
+    /// The same for a clock that is so many microseconds ahead of the wall clock.
+    #[must_use]
+    pub fn ahead_by(self, micros: i64) -> Self {
+        Self { ahead: micros, ..self }
     }
 
     /// Adds what is needed so that from `at` on the live numbers are those of `spec`; whether anything was.
@@ -201,6 +211,11 @@ impl Plan {
             if let Setting::Devices(devices) = change.set { Some((change.at, devices)) } else { None }
         })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_now(ahead: &i64) -> bool {
+    *ahead == 0
 }
 
 impl Setting {

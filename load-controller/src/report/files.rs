@@ -184,7 +184,8 @@ fn document(facts: &RunFacts) -> String {
     let duration = facts.duration.map(|duration| format!(" --duration {duration}")).unwrap_or_default();
     let fail_on = if facts.fail_on.contains(&FailOn::Lost) { " --fail-on lost" } else { "" };
     let document = yaml::text(&fleet).expect("a document has string keys");
-    format!("# simctl run -f fleet.yaml{duration}{fail_on}\n{document}")
+    let start = facts.started;
+    format!("# simctl run -f fleet.yaml --start {start}{duration}{fail_on}\n{document}")
 }
 
 fn lost(stats: &Stats) -> String {
@@ -261,7 +262,8 @@ mod tests {
         assert_eq!(serde_saphyr::from_str::<fleet_contract::fleet::Fleet>(&text).unwrap(), facts().fleet);
         let embedded = RunFacts { embedded_broker: true, duration: Some(Span::from_secs(90)), ..facts() };
         let text = document(&embedded);
-        assert!(text.starts_with("# simctl run -f fleet.yaml --duration 90s\n"), "{text}");
+        let start = embedded.started;
+        assert!(text.starts_with(&format!("# simctl run -f fleet.yaml --start {start} --duration 90s\n")), "{text}");
         assert!(!text.contains("broker:"), "{text}");
     }
 

@@ -106,6 +106,27 @@ fn losses_of_qos_0_stand_in_the_first_lines_and_fail_on_request() {
 }
 
 #[test]
+fn a_run_plays_the_date_that_it_is_given() {
+    let start = "2026-06-21T12:00:00.000000Z";
+    let args =
+        ["--model", "thermometer", "--devices", "5", "--interval", "500ms", "--start", start, "--duration", "2s"];
+    let run = Run::start(&args).unwrap();
+    run.wait_for_messages(5).unwrap();
+    let device = run.must(&["device", "0"]).unwrap();
+    assert!(device.stdout.contains("\"timestamp\":\"2026-06-21T12:00:0"), "{device:?}");
+    let ended = run.end(PATIENCE).unwrap();
+    let report = &ended.report;
+    report.claim("it begins at that very instant", report.text("manifest.started").starts_with("2026-06-21T12:00:00"));
+    report.claim("latencies count by the same clock", report.seconds("latency.end_to_end.max") < 1.0);
+    report.claim(
+        "the note says when it was",
+        report.list("notes").iter().any(|note| note.as_str().unwrap().contains("--start")),
+    );
+    report.expect_all_delivered();
+    ended.expect_passed();
+}
+
+#[test]
 fn two_runs_at_once_take_different_ports() {
     let [one, other] = [(); 2].map(|()| Run::start(&["--devices", "20"]).unwrap());
     let ports = [&one, &other].map(|run| run.wait_for_messages(20).unwrap().text("manifest.broker").to_owned());

@@ -19,6 +19,7 @@ use fleet_contract::{
     fleet::{BrokerSpec, FleetSpec, Observe},
     model::BODY_MAX,
     plan::{Plan, Shard},
+    time::Micros,
     units::Span,
     worker::Assignment,
 };
@@ -54,6 +55,7 @@ use crate::{
     printer::{Format, Printer},
     screen::Screen,
     settings::{Settings, guard},
+    verbs::sample::instant,
     view::{self, Hint},
 };
 
@@ -91,6 +93,10 @@ pub(crate) struct Args {
     /// How long, such as `5m`; without it until it is stopped
     #[arg(long, value_name = "TIME", env = "SIMCTL_DURATION", value_parser = interval)]
     duration: Option<Span>,
+    /// The instant that the run's clock shows at its start (RFC 3339): payloads, signals of the time of day and reports have
+    /// it, so that a run sends what an earlier one has sent [default: now]
+    #[arg(long, value_name = "TIME", env = "SIMCTL_START", value_parser = instant)]
+    start: Option<Micros>,
     /// Each device sends so many messages of each stream; then the run ends
     #[arg(long, value_name = "N", env = "SIMCTL_MESSAGES", value_parser = clap::value_parser!(u32).range(1..))]
     messages: Option<u32>,
@@ -273,7 +279,7 @@ impl Args {
             arguments: self.worker_arguments(),
         };
         let start = async {
-            let plan = || Plan::of(run, clock.now().after(START_LEAD), &fleet.spec);
+            let plan = || self.plan(run, clock.now().after(START_LEAD), &fleet.spec);
             Workers::start(launch, claim, split, assignment, plan).await
         };
         let workers = tokio::select! {
@@ -281,6 +287,7 @@ impl Args {
             () = signals.drain.cancelled() => return Err(Failure::aborted("stopped before the fleet had started").into()),
         };
         let facts = self.facts(settings, workers.plan(), machine);
+        let clock = clock.ahead_by(workers.plan().ahead);
         let (sender, mut requests) = mpsc::channel(REQUESTS_MAX);
         let over = CancellationToken::new();
         let mut server = JoinSet::new();
@@ -299,8 +306,22 @@ impl Args {
         outcome
     }
 
+    /// The plan of a run that begins at `now` by the wall clock, and shows `--start` if that is given.
+    fn plan(&self, run: u32, now: Micros, spec: &FleetSpec) -> Plan {
+        let start = self.start.unwrap_or(now);
+        Plan::of(run, start, spec).ahead_by(start.0.cast_signed() - now.0.cast_signed())
+    }
+
     fn facts(&self, settings: &Settings, plan: &Plan, machine: &Machine) -> RunFacts {
         let fleet = settings.fleet();
+        let mut notes = settings.notes();
+        if self.start.is_some() {
+            let began = Micros(plan.start.0.saturating_add_signed(-plan.ahead));
+            notes.push(format!(
+                "instants are those of a clock that showed {} at the start (--start), when it was {began}",
+                plan.start
+            ));
+        }
         RunFacts {
             run: plan.run,
             duration: self.duration,
@@ -310,7 +331,7 @@ impl Args {
             host: machine::host(),
             open_files_limit: machine.open_files,
             fail_on: self.fail_on.clone(),
-            notes: settings.notes(),
+            notes,
             ..facts_of(fleet, plan.start)
         }
     }
