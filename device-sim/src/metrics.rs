@@ -49,6 +49,8 @@ fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
         messages,
         rejected,
         too_large,
+        unwelcome: _,
+        retained: _,
         receive_maximum: _,
         received,
         bytes,
@@ -118,6 +120,7 @@ fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
         (metric::BUFFER_FULL, count(generator.buffer_full)),
         (metric::OBSERVERS, states(&[("wanted", observer.wanted), ("subscribed", observer.subscribed)])),
         (metric::FOREIGN_MESSAGES, count(observer.foreign)),
+        (metric::CHANGED_MESSAGES, count(observer.changed)),
         (
             metric::CPU_SECONDS,
             Values::Labelled(vec![

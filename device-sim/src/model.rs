@@ -8,12 +8,13 @@ mod properties;
 use std::collections::BTreeMap;
 
 use fleet_contract::{
+    fleet::Birth,
     model::{
-        self as document, Files, Problem, Qos, Rule, StampMode, StreamOverride, check, check_overrides,
+        self as document, Files, Payload, Problem, Qos, Rule, StampMode, StreamOverride, check, check_overrides,
         payload::pointer_token,
     },
     stamp::{self, Stamp},
-    template::{Bound, Names, Template},
+    template::{Bound, Names, Template, TemplateError},
     time::Micros,
     units::Span,
 };
@@ -24,6 +25,9 @@ use crate::{
     session::codec::FrameError,
     signal::{Memo, Moment, Signals, Value},
 };
+
+/// The name of the birth message among the streams.
+const BIRTH: &str = "connect.birth";
 
 /// What a document is compiled with.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +60,7 @@ pub struct Stream {
     qos: Qos,
     is_retained: bool,
     stamp: StampMode,
+    is_followed: bool,
     trigger: Trigger,
     /// How many messages a device sends of it.
     messages: Option<u32>,
@@ -69,8 +74,14 @@ pub struct Stream {
 /// When a stream sends.
 #[derive(Debug)]
 enum Trigger {
-    Interval { interval: Span, jitter: Span, align: Option<Span> },
+    Interval {
+        interval: Span,
+        jitter: Span,
+        align: Option<Span>,
+    },
     Rule(Ticks),
+    /// Whenever a session is accepted: no timetable knows when.
+    Session,
 }
 
 /// A rule, looked at once a tick. Heartbeats and windows count in ticks.
@@ -136,7 +147,31 @@ impl Model {
         Ok(Self { signals, streams })
     }
 
-    /// The streams, in the order of their names.
+    /// Adds the message that says that a session has begun. It is the last of the streams.
+    pub fn add_birth(&mut self, birth: &Birth, context: &Context<'_>) -> Result<(), Vec<Problem>> {
+        let wrong = |error: TemplateError| vec![Problem { path: "/topic".into(), message: error.to_string() }];
+        let document = document::Stream {
+            topic: birth.topic.parse().map_err(wrong)?,
+            payload: Payload::Text(birth.payload.clone()),
+            qos: birth.qos,
+            retain: birth.retain,
+            stamp: StampMode::None,
+            interval: None,
+            jitter: Span::ZERO,
+            align: None,
+            messages: None,
+            trigger: None,
+            check: None,
+            at_least_every: None,
+            at_most_every: None,
+            size: None,
+            properties: None,
+        };
+        self.streams.push(assemble(BIRTH, &document, Trigger::Session, &self.signals, context)?);
+        Ok(())
+    }
+
+    /// The streams, in the order of their names; a birth message comes last.
     pub fn streams(&self) -> &[Stream] {
         &self.streams
     }
@@ -279,16 +314,28 @@ impl Stream {
     pub fn interval(&self) -> Option<Span> {
         match &self.trigger {
             Trigger::Interval { interval, .. } => Some(*interval),
-            Trigger::Rule(_) => None,
+            Trigger::Rule(_) | Trigger::Session => None,
         }
     }
 
-    /// The time from one due instant to the next: the interval, or how often the rule looks.
+    /// The time from one due instant to the next: the interval, or how often the rule looks; of a birth message, which has
+    /// no timetable, nothing that matters.
     pub fn tick(&self) -> Span {
         match &self.trigger {
             Trigger::Interval { interval, .. } => *interval,
             Trigger::Rule(rule) => rule.tick,
+            Trigger::Session => Span::from_secs(1),
         }
+    }
+
+    /// Whether it is sent whenever a session is accepted, and at no other time.
+    pub const fn is_birth(&self) -> bool {
+        matches!(self.trigger, Trigger::Session)
+    }
+
+    /// Whether its messages can be followed to their delivery.
+    pub const fn is_followed(&self) -> bool {
+        self.is_followed
     }
 
     /// How many messages a device sends of it before it is silent, if there is an end.
@@ -314,12 +361,13 @@ impl Stream {
     ///
     /// `anchor` is where the timetable begins: the start of the plan or the last change of the interval; `interval` is the one
     /// in force. Devices are spread over the interval, or all begin at a multiple of the wall clock; jitter is at most the interval, so that due instants ascend
-    /// strictly. A stream that follows a rule has no jitter, and its anchor and interval are always `start` and [`Stream::tick`].
+    /// strictly. A birth message has none. A stream that follows a rule has no jitter, and its anchor and interval are always `start` and [`Stream::tick`].
     pub fn due_at_or_after(&self, device: u32, anchor: Micros, interval: Span, from: Micros) -> Micros {
         let interval = Span(interval.0.max(1));
         let (jitter, align) = match &self.trigger {
             Trigger::Interval { jitter, align, .. } => (jitter.0.min(interval.0), *align),
             Trigger::Rule(_) => (0, None),
+            Trigger::Session => return Micros::NEVER,
         };
         let first = match align {
             Some(align) => Micros(anchor.0.next_multiple_of(align.0.max(1))),
@@ -443,6 +491,17 @@ fn compile_stream(
     signals: &Signals,
     context: &Context<'_>,
 ) -> Result<Stream, Vec<Problem>> {
+    let trigger = compile_trigger(document, signals)?;
+    assemble(name, document, trigger, signals, context)
+}
+
+fn assemble(
+    name: &str,
+    document: &document::Stream,
+    trigger: Trigger,
+    signals: &Signals,
+    context: &Context<'_>,
+) -> Result<Stream, Vec<Problem>> {
     let names = names(context, name);
     let bind = |text: &Template| text.bind(&names, context.client_id);
     let properties = properties::Properties::compile(document.properties.as_ref(), &document.stamp, bind);
@@ -453,31 +512,12 @@ fn compile_stream(
         let below = |problem: Problem| Problem { path: format!("/payload{}", problem.path), ..problem };
         problems.into_iter().map(below).collect::<Vec<_>>()
     })?;
-    let at = |path: &str| {
-        let path = path.to_owned();
-        move |message| vec![Problem { path: path.clone(), message }]
-    };
-    let trigger = match (&document.interval, &document.trigger) {
-        (Some(interval), None) => {
-            Trigger::Interval { interval: *interval, jitter: document.jitter, align: document.align }
-        }
-        (None, Some(rule)) => {
-            let tick = document.check.unwrap_or(Span::from_secs(1));
-            let ticks = |every: Option<Span>| every.map(|every| (every.0 / tick.0).max(1));
-            Trigger::Rule(Ticks {
-                tick,
-                condition: compile_rule(rule, signals).map_err(at("/trigger"))?,
-                at_least_every: ticks(document.at_least_every),
-                at_most_every: ticks(document.at_most_every),
-            })
-        }
-        _ => return Err(at("")("it needs either `interval` or `trigger`".into())),
-    };
     Ok(Stream {
         name: name.into(),
         qos: document.qos,
         is_retained: document.retain,
         stamp: document.stamp.clone(),
+        is_followed: document.can_be_followed(context.client_id),
         trigger,
         messages: document.messages,
         source: Source::new(context.seed, &format!("stream {name}")),
@@ -485,6 +525,29 @@ fn compile_stream(
         body,
         properties,
     })
+}
+
+fn compile_trigger(document: &document::Stream, signals: &Signals) -> Result<Trigger, Vec<Problem>> {
+    let at = |path: &str| {
+        let path = path.to_owned();
+        move |message| vec![Problem { path: path.clone(), message }]
+    };
+    match (&document.interval, &document.trigger) {
+        (Some(interval), None) => {
+            Ok(Trigger::Interval { interval: *interval, jitter: document.jitter, align: document.align })
+        }
+        (None, Some(rule)) => {
+            let tick = document.check.unwrap_or(Span::from_secs(1));
+            let ticks = |every: Option<Span>| every.map(|every| (every.0 / tick.0).max(1));
+            Ok(Trigger::Rule(Ticks {
+                tick,
+                condition: compile_rule(rule, signals).map_err(at("/trigger"))?,
+                at_least_every: ticks(document.at_least_every),
+                at_most_every: ticks(document.at_most_every),
+            }))
+        }
+        _ => Err(at("")("it needs either `interval` or `trigger`".into())),
+    }
 }
 
 fn compile_rule(rule: &Rule, signals: &Signals) -> Result<Condition, String> {

@@ -3,6 +3,7 @@
 //! The observer has a thread of its own, so that reading what comes back never delays what goes out. It hands
 //! batches of arrivals to the shards, which own the ledger rows of their devices.
 
+pub(crate) mod bodies;
 pub(crate) mod filters;
 pub(crate) mod ledger;
 pub(crate) mod observer;
@@ -21,12 +22,26 @@ use ledger::Following;
 pub(crate) struct Arrival {
     pub(crate) device: u32,
     pub(crate) stream: u16,
-    pub(crate) seq: u32,
-    /// When it was meant to be sent; `None` where the body has only a counter.
-    pub(crate) due: Option<Micros>,
+    pub(crate) mark: Mark,
     pub(crate) at: Micros,
     /// Whether the observer's own subscriptions may have brought it twice.
     pub(crate) may_repeat: bool,
+}
+
+/// What a message is recognised by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mark {
+    /// Its stamp.
+    Stamp {
+        seq: u32,
+        due: Micros,
+        /// The digest of the body of one that is to be compared with what was sent.
+        body: Option<u64>,
+    },
+    /// A counter that its body has anyway.
+    Counter(u32),
+    /// The digest of its body.
+    Body(u64),
 }
 
 /// What the observer tells a shard.

@@ -158,6 +158,13 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
             words::devices(facts.devices(stats).desired)
         ),
     );
+    note(
+        has_left && stats.retained > 0,
+        format!(
+            "{} stay at the broker, which gives them to each new subscriber until they are replaced",
+            words::counted(stats.retained, "retained message", "retained messages")
+        ),
+    );
     for (run, count) in &stats.observer.other_runs {
         let seen = words::messages(*count);
         note(

@@ -159,6 +159,10 @@ pub enum Rule {
     SubscriptionsUnanswered,
     /// Messages are larger than the broker takes.
     MessagesTooLarge,
+    /// The broker most likely answers a message by ending the connection.
+    MessagesUnwelcome,
+    /// Messages arrived with another body than they were sent with.
+    MessagesChanged,
     /// The broker sent packets that are larger than the document lets devices take.
     PacketsTooLarge,
     /// More messages than a few were not sent though their devices were connected.
@@ -214,6 +218,8 @@ impl Rule {
             | Self::DevicesRefused
             | Self::SubscriptionsRefused
             | Self::SubscriptionsUnanswered
+            | Self::MessagesChanged
+            | Self::MessagesUnwelcome
             | Self::MessagesTooLarge => Weight::Fact,
             Self::ScheduleLag
             | Self::CpuThrottled

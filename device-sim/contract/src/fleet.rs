@@ -353,6 +353,9 @@ pub struct Connect {
     /// What the broker publishes when a device goes without a word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub will: Option<Will>,
+    /// What a device publishes first of all each time that the broker has accepted its session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub birth: Option<Birth>,
     /// MQTT 5, with a persistent session: how long the broker keeps the session of a device that has gone; without it
     /// for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -379,6 +382,7 @@ impl Default for Connect {
             timeout: Span::from_secs(10),
             backoff: Backoff::default(),
             will: None,
+            birth: None,
             session_expiry: None,
             topic_aliases: None,
             user_properties: BTreeMap::new(),
@@ -440,6 +444,22 @@ pub struct Will {
     /// MQTT 5: how long the broker waits for the device to come back before it publishes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<Span>,
+}
+
+/// The message that a device publishes when the broker has accepted its session: what takes back the will.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Birth {
+    /// Its topic, a template.
+    pub topic: String,
+    /// Its payload, a template; `{timestamp}` and `{seq}` stand for the message's.
+    pub payload: String,
+    /// Its quality of service.
+    #[serde(default)]
+    pub qos: Qos,
+    /// Whether the broker retains it.
+    #[serde(default)]
+    pub retain: bool,
 }
 
 /// Which devices' messages are followed to their delivery.

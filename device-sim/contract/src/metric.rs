@@ -86,6 +86,7 @@ metrics! {
     BUFFER_FULL = "simctl_buffer_full_total", Counter, [], "Times that a socket took less than it was given.";
     OBSERVERS = "simctl_observers", Gauge, ["state"], "Observers by state: wanted, subscribed.";
     FOREIGN_MESSAGES = "simctl_foreign_messages_total", Counter, [], "Messages that the observer saw and that are not of this run.";
+    CHANGED_MESSAGES = "simctl_changed_messages_total", Counter, [], "Delivered messages whose body was not what was sent; one in 64 is compared.";
     CPU_SECONDS = "simctl_cpu_seconds_total", Counter, ["mode"], "CPU time of the generator.";
     CPU_PERIODS = "simctl_cpu_periods_total", Counter, [], "Scheduling periods of the generator's CPU limit.";
     CPU_PERIODS_THROTTLED = "simctl_cpu_periods_throttled_total", Counter, [], "Scheduling periods in which the limit held the generator up.";

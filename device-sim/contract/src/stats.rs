@@ -45,6 +45,11 @@ pub struct Stats {
     pub rejected: BTreeMap<String, u64>,
     /// MQTT 5: messages above the broker's maximum packet size, by their stream. They are withheld (MQTT-3.2.2-15).
     pub too_large: BTreeMap<String, Oversize>,
+    /// The largest message in flight when a broker ended the connection of one device soon after it was made, for the third
+    /// time in a row or more, by its stream: most likely the broker does not take it.
+    pub unwelcome: BTreeMap<String, Unwelcome>,
+    /// Topics to which retained messages were published. A worker that starts again counts anew.
+    pub retained: u64,
     /// MQTT 5: the lowest receive maximum of a broker that was below the fleet's own `inFlight`.
     pub receive_maximum: Option<u16>,
     /// What the devices' own subscriptions brought.
@@ -195,6 +200,25 @@ impl Oversize {
     }
 }
 
+/// Messages that a broker seems to answer by ending the connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Unwelcome {
+    /// How many connections it ended.
+    pub connections: u64,
+    /// The largest message, in bytes of topic and payload.
+    pub largest: u64,
+}
+
+impl Unwelcome {
+    /// Adds what another counted.
+    pub fn merge(&mut self, other: &Self) {
+        let Self { connections, largest } = *other;
+        self.connections += connections;
+        self.largest = self.largest.max(largest);
+    }
+}
+
 /// What devices subscribed to, and the messages that came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -292,6 +316,11 @@ pub struct ObserverStats {
     pub losses: u64,
     /// Messages without a stamp of this run, or of no known topic.
     pub foreign: u64,
+    /// Delivered messages whose body was compared with what was sent: one in 64 of those with a stamp, the first of
+    /// each stream and device among them.
+    pub compared: u64,
+    /// Of the compared: those that had become another.
+    pub changed: u64,
     /// Other runs that publish as the same devices, by run id, with their messages.
     pub other_runs: BTreeMap<String, u64>,
     /// Why an observer could not subscribe, if so.
@@ -372,6 +401,8 @@ impl Stats {
             messages,
             rejected,
             too_large,
+            unwelcome,
+            retained,
             receive_maximum,
             received,
             bytes,
@@ -386,6 +417,10 @@ impl Stats {
         for (stream, oversize) in too_large {
             self.too_large.entry(stream.clone()).or_default().merge(oversize);
         }
+        for (stream, messages) in unwelcome {
+            self.unwelcome.entry(stream.clone()).or_default().merge(messages);
+        }
+        self.retained += retained;
         self.receive_maximum = self.receive_maximum.into_iter().chain(*receive_maximum).min();
         self.received.merge(received);
         self.devices.desired += devices.desired;
@@ -470,11 +505,13 @@ impl Connections {
 impl ObserverStats {
     /// Adds what another observer knows.
     pub fn merge(&mut self, other: &Self) {
-        let Self { subscribed, wanted, losses, foreign, other_runs, error } = other;
+        let Self { subscribed, wanted, losses, foreign, compared, changed, other_runs, error } = other;
         self.subscribed += subscribed;
         self.wanted += wanted;
         self.losses += losses;
         self.foreign += foreign;
+        self.compared += compared;
+        self.changed += changed;
         add(&mut self.other_runs, other_runs);
         if self.error.is_none() {
             self.error.clone_from(error);

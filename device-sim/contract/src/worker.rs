@@ -105,6 +105,9 @@ pub struct DeviceStatus {
     /// Why it lost its last connection or why its last attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// MQTT 5: what the broker said last when it refused the device or ended its connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
     /// When it will connect again, if it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connects_at: Option<crate::time::Micros>,

@@ -285,8 +285,11 @@ fn group(
         client_id,
         files,
     };
-    let model = Model::compile(document, &group.streams, &context)
-        .map_err(|problems| BlueprintError::Problems { group: group.name.clone(), problems })?;
+    let wrong = |problems| BlueprintError::Problems { group: group.name.clone(), problems };
+    let mut model = Model::compile(document, &group.streams, &context).map_err(wrong)?;
+    if let Some(birth) = &spec.connect.birth {
+        model.add_birth(birth, &context).map_err(wrong)?;
+    }
     let names =
         Names { fleet: &fleet.metadata.name, group: &group.name, stream: "", seed: spec.seed, first: spec.first_index };
     let will = match &spec.connect.will {

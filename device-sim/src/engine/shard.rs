@@ -15,7 +15,7 @@ mod subscribe;
 mod sweep;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     hint::black_box,
     io,
     sync::{
@@ -49,7 +49,7 @@ use super::{
 use crate::{
     clock::Clock,
     model::Scratch,
-    observe::{Arrival, Arrivals, ObserverWatch, ledger::LostMemory},
+    observe::{Arrival, Arrivals, ObserverWatch, bodies::Bodies, ledger::LostMemory},
     session::Pool,
     transport::{Connection, Transport, brokers::Brokers},
 };
@@ -233,6 +233,8 @@ pub(super) struct Shard {
     scratch: Scratch,
     /// What is about to be written to one device.
     out: Vec<u8>,
+    /// The body of a message that is made once more.
+    body: Vec<u8>,
     /// What was just read from one device.
     inbox: Box<[u8]>,
     /// Timers that have just fired.
@@ -242,6 +244,10 @@ pub(super) struct Shard {
     /// Connections that are being made and whose handshakes can go on; at most one entry for each readiness.
     handshakes: VecDeque<usize>,
     lost_memory: LostMemory,
+    /// What the broker said last to some of the devices, by index.
+    said: BTreeMap<u32, String>,
+    /// What was sent without a stamp.
+    bodies: Bodies,
     /// How late the messages of this batch of turns are.
     lags: Noted,
     /// How long the acknowledgements of this turn took.
@@ -291,11 +297,14 @@ impl Shard {
             pool: Pool::new(),
             scratch: Scratch::default(),
             out: Vec::with_capacity(64 * 1024),
+            body: Vec::new(),
             inbox,
             fired: Vec::new(),
             unread: Vec::new(),
             handshakes: VecDeque::new(),
             lost_memory: LostMemory::default(),
+            said: BTreeMap::new(),
+            bodies: Bodies::default(),
             lags: Noted::default(),
             acknowledgements: Noted::default(),
             stats: Stats::default(),

@@ -1,8 +1,12 @@
 //! What an observer subscribes to: a few wildcards if the worker has the whole fleet, else each topic by name.
 
-use fleet_contract::{fleet::Observe, model::StampMode, plan::Shard};
+use fleet_contract::{fleet::Observe, plan::Shard};
 
-use crate::{engine::blueprint::Blueprint, session::codec::Qos};
+use crate::{
+    engine::blueprint::Blueprint,
+    model::{Model, Stream},
+    session::codec::Qos,
+};
 
 /// A filter and the QoS to ask for.
 pub(crate) type Filter = (String, Qos);
@@ -11,10 +15,8 @@ pub(crate) type Filter = (String, Qos);
 pub(crate) fn wildcards(blueprint: &Blueprint) -> Vec<Filter> {
     let mut filters: Vec<Filter> = Vec::new();
     for group in &blueprint.groups {
-        for (number, stream) in group.model.streams().iter().enumerate() {
-            if stream.stamp() != &StampMode::None {
-                filters.push((group.model.filter(number), stream.qos()));
-            }
+        for (number, stream) in followed(&group.model) {
+            filters.push((group.model.filter(number), stream.qos()));
         }
     }
     without_overlap(filters)
@@ -25,15 +27,17 @@ pub(crate) fn topics(blueprint: &Blueprint, devices: impl Iterator<Item = u32>) 
     let mut filters = Vec::new();
     for index in devices.filter(|index| blueprint.is_observed(*index)) {
         let model = &blueprint.group_of(index).model;
-        for (number, stream) in model.streams().iter().enumerate() {
-            if stream.stamp() != &StampMode::None {
-                let mut topic = Vec::new();
-                model.write_topic(number, index, &mut topic);
-                filters.push((String::from_utf8_lossy(&topic).into_owned(), stream.qos()));
-            }
+        for (number, stream) in followed(model) {
+            let mut topic = Vec::new();
+            model.write_topic(number, index, &mut topic);
+            filters.push((String::from_utf8_lossy(&topic).into_owned(), stream.qos()));
         }
     }
     filters
+}
+
+fn followed(model: &Model) -> impl Iterator<Item = (usize, &Stream)> {
+    model.streams().iter().enumerate().filter(|(_, stream)| stream.is_followed())
 }
 
 /// Whether wildcards do: the worker has every device of the fleet, and all of them are followed.

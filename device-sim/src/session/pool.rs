@@ -193,7 +193,7 @@ impl List {
         None
     }
 
-    pub(super) fn iter<'p>(&self, pool: &'p Pool) -> impl Iterator<Item = &'p InFlight> {
+    pub(super) fn iter<'p>(&self, pool: &'p Pool) -> impl Iterator<Item = &'p InFlight> + use<'p> {
         let mut at = self.head;
         std::iter::from_fn(move || {
             let entry = (!at.is_none()).then(|| pool.get(at))?;

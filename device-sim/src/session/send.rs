@@ -47,6 +47,11 @@ impl Session {
         Ok(Some(packet_id))
     }
 
+    /// The messages that wait for the broker's PUBACK or PUBREC, the oldest first.
+    pub fn unacknowledged<'p>(&self, pool: &'p Pool) -> impl Iterator<Item = &'p InFlight> + use<'p> {
+        self.publishing.iter(pool)
+    }
+
     /// How many filters were asked for on this connection and are not yet answered.
     pub fn unanswered_filters(&self) -> usize {
         self.rare.iter().flat_map(|rare| &rare.requests).filter_map(|request| request.filters).sum()

@@ -70,16 +70,28 @@ impl Settings {
     /// What the reader of a report must know of the document: streams whose messages cannot be recognised for certain.
     pub(crate) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        let client_id = self.fleet().spec.client_id.parse().ok();
         for group in &self.fleet().spec.groups {
             let Some(model) = self.fleet().spec.models.get(&group.model) else { continue };
             for (name, stream) in &model.streams {
-                let what = match group.stream(name, stream).stamp {
+                let stream = group.stream(name, stream);
+                let is_followed = client_id.as_ref().is_some_and(|client_id| stream.can_be_followed(client_id));
+                let what = match stream.stamp {
                     StampMode::Field | StampMode::Property => continue,
                     StampMode::Counter(field) => format!(
                         "is recognised by its own counter `{field}`: messages of another run cannot be told apart, \
                          and end-to-end latency is not known"
                     ),
-                    StampMode::None => "has no stamp: what becomes of its messages is not followed".into(),
+                    StampMode::None if is_followed => {
+                        "is recognised by topic and body, as it has no stamp: of equal bodies \
+                         the one sent first counts as arrived, and messages of another run cannot be told apart"
+                            .into()
+                    }
+                    StampMode::None => {
+                        "has no stamp, and its topic is the broker's own or does not name the device: what \
+                         becomes of its messages is not followed"
+                            .into()
+                    }
                 };
                 notes.push(format!("stream {name} of group {} {what}", group.name));
             }

@@ -53,6 +53,27 @@ pub struct Messages {
     /// MQTT 5: those above the broker's maximum packet size, by their stream; they are withheld.
     #[serde(default)]
     pub too_large: BTreeMap<String, Oversize>,
+    /// Those that the broker most likely answers by ending the connection, by their stream.
+    #[serde(default)]
+    pub unwelcome: BTreeMap<String, Unwelcome>,
+    /// Topics to which retained messages were published, at most.
+    #[serde(default)]
+    pub retained_topics: u64,
+}
+
+/// Messages that a broker seems to answer by ending the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unwelcome {
+    /// How many connections it ended.
+    pub connections: u64,
+    /// The largest message, topic and payload.
+    pub largest_bytes: u64,
+}
+
+impl From<stats::Unwelcome> for Unwelcome {
+    fn from(stats::Unwelcome { connections, largest }: stats::Unwelcome) -> Self {
+        Self { connections, largest_bytes: largest }
+    }
 }
 
 /// Packets above a limit.
@@ -122,6 +143,8 @@ impl Messages {
             by_qos: stats.messages.each_ref().map(counts),
             rejected: stats.rejected.clone(),
             too_large: stats.too_large.iter().map(|(stream, above)| (stream.clone(), (*above).into())).collect(),
+            unwelcome: stats.unwelcome.iter().map(|(stream, found)| (stream.clone(), (*found).into())).collect(),
+            retained_topics: stats.retained,
         }
     }
 }
@@ -342,6 +365,13 @@ pub struct Observer {
     pub losses: u64,
     /// Messages that are not of this run.
     pub foreign: u64,
+    /// Delivered messages whose body was compared with what was sent: one in 64 of those with a stamp, the first of
+    /// each stream and device among them.
+    #[serde(default)]
+    pub compared: u64,
+    /// Of the compared: those that had become another.
+    #[serde(default)]
+    pub changed: u64,
     /// Messages of other runs that publish as the same devices, by run id.
     pub other_runs: BTreeMap<String, u64>,
     /// Why an observer could not subscribe, if so.
@@ -350,8 +380,9 @@ pub struct Observer {
 
 impl Observer {
     pub(super) fn new(observer: &stats::ObserverStats, observe: Observe) -> Self {
-        let stats::ObserverStats { subscribed, wanted, losses, foreign, other_runs, error } = observer.clone();
-        Self { observe, subscribed, wanted, losses, foreign, other_runs, error }
+        let stats::ObserverStats { subscribed, wanted, losses, foreign, compared, changed, other_runs, error } =
+            observer.clone();
+        Self { observe, subscribed, wanted, losses, foreign, compared, changed, other_runs, error }
     }
 }
 

@@ -19,7 +19,7 @@ fn the_keys_are_those_that_scripts_rely_on() {
     };
     insta::assert_snapshot!(keys(""), @"verdict reasons phase elapsed_seconds running_seconds paused_seconds devices messages received latency reconnects connections outages bytes observer generator lost_messages notes manifest timeline");
     insta::assert_snapshot!(keys("/devices"), @"desired connected missing refused failed leaving");
-    insta::assert_snapshot!(keys("/messages"), @"offered withheld withheld_offline sent acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown in_flight late duplicated reordered by_qos rejected too_large");
+    insta::assert_snapshot!(keys("/messages"), @"offered withheld withheld_offline sent acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown in_flight late duplicated reordered by_qos rejected too_large unwelcome retained_topics");
     insta::assert_snapshot!(keys("/received"), @"messages by_qos payload_bytes redelivered subscriptions_granted subscriptions_refused subscriptions_unanswered");
     insta::assert_snapshot!(keys("/latency"), @"connect publish_ack end_to_end schedule_lag recovery");
     insta::assert_snapshot!(keys("/latency/end_to_end"), @"p50 p90 p99 p999 max count");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fleet_contract::{
     fleet::{Connect, Observe},
     lag,
-    stats::{Devices, Messages, Oversize, Received, Stats},
+    stats::{Devices, Messages, ObserverStats, Oversize, Received, Stats, Unwelcome},
     units::Span,
 };
 
@@ -67,6 +67,8 @@ pub(super) fn broken(stats: &Stats, facts: &RunFacts) -> Vec<Reason> {
         subscriptions_refused,
         subscriptions_unanswered,
         messages_too_large,
+        messages_unwelcome,
+        messages_changed,
         packets_too_large,
         withheld,
         devices_missing,
@@ -215,6 +217,41 @@ fn messages_too_large(case: &Case<'_>) -> Option<Reason> {
 fn of_stream(stream: &str, above: &Oversize) -> String {
     let Oversize { packets, largest, .. } = *above;
     format!("{} of the stream {stream} (up to {} bytes)", words::messages(packets), words::count(largest))
+}
+
+fn messages_unwelcome(case: &Case<'_>) -> Option<Reason> {
+    let of_stream = |(stream, found): (&String, &Unwelcome)| {
+        let times = words::counted(found.connections, "connection", "connections");
+        format!(
+            "one of the stream {stream} (up to {} bytes) in flight at the end of {times}",
+            words::count(found.largest)
+        )
+    };
+    let streams: Vec<_> = case.stats.unwelcome.iter().map(of_stream).collect();
+    (!streams.is_empty()).then(|| {
+        Reason::new(
+            Rule::MessagesUnwelcome,
+            format!(
+                "expected the broker to take each message, found that it ended connections soon after they were made, \
+                 again and again, most likely because of the largest message: {}; is it above the broker's limit?",
+                streams.join(", ")
+            ),
+        )
+    })
+}
+
+fn messages_changed(case: &Case<'_>) -> Option<Reason> {
+    let ObserverStats { compared, changed, .. } = case.stats.observer;
+    (changed > 0).then(|| {
+        let (changed, compared) = (words::count(changed), words::messages(compared));
+        Reason::new(
+            Rule::MessagesChanged,
+            format!(
+                "expected messages to arrive with the bodies that were sent, found {changed} changed of {compared} \
+                     that were compared"
+            ),
+        )
+    })
 }
 
 fn packets_too_large(case: &Case<'_>) -> Option<Reason> {

@@ -1,6 +1,6 @@
 use fleet_contract::{
     fleet::Observe,
-    stats::{Devices, Messages, Oversize, Received},
+    stats::{Devices, Messages, Oversize, Received, Unwelcome},
     units::Span,
 };
 
@@ -161,6 +161,25 @@ fn a_limit_is_named_with_whose_it_is() {
         Verdict::Invalid,
         &[
             "packets_too_large: expected packets of at most 65,536 bytes for the devices, found one of 200,020, which ended 29 connections; raise `connect.maxPacket`",
+        ],
+    );
+}
+
+#[test]
+fn what_the_broker_closes_upon_and_what_was_changed_fail_by_name() {
+    let unwelcome = Unwelcome { connections: 3, largest: 4_131 };
+    check(
+        |stats, _| stats.unwelcome = [("image".to_owned(), unwelcome)].into(),
+        Verdict::Failed,
+        &[
+            "messages_unwelcome: expected the broker to take each message, found that it ended connections soon after they were made, again and again, most likely because of the largest message: one of the stream image (up to 4,131 bytes) in flight at the end of 3 connections; is it above the broker's limit?",
+        ],
+    );
+    check(
+        |stats, _| (stats.observer.compared, stats.observer.changed) = (5, 2),
+        Verdict::Failed,
+        &[
+            "messages_changed: expected messages to arrive with the bodies that were sent, found 2 changed of 5 messages that were compared",
         ],
     );
 }

@@ -1,6 +1,8 @@
 //! Mosquitto does all of it, and transports that the others are not asked for.
 
 mod assumptions;
+mod births;
+mod bodies;
 mod latency;
 mod rejections;
 mod rotation;

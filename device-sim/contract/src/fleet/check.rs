@@ -5,10 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 mod pod;
 mod subscription;
 
-use super::{BrokerSpec, Connect, Credentials, Fleet, FleetSpec, Group, Observe, Protocol, SessionKind, Tls, Will};
+use super::{
+    Birth, BrokerSpec, Connect, Credentials, Fleet, FleetSpec, Group, Observe, Protocol, SessionKind, Tls, Will,
+};
 use crate::{
     document::{Problem, pointer_step},
-    model::{self, Model, StampMode},
+    model::{
+        self, Model, StampMode,
+        payload::{RESERVED, Slot, TextPiece, split},
+    },
     share::Membership,
     template::Template,
     units::{Share, Span},
@@ -120,6 +125,7 @@ fn check_connect(connect: &Connect, protocol: Protocol, found: &mut Findings) {
         timeout,
         backoff,
         will,
+        birth,
         session_expiry,
         topic_aliases,
         user_properties,
@@ -152,6 +158,31 @@ fn check_connect(connect: &Connect, protocol: Protocol, found: &mut Findings) {
             check_topic("/spec/connect/will/topic", &topic, found);
         }
         found.template("/spec/connect/will/payload", payload);
+    }
+    if let Some(Birth { topic, payload, qos: _, retain: _ }) = birth {
+        if let Some(topic) = found.template("/spec/connect/birth/topic", topic) {
+            check_topic("/spec/connect/birth/topic", &topic, found);
+        }
+        check_birth("/spec/connect/birth/payload", payload, found);
+    }
+}
+
+/// The payload of a birth message is a body without signals: devices of all models send it.
+fn check_birth(at: &str, payload: &str, found: &mut Findings) {
+    match split(payload) {
+        Err(message) => found.add(at, message),
+        Ok(pieces) => {
+            let unknown = pieces.iter().find_map(|piece| match piece {
+                TextPiece::Slot(Slot::Signal { name, .. }) => Some(*name),
+                TextPiece::Slot(Slot::Stamp) => Some("stamp"),
+                _ => None,
+            });
+            if let Some(name) = unknown {
+                let allowed = RESERVED.iter().filter(|name| **name != "stamp").map(|name| format!("`{{{name}}}`"));
+                let allowed = allowed.collect::<Vec<_>>().join(", ");
+                found.add(at, format!("`{{{name}}}` is no placeholder here; there are {allowed}"));
+            }
+        }
     }
 }
 

@@ -63,6 +63,15 @@ pub struct Stream {
     pub properties: Option<MessageProperties>,
 }
 
+impl Stream {
+    /// Whether its messages can be followed to their delivery, given the template of the client id: each one with a stamp,
+    /// and without one where the topic names the device and is not the broker's own (MQTT-4.7.2-1).
+    pub fn can_be_followed(&self, client_id: &Template) -> bool {
+        let names_device = || self.topic.identifies_device(client_id) && !self.topic.as_str().starts_with('$');
+        self.stamp != StampMode::None || names_device()
+    }
+}
+
 /// What MQTT 5 says of a message beside its body. Texts are templates, as topics are.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -120,7 +129,7 @@ pub enum StampMode {
     Field,
     /// In MQTT 5 by the user property `stamp`; the body is left as it is.
     Property,
-    /// Not at all.
+    /// Not by anything in it: by its topic and its body. Of equal bodies the one that was sent first counts as arrived.
     None,
     /// By a counter that the body has anyway: the name of a member whose value is `{seq}`.
     Counter(String),

@@ -21,6 +21,7 @@ impl Shared {
             model: group.model_name.clone(),
             state: <&str>::from(books.state).into(),
             last_error: books.last_error.map(Into::into),
+            said: None,
             connects_at: (books.state == State::Offline).then_some(books.connect_at),
             sessions: books.sessions,
             in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),

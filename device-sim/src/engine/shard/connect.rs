@@ -18,6 +18,9 @@ use crate::{
 /// A connection that the broker ends so soon after it accepted it counts as a failure for the backoff.
 pub(in crate::engine) const YOUNG: Span = Span::from_secs(5);
 
+/// After so many connections in a row that ended young, or were not made, what is in flight is looked at for the reason.
+const UNWELCOME_ATTEMPTS: u16 = 2;
+
 /// Handshakes of TLS and WebSocket that go on in one turn, so that what they compute delays nobody's messages.
 const HANDSHAKES_PER_TURN: usize = 4;
 
@@ -183,6 +186,9 @@ impl Shard {
         self.set_trouble(slot, Trouble::None);
         self.abandon(slot);
         self.start_timetable(slot, now);
+        if !self.offer_birth(slot, now) {
+            return;
+        }
         if !self.subscribe(slot, session_present, now) {
             return;
         }
@@ -218,6 +224,11 @@ impl Shard {
             }
             State::Up | State::Leaving => {}
         }
+        let is_young = device.since.after(YOUNG) >= now;
+        if is_young && device.attempts >= UNWELCOME_ATTEMPTS && device.session.in_flight() > 0 && !is_taken_over {
+            self.note_unwelcome(slot);
+        }
+        let device = &mut self.devices[slot];
         let reason = if is_taken_over { "session_taken_over" } else { reason };
         causes::add(&mut self.stats.connections.lost, reason, 1);
         self.stats.devices.connected -= 1;
@@ -226,7 +237,7 @@ impl Shard {
         device.session.lost(now);
         let is_leaving = device.state == State::Leaving;
         // A session that ends at once is no success; else two runs with the same ids would race for ever.
-        if device.since.after(YOUNG) < now {
+        if !is_young {
             device.attempts = 0;
         }
         device.since = now;

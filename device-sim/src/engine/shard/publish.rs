@@ -3,14 +3,24 @@
 use std::collections::VecDeque;
 
 use fleet_contract::{
-    fleet::Offline, lag, model::StampMode, plan::Plan, stamp::Stamp, stats::Messages, time::Micros, units::Span,
+    fleet::Offline,
+    lag,
+    model::StampMode,
+    plan::Plan,
+    stamp::Stamp,
+    stats::{Messages, Unwelcome},
+    time::Micros,
+    units::Span,
 };
 
 use super::Shard;
 use crate::{
     engine::device::{Device, Queued, State, StreamState},
     model::Stream,
-    observe::ledger::Following,
+    observe::{
+        bodies::{self, Body},
+        ledger::Following,
+    },
     session::{
         InFlight, Message, Resend, Withheld,
         codec::{self, PacketId, Protocol, PublishFrame, Qos, v5::Alias},
@@ -156,6 +166,23 @@ impl Shard {
         }
     }
 
+    /// Offers the birth message of a device whose session was just accepted, in a pause, too: it belongs to the session. False
+    /// when its connection was lost over it.
+    pub(super) fn offer_birth(&mut self, slot: usize, now: Micros) -> bool {
+        let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
+        // It is the last of the streams.
+        let Some(stream) = group.model.streams().len().checked_sub(1) else { return true };
+        if !group.model.streams()[stream].is_birth() {
+            return true;
+        }
+        self.out.clear();
+        #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
+        let queued = Queued { due: now, stream: stream as u16 };
+        self.streams[self.devices[slot].streams as usize + stream].last_due = now;
+        self.offer_one(slot, queued, lag::LIMIT, now);
+        self.write_out(slot, now)
+    }
+
     /// Offers a message that is overdue when it is later than `limit`.
     fn offer_one(&mut self, slot: usize, queued: Queued, limit: Span, now: Micros) {
         self.messages(slot, queued.stream).offered += 1;
@@ -225,25 +252,35 @@ impl Shard {
         let seq = self.streams[at].row.next;
         let message = Message { stream, seq, due, qos };
         let packet_id = device.session.publish(&mut self.pool, &self.blueprint.session, message, now)?;
-        if !self.encode(slot, message, packet_id, false) {
+        let Some(body) = self.encode(slot, message, packet_id, false) else {
             self.retract(slot, packet_id);
             return Err(Withheld::TooLarge);
-        }
-        self.enter(slot, message, now);
+        };
+        self.enter(slot, message, body, now);
         Ok(())
     }
 
-    /// Enters a message that was handed over into the ledger.
-    fn enter(&mut self, slot: usize, message: Message, now: Micros) {
-        let Message { stream, seq, qos, .. } = message;
+    /// Enters a message that was handed over into the ledger; the last `body` bytes of `out` are its body.
+    fn enter(&mut self, slot: usize, message: Message, body: usize, now: Micros) {
+        let Message { stream, seq, due, qos } = message;
+        let index = self.slots.index(slot);
         let device = &self.devices[slot];
         let group = &self.blueprint.groups[usize::from(device.group)];
-        let can_follow = device.is_observed && group.model.streams()[usize::from(stream)].stamp() != &StampMode::None;
+        let compiled = &group.model.streams()[usize::from(stream)];
+        let can_follow = device.is_observed && compiled.is_followed();
         let following = if can_follow {
-            self.inlet(slot).watch.following(self.slots.index(slot), qos != Qos::AtMostOnce)
+            self.inlet(slot).watch.following(index, qos != Qos::AtMostOnce)
         } else {
             Following::Unobserved
         };
+        if can_follow && compiled.stamp() == &StampMode::None {
+            let digest = bodies::digest(&self.out[self.out.len() - body..]);
+            let body = Body { digest, seq, due, sent: now };
+            // As long as it is judged, and as long again for what is late.
+            self.bodies.sent(index, stream, body, Span(self.blueprint.loss_after.0.saturating_mul(2)));
+        }
+        // Sequences begin with 0 once in the life of a worker.
+        self.stats.retained += u64::from(compiled.is_retained() && seq == 0);
         let state = &mut self.streams[device.streams as usize + usize::from(stream)];
         state.row.next = state.row.next.wrapping_add(1);
         let count = &mut self.stats.messages[qos as usize];
@@ -263,8 +300,9 @@ impl Shard {
     }
 
     /// Appends a PUBLISH: what a device sends is a pure function, so a message that is resent is simply made again.
-    /// False when it is larger than the broker takes; then nothing was appended.
-    fn encode(&mut self, slot: usize, message: Message, packet_id: Option<PacketId>, dup: bool) -> bool {
+    /// How many bytes its body has, the last ones of `out`; `None` when it is larger than the broker takes, then nothing
+    /// was appended.
+    fn encode(&mut self, slot: usize, message: Message, packet_id: Option<PacketId>, dup: bool) -> Option<usize> {
         let Message { stream, seq, due, qos } = message;
         let index = self.slots.index(slot);
         let options = &self.blueprint.session;
@@ -286,20 +324,22 @@ impl Shard {
                 frame.write_properties(&mut self.out, alias, |out| model.write_properties(number, index, &stamp, out))
             }
         };
+        let begin = self.out.len();
         model.write_payload(number, index, self.blueprint.start, &stamp, &mut self.scratch, &mut self.out);
+        let body = self.out.len() - begin;
         match properties.and_then(|()| frame.finish(&mut self.out)) {
             Ok(packet) if packet.len() <= size_max => {
                 if matches!(alias, Alias::Bind(_)) {
                     self.devices[slot].session.bound(stream);
                 }
-                return true;
+                return Some(body);
             }
             Ok(packet) => self.note_too_large(slot, number, packet.len() as u64, size_max as u64),
             // Topics and sizes were checked with the document.
             Err(error) => tracing::error!(device = index, %error, "a message does not fit a packet"),
         }
         self.out.truncate(start);
-        false
+        None
     }
 
     /// A message is larger than the broker takes; it never will be smaller.
@@ -309,6 +349,29 @@ impl Shard {
             Some(known) => known.note(size, limit),
             None => self.stats.too_large.entry(name.into()).or_default().note(size, limit),
         }
+    }
+
+    /// The broker has ended one more young connection of a device: of what it had in flight the largest is the likeliest
+    /// reason.
+    pub(super) fn note_unwelcome(&mut self, slot: usize) {
+        let index = self.slots.index(slot);
+        let device = &self.devices[slot];
+        let model = &self.blueprint.groups[usize::from(device.group)].model;
+        let mut largest: Option<(u16, usize)> = None;
+        for InFlight { stream, seq, due, .. } in device.session.unacknowledged(&self.pool) {
+            let stamp = Stamp { run: self.plan.run, epoch: self.clock.epoch(), seq: *seq, due: *due };
+            self.body.clear();
+            model.write_topic(usize::from(*stream), index, &mut self.body);
+            let (start, number) = (self.blueprint.start, usize::from(*stream));
+            model.write_payload(number, index, start, &stamp, &mut self.scratch, &mut self.body);
+            if largest.is_none_or(|(_, size)| size < self.body.len()) {
+                largest = Some((*stream, self.body.len()));
+            }
+        }
+        let Some((stream, size)) = largest else { return };
+        let name = model.streams()[usize::from(stream)].name();
+        let found = Unwelcome { connections: 1, largest: size as u64 };
+        self.stats.unwelcome.entry(name.into()).or_default().merge(&found);
     }
 
     /// Sends what the last connection left, then what waits, as far as the window and the turn allow.
@@ -321,7 +384,7 @@ impl Shard {
                 Resend::Release(packet_id) => codec::write_pubrel(&mut self.out, packet_id),
                 Resend::Publish(message) => {
                     let InFlight { stream, seq, due, qos, packet_id, dup, .. } = message;
-                    if self.encode(slot, Message { stream, seq, due, qos }, Some(packet_id), dup) {
+                    if self.encode(slot, Message { stream, seq, due, qos }, Some(packet_id), dup).is_some() {
                         self.messages(slot, stream).resent += 1;
                     } else {
                         self.retract(slot, Some(packet_id));

@@ -1,16 +1,17 @@
 //! What comes back: acknowledgements from the broker, arrivals from the observer.
 
-use fleet_contract::{stats::Messages, time::Micros};
+use fleet_contract::{stamp::Stamp, stats::Messages, time::Micros};
 
 use super::{READ_MAX, Shard, connect::CLOSED};
 use crate::{
     engine::{causes, device::State},
     observe::{
-        Arrival, Arrivals,
+        Arrival, Arrivals, Mark,
+        bodies::{self, Body},
         ledger::{Judgement, Row},
     },
     session::{
-        Event, InFlight, Refusal,
+        Event, InFlight, Message, Refusal,
         codec::{self, ProtocolError, v5::Reason},
         said,
     },
@@ -20,6 +21,9 @@ use crate::{
 /// With more bytes than this that the broker does not take, a device gives its connection up: its own messages stop
 /// far below, so that what grows so much are answers to a broker that asks and does not read.
 const UNREAD_MAX: usize = 4 * 1024 * 1024;
+
+/// Of so many devices a shard keeps what the broker said to them.
+const SAID_MAX: usize = 256;
 
 impl Shard {
     /// Reads once, and again in the next turn if there may be more: a talkative broker must not delay the others.
@@ -69,6 +73,7 @@ impl Shard {
                     rest = &rest[length..];
                     if let Some((reason, text)) = said::by_broker(&packet) {
                         causes::add_text(&mut self.stats.connections.said, &format!("{reason}: {text}"));
+                        self.note_said(slot, text);
                     }
                     let device = &mut self.devices[slot];
                     match device.session.receive(&mut self.pool, &self.blueprint.session, packet, now, &mut self.out) {
@@ -120,6 +125,14 @@ impl Shard {
                 State::Leaving => self.settle(slot, now),
                 _ => {}
             }
+        }
+    }
+
+    /// Keeps what the broker said to a device, of some devices.
+    fn note_said(&mut self, slot: usize, text: String) {
+        let index = self.slots.index(slot);
+        if self.said.len() < SAID_MAX || self.said.contains_key(&index) {
+            self.said.insert(index, text);
         }
     }
 
@@ -194,13 +207,27 @@ impl Shard {
     }
 
     fn arrived(&mut self, arrival: Arrival) {
-        let Arrival { device, stream, seq, due, at, may_repeat } = arrival;
+        let Arrival { device, stream, mark, at, may_repeat } = arrival;
         let Some(slot) = self.slots.slot(device).filter(|slot| *slot < self.devices.len()) else {
             self.stats.observer.foreign += 1;
             return;
         };
         let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
-        let qos = group.model.streams()[usize::from(stream)].qos();
+        let compiled = &group.model.streams()[usize::from(stream)];
+        let qos = compiled.qos();
+        let (seq, due, body) = match mark {
+            Mark::Stamp { seq, due, body } => (seq, Some(due), body),
+            Mark::Counter(seq) => (seq, None, None),
+            Mark::Body(digest) => match self.bodies.arrived(device, stream, digest) {
+                Some(Body { seq, due, .. }) => (seq, Some(due), None),
+                // The will, which the broker sends, has the topic of the birth message.
+                None if compiled.is_birth() => return,
+                None => {
+                    self.stats.observer.foreign += 1;
+                    return;
+                }
+            },
+        };
         let count = &mut self.stats.messages[qos as usize];
         let row = &mut self.streams[self.devices[slot].streams as usize + usize::from(stream)].row;
         let lost = &self.lost_memory;
@@ -213,6 +240,9 @@ impl Shard {
                 if let Some(due) = due {
                     self.stats.latency.end_to_end.record(at.since(due));
                 }
+                if let (Some(due), Some(body)) = (due, body) {
+                    self.compare(slot, Message { stream, seq, due, qos }, body);
+                }
                 if self.devices[slot].state == State::Leaving {
                     self.settle(slot, at);
                 }
@@ -220,6 +250,25 @@ impl Shard {
             Judgement::Foreign => self.stats.observer.foreign += 1,
             Judgement::Duplicate | Judgement::Late | Judgement::Unfollowed => {}
         }
+    }
+
+    /// Compares the body of a message that has arrived with what was sent, which is made once more.
+    fn compare(&mut self, slot: usize, message: Message, digest: u64) {
+        let Message { stream, seq, due, .. } = message;
+        let index = self.slots.index(slot);
+        let model = &self.blueprint.groups[usize::from(self.devices[slot].group)].model;
+        let stamp = Stamp { run: self.plan.run, epoch: self.clock.epoch(), seq, due };
+        self.body.clear();
+        model.write_payload(
+            usize::from(stream),
+            index,
+            self.blueprint.start,
+            &stamp,
+            &mut self.scratch,
+            &mut self.body,
+        );
+        self.stats.observer.compared += 1;
+        self.stats.observer.changed += u64::from(bodies::digest(&self.body) != digest);
     }
 
     /// Lets all rows of the devices of a broker know what has become of its observer.

@@ -179,6 +179,7 @@ impl Shard {
         {
             if let Some(device) = self.devices.pop() {
                 let gone = self.streams.drain(device.streams as usize..).rev();
+                self.bodies.forget(self.slots.index(self.devices.len()), gone.len());
                 self.departed.extend(gone.map(|stream| stream.row.next));
             }
         }

@@ -44,6 +44,7 @@ impl Shard {
             model: group.model_name.clone(),
             state: <&str>::from(device.state).into(),
             last_error: device.last_error.map(Into::into),
+            said: self.said.get(&index).cloned(),
             connects_at: is_waiting.then_some(device.connect_at),
             sessions: device.sessions,
             in_flight: u32::from(device.session.in_flight()),

@@ -8,9 +8,12 @@ use fleet_contract::{
 
 use super::{Observer, Parts};
 use crate::{
-    observe::{Arrival, Arrivals},
+    observe::{Arrival, Arrivals, Mark, bodies},
     session::codec::Publish,
 };
+
+/// The body of one in so many messages of a stream is compared with what was sent, the first one always.
+const COMPARED_EACH: u32 = 64;
 
 /// Other runs that are told apart.
 const OTHER_RUNS_MAX: usize = 8;
@@ -59,11 +62,11 @@ impl Observer {
             return Sight::OfTheRun;
         }
         let may_repeat = now < self.repeats_until;
-        let own = |seq, due| Sight::Own(Arrival { device, stream, seq, due, at: now, may_repeat });
+        let own = |mark| Sight::Own(Arrival { device, stream, mark, at: now, may_repeat });
         match mode {
-            StampMode::None => Sight::Foreign,
+            StampMode::None => own(Mark::Body(bodies::digest(publish.payload))),
             StampMode::Counter(field) => {
-                stamp::find_counter(publish.payload, field).map_or(Sight::Foreign, |seq| own(seq, None))
+                stamp::find_counter(publish.payload, field).map_or(Sight::Foreign, |seq| own(Mark::Counter(seq)))
             }
             StampMode::Field | StampMode::Property => match find(mode, publish) {
                 None => Sight::Foreign,
@@ -71,7 +74,10 @@ impl Observer {
                     self.saw_other_run(&stamp, now);
                     Sight::Foreign
                 }
-                Some(stamp) if stamp.epoch == clock.epoch() => own(stamp.seq, Some(stamp.due)),
+                Some(Stamp { seq, due, epoch, .. }) if epoch == clock.epoch() => {
+                    let body = seq.is_multiple_of(COMPARED_EACH).then(|| bodies::digest(publish.payload));
+                    own(Mark::Stamp { seq, due, body })
+                }
                 Some(_) => Sight::OfTheRun,
             },
         }

@@ -201,7 +201,9 @@ impl Run {
     /// Whether as many messages were sent as the devices have to send.
     fn has_sent_all(&self) -> bool {
         let meant = messages_meant(&self.facts.fleet, self.workers.plan().devices_wanted());
-        meant.is_some_and(|meant| self.sum().all_messages().sent >= meant)
+        let stats = self.sum();
+        let births = if self.facts.fleet.spec.connect.birth.is_some() { stats.connections.accepted } else { 0 };
+        meant.is_some_and(|meant| stats.all_messages().sent >= meant + births)
     }
 
     /// Reads all workers into totals and timeline.

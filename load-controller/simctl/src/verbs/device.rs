@@ -193,8 +193,19 @@ impl Args {
 }
 
 fn table(device: &DeviceStatus, palette: Palette) -> String {
-    let DeviceStatus { index, client_id, group, model, state, last_error, connects_at, sessions, in_flight, streams } =
-        device;
+    let DeviceStatus {
+        index,
+        client_id,
+        group,
+        model,
+        state,
+        last_error,
+        said,
+        connects_at,
+        sessions,
+        in_flight,
+        streams,
+    } = device;
     let tone = if state == "up" { Tone::Good } else { Tone::Warning };
     let sessions = words::counted((*sessions).into(), "session", "sessions");
     let mut text = format!(
@@ -204,6 +215,9 @@ fn table(device: &DeviceStatus, palette: Palette) -> String {
     );
     if let Some(error) = last_error {
         let _ = writeln!(text, "last error: {}", palette.paint(Tone::Bad, error));
+    }
+    if let Some(said) = said {
+        let _ = writeln!(text, "the broker said: {said}");
     }
     if let Some(at) = connects_at {
         let _ = writeln!(text, "connects again at {at}");
@@ -267,7 +281,8 @@ mod tests {
             group: "vehicle".into(),
             model: "robotaxi".into(),
             state: "up".into(),
-            last_error: Some("connection reset".into()),
+            last_error: Some("not_authorized".into()),
+            said: Some("you owe us money".into()),
             connects_at: None,
             sessions: 2,
             in_flight: 1,
@@ -285,7 +300,8 @@ mod tests {
         insta::assert_snapshot!(table(&device, Palette::PLAIN), @r#"
         device 42  demo-42  group vehicle, model robotaxi
         up  2 sessions, 1 waiting for acknowledgement
-        last error: connection reset
+        last error: not_authorized
+        the broker said: you owe us money
 
         STREAM  QOS   SENT  SETTLED  IN FLIGHT  NEXT DUE      TOPIC
         state     1  1,234    1,233          1  22:13:20.250  vehicles/demo-42/state

@@ -191,6 +191,7 @@ mod tests {
             model: "m".into(),
             state: "up".into(),
             last_error: None,
+            said: None,
             connects_at: None,
             sessions: 1,
             in_flight: 0,

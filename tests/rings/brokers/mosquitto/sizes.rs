@@ -3,10 +3,12 @@
 
 use std::{fs, net::SocketAddr, time::Duration};
 
+use serde_json::Value;
 use tests::{
     mosquitto::{Mosquitto, Settings},
     peer::Peer,
     proxy::Proxy,
+    report::Report,
     run::{Ended, Run},
     simctl::Simctl,
 };
@@ -90,6 +92,30 @@ fn a_stream_above_the_brokers_maximum_fails_by_name() {
     );
     report.claim("the verdict names it", report.has_reason("messages_too_large"));
     report.expect_all_delivered();
+    ended.expect_verdict("failed", 99);
+}
+
+/// MQTT 3.1.1 knows no such answer: the broker closes, and must be sent the same message again (MQTT-4.4.0-1).
+#[test]
+fn a_message_that_a_broker_of_3_1_1_answers_by_closing_is_named() {
+    let simctl = Simctl::new().unwrap();
+    let connect = "connect: {rate: 200/s, session: persistent, backoff: {base: 100ms, cap: 200ms}}";
+    let document = CAMERA.replace("protocol: '5'", "protocol: 3.1.1").replace("connect: {rate: 200/s}", connect);
+    fs::write(simctl.dir().join("fleet.yaml"), document).unwrap();
+    let broker = Mosquitto::start(Settings::new().unwrap().with("max_packet_size", 1_000)).unwrap();
+    let args = ["-f", "fleet.yaml", "--broker", &broker.url()];
+    let run = Run::start_at(simctl, &args).unwrap();
+    let is_accused = |report: &Report| {
+        let times = report.get("messages.unwelcome.image.connections").ok().and_then(Value::as_u64);
+        times.is_some_and(|times| times >= 3)
+    };
+    run.wait_until("the image is accused", is_accused).unwrap();
+    let ended = run.stop().unwrap();
+    let report = &ended.report;
+    report.claim("the size is known", report.count("messages.unwelcome.image.largest_bytes") > 4_096);
+    report
+        .claim("no other stream is accused", report.get("messages.unwelcome").unwrap().as_object().unwrap().len() == 1);
+    report.claim("the verdict names it", report.has_reason("messages_unwelcome"));
     ended.expect_verdict("failed", 99);
 }
 

@@ -380,7 +380,7 @@ fn the_simulator() -> Row {
                 "Foreign messages",
                 "Messages that the observer saw and that are not of this run: somebody else publishes there.",
                 Unit::MessagesPerSecond,
-                [("foreign", of(metric::FOREIGN_MESSAGES).rate())],
+                [("foreign", of(metric::FOREIGN_MESSAGES).rate()), ("changed", of(metric::CHANGED_MESSAGES).rate())],
             ),
         ],
     )
