@@ -12,6 +12,7 @@
 pub(crate) mod blueprint;
 mod builder;
 mod causes;
+mod course;
 mod device;
 mod pacer;
 mod rumqttc;
@@ -45,6 +46,7 @@ use mio::Waker;
 use serde::{Deserialize, Serialize};
 
 pub use blueprint::BlueprintError;
+use course::Course;
 pub use shard::pace;
 
 use crate::{
@@ -153,7 +155,8 @@ pub enum StartError {
 /// The devices of a worker, running.
 #[derive(Debug)]
 pub struct Engine {
-    plan: Mutex<Arc<Plan>>,
+    course: Mutex<Arc<Course>>,
+    blueprint: Arc<Blueprint>,
     shard: Shard,
     clock: Clock,
     /// The number of the last reading; held while one is taken, so that a later number never has an earlier reading.
@@ -228,7 +231,7 @@ impl Engine {
         let brokers = brokers(broker, options)?;
         let blueprint = Arc::new(Blueprint::compile(assignment)?);
         let builder = Builder {
-            plan: Arc::new(assignment.plan.clone()),
+            course: Arc::new(Course::new(Arc::new(assignment.plan.clone()), &blueprint)),
             brokers: Arc::new(brokers),
             clock: options.clock,
             started: options.clock.now(),
@@ -242,23 +245,24 @@ impl Engine {
 
     /// Takes a plan over; false when it is no newer than the one that runs.
     pub fn set_plan(&self, plan: Plan) -> bool {
-        let mut current = lock(&self.plan);
-        if plan.version <= current.version {
+        let mut current = lock(&self.course);
+        if plan.version <= current.plan.version {
             return false;
         }
-        let plan = Arc::new(plan);
-        *current = Arc::clone(&plan);
-        make_room(self.shard.share_of(plan.devices_wanted()));
+        let course = Arc::new(Course::new(Arc::new(plan), &self.blueprint));
+        *current = Arc::clone(&course);
+        let most = course.population.most(self.clock.now());
+        make_room(self.shard.share_of(most));
         match &self.driver {
-            Driver::Native(native) => native.set_plan(&plan),
-            Driver::Rumqttc(fleet) => fleet.set_plan(plan),
+            Driver::Native(native) => native.set_course(&course, most),
+            Driver::Rumqttc(fleet) => fleet.set_course(course),
         }
         true
     }
 
     /// The plan that runs.
     pub fn plan(&self) -> Arc<Plan> {
-        Arc::clone(&lock(&self.plan))
+        Arc::clone(&lock(&self.course).plan)
     }
 
     /// What was measured since the start. Waits for each shard to finish its turn: some milliseconds.
@@ -341,13 +345,13 @@ impl Drop for Engine {
 }
 
 impl Native {
-    fn set_plan(&self, plan: &Arc<Plan>) {
+    fn set_course(&self, course: &Arc<Course>, devices: u32) {
         // Before the devices: what they send first shall be seen.
         for observer in &self.observers {
-            observer.send(observer::Command::Devices(plan.devices_wanted()));
+            observer.send(observer::Command::Devices(devices));
         }
         for shard in &self.shards {
-            shard.send(Command::Plan(Arc::clone(plan)));
+            shard.send(Command::Course(Arc::clone(course)));
         }
     }
 

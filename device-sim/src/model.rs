@@ -13,6 +13,7 @@ use fleet_contract::{
         self as document, Files, Payload, Problem, Qos, Rule, StampMode, StreamOverride, check, check_overrides,
         payload::pointer_token,
     },
+    plan::Pace,
     stamp::{self, Stamp},
     template::{Bound, Names, Template, TemplateError},
     time::Micros,
@@ -328,6 +329,11 @@ impl Stream {
         }
     }
 
+    /// Whether it is sent at an interval.
+    pub const fn is_periodic(&self) -> bool {
+        matches!(self.trigger, Trigger::Interval { .. })
+    }
+
     /// Whether it is sent whenever a session is accepted, and at no other time.
     pub const fn is_birth(&self) -> bool {
         matches!(self.trigger, Trigger::Session)
@@ -355,6 +361,11 @@ impl Stream {
             StampMode::Counter(field) => stamp::find_counter(payload, field),
             StampMode::Property | StampMode::None => None,
         }
+    }
+
+    /// The first due instant at or after `from` of a stream that goes at this pace.
+    pub fn first_due(&self, pace: &Pace, device: u32, from: Micros) -> Micros {
+        pace.first(from, |anchor, interval, from| self.due_at_or_after(device, anchor, interval, from))
     }
 
     /// The first due instant at or after `from`.

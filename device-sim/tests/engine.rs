@@ -11,7 +11,10 @@ use device_sim::{
     clock::Clock,
     engine::{Engine, Kind, Options},
 };
-use fleet_contract::{plan::Setting, units::Span};
+use fleet_contract::{
+    plan::Setting,
+    units::{Rate, Span},
+};
 use run::{Run, TestBroker, assignment, until};
 
 #[test]
@@ -165,4 +168,23 @@ fn a_sample_is_followed_and_the_rest_is_not() {
     let share = all.observed as f64 / all.sent as f64;
     assert!((0.15..0.45).contains(&share), "{share} of the messages were observed");
     assert_eq!(all.delivered, all.observed);
+}
+
+#[test]
+fn devices_come_and_go_as_often_as_the_plan_lets_them() {
+    let run = Run::start(Kind::Native, 4, 2, "");
+    run.until_connected(4);
+    let mut plan = (*run.engine.plan()).clone();
+    let begin = run.clock.now().after(Span::from_millis(200));
+    let rate = Rate::per_second(1_000.0).unwrap();
+    for (millis, devices) in [(0, 10), (600, 4), (1_200, 10), (1_800, 2)] {
+        plan.set(begin.after(Span::from_millis(millis)), Setting::Devices(devices), rate);
+    }
+    assert!(run.engine.set_plan(plan));
+    let stats = run.until("both spikes are over", |reading| {
+        reading.at > begin.after(Span::from_millis(1_900)) && reading.stats.devices.connected == 2
+    });
+    assert_eq!((stats.connections.accepted, stats.connections.reconnects), (4 + 6 + 6, 0));
+    assert!(stats.connections.lost.is_empty(), "{:?}", stats.connections.lost);
+    assert_eq!((stats.devices.desired, stats.devices.leaving), (2, 0));
 }

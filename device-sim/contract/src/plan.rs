@@ -1,15 +1,25 @@
-//! The plan: a start instant and a timeline of changes, from which every worker derives the same timetable.
+//! The plan: a start instant and a timeline of changes, past and future, from which every worker derives the same timetable.
 //!
-//! What changes live (devices, intervals, pause) travels only here; what a device *is* stands in the document.
+//! What changes live (devices, intervals, rates, pauses, faults) travels only here; what a device *is* stands in the
+//! document. Each quantity is a function of time: [`Population`] says how many devices there are, [`Pace`] how fast a stream
+//! goes. They are compiled once for each version of the plan.
+
+mod pace;
+mod population;
+mod warp;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use pace::Pace;
+pub use population::{Population, Stay};
+use warp::{Ramp, Warp};
+
 use crate::{
     fleet::FleetSpec,
     time::Micros,
-    units::{Rate, Span},
+    units::{Factor, Rate, Share, Span},
 };
 
 /// What the devices of a run do, and when.
@@ -26,8 +36,12 @@ pub struct Plan {
     pub start: Micros,
     /// How far the run's clock is ahead of the wall clock, in microseconds: not 0 where a run plays another date. It never
     /// changes within a run.
-    #[serde(default, skip_serializing_if = "is_now")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub ahead: i64,
+    /// How many faults there have been, for the next one to have a number of its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    faults: u32,
+    /// The earliest first.
     changes: Vec<Change>,
 }
 
@@ -43,8 +57,17 @@ struct Change {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Setting {
+    /// The number of devices that have been there for so long that it does not matter how they came.
+    Present(u32),
     /// The number of devices of the fleet.
     Devices(u32),
+    /// The number of devices of the fleet after some time, and a straight line from what it is to there.
+    Ramp {
+        /// The number in the end.
+        to: u32,
+        /// How long it takes.
+        over: Span,
+    },
     /// Whether the devices hold their messages back, with their sessions up.
     Paused(bool),
     /// The interval of the periodic streams of this name, or of all of them.
@@ -54,21 +77,54 @@ pub enum Setting {
         /// The new interval, more than zero; `None` goes back to the document's.
         interval: Option<Span>,
     },
+    /// How much faster periodic streams go than their intervals say. What names a stream goes before what names a group, and
+    /// that before what names neither.
+    Rate {
+        /// The group; `None` means each.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<String>,
+        /// The stream; `None` means each periodic stream.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stream: Option<String>,
+        /// The factor in the end; `None` leaves it to what is less specific, or to the intervals themselves.
+        factor: Option<Factor>,
+        /// How long it takes from what it is to there, in a straight line.
+        over: Span,
+    },
+    /// At this instant connections are cut.
+    Disconnect {
+        /// How many of the devices are hit.
+        share: Share,
+        /// Which fault of the run it is: with the seed it decides whom it hits, whoever runs them.
+        number: u32,
+    },
 }
 
-/// When a device is meant to connect, and when to leave.
+/// Connections that are cut at an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
-    /// It belongs to the fleet and connects at this instant.
-    From(Micros),
-    /// It does not belong to the fleet (any more), and leaves at this instant at the latest.
-    Until(Micros),
+pub struct Disconnect {
+    /// When.
+    pub at: Micros,
+    /// How many of the devices are hit.
+    pub share: Share,
+    /// Which fault of the run it is.
+    pub number: u32,
 }
+
+/// How long something must have been over before it is forgotten: whoever is late may still have to know of it.
+const FORGOTTEN_AFTER: Span = Span::from_secs(60);
 
 impl Plan {
     /// A plan of `devices` devices from `start` on.
     pub fn new(run: u32, start: Micros, devices: u32) -> Self {
-        Self { version: 1, run, start, ahead: 0, changes: vec![Change { at: start, set: Setting::Devices(devices) }] }
+        Self {
+            version: 1,
+            run,
+            start,
+            ahead: 0,
+            faults: 0,
+            changes: vec![Change { at: start, set: Setting::Devices(devices) }],
+        }
     }
 
     /// The plan of a fleet from `start` on.
@@ -86,29 +142,29 @@ impl Plan {
 
     /// Adds what is needed so that from `at` on the live numbers are those of `spec`; whether anything was.
     pub fn follow(&mut self, at: Micros, spec: &FleetSpec) -> bool {
-        let before = self.version;
+        let (before, rate) = (self.version, spec.connect.rate);
         if self.devices_wanted() != spec.devices {
-            self.set(at, Setting::Devices(spec.devices));
+            self.set(at, Setting::Devices(spec.devices), rate);
         }
         if self.is_paused(Micros::NEVER) != spec.paused {
-            self.set(at, Setting::Paused(spec.paused));
+            self.set(at, Setting::Paused(spec.paused), rate);
         }
-        self.follow_intervals(at, &spec.intervals);
+        self.follow_intervals(at, &spec.intervals, rate);
         self.version > before
     }
 
-    fn follow_intervals(&mut self, at: Micros, wanted: &BTreeMap<String, Span>) {
+    fn follow_intervals(&mut self, at: Micros, wanted: &BTreeMap<String, Span>, rate: Rate) {
         let all = wanted.get(FleetSpec::ALL_STREAMS).copied();
         if self.intervals_set().0 != all {
             // It forgets those of single streams, which follow again below.
-            self.set(at, Setting::Interval { stream: None, interval: all });
+            self.set(at, Setting::Interval { stream: None, interval: all }, rate);
         }
         let (_, set) = self.intervals_set();
         let names: BTreeSet<&String> = set.keys().chain(wanted.keys()).collect();
         for name in names.into_iter().filter(|name| *name != FleetSpec::ALL_STREAMS) {
             let interval = wanted.get(name).copied().or(all);
             if set.get(name).copied().unwrap_or(all) != interval {
-                self.set(at, Setting::Interval { stream: Some(name.clone()), interval });
+                self.set(at, Setting::Interval { stream: Some(name.clone()), interval }, rate);
             }
         }
     }
@@ -123,108 +179,155 @@ impl Plan {
                     single.clear();
                 }
                 Setting::Interval { stream: Some(name), interval } => drop(single.insert(name.clone(), *interval)),
-                Setting::Devices(_) | Setting::Paused(_) => {}
+                _ => {}
             }
         }
         (all, single)
     }
 
-    /// Adds a setting from `at` on; an instant before the last change counts as that change's.
+    /// Adds a setting from `at` on, behind those of the same instant, for a fleet whose devices connect at `rate`.
     ///
-    /// What the change makes needless is forgotten, so that a plan does not grow with its age.
-    pub fn set(&mut self, at: Micros, set: Setting) {
-        let at = self.changes.last().map_or(at, |last| last.at.max(at));
+    /// What is over and makes no difference any more is forgotten, so that a plan does not grow with its age.
+    pub fn set(&mut self, at: Micros, set: Setting, rate: Rate) {
         self.version += 1;
-        self.changes.push(Change { at, set });
-        self.forget();
+        let place = self.changes.partition_point(|change| change.at <= at);
+        self.changes.insert(place, Change { at, set });
+        self.forget(at.before(FORGOTTEN_AFTER), rate);
     }
 
-    /// Keeps the two newest numbers of devices (a growth needs to know from where) and the newest of all else.
-    fn forget(&mut self) {
+    /// Cuts the connections of a share of the devices at `at`.
+    pub fn disconnect(&mut self, at: Micros, share: Share, rate: Rate) {
+        self.faults += 1;
+        self.set(at, Setting::Disconnect { share, number: self.faults }, rate);
+    }
+
+    /// Forgets what makes no difference to anything from `now` on.
+    fn forget(&mut self, now: Micros, rate: Rate) {
+        let (over, present) = self.population(rate).settled(now);
+        if over > 0 {
+            let mut left = over;
+            self.changes.retain(|change| {
+                let is_over = left > 0 && change.set.devices().is_some();
+                left -= usize::from(is_over);
+                !is_over
+            });
+            self.changes.insert(0, Change { at: self.start, set: Setting::Present(present) });
+        }
         let all = std::mem::take(&mut self.changes);
-        let superseded = |index: usize| {
-            let newer = all[index + 1..].iter().filter(|later| later.set.replaces(&all[index].set)).count();
-            newer >= if matches!(all[index].set, Setting::Devices(_)) { 2 } else { 1 }
+        let is_replaced = |index: usize| {
+            let newer = all[index + 1..].iter().filter(|newer| newer.at <= now);
+            newer.into_iter().any(|newer| newer.set.replaces(&all[index].set))
         };
-        self.changes = (0..all.len()).filter(|index| !superseded(*index)).map(|index| all[index].clone()).collect();
+        let is_kept = |index: &usize| {
+            let change: &Change = &all[*index];
+            let is_past_fault = matches!(change.set, Setting::Disconnect { .. }) && change.at <= now;
+            !is_past_fault && !is_replaced(*index)
+        };
+        self.changes = (0..all.len()).filter(is_kept).map(|index| all[index].clone()).collect();
+    }
+
+    /// How many devices there are at any time, and when each of them is, if devices connect at `rate`.
+    pub fn population(&self, rate: Rate) -> Population {
+        let devices = |change: &Change| {
+            let (to, over) = change.set.devices()?;
+            let is_settled = matches!(change.set, Setting::Present(_));
+            Some(population::Change { at: change.at, to, over, is_settled })
+        };
+        Population::new(self.changes.iter().filter_map(devices), rate)
     }
 
     /// How many devices the fleet has at `at`.
     pub fn devices(&self, at: Micros) -> u32 {
-        self.device_steps().take_while(|(from, _)| *from <= at).last().map_or(0, |(_, devices)| devices)
+        self.population(Rate::ONE).at(at)
     }
 
     /// How many devices the fleet has when all changes have taken effect.
     pub fn devices_wanted(&self) -> u32 {
-        self.devices(Micros::NEVER)
+        self.population(Rate::ONE).last()
     }
 
-    /// The most devices that this plan has at any time.
-    pub fn devices_max(&self) -> u32 {
-        self.device_steps().map(|(_, devices)| devices).max().unwrap_or(0)
+    /// The most devices that this plan has at any time from `from` on.
+    pub fn devices_max(&self, from: Micros) -> u32 {
+        self.population(Rate::ONE).most(from)
     }
 
     /// Whether the fleet is paused at `at`.
     pub fn is_paused(&self, at: Micros) -> bool {
-        self.changes
-            .iter()
-            .take_while(|change| change.at <= at)
-            .filter_map(|change| if let Setting::Paused(paused) = change.set { Some(paused) } else { None })
-            .fold(None, |_, paused| Some(paused))
-            .unwrap_or(false)
+        let earlier = self.pauses().take_while(|(from, _)| *from <= at);
+        earlier.last().is_some_and(|(_, is_paused)| is_paused)
     }
 
-    /// Interval and anchor of a periodic stream: what the plan says last, or `document` from the start on.
-    pub fn interval(&self, stream: &str, document: Span) -> (Micros, Span) {
-        self.changes
-            .iter()
-            .filter_map(|change| match &change.set {
-                Setting::Interval { stream: name, interval } if name.as_deref().is_none_or(|name| name == stream) => {
-                    Some((change.at, interval.unwrap_or(document)))
-                }
-                _ => None,
-            })
-            .next_back()
-            .unwrap_or((self.start, document))
-    }
-
-    /// When device `index` comes or goes, if devices connect at `rate`.
-    ///
-    /// Device i of a growth from A to B at T comes at T + (i - A) / rate, and of a shrinkage it leaves at
-    /// T + (A - 1 - i) / rate: the last one first. So whoever runs it, it comes at the same instant.
-    pub fn presence(&self, index: u32, rate: Rate) -> Presence {
-        let mut before = 0;
-        let mut presence = Presence::Until(self.start);
-        for (at, devices) in self.device_steps() {
-            if before <= index && index < devices {
-                presence = Presence::From(at.after(rate.time_for(u64::from(index - before))));
-            } else if devices <= index && index < before {
-                presence = Presence::Until(at.after(rate.time_for(u64::from(before - 1 - index))));
-            }
-            before = devices;
-        }
-        presence
-    }
-
-    fn device_steps(&self) -> impl Iterator<Item = (Micros, u32)> + '_ {
-        self.changes.iter().filter_map(|change| {
-            if let Setting::Devices(devices) = change.set { Some((change.at, devices)) } else { None }
+    /// When it is paused from, and when it goes on, the earliest first.
+    pub fn pauses(&self) -> impl Iterator<Item = (Micros, bool)> + '_ {
+        self.changes.iter().filter_map(|change| match change.set {
+            Setting::Paused(is_paused) => Some((change.at, is_paused)),
+            _ => None,
         })
+    }
+
+    /// When connections are cut, the earliest first.
+    pub fn disconnects(&self) -> impl Iterator<Item = Disconnect> + '_ {
+        self.changes.iter().filter_map(|change| match change.set {
+            Setting::Disconnect { share, number } => Some(Disconnect { at: change.at, share, number }),
+            _ => None,
+        })
+    }
+
+    /// How fast a periodic stream of a group goes whose document says `interval`.
+    pub fn pace(&self, group: &str, stream: &str, interval: Span) -> Pace {
+        let set = self.changes.iter().filter_map(|change| match &change.set {
+            Setting::Interval { stream: name, interval: set } if name.as_deref().is_none_or(|name| name == stream) => {
+                Some((change.at, set.unwrap_or(interval)))
+            }
+            _ => None,
+        });
+        Pace::new([(self.start, interval)].into_iter().chain(set), Warp::new(self.ramps(group, stream)))
+    }
+
+    /// The factor of a stream: at each time that of the most specific setting that names it.
+    fn ramps(&self, group: &str, stream: &str) -> Vec<Ramp> {
+        let mut ramps: Vec<Ramp> = Vec::new();
+        let mut held: [Option<Ramp>; 4] = [None; 4];
+        for change in &self.changes {
+            let Setting::Rate { group: wanted_group, stream: wanted, factor, over } = &change.set else { continue };
+            let is_meant = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
+            if !is_meant(wanted_group, group) || !is_meant(wanted, stream) {
+                continue;
+            }
+            let at = change.at;
+            let from = ramps.last().map_or(Factor::ONE, |ramp| ramp.factor(at));
+            let specific = usize::from(wanted_group.is_some()) + 2 * usize::from(wanted.is_some());
+            held[specific] = factor.map(|to| Ramp { at, from, to, over: *over });
+            let now = held.iter().rev().flatten().next().copied();
+            let now = now.map_or(Ramp { at, from: Factor::ONE, to: Factor::ONE, over: Span::ZERO }, |ramp| {
+                // One that was hidden goes on from where it is by now.
+                let over = Span(ramp.over.0.saturating_sub(at.since(ramp.at).0));
+                Ramp { at, from: ramp.factor(at), to: ramp.to, over }
+            });
+            ramps.push(now);
+        }
+        ramps
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_now(ahead: &i64) -> bool {
-    *ahead == 0
+fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 impl Setting {
-    /// Whether this setting, coming later, leaves nothing of `other`.
+    /// The number of devices that it sets, and how long it takes.
+    const fn devices(&self) -> Option<(u32, Span)> {
+        match self {
+            Self::Present(devices) | Self::Devices(devices) => Some((*devices, Span::ZERO)),
+            Self::Ramp { to, over } => Some((*to, *over)),
+            _ => None,
+        }
+    }
+
+    /// Whether this setting, coming later, leaves nothing of `other`. Numbers of devices and rates are another matter.
     fn replaces(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Devices(_), Self::Devices(_))
-            | (Self::Paused(_), Self::Paused(_))
-            | (Self::Interval { stream: None, .. }, Self::Interval { .. }) => true,
+            (Self::Paused(_), Self::Paused(_)) | (Self::Interval { stream: None, .. }, Self::Interval { .. }) => true,
             (Self::Interval { stream: later, .. }, Self::Interval { stream: earlier, .. }) => later == earlier,
             _ => false,
         }
@@ -264,103 +367,4 @@ impl Shard {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const START: Micros = Micros(1_000_000);
-
-    fn at(seconds: u64) -> Micros {
-        START.after(Span::from_secs(seconds))
-    }
-
-    #[test]
-    fn a_growth_connects_its_devices_at_the_rate() {
-        let rate = Rate::per_second(10.0).unwrap();
-        let mut plan = Plan::new(1, START, 100);
-        plan.set(at(60), Setting::Devices(120));
-        assert_eq!(plan.presence(5, rate), Presence::From(START.after(Span::from_millis(500))));
-        assert_eq!(plan.presence(105, rate), Presence::From(at(60).after(Span::from_millis(500))));
-        assert_eq!((plan.devices(at(59)), plan.devices(at(60))), (100, 120));
-    }
-
-    #[test]
-    fn a_shrinkage_takes_the_tail_and_the_last_device_first() {
-        let rate = Rate::per_second(10.0).unwrap();
-        let mut plan = Plan::new(1, START, 100);
-        plan.set(at(60), Setting::Devices(50));
-        assert_eq!(plan.presence(49, rate), Presence::From(START.after(Span::from_millis(4_900))));
-        assert_eq!(plan.presence(99, rate), Presence::Until(at(60)));
-        assert_eq!(plan.presence(50, rate), Presence::Until(at(60).after(Span::from_millis(4_900))));
-    }
-
-    #[test]
-    fn an_interval_of_all_streams_replaces_those_of_single_ones() {
-        let mut plan = Plan::new(1, START, 1);
-        let second = Span::from_secs(1);
-        plan.set(at(1), Setting::Interval { stream: Some("state".into()), interval: Some(Span::from_millis(500)) });
-        assert_eq!(plan.interval("state", second), (at(1), Span::from_millis(500)));
-        assert_eq!(plan.interval("event", second), (START, second));
-        plan.set(at(2), Setting::Interval { stream: None, interval: Some(Span::from_millis(200)) });
-        assert_eq!(plan.interval("state", second), (at(2), Span::from_millis(200)));
-        assert_eq!(plan.changes.len(), 2);
-    }
-
-    fn spec(live: &str) -> FleetSpec {
-        serde_json::from_str(&format!(r#"{{"groups": [], {live}}}"#)).unwrap()
-    }
-
-    #[test]
-    fn a_plan_follows_the_live_numbers_of_a_document() {
-        let mut plan = Plan::of(1, START, &spec(r#""devices": 7, "intervals": {"state": "2s"}"#));
-        let second = Span::from_secs(1);
-        assert_eq!((plan.devices(START), plan.interval("state", second).1), (7, Span::from_secs(2)));
-        assert!(!plan.clone().follow(at(1), &spec(r#""devices": 7, "intervals": {"state": "2s"}"#)));
-        let changed = spec(r#""devices": 9, "paused": true, "intervals": {"*": "3s", "event": "4s"}"#);
-        assert!(plan.follow(at(1), &changed) && !plan.follow(at(2), &changed));
-        assert_eq!((plan.devices(at(1)), plan.is_paused(at(1)), plan.is_paused(START)), (9, true, false));
-        assert_eq!(["state", "event"].map(|name| plan.interval(name, second).1), [3, 4].map(Span::from_secs));
-        assert!(plan.follow(at(3), &spec(r#""devices": 9, "intervals": {"*": "3s"}"#)));
-        assert_eq!((plan.interval("event", second).1, plan.is_paused(at(3))), (Span::from_secs(3), false));
-        assert!(plan.follow(at(4), &spec(r#""devices": 9"#)));
-        assert_eq!(["state", "event"].map(|name| plan.interval(name, second).1), [second; 2]);
-    }
-
-    #[test]
-    fn a_pause_holds_until_it_is_lifted() {
-        let mut plan = Plan::new(1, START, 1);
-        plan.set(at(5), Setting::Paused(true));
-        assert!(!plan.is_paused(at(4)) && plan.is_paused(at(5)));
-        plan.set(at(9), Setting::Paused(false));
-        assert!(!plan.is_paused(at(9)));
-    }
-
-    #[test]
-    fn a_shard_knows_its_share_of_any_fleet() {
-        let shard = Shard::of(2, 100);
-        assert_eq!([0, 150, 200, 250, 300, 999].map(|devices| shard.share_of(devices)), [0, 0, 0, 50, 100, 100]);
-        assert!(shard.contains(200) && shard.contains(299) && !shard.contains(300));
-    }
-
-    proptest! {
-        #[test]
-        fn scaling_touches_only_the_devices_that_come_or_go(
-            steps in prop::collection::vec(0_u32..200, 1..12), index in 0_u32..200
-        ) {
-            let rate = Rate::per_second(50.0).unwrap();
-            let mut plan = Plan::new(1, START, steps[0]);
-            for (number, pair) in steps.windows(2).enumerate() {
-                let before = plan.presence(index, rate);
-                plan.set(at(60 * (number as u64 + 1)), Setting::Devices(pair[1]));
-                let touched = (pair[0] <= index) != (pair[1] <= index);
-                let is_member = matches!(plan.presence(index, rate), Presence::From(_));
-                prop_assert_eq!(is_member, index < pair[1]);
-                if !touched && is_member && number == 0 {
-                    prop_assert_eq!(plan.presence(index, rate), before);
-                }
-            }
-            prop_assert!(plan.changes.len() <= 2);
-        }
-    }
-}
+mod tests;

@@ -159,6 +159,9 @@ impl fmt::Display for Bytes {
 pub struct Rate(f64);
 
 impl Rate {
+    /// One a second.
+    pub(crate) const ONE: Self = Self(1.0);
+
     /// A rate of so many a second; `None` unless it is a positive finite number.
     pub fn per_second(rate: f64) -> Option<Self> {
         (rate.is_finite() && rate > 0.0).then_some(Self(rate))
@@ -195,6 +198,37 @@ impl FromStr for Rate {
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/s", self.0)
+    }
+}
+
+/// How much faster something goes than it says by itself, in millionths: `2` is twice as fast, `0.5` half, `0` not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Factor(pub u32);
+
+impl Factor {
+    /// As fast as it says.
+    pub const ONE: Self = Self(1_000_000);
+
+    /// The factor as a number.
+    pub fn get(self) -> f64 {
+        f64::from(self.0) / f64::from(Self::ONE.0)
+    }
+}
+
+impl FromStr for Factor {
+    type Err = ParseError;
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to lie in 0 to 1,000,000,000")]
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let wrong = || ParseError { expected: "a factor from `0` to `1000` such as `2` or `0.5`", found: text.into() };
+        let millionths = (number(text.trim()).ok_or_else(wrong)? * f64::from(Self::ONE.0)).round();
+        if millionths <= 1e9 { Ok(Self(millionths as u32)) } else { Err(wrong()) }
+    }
+}
+
+impl fmt::Display for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.get())
     }
 }
 
@@ -291,6 +325,7 @@ quantity!(
     "a rate such as `500/s` or `30/m`",
     "500/s"
 );
+quantity!(Factor, r"^\s*[0-9]+(\.[0-9]+)?\s*$", "a factor from `0` to `1000` such as `2` or `0.5`", "2");
 quantity!(Share, r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$", "a share from `0%` to `100%` in steps of `0.01%`", "90%");
 
 #[cfg(test)]
@@ -314,6 +349,14 @@ mod tests {
         check("250us", Span(250));
         check("1d 12h", Span::from_secs(36 * 3_600));
         check(" 2 minutes ", Span::from_secs(120));
+    }
+
+    #[test]
+    fn factors_are_exact_to_a_millionth() {
+        check("2", Factor(2_000_000));
+        check("0.333333", Factor(333_333));
+        check("0", Factor(0));
+        assert!(["-1", "1001", "2x", "1e3"].iter().all(|text| text.parse::<Factor>().is_err()));
     }
 
     #[test]
@@ -352,6 +395,7 @@ mod tests {
             "200", "200B", "4KiB", "1MB", "1kB", "1KB", "1k", "1Ki", "1.5MiB", "1.", "1e3", "-1", "4 KiB",
         ]);
         agree::<Rate>(&["500", "500/s", "10/min", "1/d", "3 / hour", "10/", "/s", "1e3/s", "1/w", "inf", "5.5/s"]);
+        agree::<Factor>(&["2", "0.5", " 3 ", "2x", "-1", "1e3", ""]);
         agree::<Share>(&["90%", "12.5 %", "1e1%", "%", "40", "0.4", "50.%"]);
     }
 

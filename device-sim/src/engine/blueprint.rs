@@ -6,6 +6,7 @@ use fleet_contract::{
     document::Problem,
     fleet::{self, Connect, Credentials, Fleet, Observe, Offline, RetainHandling, SessionKind},
     model::Files,
+    plan::Disconnect,
     share::{Membership, ShareError},
     template::{Bound, Names, Template, TemplateError},
     time::Micros,
@@ -69,6 +70,7 @@ pub enum BlueprintError {
 #[derive(Debug)]
 pub(crate) struct Blueprint {
     pub(crate) name: String,
+    seed: u64,
     /// Draws which devices are observed.
     sampling: Source,
     /// Draws how long a connect is put off.
@@ -181,6 +183,7 @@ impl Blueprint {
         let compile_group = |index| group(fleet, index, &client_id, device_login.user.as_ref(), files);
         Ok(Self {
             name: fleet.metadata.name.clone(),
+            seed: spec.seed,
             sampling: Source::new(spec.seed, "observe"),
             jitter: Source::new(spec.seed, "connect"),
             waits: Source::new(spec.seed, "backoff"),
@@ -242,6 +245,12 @@ impl Blueprint {
     /// The position of the group of device `index`.
     pub(crate) fn group_index(&self, index: u32) -> usize {
         self.membership.group_of(index)
+    }
+
+    /// Whom a cut of connections hits: by hash of the device, the same in whatever worker it is.
+    pub(crate) fn hit_by(&self, disconnect: Disconnect) -> impl Fn(u32) -> bool + use<> {
+        let source = Source::new(self.seed, &format!("fault {}", disconnect.number));
+        move |index| source.of(index).at(0).below(10_000) < u64::from(disconnect.share.basis_points())
     }
 
     /// Whether the messages of device `index` are followed: by hash of the device, never of the message.

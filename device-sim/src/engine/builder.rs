@@ -6,12 +6,13 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use fleet_contract::{fleet::Observe, plan::Plan, time::Micros, units::Span, worker::Assignment};
+use fleet_contract::{fleet::Observe, time::Micros, units::Span, worker::Assignment};
 use mio::{Poll, Waker};
 
 use super::{
     COMMANDS_MAX, Driver, Engine, Handle, Kind, Native, StartError,
     blueprint::Blueprint,
+    course::Course,
     rumqttc,
     shard::{self, Command, Inlet, Shard, ShareOfRate, Slots},
 };
@@ -32,7 +33,7 @@ const ROUND_MARGIN: Span = Span::from_secs(1);
 pub(super) struct Builder<'a> {
     pub(super) assignment: &'a Assignment,
     pub(super) blueprint: Arc<Blueprint>,
-    pub(super) plan: Arc<Plan>,
+    pub(super) course: Arc<Course>,
     pub(super) brokers: Arc<Brokers>,
     pub(super) clock: Clock,
     /// When the engine began to start.
@@ -45,15 +46,29 @@ impl Builder<'_> {
     /// Starts the threads of an engine.
     pub(super) fn build(self, kind: Kind) -> Result<Engine, StartError> {
         let shard = self.assignment.shard;
-        make_room(shard.share_of(self.plan.devices_wanted()));
+        make_room(shard.share_of(self.most()));
         let driver = match kind {
             Kind::Native => Driver::Native(self.native()?),
             Kind::Rumqttc => Driver::Rumqttc(self.rumqttc()?),
         };
         let round_ends = self.round_ends();
         let reloader = Reloader::start(self.blueprint.reloads().chain(self.brokers.reloads()).collect())?;
-        let plan = Mutex::new(self.plan);
-        Ok(Engine { plan, shard, clock: self.clock, sequence: Mutex::new(0), round_ends, driver, reloader })
+        let (course, blueprint) = (Mutex::new(self.course), self.blueprint);
+        Ok(Engine {
+            course,
+            blueprint,
+            shard,
+            clock: self.clock,
+            sequence: Mutex::new(0),
+            round_ends,
+            driver,
+            reloader,
+        })
+    }
+
+    /// The most devices that the fleet has at any time from now on.
+    fn most(&self) -> u32 {
+        self.course.population.most(self.clock.now())
     }
 
     fn native(&self) -> io::Result<Native> {
@@ -81,7 +96,7 @@ impl Builder<'_> {
     fn rumqttc(&self) -> io::Result<rumqttc::Fleet> {
         rumqttc::Fleet::start(rumqttc::Parts {
             blueprint: Arc::clone(&self.blueprint),
-            plan: Arc::clone(&self.plan),
+            course: Arc::clone(&self.course),
             shard: self.assignment.shard,
             share: self.share_of_rate(1),
             clock: self.clock,
@@ -108,7 +123,7 @@ impl Builder<'_> {
 
     fn round_ends(&self) -> Micros {
         let connect = &self.blueprint.connect;
-        let last = self.share_of_rate(1).last_connect(&self.plan).max(self.plan.start);
+        let last = self.share_of_rate(1).last_connect(&self.course.population).max(self.course.plan.start);
         last.after(connect.jitter).after(connect.timeout).after(ROUND_MARGIN)
     }
 
@@ -132,7 +147,7 @@ impl Builder<'_> {
         }
         let parts = shard::Parts {
             blueprint: Arc::clone(&self.blueprint),
-            plan: Arc::clone(&self.plan),
+            course: Arc::clone(&self.course),
             slots,
             ends_with_drain: self.ends_with_drain,
             share: self.share_of_rate(self.threads),
@@ -159,9 +174,9 @@ impl Builder<'_> {
         let (commands, commands_end) = mpsc::sync_channel(COMMANDS_MAX);
         let parts = observer::Parts {
             blueprint: Arc::clone(&self.blueprint),
-            run: self.plan.run,
+            run: self.course.plan.run,
             shard: self.assignment.shard,
-            devices: self.plan.devices_wanted(),
+            devices: self.most(),
             clock: self.clock,
             poll,
             brokers: Arc::clone(&self.brokers),

@@ -16,7 +16,7 @@ pub(super) struct Device {
     pub(super) queue: Option<Box<VecDeque<Queued>>>,
     /// When the attempt to connect was meant to begin.
     pub(super) connect_at: Micros,
-    /// When it leaves the fleet; [`Micros::NEVER`] while it belongs to it.
+    /// When it leaves the fleet; [`Micros::NEVER`] while nobody knows.
     pub(super) leave_at: Micros,
     /// Since when it stands where it stands.
     pub(super) since: Micros,
@@ -124,14 +124,20 @@ impl Device {
         }
     }
 
-    /// Whether it belongs to the fleet, or will.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.leave_at == Micros::NEVER
+    /// Whether its timetable has begun, with its first session.
+    pub(super) fn has_timetable(&self) -> bool {
+        self.lost_at != Micros::NEVER || self.state == State::Up
+    }
+
+    /// Whether it has not begun to connect since it came to the fleet, or is not there.
+    pub(super) fn is_yet_to_come(&self, now: Micros) -> bool {
+        let has_not_begun = self.attempts == 0 && self.lost_at == Micros::NEVER && self.connect_at > now;
+        self.state == State::Absent || self.state == State::Offline && has_not_begun
     }
 
     /// Whether the fleet waits for its first attempt to connect to end, one way or the other.
     pub(super) fn is_untried(&self) -> bool {
-        self.is_wanted() && self.state != State::Absent && self.sessions == 0 && self.attempts == 0
+        self.state != State::Absent && self.sessions == 0 && self.attempts == 0
     }
 
     /// How many messages wait in its queue.

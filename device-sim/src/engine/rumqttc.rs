@@ -29,7 +29,7 @@ use std::{
 };
 
 use fleet_contract::{
-    plan::{Plan, Shard},
+    plan::Shard,
     stats::{Devices, Stats},
     units::Span,
     worker::DeviceStatus,
@@ -40,7 +40,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{blueprint::Blueprint, device::Trouble, pacer::Pacer, shard::ShareOfRate};
+use super::{blueprint::Blueprint, course::Course, device::Trouble, pacer::Pacer, shard::ShareOfRate};
 use crate::{clock::Clock, model::Scratch, transport::brokers::Brokers};
 use books::Books;
 
@@ -56,7 +56,7 @@ const END_PATIENCE: Duration = Duration::from_secs(1);
 /// What a fleet runs with, once for all its devices.
 pub(super) struct Parts {
     pub(super) blueprint: Arc<Blueprint>,
-    pub(super) plan: Arc<Plan>,
+    pub(super) course: Arc<Course>,
     pub(super) shard: Shard,
     pub(super) share: ShareOfRate,
     pub(super) clock: Clock,
@@ -76,7 +76,7 @@ pub(super) struct Fleet {
 /// What the devices are told.
 #[derive(Debug, Clone)]
 struct Orders {
-    plan: Arc<Plan>,
+    course: Arc<Course>,
     is_draining: bool,
 }
 
@@ -112,7 +112,7 @@ struct Stripe {
 impl Fleet {
     /// Starts the runtime on a thread of its own, so that whoever stops the fleet may be in a runtime or in none.
     pub(super) fn start(parts: Parts) -> io::Result<Self> {
-        let Parts { blueprint, plan, shard, share, clock, brokers, threads } = parts;
+        let Parts { blueprint, course, shard, share, clock, brokers, threads } = parts;
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads as usize)
             .thread_name("rumqttc")
@@ -126,13 +126,13 @@ impl Fleet {
             threads,
             clock,
             brokers,
-            pacer: tokio::sync::Mutex::new(Pacer::new(share.under(&plan))),
+            pacer: tokio::sync::Mutex::new(Pacer::new(share.under(&course.population, clock.now()))),
             under_way: Semaphore::new(UNDER_WAY_PER_THREAD * threads as usize),
             stripes: (0..STRIPES_PER_THREAD * threads as usize).map(|_| Mutex::default()).collect(),
             devices: Mutex::default(),
             is_drained: AtomicBool::new(false),
         });
-        let (orders, orders_end) = watch::channel(Orders { plan, is_draining: false });
+        let (orders, orders_end) = watch::channel(Orders { course, is_draining: false });
         let stop = CancellationToken::new();
         let (roster, stopped) = (roster::Roster::new(Arc::clone(&shared), orders_end), stop.clone());
         let thread = thread::Builder::new().name("roster".into()).spawn(move || {
@@ -143,8 +143,8 @@ impl Fleet {
     }
 
     /// Has the devices run a newer plan.
-    pub(super) fn set_plan(&self, plan: Arc<Plan>) {
-        self.orders.send_modify(|orders| orders.plan = plan);
+    pub(super) fn set_course(&self, course: Arc<Course>) {
+        self.orders.send_modify(|orders| orders.course = course);
     }
 
     /// Has every device settle its messages and say DISCONNECT.
@@ -167,9 +167,9 @@ impl Fleet {
     }
 
     fn devices(&self) -> Devices {
-        let Orders { plan, is_draining } = self.orders.borrow().clone();
+        let Orders { course, is_draining } = self.orders.borrow().clone();
         let now = self.shared.clock.now();
-        let desired = if is_draining { 0 } else { self.shared.shard.share_of(plan.devices(now)) };
+        let desired = if is_draining { 0 } else { self.shared.shard.share_of(course.population.at(now)) };
         let mut devices = Devices { desired, ..Devices::default() };
         for books in lock(&self.shared.devices).values() {
             let books = lock(books);
@@ -184,7 +184,8 @@ impl Fleet {
     /// How many devices have not tried to connect yet.
     pub(super) fn untried(&self) -> u32 {
         // Those that have no task yet are among them.
-        let wanted = self.shared.shard.share_of(self.orders.borrow().plan.devices_wanted());
+        let most = self.orders.borrow().course.population.most(self.shared.clock.now());
+        let wanted = self.shared.shard.share_of(most);
         let devices = lock(&self.shared.devices);
         let tried = devices.values().filter(|books| lock(books).has_tried()).count();
         wanted.saturating_sub(u32::try_from(tried).unwrap_or(u32::MAX))
@@ -198,7 +199,7 @@ impl Fleet {
     /// What is known of device `index`, if it runs.
     pub(super) fn device(&self, index: u32) -> Option<DeviceStatus> {
         let books = lock(&self.shared.devices).get(&index).map(Arc::clone)?;
-        let run = self.orders.borrow().plan.run;
+        let run = self.orders.borrow().course.plan.run;
         Some(self.shared.status(&lock(&books), run))
     }
 

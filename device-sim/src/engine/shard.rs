@@ -26,7 +26,7 @@ use std::{
 };
 
 use fleet_contract::{
-    plan::{self, Plan, Presence},
+    plan::{self, Disconnect, Population},
     stats::Stats,
     time::Micros,
     units::{Rate, Span},
@@ -38,10 +38,11 @@ pub(super) use connect::{CLOSED, YOUNG};
 use noted::Noted;
 pub(super) use pace::Alarm;
 pub use pace::pace;
-pub(super) use publish::{MISSED, timing};
+pub(super) use publish::MISSED;
 
 use super::{
     blueprint::Blueprint,
+    course::Course,
     device::{Device, StreamState},
     pacer::Pacer,
     wheel::Wheel,
@@ -67,8 +68,8 @@ pub(super) const WAKE: Token = Token(usize::MAX);
 /// What the engine asks of a shard.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Run this plan from now on.
-    Plan(Arc<Plan>),
+    /// Follow this plan from now on.
+    Course(Arc<Course>),
     /// Hand over the statistics.
     Stats(SyncSender<Box<Reading>>),
     /// Tell how many devices have not tried to connect yet.
@@ -92,7 +93,7 @@ pub(super) struct Reading {
 /// What a shard is made of.
 pub(super) struct Parts {
     pub(super) blueprint: Arc<Blueprint>,
-    pub(super) plan: Arc<Plan>,
+    pub(super) course: Arc<Course>,
     pub(super) slots: Slots,
     /// Whether the devices are gone for good after a drain.
     pub(super) ends_with_drain: bool,
@@ -172,9 +173,9 @@ pub(super) struct ShareOfRate {
 }
 
 impl ShareOfRate {
-    /// The part under `plan`: as large as the worker's part of the devices, divided by its threads.
-    pub(super) fn under(self, plan: &Plan) -> Rate {
-        let devices = plan.devices_wanted().max(1);
+    /// The part from `now` on: as large as the worker's part of the devices, divided by its threads.
+    pub(super) fn under(self, population: &Population, now: Micros) -> Rate {
+        let devices = population.most(now).max(1);
         let share = f64::from(self.worker.share_of(devices).max(1)) / f64::from(devices);
         Rate::per_second(self.rate.get() * share / f64::from(self.threads)).unwrap_or(self.rate)
     }
@@ -183,21 +184,21 @@ impl ShareOfRate {
     ///
     /// What was planned for a time before the process (it was restarted, or started late) it makes up for from its
     /// start on, at its share of the rate: neither at once nor as late as the timetable of the whole fleet would be.
-    pub(super) fn intended(self, index: u32, planned: Micros, plan: &Plan) -> Micros {
+    pub(super) fn intended(self, index: u32, planned: Micros, population: &Population) -> Micros {
         if planned >= self.epoch {
             return planned;
         }
-        let pace = Self { threads: 1, ..self }.under(plan);
+        let pace = Self { threads: 1, ..self }.under(population, self.started);
         self.started.after(pace.time_for(u64::from(index.saturating_sub(self.worker.first))))
     }
 
-    /// The last instant at which this process means to connect a device of `plan` for the first time; its start if
-    /// there is none.
-    pub(super) fn last_connect(self, plan: &Plan) -> Micros {
-        let indices = self.worker.first..self.worker.first + self.worker.share_of(plan.devices_wanted());
-        let intended = indices.filter_map(|index| match plan.presence(index, self.rate) {
-            Presence::From(planned) => Some(self.intended(index, planned, plan)),
-            Presence::Until(_) => None,
+    /// The last instant at which this process means to connect a device for the first time; its start if there is none.
+    pub(super) fn last_connect(self, population: &Population) -> Micros {
+        let most = population.most(self.started);
+        let indices = self.worker.first..self.worker.first + self.worker.share_of(most);
+        let intended = indices.filter_map(|index| {
+            let stay = population.stay(index, self.started)?;
+            Some(self.intended(index, stay.from, population))
         });
         intended.fold(self.started, Micros::max)
     }
@@ -206,7 +207,7 @@ impl ShareOfRate {
 /// One shard of the engine.
 pub(super) struct Shard {
     blueprint: Arc<Blueprint>,
-    plan: Arc<Plan>,
+    course: Arc<Course>,
     slots: Slots,
     clock: Clock,
     poll: Poll,
@@ -253,6 +254,10 @@ pub(super) struct Shard {
     /// How long the acknowledgements of this turn took.
     acknowledgements: Noted,
     stats: Stats,
+    /// The next cut of connections.
+    next_disconnect: Option<Disconnect>,
+    /// When connections were cut last; what was to be cut before the shard began is past.
+    disconnected_at: Micros,
     /// The next slot whose ledger rows are looked at.
     sweep_from: usize,
     sweep_at: Micros,
@@ -266,17 +271,18 @@ const READ_MAX: usize = 64 * 1024;
 
 impl Shard {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { blueprint, plan, slots, ends_with_drain, share, clock, poll, alarm, brokers, commands, inlets } =
+        let Parts { blueprint, course, slots, ends_with_drain, share, clock, poll, alarm, brokers, commands, inlets } =
             parts;
         let now = clock.now();
-        let rate = share.under(&plan);
-        let pace = pace::pace_under(&plan, &blueprint);
+        let rate = share.under(&course.population, now);
+        let pace = pace::pace_under(&course, now);
+        let next_disconnect = course.next_disconnect(now);
         let transport = Transport::new(&brokers.at(0).route);
         // Taken from the system as it is used: the usual device reads no more than the first pages.
         let inbox = vec![0; transport.inbox(READ_MAX + blueprint.connect.packet_max() as usize)].into();
         Self {
             blueprint,
-            plan,
+            course,
             slots,
             clock,
             poll,
@@ -308,6 +314,8 @@ impl Shard {
             lags: Noted::default(),
             acknowledgements: Noted::default(),
             stats: Stats::default(),
+            next_disconnect,
+            disconnected_at: now,
             sweep_from: 0,
             sweep_at: now,
             is_draining: false,
@@ -323,7 +331,7 @@ impl Shard {
     /// When the operating system does not let it wait for readiness; nothing can go on then.
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
-        self.follow_plan(self.clock.now());
+        self.follow_population(self.clock.now());
         while !self.is_stopped {
             self.poll_once(&mut events)?;
             self.take_commands();
@@ -332,6 +340,7 @@ impl Shard {
             self.take_handshakes();
             self.take_timers();
             self.admit();
+            self.disconnect_in_time();
             self.sweep();
         }
         Ok(())
@@ -339,7 +348,7 @@ impl Shard {
 
     fn poll_once(&mut self, events: &mut Events) -> io::Result<()> {
         let now = self.clock.now();
-        let next = self.sweep_at.min(self.admits_at());
+        let next = self.sweep_at.min(self.admits_at()).min(self.next_disconnect.map_or(Micros::NEVER, |next| next.at));
         let idle = self.wheel.idle(now).min(next.since(now)).min(Span::from_secs(1));
         let idle = idle.max(self.turned_at.after(self.pace).since(now));
         let is_free = self.unread.is_empty() && self.handshakes.is_empty();
@@ -358,13 +367,7 @@ impl Shard {
         while let Ok(command) = self.commands.try_recv() {
             let now = self.clock.now();
             match command {
-                Command::Plan(plan) => {
-                    // A growth may make much of the fleet of what was little, and the other way round.
-                    self.pacer.set_rate(self.share.under(&plan));
-                    self.pace = pace::pace_under(&plan, &self.blueprint);
-                    self.plan = plan;
-                    self.follow_plan(now);
-                }
+                Command::Course(course) => self.take_course(course, now),
                 // Whoever asked may have given up waiting.
                 Command::Stats(reply) => drop(reply.try_send(Box::new(self.reading(now)))),
                 Command::Untried(reply) => drop(reply.try_send(self.untried())),

@@ -1,7 +1,7 @@
 //! What the engine makes of threads that do not answer, and of devices that it should have connected before.
 
 use fleet_contract::{
-    plan,
+    plan::{self, Population},
     units::{Rate, Span},
 };
 use mio::Poll;
@@ -92,23 +92,25 @@ fn share() -> ShareOfRate {
     ShareOfRate { rate: Rate::per_second(100.0).unwrap(), worker, threads: 2, epoch: EPOCH, started: STARTED }
 }
 
+/// A hundred devices from `start` on.
+fn population(start: Micros) -> Population {
+    Plan::new(1, start, 100).population(share().rate)
+}
+
 #[test]
 fn what_is_yet_to_come_keeps_the_timetable_of_the_fleet() {
-    let plan = Plan::new(1, EPOCH, 100);
+    let plan = population(EPOCH);
     assert_eq!(share().intended(15, EPOCH.after(Span::from_millis(150)), &plan), EPOCH.after(Span::from_millis(150)));
     // The last one, device 19, is planned for a time before the engine had started, but the process lived.
     assert_eq!(share().last_connect(&plan), STARTED);
-    let later = Plan::new(1, EPOCH.after(Span::from_secs(5)), 100);
+    let later = population(EPOCH.after(Span::from_secs(5)));
     assert_eq!(share().last_connect(&later), EPOCH.after(Span::from_millis(5_190)));
 }
 
 #[test]
 fn what_should_have_come_before_the_process_comes_at_its_share_of_the_rate() {
-    let plan = Plan::new(1, EPOCH.before(Span::from_secs(3_600)), 100);
-    let planned = |index| match plan.presence(index, share().rate) {
-        plan::Presence::From(at) => at,
-        plan::Presence::Until(_) => panic!("it belongs to the fleet"),
-    };
+    let plan = population(EPOCH.before(Span::from_secs(3_600)));
+    let planned = |index| plan.stay(index, EPOCH).unwrap().from;
     let intended: Vec<_> = [10, 11, 19].map(|index| share().intended(index, planned(index), &plan)).into();
     let after_start = |millis| STARTED.after(Span::from_millis(millis));
     assert_eq!(intended, [after_start(0), after_start(100), after_start(900)]);

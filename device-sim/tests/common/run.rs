@@ -16,6 +16,7 @@ use fleet_contract::{
     model::Model,
     plan::{Plan, Setting, Shard},
     stats::{Stats, WorkerStats},
+    units::Rate,
     worker::Assignment,
 };
 use tokio::{runtime::Runtime, task::JoinHandle};
@@ -99,7 +100,7 @@ pub(crate) fn assignment_of(model: &str, broker: SocketAddr, devices: u32, extra
 pub(crate) struct Run {
     pub(crate) broker: TestBroker,
     pub(crate) engine: Engine,
-    clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 impl Run {
@@ -124,7 +125,7 @@ impl Run {
 
     pub(crate) fn set(&self, setting: Setting) {
         let mut plan = (*self.engine.plan()).clone();
-        plan.set(self.clock.now(), setting);
+        plan.set(self.clock.now(), setting, Rate::per_second(500.0).unwrap());
         assert!(self.engine.set_plan(plan));
     }
 

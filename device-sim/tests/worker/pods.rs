@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::process::{Process, body, broker, document, eventually, now};
+use crate::process::{Process, body, broker, document, eventually, now, rate};
 
 /// A fleet's directory, as its pods see it: document, plan, and a place for each to keep its own.
 struct Pods {
@@ -53,7 +53,7 @@ impl Pods {
 
     /// Changes the plan, and pushes it to these.
     fn push(&mut self, setting: Setting, workers: &[&Process]) {
-        self.plan.set(now(), setting);
+        self.plan.set(now(), setting, rate());
         for worker in workers {
             let (status, answer) = worker.api.call("PUT", "/v1/plan", &body(&self.plan));
             assert_eq!((status, answer), (200, format!("{{\"version\":{}}}", self.plan.version)));

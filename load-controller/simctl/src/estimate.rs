@@ -179,18 +179,21 @@ impl Estimate {
         })
     }
 
-    /// The same fleet with the most devices of a plan, and with its intervals.
-    pub(crate) fn under(&self, plan: &Plan) -> Self {
+    /// The same fleet with the most devices and the shortest intervals that a plan has from `now` on.
+    pub(crate) fn under(&self, plan: &Plan, now: Micros) -> Self {
         let mut changed = self.clone();
-        for stream in changed.groups.iter_mut().flat_map(|group| &mut group.streams) {
-            let Some(seconds) = stream.interval_seconds else { continue };
-            let (_, interval) = plan.interval(&stream.name, Span::from(Duration::from_secs_f64(seconds)));
-            stream.messages_per_second *= seconds / interval.as_secs_f64();
-            stream.interval_seconds = Some(interval.as_secs_f64());
+        for group in &mut changed.groups {
+            for stream in &mut group.streams {
+                let Some(seconds) = stream.interval_seconds else { continue };
+                let document = Span::from(Duration::from_secs_f64(seconds));
+                let interval = plan.pace(&group.name, &stream.name, document).shortest(now);
+                stream.messages_per_second *= seconds / interval.as_secs_f64();
+                stream.interval_seconds = Some(interval.as_secs_f64());
+            }
         }
         changed.messages_per_second = all_streams(&changed.groups).map(|stream| stream.messages_per_second).sum();
         changed.bytes_per_second = all_streams(&changed.groups).map(StreamEstimate::bytes_per_second).sum();
-        changed.scaled(plan.devices_max())
+        changed.scaled(plan.devices_max(now))
     }
 
     /// The same fleet with another number of devices; groups and streams stay those of the document.
@@ -288,7 +291,7 @@ pub(crate) fn shortest_interval(fleet: &Fleet) -> Option<Span> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::{fleet::Qos, plan::Setting};
+    use fleet_contract::{fleet::Qos, plan::Setting, units::Rate};
 
     use super::*;
     use crate::document::from_text;
@@ -344,9 +347,10 @@ spec:
     fn a_shorter_interval_costs_what_more_messages_do() {
         let estimate = Estimate::new(&document(1_000, Qos::AtLeastOnce), 20_000, 1).unwrap();
         let mut plan = Plan::new(1, Micros(1), 1_000);
-        assert_eq!(estimate.under(&plan), estimate);
-        plan.set(Micros(2), Setting::Interval { stream: None, interval: Some(Span(1)) });
-        let asked = estimate.under(&plan);
+        assert_eq!(estimate.under(&plan, Micros(1)), estimate);
+        let rate = Rate::per_second(500.0).unwrap();
+        plan.set(Micros(2), Setting::Interval { stream: None, interval: Some(Span(1)) }, rate);
+        let asked = estimate.under(&plan, Micros(2));
         assert!((asked.messages_per_second / 1e9 - 1.0).abs() < 1e-6, "{asked:?}");
         assert!(asked.cpu_cores > 10_000.0 && asked.bytes_per_second > 100e9, "{asked:?}");
     }

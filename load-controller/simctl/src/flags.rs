@@ -3,7 +3,7 @@
 //! Each flag that describes a run can also be given as a variable `SIMCTL_…`; the flag wins over the variable, both win
 //! over the document.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{
     ValueEnum,
@@ -12,7 +12,7 @@ use clap::{
 use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{Observe, Protocol, Qos, Tls},
-    units::{Rate, Span},
+    units::{ParseError, Rate, Span},
 };
 
 /// Where a fleet may run.
@@ -24,6 +24,46 @@ pub(crate) enum Place {
     Cluster,
 }
 
+/// The most devices of a fleet.
+pub(crate) const DEVICES_MAX: u32 = 10_000_000;
+
+/// How many devices a fleet has: always as many, or more and more of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Devices {
+    /// The most that there are.
+    pub(crate) most: u32,
+    /// How they come to be as many, if not at once.
+    pub(crate) ramp: Option<Ramp>,
+}
+
+/// From one number of devices to another, in a straight line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ramp {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    pub(crate) over: Span,
+}
+
+impl From<u32> for Devices {
+    fn from(most: u32) -> Self {
+        Self { most, ramp: None }
+    }
+}
+
+impl FromStr for Devices {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("expected 0 to {DEVICES_MAX} devices, or a ramp such as `0..500/60s`, found `{text}`");
+        let count = |text: &str| text.parse::<u32>().ok().filter(|devices| *devices <= DEVICES_MAX).ok_or_else(wrong);
+        let Some((from, rest)) = text.split_once("..") else { return count(text).map(Self::from) };
+        let (to, over) = rest.split_once('/').ok_or_else(wrong)?;
+        let (from, to) = (count(from)?, count(to)?);
+        let over = over.parse().map_err(|error: ParseError| format!("{}: {error}", wrong()))?;
+        Ok(Self { most: from.max(to), ramp: Some(Ramp { from, to, over }) })
+    }
+}
+
 /// Which fleet, and what is different from its document.
 #[derive(Debug, Default, Clone, clap::Args)]
 pub(crate) struct FleetFlags {
@@ -33,9 +73,10 @@ pub(crate) struct FleetFlags {
     /// The fleet that is meant, where the file holds several
     #[arg(long, value_name = "NAME", env = "SIMCTL_FLEET", requires = "file")]
     pub(crate) fleet: Option<String>,
-    /// How many devices; a document may leave that open [default: the document's, 100 without one]
-    #[arg(long, value_name = "N", env = "SIMCTL_DEVICES", value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
-    pub(crate) devices: Option<u32>,
+    /// How many devices, or how their number grows, such as `0..500/60s`; a document may leave that open [default: the
+    /// document's, 100 without one]
+    #[arg(long, value_name = "N|A..B/TIME", env = "SIMCTL_DEVICES")]
+    pub(crate) devices: Option<Devices>,
     /// All devices are of this model
     #[arg(long, value_name = "NAME", env = "SIMCTL_MODEL")]
     pub(crate) model: Option<String>,

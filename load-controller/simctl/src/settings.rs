@@ -156,7 +156,7 @@ fn apply(flags: &FleetFlags, fleet: &mut Fleet) -> Result<bool, Failure> {
         observe,
     } = flags;
     let spec = &mut fleet.spec;
-    spec.devices = devices.unwrap_or(spec.devices);
+    spec.devices = devices.map_or(spec.devices, |devices| devices.most);
     spec.seed = seed.unwrap_or(spec.seed);
     spec.first_index = first_index.unwrap_or(spec.first_index);
     spec.connect.rate = match connect_rate {
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn flags_win_over_the_document() {
         let fleet = settled(&FleetFlags {
-            devices: Some(7),
+            devices: Some(7.into()),
             seed: Some(9),
             qos: Some(Qos::ExactlyOnce),
             interval: Some(Span::from_millis(250)),
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn a_large_fleet_without_a_document_connects_within_a_minute() {
         let rate = |flags: &FleetFlags| settled(flags).spec.connect.rate.to_string();
-        let of = |devices| FleetFlags { devices: Some(devices), ..FleetFlags::default() };
+        let of = |devices: u32| FleetFlags { devices: Some(devices.into()), ..FleetFlags::default() };
         assert_eq!(rate(&of(100_000)), "1667/s");
         assert_eq!(rate(&of(100)), rate(&FleetFlags::default()));
         assert_eq!(rate(&FleetFlags { connect_rate: Rate::per_second(10.0), ..of(100_000) }), "10/s");

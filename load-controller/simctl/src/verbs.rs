@@ -8,6 +8,7 @@ pub(crate) mod dashboard;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod device;
+pub(crate) mod disconnect;
 pub(crate) mod example;
 pub(crate) mod get;
 pub(crate) mod images;
@@ -49,6 +50,7 @@ pub(crate) enum Verb {
     Pause(pause::Args),
     Resume(resume::Args),
     Set(set::Args),
+    Disconnect(disconnect::Args),
     Device(device::Args),
     Top(top::Args),
     Dashboard(dashboard::Args),
@@ -87,6 +89,7 @@ impl Verb {
             Self::Pause(args) => args.run(printer).await,
             Self::Resume(args) => args.run(printer).await,
             Self::Set(args) => args.run(printer).await,
+            Self::Disconnect(args) => args.run(printer).await,
             Self::Device(args) => args.run(printer).await,
             Self::Top(args) => args.run(printer).await,
             Self::Dashboard(args) => args.run(printer).await,

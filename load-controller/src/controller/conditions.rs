@@ -4,13 +4,7 @@
 //! (<https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>), so that tools which wait for any
 //! kind of object can wait for a Fleet.
 
-use fleet_contract::{
-    fleet::FleetSpec,
-    plan::{Plan, Presence},
-    stats::Devices,
-    time::Micros,
-    units::Span,
-};
+use fleet_contract::{fleet::FleetSpec, plan::Plan, stats::Devices, time::Micros, units::Span};
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
@@ -122,17 +116,7 @@ impl Word {
 
 /// When the last device that a plan lets come or go is due.
 pub fn round_end(plan: &Plan, spec: &FleetSpec) -> Micros {
-    let rate = spec.connect.rate;
-    let wanted = plan.devices_wanted();
-    let last_to_come = match wanted.checked_sub(1).map(|index| plan.presence(index, rate)) {
-        Some(Presence::From(at)) => at,
-        _ => plan.start,
-    };
-    let last_to_go = match plan.presence(wanted, rate) {
-        Presence::Until(at) => at,
-        Presence::From(_) => plan.start,
-    };
-    last_to_come.max(last_to_go).after(spec.connect.timeout)
+    plan.population(spec.connect.rate).settles().after(spec.connect.timeout)
 }
 
 /// All conditions.
@@ -499,9 +483,9 @@ mod tests {
         spec.connect.rate = Rate::per_second(10.0).unwrap();
         let mut plan = Plan::new(1, Micros(0), 100);
         assert_eq!(round_end(&plan, &spec), Micros(9_900_000).after(spec.connect.timeout));
-        plan.set(Micros(20_000_000), Setting::Devices(50));
+        plan.set(Micros(20_000_000), Setting::Devices(50), spec.connect.rate);
         assert_eq!(round_end(&plan, &spec), Micros(24_900_000).after(spec.connect.timeout));
-        plan.set(Micros(30_000_000), Setting::Devices(51));
+        plan.set(Micros(30_000_000), Setting::Devices(51), spec.connect.rate);
         assert_eq!(round_end(&plan, &spec), Micros(30_000_000).after(spec.connect.timeout));
     }
 

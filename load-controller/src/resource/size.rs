@@ -50,7 +50,7 @@ pub struct Size {
 impl Size {
     /// What the pods of a fleet ask for whose models are all in `spec.models`.
     pub fn of(spec: &FleetSpec) -> Self {
-        let load = Load::of(spec, |_, interval| interval);
+        let load = Load::of(spec, |_, _, interval| interval);
         let devices = f64::from(spec.devices_per_pod);
         let cores = load.cpu_seconds * devices * CPU_HEADROOM;
         let rows = load.messages * devices * observed_share(spec) * spec.loss_after.as_secs_f64();
@@ -70,7 +70,8 @@ impl Size {
 
 /// Messages a second of one pod that is full, by the intervals that the plan sets.
 pub fn messages_per_second(spec: &FleetSpec, plan: &Plan) -> f64 {
-    Load::of(spec, |stream, interval| plan.interval(stream, interval).1).messages * f64::from(spec.devices_per_pod)
+    let interval = |group: &str, stream: &str, interval| plan.pace(group, stream, interval).last();
+    Load::of(spec, interval).messages * f64::from(spec.devices_per_pod)
 }
 
 /// What an average device of a fleet does in a second.
@@ -81,7 +82,7 @@ struct Load {
 
 impl Load {
     /// `interval_of` says how the interval of a stream differs from the document's.
-    fn of(spec: &FleetSpec, interval_of: impl Fn(&str, Span) -> Span) -> Self {
+    fn of(spec: &FleetSpec, interval_of: impl Fn(&str, &str, Span) -> Span) -> Self {
         let shares: Vec<_> = spec.groups.iter().map(|group| group.share).collect();
         let membership = Membership::new(&shares).ok();
         let weight = |position| membership.as_ref().map_or(1.0, |m| f64::from(m.count(position, 10_000)) / 10_000.0);
@@ -91,7 +92,8 @@ impl Load {
         for (position, group) in spec.groups.iter().enumerate() {
             for (name, stream) in spec.models.get(&group.model).map_or(&nothing, |model| &model.streams) {
                 let stream = group.stream(name, stream);
-                let messages = weight(position) * rate(name, &stream, &interval_of);
+                let interval_of = |interval| interval_of(&group.name, name, interval);
+                let messages = weight(position) * rate(&stream, interval_of);
                 load.messages += messages;
                 load.cpu_seconds += messages * (CPU_SECONDS[usize::from(u8::from(stream.qos).min(2))] + observed);
             }
@@ -101,9 +103,9 @@ impl Load {
 }
 
 /// Messages a second of a stream.
-fn rate(name: &str, stream: &Stream, interval_of: &impl Fn(&str, Span) -> Span) -> f64 {
+fn rate(stream: &Stream, interval_of: impl Fn(Span) -> Span) -> f64 {
     if let Some(interval) = stream.interval {
-        return per_second(interval_of(name, interval));
+        return per_second(interval_of(interval));
     }
     let Some(rule) = &stream.trigger else { return 0.0 };
     let looks = per_second(stream.check.unwrap_or(CHECK_DEFAULT));
@@ -180,7 +182,8 @@ mod tests {
         let mut plan = Plan::new(1, Micros(1), 10);
         let sized = Size::of(&spec).messages_per_second;
         assert!((messages_per_second(&spec, &plan) - sized).abs() < 1e-9);
-        plan.set(Micros(2), Setting::Interval { stream: None, interval: Some(Span::from_millis(100)) });
+        let setting = Setting::Interval { stream: None, interval: Some(Span::from_millis(100)) };
+        plan.set(Micros(2), setting, spec.connect.rate);
         assert!(messages_per_second(&spec, &plan) > 10.0 * sized);
     }
 

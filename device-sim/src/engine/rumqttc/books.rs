@@ -5,18 +5,13 @@
 
 use std::collections::VecDeque;
 
-use fleet_contract::{
-    plan::{Plan, Presence},
-    qos::Qos,
-    time::Micros,
-    units::Span,
-};
+use fleet_contract::{qos::Qos, time::Micros, units::Span};
 
 use super::{Shared, Stripe};
 use crate::engine::{
     blueprint::{Blueprint, Group},
+    course::Course,
     device::{Queued, State, Trouble},
-    shard::timing,
 };
 
 /// One device.
@@ -90,7 +85,7 @@ pub(super) enum Stage {
 /// What a step of a device may use: everything for one instant.
 pub(super) struct Turn<'a> {
     pub(super) shared: &'a Shared,
-    pub(super) plan: &'a Plan,
+    pub(super) course: &'a Course,
     pub(super) stripe: &'a mut Stripe,
     pub(super) now: Micros,
 }
@@ -120,15 +115,16 @@ impl Books {
     /// Takes over what the plan says of the device; `is_draining` bids it leave now.
     pub(super) fn follow(&mut self, turn: &mut Turn<'_>, is_draining: bool) {
         let blueprint = &turn.shared.blueprint;
-        match turn.plan.presence(self.index, blueprint.connect.rate) {
+        let stay = turn.course.population.stay(self.index, turn.now);
+        match stay {
             _ if is_draining => self.leave_at = self.leave_at.min(turn.now),
-            Presence::From(at) => {
-                self.leave_at = Micros::NEVER;
+            Some(stay) if stay.from <= turn.now || self.state == State::Absent => {
+                self.leave_at = stay.until;
                 match self.state {
                     State::Absent => {
                         let jitter = blueprint.jitter.of(self.index).at(0).below(blueprint.connect.jitter.0);
                         self.state = State::Offline;
-                        let intended = turn.shared.share.intended(self.index, at, turn.plan);
+                        let intended = turn.shared.share.intended(self.index, stay.from, &turn.course.population);
                         self.connect_at = intended.after(Span(jitter)).max(blueprint.start);
                         self.since = self.connect_at;
                     }
@@ -137,32 +133,33 @@ impl Books {
                     _ => {}
                 }
             }
-            Presence::Until(at) if self.leave_at == Micros::NEVER => self.leave_at = at.max(turn.now),
-            Presence::Until(_) => {}
+            // Not now; if it comes later, it does so anew.
+            _ => self.leave_at = self.leave_at.min(turn.now),
         }
-        self.follow_intervals(turn);
+        self.follow_paces(turn);
     }
 
-    /// Where a stream's interval has changed, its timetable begins anew at the instant of the change.
-    fn follow_intervals(&mut self, turn: &Turn<'_>) {
-        let group = turn.shared.blueprint.group_of(self.index);
-        for (stream, timetable) in group.model.streams().iter().zip(&mut self.streams) {
+    /// Where a stream's pace has changed, what is due next is due by the new one.
+    fn follow_paces(&mut self, turn: &Turn<'_>) {
+        let group = turn.shared.blueprint.group_index(self.index);
+        let model = &turn.shared.blueprint.groups[group].model;
+        for (number, (stream, timetable)) in model.streams().iter().zip(&mut self.streams).enumerate() {
             if timetable.next_due != Micros::NEVER {
-                let (anchor, interval) = timing(turn.plan, stream);
-                let from = turn.now.max(anchor).max(timetable.last_due.after(Span(1)));
-                timetable.next_due = stream.due_at_or_after(self.index, anchor, interval, from);
+                let from = turn.now.max(timetable.last_due.after(Span(1)));
+                timetable.next_due = stream.first_due(turn.course.pace(group, number), self.index, from);
             }
         }
     }
 
     /// The timetable of a device begins with its first session.
     pub(super) fn start_timetable(&mut self, turn: &Turn<'_>) {
-        let group = turn.shared.blueprint.group_of(self.index);
-        for (stream, timetable) in group.model.streams().iter().zip(&mut self.streams) {
+        let group = turn.shared.blueprint.group_index(self.index);
+        let model = &turn.shared.blueprint.groups[group].model;
+        for (number, (stream, timetable)) in model.streams().iter().zip(&mut self.streams).enumerate() {
             if timetable.next_due == Micros::NEVER {
-                let (anchor, interval) = timing(turn.plan, stream);
-                timetable.next_due = stream.due_at_or_after(self.index, anchor, interval, turn.now.max(anchor));
-                timetable.last_due = timetable.next_due.before(interval);
+                let pace = turn.course.pace(group, number);
+                timetable.next_due = stream.first_due(pace, self.index, turn.now);
+                timetable.last_due = timetable.next_due.before(pace.interval(turn.now)).min(turn.now);
             }
         }
     }
@@ -174,7 +171,7 @@ impl Books {
 
     /// Whether it is on its way out of the fleet.
     pub(super) fn is_leaving(&self) -> bool {
-        self.leave_at != Micros::NEVER || matches!(self.state, State::Leaving | State::Closing)
+        matches!(self.state, State::Leaving | State::Closing)
     }
 
     /// Whether rumqttc has nothing of it any more.

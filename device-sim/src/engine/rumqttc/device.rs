@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use fleet_contract::{plan::Plan, time::Micros, units::Span};
+use fleet_contract::{time::Micros, units::Span};
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Outgoing, Packet};
 use tokio::{
     select,
@@ -21,7 +21,7 @@ use super::{
     lock,
     options::{channel, network, options},
 };
-use crate::engine::device::State;
+use crate::engine::{course::Course, device::State};
 
 /// One device, as its task sees it.
 pub(super) struct Device {
@@ -29,7 +29,7 @@ pub(super) struct Device {
     books: Arc<Mutex<Books>>,
     shared: Arc<Shared>,
     orders: watch::Receiver<Orders>,
-    plan: Arc<Plan>,
+    course: Arc<Course>,
     /// Goes off at `alarm_at`.
     alarm: Pin<Box<Sleep>>,
     alarm_at: Micros,
@@ -42,9 +42,9 @@ impl Device {
         shared: Arc<Shared>,
         orders: watch::Receiver<Orders>,
     ) -> Self {
-        let plan = Arc::clone(&orders.borrow().plan);
+        let course = Arc::clone(&orders.borrow().course);
         // The roster starts devices from within the runtime, as a timer needs it.
-        Self { index, books, shared, orders, plan, alarm: Box::pin(sleep(Duration::ZERO)), alarm_at: Micros(0) }
+        Self { index, books, shared, orders, course, alarm: Box::pin(sleep(Duration::ZERO)), alarm_at: Micros(0) }
     }
 
     /// Runs until the device has left the fleet, and returns its index.
@@ -202,8 +202,8 @@ impl Device {
     }
 
     fn follow_orders(&mut self) {
-        let Orders { plan, is_draining } = self.orders.borrow_and_update().clone();
-        self.plan = plan;
+        let Orders { course, is_draining } = self.orders.borrow_and_update().clone();
+        self.course = course;
         self.step(|books, turn| books.follow(turn, is_draining));
     }
 
@@ -211,7 +211,7 @@ impl Device {
         let mut books = lock(&self.books);
         let mut stripe = self.shared.stripe(self.index);
         let now = self.shared.clock.now();
-        act(&mut books, &mut Turn { shared: &self.shared, plan: &self.plan, stripe: &mut stripe, now })
+        act(&mut books, &mut Turn { shared: &self.shared, course: &self.course, stripe: &mut stripe, now })
     }
 }
 

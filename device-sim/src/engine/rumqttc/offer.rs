@@ -8,10 +8,7 @@ use super::{
     books::{Books, Handed, Turn},
     options::quality,
 };
-use crate::engine::{
-    device::Queued,
-    shard::{MISSED, timing},
-};
+use crate::engine::{device::Queued, shard::MISSED};
 
 impl Books {
     /// Offers the message that has been due for longest; `client` is that of an accepted session. False when none is due.
@@ -28,13 +25,13 @@ impl Books {
             self.streams[number].next_due = Micros::NEVER;
             return true;
         }
-        let (anchor, interval) = timing(turn.plan, stream);
-        let limit = lag::limit(stream.interval().and(Some(interval)));
+        let pace = turn.course.pace(turn.shared.blueprint.group_index(self.index), number);
+        let limit = lag::limit(stream.interval().map(|_| pace.interval(due)));
         let timetable = &mut self.streams[number];
         timetable.last_due = due;
-        timetable.next_due = stream.due_at_or_after(self.index, anchor, interval, due.after(Span(1)));
+        timetable.next_due = stream.first_due(pace, self.index, due.after(Span(1)));
         let start = turn.shared.blueprint.start;
-        if !turn.plan.is_paused(due) && model.is_due(number, self.index, due, start, &mut turn.stripe.scratch) {
+        if !turn.course.is_paused(due) && model.is_due(number, self.index, due, start, &mut turn.stripe.scratch) {
             #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
             self.offer(turn, Queued { due, stream: number as u16 }, limit, client);
         }
@@ -115,7 +112,7 @@ impl Books {
         let number = usize::from(stream);
         let model = &self.group(turn).model;
         let timetable = &mut self.streams[number];
-        let stamp = Stamp { run: turn.plan.run, epoch: turn.shared.clock.epoch(), seq: timetable.seq, due };
+        let stamp = Stamp { run: turn.course.plan.run, epoch: turn.shared.clock.epoch(), seq: timetable.seq, due };
         let Stripe { stats, scratch, topic, payload } = &mut *turn.stripe;
         topic.clear();
         payload.clear();

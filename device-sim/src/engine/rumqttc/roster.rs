@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, atomic::Ordering::Release};
 
-use fleet_contract::plan::Presence;
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
@@ -42,7 +41,8 @@ impl Roster {
             return self.note_drained();
         }
         let shard = self.shared.shard;
-        for index in shard.first..shard.first + shard.share_of(orders.plan.devices_wanted()) {
+        let most = orders.course.population.most(self.shared.clock.now());
+        for index in shard.first..shard.first + shard.share_of(most) {
             self.start(index, &orders);
         }
     }
@@ -50,8 +50,8 @@ impl Roster {
     /// Starts a device that the plan wants, unless it runs.
     fn start(&mut self, index: u32, orders: &Orders) {
         let mut devices = lock(&self.shared.devices);
-        let rate = self.shared.blueprint.connect.rate;
-        if devices.contains_key(&index) || matches!(orders.plan.presence(index, rate), Presence::Until(_)) {
+        let now = self.shared.clock.now();
+        if devices.contains_key(&index) || orders.course.population.stay(index, now).is_none() {
             return;
         }
         let books = Arc::new(Mutex::new(Books::new(&self.shared.blueprint, index)));

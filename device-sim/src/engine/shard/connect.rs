@@ -193,7 +193,7 @@ impl Shard {
             return;
         }
         self.pump(slot, now);
-        if !self.devices[slot].is_wanted() && self.devices[slot].leave_at <= now {
+        if self.devices[slot].leave_at <= now {
             self.leave(slot, now);
         }
     }

@@ -5,14 +5,13 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
-use fleet_contract::{plan::Plan, units::Span};
+use fleet_contract::{time::Micros, units::Span};
 use mio::{Interest, Poll, Token, unix::SourceFd};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use super::publish::timing;
-use crate::engine::{blueprint::Blueprint, wheel::TICK};
+use crate::engine::{course::Course, wheel::TICK};
 
 /// The loop sleeps until so long after it has last looked at the timers, unless a socket is ready before: a sleep and a
 /// wake cost as much as four messages, and what falls due meanwhile shares them.
@@ -30,10 +29,9 @@ pub fn pace(shortest: Option<Span>) -> Span {
     shortest.filter(|interval| *interval < FAST).map_or(USUAL, quarter)
 }
 
-/// The pace of a shard under a plan.
-pub(super) fn pace_under(plan: &Plan, blueprint: &Blueprint) -> Span {
-    let streams = blueprint.groups.iter().flat_map(|group| group.model.streams());
-    pace(streams.map(|stream| timing(plan, stream).1).min())
+/// The pace of a shard from `now` on.
+pub(super) fn pace_under(course: &Course, now: Micros) -> Span {
+    pace(course.paces().map(|pace| pace.shortest(now)).min())
 }
 
 /// Ends a wait for readiness at an instant between two milliseconds, which is all that epoll counts in.

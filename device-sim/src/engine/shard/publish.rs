@@ -6,7 +6,6 @@ use fleet_contract::{
     fleet::Offline,
     lag,
     model::StampMode,
-    plan::Plan,
     stamp::Stamp,
     stats::{Messages, Unwelcome},
     time::Micros,
@@ -16,7 +15,6 @@ use fleet_contract::{
 use super::Shard;
 use crate::{
     engine::device::{Device, Queued, State, StreamState},
-    model::Stream,
     observe::{
         bodies::{self, Body},
         ledger::Following,
@@ -128,9 +126,9 @@ impl Shard {
         for (number, stream) in group.model.streams().iter().enumerate() {
             let state = &mut self.streams[device.streams as usize + number];
             if state.next_due == Micros::NEVER {
-                let (anchor, interval) = timing(&self.plan, stream);
-                state.next_due = stream.due_at_or_after(index, anchor, interval, now.max(anchor));
-                state.last_due = state.next_due.before(interval);
+                let pace = self.course.pace(usize::from(device.group), number);
+                state.next_due = stream.first_due(pace, index, now);
+                state.last_due = state.next_due.before(pace.interval(now)).min(now);
             }
         }
         self.set_timer(slot);
@@ -145,22 +143,23 @@ impl Shard {
             while self.streams[first + number].next_due <= now && self.out.len() < TURN_BYTES {
                 let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
                 let stream = &group.model.streams()[number];
-                let (anchor, interval) = timing(&self.plan, stream);
+                let pace = self.course.pace(usize::from(self.devices[slot].group), number);
                 let state = &mut self.streams[first + number];
                 if stream.messages().is_some_and(|most| has_sent(most, state, &self.devices[slot], number)) {
                     state.next_due = Micros::NEVER;
                     break;
                 }
-                // A new plan moves what is due to its own instant, so what is due now is due by this interval.
-                let limit = lag::limit(stream.interval().and(Some(interval)));
                 let due = state.next_due;
+                let lag = now.since(due);
+                let limit = || lag::limit(stream.interval().map(|_| pace.interval(due)));
+                let is_overdue = lag > lag::ALLOWED && lag > limit();
                 state.last_due = due;
-                state.next_due = stream.due_at_or_after(index, anchor, interval, due.after(Span(1)));
-                let is_spoken = !self.plan.is_paused(due)
+                state.next_due = stream.first_due(pace, index, due.after(Span(1)));
+                let is_spoken = !self.course.is_paused(due)
                     && group.model.is_due(number, index, due, self.blueprint.start, &mut self.scratch);
                 if is_spoken {
                     #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
-                    self.offer_one(slot, Queued { due, stream: number as u16 }, limit, now);
+                    self.offer_one(slot, Queued { due, stream: number as u16 }, is_overdue, now);
                 }
             }
         }
@@ -179,17 +178,17 @@ impl Shard {
         #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
         let queued = Queued { due: now, stream: stream as u16 };
         self.streams[self.devices[slot].streams as usize + stream].last_due = now;
-        self.offer_one(slot, queued, lag::LIMIT, now);
+        self.offer_one(slot, queued, false, now);
         self.write_out(slot, now)
     }
 
-    /// Offers a message that is overdue when it is later than `limit`.
-    fn offer_one(&mut self, slot: usize, queued: Queued, limit: Span, now: Micros) {
+    /// Offers a message; `is_overdue` when it is later than its interval allows.
+    fn offer_one(&mut self, slot: usize, queued: Queued, is_overdue: bool, now: Micros) {
         self.messages(slot, queued.stream).offered += 1;
         let lag = now.since(queued.due);
         self.lags.note(lag);
         self.stats.generator.missed_ticks += u64::from(lag >= MISSED);
-        self.stats.generator.overdue += u64::from(lag > limit);
+        self.stats.generator.overdue += u64::from(is_overdue);
         if self.devices[slot].state != State::Up {
             return self.offer_offline(slot, queued);
         }
@@ -312,7 +311,7 @@ impl Shard {
         let model = &self.blueprint.groups[usize::from(self.devices[slot].group)].model;
         let number = usize::from(stream);
         let start = self.out.len();
-        let stamp = Stamp { run: self.plan.run, epoch: self.clock.epoch(), seq, due };
+        let stamp = Stamp { run: self.course.plan.run, epoch: self.clock.epoch(), seq, due };
         let mut frame = PublishFrame::begin(&mut self.out, qos, model.streams()[number].is_retained(), dup);
         if !matches!(alias, Alias::Use(_)) {
             model.write_topic(number, index, &mut self.out);
@@ -359,7 +358,7 @@ impl Shard {
         let model = &self.blueprint.groups[usize::from(device.group)].model;
         let mut largest: Option<(u16, usize)> = None;
         for InFlight { stream, seq, due, .. } in device.session.unacknowledged(&self.pool) {
-            let stamp = Stamp { run: self.plan.run, epoch: self.clock.epoch(), seq: *seq, due: *due };
+            let stamp = Stamp { run: self.course.plan.run, epoch: self.clock.epoch(), seq: *seq, due: *due };
             self.body.clear();
             model.write_topic(usize::from(*stream), index, &mut self.body);
             let (start, number) = (self.blueprint.start, usize::from(*stream));
@@ -431,14 +430,6 @@ impl Shard {
     pub(super) fn messages(&mut self, slot: usize, stream: u16) -> &mut Messages {
         let qos = self.qos(slot, stream);
         &mut self.stats.messages[qos as usize]
-    }
-}
-
-/// Anchor and interval of a stream's timetable: the plan may change those of periodic streams, never a rule's tick.
-pub(in crate::engine) fn timing(plan: &Plan, stream: &Stream) -> (Micros, Span) {
-    match stream.interval() {
-        Some(interval) => plan.interval(stream.name(), interval),
-        None => (plan.start, stream.tick()),
     }
 }
 

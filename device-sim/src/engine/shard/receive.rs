@@ -257,7 +257,7 @@ impl Shard {
         let Message { stream, seq, due, .. } = message;
         let index = self.slots.index(slot);
         let model = &self.blueprint.groups[usize::from(self.devices[slot].group)].model;
-        let stamp = Stamp { run: self.plan.run, epoch: self.clock.epoch(), seq, due };
+        let stamp = Stamp { run: self.course.plan.run, epoch: self.clock.epoch(), seq, due };
         self.body.clear();
         model.write_payload(
             usize::from(stream),

@@ -1,30 +1,73 @@
 //! Who belongs to the fleet: devices come and go as the plan says, and nobody else is touched (law 2).
 
-use fleet_contract::{plan::Presence, time::Micros, units::Span};
+use std::sync::Arc;
 
-use super::{Shard, publish::timing};
+use fleet_contract::{time::Micros, units::Span};
+
+use super::{Shard, pace};
 use crate::{
-    engine::device::{Device, State, StreamState, Trouble},
+    engine::{
+        course::Course,
+        device::{Device, State, StreamState, Trouble},
+    },
     session::{Pool, Session, codec::Protocol},
 };
+
+/// What a connection that the plan has cut is called.
+const DISCONNECT_FAULT: &str = "disconnect_fault";
 
 /// A broker that has not answered a SUBSCRIBE after so long, when the device leaves, is not going to.
 const ANSWER_PATIENCE: Span = Span::from_secs(2);
 
 impl Shard {
-    /// Takes over what the plan says of each device and each stream.
-    pub(super) fn follow_plan(&mut self, now: Micros) {
+    /// Follows another plan from now on. Who comes and goes, and when, is looked at only where that has changed.
+    pub(super) fn take_course(&mut self, course: Arc<Course>, now: Micros) {
+        // A growth may make much of the fleet of what was little, and the other way round.
+        self.pacer.set_rate(self.share.under(&course.population, now));
+        self.pace = pace::pace_under(&course, now);
+        let before = std::mem::replace(&mut self.course, course);
+        let is_same_population = before.population == self.course.population;
+        let is_same_pace = before.has_paces_of(&self.course);
+        self.next_disconnect = self.course.next_disconnect(self.disconnected_at);
         if self.is_draining {
             return;
         }
-        let wanted = self.slots.count(self.plan.devices_wanted()) as usize;
+        if !is_same_population {
+            self.follow_population(now);
+        }
+        if !is_same_pace {
+            self.follow_paces(now);
+        }
+    }
+
+    /// Takes over what the plan says of each device.
+    pub(super) fn follow_population(&mut self, now: Micros) {
+        let wanted = self.slots.count(self.course.population.most(now)) as usize;
         while self.devices.len() < wanted {
             self.add_device();
         }
         self.wheel.resize(self.devices.len());
         for slot in 0..self.devices.len() {
             self.follow_presence(slot, now);
-            self.follow_intervals(slot, now);
+            self.set_timer(slot);
+        }
+    }
+
+    /// Where a stream's pace has changed, what is due next is due by the new one.
+    fn follow_paces(&mut self, now: Micros) {
+        for slot in 0..self.devices.len() {
+            let index = self.slots.index(slot);
+            let device = &self.devices[slot];
+            let group = usize::from(device.group);
+            for (number, stream) in self.blueprint.groups[group].model.streams().iter().enumerate() {
+                let state = &mut self.streams[device.streams as usize + number];
+                // A factor of 0 lets nothing fall due, however long the timetable has run.
+                let is_halted = stream.is_periodic() && device.has_timetable();
+                if state.next_due != Micros::NEVER || is_halted {
+                    let from = now.max(state.last_due.after(Span(1)));
+                    state.next_due = stream.first_due(self.course.pace(group, number), index, from);
+                }
+            }
             self.set_timer(slot);
         }
     }
@@ -42,46 +85,46 @@ impl Shard {
         self.devices.push(Device::new(group, streams, self.blueprint.is_observed(index), first_packet_id));
     }
 
+    /// Takes over when a device is there.
     fn follow_presence(&mut self, slot: usize, now: Micros) {
         let index = self.slots.index(slot);
-        let rate = self.blueprint.connect.rate;
+        let stay = self.course.population.stay(index, now);
         let device = &mut self.devices[slot];
-        match self.plan.presence(index, rate) {
-            Presence::From(at) => {
-                device.leave_at = Micros::NEVER;
-                match device.state {
-                    State::Absent => {
-                        let jitter = self.blueprint.jitter.of(index).at(0).below(self.blueprint.connect.jitter.0);
-                        device.state = State::Offline;
-                        let intended = self.share.intended(index, at, &self.plan);
-                        device.connect_at = intended.after(Span(jitter)).max(self.blueprint.start);
-                        device.since = device.connect_at;
-                    }
-                    // It had not said DISCONNECT yet: it simply stays.
-                    State::Leaving => device.state = State::Up,
-                    _ => {}
-                }
+        let Some(stay) = stay.filter(|stay| stay.from <= now || device.is_yet_to_come(now)) else {
+            // Now it is not there. What comes later is looked at once it has left.
+            if device.leave_at > now {
+                device.leave_at = now;
             }
-            Presence::Until(at) => {
-                if device.is_wanted() {
-                    device.leave_at = at.max(now);
-                }
+            return;
+        };
+        device.leave_at = stay.until;
+        match device.state {
+            // It had not said DISCONNECT yet: it simply stays.
+            State::Leaving => device.state = State::Up,
+            _ if device.is_yet_to_come(now) => {
+                let jitter = self.blueprint.jitter.of(index).at(0).below(self.blueprint.connect.jitter.0);
+                device.state = State::Offline;
+                device.attempts = 0;
+                let intended = self.share.intended(index, stay.from, &self.course.population);
+                device.connect_at = intended.after(Span(jitter)).max(self.blueprint.start);
+                device.since = device.connect_at;
             }
+            _ => {}
         }
     }
 
-    /// Where a stream's interval has changed, its timetable begins anew at the instant of the change.
-    fn follow_intervals(&mut self, slot: usize, now: Micros) {
-        let index = self.slots.index(slot);
-        let device = &self.devices[slot];
-        let group = &self.blueprint.groups[usize::from(device.group)];
-        for (number, stream) in group.model.streams().iter().enumerate() {
-            let state = &mut self.streams[device.streams as usize + number];
-            if state.next_due != Micros::NEVER {
-                let (anchor, interval) = timing(&self.plan, stream);
-                state.next_due =
-                    stream.due_at_or_after(index, anchor, interval, now.max(anchor).max(state.last_due.after(Span(1))));
+    /// Cuts the connections of those whom the plan has hit by now.
+    pub(super) fn disconnect_in_time(&mut self) {
+        let now = self.clock.now();
+        while let Some(disconnect) = self.next_disconnect.filter(|disconnect| disconnect.at <= now) {
+            let drawn = self.blueprint.hit_by(disconnect);
+            for slot in 0..self.devices.len() {
+                if self.devices[slot].state == State::Up && drawn(self.slots.index(slot)) {
+                    self.lost(slot, DISCONNECT_FAULT, now);
+                }
             }
+            self.disconnected_at = disconnect.at;
+            self.next_disconnect = self.course.next_disconnect(disconnect.at);
         }
     }
 
@@ -167,11 +210,19 @@ impl Shard {
             stream.next_due = Micros::NEVER;
         }
         self.wheel.clear(slot);
+        if !self.is_draining {
+            // The plan may have it come again.
+            self.follow_presence(slot, now);
+            if self.devices[slot].state != State::Absent {
+                self.set_timer(slot);
+            }
+        }
     }
 
     /// Gives the memory of departed devices at the end of the shard back.
     pub(super) fn trim(&mut self) {
-        let wanted = if self.is_draining { 0 } else { self.slots.count(self.plan.devices_wanted()) as usize };
+        let wanted =
+            if self.is_draining { 0 } else { self.slots.count(self.course.population.most(self.clock.now())) as usize };
         let before = self.devices.len();
         while self.devices.len() > wanted
             && self.devices.last().is_some_and(|device| device.state == State::Absent)

@@ -7,20 +7,23 @@ use fleet_contract::{
 };
 
 use super::{Reading, Shard};
-use crate::engine::device::State;
+use crate::engine::device::{Device, State};
 
 impl Shard {
     /// The statistics since the start, as of now.
     pub(super) fn reading(&mut self, now: Micros) -> Reading {
         self.stats.sessions.count_until(now);
         let mut stats = self.stats.clone();
-        stats.devices.desired = if self.is_draining { 0 } else { self.slots.count(self.plan.devices(now)) };
-        let is_leaving = |device: &&crate::engine::device::Device| match device.state {
+        stats.devices.desired = if self.is_draining { 0 } else { self.slots.count(self.course.population.at(now)) };
+        let wanted = stats.devices.desired as usize;
+        let is_leaving = |(slot, device): &(usize, &Device)| match device.state {
             State::Leaving | State::Closing => true,
             State::Absent => false,
-            _ => !device.is_wanted(),
+            // Whom the plan does not count any more, but lets go at the connect rate.
+            _ => *slot >= wanted && device.connect_at <= now,
         };
-        stats.devices.leaving = u32::try_from(self.devices.iter().filter(is_leaving).count()).unwrap_or(u32::MAX);
+        let leaving = self.devices.iter().enumerate().filter(is_leaving).count();
+        stats.devices.leaving = u32::try_from(leaving).unwrap_or(u32::MAX);
         stats.generator.shards = 1;
         Reading { stats, is_drained: self.is_draining && self.devices.is_empty() }
     }
@@ -64,7 +67,7 @@ impl Shard {
         };
         let in_flight = u32::try_from(state.row.in_flight()).unwrap_or(u32::MAX);
         let (sent, next_due) = (state.row.next, state.next_due);
-        let stamp = Stamp { run: self.plan.run, epoch: self.clock.epoch(), seq, due };
+        let stamp = Stamp { run: self.course.plan.run, epoch: self.clock.epoch(), seq, due };
         let (mut topic, mut payload) = (Vec::new(), Vec::new());
         model.write_topic(number, index, &mut topic);
         model.write_payload(number, index, blueprint.start, &stamp, &mut self.scratch, &mut payload);

@@ -32,7 +32,7 @@ impl Shard {
     fn expire(&mut self, slot: usize, now: Micros) {
         let limit = now.before(self.blueprint.loss_after);
         let device = &self.devices[slot];
-        let is_settling = !device.is_wanted() || self.is_draining;
+        let is_settling = device.leave_at <= now || device.is_yet_to_come(now) || self.is_draining;
         let inlet = self.inlet(slot);
         let may_still_come =
             (device.state != State::Up || device.since > limit) || inlet.since > limit || !inlet.watch.is_subscribed();

@@ -7,7 +7,7 @@
 //! | `GET /v1/report` | the report so far, as `status -o json` prints it |
 //! | `GET /v1/fleet` | the document with all that flags changed of it and all models filled in |
 //! | `GET /v1/plan` | the plan |
-//! | `PATCH /v1/plan` | `{"devices": 500}`, `{"paused": true}` or `{"interval": "200ms", "stream": null}`: the new plan |
+//! | `PATCH /v1/plan` | `{"devices": 500, "over": "1m"}`, `{"paused": true}`, `{"interval": "200ms", "stream": null}`, `{"factor": "2", "stream": null, "over": "30s"}` or `{"disconnect": "30%"}`: the new plan |
 //! | `GET /v1/devices/{index}` | the device, asked of the worker that runs it |
 //! | `POST /v1/stop` | 202: the run drains and ends |
 
@@ -21,7 +21,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use fleet_contract::{fleet::Fleet, plan::Plan, units::Span, worker::DeviceStatus};
+use fleet_contract::{
+    fleet::Fleet,
+    plan::Plan,
+    units::{Factor, Share, Span},
+    worker::DeviceStatus,
+};
 use load_controller::report::Report;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -61,12 +66,25 @@ pub(crate) enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub(crate) enum Change {
-    /// How many devices there are.
-    Devices { devices: u32 },
+    /// How many devices there are, at once or over some time.
+    Devices {
+        devices: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        over: Option<Span>,
+    },
     /// Whether they hold their messages back.
     Paused { paused: bool },
     /// The interval of a stream, or of each periodic one.
     Interval { interval: Span, stream: Option<String> },
+    /// How much faster a stream goes than its interval says, or each periodic one; at once or over some time.
+    Rate {
+        factor: Factor,
+        stream: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        over: Option<Span>,
+    },
+    /// Which share of the devices loses its connections now.
+    Disconnect { disconnect: Share },
 }
 
 /// Answers requests until `shutdown`.
@@ -146,7 +164,7 @@ async fn plan(State(requests): Requests) -> Result<Json<Plan>, Refusal> {
 }
 
 async fn change(State(requests): Requests, body: Bytes) -> Result<Json<Plan>, Refusal> {
-    const EXPECTED: &str = r#"expected {"devices": N}, {"paused": BOOL} or {"interval": TIME, "stream": NAME}"#;
+    const EXPECTED: &str = r#"expected {"devices": N}, {"paused": BOOL}, {"interval": TIME, "stream": NAME}, {"factor": NUMBER, "stream": NAME} or {"disconnect": SHARE}"#;
     let change = serde_json::from_slice(&body).map_err(|_| {
         Refusal(StatusCode::BAD_REQUEST, format!("{EXPECTED}, found `{}`", String::from_utf8_lossy(&body)))
     })?;
@@ -245,7 +263,15 @@ mod tests {
 
     #[test]
     fn changes_read_as_documented() {
-        check(r#"{"devices": 500}"#, Some(&Change::Devices { devices: 500 }));
+        check(r#"{"devices": 500}"#, Some(&Change::Devices { devices: 500, over: None }));
+        let over = Some(Span::from_secs(60));
+        check(r#"{"devices": 500, "over": "1m"}"#, Some(&Change::Devices { devices: 500, over }));
+        check(
+            r#"{"factor": "2", "over": "1m"}"#,
+            Some(&Change::Rate { factor: Factor(2_000_000), stream: None, over }),
+        );
+        let share = Share::from_basis_points(3_000).unwrap();
+        check(r#"{"disconnect": "30%"}"#, Some(&Change::Disconnect { disconnect: share }));
         check(r#"{"paused": true}"#, Some(&Change::Paused { paused: true }));
         let interval = Span::from_millis(200);
         check(r#"{"interval": "200ms", "stream": null}"#, Some(&Change::Interval { interval, stream: None }));
@@ -263,12 +289,12 @@ mod tests {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(serve(listener, sender, shutdown.clone()));
         let client = Client::new(path);
-        let change = Change::Devices { devices: 7 };
+        let change = Change::Devices { devices: 7, over: None };
         let (changed, ()) = tokio::join!(client.patch::<_, Plan>("/v1/plan", &change), async {
             let Some(Request::Change(found, answer)) = requests.recv().await else {
                 unreachable!("one change was sent")
             };
-            assert_eq!(found, Change::Devices { devices: 7 });
+            assert_eq!(found, Change::Devices { devices: 7, over: None });
             answer.send(Err("expected fewer devices".into())).unwrap();
         });
         assert_eq!(changed.unwrap_err().to_string(), "expected fewer devices");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use device_sim::clock::Clock;
 use fleet_contract::{
-    fleet::{BrokerSpec, Fleet},
+    fleet::{BrokerSpec, Fleet, Group},
     plan::{Plan, Setting},
     share::Membership,
     stats::{Stats, Totals},
@@ -28,7 +28,7 @@ use super::{
     signals::Signals,
     workers::Workers,
 };
-use crate::estimate::{Estimate, shortest_interval};
+use crate::estimate::shortest_interval;
 
 /// How often the workers are read.
 const TICK: Duration = Duration::from_secs(1);
@@ -39,9 +39,9 @@ const LEAD: Span = Span::from_millis(100);
 /// How long a drain may take beyond the time after which a message is lost.
 const DRAIN_PATIENCE: Span = Span::from_secs(30);
 
-/// What a plan must not exceed, first that of the start, then each that follows another one; `Err` says why and what to
-/// do.
-pub(crate) type Guard = Box<dyn Fn(Option<&Plan>, &Plan) -> Result<(), String> + Send + Sync>;
+/// What a plan must not exceed from an instant on, first that of the start, then each that follows another one; `Err` says
+/// why and what to do.
+pub(crate) type Guard = Box<dyn Fn(Option<&Plan>, &Plan, Micros) -> Result<(), String> + Send + Sync>;
 
 /// A run in progress.
 pub(crate) struct Run {
@@ -256,7 +256,7 @@ impl Run {
             Request::Fleet(answer) => drop(answer.send(Box::new(self.facts.fleet.clone()))),
             Request::Plan(answer) => drop(answer.send(self.workers.plan().clone())),
             Request::Owner(index, answer) => {
-                let is_known = index < self.workers.plan().devices_max();
+                let is_known = index < self.workers.plan().devices_max(self.clock.now());
                 drop(answer.send(if is_known { self.workers.owner(index) } else { None }));
             }
             Request::Metrics(answer) => {
@@ -284,39 +284,56 @@ impl Run {
         if !self.facts.phase.follows_plan() {
             return Err("the fleet is draining, so nothing can be changed any more".into());
         }
+        let tentative = self.planned(change)?;
+        let now = self.clock.now();
+        (self.guard)(Some(self.workers.plan()), &tentative, now)?;
+        // Workers that it needs must be there when it takes effect, else their devices come late.
+        self.workers.reserve(tentative.devices_max(now)).await.map_err(|error| format!("{error:#}"))?;
+        let plan = self.planned(change)?;
+        self.workers.apply(plan.clone()).await;
+        self.look_at_plan();
+        let shortest = shortest_under(&self.facts.fleet, &plan, now);
+        self.facts.shortest_interval = self.facts.shortest_interval.into_iter().chain(shortest).min();
+        Ok(plan)
+    }
+
+    /// The plan with a change from soon on.
+    fn planned(&self, change: &Change) -> Result<Plan, String> {
+        let mut plan = self.workers.plan().clone();
+        let (at, rate) = (self.clock.now().after(LEAD), self.facts.fleet.spec.connect.rate);
         let setting = match change {
-            Change::Devices { devices } => Setting::Devices(*devices),
+            Change::Devices { devices, over: None } => Setting::Devices(*devices),
+            Change::Devices { devices, over: Some(over) } => Setting::Ramp { to: *devices, over: *over },
             Change::Paused { paused } => Setting::Paused(*paused),
             Change::Interval { stream, interval } => {
                 self.check_interval(stream.as_deref(), *interval)?;
                 Setting::Interval { stream: stream.clone(), interval: Some(*interval) }
             }
+            Change::Rate { factor, stream, over } => {
+                self.check_periodic(stream.as_deref())?;
+                let over = over.unwrap_or_default();
+                Setting::Rate { group: None, stream: stream.clone(), factor: Some(*factor), over }
+            }
+            Change::Disconnect { .. } if self.facts.engine != "native" => {
+                return Err(format!("the engine {} has no faults; expected `--engine native`", self.facts.engine));
+            }
+            Change::Disconnect { disconnect } => {
+                plan.disconnect(at, *disconnect, rate);
+                return Ok(plan);
+            }
         };
-        let tentative = self.planned(setting.clone());
-        (self.guard)(Some(self.workers.plan()), &tentative)?;
-        // Workers that it needs must be there when it takes effect, else their devices come late.
-        self.workers.reserve(tentative.devices_max()).await.map_err(|error| format!("{error:#}"))?;
-        let plan = self.planned(setting);
-        self.workers.apply(plan.clone()).await;
-        self.look_at_plan();
-        if let Change::Interval { interval, .. } = change {
-            let shortest = self.facts.shortest_interval.map_or(*interval, |shortest| shortest.min(*interval));
-            self.facts.shortest_interval = Some(shortest);
-        }
+        plan.set(at, setting, rate);
         Ok(plan)
-    }
-
-    /// The plan with a setting from soon on.
-    fn planned(&self, setting: Setting) -> Plan {
-        let mut plan = self.workers.plan().clone();
-        plan.set(self.clock.now().after(LEAD), setting);
-        plan
     }
 
     fn check_interval(&self, stream: Option<&str>, interval: Span) -> Result<(), String> {
         if interval == Span::ZERO {
             return Err("expected an interval of more than no time, found `0s`".into());
         }
+        self.check_periodic(stream)
+    }
+
+    fn check_periodic(&self, stream: Option<&str>) -> Result<(), String> {
         let Some(wanted) = stream else { return Ok(()) };
         let periodic = periodic_streams(&self.facts.fleet);
         if periodic.iter().any(|name| name == wanted) {
@@ -345,28 +362,25 @@ fn periodic_streams(fleet: &Fleet) -> Vec<String> {
     names
 }
 
-/// How many messages a second the plan asks for, by the document's figures and the plan's devices and intervals.
-pub(crate) fn messages_per_second(estimate: &Estimate, plan: &Plan) -> f64 {
-    let rate: f64 = estimate
-        .groups
-        .iter()
-        .flat_map(|group| &group.streams)
-        .map(|stream| match stream.interval_seconds {
-            Some(seconds) => {
-                let document = Span::from(Duration::from_secs_f64(seconds));
-                let (_, interval) = plan.interval(&stream.name, document);
-                stream.messages_per_second * seconds / interval.as_secs_f64()
-            }
-            None => stream.messages_per_second,
-        })
-        .sum();
-    rate * f64::from(plan.devices_wanted()) / f64::from(estimate.devices.max(1))
+/// The shortest interval of any periodic stream from `now` on.
+fn shortest_under(fleet: &Fleet, plan: &Plan, now: Micros) -> Option<Span> {
+    let shortest = |group: &Group| {
+        let streams = &fleet.spec.models.get(&group.model)?.streams;
+        let paces = streams.iter().filter_map(|(name, stream)| {
+            let interval = group.stream(name, stream).interval?;
+            Some(plan.pace(&group.name, name, interval).shortest(now))
+        });
+        paces.min()
+    };
+    fleet.spec.groups.iter().filter_map(shortest).min()
 }
 
 #[cfg(test)]
 mod tests {
+    use fleet_contract::units::{Factor, Rate};
+
     use super::*;
-    use crate::{document, library};
+    use crate::{document, estimate::Estimate, library};
 
     fn demo() -> document::Document {
         document::from_text("demo", library::EXAMPLES[0].1, None).unwrap()
@@ -376,12 +390,19 @@ mod tests {
     fn the_rate_follows_devices_and_intervals() {
         let estimate = Estimate::new(&demo(), 20_000, 1).unwrap();
         let mut plan = Plan::new(1, Micros(1), estimate.devices);
-        let before = messages_per_second(&estimate, &plan);
+        let rate = Rate::per_second(500.0).unwrap();
+        let messages = |plan: &Plan| estimate.under(plan, Micros(4)).messages_per_second;
+        let before = messages(&plan);
         assert!((before - estimate.messages_per_second).abs() < 1e-6);
-        plan.set(Micros(2), Setting::Devices(estimate.devices * 3));
-        assert!((messages_per_second(&estimate, &plan) - 3.0 * before).abs() < 1e-6);
-        plan.set(Micros(3), Setting::Interval { stream: None, interval: Some(Span::from_millis(100)) });
-        assert!(messages_per_second(&estimate, &plan) > 10.0 * before);
+        plan.set(Micros(2), Setting::Devices(estimate.devices * 3), rate);
+        assert!((messages(&plan) - 3.0 * before).abs() < 1e-6);
+        plan.set(Micros(3), Setting::Interval { stream: None, interval: Some(Span::from_millis(100)) }, rate);
+        assert!(messages(&plan) > 10.0 * before);
+        let mut faster = Plan::new(1, Micros(1), estimate.devices);
+        let over = Span::from_secs(60);
+        let factor = Some(Factor(5_000_000));
+        faster.set(Micros(2), Setting::Rate { group: None, stream: None, factor, over }, rate);
+        assert!(messages(&faster) > 2.0 * before, "what a ramp will have come to is guarded from its beginning");
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Workers {
         assignment: Assignment,
         make_plan: impl FnOnce() -> Plan,
     ) -> anyhow::Result<Self> {
-        let count = split.workers(assignment.plan.devices_max());
+        let count = split.workers(assignment.plan.devices_max(assignment.plan.start));
         let mut workers = Self { launch, claim, split, assignment, list: Vec::new(), is_draining: false };
         let mut list = (0..count).map(|ordinal| workers.spawn(ordinal)).collect::<Result<Vec<_>, _>>()?;
         for worker in &mut list {

@@ -18,7 +18,7 @@ use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, FleetSpec, Observe},
     model::BODY_MAX,
-    plan::{Plan, Shard},
+    plan::{Plan, Setting, Shard},
     time::Micros,
     units::Span,
     worker::Assignment,
@@ -39,10 +39,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     estimate::Estimate,
     exit::Failure,
-    flags::{FleetFlags, interval},
+    flags::{FleetFlags, Ramp, interval},
     local::{
         control,
-        run::{Guard, Outcome, Run, facts_of, messages_per_second},
+        run::{Guard, Outcome, Run, facts_of},
         signals::Signals,
         socket::Claim,
         split::{Split, devices_per_process},
@@ -63,6 +63,7 @@ const EXAMPLES: &str = "\
 Examples:
   simctl run                                   100 mixed devices, a broker of its own
   simctl run --model thermometer --devices 500 --interval 1s
+  simctl run --devices 0..500/1m               they come over a minute
   simctl run -f fleet.yaml --duration 5m --report out
   simctl run -f all.yaml --fleet robotaxis     one of several fleets of a file
   simctl run --qos 0 --duration 1m --fail-on lost
@@ -233,15 +234,14 @@ impl Args {
         let is_overload_asked_for = self.yes;
         let estimate = estimate.clone();
         let machine = machine.clone();
-        Box::new(move |before, plan| {
-            let devices = plan.devices_max();
-            let asked = estimate.under(plan);
-            guard(broker.as_deref(), is_asked_for, devices, messages_per_second(&estimate, plan))?;
+        Box::new(move |before, plan, now| {
+            let asked = estimate.under(plan, now);
+            guard(broker.as_deref(), is_asked_for, asked.devices, asked.messages_per_second)?;
             let target = broker.as_deref().map_or(Target::Embedded, Target::At);
             if let Some(failures) = preflight::failures(&preflight::check(&asked, &machine, target)) {
                 return Err(failures);
             }
-            let overload = |before| preflight::overload(&estimate.under(before), &asked, &machine);
+            let overload = |before| preflight::overload(&estimate.under(before, now), &asked, &machine);
             match before.filter(|_| !is_overload_asked_for).and_then(overload) {
                 Some(refusal) => Err(refusal),
                 None => Ok(()),
@@ -264,8 +264,8 @@ impl Args {
         let listener = claim.listen()?;
         let clock = Clock::new();
         let run = random();
-        let plan = Plan::of(run, clock.now(), &fleet.spec);
-        guard(None, &plan).map_err(Failure::usage)?;
+        let plan = self.plan(run, clock.now(), &fleet.spec);
+        guard(None, &plan, plan.start).map_err(Failure::usage)?;
         let split = Split::new(devices, self.per_process(machine));
         self.say_split(split, &fleet.spec, machine, printer);
         let assignment = Assignment {
@@ -309,7 +309,14 @@ impl Args {
     /// The plan of a run that begins at `now` by the wall clock, and shows `--start` if that is given.
     fn plan(&self, run: u32, now: Micros, spec: &FleetSpec) -> Plan {
         let start = self.start.unwrap_or(now);
-        Plan::of(run, start, spec).ahead_by(start.0.cast_signed() - now.0.cast_signed())
+        let ahead = start.0.cast_signed() - now.0.cast_signed();
+        let Some(Ramp { from, to, over }) = self.fleet.devices.and_then(|devices| devices.ramp) else {
+            return Plan::of(run, start, spec).ahead_by(ahead);
+        };
+        let begin = FleetSpec { devices: from, ..spec.clone() };
+        let mut plan = Plan::of(run, start, &begin).ahead_by(ahead);
+        plan.set(start, Setting::Ramp { to, over }, spec.connect.rate);
+        plan
     }
 
     fn facts(&self, settings: &Settings, plan: &Plan, machine: &Machine) -> RunFacts {

@@ -57,7 +57,7 @@ impl Args {
         let mut fleet = self.fleet;
         // Two devices show a model better than a hundred do.
         if fleet.file.is_none() {
-            fleet.devices = fleet.devices.or(Some(2));
+            fleet.devices = fleet.devices.or(Some(2.into()));
         }
         let settings = Settings::new(&fleet)?;
         let spec = &settings.fleet().spec;

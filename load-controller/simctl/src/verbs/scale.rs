@@ -15,7 +15,7 @@ use crate::{
         target::Target,
     },
     exit::Failure,
-    flags::TargetFlags,
+    flags::{DEVICES_MAX, TargetFlags, interval},
     local::control::{Change, Remote},
     printer::Printer,
     screen::Screen,
@@ -27,6 +27,7 @@ Examples:
   simctl scale 500                    waits until 500 are connected
   simctl scale fleet/robotaxis 500    one of several
   simctl scale +100                   so many more; -100 so many fewer
+  simctl scale 500 --over 2m          in a straight line, on this machine
   simctl scale 50 --no-wait
   simctl scale 2000 --timeout 5m -n load";
 
@@ -46,6 +47,9 @@ pub(crate) struct Args {
     /// So many more, or fewer, than now
     #[arg(long, value_name = "±N", allow_hyphen_values = true)]
     by: Option<i64>,
+    /// How long it takes, in a straight line, of a run on this machine [default: as fast as they may connect]
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    over: Option<Span>,
     /// How long to wait [default: 1m more than connecting takes, 3m in a cluster]
     #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
@@ -63,9 +67,6 @@ pub(crate) struct Args {
 const PATIENCE: Span = Span::from_secs(60);
 /// The same where pods must be scheduled and images pulled before.
 const PATIENCE_IN_CLUSTER: Span = Span::from_secs(180);
-
-/// The most devices of a fleet.
-const DEVICES_MAX: u32 = 10_000_000;
 
 /// A new number of devices, or a step from the one there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +141,9 @@ impl Args {
         wanted: Wanted,
         printer: Printer,
     ) -> anyhow::Result<ExitCode> {
+        if self.over.is_some() {
+            return Err(Failure::usage("expected --over with a run on this machine, found a cluster").into());
+        }
         let fleet = cluster.fleet(name).await?;
         let name = fleet.name_any();
         let before = fleet.devices();
@@ -166,8 +170,8 @@ impl Args {
         }
         let before = remote.plan().await?.devices_wanted();
         let devices = wanted.from(before)?;
-        let plan = remote.change(&Change::Devices { devices }).await?;
-        let expected = remote.connects_within(before.abs_diff(devices)).await?;
+        let plan = remote.change(&Change::Devices { devices, over: self.over }).await?;
+        let expected = remote.connects_within(before.abs_diff(devices)).await?.max(self.over.unwrap_or_default());
         printer.say(format_args!(
             "fleet {}: {} now, {} then, in about {}",
             remote.fleet(),

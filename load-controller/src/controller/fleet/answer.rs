@@ -122,7 +122,10 @@ fn facts(document: &Document, plan: &Plan, timeline: Timeline, workers_lost: u32
 fn shortest_interval(spec: &FleetSpec, plan: &Plan) -> Option<Span> {
     let intervals = spec.groups.iter().flat_map(|group| {
         let streams = spec.models.get(&group.model).into_iter().flat_map(|model| &model.streams);
-        streams.filter_map(|(name, stream)| Some(plan.interval(name, group.stream(name, stream).interval?).1))
+        streams.filter_map(|(name, stream)| {
+            let interval = group.stream(name, stream).interval?;
+            Some(plan.pace(&group.name, name, interval).last())
+        })
     });
     intervals.min()
 }

@@ -41,7 +41,8 @@ fn fleets() -> Vec<(String, FleetFlags)> {
 
 /// `model thermometer, seed 1, intervals of the document: 3,000 messages, 2f0c…`
 fn line(name: &str, flags: FleetFlags, seed: u64, interval: Option<Span>) -> String {
-    let settings = Settings::new(&FleetFlags { seed: Some(seed), devices: Some(DEVICES), interval, ..flags }).unwrap();
+    let settings =
+        Settings::new(&FleetFlags { seed: Some(seed), devices: Some(DEVICES.into()), interval, ..flags }).unwrap();
     let membership = membership(settings.fleet()).unwrap();
     let groups = 0..settings.fleet().spec.groups.len();
     let models: Vec<_> = groups.map(|position| compile(&settings.document, position).unwrap()).collect();
