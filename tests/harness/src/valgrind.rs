@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::{command::run, debian::Packages, unavailable::Unavailable};
 
@@ -37,10 +37,14 @@ impl Valgrind {
         unpacked().map_err(|reason| Unavailable::new("Valgrind", reason))
     }
 
-    /// `program`, whose arguments are yet to be added, with its instructions counted in `directory`.
-    pub fn callgrind(&self, program: &Path, directory: &Path) -> Command {
+    /// `program`, whose arguments are yet to be added, with its events counted in `directory`.
+    pub fn callgrind(&self, program: &Path, directory: &Path, counting: Counting) -> Command {
         let mut command = self.command();
         command.args(["--tool=callgrind", "--separate-threads=yes"]);
+        if counting == Counting::CacheMisses {
+            // Caches of every machine alike; what is read ahead is not simulated.
+            command.args(["--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=8388608,16,64"]);
+        }
         command.arg(format!("--callgrind-out-file={}", directory.join(COUNTS).display()));
         command.arg(program);
         command
@@ -55,24 +59,52 @@ impl Valgrind {
     }
 }
 
-/// The instructions of the thread that executed most, of a program that [`Valgrind::callgrind`] has run to its end.
+/// What callgrind counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// Instructions.
+    Instructions,
+    /// Instructions, and what the caches of a simulated processor do not hold; that takes twice as long.
+    CacheMisses,
+}
+
+/// What a thread was counted to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Instructions.
+    pub instructions: u64,
+    /// Reads and writes that the first data cache did not hold; 0 where caches were not simulated.
+    pub data_misses: u64,
+}
+
+/// What the threads of a program did that [`Valgrind::callgrind`] has run to its end.
 ///
 /// # Errors
 /// When `directory` holds no counts.
-pub fn instructions_of_busiest_thread(directory: &Path) -> Result<u64> {
-    let mut busiest = None;
+pub fn counts_by_thread(directory: &Path) -> Result<Vec<Counts>> {
+    let mut threads = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(COUNTS) {
-            busiest = busiest.max(total(&fs::read_to_string(entry.path())?));
+            threads.extend(counts(&fs::read_to_string(entry.path())?));
         }
     }
-    busiest.with_context(|| format!("{} holds no counts of callgrind", directory.display()))
+    ensure!(!threads.is_empty(), "{} holds no counts of callgrind", directory.display());
+    Ok(threads)
 }
 
-/// The sum that the file of a thread ends with; that of the whole process has none.
-fn total(counts: &str) -> Option<u64> {
-    counts.lines().rev().find_map(|line| line.strip_prefix("totals: "))?.trim().parse().ok()
+/// The sums that the file of a thread ends with; that of the whole process has none.
+fn counts(text: &str) -> Option<Counts> {
+    let events: Vec<&str> = text.lines().find_map(|line| line.strip_prefix("events: "))?.split_whitespace().collect();
+    let totals: Vec<&str> =
+        text.lines().rev().find_map(|line| line.strip_prefix("totals: "))?.split_whitespace().collect();
+    let total = |name: &str| {
+        let position = events.iter().position(|event| *event == name)?;
+        // Sums of 0 at the end of the line are left out.
+        totals.get(position).map_or(Some(0), |total| total.parse().ok())
+    };
+    let misses = ["D1mr", "D1mw"].map(|name| total(name).unwrap_or(0));
+    Some(Counts { instructions: total("Ir")?, data_misses: misses.iter().sum() })
 }
 
 fn unpacked() -> Result<Valgrind> {
@@ -88,14 +120,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_busiest_thread_is_that_of_the_highest_total() {
+    fn each_thread_has_its_sums() {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-        assert!(instructions_of_busiest_thread(directory.path()).is_err());
+        assert!(counts_by_thread(directory.path()).is_err());
         write("callgrind.out", "events: Ir\n");
         write("callgrind.out-01", "events: Ir\nfn=(1) main\n3 900\n\ntotals: 7\n");
-        write("callgrind.out-02", "events: Ir\n\ntotals: 40\n");
+        write("callgrind.out-02", "events: Ir Dr Dw I1mr D1mr D1mw ILmr\n\ntotals: 40 9 8 7 6 5\n");
         write("stdout", "totals: 99\n");
-        assert_eq!(instructions_of_busiest_thread(directory.path()).unwrap(), 40);
+        let mut threads = counts_by_thread(directory.path()).unwrap();
+        threads.sort_by_key(|counts| counts.instructions);
+        let [first, second] =
+            [(7, 0), (40, 11)].map(|(instructions, data_misses)| Counts { instructions, data_misses });
+        assert_eq!(threads, [first, second]);
     }
 }

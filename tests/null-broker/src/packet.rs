@@ -15,7 +15,10 @@ pub(crate) type PacketId = [u8; 2];
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Packet<'a> {
-    Connect,
+    /// The level of the protocol is 4 or 5.
+    Connect {
+        level: u8,
+    },
     Publish(Publish<'a>),
     PubRel(PacketId),
     Subscribe(PacketId, Vec<&'a str>),
@@ -80,9 +83,13 @@ fn parse(first_byte: u8, body: &[u8]) -> Result<Packet<'_>, Malformed> {
     }
 }
 
-/// Only the protocol's name and level are looked at (MQTT-3.1.2-1, MQTT-3.1.2-2).
+/// Only the protocol's name and level are looked at (MQTT-3.1.2-1, MQTT-3.1.2-2). What MQTT 5 adds to PUBLISH lies behind
+/// what an answer needs; to its SUBSCRIBE there is none.
 fn connect(mut body: Body<'_>) -> Result<Packet<'_>, Malformed> {
-    if body.string()? == b"MQTT" && body.take(1)? == [4] { Ok(Packet::Connect) } else { Err(Malformed) }
+    match (body.string()?, body.take(1)?) {
+        (b"MQTT", &[level @ (4 | 5)]) => Ok(Packet::Connect { level }),
+        _ => Err(Malformed),
+    }
 }
 
 fn publish(first_byte: u8, mut body: Body<'_>) -> Result<Packet<'_>, Malformed> {

@@ -98,14 +98,15 @@ impl Connection {
         counters: &mut Counters,
     ) -> Result<State, Malformed> {
         // The first packet is CONNECT, and it comes once (MQTT-3.1.0-1, MQTT-3.1.0-2).
-        if self.is_connected == (packet == Packet::Connect) {
+        if self.is_connected == matches!(packet, Packet::Connect { .. }) {
             return Err(Malformed);
         }
         match packet {
-            Packet::Connect => {
+            Packet::Connect { level } => {
                 self.is_connected = true;
                 counters.connect();
-                self.out.extend_from_slice(&[0x20, 2, 0, 0]);
+                // In MQTT 5 with the length of its properties, of which there are none.
+                self.out.extend_from_slice(if level == 5 { &[0x20, 3, 0, 0, 0] } else { &[0x20, 2, 0, 0] });
             }
             Packet::Publish(publish) => {
                 match publish.qos {
