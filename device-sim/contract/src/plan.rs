@@ -57,8 +57,6 @@ struct Change {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Setting {
-    /// The number of devices that have been there for so long that it does not matter how they came.
-    Present(u32),
     /// The number of devices of the fleet.
     Devices(u32),
     /// The number of devices of the fleet after some time, and a straight line from what it is to there.
@@ -185,11 +183,13 @@ impl Plan {
         (all, single)
     }
 
-    /// Adds a setting from `at` on, behind those of the same instant, for a fleet whose devices connect at `rate`.
+    /// Adds a setting from `at` on, from the start on at the soonest, behind those of the same instant, for a fleet whose
+    /// devices connect at `rate`.
     ///
     /// What is over and makes no difference any more is forgotten, so that a plan does not grow with its age.
     pub fn set(&mut self, at: Micros, set: Setting, rate: Rate) {
         self.version += 1;
+        let at = at.max(self.start);
         let place = self.changes.partition_point(|change| change.at <= at);
         self.changes.insert(place, Change { at, set });
         self.forget(at.before(FORGOTTEN_AFTER), rate);
@@ -203,15 +203,17 @@ impl Plan {
 
     /// Forgets what makes no difference to anything from `now` on.
     fn forget(&mut self, now: Micros, rate: Rate) {
-        let (over, present) = self.population(rate).settled(now);
-        if over > 0 {
+        let (over, devices) = self.population(rate).settled(now);
+        // Who has come by several changes may not be counted as if all had come from the start on, unless that is over, too.
+        let comes_to_the_same = self.start.after(rate.time_for(devices.into())) <= now;
+        if over > 1 && comes_to_the_same {
             let mut left = over;
             self.changes.retain(|change| {
                 let is_over = left > 0 && change.set.devices().is_some();
                 left -= usize::from(is_over);
                 !is_over
             });
-            self.changes.insert(0, Change { at: self.start, set: Setting::Present(present) });
+            self.changes.insert(0, Change { at: self.start, set: Setting::Devices(devices) });
         }
         let all = std::mem::take(&mut self.changes);
         let is_replaced = |index: usize| {
@@ -230,8 +232,7 @@ impl Plan {
     pub fn population(&self, rate: Rate) -> Population {
         let devices = |change: &Change| {
             let (to, over) = change.set.devices()?;
-            let is_settled = matches!(change.set, Setting::Present(_));
-            Some(population::Change { at: change.at, to, over, is_settled })
+            Some(population::Change { at: change.at, to, over })
         };
         Population::new(self.changes.iter().filter_map(devices), rate)
     }
@@ -318,7 +319,7 @@ impl Setting {
     /// The number of devices that it sets, and how long it takes.
     const fn devices(&self) -> Option<(u32, Span)> {
         match self {
-            Self::Present(devices) | Self::Devices(devices) => Some((*devices, Span::ZERO)),
+            Self::Devices(devices) => Some((*devices, Span::ZERO)),
             Self::Ramp { to, over } => Some((*to, *over)),
             _ => None,
         }

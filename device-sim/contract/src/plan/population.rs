@@ -20,8 +20,6 @@ pub(super) struct Change {
     pub(super) at: Micros,
     pub(super) to: u32,
     pub(super) over: Span,
-    /// Whether it has been so since ever: the devices are there from `at` on, whatever the rate.
-    pub(super) is_settled: bool,
 }
 
 /// A change, with the number of devices before it and that which it comes to before the next one.
@@ -63,7 +61,7 @@ impl Leg {
 
     /// When N counts device `index` in, or out.
     fn planned(&self, index: u32) -> Micros {
-        let Change { at, to, over, .. } = self.change;
+        let Change { at, to, over } = self.change;
         let (step, turn) = (u64::from(to.abs_diff(self.from)).max(1), u64::from(self.turn(index)));
         // A week of ten million devices still fits; a division of twice the bits takes four times as long.
         let past = over.0.checked_mul(turn).map_or_else(
@@ -75,16 +73,13 @@ impl Leg {
 
     /// When it connects, or leaves: no faster than the rate.
     fn instant(&self, index: u32, rate: Rate) -> Micros {
-        let Change { at, is_settled, .. } = self.change;
-        let soonest = if is_settled { at } else { at.after(rate.time_for(self.turn(index).into())) };
-        self.planned(index).max(soonest)
+        self.planned(index).max(self.change.at.after(rate.time_for(self.turn(index).into())))
     }
 
     /// When the last device that it moves has come or gone.
     fn settles(&self, rate: Rate) -> Micros {
-        let Change { at, is_settled, .. } = self.change;
         let moved = self.reached.abs_diff(self.from);
-        if is_settled { at } else { at.after(self.lasts.max(rate.time_for(moved.saturating_sub(1).into()))) }
+        self.change.at.after(self.lasts.max(rate.time_for(moved.saturating_sub(1).into())))
     }
 }
 

@@ -151,6 +151,48 @@ fn a_plan_follows_the_live_numbers_of_a_document() {
     assert_eq!(["state", "event"].map(|name| interval(&plan, name, at(4))), [second; 2]);
 }
 
+/// A controller is upgraded before its workers: what those of release 0.1 know is written as it was then.
+#[test]
+fn a_plan_of_the_release_before_reads_and_is_written_as_it_was() {
+    let text = r#"{"version":4,"run":7,"start":1000000,"changes":[{"at":1000000,"set":{"devices":100}},{"at":61000000,"set":{"devices":50}},{"at":61000000,"set":{"interval":{"stream":null,"interval":"200ms"}}},{"at":62000000,"set":{"paused":true}}]}"#;
+    let plan: Plan = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_string(&plan).unwrap(), text);
+    assert_eq!((plan.devices(at(59)), plan.devices_wanted(), plan.is_paused(at(61))), (100, 50, true));
+    let mut followed = plan;
+    followed.set(at(3_600), Setting::Devices(60), rate(10.0));
+    let known = ["devices", "interval", "paused"];
+    let is_known = |change: &Change| {
+        let set = serde_json::to_value(&change.set).unwrap();
+        set.as_object().unwrap().keys().all(|key| known.contains(&key.as_str()))
+    };
+    assert!(followed.changes.iter().all(is_known), "{:?}", followed.changes);
+}
+
+/// As long as it makes a difference how the devices have come, they are not counted as if all had come from the start on.
+#[test]
+fn growths_that_overlap_are_kept_until_one_alone_would_be_over() {
+    let mut plan = Plan::new(1, START, 0);
+    let quick = rate(10.0);
+    plan.set(at(1), Setting::Devices(600), quick);
+    plan.set(at(2), Setting::Devices(1_200), quick);
+    // Both are over after 62 seconds; one growth to as many would take 120.
+    let growths = |plan: &Plan| plan.changes.iter().filter(|change| change.set.devices().is_some()).count();
+    plan.set(at(130), Setting::Paused(true), quick);
+    assert_eq!(growths(&plan), 3);
+    plan.set(at(190), Setting::Paused(false), quick);
+    assert_eq!(growths(&plan), 1);
+}
+
+/// A run begins a moment after it can be changed.
+#[test]
+fn what_is_set_before_the_start_holds_from_the_start_on() {
+    let mut plan = Plan::new(1, START, 0);
+    plan.set(START.before(Span::from_millis(90)), Setting::Devices(50), rate(10.0));
+    assert_eq!((plan.devices(START), plan.devices_wanted()), (50, 50));
+    plan.set(START.before(Span::from_millis(80)), Setting::Ramp { to: 100, over: Span::from_secs(10) }, rate(10.0));
+    assert_eq!((plan.devices(START.before(Span(1))), plan.devices(at(5)), plan.devices_wanted()), (0, 76, 100));
+}
+
 #[test]
 fn a_plan_does_not_grow_with_its_age() {
     let mut plan = Plan::new(1, START, 100);
