@@ -1,7 +1,7 @@
 //! Encoding: a body's document is compiled once to a list of pieces, literal bytes and slots, and written from then on
 //! without parsing, formatting machinery or allocation.
 //!
-//! One payload format a file, all with the same members in the same order.
+//! One payload format a file.
 
 use fleet_contract::{
     model::{

@@ -20,6 +20,7 @@ mod shard;
 #[cfg(test)]
 mod tests;
 mod wheel;
+mod world;
 
 use std::{
     io,

@@ -1,6 +1,6 @@
 //! The verdict: what a run proved, and the exit code that says so to scripts.
 //!
-//! Reasons have one of four weights, and the heaviest decides:
+//! Reasons have one of five weights, and the heaviest decides:
 //!
 //! 1. The run was *aborted*: nothing was judged to the last message.
 //! 2. The instrument *cannot count* (a law of conservation is broken): invalid, whatever else it says.

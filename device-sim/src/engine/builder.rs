@@ -15,6 +15,7 @@ use super::{
     course::Course,
     rumqttc,
     shard::{self, Command, Inlet, Shard, ShareOfRate, Slots},
+    world::Net,
 };
 use crate::{
     clock::Clock,
@@ -151,10 +152,7 @@ impl Builder<'_> {
             slots,
             ends_with_drain: self.ends_with_drain,
             share: self.share_of_rate(self.threads),
-            clock: self.clock,
-            poll,
-            alarm,
-            brokers: Arc::clone(&self.brokers),
+            world: Net::new(self.clock, poll, alarm, Arc::clone(&self.brokers)),
             commands: commands_end,
             inlets,
         };

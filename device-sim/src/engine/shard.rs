@@ -5,6 +5,7 @@
 //! timer. Each step is a file of its own.
 
 mod connect;
+mod drive;
 mod noted;
 mod pace;
 mod publish;
@@ -17,12 +18,10 @@ mod sweep;
 use std::{
     collections::{BTreeMap, VecDeque},
     hint::black_box,
-    io,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender},
     },
-    time::Duration,
 };
 
 use fleet_contract::{
@@ -32,9 +31,10 @@ use fleet_contract::{
     units::{Rate, Span},
     worker::DeviceStatus,
 };
-use mio::{Events, Poll, Token};
+use mio::Token;
 
 pub(super) use connect::{CLOSED, YOUNG};
+use drive::Ready;
 use noted::Noted;
 pub(super) use pace::Alarm;
 pub use pace::pace;
@@ -46,21 +46,16 @@ use super::{
     device::{Device, StreamState},
     pacer::Pacer,
     wheel::Wheel,
+    world::World,
 };
 use crate::{
-    clock::Clock,
     model::Scratch,
     observe::{Arrival, Arrivals, ObserverWatch, bodies::Bodies, ledger::LostMemory},
     session::Pool,
-    transport::{Connection, Transport, brokers::Brokers},
 };
 
 /// So many devices are looked at together before their turns come: as many as a cache of some 100 KiB holds.
 const WARMED: usize = 64;
-
-/// So many sockets are served before the timers have their turn again: a broker that ends ten thousand connections at once
-/// must not delay the messages of the others.
-const EVENTS_PER_TURN: usize = 128;
 
 /// The token that wakes the loop; the devices' tokens are their slots.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -91,17 +86,14 @@ pub(super) struct Reading {
 }
 
 /// What a shard is made of.
-pub(super) struct Parts {
+pub(super) struct Parts<W> {
     pub(super) blueprint: Arc<Blueprint>,
     pub(super) course: Arc<Course>,
     pub(super) slots: Slots,
     /// Whether the devices are gone for good after a drain.
     pub(super) ends_with_drain: bool,
     pub(super) share: ShareOfRate,
-    pub(super) clock: Clock,
-    pub(super) poll: Poll,
-    pub(super) alarm: Alarm,
-    pub(super) brokers: Arc<Brokers>,
+    pub(super) world: W,
     pub(super) commands: Receiver<Command>,
     /// One for each of the brokers, in their order.
     pub(super) inlets: Vec<Inlet>,
@@ -205,15 +197,11 @@ impl ShareOfRate {
 }
 
 /// One shard of the engine.
-pub(super) struct Shard {
+pub(super) struct Shard<W: World> {
     blueprint: Arc<Blueprint>,
     course: Arc<Course>,
     slots: Slots,
-    clock: Clock,
-    poll: Poll,
-    alarm: Alarm,
-    brokers: Arc<Brokers>,
-    transport: Transport,
+    world: W,
     commands: Receiver<Command>,
     inlets: Vec<Inlet>,
     wheel: Wheel,
@@ -225,7 +213,7 @@ pub(super) struct Shard {
     /// The devices that the pacer has put off, in the order in which they asked; holds each of the shard's once.
     connect_queue: VecDeque<u32>,
     share: ShareOfRate,
-    devices: Vec<Device>,
+    devices: Vec<Device<W::Connection>>,
     streams: Vec<StreamState>,
     /// Of the devices that left from the end, the next one to come back last: where their sequences go on, because a
     /// sequence is used once in an epoch.
@@ -269,26 +257,20 @@ pub(super) struct Shard {
 /// A device reads about so many bytes in a turn, so that the others are not late.
 const READ_MAX: usize = 64 * 1024;
 
-impl Shard {
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts { blueprint, course, slots, ends_with_drain, share, clock, poll, alarm, brokers, commands, inlets } =
-            parts;
-        let now = clock.now();
+impl<W: World> Shard<W> {
+    pub(super) fn new(parts: Parts<W>) -> Self {
+        let Parts { blueprint, course, slots, ends_with_drain, share, world, commands, inlets } = parts;
+        let now = world.now();
         let rate = share.under(&course.population, now);
         let pace = pace::pace_under(&course, now);
         let next_disconnect = course.next_disconnect(now);
-        let transport = Transport::new(&brokers.at(0).route);
         // Taken from the system as it is used: the usual device reads no more than the first pages.
-        let inbox = vec![0; transport.inbox(READ_MAX + blueprint.connect.packet_max() as usize)].into();
+        let inbox = vec![0; world.inbox(READ_MAX + blueprint.connect.packet_max() as usize)].into();
         Self {
             blueprint,
             course,
             slots,
-            clock,
-            poll,
-            alarm,
-            brokers,
-            transport,
+            world,
             commands,
             inlets,
             wheel: Wheel::new(now),
@@ -324,48 +306,34 @@ impl Shard {
         }
     }
 
-    /// Runs until it is told to stop.
-    ///
-    /// # Errors
-    ///
-    /// When the operating system does not let it wait for readiness; nothing can go on then.
-    pub(super) fn run(mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(EVENTS_PER_TURN);
-        self.follow_population(self.clock.now());
-        while !self.is_stopped {
-            self.poll_once(&mut events)?;
-            self.take_commands();
-            self.take_arrivals();
-            self.take_events(&events);
-            self.take_handshakes();
-            self.take_timers();
-            self.admit();
-            self.disconnect_in_time();
-            self.sweep();
-        }
-        Ok(())
+    /// The first thing that it does.
+    fn begin(&mut self) {
+        self.follow_population(self.world.now());
     }
 
-    fn poll_once(&mut self, events: &mut Events) -> io::Result<()> {
-        let now = self.clock.now();
+    /// Does all that there is to do: what has happened to connections, what is asked of it, and what has fallen due.
+    fn turn(&mut self, ready: &[Ready]) {
+        self.take_commands();
+        self.take_arrivals();
+        self.take_ready(ready);
+        self.take_handshakes();
+        self.take_timers();
+        self.admit();
+        self.disconnect_in_time();
+        self.sweep();
+    }
+
+    /// How long there is nothing to do by itself; `None` when there is something at once.
+    fn idle(&self, now: Micros) -> Option<Span> {
         let next = self.sweep_at.min(self.admits_at()).min(self.next_disconnect.map_or(Micros::NEVER, |next| next.at));
         let idle = self.wheel.idle(now).min(next.since(now)).min(Span::from_secs(1));
-        let idle = idle.max(self.turned_at.after(self.pace).since(now));
         let is_free = self.unread.is_empty() && self.handshakes.is_empty();
-        let timeout = if is_free { idle.as_duration() } else { Duration::ZERO };
-        if is_free && self.pace < pace::USUAL && idle < pace::USUAL && idle > Span::ZERO {
-            // Without it the wait only ends at the next millisecond.
-            self.alarm.set(idle)?;
-        }
-        match self.poll.poll(events, Some(timeout)) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            other => other,
-        }
+        is_free.then(|| idle.max(self.turned_at.after(self.pace).since(now)))
     }
 
     fn take_commands(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
-            let now = self.clock.now();
+            let now = self.world.now();
             match command {
                 Command::Course(course) => self.take_course(course, now),
                 // Whoever asked may have given up waiting.
@@ -378,20 +346,19 @@ impl Shard {
         }
     }
 
-    fn take_events(&mut self, events: &Events) {
+    fn take_ready(&mut self, ready: &[Ready]) {
         for slot in std::mem::take(&mut self.unread) {
             self.readable(slot);
         }
-        for event in events {
-            let Token(slot) = event.token();
+        for &Ready { slot, is_readable, is_writable } in ready {
             // A device may have gone in an earlier step of this turn.
-            if event.token() == WAKE || self.devices.get(slot).is_none_or(|device| device.connection.is_none()) {
+            if self.devices.get(slot).is_none_or(|device| device.connection.is_none()) {
                 continue;
             }
-            if event.is_writable() || event.is_error() {
+            if is_writable {
                 self.writable(slot);
             }
-            if event.is_readable() || event.is_read_closed() {
+            if is_readable {
                 self.readable(slot);
             }
         }
@@ -400,13 +367,13 @@ impl Shard {
 
     fn take_timers(&mut self) {
         let mut fired = std::mem::take(&mut self.fired);
-        self.turned_at = self.clock.now();
+        self.turned_at = self.world.now();
         self.wheel.turn(self.turned_at, &mut fired);
         for batch in fired.chunks(WARMED) {
             self.warm(batch);
             for &slot in batch {
                 // Each device gets the time of its own turn, so that the lag of the last one is not hidden.
-                self.device_turn(slot as usize, self.clock.now());
+                self.device_turn(slot as usize, self.world.now());
             }
             self.lags.record_in(&mut self.stats.latency.schedule_lag);
         }
@@ -416,7 +383,7 @@ impl Shard {
 
     /// What is heard of the observer of the device's broker.
     fn inlet(&self, slot: usize) -> &Inlet {
-        &self.inlets[self.brokers.position(self.slots.index(slot))]
+        &self.inlets[self.world.broker(self.slots.index(slot))]
     }
 
     /// Brings what the turns of these devices need into the processor's cache.
@@ -427,7 +394,7 @@ impl Shard {
         let look = |&slot: &u32| {
             let device = &self.devices[slot as usize];
             let stream = self.streams.get(device.streams as usize);
-            let connection = device.connection.as_ref().map_or(0, Connection::unsent);
+            let connection = device.connection.as_ref().map_or(0, |connection| self.world.unsent(connection));
             let session = device.session.since().0 ^ u64::from(device.session.in_flight());
             device.leave_at.0
                 ^ device.since.0
@@ -444,3 +411,6 @@ impl Shard {
         self.wheel.set(slot, at);
     }
 }
+
+#[cfg(test)]
+mod tests;

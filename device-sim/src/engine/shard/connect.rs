@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 
 use fleet_contract::{time::Micros, units::Span};
-use mio::Token;
 
 use super::Shard;
 use crate::{
     engine::{
         causes,
         device::{State, Trouble},
+        world::{NotOpened, World},
     },
     session::{Refusal, backoff},
-    transport::{self, Connection, NoAddress, Written},
+    transport::{self, NoAddress, Written},
 };
 
 /// A connection that the broker ends so soon after it accepted it counts as a failure for the backoff.
@@ -24,7 +24,7 @@ const UNWELCOME_ATTEMPTS: u16 = 2;
 /// Handshakes of TLS and WebSocket that go on in one turn, so that what they compute delays nobody's messages.
 const HANDSHAKES_PER_TURN: usize = 4;
 
-impl Shard {
+impl<W: World> Shard<W> {
     /// Begins to connect, or queues if the pace of the fleet does not allow it yet.
     pub(super) fn try_connect(&mut self, slot: usize, now: Micros) {
         let device = &self.devices[slot];
@@ -46,7 +46,7 @@ impl Shard {
     /// Lets those begin to connect whose turn it is by now.
     pub(super) fn admit(&mut self) {
         while let Some(slot) = self.connect_queue.front().map(|slot| *slot as usize) {
-            let now = self.clock.now();
+            let now = self.world.now();
             // It may have left the fleet meanwhile.
             let is_waiting = self.devices.get(slot).is_some_and(|device| device.is_queued);
             if is_waiting && self.pacer.take(now).is_err() {
@@ -70,15 +70,7 @@ impl Shard {
 
     fn open(&mut self, slot: usize, now: Micros) {
         let index = self.slots.index(slot);
-        let (broker, turn) = (self.brokers.of(index), self.brokers.turn(index));
-        let address = match broker.resolver.address(turn.wrapping_add(u32::from(self.devices[slot].attempts))) {
-            Ok(address) => address,
-            Err(none) => {
-                self.pacer.release();
-                return self.without_address(slot, none, now);
-            }
-        };
-        match Connection::open(address, turn, &broker.route, self.poll.registry(), Token(slot)) {
+        match self.world.open(index, self.devices[slot].attempts, slot) {
             Ok(connection) => {
                 let device = &mut self.devices[slot];
                 device.connection = Some(connection);
@@ -86,7 +78,11 @@ impl Shard {
                 device.since = now;
                 self.set_timer(slot);
             }
-            Err(error) => {
+            Err(NotOpened::NoAddress(none)) => {
+                self.pacer.release();
+                self.without_address(slot, none, now);
+            }
+            Err(NotOpened::Failed(error)) => {
                 self.pacer.release();
                 self.connect_failed(slot, error.label(), trouble(&error), now);
             }
@@ -95,12 +91,12 @@ impl Shard {
 
     /// The socket can be written: the connection is decided, or what waits can go.
     pub(super) fn writable(&mut self, slot: usize) {
-        let now = self.clock.now();
+        let now = self.world.now();
         if self.devices[slot].state == State::Opening {
             return self.opening(slot, now);
         }
         let Some(connection) = &mut self.devices[slot].connection else { return };
-        match connection.flush() {
+        match self.world.flush(connection) {
             Ok(Written::Some) => {}
             Ok(Written::All) => self.flushed(slot, now),
             Err(error) => self.lost(slot, error.label(), now),
@@ -118,7 +114,7 @@ impl Shard {
     /// Something has happened on a connection that is being made; what takes computing waits for its turn.
     pub(super) fn opening(&mut self, slot: usize, now: Micros) {
         match &self.devices[slot].connection {
-            Some(connection) if connection.is_layered() => self.handshakes.push_back(slot),
+            Some(connection) if self.world.is_layered(connection) => self.handshakes.push_back(slot),
             Some(_) => self.opened(slot, now),
             None => {}
         }
@@ -130,17 +126,17 @@ impl Shard {
             let Some(slot) = self.handshakes.pop_front() else { return };
             // It may have failed, or gone, meanwhile.
             if self.devices.get(slot).is_some_and(|device| device.state == State::Opening) {
-                self.opened(slot, self.clock.now());
+                self.opened(slot, self.world.now());
             }
         }
     }
 
     fn opened(&mut self, slot: usize, now: Micros) {
         let Some(connection) = &mut self.devices[slot].connection else { return };
-        match connection.establish(&mut self.transport) {
+        match self.world.establish(connection) {
             Ok(false) => {}
             Ok(true) => {
-                if connection.is_layered() {
+                if self.world.is_layered(connection) {
                     // What came behind the handshake has been announced already.
                     self.unread.push(slot);
                 }
@@ -232,7 +228,7 @@ impl Shard {
         let reason = if is_taken_over { "session_taken_over" } else { reason };
         causes::add(&mut self.stats.connections.lost, reason, 1);
         self.stats.devices.connected -= 1;
-        self.brokers.of(self.slots.index(slot)).resolver.refresh();
+        self.world.lost(self.slots.index(slot));
         device.connection = None;
         device.session.lost(now);
         let is_leaving = device.state == State::Leaving;
@@ -254,7 +250,7 @@ impl Shard {
     fn connect_failed(&mut self, slot: usize, reason: &'static str, trouble: Trouble, now: Micros) {
         causes::add(&mut self.stats.connections.failed, reason, 1);
         self.set_trouble(slot, trouble);
-        self.brokers.of(self.slots.index(slot)).resolver.refresh();
+        self.world.lost(self.slots.index(slot));
         self.retry(slot, reason, now);
     }
 
@@ -273,7 +269,7 @@ impl Shard {
     fn retry(&mut self, slot: usize, reason: &'static str, now: Micros) {
         let index = self.slots.index(slot);
         let device = &mut self.devices[slot];
-        // Not law 1's business: after each restart the waits shall differ.
+        // Of the instant, not of the seed alone: after each restart the waits shall differ.
         let draw = self.blueprint.waits.of(index).at(now.0);
         let wait = backoff::delay(&self.blueprint.connect.backoff, u32::from(device.attempts), draw.0);
         device.state = State::Offline;
@@ -313,7 +309,7 @@ impl Shard {
         }
         let Some(connection) = &mut self.devices[slot].connection else { return false };
         self.stats.bytes.sent += self.out.len() as u64;
-        match connection.write(&self.out, &mut self.transport) {
+        match self.world.write(connection, &self.out) {
             Ok(Written::All) => true,
             Ok(Written::Some) => {
                 self.stats.generator.buffer_full += 1;

@@ -14,7 +14,10 @@ use fleet_contract::{
 
 use super::Shard;
 use crate::{
-    engine::device::{Device, Queued, State, StreamState},
+    engine::{
+        device::{Device, Queued, State, StreamState},
+        world::World,
+    },
     observe::{
         bodies::{self, Body},
         ledger::Following,
@@ -23,7 +26,6 @@ use crate::{
         InFlight, Message, Resend, Withheld,
         codec::{self, PacketId, Protocol, PublishFrame, Qos, v5::Alias},
     },
-    transport::Connection,
 };
 
 /// A message that is handed over later than this is a missed tick.
@@ -35,7 +37,7 @@ const TURN_BYTES: usize = 64 * 1024;
 /// With so many bytes that its socket does not take, a device sends nothing more.
 const UNSENT_MAX: usize = 64 * 1024;
 
-impl Shard {
+impl<W: World> Shard<W> {
     /// What a device does when its timer fires.
     pub(super) fn device_turn(&mut self, slot: usize, now: Micros) {
         let device = &self.devices[slot];
@@ -53,7 +55,8 @@ impl Shard {
             }
             State::Opening => {
                 if self.devices[slot].since.after(self.blueprint.connect.timeout) <= now {
-                    let reason = self.devices[slot].connection.as_ref().map_or("connect_timeout", Connection::overdue);
+                    let connection = self.devices[slot].connection.as_ref();
+                    let reason = connection.map_or("connect_timeout", |connection| self.world.overdue(connection));
                     return self.lost(slot, reason, now);
                 }
                 self.offer(slot, now);
@@ -61,6 +64,11 @@ impl Shard {
             State::Connecting | State::Up => {
                 self.out.clear();
                 if !self.expire_session(slot, now) {
+                    // What has fallen due by now is not to wait for the next look at the timers.
+                    if self.devices[slot].state == State::Offline {
+                        self.offer(slot, now);
+                        self.set_timer(slot);
+                    }
                     return;
                 }
                 self.offer(slot, now);
@@ -241,7 +249,7 @@ impl Shard {
     /// Hands a message to the session and appends its packet to `out`.
     fn hand_over(&mut self, slot: usize, queued: Queued, now: Micros) -> Result<(), Withheld> {
         let device = &mut self.devices[slot];
-        let unsent = device.connection.as_ref().map_or(0, Connection::unsent);
+        let unsent = device.connection.as_ref().map_or(0, |connection| self.world.unsent(connection));
         if unsent + self.out.len() > UNSENT_MAX {
             return Err(Withheld::WindowFull);
         }
@@ -311,7 +319,7 @@ impl Shard {
         let model = &self.blueprint.groups[usize::from(self.devices[slot].group)].model;
         let number = usize::from(stream);
         let start = self.out.len();
-        let stamp = Stamp { run: self.course.plan.run, epoch: self.clock.epoch(), seq, due };
+        let stamp = Stamp { run: self.course.plan.run, epoch: self.world.epoch(), seq, due };
         let mut frame = PublishFrame::begin(&mut self.out, qos, model.streams()[number].is_retained(), dup);
         if !matches!(alias, Alias::Use(_)) {
             model.write_topic(number, index, &mut self.out);
@@ -358,7 +366,7 @@ impl Shard {
         let model = &self.blueprint.groups[usize::from(device.group)].model;
         let mut largest: Option<(u16, usize)> = None;
         for InFlight { stream, seq, due, .. } in device.session.unacknowledged(&self.pool) {
-            let stamp = Stamp { run: self.course.plan.run, epoch: self.clock.epoch(), seq: *seq, due: *due };
+            let stamp = Stamp { run: self.course.plan.run, epoch: self.world.epoch(), seq: *seq, due: *due };
             self.body.clear();
             model.write_topic(usize::from(*stream), index, &mut self.body);
             let (start, number) = (self.blueprint.start, usize::from(*stream));
@@ -434,7 +442,7 @@ impl Shard {
 }
 
 /// Whether a device has sent as many messages of a stream as it is to send, those that wait included.
-fn has_sent(most: u32, state: &StreamState, device: &Device, stream: usize) -> bool {
+fn has_sent<C>(most: u32, state: &StreamState, device: &Device<C>, stream: usize) -> bool {
     let waiting =
         device.queue.iter().flat_map(|queue| queue.iter()).filter(|queued| usize::from(queued.stream) == stream);
     u64::from(state.row.next) + waiting.count() as u64 >= most.into()

@@ -4,7 +4,7 @@ use fleet_contract::{stamp::Stamp, stats::Messages, time::Micros};
 
 use super::{READ_MAX, Shard, connect::CLOSED};
 use crate::{
-    engine::{causes, device::State},
+    engine::{causes, device::State, world::World},
     observe::{
         Arrival, Arrivals, Mark,
         bodies::{self, Body},
@@ -15,7 +15,7 @@ use crate::{
         codec::{self, ProtocolError, v5::Reason},
         said,
     },
-    transport::{Connection, Read},
+    transport::Read,
 };
 
 /// With more bytes than this that the broker does not take, a device gives its connection up: its own messages stop
@@ -25,22 +25,22 @@ const UNREAD_MAX: usize = 4 * 1024 * 1024;
 /// Of so many devices a shard keeps what the broker said to them.
 const SAID_MAX: usize = 256;
 
-impl Shard {
+impl<W: World> Shard<W> {
     /// Reads once, and again in the next turn if there may be more: a talkative broker must not delay the others.
     pub(super) fn readable(&mut self, slot: usize) {
         let Some(device) = self.devices.get_mut(slot) else { return };
         if device.state == State::Opening {
-            return self.opening(slot, self.clock.now());
+            return self.opening(slot, self.world.now());
         }
         let Some(connection) = &mut device.connection else { return };
         let mut inbox = std::mem::take(&mut self.inbox);
-        let most = inbox.len().min(connection.kept() + self.transport.inbox(READ_MAX));
-        let read = connection.read(&mut inbox[..most], &mut self.transport);
+        let most = inbox.len().min(self.world.kept(connection) + self.world.inbox(READ_MAX));
+        let read = self.world.read(connection, &mut inbox[..most]);
         // Only who subscribes gets messages that it answers with nothing.
         if !self.blueprint.groups[usize::from(device.group)].subscriptions.is_empty() {
-            connection.acknowledge();
+            self.world.acknowledge(connection);
         }
-        let now = self.clock.now();
+        let now = self.world.now();
         match read {
             Ok(Read::Drained(length)) => self.received(slot, &inbox[..length], now),
             Ok(Read::More(length)) => {
@@ -54,7 +54,7 @@ impl Shard {
             Err(error) => self.lost(slot, error.label(), now),
         }
         self.inbox = inbox;
-        let unsent = self.devices[slot].connection.as_ref().map_or(0, Connection::unsent);
+        let unsent = self.devices[slot].connection.as_ref().map_or(0, |connection| self.world.unsent(connection));
         if unsent > UNREAD_MAX {
             self.lost(slot, "answers_unread", now);
         }
@@ -112,7 +112,7 @@ impl Shard {
             }
         }
         if let Some(connection) = &mut self.devices[slot].connection {
-            connection.keep(rest);
+            self.world.keep(connection, rest);
         }
         if !self.write_out(slot, now) {
             return;
@@ -257,7 +257,7 @@ impl Shard {
         let Message { stream, seq, due, .. } = message;
         let index = self.slots.index(slot);
         let model = &self.blueprint.groups[usize::from(self.devices[slot].group)].model;
-        let stamp = Stamp { run: self.course.plan.run, epoch: self.clock.epoch(), seq, due };
+        let stamp = Stamp { run: self.course.plan.run, epoch: self.world.epoch(), seq, due };
         self.body.clear();
         model.write_payload(
             usize::from(stream),
@@ -274,7 +274,7 @@ impl Shard {
     /// Lets all rows of the devices of a broker know what has become of its observer.
     fn judge_rows(&mut self, broker: usize, judge: impl Fn(&mut Row, &mut Messages)) {
         for slot in 0..self.devices.len() {
-            if self.brokers.position(self.slots.index(slot)) != broker {
+            if self.world.broker(self.slots.index(slot)) != broker {
                 continue;
             }
             let device = &self.devices[slot];

@@ -1,4 +1,4 @@
-//! Who belongs to the fleet: devices come and go as the plan says, and nobody else is touched (law 2).
+//! Who belongs to the fleet: devices come and go as the plan says, and nobody else is touched.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use crate::{
     engine::{
         course::Course,
         device::{Device, State, StreamState, Trouble},
+        world::World,
     },
     session::{Pool, Session, codec::Protocol},
 };
@@ -19,7 +20,7 @@ const DISCONNECT_FAULT: &str = "disconnect_fault";
 /// A broker that has not answered a SUBSCRIBE after so long, when the device leaves, is not going to.
 const ANSWER_PATIENCE: Span = Span::from_secs(2);
 
-impl Shard {
+impl<W: World> Shard<W> {
     /// Follows another plan from now on. Who comes and goes, and when, is looked at only where that has changed.
     pub(super) fn take_course(&mut self, course: Arc<Course>, now: Micros) {
         // A growth may make much of the fleet of what was little, and the other way round.
@@ -80,7 +81,7 @@ impl Shard {
         let departed = &mut self.departed;
         self.streams.extend(model.streams().iter().map(|_| StreamState::starting_at(departed.pop().unwrap_or(0))));
         // Different in each process, as `Session::starting_at` wants it.
-        let first_packet_id = self.blueprint.packet_ids.of(index).at(self.clock.epoch().0).below(65_536);
+        let first_packet_id = self.blueprint.packet_ids.of(index).at(self.world.epoch().0).below(65_536);
         let first_packet_id = u16::try_from(first_packet_id).unwrap_or(1);
         self.devices.push(Device::new(group, streams, self.blueprint.is_observed(index), first_packet_id));
     }
@@ -99,8 +100,11 @@ impl Shard {
         };
         device.leave_at = stay.until;
         match device.state {
-            // It had not said DISCONNECT yet: it simply stays.
-            State::Leaving => device.state = State::Up,
+            // It had not said DISCONNECT yet: it simply stays. While it was leaving nothing fell due.
+            State::Leaving => {
+                device.state = State::Up;
+                self.skip_to(slot, now);
+            }
             _ if device.is_yet_to_come(now) => {
                 let jitter = self.blueprint.jitter.of(index).at(0).below(self.blueprint.connect.jitter.0);
                 device.state = State::Offline;
@@ -113,9 +117,21 @@ impl Shard {
         }
     }
 
+    /// What fell due before `now` was not meant for the device.
+    fn skip_to(&mut self, slot: usize, now: Micros) {
+        let (index, group) = (self.slots.index(slot), usize::from(self.devices[slot].group));
+        let first = self.devices[slot].streams as usize;
+        for (number, stream) in self.blueprint.groups[group].model.streams().iter().enumerate() {
+            let state = &mut self.streams[first + number];
+            if state.next_due < now {
+                state.next_due = stream.first_due(self.course.pace(group, number), index, now);
+            }
+        }
+    }
+
     /// Cuts the connections of those whom the plan has hit by now.
     pub(super) fn disconnect_in_time(&mut self) {
-        let now = self.clock.now();
+        let now = self.world.now();
         while let Some(disconnect) = self.next_disconnect.filter(|disconnect| disconnect.at <= now) {
             let drawn = self.blueprint.hit_by(disconnect);
             for slot in 0..self.devices.len() {
@@ -155,7 +171,7 @@ impl Shard {
         }
         let patience = self.blueprint.loss_after.0 + 1_000_000;
         let is_out_of_patience = device.since.after(Span(patience)) <= now;
-        let is_written = device.connection.as_ref().is_none_or(|connection| connection.unsent() == 0);
+        let is_written = device.connection.as_ref().is_none_or(|connection| self.world.unsent(connection) == 0);
         let is_settled = is_written
             && device.session.in_flight() == 0
             && self.rows(slot).iter().all(|stream| stream.row.is_settled());
@@ -176,7 +192,7 @@ impl Shard {
         if self.write_out(slot, now) {
             // The broker closes (MQTT-3.14.4-2); our side says already that nothing follows.
             let connection = self.devices[slot].connection.as_mut();
-            if connection.is_some_and(|connection| connection.finish(&mut self.transport).is_err()) {
+            if connection.is_some_and(|connection| self.world.finish(connection).is_err()) {
                 self.depart(slot, now);
             }
         }
@@ -222,7 +238,7 @@ impl Shard {
     /// Gives the memory of departed devices at the end of the shard back.
     pub(super) fn trim(&mut self) {
         let wanted =
-            if self.is_draining { 0 } else { self.slots.count(self.course.population.most(self.clock.now())) as usize };
+            if self.is_draining { 0 } else { self.slots.count(self.course.population.most(self.world.now())) as usize };
         let before = self.devices.len();
         while self.devices.len() > wanted
             && self.devices.last().is_some_and(|device| device.state == State::Absent)

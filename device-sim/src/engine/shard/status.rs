@@ -7,16 +7,19 @@ use fleet_contract::{
 };
 
 use super::{Reading, Shard};
-use crate::engine::device::{Device, State};
+use crate::engine::{
+    device::{Device, State},
+    world::World,
+};
 
-impl Shard {
+impl<W: World> Shard<W> {
     /// The statistics since the start, as of now.
     pub(super) fn reading(&mut self, now: Micros) -> Reading {
         self.stats.sessions.count_until(now);
         let mut stats = self.stats.clone();
         stats.devices.desired = if self.is_draining { 0 } else { self.slots.count(self.course.population.at(now)) };
         let wanted = stats.devices.desired as usize;
-        let is_leaving = |(slot, device): &(usize, &Device)| match device.state {
+        let is_leaving = |(slot, device): &(usize, &Device<W::Connection>)| match device.state {
             State::Leaving | State::Closing => true,
             State::Absent => false,
             // Whom the plan does not count any more, but lets go at the connect rate.
@@ -63,11 +66,11 @@ impl Shard {
         let state = &self.rows(slot)[number];
         let (seq, due) = match state.row.next.checked_sub(1) {
             Some(last) => (last, state.last_due),
-            None => (0, state.next_due.min(self.clock.now())),
+            None => (0, state.next_due.min(self.world.now())),
         };
         let in_flight = u32::try_from(state.row.in_flight()).unwrap_or(u32::MAX);
         let (sent, next_due) = (state.row.next, state.next_due);
-        let stamp = Stamp { run: self.course.plan.run, epoch: self.clock.epoch(), seq, due };
+        let stamp = Stamp { run: self.course.plan.run, epoch: self.world.epoch(), seq, due };
         let (mut topic, mut payload) = (Vec::new(), Vec::new());
         model.write_topic(number, index, &mut topic);
         model.write_payload(number, index, blueprint.start, &stamp, &mut self.scratch, &mut payload);

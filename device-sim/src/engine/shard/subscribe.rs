@@ -4,7 +4,7 @@ use fleet_contract::time::Micros;
 
 use super::Shard;
 use crate::{
-    engine::causes,
+    engine::{causes, world::World},
     session::{
         RequestError, Terms,
         codec::{
@@ -17,7 +17,7 @@ use crate::{
 /// A filter of one device, and how its messages are to come.
 type Filter = (String, SubscribeOptions);
 
-impl Shard {
+impl<W: World> Shard<W> {
     /// Asks for all that the group of a device subscribes to, unless the broker has answered it already and has kept
     /// the session since; false when the connection was lost over it.
     ///

@@ -7,15 +7,15 @@ use fleet_contract::{
 };
 
 use super::Shard;
-use crate::engine::device::State;
+use crate::engine::{device::State, world::World};
 
 /// From one look to the next; four of them see every device.
 const INTERVAL: Span = Span::from_millis(125);
 
-impl Shard {
+impl<W: World> Shard<W> {
     /// Judges what is overdue, and gives the memory of those who left back.
     pub(super) fn sweep(&mut self) {
-        let now = self.clock.now();
+        let now = self.world.now();
         if now < self.sweep_at {
             return;
         }

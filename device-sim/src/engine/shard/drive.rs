@@ -1,0 +1,62 @@
+//! The loop around a shard: it waits for sockets and timers, and hands over what has happened.
+
+use std::{io, time::Duration};
+
+use fleet_contract::units::Span;
+use mio::{Events, Token};
+
+use super::{Shard, WAKE, pace};
+use crate::engine::world::{Net, World as _};
+
+/// So many sockets are served before the timers have their turn again: a broker that ends ten thousand connections at once
+/// must not delay the messages of the others.
+const EVENTS_PER_TURN: usize = 128;
+
+/// What has happened to the connection of a slot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ready {
+    pub(super) slot: usize,
+    pub(super) is_readable: bool,
+    pub(super) is_writable: bool,
+}
+
+impl Shard<Net> {
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system does not let it wait for readiness; nothing can go on then.
+    pub(in crate::engine) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut ready = Vec::with_capacity(EVENTS_PER_TURN);
+        self.begin();
+        while !self.is_stopped {
+            self.wait(&mut events)?;
+            ready.clear();
+            for event in events.iter().filter(|event| event.token() != WAKE) {
+                let Token(slot) = event.token();
+                let is_readable = event.is_readable() || event.is_read_closed();
+                ready.push(Ready { slot, is_readable, is_writable: event.is_writable() || event.is_error() });
+            }
+            self.turn(&ready);
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let idle = self.idle(self.world.now());
+        let timeout = idle.map_or(Duration::ZERO, Span::as_duration);
+        if let Some(idle) = idle
+            && self.pace < pace::USUAL
+            && idle < pace::USUAL
+            && idle > Span::ZERO
+        {
+            // Without it the wait only ends at the next millisecond.
+            self.world.alarm.set(idle)?;
+        }
+        match self.world.poll.poll(events, Some(timeout)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A shard on virtual time, against a broker that is played: what must hold whatever happens to its connections.
+//!
+//! Everything comes from a seed: when the broker drops connections, stands still, refuses or forgets, and when the plan lets
+//! devices come and go. The same seed has the same bytes at the same instants.
+
+mod played;
+
+use std::sync::{Arc, mpsc};
+
+use fleet_contract::{
+    document,
+    fleet::Fleet,
+    model::Model,
+    plan::{Plan, Setting},
+    stats::Stats,
+    time::Micros,
+    units::{Rate, Share, Span},
+    worker::Assignment,
+};
+
+use super::{Command, Inlet, Parts, Shard, ShareOfRate, Slots, pace};
+use crate::{
+    engine::{blueprint::Blueprint, course::Course},
+    random::Source,
+};
+use played::{Played, Trouble};
+
+const START: Micros = Micros(1_700_000_000_000_000);
+const DEVICES: u32 = 6;
+
+/// Time passes only where nothing is to be done: a timer is as late as the loop looks at its timers, and no later.
+const LAG_MAX: Span = Span(pace::USUAL.0 + 1_000);
+
+const MODEL: &str = r#"
+signals: {x: {kind: counter, rate: 1}}
+streams:
+  zero: {topic: "{fleet}/{index}/zero", interval: 500ms, qos: 0, payload: {json: {x: "{x}"}}}
+  one: {topic: "{fleet}/{index}/one", interval: 400ms, qos: 1, payload: {json: {x: "{x}"}}}
+  two: {topic: "{fleet}/{index}/two", interval: 900ms, qos: 2, payload: {json: {x: "{x}"}}}
+"#;
+
+/// A shard and the world that it is in.
+struct Stage {
+    shard: Shard<Played>,
+    commands: mpsc::SyncSender<Command>,
+    blueprint: Arc<Blueprint>,
+    plan: Plan,
+}
+
+impl Stage {
+    /// So many devices that nobody observes, with more lines for their `spec`.
+    fn new(devices: u32, spec: &str) -> Self {
+        let text = format!(
+            "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: f}}\nspec:\n  devices: {devices}\n  observe: none\n  \
+             lossAfter: 2s\n  broker: {{url: 'mqtt://192.0.2.1'}}\n  groups: [{{name: all, model: m}}]\n{spec}"
+        );
+        let (mut fleet, _) =
+            document::read::<Fleet>("fleet.yaml", &text).unwrap_or_else(|problems| panic!("{problems}"));
+        let (model, _) = document::read::<Model>("model.yaml", MODEL).unwrap_or_else(|problems| panic!("{problems}"));
+        fleet.spec.models.insert("m".into(), model);
+        let plan = Plan::new(7, START, devices);
+        let worker = fleet_contract::plan::Shard::of(0, 100);
+        let assignment = Assignment { fleet, plan: plan.clone(), shard: worker, files: [].into() };
+        let blueprint = Arc::new(Blueprint::compile(&assignment).unwrap());
+        let (commands, commands_end) = mpsc::sync_channel(16);
+        let rate = blueprint.connect.rate;
+        let shard = Shard::new(Parts {
+            course: Arc::new(Course::new(Arc::new(plan.clone()), &blueprint)),
+            slots: Slots { first: 0, step: 1, end: 100 },
+            ends_with_drain: true,
+            share: ShareOfRate { rate, worker, threads: 1, epoch: START, started: START },
+            world: Played::new(START),
+            commands: commands_end,
+            // Nobody observes.
+            inlets: vec![Inlet::new(mpsc::sync_channel(1).1, mpsc::sync_channel(1).0, Arc::default())],
+            blueprint: Arc::clone(&blueprint),
+        });
+        let mut stage = Self { shard, commands, blueprint, plan };
+        stage.shard.begin();
+        stage
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Plan, Micros, Rate)) {
+        change(&mut self.plan, self.shard.world.time(), self.blueprint.connect.rate);
+        let course = Course::new(Arc::new(self.plan.clone()), &self.blueprint);
+        self.commands.try_send(Command::Course(Arc::new(course))).unwrap();
+    }
+
+    /// Lets `span` pass.
+    fn run(&mut self, span: Span) {
+        let end = self.shard.world.time().after(span);
+        while self.shard.world.time() < end && !self.is_drained() {
+            self.step(end);
+        }
+    }
+
+    /// Goes on to whatever happens next, by `end` at the latest.
+    fn step(&mut self, end: Micros) {
+        let now = self.shard.world.time();
+        let idle = self.shard.idle(now).map_or(now, |idle| now.after(idle));
+        let next = idle.min(self.shard.world.next_event()).min(end).max(now);
+        let ready = self.shard.world.advance(next);
+        self.shard.turn(&ready);
+    }
+
+    fn is_drained(&self) -> bool {
+        self.shard.is_draining && self.shard.devices.is_empty()
+    }
+
+    /// Lets all devices leave, and returns what was measured.
+    #[track_caller]
+    fn drain(&mut self) -> Stats {
+        self.shard.world.heal();
+        self.commands.try_send(Command::Drain).unwrap();
+        self.step(self.shard.world.time());
+        self.run(Span::from_secs(60));
+        assert!(self.is_drained(), "devices are left after a minute");
+        let now = self.shard.world.time();
+        self.shard.reading(now).stats
+    }
+}
+
+/// What holds for every history, however it went.
+#[track_caller]
+fn check(seed: u64, stats: &Stats, world: &Played) {
+    let all = stats.all_messages();
+    assert_eq!(all.offered, all.sent + all.withheld, "seed {seed}: {all:?}");
+    assert_eq!((all.sent, all.observed), (all.unobserved, 0), "seed {seed}: {all:?}");
+    assert!(all.withheld_offline <= all.withheld, "seed {seed}: {all:?}");
+    for (qos, messages) in stats.messages.iter().enumerate() {
+        assert!(messages.acknowledged + messages.abandoned <= messages.sent, "seed {seed}, QoS {qos}: {messages:?}");
+        let arrived = world.arrived(qos);
+        assert!(arrived.distinct <= messages.sent, "seed {seed}, QoS {qos}: {arrived:?} {messages:?}");
+        // What the broker has acknowledged it has taken, and the device knows of no other.
+        assert!(
+            messages.acknowledged <= arrived.distinct || qos == 0,
+            "seed {seed}, QoS {qos}: {arrived:?} {messages:?}"
+        );
+    }
+    assert_eq!(stats.messages[2].acknowledged + stats.messages[2].abandoned, stats.messages[2].sent, "seed {seed}");
+    assert_eq!(stats.messages[1].acknowledged + stats.messages[1].abandoned, stats.messages[1].sent, "seed {seed}");
+    assert_eq!(
+        world.twice_in_a_session(),
+        0,
+        "seed {seed}: a message of QoS 2 was new to the broker twice in a session"
+    );
+    assert_eq!(stats.devices.connected, 0, "seed {seed}");
+    assert!(stats.connections.accepted >= stats.connections.reconnects, "seed {seed}");
+    let lag = stats.latency.schedule_lag.quantile(1.0).unwrap_or_default();
+    assert!(lag <= LAG_MAX, "seed {seed}: {lag} late");
+}
+
+/// A history of some seconds.
+fn history(seed: u64) -> (Stats, u64) {
+    let source = Source::new(seed, "history");
+    let draw = |number: u32, below: u64| source.of(number).at(0).below(below);
+    let session = if draw(0, 2) == 0 { "clean" } else { "persistent" };
+    let offline = if draw(1, 2) == 0 { "offline: skip" } else { "offline: {catchUp: {max: 3}}" };
+    let mut stage = Stage::new(
+        DEVICES,
+        &format!(
+            "  {offline}\n  connect: {{rate: 50/s, session: {session}, keepAlive: 2s, timeout: 1s, inFlight: {}, queue: {}, \
+             backoff: {{base: 100ms, cap: 1s}}}}\n",
+            1 + draw(2, 4),
+            draw(3, 4)
+        ),
+    );
+    for step in 0..12 {
+        let number = 10 + 5 * step;
+        stage.run(Span::from_millis(1 + draw(number, 1_500)));
+        match draw(number + 1, 9) {
+            0 => stage.shard.world.trouble(Trouble::DropAll),
+            1 => stage.shard.world.trouble(Trouble::DropOne(draw(number + 2, u64::from(DEVICES)))),
+            2 => stage.shard.world.trouble(Trouble::Stall(Span::from_millis(draw(number + 2, 4_000)))),
+            3 => stage.shard.world.trouble(Trouble::Refuse(Span::from_millis(draw(number + 2, 2_000)))),
+            4 => stage.shard.world.trouble(Trouble::Forget),
+            5 | 6 => {
+                let devices = u32::try_from(draw(number + 2, 2 * u64::from(DEVICES))).unwrap();
+                let over = Span::from_millis(draw(number + 3, 1_000));
+                stage.change(|plan, now, rate| plan.set(now, Setting::Ramp { to: devices, over }, rate));
+            }
+            7 => {
+                let share = Share::from_basis_points(u16::try_from(draw(number + 2, 10_000)).unwrap()).unwrap();
+                stage.change(|plan, now, rate| plan.disconnect(now, share, rate));
+            }
+            _ => {
+                let factor = Some(fleet_contract::units::Factor(u32::try_from(draw(number + 2, 3_000_000)).unwrap()));
+                let over = Span::from_millis(draw(number + 3, 1_000));
+                let set = Setting::Rate { group: None, stream: None, factor, over };
+                stage.change(|plan, now, rate| plan.set(now, set, rate));
+            }
+        }
+    }
+    let stats = stage.drain();
+    check(seed, &stats, &stage.shard.world);
+    (stats, stage.shard.world.trace())
+}
+
+#[test]
+fn a_thousand_histories_lose_no_message_from_the_books() {
+    let mut seen = [0; 4];
+    for seed in 0..1_000 {
+        let (stats, _) = history(seed);
+        let all = stats.all_messages();
+        for (count, found) in seen.iter_mut().zip([all.sent, all.resent, stats.connections.reconnects, all.withheld]) {
+            *count += found;
+        }
+    }
+    // What never happened was not tested.
+    let [sent, resent, reconnects, withheld] = seen;
+    assert!(sent > 100_000 && resent > 500 && reconnects > 1_000 && withheld > 1_000, "{seen:?}");
+}
+
+#[test]
+fn the_same_seed_is_the_same_history_to_the_byte() {
+    for seed in 0..20 {
+        let ((one, trace), (other, again)) = (history(seed), history(seed));
+        assert_eq!((trace, one.messages), (again, other.messages), "seed {seed}");
+    }
+    assert_ne!(history(1).1, history(2).1);
+}
+
+#[test]
+fn after_an_outage_all_are_back_within_their_backoff_and_nobody_is_late() {
+    for seed in 0..50 {
+        let mut stage = Stage::new(40, "  connect: {rate: 1000/s, backoff: {base: 1s, cap: 1s}}\n");
+        stage.run(Span::from_millis(2_000 + seed));
+        assert_eq!(stage.shard.stats.devices.connected, 40);
+        stage.shard.world.trouble(Trouble::DropAll);
+        stage.run(Span::from_millis(1));
+        assert_eq!(stage.shard.stats.devices.connected, 0);
+        // Each waits for up to a second, at random.
+        stage.run(Span::from_millis(1_100));
+        assert_eq!(stage.shard.stats.devices.connected, 40, "seed {seed}");
+        let stats = stage.drain();
+        assert_eq!((stats.connections.reconnects, stats.generator.overdue), (40, 0));
+    }
+}
+
+#[test]
+fn a_device_with_much_to_say_makes_no_other_late() {
+    let mut stage = Stage::new(40, "  connect: {rate: 1000/s}\n");
+    stage.run(Span::from_secs(2));
+    // A hundred times as fast: each device sends a message every 2 ms.
+    let set = Setting::Rate {
+        group: None,
+        stream: None,
+        factor: Some(fleet_contract::units::Factor(100_000_000)),
+        over: Span::ZERO,
+    };
+    stage.change(|plan, now, rate| plan.set(now, set, rate));
+    stage.run(Span::from_secs(5));
+    let stats = stage.drain();
+    assert!(stats.all_messages().sent > 40 * 5 * 200, "{:?}", stats.all_messages());
+    assert!(stats.latency.schedule_lag.quantile(1.0).is_some_and(|lag| lag <= Span::from_millis(5)));
+}

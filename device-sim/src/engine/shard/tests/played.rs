@@ -1,0 +1,391 @@
+//! A broker of MQTT 3.1.1 and the network to it, on virtual time; it speaks through rumqttc's codec.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hasher},
+    io,
+};
+
+use bytes::BytesMut;
+use fleet_contract::{stamp::Stamp, time::Micros, units::Span};
+use rumqttc::mqttbytes::{Error, v4};
+
+use super::super::drive::Ready;
+use crate::{
+    engine::world::{NotOpened, World},
+    transport::{self, Read, Written},
+};
+
+/// How long bytes take from one end to the other.
+const WAY: Span = Span(300);
+
+/// What happens to the broker.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trouble {
+    /// All connections end.
+    DropAll,
+    /// That of a device ends.
+    DropOne(u64),
+    /// It reads and answers nothing for so long.
+    Stall(Span),
+    /// It takes no connections for so long.
+    Refuse(Span),
+    /// It forgets all sessions, and ends all connections.
+    Forget,
+}
+
+/// A message that the broker has taken: its QoS, topic and number.
+type Taken = (usize, String, u32);
+
+/// Messages of a QoS.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrived {
+    /// How many different ones.
+    pub(super) distinct: u64,
+}
+
+/// One end of a connection, which the device holds.
+#[derive(Debug)]
+pub(in super::super) struct Line {
+    id: usize,
+    /// The beginning of a packet.
+    kept: Vec<u8>,
+}
+
+/// The connection between the ends.
+#[derive(Debug)]
+struct Wire {
+    slot: usize,
+    /// When it is established.
+    opens: Micros,
+    has_opened: bool,
+    /// From the device, with the instants of arrival.
+    up: Vec<(Micros, Vec<u8>)>,
+    input: BytesMut,
+    down: Vec<(Micros, Vec<u8>)>,
+    /// How many of these the device was told of; each is announced once, as epoll does.
+    announced: usize,
+    /// When the device learns that the broker has closed.
+    closes: Option<Micros>,
+    /// Whether it was told.
+    is_told: bool,
+    client: Option<String>,
+}
+
+/// What the broker keeps of a client.
+#[derive(Debug, Default)]
+struct Session {
+    is_persistent: bool,
+    /// Identifiers of QoS 2 that are not released.
+    received: BTreeSet<u16>,
+    /// Messages of QoS 2 that were new in this session.
+    new: BTreeMap<(String, u32), u32>,
+}
+
+/// The world of a shard in a test.
+#[derive(Debug)]
+pub(in super::super) struct Played {
+    now: Micros,
+    wires: BTreeMap<usize, Wire>,
+    next_id: usize,
+    sessions: BTreeMap<String, Session>,
+    stalls_until: Micros,
+    refuses_until: Micros,
+    taken: BTreeSet<Taken>,
+    twice: u64,
+    trace: DefaultHasher,
+}
+
+impl Played {
+    pub(super) fn new(now: Micros) -> Self {
+        Self {
+            now,
+            wires: BTreeMap::new(),
+            next_id: 0,
+            sessions: BTreeMap::new(),
+            stalls_until: Micros(0),
+            refuses_until: Micros(0),
+            taken: BTreeSet::new(),
+            twice: 0,
+            trace: DefaultHasher::new(),
+        }
+    }
+
+    pub(super) const fn time(&self) -> Micros {
+        self.now
+    }
+
+    /// What has gone over the wires, as one number.
+    pub(super) fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    pub(super) fn arrived(&self, qos: usize) -> Arrived {
+        Arrived { distinct: self.taken.iter().filter(|(found, ..)| *found == qos).count() as u64 }
+    }
+
+    pub(super) const fn twice_in_a_session(&self) -> u64 {
+        self.twice
+    }
+
+    /// Ends whatever trouble there is.
+    pub(super) const fn heal(&mut self) {
+        self.stalls_until = Micros(0);
+        self.refuses_until = Micros(0);
+    }
+
+    pub(super) fn trouble(&mut self, trouble: Trouble) {
+        let now = self.now;
+        match trouble {
+            Trouble::DropAll => self.wires.values_mut().for_each(|wire| wire.close(now)),
+            Trouble::DropOne(slot) => {
+                let of_slot = |wire: &&mut Wire| wire.slot as u64 == slot;
+                self.wires.values_mut().filter(of_slot).for_each(|wire| wire.close(now));
+            }
+            Trouble::Stall(span) => self.stalls_until = now.after(span),
+            Trouble::Refuse(span) => self.refuses_until = now.after(span),
+            Trouble::Forget => {
+                self.sessions.clear();
+                self.wires.values_mut().for_each(|wire| wire.close(now));
+            }
+        }
+    }
+
+    /// When something happens next that the shard does not do itself.
+    pub(super) fn next_event(&self) -> Micros {
+        let events = self.wires.values().flat_map(|wire| {
+            let opens = (!wire.has_opened).then_some(wire.opens);
+            let up = wire.up.first().filter(|_| wire.closes.is_none()).map(|(at, _)| (*at).max(self.stalls_until));
+            let down = wire.down.get(wire.announced).map(|(at, _)| *at);
+            let closes = wire.closes.filter(|_| !wire.is_told);
+            [opens, up, down, closes].into_iter().flatten()
+        });
+        events.min().unwrap_or(Micros::NEVER)
+    }
+
+    /// Lets time pass up to `now`, and says what has become of the connections.
+    pub(super) fn advance(&mut self, now: Micros) -> Vec<Ready> {
+        self.now = now;
+        let ids: Vec<usize> = self.wires.keys().copied().collect();
+        if now >= self.stalls_until {
+            ids.iter().for_each(|id| self.serve(*id));
+        }
+        let mut ready = Vec::new();
+        for wire in self.wires.values_mut() {
+            let is_writable = !wire.has_opened && wire.opens <= now;
+            wire.has_opened |= is_writable;
+            let is_closed = wire.closes.is_some_and(|at| at <= now) && !wire.is_told;
+            wire.is_told |= is_closed;
+            let arrived = wire.down.iter().take_while(|(at, _)| *at <= now).count();
+            let is_readable = is_closed || arrived > wire.announced;
+            wire.announced = wire.announced.max(arrived);
+            if is_writable || is_readable {
+                ready.push(Ready { slot: wire.slot, is_readable, is_writable });
+            }
+        }
+        ready
+    }
+
+    /// The broker takes what has arrived on a connection, and answers.
+    fn serve(&mut self, id: usize) {
+        let now = self.now;
+        let Some(wire) = self.wires.get_mut(&id).filter(|wire| wire.closes.is_none()) else { return };
+        let arrived: Vec<_> = wire.up.extract_if(.., |(at, _)| *at <= now).collect();
+        for (at, bytes) in arrived {
+            self.trace.write_u64(at.0);
+            self.trace.write(&bytes);
+            wire.input.extend_from_slice(&bytes);
+        }
+        loop {
+            let Some(wire) = self.wires.get_mut(&id).filter(|wire| wire.closes.is_none()) else { return };
+            match v4::Packet::read(&mut wire.input, 65_536) {
+                Ok(packet) => self.receive(id, packet),
+                Err(Error::InsufficientBytes(_)) => return,
+                Err(error) => panic!("the device wrote what is no packet: {error:?}"),
+            }
+        }
+    }
+
+    fn receive(&mut self, id: usize, packet: v4::Packet) {
+        let now = self.now;
+        match packet {
+            v4::Packet::Connect(connect) => self.accept(id, &connect),
+            v4::Packet::Publish(publish) => self.take(id, &publish),
+            v4::Packet::PubRel(v4::PubRel { pkid }) => {
+                self.session(id).received.remove(&pkid);
+                self.answer(id, &v4::Packet::PubComp(v4::PubComp::new(pkid)));
+            }
+            v4::Packet::PingReq => self.answer(id, &v4::Packet::PingResp),
+            v4::Packet::Disconnect => {
+                if let Some(wire) = self.wires.get_mut(&id) {
+                    wire.close(now);
+                }
+            }
+            other => panic!("the device has no reason to send {other:?}"),
+        }
+    }
+
+    fn accept(&mut self, id: usize, connect: &v4::Connect) {
+        let (client, now) = (connect.client_id.clone(), self.now);
+        // MQTT-3.1.4-2: whoever had the session before is cut off.
+        let has_it = |(other, wire): &(&usize, &mut Wire)| **other != id && wire.client.as_ref() == Some(&client);
+        self.wires.iter_mut().filter(has_it).for_each(|(_, wire)| wire.close(now));
+        let is_kept = self.sessions.get(&client).is_some_and(|session| session.is_persistent) && !connect.clean_session;
+        if !is_kept {
+            let session = Session { is_persistent: !connect.clean_session, ..Session::default() };
+            self.sessions.insert(client.clone(), session);
+        }
+        self.wires.get_mut(&id).unwrap().client = Some(client);
+        self.answer(id, &v4::Packet::ConnAck(v4::ConnAck::new(v4::ConnectReturnCode::Success, is_kept)));
+    }
+
+    fn take(&mut self, id: usize, publish: &v4::Publish) {
+        let qos = publish.qos as usize;
+        let stamp = Stamp::find(&publish.payload).expect("a message has its stamp");
+        let is_new = qos < 2 || self.session(id).received.insert(publish.pkid);
+        if qos == 2 && is_new {
+            let times = self.session(id).new.entry((publish.topic.clone(), stamp.seq)).or_default();
+            *times += 1;
+            let is_twice = *times > 1;
+            self.twice += u64::from(is_twice);
+        }
+        self.taken.insert((qos, publish.topic.clone(), stamp.seq));
+        match qos {
+            1 => self.answer(id, &v4::Packet::PubAck(v4::PubAck::new(publish.pkid))),
+            2 => self.answer(id, &v4::Packet::PubRec(v4::PubRec::new(publish.pkid))),
+            _ => {}
+        }
+    }
+
+    fn session(&mut self, id: usize) -> &mut Session {
+        let client = self.wires[&id].client.clone().expect("CONNECT comes first");
+        self.sessions.entry(client).or_default()
+    }
+
+    fn answer(&mut self, id: usize, packet: &v4::Packet) {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, 65_536).unwrap();
+        let at = self.now.after(WAY);
+        self.wires.get_mut(&id).unwrap().down.push((at, bytes.to_vec()));
+    }
+}
+
+impl Wire {
+    /// The broker's end is closed.
+    fn close(&mut self, now: Micros) {
+        self.closes.get_or_insert(now.after(WAY));
+    }
+}
+
+impl World for Played {
+    type Connection = Line;
+
+    fn now(&self) -> Micros {
+        self.now
+    }
+
+    fn epoch(&self) -> Micros {
+        super::START
+    }
+
+    fn broker(&self, _: u32) -> usize {
+        0
+    }
+
+    fn open(&mut self, _: u32, _: u16, slot: usize) -> Result<Line, NotOpened> {
+        if self.now < self.refuses_until {
+            return Err(NotOpened::Failed(io::Error::from(io::ErrorKind::ConnectionRefused).into()));
+        }
+        // Nobody reads what came over the last one of this slot any more.
+        self.wires.retain(|_, wire| wire.slot != slot);
+        let id = self.next_id;
+        self.next_id += 1;
+        let wire = Wire {
+            slot,
+            opens: self.now.after(WAY),
+            has_opened: false,
+            up: Vec::new(),
+            input: BytesMut::new(),
+            down: Vec::new(),
+            announced: 0,
+            closes: None,
+            is_told: false,
+            client: None,
+        };
+        self.wires.insert(id, wire);
+        Ok(Line { id, kept: Vec::new() })
+    }
+
+    fn lost(&self, _: u32) {}
+
+    fn establish(&mut self, line: &mut Line) -> Result<bool, transport::Error> {
+        match self.wires.get(&line.id) {
+            Some(wire) if wire.closes.is_none() => Ok(wire.has_opened),
+            _ => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
+        }
+    }
+
+    fn is_layered(&self, _: &Line) -> bool {
+        false
+    }
+
+    fn overdue(&self, _: &Line) -> &'static str {
+        "connect_timeout"
+    }
+
+    fn write(&mut self, line: &mut Line, bytes: &[u8]) -> Result<Written, transport::Error> {
+        let at = self.now.after(WAY);
+        match self.wires.get_mut(&line.id) {
+            // What arrives at a closed end is answered by a reset, later.
+            Some(wire) if wire.is_told => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
+            Some(wire) => {
+                wire.up.push((at, bytes.to_vec()));
+                Ok(Written::All)
+            }
+            None => Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+        }
+    }
+
+    fn flush(&mut self, _: &mut Line) -> Result<Written, transport::Error> {
+        Ok(Written::All)
+    }
+
+    fn unsent(&self, _: &Line) -> usize {
+        0
+    }
+
+    fn inbox(&self, bytes: usize) -> usize {
+        bytes
+    }
+
+    fn read(&mut self, line: &mut Line, buffer: &mut [u8]) -> Result<Read, transport::Error> {
+        let now = self.now;
+        let mut end = line.kept.len();
+        buffer[..end].copy_from_slice(&line.kept);
+        line.kept.clear();
+        let Some(wire) = self.wires.get_mut(&line.id) else { return Ok(Read::Closed(end)) };
+        for (_, bytes) in wire.down.extract_if(.., |(at, _)| *at <= now) {
+            buffer[end..end + bytes.len()].copy_from_slice(&bytes);
+            end += bytes.len();
+            wire.announced = wire.announced.saturating_sub(1);
+        }
+        let is_closed = wire.closes.is_some_and(|at| at <= now);
+        Ok(if is_closed { Read::Closed(end) } else { Read::Drained(end) })
+    }
+
+    fn acknowledge(&self, _: &Line) {}
+
+    fn kept(&self, line: &Line) -> usize {
+        line.kept.len()
+    }
+
+    fn keep(&self, line: &mut Line, partial: &[u8]) {
+        line.kept = partial.to_vec();
+    }
+
+    fn finish(&mut self, line: &mut Line) -> Result<(), transport::Error> {
+        // The broker closes when the DISCONNECT has arrived.
+        let _ = line;
+        Ok(())
+    }
+}
