@@ -166,13 +166,21 @@ mod tests {
     }
 
     #[test]
+    fn both_versions_may_connect() {
+        for level in [4, 5] {
+            let connect = [0x10, 7, 0, 4, b'M', b'Q', b'T', b'T', level];
+            assert_eq!(first(&connect), Ok(Some((Packet::Connect { level }, connect.len()))));
+        }
+    }
+
+    #[test]
     fn what_is_no_packet_is_malformed() {
         let endless_length = [0x30, 0xff, 0xff, 0xff, 0xff];
         let filter_past_the_end = [0x82, 5, 0, 1, 0, 9, b'a'];
-        let mqtt_5 = [0x10, 7, 0, 4, b'M', b'Q', b'T', b'T', 5];
+        let mqtt_3_1 = [0x10, 7, 0, 4, b'M', b'Q', b'T', b'T', 3];
         let qos_3 = [0x36, 5, 0, 1, b'a', 0, 1];
         let reserved = [0xf0, 0];
-        for bytes in [&endless_length[..], &filter_past_the_end, &mqtt_5, &qos_3, &reserved] {
+        for bytes in [&endless_length[..], &filter_past_the_end, &mqtt_3_1, &qos_3, &reserved] {
             assert_eq!(first(bytes), Err(Malformed), "{bytes:?}");
         }
     }
