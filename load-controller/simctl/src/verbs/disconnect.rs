@@ -19,7 +19,7 @@ Examples:
 /// Cut the connections of some devices, all at one instant
 ///
 /// The devices close without a word, so that the broker publishes their wills, and connect again as after any loss. Which
-/// ones are hit depends on the seed and on how long the run has lasted, not on the worker that they run in.
+/// ones are hit depends on the seed and on how many cuts there were before, not on the worker that they run in.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
