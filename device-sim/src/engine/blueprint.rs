@@ -250,7 +250,7 @@ impl Blueprint {
     /// Whom a cut of connections hits: by hash of the device, the same in whatever worker it is.
     pub(crate) fn hit_by(&self, disconnect: Disconnect) -> impl Fn(u32) -> bool + use<> {
         let source = Source::new(self.seed, &format!("fault {}", disconnect.number));
-        move |index| source.of(index).at(0).below(10_000) < u64::from(disconnect.share.basis_points())
+        move |index| is_drawn(source, index, disconnect.share)
     }
 
     /// Whether the messages of device `index` are followed: by hash of the device, never of the message.
@@ -258,9 +258,14 @@ impl Blueprint {
         match self.observe {
             Observe::All => true,
             Observe::None => false,
-            Observe::Sample => self.sampling.of(index).at(0).below(10_000) < u64::from(self.sample.basis_points()),
+            Observe::Sample => is_drawn(self.sampling, index, self.sample),
         }
     }
+}
+
+/// Whether device `index` is one of a share of the fleet.
+fn is_drawn(source: Source, index: u32, share: Share) -> bool {
+    source.of(index).at(0).below(10_000) < u64::from(share.basis_points())
 }
 
 /// What the devices of MQTT 5 say of themselves; no authentication but user name and password is offered yet.

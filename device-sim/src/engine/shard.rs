@@ -26,6 +26,7 @@ use std::{
 
 use fleet_contract::{
     plan::{self, Disconnect, Population},
+    stamp::Stamp,
     stats::Stats,
     time::Micros,
     units::{Rate, Span},
@@ -403,6 +404,11 @@ impl<W: World> Shard<W> {
                 ^ stream.map_or(0, |stream| stream.next_due.0)
         };
         black_box(batch.iter().map(look).fold(0, u64::wrapping_add));
+    }
+
+    /// The stamp of a message.
+    fn stamp(&self, seq: u32, due: Micros) -> Stamp {
+        Stamp { run: self.course.plan.run, epoch: self.world.epoch(), seq, due }
     }
 
     /// Sets the timer of a device to the next instant at which it has anything to do.

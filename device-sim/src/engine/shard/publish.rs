@@ -6,7 +6,6 @@ use fleet_contract::{
     fleet::Offline,
     lag,
     model::StampMode,
-    stamp::Stamp,
     stats::{Messages, Unwelcome},
     time::Micros,
     units::Span,
@@ -319,7 +318,7 @@ impl<W: World> Shard<W> {
         let model = &self.blueprint.groups[usize::from(self.devices[slot].group)].model;
         let number = usize::from(stream);
         let start = self.out.len();
-        let stamp = Stamp { run: self.course.plan.run, epoch: self.world.epoch(), seq, due };
+        let stamp = self.stamp(seq, due);
         let mut frame = PublishFrame::begin(&mut self.out, qos, model.streams()[number].is_retained(), dup);
         if !matches!(alias, Alias::Use(_)) {
             model.write_topic(number, index, &mut self.out);
@@ -366,7 +365,7 @@ impl<W: World> Shard<W> {
         let model = &self.blueprint.groups[usize::from(device.group)].model;
         let mut largest: Option<(u16, usize)> = None;
         for InFlight { stream, seq, due, .. } in device.session.unacknowledged(&self.pool) {
-            let stamp = Stamp { run: self.course.plan.run, epoch: self.world.epoch(), seq: *seq, due: *due };
+            let stamp = self.stamp(*seq, *due);
             self.body.clear();
             model.write_topic(usize::from(*stream), index, &mut self.body);
             let (start, number) = (self.blueprint.start, usize::from(*stream));

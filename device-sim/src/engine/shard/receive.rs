@@ -1,6 +1,6 @@
 //! What comes back: acknowledgements from the broker, arrivals from the observer.
 
-use fleet_contract::{stamp::Stamp, stats::Messages, time::Micros};
+use fleet_contract::{stats::Messages, time::Micros};
 
 use super::{READ_MAX, Shard, connect::CLOSED};
 use crate::{
@@ -257,7 +257,7 @@ impl<W: World> Shard<W> {
         let Message { stream, seq, due, .. } = message;
         let index = self.slots.index(slot);
         let model = &self.blueprint.groups[usize::from(self.devices[slot].group)].model;
-        let stamp = Stamp { run: self.course.plan.run, epoch: self.world.epoch(), seq, due };
+        let stamp = self.stamp(seq, due);
         self.body.clear();
         model.write_payload(
             usize::from(stream),

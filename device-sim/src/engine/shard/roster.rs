@@ -57,19 +57,24 @@ impl<W: World> Shard<W> {
     /// Where a stream's pace has changed, what is due next is due by the new one.
     fn follow_paces(&mut self, now: Micros) {
         for slot in 0..self.devices.len() {
-            let index = self.slots.index(slot);
-            let device = &self.devices[slot];
-            let group = usize::from(device.group);
-            for (number, stream) in self.blueprint.groups[group].model.streams().iter().enumerate() {
-                let state = &mut self.streams[device.streams as usize + number];
-                // A factor of 0 lets nothing fall due, however long the timetable has run.
-                let is_halted = stream.is_periodic() && device.has_timetable();
-                if state.next_due != Micros::NEVER || is_halted {
-                    let from = now.max(state.last_due.after(Span(1)));
-                    state.next_due = stream.first_due(self.course.pace(group, number), index, from);
-                }
-            }
+            self.reschedule(slot, now);
             self.set_timer(slot);
+        }
+    }
+
+    /// Finds anew what each stream of a device is due next, from `now` on.
+    fn reschedule(&mut self, slot: usize, now: Micros) {
+        let index = self.slots.index(slot);
+        let device = &self.devices[slot];
+        let group = usize::from(device.group);
+        for (number, stream) in self.blueprint.groups[group].model.streams().iter().enumerate() {
+            let state = &mut self.streams[device.streams as usize + number];
+            // A factor of 0 lets nothing fall due, however long the timetable has run.
+            let is_halted = stream.is_periodic() && device.has_timetable();
+            if state.next_due != Micros::NEVER || is_halted {
+                let from = now.max(state.last_due.after(Span(1)));
+                state.next_due = stream.first_due(self.course.pace(group, number), index, from);
+            }
         }
     }
 
@@ -103,7 +108,7 @@ impl<W: World> Shard<W> {
             // It had not said DISCONNECT yet: it simply stays. While it was leaving nothing fell due.
             State::Leaving => {
                 device.state = State::Up;
-                self.skip_to(slot, now);
+                self.reschedule(slot, now);
             }
             _ if device.is_yet_to_come(now) => {
                 let jitter = self.blueprint.jitter.of(index).at(0).below(self.blueprint.connect.jitter.0);
@@ -114,18 +119,6 @@ impl<W: World> Shard<W> {
                 device.since = device.connect_at;
             }
             _ => {}
-        }
-    }
-
-    /// What fell due before `now` was not meant for the device.
-    fn skip_to(&mut self, slot: usize, now: Micros) {
-        let (index, group) = (self.slots.index(slot), usize::from(self.devices[slot].group));
-        let first = self.devices[slot].streams as usize;
-        for (number, stream) in self.blueprint.groups[group].model.streams().iter().enumerate() {
-            let state = &mut self.streams[first + number];
-            if state.next_due < now {
-                state.next_due = stream.first_due(self.course.pace(group, number), index, now);
-            }
         }
     }
 

@@ -1,7 +1,6 @@
 //! What a shard tells about itself and its devices.
 
 use fleet_contract::{
-    stamp::Stamp,
     time::Micros,
     worker::{DeviceStatus, StreamStatus},
 };
@@ -70,7 +69,7 @@ impl<W: World> Shard<W> {
         };
         let in_flight = u32::try_from(state.row.in_flight()).unwrap_or(u32::MAX);
         let (sent, next_due) = (state.row.next, state.next_due);
-        let stamp = Stamp { run: self.course.plan.run, epoch: self.world.epoch(), seq, due };
+        let stamp = self.stamp(seq, due);
         let (mut topic, mut payload) = (Vec::new(), Vec::new());
         model.write_topic(number, index, &mut topic);
         model.write_payload(number, index, blueprint.start, &stamp, &mut self.scratch, &mut payload);
