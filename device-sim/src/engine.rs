@@ -17,6 +17,7 @@ mod device;
 mod pacer;
 mod rumqttc;
 mod shard;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod wheel;
@@ -367,6 +368,7 @@ impl Native {
                 None => silent += 1,
             }
             stats.merge(&last.stats);
+            last.streams.add_to(&mut stats);
             is_drained &= last.is_drained;
             shards += 1;
         }

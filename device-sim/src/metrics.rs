@@ -1,18 +1,19 @@
 //! Statistics as Prometheus reads them: one worker's, or the sum of many.
 //!
 //! Nothing is counted here. The statistics are cumulative already, so that each scrape only translates them; the
-//! names are those of the table [`fleet_contract::metric`].
+//! names are those of the tables [`fleet_contract::series`] and [`fleet_contract::metric`].
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use fleet_contract::{
     metric::{self, BUCKETS_SECONDS, Kind, Metric},
-    stats::{Latency, Messages, Stats},
+    series::{COUNTERS, Counter, DISTRIBUTIONS, Distribution, Scope},
+    stats::{Latency, Stats, StreamStats},
     units::Span,
 };
 use prometheus::{
     TextEncoder,
-    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric as Sample, MetricFamily, MetricType},
+    proto::{self, MetricFamily, MetricType},
 };
 
 /// The type of what [`render`] returns, for the header `content-type`.
@@ -26,27 +27,68 @@ pub fn render(fleet: &str, stats: &Stats) -> Result<String, prometheus::Error> {
     TextEncoder::new().encode_to_string(&families(fleet, stats))
 }
 
-/// What a metric is made of: a value for each value of its label, or a distribution.
-enum Values<'a> {
-    One(f64),
-    Labelled(Vec<(String, f64)>),
-    Distribution(&'a Latency),
+/// One line or, of a distribution, one set of lines: what it is of, beside the fleet, and its value.
+struct Sample<'a> {
+    labels: Labels<'a>,
+    value: Value<'a>,
+}
+
+/// Names and values of labels.
+type Labels<'a> = Vec<(&'static str, Cow<'a, str>)>;
+
+enum Value<'a> {
+    Number(f64),
+    Times(Cow<'a, Latency>),
 }
 
 /// The families that have samples; a metric with labels may have none yet.
 fn families(fleet: &str, stats: &Stats) -> Vec<MetricFamily> {
-    let values = values(stats);
-    values
-        .iter()
-        .map(|(metric, values)| family(fleet, metric, values))
-        .filter(|family| !family.get_metric().is_empty())
-        .collect()
+    let messages = COUNTERS.iter().map(|counter| (counter.metric, counts(stats, counter)));
+    let times = DISTRIBUTIONS.iter().map(|distribution| (distribution.metric, times(stats, distribution)));
+    let all = messages.chain(of_worker(stats)).chain(times);
+    all.filter(|(_, samples)| !samples.is_empty()).map(|(metric, samples)| family(fleet, &metric, samples)).collect()
 }
 
-fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
+/// A counter of messages for each value of its labels.
+fn counts<'a>(stats: &'a Stats, counter: &Counter) -> Vec<Sample<'a>> {
+    let mut counts: BTreeMap<(&str, &str, u8), u64> = BTreeMap::new();
+    let tells_streams = counter.metric.labels.contains(&"stream");
+    for (group, stream, counted) in stats.groups.streams() {
+        let key = (group, if tells_streams { stream } else { "" }, counted.qos.into());
+        *counts.entry(key).or_default() += (counter.get)(&counted.messages);
+    }
+    if stats.groups.is_empty() {
+        // A worker of the previous release does not tell streams apart.
+        counts.extend((0..).zip(&stats.messages).map(|(qos, messages)| (("", "", qos), (counter.get)(messages))));
+    }
+    let sample = |((group, stream, qos), count): ((&'a str, &'a str, u8), u64)| {
+        let named = [("group", group), ("stream", stream)].into_iter().filter(|(_, name)| !name.is_empty());
+        let labels = named.map(|(label, name)| (label, name.into())).chain([("qos", qos.to_string().into())]);
+        Sample { labels: labels.collect(), value: Value::Number(count as f64) }
+    };
+    counts.into_iter().map(sample).collect()
+}
+
+/// A distribution of the fleet, or of each group.
+fn times<'a>(stats: &'a Stats, distribution: &Distribution) -> Vec<Sample<'a>> {
+    let get = distribution.get;
+    if distribution.scope == Scope::Fleet || stats.groups.is_empty() {
+        return vec![Sample { labels: Vec::new(), value: Value::Times(Cow::Borrowed(get(&stats.latency))) }];
+    }
+    let of_group = |(group, streams): (&'a str, &'a BTreeMap<String, StreamStats>)| {
+        let mut sum = Latency::default();
+        streams.values().for_each(|stream| sum.merge(get(&stream.latency)));
+        Sample { labels: vec![("group", group.into())], value: Value::Times(Cow::Owned(sum)) }
+    };
+    stats.groups.iter().map(of_group).collect()
+}
+
+/// What a worker counts beside messages and times.
+fn of_worker(stats: &Stats) -> Vec<(Metric, Vec<Sample<'_>>)> {
     let Stats {
         devices,
-        messages,
+        messages: _,
+        groups: _,
         rejected,
         too_large,
         unwelcome: _,
@@ -54,114 +96,85 @@ fn values(stats: &Stats) -> Vec<(Metric, Values<'_>)> {
         receive_maximum: _,
         received,
         bytes,
-        latency,
+        latency: _,
         connections,
         sessions,
         observer,
         generator,
         lost: _,
     } = stats;
-    let too_large = too_large.iter().map(|(stream, above)| (stream.clone(), above.packets as f64)).collect();
+    let too_large: BTreeMap<_, _> = too_large.iter().map(|(stream, above)| (stream.clone(), above.packets)).collect();
     let unanswered = Some(("unanswered".to_owned(), received.unanswered)).filter(|(_, filters)| *filters > 0);
     let refused: BTreeMap<_, _> = received.refused.clone().into_iter().chain(unanswered).collect();
-    let labelled = |counts: [u64; 3]| {
-        let labelled = ["0", "1", "2"].iter().zip(counts);
-        Values::Labelled(labelled.map(|(qos, count)| ((*qos).into(), count as f64)).collect())
+    let [qos_0, qos_1, qos_2] = received.messages;
+    let labelled = |metric: Metric, values: &[(&str, f64)]| {
+        let name = metric.labels.first().copied().unwrap_or_default();
+        let sample = |(label, value): &(&str, f64)| Sample {
+            labels: vec![(name, Cow::Owned((*label).to_owned()))],
+            value: Value::Number(*value),
+        };
+        (metric, values.iter().map(sample).collect())
     };
-    let by_qos = |of: fn(&Messages) -> u64| labelled(messages.each_ref().map(of));
-    let count = |count: u64| Values::One(count as f64);
+    let states = |metric: Metric, states: &[(&str, u32)]| {
+        let states: Vec<_> = states.iter().map(|(state, number)| (*state, f64::from(*number))).collect();
+        labelled(metric, &states)
+    };
+    let causes = |metric: Metric, counts: &BTreeMap<String, u64>| {
+        let causes: Vec<_> = counts.iter().map(|(cause, count)| (cause.as_str(), *count as f64)).collect();
+        labelled(metric, &causes)
+    };
+    let count =
+        |metric: Metric, count: u64| (metric, vec![Sample { labels: Vec::new(), value: Value::Number(count as f64) }]);
     vec![
-        (
+        states(
             metric::DEVICES,
-            states(&[
+            &[
                 ("desired", devices.desired),
                 ("connected", devices.connected),
                 ("refused", devices.refused),
                 ("failed", devices.failed),
                 ("leaving", devices.leaving),
                 ("away", sessions.away),
-            ]),
+            ],
         ),
-        (metric::MESSAGES_OFFERED, by_qos(|m| m.offered)),
-        (metric::MESSAGES_WITHHELD, by_qos(|m| m.withheld)),
-        (metric::MESSAGES_SENT, by_qos(|m| m.sent)),
-        (metric::MESSAGES_ACKNOWLEDGED, by_qos(|m| m.acknowledged)),
-        (metric::MESSAGES_REJECTED, causes(rejected)),
-        (metric::MESSAGES_TOO_LARGE, Values::Labelled(too_large)),
-        (metric::MESSAGES_RESENT, by_qos(|m| m.resent)),
-        (metric::MESSAGES_ABANDONED, by_qos(|m| m.abandoned)),
-        (metric::MESSAGES_OBSERVED, by_qos(|m| m.observed)),
-        (metric::MESSAGES_UNOBSERVED, by_qos(|m| m.unobserved)),
-        (metric::MESSAGES_DELIVERED, by_qos(|m| m.delivered)),
-        (metric::MESSAGES_LOST, by_qos(|m| m.lost)),
-        (metric::MESSAGES_LOST_ACKNOWLEDGED, by_qos(|m| m.lost_acknowledged)),
-        (metric::MESSAGES_UNKNOWN, by_qos(|m| m.unknown)),
-        (metric::MESSAGES_LATE, by_qos(|m| m.late)),
-        (metric::MESSAGES_DUPLICATED, by_qos(|m| m.duplicated)),
-        (metric::MESSAGES_REORDERED, by_qos(|m| m.reordered)),
-        (metric::MESSAGES_IN_FLIGHT, by_qos(Messages::in_flight)),
-        (metric::MESSAGES_RECEIVED, labelled(received.messages)),
-        (metric::SUBSCRIPTIONS_REFUSED, causes(&refused)),
-        (metric::BYTES_SENT, count(bytes.sent)),
-        (metric::BYTES_RECEIVED, count(bytes.received)),
-        (metric::BYTES_OBSERVED, count(bytes.observed)),
-        (metric::CONNECTIONS, count(connections.accepted)),
-        (metric::RECONNECTS, count(connections.reconnects)),
-        (metric::DISCONNECTS, causes(&connections.lost)),
-        (metric::CONNECT_FAILURES, causes(&connections.failed)),
-        (metric::CONNECT_REFUSALS, causes(&connections.refused)),
-        (metric::SECRETS_UNUSABLE, causes(&generator.secrets_unusable)),
-        (metric::CONNECT_SECONDS, Values::Distribution(&latency.connect)),
-        (metric::PUBLISH_ACK_SECONDS, Values::Distribution(&latency.publish_ack)),
-        (metric::END_TO_END_SECONDS, Values::Distribution(&latency.end_to_end)),
-        (metric::SCHEDULE_LAG_SECONDS, Values::Distribution(&latency.schedule_lag)),
-        (metric::RECOVERY_SECONDS, Values::Distribution(&latency.recovery)),
-        (metric::MISSED_TICKS, count(generator.missed_ticks)),
-        (metric::BUFFER_FULL, count(generator.buffer_full)),
-        (metric::OBSERVERS, states(&[("wanted", observer.wanted), ("subscribed", observer.subscribed)])),
-        (metric::FOREIGN_MESSAGES, count(observer.foreign)),
-        (metric::CHANGED_MESSAGES, count(observer.changed)),
-        (
+        causes(metric::MESSAGES_REJECTED, rejected),
+        causes(metric::MESSAGES_TOO_LARGE, &too_large),
+        labelled(metric::MESSAGES_RECEIVED, &[("0", qos_0 as f64), ("1", qos_1 as f64), ("2", qos_2 as f64)]),
+        causes(metric::SUBSCRIPTIONS_REFUSED, &refused),
+        count(metric::BYTES_SENT, bytes.sent),
+        count(metric::BYTES_RECEIVED, bytes.received),
+        count(metric::BYTES_OBSERVED, bytes.observed),
+        count(metric::CONNECTIONS, connections.accepted),
+        count(metric::RECONNECTS, connections.reconnects),
+        causes(metric::DISCONNECTS, &connections.lost),
+        causes(metric::CONNECT_FAILURES, &connections.failed),
+        causes(metric::CONNECT_REFUSALS, &connections.refused),
+        causes(metric::SECRETS_UNUSABLE, &generator.secrets_unusable),
+        count(metric::MISSED_TICKS, generator.missed_ticks),
+        count(metric::BUFFER_FULL, generator.buffer_full),
+        states(metric::OBSERVERS, &[("wanted", observer.wanted), ("subscribed", observer.subscribed)]),
+        count(metric::FOREIGN_MESSAGES, observer.foreign),
+        count(metric::CHANGED_MESSAGES, observer.changed),
+        labelled(
             metric::CPU_SECONDS,
-            Values::Labelled(vec![
-                ("user".into(), generator.cpu_user_seconds),
-                ("system".into(), generator.cpu_system_seconds),
-            ]),
+            &[("user", generator.cpu_user_seconds), ("system", generator.cpu_system_seconds)],
         ),
-        (metric::CPU_PERIODS, count(generator.cpu_periods)),
-        (metric::CPU_PERIODS_THROTTLED, count(generator.cpu_periods_throttled)),
-        (metric::MEMORY_BYTES, count(generator.memory_bytes)),
-        (metric::OPEN_FILES, count(generator.open_files)),
-        (metric::WORKERS, count(generator.workers.into())),
-        (
+        count(metric::CPU_PERIODS, generator.cpu_periods),
+        count(metric::CPU_PERIODS_THROTTLED, generator.cpu_periods_throttled),
+        count(metric::MEMORY_BYTES, generator.memory_bytes),
+        count(metric::OPEN_FILES, generator.open_files),
+        count(metric::WORKERS, generator.workers.into()),
+        states(
             metric::THREADS,
-            states(&[
+            &[
                 ("answered", generator.shards.saturating_sub(generator.shards_silent)),
                 ("silent", generator.shards_silent),
-            ]),
+            ],
         ),
     ]
 }
 
-fn states<'a>(states: &[(&str, u32)]) -> Values<'a> {
-    Values::Labelled(states.iter().map(|(state, count)| ((*state).into(), f64::from(*count))).collect())
-}
-
-fn causes<'a>(counts: &BTreeMap<String, u64>) -> Values<'a> {
-    Values::Labelled(counts.iter().map(|(cause, count)| (cause.clone(), *count as f64)).collect())
-}
-
-fn family(fleet: &str, metric: &Metric, values: &Values<'_>) -> MetricFamily {
-    let samples = match values {
-        Values::One(value) => vec![number(metric, labels(fleet, None), *value)],
-        Values::Labelled(values) => values
-            .iter()
-            .map(|(label, value)| {
-                number(metric, labels(fleet, metric.labels.first().map(|name| (*name, &**label))), *value)
-            })
-            .collect(),
-        Values::Distribution(latency) => vec![distribution(labels(fleet, None), latency)],
-    };
+fn family(fleet: &str, metric: &Metric, samples: Vec<Sample<'_>>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(metric.name.into());
     family.set_help(metric.help.into());
@@ -170,54 +183,58 @@ fn family(fleet: &str, metric: &Metric, values: &Values<'_>) -> MetricFamily {
         Kind::Gauge => MetricType::GAUGE,
         Kind::Histogram => MetricType::HISTOGRAM,
     });
-    family.set_metric(samples);
+    let line = |Sample { labels, value }| {
+        let mut line = proto::Metric::from_label(pairs(fleet, labels));
+        match value {
+            Value::Number(number) if metric.kind == Kind::Counter => {
+                let mut counter = proto::Counter::default();
+                counter.set_value(number);
+                line.set_counter(counter);
+            }
+            Value::Number(number) => {
+                let mut gauge = proto::Gauge::default();
+                gauge.set_value(number);
+                line.set_gauge(gauge);
+            }
+            Value::Times(latency) => line.set_histogram(histogram(&latency)),
+        }
+        line
+    };
+    family.set_metric(samples.into_iter().map(line).collect());
     family
 }
 
-fn labels(fleet: &str, more: Option<(&str, &str)>) -> Vec<LabelPair> {
-    let label = |(name, value): (&str, &str)| {
-        let mut label = LabelPair::default();
-        label.set_name(name.into());
-        label.set_value(value.into());
-        label
+fn pairs(fleet: &str, labels: Labels<'_>) -> Vec<proto::LabelPair> {
+    let pair = |(name, value): (&str, Cow<'_, str>)| {
+        let mut pair = proto::LabelPair::default();
+        pair.set_name(name.into());
+        pair.set_value(value.into_owned());
+        pair
     };
-    std::iter::once(("fleet", fleet)).chain(more).map(label).collect()
-}
-
-fn number(metric: &Metric, labels: Vec<LabelPair>, value: f64) -> Sample {
-    let mut sample = Sample::from_label(labels);
-    if metric.kind == Kind::Counter {
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        sample.set_counter(counter);
-    } else {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        sample.set_gauge(gauge);
-    }
-    sample
+    std::iter::once(("fleet", fleet.into())).chain(labels).map(pair).collect()
 }
 
 /// A distribution in the fixed buckets; the encoder adds the one up to infinity.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the bounds are whole microseconds")]
-fn distribution(labels: Vec<LabelPair>, latency: &Latency) -> Sample {
-    let bucket = |bound: f64| {
-        let mut bucket = Bucket::default();
+fn histogram(latency: &Latency) -> proto::Histogram {
+    let counts = latency.counts_up_to(BUCKETS_SECONDS.map(|bound| Span((bound * 1e6).round() as u64)));
+    let bucket = |(bound, count)| {
+        let mut bucket = proto::Bucket::default();
         bucket.set_upper_bound(bound);
-        bucket.set_cumulative_count(latency.count_up_to(Span((bound * 1e6).round() as u64)));
+        bucket.set_cumulative_count(count);
         bucket
     };
-    let mut histogram = Histogram::default();
+    let mut histogram = proto::Histogram::default();
     histogram.set_sample_count(latency.count());
     histogram.set_sample_sum(latency.sum_seconds());
-    histogram.set_bucket(BUCKETS_SECONDS.into_iter().map(bucket).collect());
-    let mut sample = Sample::from_label(labels);
-    sample.set_histogram(histogram);
-    sample
+    histogram.set_bucket(BUCKETS_SECONDS.into_iter().zip(counts).map(bucket).collect());
+    histogram
 }
 
 #[cfg(test)]
 mod tests {
+    use fleet_contract::{fleet::Qos, stats::Oversize};
+
     use super::*;
 
     fn served(fleet: &str, stats: &Stats) -> String {
@@ -228,19 +245,62 @@ mod tests {
         text.lines().filter(|line| line.contains(name)).collect::<Vec<_>>().join("\n")
     }
 
-    #[test]
-    fn every_metric_of_the_table_is_served_in_its_order() {
-        let stats = Stats::default();
-        let served: Vec<Metric> = values(&stats).into_iter().map(|(metric, _)| metric).collect();
-        assert_eq!(served, metric::ALL);
+    /// What a worker measured whose fleet has so many groups of so many streams each, all of QoS 1.
+    fn of_groups(groups: usize, streams: usize) -> Stats {
+        let mut stats = Stats::default();
+        for group in 0..groups {
+            for stream in 0..streams {
+                let mut counted = StreamStats::of(Qos::AtLeastOnce);
+                counted.messages.sent = 123_456_789;
+                (1..2_000).for_each(|us| counted.latency.end_to_end.record(Span(us * us)));
+                stats.add_stream(&format!("delivery-vans-{group}"), &format!("stateOfCharge{stream}"), &counted);
+            }
+        }
+        stats
     }
 
     #[test]
-    fn every_labelled_metric_has_one_label_and_no_other_has_any() {
-        for (metric, values) in values(&Stats::default()) {
-            let is_labelled = matches!(values, Values::Labelled(_));
-            assert_eq!(metric.labels.len(), usize::from(is_labelled), "{}", metric.name);
+    fn every_metric_of_the_tables_is_served_with_its_labels_and_no_other() {
+        let mut stats = of_groups(1, 1);
+        for counts in [
+            &mut stats.rejected,
+            &mut stats.received.refused,
+            &mut stats.connections.lost,
+            &mut stats.connections.failed,
+            &mut stats.connections.refused,
+            &mut stats.generator.secrets_unusable,
+        ] {
+            counts.insert("some_reason".into(), 1);
         }
+        stats.too_large.insert("image".into(), Oversize::default());
+        let served: BTreeMap<_, _> = families("demo", &stats)
+            .iter()
+            .map(|family| {
+                let labels = family.get_metric()[0].get_label().iter().map(|label| label.name().to_owned());
+                (family.name().to_owned(), labels.skip(1).collect::<Vec<_>>())
+            })
+            .collect();
+        let owned =
+            |metric: Metric| (metric.name.to_owned(), metric.labels.iter().map(|label| (*label).to_owned()).collect());
+        assert_eq!(served, metric::of_workers().map(owned).collect());
+    }
+
+    #[test]
+    fn a_stream_is_told_from_others_and_a_group_from_other_groups() {
+        let text = served("demo", &of_groups(2, 2));
+        for line in [
+            "simctl_messages_sent_total{fleet=\"demo\",group=\"delivery-vans-1\",stream=\"stateOfCharge0\",qos=\"1\"} 123456789",
+            "simctl_end_to_end_seconds_count{fleet=\"demo\",group=\"delivery-vans-1\"} 3998",
+            "simctl_connect_seconds_count{fleet=\"demo\"} 0",
+        ] {
+            assert!(text.lines().any(|served| served == line), "{line} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn five_groups_of_five_streams_are_a_small_page() {
+        let text = served("delivery-fleet", &of_groups(5, 5));
+        assert!(text.len() <= 64 * 1024, "{} bytes", text.len());
     }
 
     #[test]

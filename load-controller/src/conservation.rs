@@ -9,8 +9,8 @@ use fleet_contract::stats::{Messages, Stats};
 pub struct Violation {
     /// The law, as a formula.
     pub law: &'static str,
-    /// The quality of service whose counters broke it, 0 to 2.
-    pub qos: u8,
+    /// Of which messages.
+    pub of: Of,
     /// The left side.
     pub left: u64,
     /// The right side.
@@ -19,17 +19,45 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { law, qos, left, right } = self;
-        write!(f, "{law} at QoS {qos}: {left} against {right}")
+        let Self { law, of, left, right } = self;
+        write!(f, "{law} {of}: {left} against {right}")
     }
 }
 
-/// All laws that the counters break, for each quality of service; empty for an instrument that can count.
-pub fn conservation(stats: &Stats) -> Vec<Violation> {
-    (0..).zip(&stats.messages).flat_map(|(qos, messages)| of_qos(qos, messages)).collect()
+/// The messages whose counters broke a law.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Of {
+    /// Those of a quality of service, 0 to 2.
+    Qos(u8),
+    /// Those of a stream of a group.
+    Stream {
+        /// The group.
+        group: String,
+        /// The stream.
+        stream: String,
+    },
 }
 
-fn of_qos(qos: u8, messages: &Messages) -> Vec<Violation> {
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Qos(qos) => write!(f, "at QoS {qos}"),
+            Self::Stream { group, stream } => write!(f, "in stream {stream} of group {group}"),
+        }
+    }
+}
+
+/// All laws that the counters break, for each quality of service and each stream; empty for an instrument that can count.
+pub fn conservation(stats: &Stats) -> Vec<Violation> {
+    let by_qos = (0..).zip(&stats.messages).flat_map(|(qos, messages)| broken(&Of::Qos(qos), qos, messages));
+    let by_stream = stats.groups.streams().flat_map(|(group, stream, counted)| {
+        let of = Of::Stream { group: group.into(), stream: stream.into() };
+        broken(&of, counted.qos.into(), &counted.messages)
+    });
+    by_qos.chain(by_stream).collect()
+}
+
+fn broken(of: &Of, qos: u8, messages: &Messages) -> Vec<Violation> {
     let m = messages;
     // Only QoS 1 and 2 are acknowledged.
     let acknowledgeable = if qos == 0 { 0 } else { m.sent };
@@ -46,7 +74,10 @@ fn of_qos(qos: u8, messages: &Messages) -> Vec<Violation> {
     ];
     let broken_equal = equal.into_iter().filter(|(_, left, right)| left != right);
     let broken_at_most = at_most.into_iter().filter(|(_, left, right)| left > right);
-    broken_equal.chain(broken_at_most).map(|(law, left, right)| Violation { law, qos, left, right }).collect()
+    broken_equal
+        .chain(broken_at_most)
+        .map(|(law, left, right)| Violation { law, of: of.clone(), left, right })
+        .collect()
 }
 
 #[cfg(test)]

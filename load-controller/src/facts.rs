@@ -6,6 +6,7 @@ use fleet_contract::{
     time::Micros,
     units::Span,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{phase::Phase, timeline::Timeline, verdict::FailOn};
@@ -79,7 +80,7 @@ impl RunFacts {
 }
 
 /// The machine that generated the load.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Host {
     /// The operating system and its processor architecture.
     pub os: String,

@@ -1,8 +1,8 @@
 //! Statistics and facts for tests.
 
 use fleet_contract::{
-    fleet::{Connect, Fleet, FleetSpec, Group, Observe, Observer, Offline, PodSpec},
-    stats::{Connections, Devices, Generator, Messages, ObserverStats, Stats},
+    fleet::{Connect, Fleet, FleetSpec, Group, Observe, Observer, Offline, PodSpec, Qos},
+    stats::{Connections, Devices, Generator, Messages, ObserverStats, Stats, StreamStats},
     time::Micros,
     units::Span,
 };
@@ -34,7 +34,10 @@ pub(crate) fn stats_of(count: u64) -> Stats {
         },
         ..Stats::default()
     };
-    stats.messages[1] = Messages {
+    stats.bytes.sent = count * 230;
+    stats.latency.connect.record(Span(2_300));
+    let mut stream = StreamStats::of(Qos::AtLeastOnce);
+    stream.messages = Messages {
         offered: count,
         sent: count,
         acknowledged: count,
@@ -42,13 +45,12 @@ pub(crate) fn stats_of(count: u64) -> Stats {
         delivered: count,
         ..Messages::default()
     };
-    stats.bytes.sent = count * 230;
-    stats.latency.connect.record(Span(2_300));
     for message in 0..count {
         stats.latency.schedule_lag.record(Span(80 + message % 90));
-        stats.latency.publish_ack.record(Span(600 + message % 800));
-        stats.latency.end_to_end.record(Span(900 + message % 1_100));
+        stream.latency.publish_ack.record(Span(600 + message % 800));
+        stream.latency.end_to_end.record(Span(900 + message % 1_100));
     }
+    stats.add_stream("all", "state", &stream);
     stats
 }
 
@@ -124,9 +126,12 @@ pub(crate) fn any_stats() -> impl Strategy<Value = Stats> {
     let times = prop::collection::vec(1_u64..5_000_000, 0..20);
     let causes = prop::collection::btree_map("[a-c]", 1_u64..9, 0..3);
     (devices, messages, times, causes, 0_u32..9).prop_map(|(devices, messages, times, causes, eighths)| {
-        let mut stats = Stats { devices, messages, ..Stats::default() };
-        for time in times {
-            stats.latency.end_to_end.record(Span(time));
+        let mut stats = Stats { devices, ..Stats::default() };
+        let streams = [("bikes", "trace", 0), ("bikes", "state", 1), ("cars", "event", 2)];
+        for ((group, stream, qos), messages) in streams.into_iter().zip(messages) {
+            let mut counted = StreamStats { messages, ..StreamStats::of(Qos::try_from(qos).unwrap()) };
+            times.iter().for_each(|time| counted.latency.end_to_end.record(Span(*time)));
+            stats.add_stream(group, stream, &counted);
         }
         stats.connections.lost = causes;
         // Eighths of a second, whose sums are the same in any order.

@@ -1,10 +1,11 @@
 //! Running, paused, draining, ended: what everything that is told of a run depends on.
 
 use fleet_contract::{plan::Plan, time::Micros};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How far a run has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Phase {

@@ -5,13 +5,15 @@
 //! counters are added, of percentiles the worst is kept and never an average, and of the connected devices the fewest,
 //! so that an outage stays visible at any resolution.
 
+pub mod flow;
 mod outages;
 
 use fleet_contract::{
-    stats::{Devices, Latencies, Latency, Stats},
+    stats::{Devices, Groups, Latencies, Latency, Messages, Stats},
     time::Micros,
     units::Span,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use outages::{BackSeconds, OutageReport, Outages};
@@ -41,12 +43,12 @@ pub struct Timeline {
 #[derive(Debug, Clone)]
 struct Reading {
     at: Micros,
-    /// Packed, because it waits for seconds. The lost messages are left out: they are named once, in the report.
+    /// Packed, because it waits for seconds. A point tells neither streams apart nor lost messages, which are left out.
     stats: Stats,
 }
 
 /// What happened from `at` to `at + seconds`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Point {
     /// Its beginning, in seconds since the start of the run.
     pub at: f64,
@@ -56,22 +58,10 @@ pub struct Point {
     pub desired: u32,
     /// The fewest connected devices of any reading.
     pub connected: u32,
-    /// Messages that fell due.
-    pub offered: u64,
-    /// Messages that were withheld.
-    pub withheld: u64,
-    /// Messages handed to a session.
-    pub sent: u64,
-    /// QoS 1 and 2 messages that the broker acknowledged.
-    pub acknowledged: u64,
-    /// Messages that arrived in time.
-    pub delivered: u64,
-    /// Messages that were counted as lost.
-    pub lost: u64,
-    /// Messages that arrived again.
-    pub duplicated: u64,
-    /// Messages that arrived after a later one of their stream.
-    pub reordered: u64,
+    /// What became of messages; of the parts of other counters, nothing.
+    #[serde(flatten, with = "flow")]
+    #[schemars(with = "flow::Flow")]
+    pub messages: Messages,
     /// Bytes of MQTT written by the devices.
     pub bytes_sent: u64,
     /// Sessions accepted after an earlier one was lost.
@@ -94,7 +84,7 @@ pub struct Point {
 }
 
 /// Percentiles of one second, or the worst of several seconds; `None` where nothing was measured.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Quantiles {
     /// The median, in seconds.
     pub p50: Option<f64>,
@@ -148,7 +138,10 @@ impl Timeline {
             self.outages.push(at, stats.devices, &stats.sessions);
         }
         self.memory_bytes_max = self.memory_bytes_max.max(stats.generator.memory_bytes);
-        self.last = Some(Reading { at, stats: Stats { lost: Vec::new(), ..stats.clone().packed() } });
+        self.last = Some(Reading {
+            at,
+            stats: Stats { lost: Vec::new(), groups: Groups::default(), ..stats.clone() }.packed(),
+        });
     }
 
     /// The points, the oldest first.
@@ -211,7 +204,6 @@ impl Point {
     fn between(start: Micros, from: Micros, earlier: Option<&Stats>, at: Micros, stats: &Stats) -> Self {
         let nothing = Stats::default();
         let earlier = earlier.unwrap_or(&nothing);
-        let (then, now) = (earlier.all_messages(), stats.all_messages());
         let lost = |stats: &Stats| stats.connections.lost.values().sum::<u64>();
         let latency = |of: fn(&Latencies) -> &Latency| Quantiles::of(&of(&stats.latency).since(of(&earlier.latency)));
         Self {
@@ -219,14 +211,7 @@ impl Point {
             seconds: at.since(from).as_secs_f64(),
             desired: stats.devices.desired,
             connected: stats.devices.connected,
-            offered: now.offered.saturating_sub(then.offered),
-            withheld: now.withheld.saturating_sub(then.withheld),
-            sent: now.sent.saturating_sub(then.sent),
-            acknowledged: now.acknowledged.saturating_sub(then.acknowledged),
-            delivered: now.delivered.saturating_sub(then.delivered),
-            lost: now.lost.saturating_sub(then.lost),
-            duplicated: now.duplicated.saturating_sub(then.duplicated),
-            reordered: now.reordered.saturating_sub(then.reordered),
+            messages: stats.all_messages().since(&earlier.all_messages()),
             bytes_sent: stats.bytes.sent.saturating_sub(earlier.bytes.sent),
             reconnects: stats.connections.reconnects.saturating_sub(earlier.connections.reconnects),
             connections_lost: lost(stats).saturating_sub(lost(earlier)),
@@ -252,14 +237,7 @@ impl Point {
         if next.connected <= self.connected {
             (self.desired, self.connected) = (next.desired, next.connected);
         }
-        self.offered += next.offered;
-        self.withheld += next.withheld;
-        self.sent += next.sent;
-        self.acknowledged += next.acknowledged;
-        self.delivered += next.delivered;
-        self.lost += next.lost;
-        self.duplicated += next.duplicated;
-        self.reordered += next.reordered;
+        self.messages.merge(&next.messages);
         self.bytes_sent += next.bytes_sent;
         self.reconnects += next.reconnects;
         self.connections_lost += next.connections_lost;
@@ -323,7 +301,7 @@ mod tests {
         stats.latency.schedule_lag.record(Span(2_000));
         timeline.push(at(2), &stats, Phase::Running);
         let [first, second] = timeline.points() else { panic!("two readings make two points") };
-        assert_eq!((first.sent, second.sent), (10, 5));
+        assert_eq!((first.messages.sent, second.messages.sent), (10, 5));
         assert_eq!((second.at, second.seconds, second.schedule_lag.max), (1.0, 1.0, Some(0.002)));
     }
 
@@ -371,7 +349,7 @@ mod tests {
             }
             let points = timeline.points();
             prop_assert!(points.len() <= bound);
-            prop_assert_eq!(points.iter().map(|point| point.offered).sum::<u64>(), steps.iter().sum::<u64>());
+            prop_assert_eq!(points.iter().map(|point| point.messages.offered).sum::<u64>(), steps.iter().sum::<u64>());
             prop_assert!((points.iter().map(|point| point.seconds).sum::<f64>() - steps.len() as f64).abs() < 1e-6);
         }
     }

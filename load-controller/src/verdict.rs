@@ -16,6 +16,7 @@ mod rules;
 use std::fmt;
 
 use fleet_contract::stats::Stats;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{facts::RunFacts, phase::Phase};
@@ -66,7 +67,7 @@ impl From<ExitCode> for std::process::ExitCode {
 }
 
 /// What a run proved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Verdict {
@@ -102,7 +103,7 @@ impl fmt::Display for Verdict {
 }
 
 /// What makes a run fail beside the default rules, because somebody asked for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum FailOn {
     /// A lost message, whatever its quality of service
@@ -110,7 +111,7 @@ pub enum FailOn {
 }
 
 /// Why a run did not pass: one sentence with what was expected and what was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Reason {
     /// The rule that was broken; its name is stable.
     pub name: Rule,
@@ -133,7 +134,7 @@ impl fmt::Display for Reason {
 }
 
 /// A rule that every run is judged by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Rule {

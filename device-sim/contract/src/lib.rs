@@ -20,6 +20,7 @@ pub mod model;
 pub mod plan;
 pub mod process;
 pub mod qos;
+pub mod series;
 pub mod share;
 pub mod stamp;
 pub mod stats;

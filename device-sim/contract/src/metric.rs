@@ -1,8 +1,11 @@
 //! The names of all metrics, in tables that code, dashboards and documentation share.
 //!
-//! The workers' table is here, those of [`broker`], [`controller`] and [`process`] beside it. No metric has a label whose values grow with the fleet; all units are base units.
+//! What a worker has beside the messages and times of [`series`] is here; [`broker`], [`controller`] and [`process`] have
+//! tables of their own. No metric has a label whose values grow with the fleet; all units are base units.
 
 pub mod controller;
+
+use crate::series;
 
 /// A metric: its name, its help text and what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,30 +45,21 @@ macro_rules! metrics {
     };
 }
 
+/// All metrics of a worker, in the order in which they are served.
+pub fn of_workers() -> impl Iterator<Item = Metric> {
+    let counters = series::COUNTERS.iter().map(|counter| counter.metric);
+    let distributions = series::DISTRIBUTIONS.iter().map(|distribution| distribution.metric);
+    counters.chain(ALL.iter().copied()).chain(distributions)
+}
+
 // Below the macro, which they use.
 pub mod broker;
 pub mod process;
 
 metrics! {
     DEVICES = "simctl_devices", Gauge, ["state"], "Devices by state: desired, connected, refused, failed, leaving, away (without the session that they had).";
-    MESSAGES_OFFERED = "simctl_messages_offered_total", Counter, ["qos"], "Messages that fell due.";
-    MESSAGES_WITHHELD = "simctl_messages_withheld_total", Counter, ["qos"], "Messages that fell due and were not sent.";
-    MESSAGES_SENT = "simctl_messages_sent_total", Counter, ["qos"], "Messages handed to a session.";
-    MESSAGES_ACKNOWLEDGED = "simctl_messages_acknowledged_total", Counter, ["qos"], "Messages that the broker acknowledged.";
     MESSAGES_REJECTED = "simctl_messages_rejected_total", Counter, ["reason"], "Messages that the broker rejected, by its reason (MQTT 5).";
     MESSAGES_TOO_LARGE = "simctl_messages_too_large_total", Counter, ["stream"], "Messages withheld because they are above the broker's maximum packet size (MQTT 5), by their stream.";
-    MESSAGES_RESENT = "simctl_messages_resent_total", Counter, ["qos"], "Messages sent again after a reconnect.";
-    MESSAGES_ABANDONED = "simctl_messages_abandoned_total", Counter, ["qos"], "Messages given up with their clean session.";
-    MESSAGES_OBSERVED = "simctl_messages_observed_total", Counter, ["qos"], "Messages that are followed to their delivery.";
-    MESSAGES_UNOBSERVED = "simctl_messages_unobserved_total", Counter, ["qos"], "Messages that nobody follows.";
-    MESSAGES_DELIVERED = "simctl_messages_delivered_total", Counter, ["qos"], "Messages that arrived in time.";
-    MESSAGES_LOST = "simctl_messages_lost_total", Counter, ["qos"], "Messages that did not arrive in time.";
-    MESSAGES_LOST_ACKNOWLEDGED = "simctl_messages_lost_acknowledged_total", Counter, ["qos"], "Lost messages that the broker had acknowledged.";
-    MESSAGES_UNKNOWN = "simctl_messages_unknown_total", Counter, ["qos"], "Messages whose fate nobody can know.";
-    MESSAGES_LATE = "simctl_messages_late_total", Counter, ["qos"], "Messages that arrived after they were counted as lost.";
-    MESSAGES_DUPLICATED = "simctl_messages_duplicated_total", Counter, ["qos"], "Messages that arrived again.";
-    MESSAGES_REORDERED = "simctl_messages_reordered_total", Counter, ["qos"], "Messages that arrived after a later one of their stream.";
-    MESSAGES_IN_FLIGHT = "simctl_messages_in_flight", Gauge, ["qos"], "Observed messages that are not judged yet.";
     MESSAGES_RECEIVED = "simctl_messages_received_total", Counter, ["qos"], "Messages that the devices received for subscriptions of their own.";
     SUBSCRIPTIONS_REFUSED = "simctl_subscriptions_refused_total", Counter, ["reason"], "Filters that the broker refused to a device, by its reason; unanswered when it had said nothing until the device left.";
     BYTES_SENT = "simctl_bytes_sent_total", Counter, [], "Bytes of MQTT written by the devices.";
@@ -77,11 +71,6 @@ metrics! {
     CONNECT_FAILURES = "simctl_connect_failures_total", Counter, ["reason"], "Connection attempts that failed, by reason.";
     CONNECT_REFUSALS = "simctl_connect_refusals_total", Counter, ["reason"], "Connections that the broker refused, by its code.";
     SECRETS_UNUSABLE = "simctl_secrets_unusable_total", Counter, ["reason"], "Changed files of passwords and certificates that could not be used, by reason.";
-    CONNECT_SECONDS = "simctl_connect_seconds", Histogram, [], "Time from the intended connect to the accepted session.";
-    PUBLISH_ACK_SECONDS = "simctl_publish_ack_seconds", Histogram, [], "Time from due to the acknowledgement.";
-    END_TO_END_SECONDS = "simctl_end_to_end_seconds", Histogram, [], "Time from due to the observer.";
-    SCHEDULE_LAG_SECONDS = "simctl_schedule_lag_seconds", Histogram, [], "How late the generator itself was.";
-    RECOVERY_SECONDS = "simctl_recovery_seconds", Histogram, [], "Time from a lost connection to the next accepted session.";
     MISSED_TICKS = "simctl_missed_ticks_total", Counter, [], "Messages that the generator sent more than 100 ms late.";
     BUFFER_FULL = "simctl_buffer_full_total", Counter, [], "Times that a socket took less than it was given.";
     OBSERVERS = "simctl_observers", Gauge, ["state"], "Observers by state: wanted, subscribed.";
@@ -105,7 +94,7 @@ mod tests {
     #[test]
     fn names_follow_the_conventions() {
         let mut names = BTreeSet::new();
-        for metric in [ALL, broker::ALL, controller::ALL].concat() {
+        for metric in of_workers().chain([broker::ALL, controller::ALL].concat()) {
             assert!(names.insert(metric.name), "{} stands twice", metric.name);
             assert!(metric.name.starts_with("simctl_"), "{}", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);

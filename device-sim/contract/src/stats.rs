@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use latency::{Latency, Summary};
 pub use sessions::{Change, Sessions};
 
+pub use crate::series::{Groups, Latencies, Messages, StreamStats};
 use crate::{fleet::Qos, time::Micros};
 
 /// What one worker hands over: numbered within its epoch, so that a lost or repeated pull does no harm.
@@ -39,8 +40,11 @@ pub struct WorkerStats {
 pub struct Stats {
     /// Devices by state, now.
     pub devices: Devices,
-    /// Messages by what became of them, for QoS 0, 1 and 2.
+    /// Messages by what became of them, for QoS 0, 1 and 2: the sums over the streams of `groups`.
     pub messages: [Messages; 3],
+    /// Messages and times by group and stream; empty of a worker of release 0.1.
+    #[serde(skip_serializing_if = "Groups::is_empty")]
+    pub groups: Groups,
     /// MQTT 5: messages of QoS 1 and 2 that the broker rejected, by its reason. They are sent, and never acknowledged.
     pub rejected: BTreeMap<String, u64>,
     /// MQTT 5: messages above the broker's maximum packet size, by their stream. They are withheld (MQTT-3.2.2-15).
@@ -56,7 +60,7 @@ pub struct Stats {
     pub received: Received,
     /// Bytes of MQTT, both ways.
     pub bytes: Bytes,
-    /// Distributions of times.
+    /// Distributions of times, over all streams.
     pub latency: Latencies,
     /// Connections: made, lost and refused.
     pub connections: Connections,
@@ -84,91 +88,6 @@ pub struct Devices {
     pub failed: u32,
     /// Those that have left but wait for their messages to settle.
     pub leaving: u32,
-}
-
-/// What became of messages. The laws: offered = sent + withheld; sent = observed + unobserved;
-/// observed = delivered + lost + unknown + in flight.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Messages {
-    /// Fell due.
-    pub offered: u64,
-    /// Not handed to a session: the device was offline or its queue was full.
-    pub withheld: u64,
-    /// Of the withheld: because the device was offline.
-    pub withheld_offline: u64,
-    /// Handed to a session.
-    pub sent: u64,
-    /// Of QoS 1 and 2: acknowledged by the broker.
-    pub acknowledged: u64,
-    /// Of QoS 1 and 2: given up with their clean session before they were acknowledged.
-    pub abandoned: u64,
-    /// Sent again after a reconnect.
-    pub resent: u64,
-    /// Followed to their delivery.
-    pub observed: u64,
-    /// Not followed: outside the sample, or nobody was subscribed.
-    pub unobserved: u64,
-    /// Arrived for the first time and in time.
-    pub delivered: u64,
-    /// Did not arrive in time.
-    pub lost: u64,
-    /// Of the lost: acknowledged by the broker.
-    pub lost_acknowledged: u64,
-    /// Nobody can know: the observer was away, or the worker's ledger ended.
-    pub unknown: u64,
-    /// Arrived after they were counted as lost; these stay lost.
-    pub late: u64,
-    /// Arrived again.
-    pub duplicated: u64,
-    /// Arrived after a later one of their stream.
-    pub reordered: u64,
-}
-
-impl Messages {
-    /// Observed and not yet judged.
-    pub const fn in_flight(&self) -> u64 {
-        self.observed.saturating_sub(self.delivered + self.lost + self.unknown)
-    }
-
-    /// Adds what another counted.
-    pub const fn merge(&mut self, other: &Self) {
-        // Destructured, so that a new counter cannot be forgotten.
-        let Self {
-            offered,
-            withheld,
-            withheld_offline,
-            sent,
-            acknowledged,
-            abandoned,
-            resent,
-            observed,
-            unobserved,
-            delivered,
-            lost,
-            lost_acknowledged,
-            unknown,
-            late,
-            duplicated,
-            reordered,
-        } = *other;
-        self.offered += offered;
-        self.withheld += withheld;
-        self.withheld_offline += withheld_offline;
-        self.sent += sent;
-        self.acknowledged += acknowledged;
-        self.abandoned += abandoned;
-        self.resent += resent;
-        self.observed += observed;
-        self.unobserved += unobserved;
-        self.delivered += delivered;
-        self.lost += lost;
-        self.lost_acknowledged += lost_acknowledged;
-        self.unknown += unknown;
-        self.late += late;
-        self.duplicated += duplicated;
-        self.reordered += reordered;
-    }
 }
 
 /// Packets above a limit.
@@ -265,22 +184,6 @@ pub struct Bytes {
     pub received: u64,
     /// Read by the observer.
     pub observed: u64,
-}
-
-/// Distributions of times; each latency counts from the instant that was intended.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Latencies {
-    /// From the intended connect to the accepted session.
-    pub connect: Latency,
-    /// From due to the acknowledgement (PUBACK or PUBCOMP).
-    pub publish_ack: Latency,
-    /// From due to the observer.
-    pub end_to_end: Latency,
-    /// From due to the hand-over to the session: how late the generator itself was.
-    pub schedule_lag: Latency,
-    /// From the loss of a connection to the next accepted session.
-    pub recovery: Latency,
 }
 
 /// Connections made, lost and refused; the keys are the names of the errors.
@@ -399,6 +302,7 @@ impl Stats {
         let Self {
             devices,
             messages,
+            groups,
             rejected,
             too_large,
             unwelcome,
@@ -413,6 +317,7 @@ impl Stats {
             generator,
             lost,
         } = other;
+        self.groups.merge(groups);
         add(&mut self.rejected, rejected);
         for (stream, oversize) in too_large {
             self.too_large.entry(stream.clone()).or_default().merge(oversize);
@@ -444,16 +349,24 @@ impl Stats {
         self.lost.truncate(Self::LOST_MAX);
     }
 
+    /// Counts a stream, in its group and in the whole.
+    pub fn add_stream(&mut self, group: &str, stream: &str, stats: &StreamStats) {
+        self.messages[stats.qos as usize].merge(&stats.messages);
+        self.latency.merge(&stats.latency);
+        self.groups.add(group, stream, stats);
+    }
+
     /// The same in little memory, with distributions as [`Latency::packed`]: for what is kept and seldom added to.
     #[must_use]
     pub fn packed(self) -> Self {
-        Self { latency: self.latency.packed(), ..self }
+        Self { latency: self.latency.packed(), groups: self.groups.packed(), ..self }
     }
 
     /// Closes the books of a worker that was last read at `at`: what is in flight is unknown, and nobody is connected.
     pub fn end_epoch(&mut self, at: Micros) {
         self.sessions.end_epoch(at);
-        for messages in &mut self.messages {
+        let of_streams = self.groups.streams_mut().map(|stream| &mut stream.messages);
+        for messages in self.messages.iter_mut().chain(of_streams) {
             messages.unknown += messages.in_flight();
         }
         self.devices = Devices::default();
@@ -464,28 +377,6 @@ impl Stats {
         self.generator.workers = 0;
         self.generator.shards = 0;
         self.generator.shards_silent = 0;
-    }
-}
-
-impl Latencies {
-    fn packed(self) -> Self {
-        let Self { connect, publish_ack, end_to_end, schedule_lag, recovery } = self;
-        Self {
-            connect: connect.packed(),
-            publish_ack: publish_ack.packed(),
-            end_to_end: end_to_end.packed(),
-            schedule_lag: schedule_lag.packed(),
-            recovery: recovery.packed(),
-        }
-    }
-
-    fn merge(&mut self, other: &Self) {
-        let Self { connect, publish_ack, end_to_end, schedule_lag, recovery } = other;
-        self.connect.merge(connect);
-        self.publish_ack.merge(publish_ack);
-        self.end_to_end.merge(end_to_end);
-        self.schedule_lag.merge(schedule_lag);
-        self.recovery.merge(recovery);
     }
 }
 

@@ -98,10 +98,19 @@ pub(crate) struct Group {
     pub(crate) name: String,
     pub(crate) model_name: String,
     pub(crate) model: Model,
+    /// The place of its first stream among the streams of all groups.
+    pub(crate) first_stream: usize,
     pub(crate) client_id: Bound,
     pub(crate) user: Option<Bound>,
     pub(crate) will: Option<Will>,
     pub(crate) subscriptions: Box<[Subscription]>,
+}
+
+impl Group {
+    /// One past the place of its last stream among the streams of all groups.
+    fn next_stream(&self) -> usize {
+        self.first_stream + self.model.streams().len()
+    }
 }
 
 /// What each device of a group subscribes to, with all but the device filled in.
@@ -180,7 +189,11 @@ impl Blueprint {
             Some(credentials) => login(Some(credentials))?,
             None => device_login.clone(),
         };
-        let compile_group = |index| group(fleet, index, &client_id, device_login.user.as_ref(), files);
+        let mut groups = Vec::with_capacity(spec.groups.len());
+        for index in 0..spec.groups.len() {
+            let first_stream = groups.last().map_or(0, Group::next_stream);
+            groups.push(group(fleet, index, first_stream, &client_id, device_login.user.as_ref(), files)?);
+        }
         Ok(Self {
             name: fleet.metadata.name.clone(),
             seed: spec.seed,
@@ -188,7 +201,7 @@ impl Blueprint {
             jitter: Source::new(spec.seed, "connect"),
             waits: Source::new(spec.seed, "backoff"),
             packet_ids: Source::new(spec.seed, "packet ids"),
-            groups: (0..spec.groups.len()).map(compile_group).collect::<Result<_, _>>()?,
+            groups,
             membership: Membership::new(&shares)?,
             session: session::Options {
                 keep_alive: spec.connect.keep_alive,
@@ -284,6 +297,7 @@ fn connect_properties(connect: &Connect) -> codec::v5::ConnectProperties {
 fn group(
     fleet: &Fleet,
     index: usize,
+    first_stream: usize,
     client_id: &Template,
     user: Option<&Template>,
     files: &Files,
@@ -320,6 +334,7 @@ fn group(
         name: group.name.clone(),
         model_name: group.model.clone(),
         model,
+        first_stream,
         client_id: client_id.bind(&names, client_id),
         user: user.map(|user| user.bind(&names, client_id)),
         will,

@@ -40,7 +40,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{blueprint::Blueprint, course::Course, device::Trouble, pacer::Pacer, shard::ShareOfRate};
+use super::{
+    blueprint::Blueprint, course::Course, device::Trouble, pacer::Pacer, shard::ShareOfRate, streams::Streams,
+};
 use crate::{clock::Clock, model::Scratch, transport::brokers::Brokers};
 use books::Books;
 
@@ -99,14 +101,28 @@ struct Shared {
 }
 
 /// Counters of some of the devices, and what is needed to make their messages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Stripe {
     stats: Stats,
+    /// Messages and their times, by stream.
+    by_stream: Streams,
     scratch: Scratch,
     /// The topic that is being written.
     topic: Vec<u8>,
     /// The payload that is being written.
     payload: Vec<u8>,
+}
+
+impl Stripe {
+    fn new(by_stream: &Streams) -> Self {
+        Self {
+            stats: Stats::default(),
+            by_stream: by_stream.clone(),
+            scratch: Scratch::default(),
+            topic: Vec::new(),
+            payload: Vec::new(),
+        }
+    }
 }
 
 impl Fleet {
@@ -119,6 +135,7 @@ impl Fleet {
             .enable_io()
             .enable_time()
             .build()?;
+        let by_stream = Streams::new(&blueprint);
         let shared = Arc::new(Shared {
             blueprint,
             shard,
@@ -128,7 +145,7 @@ impl Fleet {
             brokers,
             pacer: tokio::sync::Mutex::new(Pacer::new(share.under(&course.population, clock.now()))),
             under_way: Semaphore::new(UNDER_WAY_PER_THREAD * threads as usize),
-            stripes: (0..STRIPES_PER_THREAD * threads as usize).map(|_| Mutex::default()).collect(),
+            stripes: (0..STRIPES_PER_THREAD * threads as usize).map(|_| Mutex::new(Stripe::new(&by_stream))).collect(),
             devices: Mutex::default(),
             is_drained: AtomicBool::new(false),
         });
@@ -161,6 +178,7 @@ impl Fleet {
             let mut stripe = lock(stripe);
             stripe.stats.sessions.count_until(self.shared.clock.now());
             stats.merge(&stripe.stats);
+            stripe.by_stream.add_to(&mut stats);
         }
         stats.generator.shards = self.shared.threads;
         (stats, is_drained)

@@ -36,7 +36,7 @@ use mio::Token;
 
 pub(super) use connect::{CLOSED, YOUNG};
 use drive::Ready;
-use noted::Noted;
+use noted::{Noted, NotedByStream};
 pub(super) use pace::Alarm;
 pub use pace::pace;
 pub(super) use publish::MISSED;
@@ -46,6 +46,7 @@ use super::{
     course::Course,
     device::{Device, StreamState},
     pacer::Pacer,
+    streams::Streams,
     wheel::Wheel,
     world::World,
 };
@@ -82,6 +83,8 @@ pub(super) enum Command {
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     pub(super) stats: Stats,
+    /// Messages and their times, which `stats` lacks: the sums are made by whoever reads, so that the shard goes on.
+    pub(super) streams: Streams,
     /// Whether every device has left and every message is judged.
     pub(super) is_drained: bool,
 }
@@ -241,8 +244,10 @@ pub(super) struct Shard<W: World> {
     /// How late the messages of this batch of turns are.
     lags: Noted,
     /// How long the acknowledgements of this turn took.
-    acknowledgements: Noted,
+    acknowledgements: NotedByStream,
     stats: Stats,
+    /// Messages and their times, by stream.
+    by_stream: Streams,
     /// The next cut of connections.
     next_disconnect: Option<Disconnect>,
     /// When connections were cut last; what was to be cut before the shard began is past.
@@ -265,6 +270,7 @@ impl<W: World> Shard<W> {
         let rate = share.under(&course.population, now);
         let pace = pace::pace_under(&course, now);
         let next_disconnect = course.next_disconnect(now);
+        let by_stream = Streams::new(&blueprint);
         // Taken from the system as it is used: the usual device reads no more than the first pages.
         let inbox = vec![0; world.inbox(READ_MAX + blueprint.connect.packet_max() as usize)].into();
         Self {
@@ -295,8 +301,9 @@ impl<W: World> Shard<W> {
             said: BTreeMap::new(),
             bodies: Bodies::default(),
             lags: Noted::default(),
-            acknowledgements: Noted::default(),
+            acknowledgements: NotedByStream::default(),
             stats: Stats::default(),
+            by_stream,
             next_disconnect,
             disconnected_at: now,
             sweep_from: 0,
@@ -363,7 +370,7 @@ impl<W: World> Shard<W> {
                 self.readable(slot);
             }
         }
-        self.acknowledgements.record_in(&mut self.stats.latency.publish_ack);
+        self.acknowledgements.record_in(&mut self.by_stream);
     }
 
     fn take_timers(&mut self) {

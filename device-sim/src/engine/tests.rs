@@ -8,6 +8,7 @@ use mio::Poll;
 
 use super::*;
 use shard::ShareOfRate;
+use streams::Streams;
 
 /// A native engine of shards that are played by these closures.
 fn native(shards: Vec<Box<dyn FnMut(u64) -> Option<Reading> + Send>>) -> (Native, Vec<JoinHandle<()>>) {
@@ -50,7 +51,7 @@ fn counted(sent: u64, is_drained: bool) -> Reading {
     stats.messages[1].sent = sent;
     stats.devices.connected = 5;
     stats.generator.shards = 1;
-    Reading { stats, is_drained }
+    Reading { stats, streams: Streams::default(), is_drained }
 }
 
 #[test]

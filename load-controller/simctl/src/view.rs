@@ -5,7 +5,14 @@
 
 use std::fmt::Write as _;
 
-use fleet_contract::{fleet::Observe, stats::Summary};
+use fleet_contract::{
+    fleet::Observe,
+    series::{
+        DELIVERED, DUPLICATED, END_TO_END, IN_FLIGHT, LATE, LOST, PUBLISH_ACK, REORDERED, SCHEDULE_LAG, UNKNOWN,
+        WITHHELD,
+    },
+    stats::Summary,
+};
 use load_controller::{
     phase::Phase,
     report::Report,
@@ -61,8 +68,8 @@ pub(crate) fn line(report: &Report) -> String {
     let last = report.timeline.points.last().copied().unwrap_or_default();
     let all = &report.messages.all;
     let (what, now, run) = match report.observer.observe {
-        Observe::None => ("publish to ack", last.publish_ack.p99, report.latency.publish_ack.p99),
-        Observe::All | Observe::Sample => ("end to end", last.end_to_end.p99, report.latency.end_to_end.p99),
+        Observe::None => ("publish to ack", last.publish_ack.p99, report.latency.of(&PUBLISH_ACK).p99),
+        Observe::All | Observe::Sample => ("end to end", last.end_to_end.p99, report.latency.of(&END_TO_END).p99),
     };
     let mut line = format!(
         "{}  {:>7}  {} of {} connected  {}/s sent  {} offered  {} sent  {} delivered  {} lost  {} reconnects  \
@@ -71,15 +78,15 @@ pub(crate) fn line(report: &Report) -> String {
         words::time(report.elapsed_seconds),
         words::count(report.devices.connected.into()),
         words::count(report.devices.desired.into()),
-        words::number(per_second(last.sent, &last)),
-        words::count(all.offered),
-        words::count(all.sent),
-        maybe(all.delivered),
-        maybe(all.lost),
+        words::number(per_second(last.messages.sent, &last)),
+        words::count(all.raw().offered),
+        words::count(all.raw().sent),
+        maybe(all.get(&DELIVERED)),
+        maybe(all.get(&LOST)),
         words::count(report.reconnects),
         time(now),
         time(run),
-        time(report.latency.schedule_lag.p99),
+        time(report.latency.of(&SCHEDULE_LAG).p99),
         observer(report),
     );
     line.push_str(match report.phase {
@@ -225,15 +232,15 @@ fn messages(report: &Report, last: &Point, palette: Palette) -> Vec<String> {
     };
     let head: String =
         ["offered", "sent", "acknowledged", "delivered", "bytes"].iter().map(|name| format!("{name:>13}")).collect();
-    let delivered = if all.delivered.is_some() { rate(last.delivered) } else { "-".into() };
+    let delivered = if all.get(&DELIVERED).is_some() { rate(last.messages.delivered) } else { "-".into() };
     let mut lines = vec![
         palette.paint(Tone::Strong, format_args!("{:<13}{head}", "messages")).to_string(),
         row(
             "a second",
             [
-                rate(last.offered),
-                rate(last.sent),
-                rate(last.acknowledged),
+                rate(last.messages.offered),
+                rate(last.messages.sent),
+                rate(last.messages.acknowledged),
                 delivered,
                 words::bytes(per_second(last.bytes_sent, last)),
             ],
@@ -241,15 +248,15 @@ fn messages(report: &Report, last: &Point, palette: Palette) -> Vec<String> {
         row(
             "in all",
             [
-                words::count(all.offered),
-                words::count(all.sent),
-                words::count(all.acknowledged),
-                maybe(all.delivered),
+                words::count(all.raw().offered),
+                words::count(all.raw().sent),
+                words::count(all.raw().acknowledged),
+                maybe(all.get(&DELIVERED)),
                 words::bytes(report.bytes.sent as f64),
             ],
         ),
     ];
-    let unanswered = report.messages.by_qos[0].sent;
+    let unanswered = report.messages.by_qos[0].raw().sent;
     if unanswered > 0 {
         let told = format!("only QoS 1 and 2 are acknowledged; {} of QoS 0 were sent", words::count(unanswered));
         lines.push(labelled("", palette.paint(Tone::Faint, told), palette));
@@ -258,7 +265,7 @@ fn messages(report: &Report, last: &Point, palette: Palette) -> Vec<String> {
 }
 
 fn latencies(report: &Report, last: &Point, palette: Palette) -> Vec<String> {
-    let row = |name: &str, now: Quantiles, run: &Summary| {
+    let row = |name: &str, now: Quantiles, run: Summary| {
         let cells = [now.p50, now.p99, now.max, run.p50, run.p99, run.max].map(time);
         let cells: String = cells
             .iter()
@@ -273,9 +280,9 @@ fn latencies(report: &Report, last: &Point, palette: Palette) -> Vec<String> {
     );
     vec![
         palette.paint(Tone::Strong, head).to_string(),
-        row("publish→ack", last.publish_ack, &report.latency.publish_ack),
-        row("end to end", last.end_to_end, &report.latency.end_to_end),
-        row("schedule lag", last.schedule_lag, &report.latency.schedule_lag),
+        row("publish→ack", last.publish_ack, report.latency.of(&PUBLISH_ACK)),
+        row("end to end", last.end_to_end, report.latency.of(&END_TO_END)),
+        row("schedule lag", last.schedule_lag, report.latency.of(&SCHEDULE_LAG)),
     ]
 }
 
@@ -296,18 +303,18 @@ fn delivery(report: &Report, palette: Palette) -> Vec<String> {
         row(
             "delivery",
             &[
-                (all.lost, "lost", Tone::Bad),
-                (all.duplicated, "duplicated", Tone::Warning),
-                (all.reordered, "reordered", Tone::Bad),
-                (all.late, "late", Tone::Warning),
-                (Some(all.unknown), "unknown", Tone::Warning),
+                (all.get(&LOST), "lost", Tone::Bad),
+                (all.get(&DUPLICATED), "duplicated", Tone::Warning),
+                (all.get(&REORDERED), "reordered", Tone::Bad),
+                (all.get(&LATE), "late", Tone::Warning),
+                (all.get(&UNKNOWN), "unknown", Tone::Warning),
             ],
         ),
         row(
             "",
             &[
-                (Some(all.in_flight), "in flight", Tone::Faint),
-                (Some(all.withheld), "withheld", Tone::Warning),
+                (all.get(&IN_FLIGHT), "in flight", Tone::Faint),
+                (all.get(&WITHHELD), "withheld", Tone::Warning),
                 (Some(report.reconnects), "reconnects", Tone::Warning),
             ],
         ),

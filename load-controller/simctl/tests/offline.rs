@@ -246,12 +246,14 @@ fn every_example_is_listed_and_right() {
 }
 
 #[test]
-fn the_committed_schema_is_the_generated_one() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/schema/fleet.json");
-    let generated = stdout(&Place::new().call(&["schema", "fleet"]).success());
-    let committed = fs::read_to_string(&path).unwrap();
-    let remedy = "run `cargo run -- schema fleet > manifests/schema/fleet.json`";
-    assert!(committed == generated, "{} is stale; {remedy}", path.display());
+fn the_committed_schemas_are_the_generated_ones() {
+    for kind in ["fleet", "report"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../manifests/schema/{kind}.json"));
+        let generated = stdout(&Place::new().call(&["schema", kind]).success());
+        let committed = fs::read_to_string(&path).unwrap_or_default();
+        let remedy = format!("run `cargo run -- schema {kind} > manifests/schema/{kind}.json`");
+        assert!(committed == generated, "{} is stale; {remedy}", path.display());
+    }
 }
 
 #[test]

@@ -1,106 +1,115 @@
-//! The timeline as comma-separated values: the file `timeline.csv`.
+//! Figures as comma-separated values: the files `timeline.csv` and `streams.csv`.
 
-use super::TimelineInReport;
-use crate::timeline::{Point, Quantiles};
+use fleet_contract::series::{COUNTERS, DISTRIBUTIONS, Scope};
 
-const COLUMNS: [&str; 30] = [
-    "at_seconds",
-    "length_seconds",
-    "devices_desired",
-    "devices_connected",
-    "offered",
-    "withheld",
-    "sent",
-    "acknowledged",
-    "delivered",
-    "lost",
-    "duplicated",
-    "reordered",
-    "bytes_sent",
-    "reconnects",
-    "connections_lost",
-    "publish_ack_p50_seconds",
-    "publish_ack_p99_seconds",
-    "publish_ack_max_seconds",
-    "end_to_end_p50_seconds",
-    "end_to_end_p99_seconds",
-    "end_to_end_max_seconds",
-    "schedule_lag_p50_seconds",
-    "schedule_lag_p99_seconds",
-    "schedule_lag_max_seconds",
-    "cpu_seconds",
-    "memory_bytes",
-    "offered_per_second",
-    "sent_per_second",
-    "delivered_per_second",
-    "paused_seconds",
-];
+use super::{Report, TimelineInReport};
+use crate::timeline::{Point, Quantiles, flow};
 
-/// A heading and a line for each point; a cell is empty where nothing was measured.
-pub fn render(timeline: &TimelineInReport) -> String {
-    // All cells are numbers, of which none needs quotes.
-    let rows = timeline.points.iter().map(|point| cells(point).join(",") + "\n");
-    std::iter::once(COLUMNS.join(",") + "\n").chain(rows).collect()
+/// A row for each point; a cell is empty where nothing was measured.
+pub fn timeline(timeline: &TimelineInReport) -> String {
+    let nothing = cells(&Point::default());
+    table(nothing.iter().map(|(column, _)| column.clone()), timeline.points.iter().map(|point| values(cells(point))))
 }
 
-fn cells(point: &Point) -> [String; COLUMNS.len()] {
-    let [ack_p50, ack_p99, ack_max] = quantiles(&point.publish_ack);
-    let [end_p50, end_p99, end_max] = quantiles(&point.end_to_end);
-    let [lag_p50, lag_p99, lag_max] = quantiles(&point.schedule_lag);
-    [
-        format!("{:.3}", point.at),
-        format!("{:.3}", point.seconds),
-        point.desired.to_string(),
-        point.connected.to_string(),
-        point.offered.to_string(),
-        point.withheld.to_string(),
-        point.sent.to_string(),
-        point.acknowledged.to_string(),
-        point.delivered.to_string(),
-        point.lost.to_string(),
-        point.duplicated.to_string(),
-        point.reordered.to_string(),
-        point.bytes_sent.to_string(),
-        point.reconnects.to_string(),
-        point.connections_lost.to_string(),
-        ack_p50,
-        ack_p99,
-        ack_max,
-        end_p50,
-        end_p99,
-        end_max,
-        lag_p50,
-        lag_p99,
-        lag_max,
-        format!("{:.3}", point.cpu_seconds),
-        point.memory_bytes.to_string(),
-        format!("{:.1}", point.rate(point.offered)),
-        format!("{:.1}", point.rate(point.sent)),
-        format!("{:.1}", point.rate(point.delivered)),
-        format!("{:.3}", point.paused_seconds),
-    ]
+/// A row for each stream; a cell is empty where nothing was measured.
+pub fn streams(report: &Report) -> String {
+    let quantiles = ["p50", "p90", "p99", "p999", "max"];
+    let times = || DISTRIBUTIONS.iter().filter(|row| row.scope == Scope::Stream);
+    let mut columns: Vec<String> = ["group", "stream", "qos"].map(str::to_owned).into();
+    columns.extend(COUNTERS.iter().map(|counter| counter.key.to_owned()));
+    columns.extend(times().flat_map(|row| quantiles.map(|quantile| format!("{}_{quantile}_seconds", row.key))));
+    let rows = report.streams().map(|(group, stream, figures)| {
+        let mut cells = vec![quoted(group), quoted(stream), figures.qos.to_string()];
+        cells.extend(figures.counts.rows().map(|(_, count)| count.map_or_else(String::new, |count| count.to_string())));
+        cells.extend(times().flat_map(|row| {
+            let summary = figures.latency.of(row);
+            [summary.p50, summary.p90, summary.p99, summary.p999, summary.max].map(seconds)
+        }));
+        cells
+    });
+    table(columns.into_iter(), rows)
 }
 
-fn quantiles(of: &Quantiles) -> [String; 3] {
-    [of.p50, of.p99, of.max].map(|value| value.map_or_else(String::new, |seconds| format!("{seconds:.6}")))
+fn table(columns: impl Iterator<Item = String>, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let heading = columns.collect::<Vec<_>>();
+    std::iter::once(heading).chain(rows).map(|cells| cells.join(",") + "\n").collect()
+}
+
+/// A name as a cell (RFC 4180, section 2).
+fn quoted(name: &str) -> String {
+    if name.contains([',', '"', '\r', '\n']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.to_owned() }
+}
+
+fn values(cells: Vec<(String, String)>) -> Vec<String> {
+    cells.into_iter().map(|(_, value)| value).collect()
+}
+
+/// The columns and values of a point.
+fn cells(point: &Point) -> Vec<(String, String)> {
+    let mut cells = Vec::new();
+    let mut cell = |column: &str, value: String| cells.push((column.to_owned(), value));
+    cell("at_seconds", format!("{:.3}", point.at));
+    cell("length_seconds", format!("{:.3}", point.seconds));
+    cell("devices_desired", point.desired.to_string());
+    cell("devices_connected", point.connected.to_string());
+    for counter in flow::rows() {
+        cell(counter.key, (counter.get)(&point.messages).to_string());
+    }
+    cell("bytes_sent", point.bytes_sent.to_string());
+    cell("reconnects", point.reconnects.to_string());
+    cell("connections_lost", point.connections_lost.to_string());
+    for (name, of) in
+        [("publish_ack", point.publish_ack), ("end_to_end", point.end_to_end), ("schedule_lag", point.schedule_lag)]
+    {
+        let Quantiles { p50, p99, max } = of;
+        for (quantile, value) in [("p50", p50), ("p99", p99), ("max", max)] {
+            cell(&format!("{name}_{quantile}_seconds"), seconds(value));
+        }
+    }
+    cell("cpu_seconds", format!("{:.3}", point.cpu_seconds));
+    cell("memory_bytes", point.memory_bytes.to_string());
+    let messages = &point.messages;
+    for (name, count) in [("offered", messages.offered), ("sent", messages.sent), ("delivered", messages.delivered)] {
+        cell(&format!("{name}_per_second"), format!("{:.1}", point.rate(count)));
+    }
+    cell("paused_seconds", format!("{:.3}", point.paused_seconds));
+    cells
+}
+
+fn seconds(value: Option<f64>) -> String {
+    value.map_or_else(String::new, |seconds| format!("{seconds:.6}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::units::Span;
+    use fleet_contract::{fleet::Qos, stats::StreamStats, units::Span};
 
     use super::*;
     use crate::{
-        fixture::{START, stats_of},
+        fixture::{START, facts, stats_of},
         phase::Phase,
         timeline::Timeline,
     };
 
     #[test]
+    fn each_stream_is_a_line() {
+        let mut stats = stats_of(10);
+        stats.add_stream("a \"big\", fleet", "event", &StreamStats::of(Qos::AtMostOnce));
+        let text = streams(&Report::new(&stats, &facts()));
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let columns = reader.headers().unwrap().clone();
+        let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
+        let cell = |row: usize, name: &str| &rows[row][columns.iter().position(|column| column == name).unwrap()];
+        assert_eq!(["group", "stream", "qos", "sent"].map(|name| cell(1, name)), ["all", "state", "1", "10"]);
+        assert_eq!(cell(1, "end_to_end_max_seconds"), "0.000909");
+        assert_eq!(["group", "publish_ack_p99_seconds"].map(|name| cell(0, name)), ["a \"big\", fleet", ""]);
+    }
+
+    #[test]
     fn each_point_is_a_line() {
         let mut timeline = Timeline::new(START);
         timeline.push(START.after(Span::from_secs(1)), &stats_of(10), Phase::Running);
-        let text = render(&TimelineInReport::new(&timeline));
+        let text = super::timeline(&TimelineInReport::new(&timeline));
         let mut reader = csv::Reader::from_reader(text.as_bytes());
         let columns = reader.headers().unwrap().clone();
         let row = reader.records().next().unwrap().unwrap();

@@ -1,12 +1,17 @@
 //! The parts of a report, each made from what was measured.
 
+mod counts;
+mod streams;
+mod times;
+
 use std::collections::BTreeMap;
 
 use fleet_contract::{
     fleet::{Fleet, Observe},
-    stats::{self, LostMessage, Stats, Summary},
+    stats::{self, LostMessage, Stats},
     units::Span,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,8 +20,12 @@ use crate::{
     verdict::FailOn,
 };
 
+pub use counts::Counts;
+pub use streams::{GroupFigures, StreamFigures};
+pub use times::Times;
+
 /// Devices by state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Devices {
     /// Those that the plan wants.
     pub desired: u32,
@@ -40,7 +49,7 @@ impl Devices {
 }
 
 /// What became of the messages of all qualities of service, and of each.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Messages {
     /// All together.
     #[serde(flatten)]
@@ -62,7 +71,7 @@ pub struct Messages {
 }
 
 /// Messages that a broker seems to answer by ending the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Unwelcome {
     /// How many connections it ended.
     pub connections: u64,
@@ -77,7 +86,7 @@ impl From<stats::Unwelcome> for Unwelcome {
 }
 
 /// Packets above a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Oversize {
     /// How many.
     pub packets: u64,
@@ -93,51 +102,9 @@ impl From<stats::Oversize> for Oversize {
     }
 }
 
-/// What became of messages: offered = withheld + sent, sent = observed + unobserved,
-/// observed = delivered + lost + unknown + in flight.
-///
-/// What only an observer can know is `None` where nobody observed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Fell due.
-    pub offered: u64,
-    /// Not handed to a session.
-    pub withheld: u64,
-    /// Of the withheld: because the device was offline.
-    pub withheld_offline: u64,
-    /// Handed to a session.
-    pub sent: u64,
-    /// Of QoS 1 and 2: acknowledged by the broker.
-    pub acknowledged: u64,
-    /// Of QoS 1 and 2: given up with their clean session before they were acknowledged.
-    pub abandoned: u64,
-    /// Sent again after a reconnect.
-    pub resent: u64,
-    /// Followed to their delivery.
-    pub observed: u64,
-    /// Not followed.
-    pub unobserved: u64,
-    /// Arrived in time.
-    pub delivered: Option<u64>,
-    /// Did not arrive in time.
-    pub lost: Option<u64>,
-    /// Of the lost: acknowledged by the broker.
-    pub lost_acknowledged: Option<u64>,
-    /// Nobody can know.
-    pub unknown: u64,
-    /// Observed and not judged yet.
-    pub in_flight: u64,
-    /// Arrived after they were counted as lost.
-    pub late: Option<u64>,
-    /// Arrived again.
-    pub duplicated: Option<u64>,
-    /// Arrived after a later one of their stream.
-    pub reordered: Option<u64>,
-}
-
 impl Messages {
     pub(super) fn new(stats: &Stats, observe: Observe) -> Self {
-        let counts = |messages: &stats::Messages| Counts::new(messages, observe);
+        let counts = |messages: &stats::Messages| Counts::new(*messages, observe);
         Self {
             all: counts(&stats.all_messages()),
             by_qos: stats.messages.each_ref().map(counts),
@@ -149,51 +116,8 @@ impl Messages {
     }
 }
 
-impl Counts {
-    fn new(messages: &stats::Messages, observe: Observe) -> Self {
-        let seen = |count| (observe != Observe::None).then_some(count);
-        let stats::Messages {
-            offered,
-            withheld,
-            withheld_offline,
-            sent,
-            acknowledged,
-            abandoned,
-            resent,
-            observed,
-            unobserved,
-            delivered,
-            lost,
-            lost_acknowledged,
-            unknown,
-            late,
-            duplicated,
-            reordered,
-        } = *messages;
-        Self {
-            offered,
-            withheld,
-            withheld_offline,
-            sent,
-            acknowledged,
-            abandoned,
-            resent,
-            observed,
-            unobserved,
-            delivered: seen(delivered),
-            lost: seen(lost),
-            lost_acknowledged: seen(lost_acknowledged),
-            unknown,
-            in_flight: messages.in_flight(),
-            late: seen(late),
-            duplicated: seen(duplicated),
-            reordered: seen(reordered),
-        }
-    }
-}
-
 /// What devices subscribed to, and the messages that came of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Received {
     /// Messages of all qualities of service; one of QoS 2 counts once, however often the broker sends it.
     pub messages: u64,
@@ -234,47 +158,8 @@ impl Received {
     }
 }
 
-/// Distributions of times, each counted from the instant that was intended.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
-    /// From the intended connect to the accepted session.
-    pub connect: Summary,
-    /// From due to the acknowledgement.
-    pub publish_ack: Summary,
-    /// From due to the observer.
-    pub end_to_end: Summary,
-    /// From due to the hand-over to the session: how late the generator was.
-    pub schedule_lag: Summary,
-    /// From the loss of a connection to the next accepted session.
-    pub recovery: Summary,
-}
-
-impl Latency {
-    pub(super) fn new(latencies: &stats::Latencies) -> Self {
-        let stats::Latencies { connect, publish_ack, end_to_end, schedule_lag, recovery } = latencies;
-        Self {
-            connect: connect.summary(),
-            publish_ack: publish_ack.summary(),
-            end_to_end: end_to_end.summary(),
-            schedule_lag: schedule_lag.summary(),
-            recovery: recovery.summary(),
-        }
-    }
-
-    /// The distributions with their names as people read them.
-    pub const fn named(&self) -> [(&'static str, &Summary); 5] {
-        [
-            ("connect", &self.connect),
-            ("publish to ack", &self.publish_ack),
-            ("end to end", &self.end_to_end),
-            ("schedule lag", &self.schedule_lag),
-            ("recovery", &self.recovery),
-        ]
-    }
-}
-
 /// Connections made, lost and refused; causes by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Connections {
     /// Accepted sessions.
     pub accepted: u64,
@@ -306,7 +191,7 @@ impl Connections {
 }
 
 /// The outages of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct OutageList {
     /// How many there were.
     pub count: u64,
@@ -335,7 +220,7 @@ impl OutageList {
 }
 
 /// Bytes of MQTT, without TCP and IP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Bytes {
     /// Written by the devices.
     pub sent: u64,
@@ -353,7 +238,7 @@ impl Bytes {
 }
 
 /// Who observed, and what they saw beside the messages of this run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Observer {
     /// Which devices were to be observed.
     pub observe: Observe,
@@ -387,7 +272,7 @@ impl Observer {
 }
 
 /// How the generator itself fared.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Generator {
     /// Worker processes now.
     pub workers: u32,
@@ -467,7 +352,7 @@ impl Generator {
 }
 
 /// A message that did not arrive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct LostInReport {
     /// When it was handed to the session (RFC 3339).
     pub sent: String,
@@ -498,7 +383,7 @@ impl LostInReport {
 }
 
 /// What is needed to understand and to repeat a run; it holds no secret.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Manifest {
     /// The name of the fleet.
     pub fleet: String,
@@ -568,7 +453,7 @@ impl Manifest {
 }
 
 /// The run second by second, or coarser when it is long.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct TimelineInReport {
     /// How many readings a point holds; of percentiles the worst of them is shown.
     pub readings_per_point: u32,

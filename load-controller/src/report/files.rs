@@ -6,6 +6,7 @@
 //! | `report.txt` | the wide table |
 //! | `report.html` | one page with charts, without anything from elsewhere |
 //! | `timeline.csv` | the run second by second |
+//! | `streams.csv` | messages and times by group and stream |
 //! | `lost.jsonl` | each lost message that is known by name, one JSON object a line |
 //! | `fleet.yaml` | the resolved document: running it again repeats the run |
 //! | `connect.hgrm`, `publish_ack.hgrm`, `end_to_end.hgrm`, `schedule_lag.hgrm`, `recovery.hgrm` | the distributions |
@@ -141,10 +142,11 @@ fn write(directory: &Path, report: &Report, stats: &Stats, facts: &RunFacts) -> 
 const LAST: &str = "report.json";
 
 /// The files, in the order in which they are written.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "report.txt",
     "report.html",
     "timeline.csv",
+    "streams.csv",
     "lost.jsonl",
     "fleet.yaml",
     "connect.hgrm",
@@ -162,7 +164,8 @@ fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<I
     let contents = [
         text::render(report, wide),
         html::render(report, &stats.latency),
-        csv::render(&report.timeline),
+        csv::timeline(&report.timeline),
+        csv::streams(report),
         lost(stats),
         document(facts),
         hgrm::render(connect),
@@ -251,7 +254,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm fleet.yaml lost.jsonl publish_ack.hgrm recovery.hgrm report.html report.json report.txt schedule_lag.hgrm timeline.csv");
+        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm fleet.yaml lost.jsonl publish_ack.hgrm recovery.hgrm report.html report.json report.txt schedule_lag.hgrm streams.csv timeline.csv");
     }
 
     #[test]

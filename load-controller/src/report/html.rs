@@ -7,7 +7,11 @@
 mod chart;
 mod section;
 
-use fleet_contract::{stats::Latencies, units::Span};
+use fleet_contract::{
+    series::{DELIVERED, END_TO_END},
+    stats::Latencies,
+    units::Span,
+};
 
 use super::Report;
 use crate::{phase::Phase, words};
@@ -44,6 +48,7 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
         section::messages(report),
         section::received(report),
         section::latencies(report),
+        section::streams(report),
         section::outages(report),
         section::connections(report),
         section::lost(report),
@@ -97,14 +102,14 @@ fn bands(report: &Report) -> Vec<(f64, f64)> {
 }
 
 fn messages_chart(report: &Report) -> Chart {
-    let is_observed = report.messages.all.delivered.is_some();
+    let is_observed = report.messages.all.get(&DELIVERED).is_some();
     let mut series = vec![
-        over_time(report, "offered", "area", |point| Some(point.rate(point.offered))),
-        over_time(report, "sent", "one", |point| Some(point.rate(point.sent))),
-        over_time(report, "acknowledged", "two", |point| Some(point.rate(point.acknowledged))),
+        over_time(report, "offered", "area", |point| Some(point.rate(point.messages.offered))),
+        over_time(report, "sent", "one", |point| Some(point.rate(point.messages.sent))),
+        over_time(report, "acknowledged", "two", |point| Some(point.rate(point.messages.acknowledged))),
     ];
     if is_observed {
-        series.push(over_time(report, "delivered", "three", |point| Some(point.rate(point.delivered))));
+        series.push(over_time(report, "delivered", "three", |point| Some(point.rate(point.messages.delivered))));
     }
     Chart {
         title: "Messages a second",
@@ -134,7 +139,7 @@ fn devices_chart(report: &Report) -> Chart {
 }
 
 fn latency_chart(report: &Report) -> Chart {
-    let is_observed = report.latency.end_to_end.count > 0;
+    let is_observed = report.latency.of(&END_TO_END).count > 0;
     let of = move |point: &crate::timeline::Point| if is_observed { point.end_to_end } else { point.publish_ack };
     let series = vec![
         over_time(report, "max", "three", move |point| of(point).max),

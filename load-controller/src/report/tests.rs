@@ -1,4 +1,8 @@
 use fleet_contract::{
+    series::{
+        COUNTERS, Counter, DELIVERED, DISTRIBUTIONS, DUPLICATED, IN_FLIGHT, LOST, OBSERVED, OFFERED, SENT, Scope,
+        UNKNOWN, UNOBSERVED, WITHHELD,
+    },
     stats::{Devices, LostMessage, Messages},
     time::Micros,
     units::Span,
@@ -17,9 +21,12 @@ fn the_keys_are_those_that_scripts_rely_on() {
         let object = value.pointer(pointer).unwrap().as_object().unwrap();
         object.keys().cloned().collect::<Vec<_>>().join(" ")
     };
-    insta::assert_snapshot!(keys(""), @"verdict reasons phase elapsed_seconds running_seconds paused_seconds devices messages received latency reconnects connections outages bytes observer generator lost_messages notes manifest timeline");
+    insta::assert_snapshot!(keys(""), @"verdict reasons phase elapsed_seconds running_seconds paused_seconds devices messages groups received latency reconnects connections outages bytes observer generator lost_messages notes manifest timeline");
     insta::assert_snapshot!(keys("/devices"), @"desired connected missing refused failed leaving");
-    insta::assert_snapshot!(keys("/messages"), @"offered withheld withheld_offline sent acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown in_flight late duplicated reordered by_qos rejected too_large unwelcome retained_topics");
+    insta::assert_snapshot!(keys("/messages"), @"offered withheld withheld_offline sent acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown late duplicated reordered in_flight by_qos rejected too_large unwelcome retained_topics");
+    insta::assert_snapshot!(keys("/groups/all"), @"offered withheld withheld_offline sent acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown late duplicated reordered in_flight latency streams");
+    insta::assert_snapshot!(keys("/groups/all/streams/state"), @"qos offered withheld withheld_offline sent acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown late duplicated reordered in_flight latency");
+    insta::assert_snapshot!(keys("/groups/all/streams/state/latency"), @"publish_ack end_to_end");
     insta::assert_snapshot!(keys("/received"), @"messages by_qos payload_bytes redelivered subscriptions_granted subscriptions_refused subscriptions_unanswered");
     insta::assert_snapshot!(keys("/latency"), @"connect publish_ack end_to_end schedule_lag recovery");
     insta::assert_snapshot!(keys("/latency/end_to_end"), @"p50 p90 p99 p999 max count");
@@ -33,7 +40,8 @@ fn without_an_observer_nobody_knows_what_arrived() {
     stats.messages[1] = Messages { observed: 0, unobserved: 5, delivered: 0, ..stats.messages[1] };
     let report = Report::new(&stats, &RunFacts { observe: Observe::None, ..facts() });
     let all = report.messages.all;
-    assert_eq!((report.verdict, all.delivered, all.lost, all.duplicated), (Verdict::Passed, None, None, None));
+    let seen = [DELIVERED, LOST, DUPLICATED].map(|counter| all.get(&counter));
+    assert_eq!((report.verdict, seen), (Verdict::Passed, [None; 3]));
     let value = serde_json::to_value(&report).unwrap();
     assert!(value["messages"]["delivered"].is_null() && value["messages"]["lost"].is_null());
 }
@@ -137,10 +145,26 @@ proptest! {
     }
 
     #[test]
+    fn streams_and_groups_add_up_to_the_whole(stats in any_stats()) {
+        let report = Report::new(&stats, &facts());
+        for counter in COUNTERS {
+            let of = |counts: &Counts| counts.get(counter).unwrap();
+            let whole = of(&report.messages.all);
+            prop_assert_eq!(report.groups.values().map(|group| of(&group.counts)).sum::<u64>(), whole);
+            prop_assert_eq!(report.streams().map(|(_, _, stream)| of(&stream.counts)).sum::<u64>(), whole);
+        }
+        for scope in DISTRIBUTIONS.iter().filter(|row| row.scope == Scope::Stream) {
+            let count = report.groups.values().map(|group| group.latency.of(scope).count).sum::<u64>();
+            prop_assert_eq!(count, report.latency.of(scope).count);
+        }
+    }
+
+    #[test]
     fn the_laws_hold_in_the_report(stats in any_stats()) {
         let all = Report::new(&stats, &facts()).messages.all;
-        prop_assert_eq!(all.offered, all.withheld + all.sent);
-        prop_assert_eq!(all.sent, all.observed + all.unobserved);
-        prop_assert_eq!(all.observed, all.delivered.unwrap() + all.lost.unwrap() + all.unknown + all.in_flight);
+        let count = |counter: Counter| all.get(&counter).unwrap();
+        prop_assert_eq!(count(OFFERED), count(WITHHELD) + count(SENT));
+        prop_assert_eq!(count(SENT), count(OBSERVED) + count(UNOBSERVED));
+        prop_assert_eq!(count(OBSERVED), count(DELIVERED) + count(LOST) + count(UNKNOWN) + count(IN_FLIGHT));
     }
 }

@@ -6,10 +6,12 @@
 
 mod table;
 
-use super::{
-    Report,
-    figures::{Counts, OutageList},
+use fleet_contract::{
+    series::{ACKNOWLEDGED, Counter, DELIVERED, LOST, Meaning, SENT},
+    stats,
 };
+
+use super::{Report, figures::OutageList};
 use crate::{phase::Phase, timeline::BackSeconds, verdict::Verdict, words};
 use table::{Align, Table};
 
@@ -80,6 +82,7 @@ pub fn render(report: &Report, style: Style) -> String {
     sections.push(messages(report, style));
     sections.extend(received(report, style.paint));
     sections.push(latencies(report, style.paint));
+    sections.extend(streams(report, style));
     sections.extend(outages(report, style.paint));
     sections.push(generator(report, style));
     if style.width == Width::Wide {
@@ -118,12 +121,12 @@ fn pause(report: &Report, paint: Paint) -> String {
 
 /// How much was lost, of any quality of service, where nobody overlooks it; nothing if nothing was.
 fn losses(report: &Report, paint: Paint) -> String {
-    let Counts { lost: Some(lost @ 1..), observed, .. } = report.messages.all else { return String::new() };
+    let &stats::Messages { lost: lost @ 1.., observed, .. } = report.messages.all.raw() else { return String::new() };
     let share = words::share(lost as f64 / observed.max(1) as f64);
     let found = format!("lost {} of {} ({share})", words::count(lost), words::messages(observed));
     let by_qos = |qos: usize| {
-        let lost = report.messages.by_qos[qos].lost.filter(|lost| *lost > 0)?;
-        Some(format!(", {} of QoS {qos}", words::count(lost)))
+        let lost = report.messages.by_qos[qos].raw().lost;
+        (lost > 0).then(|| format!(", {} of QoS {qos}", words::count(lost)))
     };
     let parts: String = (0..3).filter_map(by_qos).collect();
     format!("{}{parts}\n", paint.paint(Tone::Bad, &found))
@@ -168,39 +171,30 @@ fn label(text: &str, paint: Paint) -> String {
     paint.paint(Tone::Quiet, &format!("{text:<13}"))
 }
 
-/// One row of the messages: its name, its count, and how it looks when there are any.
-type Row = (&'static str, fn(&Counts) -> Option<u64>, Option<Tone>);
-
-const ROWS: [Row; 13] = [
-    ("offered", |c| Some(c.offered), None),
-    ("withheld", |c| Some(c.withheld), Some(Tone::Doubtful)),
-    ("sent", |c| Some(c.sent), None),
-    ("acknowledged", |c| Some(c.acknowledged), None),
-    ("observed", |c| Some(c.observed), None),
-    ("unobserved", |c| Some(c.unobserved), None),
-    ("delivered", |c| c.delivered, None),
-    ("lost", |c| c.lost, Some(Tone::Bad)),
-    ("unknown", |c| Some(c.unknown), Some(Tone::Doubtful)),
-    ("in flight", |c| Some(c.in_flight), None),
-    ("late", |c| c.late, Some(Tone::Doubtful)),
-    ("duplicated", |c| c.duplicated, Some(Tone::Doubtful)),
-    ("reordered", |c| c.reordered, Some(Tone::Bad)),
-];
+/// How a counter looks that is not zero.
+const fn tone(counter: &Counter) -> Option<Tone> {
+    match counter.meaning {
+        Meaning::Usual | Meaning::Detail => None,
+        Meaning::Doubtful => Some(Tone::Doubtful),
+        Meaning::Bad => Some(Tone::Bad),
+    }
+}
 
 fn messages(report: &Report, style: Style) -> String {
-    let used: Vec<usize> = (0..3).filter(|qos| report.messages.by_qos[*qos].offered > 0).collect();
+    let used: Vec<usize> = (0..3).filter(|qos| report.messages.by_qos[*qos].raw().offered > 0).collect();
     let mut columns =
         vec![("messages".to_owned(), Align::Left), ("total".into(), Align::Right), ("a second".into(), Align::Right)];
     columns.extend(used.iter().map(|qos| (format!("QoS {qos}"), Align::Right)));
     let mut table = Table::new(columns);
-    for (name, of, tone) in ROWS {
-        let all = of(&report.messages.all);
+    let is_shown = |counter: &Counter| counter.meaning != Meaning::Detail || style.width == Width::Wide;
+    for (counter, all) in report.messages.all.rows().filter(|(counter, _)| is_shown(counter)) {
         let rate = all.map_or_else(|| "-".into(), |count| words::number(report.rate(count)));
-        let mut cells = vec![name.to_owned(), shown(all), rate];
+        let mut cells = vec![counter.title(), shown(all), rate];
         // QoS 0 knows no acknowledgement, so that none is missing.
-        let is_known = |qos: usize| qos > 0 || name != "acknowledged";
-        cells.extend(used.iter().map(|qos| shown(of(&report.messages.by_qos[*qos]).filter(|_| is_known(*qos)))));
-        table.row(cells, tone.filter(|_| all.is_some_and(|count| count > 0)));
+        let is_known = |qos: usize| qos > 0 || *counter != ACKNOWLEDGED;
+        let of_qos = |qos: &usize| shown(report.messages.by_qos[*qos].get(counter).filter(|_| is_known(*qos)));
+        cells.extend(used.iter().map(of_qos));
+        table.row(cells, tone(counter).filter(|_| all.is_some_and(|count| count > 0)));
     }
     let rejected = &report.messages.rejected;
     let mut text = table.render(style.paint);
@@ -243,15 +237,44 @@ fn latencies(report: &Report, paint: Paint) -> String {
     let mut columns = vec![("latency".to_owned(), Align::Left)];
     columns.extend(["p50", "p90", "p99", "p99.9", "max", "count"].map(|name| (name.to_owned(), Align::Right)));
     let mut table = Table::new(columns);
-    for (name, summary) in report.latency.named() {
+    for (distribution, summary) in report.latency.rows() {
         let time = |value: Option<f64>| value.map_or_else(|| "-".into(), words::time);
         let values = [summary.p50, summary.p90, summary.p99, summary.p999, summary.max].map(time);
-        let mut cells = vec![name.to_owned()];
+        let mut cells = vec![distribution.title.to_owned()];
         cells.extend(values);
         cells.push(words::count(summary.count));
         table.row(cells, None);
     }
     table.render(paint)
+}
+
+/// Each stream with its messages, and how late they were; nothing where there is only one.
+fn streams(report: &Report, style: Style) -> Option<String> {
+    const SHOWN: usize = 12;
+    let number = report.streams().count();
+    if number < 2 {
+        return None;
+    }
+    let most = if style.width == Width::Wide { number } else { SHOWN };
+    let names = ["sent", "delivered", "lost", "p50", "p99", "max"];
+    let mut columns = vec![("stream".to_owned(), Align::Left)];
+    columns.extend(names.map(|name| (name.to_owned(), Align::Right)));
+    let mut table = Table::new(columns);
+    for (group, stream, figures) in report.streams().take(most) {
+        let count = |counter: &Counter| shown(figures.counts.get(counter));
+        let summary = figures.latency.of(&report.shown_latency());
+        let mut cells = vec![format!("{group}/{stream}")];
+        cells.extend([SENT, DELIVERED, LOST].map(|counter| count(&counter)));
+        let time = |value: Option<f64>| value.map_or_else(|| "-".into(), words::time);
+        cells.extend([summary.p50, summary.p99, summary.max].map(time));
+        table.row(cells, tone(&LOST).filter(|_| figures.counts.raw().lost > 0));
+    }
+    let mut text = table.render(style.paint);
+    text.push_str(&format!("p50, p99 and max: {}\n", report.shown_latency().title));
+    if number > most {
+        text.push_str(&format!("and {} more: -o wide\n", words::counted((number - most) as u64, "stream", "streams")));
+    }
+    Some(text)
 }
 
 /// When half, 90 %, 95 % and all of those that fell away were back.

@@ -13,6 +13,7 @@ use fleet_contract::{
     time::Micros,
     units::Span,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use episode::{Episode, Walk};
@@ -51,7 +52,7 @@ impl Happened {
 }
 
 /// An outage as the report shows it; all times in seconds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct OutageReport {
     /// When the first session was lost (RFC 3339).
     pub from: String,
@@ -79,7 +80,7 @@ pub struct OutageReport {
 }
 
 /// When shares of the devices that fell away were back, in seconds; `None` for a share that is not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct BackSeconds {
     /// Half of them.
     pub p50: Option<f64>,

@@ -1,6 +1,8 @@
 //! A distribution of times: an HDR histogram of microseconds, exact to three digits, added and never averaged.
 
+mod cells;
 mod packed;
+mod pages;
 
 use std::borrow::Cow;
 
@@ -9,27 +11,35 @@ use hdrhistogram::{
     Histogram,
     serialization::{Deserializer as HdrDeserializer, Serializer as _, V2Serializer},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::units::Span;
+use cells::LONGEST_US;
 use packed::Packed;
+use pages::Pages;
 
-/// The longest time that is told apart from longer ones: one hour.
-const LONGEST_US: u64 = 3_600_000_000;
-
-/// A distribution of times from 1 µs to 1 h; the exact maximum is kept beside it.
+/// A distribution of times from 1 µs to 1 h.
 ///
-/// Serialised in HdrHistogram's V2 format, base64. An empty one takes no memory worth the name, and one that was read
-/// takes as much as it did on its way until it is changed.
+/// Serialised in `HdrHistogram`'s V2 format, base64. Its memory grows with the times that are told apart: an empty one
+/// takes 24 bytes, and one that was read takes as much as it did on its way until it is changed.
 #[derive(Debug, Clone, Default)]
-pub struct Latency {
-    histogram: Option<Box<Histogram<u64>>>,
-    /// What was read, until something else is added.
-    packed: Option<Packed>,
+pub struct Latency(Held);
+
+/// How a distribution is held.
+#[derive(Debug, Clone, Default)]
+enum Held {
+    /// Nothing was recorded.
+    #[default]
+    Empty,
+    /// It can be added to.
+    Pages(Box<Pages>),
+    /// As it was read, until something else is added.
+    Packed(Packed),
 }
 
 /// A distribution as people read it, in seconds; all `None` where nothing was measured.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Summary {
     /// The median.
     pub p50: Option<f64>,
@@ -48,74 +58,88 @@ pub struct Summary {
 impl Latency {
     /// Records one time; longer ones than an hour count as an hour.
     pub fn record(&mut self, time: Span) {
-        self.histogram_mut().saturating_record(time.0.max(1));
+        self.pages_mut().record(time.0, 1);
     }
 
-    /// The same in as little memory as on its way, until something else is added: 188 kB unfolded, and mostly a few
-    /// hundred bytes packed.
+    /// Whether nothing was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.cells().next().is_none()
+    }
+
+    /// The same in as little memory as on its way, until something else is added: mostly a few hundred bytes.
     #[must_use]
     pub fn packed(self) -> Self {
-        let Some(histogram) = &self.histogram else { return self };
-        let mut bytes = Vec::new();
-        let written = V2Serializer::new().serialize(&**histogram, &mut bytes);
-        match written.ok().and_then(|_| Packed::new(bytes).ok()) {
-            Some(packed) => Self { histogram: None, packed: Some(packed) },
+        let Held::Pages(_) = self.0 else { return self };
+        match self.bytes().ok().and_then(|bytes| Packed::new(bytes).ok()) {
+            Some(packed) => Self(Held::Packed(packed)),
             None => self,
         }
     }
 
     /// Adds what another recorded.
     pub fn merge(&mut self, other: &Self) {
-        if self.histogram.is_none() && self.packed.is_none() {
-            self.clone_from(other);
-            return;
-        }
-        if let Some(theirs) = &other.histogram {
-            self.histogram_mut().add(&**theirs).expect("all histograms have the same bounds");
-        }
-        if let Some(theirs) = &other.packed {
-            add(self.histogram_mut(), theirs);
+        match (&self.0, &other.0) {
+            (_, Held::Empty) => {}
+            (Held::Empty, _) => self.clone_from(other),
+            (_, Held::Pages(theirs)) => self.pages_mut().add(theirs),
+            (_, Held::Packed(theirs)) => {
+                let pages = self.pages_mut();
+                theirs.cells().for_each(|(cell, count)| pages.add_cell(cell, count));
+            }
         }
     }
 
     /// What was recorded after `earlier` was copied from this distribution; nothing when `earlier` was not part of it.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
+        if earlier.is_empty() {
+            return self.clone();
+        }
         let mut recent = self.clone();
-        let Some(theirs) = earlier.histogram() else { return recent };
-        if recent.count() == 0 || recent.histogram_mut().subtract(&*theirs).is_ok() { recent } else { Self::default() }
+        let pages = recent.pages_mut();
+        if earlier.cells().all(|(cell, count)| pages.take_cell(cell, count)) { recent } else { Self::default() }
     }
 
     /// The time that a share of `quantile` (0 to 1) of the recorded ones does not exceed.
     pub fn quantile(&self, quantile: f64) -> Option<Span> {
-        self.recorded().map(|histogram| Span(histogram.value_at_quantile(quantile)))
+        self.histogram().map(|histogram| Span(histogram.value_at_quantile(quantile)))
     }
 
     /// The longest recorded time, to three digits.
     pub fn max(&self) -> Option<Span> {
-        self.recorded().map(|histogram| Span(histogram.max()))
+        self.histogram().map(|histogram| Span(histogram.max()))
     }
 
     /// How many times were recorded.
     pub fn count(&self) -> u64 {
-        let packed =
-            self.packed.iter().flat_map(Packed::values).fold(0_u64, |sum, (_, count)| sum.saturating_add(count));
-        self.histogram.as_ref().map_or(packed, |histogram| histogram.len())
+        self.cells().fold(0, |sum: u64, (_, count)| sum.saturating_add(count))
     }
 
     /// The sum of all recorded times in seconds, as exact as the buckets are.
     pub fn sum_seconds(&self) -> f64 {
-        self.recorded().map_or(0.0, |histogram| histogram.mean() * histogram.len() as f64 / 1e6)
+        self.histogram().map_or(0.0, |histogram| histogram.mean() * histogram.len() as f64 / 1e6)
+    }
+
+    /// How many recorded times did not exceed each of the `limits`, which are in ascending order.
+    pub fn counts_up_to<const N: usize>(&self, limits: [Span; N]) -> [u64; N] {
+        let mut counts = [0; N];
+        for (cell, count) in self.cells() {
+            // The whole cell counts where its lowest time does, as in the library's `count_between`.
+            let first = limits.partition_point(|limit| limit.0 < cells::lowest(cell));
+            counts[first..].iter_mut().for_each(|sum| *sum += count);
+        }
+        counts
     }
 
     /// How many recorded times did not exceed `limit`.
     pub fn count_up_to(&self, limit: Span) -> u64 {
-        self.recorded().map_or(0, |histogram| histogram.count_between(0, limit.0))
+        let [count] = self.counts_up_to([limit]);
+        count
     }
 
     /// The distribution as people read it.
     pub fn summary(&self) -> Summary {
-        let Some(histogram) = self.recorded() else { return Summary::default() };
+        let Some(histogram) = self.histogram() else { return Summary::default() };
         let seconds = |us: u64| Some(Span(us).as_secs_f64());
         let quantile = |quantile| seconds(histogram.value_at_quantile(quantile));
         Summary {
@@ -128,52 +152,61 @@ impl Latency {
         }
     }
 
-    /// The histogram, if anything has been recorded in it.
-    fn recorded(&self) -> Option<Cow<'_, Histogram<u64>>> {
-        self.histogram().filter(|histogram| !histogram.is_empty())
+    /// The recorded times as the library's histogram, if there are any: 188 kB for as long as it is asked.
+    fn histogram(&self) -> Option<Histogram<u64>> {
+        let mut histogram = empty_histogram();
+        for (cell, count) in self.cells() {
+            histogram.saturating_record_n(cells::lowest(cell), count);
+        }
+        (!histogram.is_empty()).then_some(histogram)
     }
 
-    fn histogram(&self) -> Option<Cow<'_, Histogram<u64>>> {
-        let unfolded = || self.packed.as_ref().map(|packed| Cow::Owned(unfolded(packed)));
-        self.histogram.as_deref().map(Cow::Borrowed).or_else(unfolded)
+    /// The cells that are not empty, in ascending order, and how many times are counted in each.
+    fn cells(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        let (pages, packed) = match &self.0 {
+            Held::Empty => (None, None),
+            Held::Pages(pages) => (Some(pages), None),
+            Held::Packed(packed) => (None, Some(packed)),
+        };
+        let pages = pages.into_iter().flat_map(|pages| pages.cells());
+        pages.chain(packed.into_iter().flat_map(Packed::cells))
     }
 
-    fn histogram_mut(&mut self) -> &mut Histogram<u64> {
-        let packed = self.packed.take();
-        self.histogram.get_or_insert_with(|| Box::new(packed.as_ref().map_or_else(nothing, unfolded)))
+    fn pages_mut(&mut self) -> &mut Pages {
+        if !matches!(self.0, Held::Pages(_)) {
+            let mut pages = Box::<Pages>::default();
+            self.cells().for_each(|(cell, count)| pages.add_cell(cell, count));
+            self.0 = Held::Pages(pages);
+        }
+        let Held::Pages(pages) = &mut self.0 else { unreachable!("it was just made so") };
+        pages
+    }
+
+    /// As it travels; nothing for an empty one.
+    fn bytes(&self) -> Result<Vec<u8>, hdrhistogram::serialization::V2SerializeError> {
+        let mut bytes = Vec::new();
+        match (&self.0, self.histogram()) {
+            (Held::Packed(packed), _) => bytes.extend_from_slice(packed.bytes()),
+            (_, Some(histogram)) => drop(V2Serializer::new().serialize(&histogram, &mut bytes)?),
+            (_, None) => {}
+        }
+        Ok(bytes)
     }
 }
 
-fn nothing() -> Histogram<u64> {
+fn empty_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are constants that fit")
-}
-
-fn unfolded(packed: &Packed) -> Histogram<u64> {
-    let mut histogram = nothing();
-    add(&mut histogram, packed);
-    histogram
-}
-
-fn add(histogram: &mut Histogram<u64>, packed: &Packed) {
-    for (value, count) in packed.values() {
-        histogram.saturating_record_n(value, count);
-    }
 }
 
 impl PartialEq for Latency {
     fn eq(&self, other: &Self) -> bool {
-        self.histogram() == other.histogram()
+        self.cells().eq(other.cells())
     }
 }
 
 impl Serialize for Latency {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut bytes = Vec::new();
-        if let Some(histogram) = &self.histogram {
-            V2Serializer::new().serialize(&**histogram, &mut bytes).map_err(ser::Error::custom)?;
-        }
-        let bytes = self.packed.as_ref().map_or(&*bytes, Packed::bytes);
-        serializer.serialize_str(&BASE64_STANDARD.encode(bytes))
+        serializer.serialize_str(&BASE64_STANDARD.encode(self.bytes().map_err(ser::Error::custom)?))
     }
 }
 
@@ -185,14 +218,16 @@ impl<'de> Deserialize<'de> for Latency {
         }
         let bytes = BASE64_STANDARD.decode(text.as_bytes()).map_err(de::Error::custom)?;
         let bytes = match Packed::new(bytes) {
-            Ok(packed) => return Ok(Self { packed: Some(packed), ..Self::default() }),
+            Ok(packed) => return Ok(Self(Held::Packed(packed))),
             Err(bytes) => bytes,
         };
         // One with other bounds is added to one with ours, so that it cannot spoil a later merge.
         let read: Histogram<u64> =
             HdrDeserializer::new().deserialize(&mut bytes.as_slice()).map_err(de::Error::custom)?;
         let mut latency = Self::default();
-        latency.histogram_mut().add(&read).map_err(de::Error::custom)?;
+        for step in read.iter_recorded() {
+            latency.pages_mut().record(step.value_iterated_to(), step.count_at_value());
+        }
         Ok(latency)
     }
 }
@@ -230,7 +265,7 @@ mod tests {
             prop_assert_eq!(travelled(&read), read.clone());
             prop_assert_eq!((read.count(), read.summary()), (whole.count(), whole.summary()));
             let packed = whole.clone().packed();
-            prop_assert!(packed.histogram.is_none());
+            prop_assert!(!matches!(packed.0, Held::Pages(_)));
             prop_assert_eq!((packed.summary(), packed.sum_seconds()), (whole.summary(), whole.sum_seconds()));
             prop_assert_eq!(packed, whole);
         }
@@ -270,7 +305,7 @@ mod tests {
         for us in [100, 900, 5_000] {
             latency.record(Span(us));
         }
-        assert_eq!(latency.count_up_to(Span(1_000)), 2);
+        assert_eq!(latency.counts_up_to([Span(99), Span(1_000), Span(5_000)]), [0, 2, 3]);
         assert!((latency.sum_seconds() - 0.006).abs() < 1e-5);
     }
 }

@@ -58,6 +58,7 @@ pub(super) struct Timetable {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Handed {
     pub(super) due: Micros,
+    pub(super) stream: u16,
     /// The length of its packet in bytes.
     pub(super) bytes: u64,
     pub(super) qos: Qos,

@@ -49,8 +49,9 @@ impl Books {
         let is_again = |other: &&mut InFlight| other.packet_id == packet_id && other.stage == Stage::Lost;
         if let Some(again) = self.in_flight.iter_mut().find(is_again) {
             again.stage = Stage::Sent;
-            turn.stripe.stats.messages[again.message.qos as usize].resent += 1;
-            return again.message.bytes;
+            let message = again.message;
+            self.messages(turn, message.stream).resent += 1;
+            return message.bytes;
         }
         let Some(message) = self.waiting.pop_front() else { return 0 };
         if packet_id != 0 {
@@ -73,13 +74,14 @@ impl Books {
     }
 
     fn acknowledged(&mut self, turn: &mut Turn<'_>, packet_id: u16, stage: Stage) {
-        let stats = &mut turn.stripe.stats;
         match self.find(packet_id, stage).and_then(|at| self.in_flight.remove(at)) {
             Some(InFlight { message, .. }) => {
-                stats.messages[message.qos as usize].acknowledged += 1;
-                stats.latency.publish_ack.record(turn.now.since(message.due));
+                let (group, now) = (self.group(turn), turn.now);
+                let stats = turn.stripe.by_stream.of(group, message.stream);
+                stats.messages.acknowledged += 1;
+                stats.latency.publish_ack.record(now.since(message.due));
             }
-            None => stats.connections.unsolicited += 1,
+            None => turn.stripe.stats.connections.unsolicited += 1,
         }
     }
 
@@ -175,10 +177,11 @@ impl Books {
 
     /// Counts what rumqttc has forgotten, or what it has when its device goes.
     pub(super) fn abandon(&mut self, turn: &mut Turn<'_>) {
+        let group = self.group(turn);
         let in_flight = self.in_flight.drain(..).map(|in_flight| in_flight.message);
         for message in in_flight.chain(self.waiting.drain(..)) {
             if message.qos != Qos::AtMostOnce {
-                turn.stripe.stats.messages[message.qos as usize].abandoned += 1;
+                turn.stripe.by_stream.of(group, message.stream).messages.abandoned += 1;
             }
         }
     }

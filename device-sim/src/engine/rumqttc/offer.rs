@@ -47,7 +47,7 @@ impl Books {
     /// Offers a message that is overdue when it is later than `limit`.
     fn offer(&mut self, turn: &mut Turn<'_>, queued: Queued, limit: Span, client: Option<&AsyncClient>) {
         let lag = turn.now.since(queued.due);
-        self.messages(turn, queued).offered += 1;
+        self.messages(turn, queued.stream).offered += 1;
         turn.stripe.stats.latency.schedule_lag.record(lag);
         turn.stripe.stats.generator.missed_ticks += u64::from(lag >= MISSED);
         turn.stripe.stats.generator.overdue += u64::from(lag > limit);
@@ -58,12 +58,12 @@ impl Books {
                 if self.held.len() < usize::from(turn.shared.blueprint.connect.queue) {
                     self.held.push_back(queued);
                 } else {
-                    self.messages(turn, queued).withheld += 1;
+                    self.messages(turn, queued.stream).withheld += 1;
                 }
             }
             Some(client) => {
                 if !self.hand_over(turn, queued, client) {
-                    self.messages(turn, queued).withheld += 1;
+                    self.messages(turn, queued.stream).withheld += 1;
                 }
             }
         }
@@ -85,7 +85,7 @@ impl Books {
     }
 
     fn withhold_offline(&self, turn: &mut Turn<'_>, queued: Queued) {
-        let count = self.messages(turn, queued);
+        let count = self.messages(turn, queued.stream);
         count.withheld += 1;
         count.withheld_offline += 1;
     }
@@ -102,7 +102,7 @@ impl Books {
     /// Gives up what has waited for the session.
     pub(super) fn withhold_held(&mut self, turn: &mut Turn<'_>) {
         for queued in std::mem::take(&mut self.held) {
-            self.messages(turn, queued).withheld += 1;
+            self.messages(turn, queued.stream).withheld += 1;
         }
     }
 
@@ -113,7 +113,7 @@ impl Books {
         let model = &self.group(turn).model;
         let timetable = &mut self.streams[number];
         let stamp = Stamp { run: turn.course.plan.run, epoch: turn.shared.clock.epoch(), seq: timetable.seq, due };
-        let Stripe { stats, scratch, topic, payload } = &mut *turn.stripe;
+        let Stripe { scratch, topic, payload, .. } = &mut *turn.stripe;
         topic.clear();
         payload.clear();
         model.write_topic(number, self.index, topic);
@@ -125,17 +125,17 @@ impl Books {
             return false;
         }
         timetable.seq = timetable.seq.wrapping_add(1);
-        let count = &mut stats.messages[qos as usize];
+        let count = self.messages(turn, stream);
         count.sent += 1;
         count.unobserved += 1;
-        self.waiting.push_back(Handed { due, bytes, qos });
+        self.waiting.push_back(Handed { due, stream, bytes, qos });
         true
     }
 
-    /// The counters of a message's quality of service.
-    fn messages<'a>(&self, turn: &'a mut Turn<'_>, queued: Queued) -> &'a mut Messages {
-        let qos = self.group(turn).model.streams()[usize::from(queued.stream)].qos();
-        &mut turn.stripe.stats.messages[qos as usize]
+    /// The counters of a stream.
+    pub(super) fn messages<'a>(&self, turn: &'a mut Turn<'_>, stream: u16) -> &'a mut Messages {
+        let group = self.group(turn);
+        &mut turn.stripe.by_stream.of(group, stream).messages
     }
 }
 

@@ -289,7 +289,7 @@ impl<W: World> Shard<W> {
         self.stats.retained += u64::from(compiled.is_retained() && seq == 0);
         let state = &mut self.streams[device.streams as usize + usize::from(stream)];
         state.row.next = state.row.next.wrapping_add(1);
-        let count = &mut self.stats.messages[qos as usize];
+        let count = &mut self.by_stream.of(group, stream).messages;
         count.sent += 1;
         if can_follow {
             state.row.sent(seq, now, following, qos == Qos::AtMostOnce, count);
@@ -433,10 +433,10 @@ impl<W: World> Shard<W> {
         self.blueprint.groups[usize::from(self.devices[slot].group)].model.streams()[usize::from(stream)].qos()
     }
 
-    /// The counters of a stream's quality of service.
+    /// The counters of a stream.
     pub(super) fn messages(&mut self, slot: usize, stream: u16) -> &mut Messages {
-        let qos = self.qos(slot, stream);
-        &mut self.stats.messages[qos as usize]
+        let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
+        &mut self.by_stream.of(group, stream).messages
     }
 }
 

@@ -137,9 +137,10 @@ impl<W: World> Shard<W> {
     }
 
     fn acknowledged(&mut self, slot: usize, message: InFlight, now: Micros) {
-        let InFlight { stream, seq, due, qos, .. } = message;
-        self.stats.messages[qos as usize].acknowledged += 1;
-        self.acknowledgements.note(now.since(due));
+        let InFlight { stream, seq, due, .. } = message;
+        let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
+        self.by_stream.of(group, stream).messages.acknowledged += 1;
+        self.acknowledgements.note(group.first_stream + usize::from(stream), now.since(due));
         let at = self.devices[slot].streams as usize + usize::from(stream);
         self.streams[at].row.acknowledged(seq);
     }
@@ -228,17 +229,17 @@ impl<W: World> Shard<W> {
                 }
             },
         };
-        let count = &mut self.stats.messages[qos as usize];
+        let stats = self.by_stream.of(group, stream);
         let row = &mut self.streams[self.devices[slot].streams as usize + usize::from(stream)].row;
         let lost = &self.lost_memory;
         let is_lost = || lost.contains(device, stream, seq);
         if may_repeat && row.is_judged(seq) && !is_lost() {
             return;
         }
-        match row.arrived(seq, is_lost, count) {
+        match row.arrived(seq, is_lost, &mut stats.messages) {
             Judgement::Delivered { .. } => {
                 if let Some(due) = due {
-                    self.stats.latency.end_to_end.record(at.since(due));
+                    stats.latency.end_to_end.record(at.since(due));
                 }
                 if let (Some(due), Some(body)) = (due, body) {
                     self.compare(slot, Message { stream, seq, due, qos }, body);
@@ -279,9 +280,9 @@ impl<W: World> Shard<W> {
             }
             let device = &self.devices[slot];
             let group = &self.blueprint.groups[usize::from(device.group)];
-            for (number, stream) in group.model.streams().iter().enumerate() {
+            for number in 0..group.model.streams().len() {
                 let row = &mut self.streams[device.streams as usize + number].row;
-                judge(row, &mut self.stats.messages[stream.qos() as usize]);
+                judge(row, &mut self.by_stream.at(group.first_stream + number).messages);
             }
         }
     }

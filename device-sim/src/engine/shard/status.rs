@@ -27,7 +27,7 @@ impl<W: World> Shard<W> {
         let leaving = self.devices.iter().enumerate().filter(is_leaving).count();
         stats.devices.leaving = u32::try_from(leaving).unwrap_or(u32::MAX);
         stats.generator.shards = 1;
-        Reading { stats, is_drained: self.is_draining && self.devices.is_empty() }
+        Reading { stats, streams: self.by_stream.clone(), is_drained: self.is_draining && self.devices.is_empty() }
     }
 
     /// How many devices have not tried to connect yet.

@@ -47,7 +47,7 @@ impl<W: World> Shard<W> {
                 continue;
             }
             let (lost, memory) = (&mut self.stats.lost, &mut self.lost_memory);
-            row.expire(limit, &mut self.stats.messages[stream.qos() as usize], |message| {
+            row.expire(limit, &mut self.by_stream.at(group.first_stream + number).messages, |message| {
                 #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
                 memory.insert(index, number as u16, message.seq);
                 if lost.len() < Stats::LOST_MAX {

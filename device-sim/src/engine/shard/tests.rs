@@ -18,7 +18,7 @@ use fleet_contract::{
     worker::Assignment,
 };
 
-use super::{Command, Inlet, Parts, Shard, ShareOfRate, Slots, pace};
+use super::{Command, Inlet, Parts, Reading, Shard, ShareOfRate, Slots, pace};
 use crate::{
     engine::{blueprint::Blueprint, course::Course},
     random::Source,
@@ -116,7 +116,9 @@ impl Stage {
         self.run(Span::from_secs(60));
         assert!(self.is_drained(), "devices are left after a minute");
         let now = self.shard.world.time();
-        self.shard.reading(now).stats
+        let Reading { mut stats, streams, .. } = self.shard.reading(now);
+        streams.add_to(&mut stats);
+        stats
     }
 }
 

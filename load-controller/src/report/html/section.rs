@@ -1,10 +1,12 @@
 //! The sections of the page beside the charts; each is empty where there is nothing to say.
 
-use super::{Report, escape};
-use crate::{
-    report::{figures::Counts, text},
-    words,
+use fleet_contract::{
+    series::{COUNTERS, Counter, LOST, SCHEDULE_LAG},
+    stats::Summary,
 };
+
+use super::{Report, escape};
+use crate::{report::text, words};
 
 pub(super) fn reasons(report: &Report) -> String {
     let item = |reason: &crate::verdict::Reason| {
@@ -26,11 +28,8 @@ fn list(class: &str, items: impl Iterator<Item = String>) -> String {
 pub(super) fn tiles(report: &Report) -> String {
     let all = report.messages.all;
     let time = |seconds: Option<f64>| seconds.map_or_else(|| "–".into(), words::time);
-    let latency = if report.latency.end_to_end.count > 0 {
-        ("end to end p99", report.latency.end_to_end.p99)
-    } else {
-        ("publish to ack p99", report.latency.publish_ack.p99)
-    };
+    let shown_first = report.shown_latency();
+    let latency = (format!("{} p99", shown_first.title), report.latency.of(&shown_first).p99);
     let tiles = [
         (
             "devices connected",
@@ -40,11 +39,11 @@ pub(super) fn tiles(report: &Report) -> String {
                 words::count(report.devices.desired.into())
             ),
         ),
-        ("messages sent", words::count(all.sent)),
-        ("sent a second", words::number(report.rate(all.sent))),
-        ("lost", shown(all.lost)),
-        (latency.0, time(latency.1)),
-        ("schedule lag p99", time(report.latency.schedule_lag.p99)),
+        ("messages sent", words::count(all.raw().sent)),
+        ("sent a second", words::number(report.rate(all.raw().sent))),
+        ("lost", shown(all.get(&LOST))),
+        (&latency.0, time(latency.1)),
+        ("schedule lag p99", time(report.latency.of(&SCHEDULE_LAG).p99)),
     ];
     let mut html = String::from("<div class=\"tiles\">\n");
     for (name, value) in tiles {
@@ -74,32 +73,10 @@ fn shown(count: Option<u64>) -> String {
     count.map_or_else(|| "–".into(), words::count)
 }
 
-/// A row's name, and its figure of some counts.
-type Row = (&'static str, fn(&Counts) -> Option<u64>);
-
 pub(super) fn messages(report: &Report) -> String {
-    let figures: [Row; 17] = [
-        ("offered", |c| Some(c.offered)),
-        ("withheld", |c| Some(c.withheld)),
-        ("withheld: offline", |c| Some(c.withheld_offline)),
-        ("sent", |c| Some(c.sent)),
-        ("acknowledged", |c| Some(c.acknowledged)),
-        ("abandoned", |c| Some(c.abandoned)),
-        ("sent again", |c| Some(c.resent)),
-        ("observed", |c| Some(c.observed)),
-        ("unobserved", |c| Some(c.unobserved)),
-        ("delivered", |c| c.delivered),
-        ("lost", |c| c.lost),
-        ("lost: acknowledged", |c| c.lost_acknowledged),
-        ("unknown", |c| Some(c.unknown)),
-        ("in flight", |c| Some(c.in_flight)),
-        ("late", |c| c.late),
-        ("duplicated", |c| c.duplicated),
-        ("reordered", |c| c.reordered),
-    ];
-    let rows = figures.into_iter().map(|(name, of)| {
-        let mut row = vec![name.to_owned(), shown(of(&report.messages.all))];
-        row.extend(report.messages.by_qos.iter().map(|counts| shown(of(counts))));
+    let rows = report.messages.all.rows().map(|(counter, all)| {
+        let mut row = vec![counter.title(), shown(all)];
+        row.extend(report.messages.by_qos.iter().map(|counts| shown(counts.get(counter))));
         row
     });
     let rejected = report.messages.rejected.iter().map(|(reason, number)| {
@@ -127,14 +104,45 @@ pub(super) fn received(report: &Report) -> String {
 }
 
 pub(super) fn latencies(report: &Report) -> String {
-    let rows = report.latency.named().into_iter().map(|(name, summary)| {
-        let mut row = vec![name.to_owned()];
-        let values = [summary.p50, summary.p90, summary.p99, summary.p999, summary.max];
-        row.extend(values.map(|value| value.map_or_else(|| "–".into(), words::time)));
+    let rows = report.latency.rows().map(|(distribution, summary)| {
+        let mut row = vec![distribution.title.to_owned()];
+        row.extend(times(summary));
         row.push(words::count(summary.count));
         row
     });
     table("Latency", &["", "p50", "p90", "p99", "p99.9", "max", "count"], rows)
+}
+
+fn times(summary: &Summary) -> [String; 5] {
+    let values = [summary.p50, summary.p90, summary.p99, summary.p999, summary.max];
+    values.map(|value| value.map_or_else(|| "–".into(), words::time))
+}
+
+/// The counters and the times of each stream.
+pub(super) fn streams(report: &Report) -> String {
+    if report.groups.is_empty() {
+        return String::new();
+    }
+    let name = |group: &str, stream: &str| format!("{group}/{stream}");
+    let titles: Vec<String> = COUNTERS.iter().map(Counter::title).collect();
+    let mut heading = vec!["", "QoS"];
+    heading.extend(titles.iter().map(String::as_str));
+    let counts = report.streams().map(|(group, stream, figures)| {
+        let mut row = vec![name(group, stream), figures.qos.to_string()];
+        row.extend(figures.counts.rows().map(|(_, count)| shown(count)));
+        row
+    });
+    let latencies = report.streams().flat_map(|(group, stream, figures)| {
+        let measured = figures.latency.rows().filter(|(_, summary)| summary.count > 0);
+        measured.map(move |(distribution, summary)| {
+            let mut row = vec![name(group, stream), distribution.title.to_owned()];
+            row.extend(times(summary));
+            row.push(words::count(summary.count));
+            row
+        })
+    });
+    let headings = ["", "", "p50", "p90", "p99", "p99.9", "max", "count"];
+    table("Messages by stream", &heading, counts) + &table("Latency by stream", &headings, latencies)
 }
 
 pub(super) fn outages(report: &Report) -> String {

@@ -1,4 +1,8 @@
-use fleet_contract::stats::{Messages, Received, Stats};
+use fleet_contract::{
+    fleet::Qos,
+    stats::{Messages, Received, Stats, StreamStats},
+    units::Span,
+};
 
 use super::*;
 use crate::fixture::{facts, stats_of};
@@ -24,10 +28,10 @@ fn a_passed_run_reads_at_a_glance() {
     delivered         3,000       100     3,000
     lost                  0         0         0
     unknown               0         0         0
-    in flight             0         0         0
     late                  0         0         0
     duplicated            0         0         0
     reordered             0         0         0
+    in flight             0         0         0
 
     latency              p50       p90       p99     p99.9       max     count
     connect          2.30 ms   2.30 ms   2.30 ms   2.30 ms   2.30 ms         1
@@ -41,6 +45,30 @@ fn a_passed_run_reads_at_a_glance() {
 
     verdict        passed
     ");
+}
+
+#[test]
+fn several_streams_are_shown_one_by_one() {
+    let mut stats = stats_of(3_000);
+    let mut event = StreamStats::of(Qos::ExactlyOnce);
+    event.messages = Messages { offered: 9, sent: 9, observed: 9, delivered: 7, lost: 2, ..Messages::default() };
+    event.latency.end_to_end.record(Span(40_000));
+    stats.add_stream("robotaxis", "event", &event);
+    let text = render(&Report::new(&stats, &facts()), PLAIN);
+    let lines: Vec<_> = text.lines().skip_while(|line| !line.starts_with("stream")).take(4).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    stream               sent  delivered      lost       p50       p99       max
+    all/state           3,000      3,000         0   1.40 ms   1.98 ms   2.00 ms
+    robotaxis/event         9          7         2   40.0 ms   40.0 ms   40.0 ms
+    p50, p99 and max: end to end
+    ");
+    let many = |width| {
+        let mut stats = stats_of(1);
+        (0..20).for_each(|number| stats.add_stream("all", &format!("s{number:02}"), &event));
+        render(&Report::new(&stats, &facts()), Style { width, paint: Paint::Plain })
+    };
+    assert!(many(Width::Table).contains("and 9 streams more: -o wide"), "{}", many(Width::Table));
+    assert!(many(Width::Wide).contains("all/state"));
 }
 
 #[test]

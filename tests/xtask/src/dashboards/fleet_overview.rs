@@ -1,10 +1,13 @@
 //! How a fleet fares: is everybody there, does everything arrive, how fast, and can the figures be trusted?
 
-use fleet_contract::metric::{self, Metric, broker};
+use fleet_contract::{
+    metric::{self, Kind, Metric, broker},
+    series::{self, COUNTERS},
+};
 
 use super::{
     board::{Board, Row},
-    panel::{Panel, Unit, heatmap, lines, stacked, stat, table},
+    panel::{Panel, Unit, columned, heatmap, lines, stacked, stat, table},
     query::{Series, of, ratio},
 };
 
@@ -17,7 +20,7 @@ pub(super) fn board() -> Board {
         title: "simctl / Fleet overview",
         description: "Simulated devices and what became of their messages, as the workers measured it.",
         chosen_from: metric::DEVICES,
-        rows: vec![now(), scaling(), throughput(), latency(), errors(), the_broker(), the_simulator()],
+        rows: vec![now(), scaling(), throughput(), latency(), streams(), errors(), the_broker(), the_simulator()],
     }
 }
 
@@ -42,19 +45,19 @@ fn now() -> Row {
                 ratio(&devices("connected").sum(), &devices("desired").sum()),
             )
             .bad_below(0.99, 0.9),
-            stat("Sent", "Messages handed to a session.", Unit::MessagesPerSecond, of(metric::MESSAGES_SENT).rate()),
+            stat("Sent", "Messages handed to a session.", Unit::MessagesPerSecond, of(series::SENT.metric).rate()),
             stat(
                 "End to end",
                 "From the instant at which a message was due to the observer, at the chosen quantile.",
                 Unit::Seconds,
-                of(metric::END_TO_END_SECONDS).quantile("$quantile"),
+                of(series::END_TO_END.metric).quantile("$quantile"),
             )
             .bad_above(0.25, 1.0),
             stat(
                 "Lost of observed",
                 "Messages that did not arrive in time, of those that are followed to their delivery.",
                 Unit::Ratio,
-                ratio(&of(metric::MESSAGES_LOST).rate(), &of(metric::MESSAGES_OBSERVED).rate()),
+                ratio(&of(series::LOST.metric).rate(), &of(series::OBSERVED.metric).rate()),
             )
             .bad_above(0.000_001, 0.01),
             stat(
@@ -62,7 +65,7 @@ fn now() -> Row {
                 "How late the generator itself was, at the chosen quantile. Above 100 ms it is the bottleneck, and no \
                  figure here says anything about the broker.",
                 Unit::Seconds,
-                of(metric::SCHEDULE_LAG_SECONDS).quantile("$quantile"),
+                of(series::SCHEDULE_LAG.metric).quantile("$quantile"),
             )
             .bad_above(0.01, 0.1),
         ],
@@ -111,11 +114,11 @@ fn throughput() -> Row {
                  is on its way or lost.",
                 Unit::MessagesPerSecond,
                 [
-                    ("offered", rate(metric::MESSAGES_OFFERED)),
-                    ("sent", rate(metric::MESSAGES_SENT)),
-                    ("acknowledged", rate(metric::MESSAGES_ACKNOWLEDGED)),
-                    ("observed", rate(metric::MESSAGES_OBSERVED)),
-                    ("delivered", rate(metric::MESSAGES_DELIVERED)),
+                    ("offered", rate(series::OFFERED.metric)),
+                    ("sent", rate(series::SENT.metric)),
+                    ("acknowledged", rate(series::ACKNOWLEDGED.metric)),
+                    ("observed", rate(series::OBSERVED.metric)),
+                    ("delivered", rate(series::DELIVERED.metric)),
                 ],
             ),
             stacked(
@@ -123,7 +126,7 @@ fn throughput() -> Row {
                 "Messages handed to a session, by quality of service.",
                 Unit::MessagesPerSecond,
                 "qos",
-                &of(metric::MESSAGES_SENT),
+                &of(series::SENT.metric),
             ),
             stacked(
                 "Received by QoS",
@@ -146,13 +149,13 @@ fn throughput() -> Row {
                 "Messages of a device",
                 "Messages sent for each connected device.",
                 Unit::MessagesPerSecond,
-                [("sent", ratio(&rate(metric::MESSAGES_SENT), &devices("connected").sum()))],
+                [("sent", ratio(&rate(series::SENT.metric), &devices("connected").sum()))],
             ),
             lines(
                 "In flight",
                 "Observed messages that are not judged yet. Rising means that the broker or the observer falls behind.",
                 Unit::Count,
-                [("qos {{qos}}", of(metric::MESSAGES_IN_FLIGHT).sum_by("qos"))],
+                [("qos {{qos}}", of(series::IN_FLIGHT.metric).sum_by("qos"))],
             ),
             lines(
                 "Not followed",
@@ -160,9 +163,9 @@ fn throughput() -> Row {
                  that nobody follows to their delivery.",
                 Unit::MessagesPerSecond,
                 [
-                    ("withheld", rate(metric::MESSAGES_WITHHELD)),
+                    ("withheld", rate(series::WITHHELD.metric)),
                     ("too large", rate(metric::MESSAGES_TOO_LARGE)),
-                    ("unobserved", rate(metric::MESSAGES_UNOBSERVED)),
+                    ("unobserved", rate(series::UNOBSERVED.metric)),
                 ],
             ),
         ],
@@ -182,25 +185,62 @@ fn latency() -> Row {
                 "All of them count from the instant that was meant: a slow broker cannot hide by slowing the devices.",
                 Unit::Seconds,
                 [
-                    ("end to end", of(metric::END_TO_END_SECONDS).quantile("$quantile")),
-                    ("acknowledged", of(metric::PUBLISH_ACK_SECONDS).quantile("$quantile")),
-                    ("connect", of(metric::CONNECT_SECONDS).quantile("$quantile")),
-                    ("recovery", of(metric::RECOVERY_SECONDS).quantile("$quantile")),
+                    ("end to end", of(series::END_TO_END.metric).quantile("$quantile")),
+                    ("acknowledged", of(series::PUBLISH_ACK.metric).quantile("$quantile")),
+                    ("connect", of(series::CONNECT.metric).quantile("$quantile")),
+                    ("recovery", of(series::RECOVERY.metric).quantile("$quantile")),
                 ],
             ),
-            quantiles("End to end", "From due to the observer.", metric::END_TO_END_SECONDS),
+            quantiles("End to end", "From due to the observer.", series::END_TO_END.metric),
             heatmap(
                 "End to end, all",
                 "From due to the observer: a second mode shows here alone.",
-                &of(metric::END_TO_END_SECONDS),
+                &of(series::END_TO_END.metric),
             ),
             quantiles(
                 "Acknowledged",
                 "From due to the broker's acknowledgement, QoS 1 and 2.",
-                metric::PUBLISH_ACK_SECONDS,
+                series::PUBLISH_ACK.metric,
             ),
-            quantiles("Connect", "From the intended connect to the accepted session.", metric::CONNECT_SECONDS),
-            quantiles("Recovery", "From a lost connection to the next accepted session.", metric::RECOVERY_SECONDS),
+            quantiles("Connect", "From the intended connect to the accepted session.", series::CONNECT.metric),
+            quantiles("Recovery", "From a lost connection to the next accepted session.", series::RECOVERY.metric),
+        ],
+    )
+}
+
+fn streams() -> Row {
+    let p99 = |metric: Metric| of(metric).quantile_by("0.99", "group");
+    let by = |metric: &Metric| if metric.labels.contains(&"stream") { "group, stream" } else { "group" };
+    let counters = COUNTERS.iter().filter(|counter| counter.metric.kind == Kind::Counter);
+    let columns = counters.map(|counter| (counter.title(), of(counter.metric).rate_by(by(&counter.metric))));
+    Row::open(
+        "Groups and streams",
+        [
+            stacked(
+                "Sent by stream",
+                "Messages handed to a session, by stream.",
+                Unit::MessagesPerSecond,
+                "group, stream",
+                &of(series::SENT.metric),
+            ),
+            lines(
+                "End to end p99 by group",
+                "From due to the observer.",
+                Unit::Seconds,
+                [("{{group}}", p99(series::END_TO_END.metric))],
+            ),
+            lines(
+                "Acknowledged p99 by group",
+                "From due to the broker's acknowledgement, QoS 1 and 2.",
+                Unit::Seconds,
+                [("{{group}}", p99(series::PUBLISH_ACK.metric))],
+            ),
+            columned(
+                "All counters by stream",
+                "Each counter of messages, a second; what is exported for whole groups stands in rows without a stream.",
+                Unit::PerSecond,
+                columns,
+            ),
         ],
     )
 }
@@ -216,19 +256,19 @@ fn errors() -> Row {
                  the observer was away.",
                 Unit::MessagesPerSecond,
                 [
-                    ("lost", rate(metric::MESSAGES_LOST)),
-                    ("lost although acknowledged", rate(metric::MESSAGES_LOST_ACKNOWLEDGED)),
-                    ("unknown", rate(metric::MESSAGES_UNKNOWN)),
-                    ("late", rate(metric::MESSAGES_LATE)),
-                    ("duplicated", rate(metric::MESSAGES_DUPLICATED)),
-                    ("out of order", rate(metric::MESSAGES_REORDERED)),
+                    ("lost", rate(series::LOST.metric)),
+                    ("lost although acknowledged", rate(series::LOST_ACKNOWLEDGED.metric)),
+                    ("unknown", rate(series::UNKNOWN.metric)),
+                    ("late", rate(series::LATE.metric)),
+                    ("duplicated", rate(series::DUPLICATED.metric)),
+                    ("out of order", rate(series::REORDERED.metric)),
                 ],
             ),
             lines(
                 "Sent again, given up",
                 "Messages sent again after a reconnect, and messages that ended with their clean session.",
                 Unit::MessagesPerSecond,
-                [("sent again", rate(metric::MESSAGES_RESENT)), ("given up", rate(metric::MESSAGES_ABANDONED))],
+                [("sent again", rate(series::RESENT.metric)), ("given up", rate(series::ABANDONED.metric))],
             ),
             stacked(
                 "Messages that were rejected",
@@ -326,7 +366,7 @@ fn the_broker() -> Row {
 }
 
 fn the_simulator() -> Row {
-    let lag = QUANTILES.map(|quantile| (quantile, of(metric::SCHEDULE_LAG_SECONDS).quantile(quantile)));
+    let lag = QUANTILES.map(|quantile| (quantile, of(series::SCHEDULE_LAG.metric).quantile(quantile)));
     let per_thousand = |query: &str| format!("1000 * {}", ratio(query, &devices("connected").sum()));
     Row::collapsed(
         "Simulator itself: is it the bottleneck?",

@@ -1,6 +1,6 @@
 //! One panel: what it asks, how it shows that, and what a viewer is to make of it.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::query::Series;
 
@@ -63,9 +63,10 @@ pub(super) fn lines<const N: usize>(
     Panel::new(title, description, unit, Form::Lines, targets.collect())
 }
 
-/// Parts of a whole over time, for each value of a label.
+/// Parts of a whole over time, for each value of a label or of several with commas between.
 pub(super) fn stacked(title: &'static str, description: &'static str, unit: Unit, by: &str, series: &Series) -> Panel {
-    let target = Target { legend: format!("{{{{{by}}}}}"), query: series.rate_by(by) };
+    let legend: Vec<String> = by.split(", ").map(|label| format!("{{{{{label}}}}}")).collect();
+    let target = Target { legend: legend.join("/"), query: series.rate_by(by) };
     Panel::new(title, description, unit, Form::Stacked, vec![target])
 }
 
@@ -78,6 +79,17 @@ pub(super) fn heatmap(title: &'static str, description: &'static str, series: &S
 /// Rows of labels and a value, of now.
 pub(super) fn table(title: &'static str, description: &'static str, unit: Unit, query: String) -> Panel {
     Panel::new(title, description, unit, Form::Table, vec![Target { legend: String::new(), query }])
+}
+
+/// Rows of labels and a column for each query, of now.
+pub(super) fn columned(
+    title: &'static str,
+    description: &'static str,
+    unit: Unit,
+    columns: impl Iterator<Item = (String, String)>,
+) -> Panel {
+    let targets = columns.map(|(legend, query)| Target { legend, query }).collect();
+    Panel::new(title, description, unit, Form::Table, targets)
 }
 
 impl Panel {
@@ -119,8 +131,17 @@ impl Panel {
             "targets": targets,
         });
         if self.form == Form::Table {
-            let organize = json!({"excludeByName": {"Time": true}, "renameByName": {"Value": self.title}});
-            panel["transformations"] = json!([{"id": "organize", "options": organize}]);
+            let mut steps = Vec::new();
+            let columns: Map<String, Value> = match &*self.targets {
+                [_] => [("Value".to_owned(), json!(self.title))].into_iter().collect(),
+                targets => {
+                    steps.push(json!({"id": "merge", "options": {}}));
+                    targets.iter().zip('A'..='Z').map(|(it, id)| (format!("Value #{id}"), json!(it.legend))).collect()
+                }
+            };
+            let organize = json!({"excludeByName": {"Time": true}, "renameByName": columns});
+            steps.push(json!({"id": "organize", "options": organize}));
+            panel["transformations"] = json!(steps);
         }
         panel
     }

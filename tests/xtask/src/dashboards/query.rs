@@ -61,6 +61,12 @@ impl Series {
         format!("histogram_quantile({quantile}, sum by (le) ({}))", self.part("_bucket").growth("rate"))
     }
 
+    /// A quantile of the distribution for each value of a label.
+    pub(super) fn quantile_by(&self, quantile: &str, label: &str) -> String {
+        let buckets = self.part("_bucket").growth("rate");
+        format!("histogram_quantile({quantile}, sum by (le, {label}) ({buckets}))")
+    }
+
     /// What came into each bucket, for a heatmap.
     pub(super) fn buckets(&self) -> String {
         format!("sum by (le) ({})", self.part("_bucket").growth("increase"))

@@ -44,7 +44,7 @@ fn no_two_dashboards_share_a_uid() {
 #[test]
 fn every_metric_of_the_workers_and_the_controller_is_on_a_dashboard() {
     let shown: String = files().unwrap().into_iter().map(|(_, text)| text).collect();
-    for metric in [metric::ALL, metric::controller::ALL].concat() {
+    for metric in metric::of_workers().chain(metric::controller::ALL.iter().copied()) {
         assert!(shown.contains(metric.name), "nobody sees {}", metric.name);
     }
 }
@@ -148,7 +148,7 @@ fn overlaps(panels: &[Value]) -> Vec<String> {
 }
 
 fn sound() -> Value {
-    let query = query::of(metric::MESSAGES_SENT).rate();
+    let query = query::of(fleet_contract::series::SENT.metric).rate();
     let panel = panel::stat("Sent", "Messages sent.", panel::Unit::MessagesPerSecond, query);
     let rows = vec![Row::open("Now", [panel])];
     let board = Board { uid: "simctl-x", title: "X", description: "Nothing.", chosen_from: metric::DEVICES, rows };

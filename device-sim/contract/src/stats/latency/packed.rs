@@ -1,19 +1,14 @@
 //! A distribution as it travels, read without unfolding it: `HdrHistogram`'s V2 format.
 //!
-//! Unfolded, a histogram takes 188 kB, of which a worker fills a few hundred cells; whoever keeps those of a thousand
-//! workers keeps them packed, in a few hundred bytes each. The format is a header and one number a cell: how often its
+//! In pages, the histogram of a stream takes some 16 kB; whoever keeps those of a thousand workers keeps them packed, in
+//! a few hundred bytes each. The format is a header and one number a cell: how often its
 //! value was recorded or, if negative, how many cells hold nothing
 //! (<https://github.com/HdrHistogram/HdrHistogram/blob/master/src/main/java/org/HdrHistogram/AbstractHistogram.java>).
 
-use super::LONGEST_US;
+use super::cells::{CELLS, LONGEST_US};
 
 /// Of cookie, payload's length, offset, digits, lowest and highest value, and ratio.
 const HEADER_BYTES: usize = 40;
-
-/// Cells of one octave: two for each of three decimal digits, of which the upper half is new.
-const OCTAVE: usize = 1_024;
-/// Cells of a histogram with our bounds.
-const CELLS: usize = 23 * OCTAVE;
 
 /// A histogram with our bounds in the V2 format; whatever can be read of it is right.
 #[derive(Debug, Clone)]
@@ -38,12 +33,8 @@ impl Packed {
         &self.0
     }
 
-    /// The values that were recorded, and how often.
-    pub(super) fn values(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.cells().map(|(index, count)| (value(index), count))
-    }
-
-    fn cells(&self) -> Cells<'_> {
+    /// The cells that are not empty, in ascending order, and their counts.
+    pub(super) fn cells(&self) -> Cells<'_> {
         Cells { rest: self.0.get(HEADER_BYTES..).unwrap_or_default(), index: 0 }
     }
 }
@@ -67,16 +58,8 @@ fn header_of(length: u32) -> [u8; HEADER_BYTES] {
     header
 }
 
-/// The lowest value that is counted in a cell: two octaves by ones, each further one in steps twice as wide.
-const fn value(index: usize) -> u64 {
-    match index / OCTAVE {
-        0 => index as u64,
-        octave => ((index % OCTAVE + OCTAVE) as u64) << (octave - 1),
-    }
-}
-
 /// The cells that are not empty: index and count.
-struct Cells<'a> {
+pub(super) struct Cells<'a> {
     rest: &'a [u8],
     index: usize,
 }
@@ -122,7 +105,7 @@ mod tests {
     };
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::cells::lowest, *};
 
     fn histogram(values: &[(u64, u64)]) -> Histogram<u64> {
         let mut histogram = Histogram::new_with_bounds(1, LONGEST_US, 3).unwrap();
@@ -146,7 +129,7 @@ mod tests {
             let histogram = histogram(&values);
             let packed = Packed::new(bytes(&histogram)).unwrap();
             let mut again = super::tests::histogram(&[]);
-            packed.values().for_each(|(value, count)| again.record_n(value, count).unwrap());
+            packed.cells().for_each(|(cell, count)| again.record_n(lowest(cell), count).unwrap());
             prop_assert_eq!(again, histogram);
         }
 
@@ -160,7 +143,7 @@ mod tests {
             bytes.extend(more);
             if let Ok(packed) = Packed::new(bytes) {
                 let mut histogram = histogram(&[]);
-                packed.values().for_each(|(value, count)| histogram.record_n(value, count).unwrap());
+                packed.cells().for_each(|(cell, count)| histogram.record_n(lowest(cell), count).unwrap());
             }
         }
     }
@@ -168,10 +151,10 @@ mod tests {
     #[test]
     fn the_cells_are_those_of_the_library() {
         let mut all = histogram(&[]);
-        (0..CELLS).for_each(|index| all.record_n(value(index), 1).unwrap());
+        (0..CELLS).for_each(|index| all.record_n(lowest(index), 1).unwrap());
         assert_eq!((all.distinct_values(), all.len()), (CELLS, CELLS as u64));
         assert_eq!(all.iter_recorded().count(), CELLS, "each has a cell of its own");
-        assert_eq!(Packed::new(bytes(&all)).unwrap().values().count(), CELLS);
+        assert_eq!(Packed::new(bytes(&all)).unwrap().cells().count(), CELLS);
     }
 
     #[test]

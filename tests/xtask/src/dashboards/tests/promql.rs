@@ -105,8 +105,8 @@ fn faults_of_selector(selector: &VectorSelector, inside: Inside) -> Vec<String> 
 
 /// The metric that exports a name, and what the name has beside the metric's.
 fn find(name: &str) -> Option<(Metric, &str)> {
-    let tables = [metric::ALL, metric::broker::ALL, metric::controller::ALL].concat();
-    tables.into_iter().find_map(|metric| {
+    let tables = [metric::broker::ALL, metric::controller::ALL].concat();
+    metric::of_workers().chain(tables).find_map(|metric| {
         let suffix = name.strip_prefix(metric.name)?;
         let suffixes: &[&str] = if metric.kind == Kind::Histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
         suffixes.contains(&suffix).then_some((metric, suffix))
