@@ -31,6 +31,7 @@ use axum::{
     routing::{get, post, put},
 };
 use fleet_contract::{
+    format,
     plan::Plan,
     stats::WorkerStats,
     worker::{Assignment, DeviceStatus},
@@ -150,7 +151,7 @@ async fn wrong_method(request: Request) -> Response {
 }
 
 fn parse<T: DeserializeOwned>(expected: &'static str, body: &[u8]) -> Answer<T> {
-    serde_json::from_slice(body).map_err(|source| Refusal::Body { expected, source })
+    format::read(body).map_err(|source| Refusal::Body { expected, source })
 }
 
 impl Refusal {

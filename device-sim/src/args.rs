@@ -10,6 +10,7 @@ use std::{
 use fleet_contract::{
     allowed::AllowedBrokers,
     fleet::Fleet,
+    format::{self, Format, Unreadable},
     listen,
     plan::{Plan, Shard},
     worker::{Assignment, Document},
@@ -170,7 +171,7 @@ pub enum SettingsError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: serde_json::Error,
+        source: Unreadable,
     },
     /// Nothing says what the devices are to do and when.
     #[error("expected a plan in {} or with --plan, found none", .0.display())]
@@ -225,6 +226,8 @@ pub struct Given {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
+    #[serde(default)]
+    format: Format,
     fleet: Fleet,
     #[serde(default)]
     files: std::collections::BTreeMap<String, String>,
@@ -243,7 +246,7 @@ impl Given {
         let size = file.fleet.spec.devices_per_pod;
         let shard = ordinal.map(|ordinal| Shard::of(ordinal, size)).or(file.shard);
         let shard = shard.ok_or(SettingsError::NoShard(path))?;
-        let document = Document { fleet: file.fleet, files: file.files };
+        let document = Document { format: file.format, fleet: file.fleet, files: file.files };
         Ok(Self { assignment: document.assign(newest, shard), plan })
     }
 }
@@ -304,7 +307,7 @@ fn read(what: &'static str, path: &Path) -> Result<String, SettingsError> {
 fn read_json<T: DeserializeOwned>(what: &'static str, path: &Path) -> Result<T, SettingsError> {
     // From bytes, as the API reads them: one reader for each type.
     let text = read(what, path)?;
-    serde_json::from_slice(text.as_bytes()).map_err(|source| SettingsError::Content { what, path: path.into(), source })
+    format::read(text.as_bytes()).map_err(|source| SettingsError::Content { what, path: path.into(), source })
 }
 
 #[cfg(test)]
@@ -413,7 +416,7 @@ mod tests {
     fn a_pod_is_told_its_plan_and_its_place_apart() {
         let files = [document(r#", "files": {"a.csv": "1"}"#), ("plan", json(&plan(3)))];
         let given = given(&files, &["--plan", "./plan", "--ordinal", "2"]).unwrap();
-        let Assignment { fleet, plan, shard, files } = given.assignment;
+        let Assignment { fleet, plan, shard, files, .. } = given.assignment;
         assert_eq!((plan.version, shard), (3, Shard { first: 200, devices: 100 }));
         assert_eq!((fleet.spec.devices_per_pod, files["a.csv"].as_str()), (100, "1"));
         assert!(given.plan.unwrap().ends_with("plan"));

@@ -39,6 +39,7 @@ use fleet_contract::{
     allowed::AllowedBrokers,
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, Group, Observe, Protocol},
+    format::Format,
     plan::{Plan, Shard},
     stats::{Stats, WorkerStats},
     time::Micros,
@@ -279,6 +280,7 @@ impl Engine {
         };
         stats.generator.secrets_unusable = self.reloader.failures();
         WorkerStats {
+            format: Format::FIRST,
             epoch: self.clock.epoch(),
             sequence: *sequence,
             at: self.clock.now(),

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleet_contract::plan::Plan;
+use fleet_contract::{
+    format::{self, Unreadable},
+    plan::Plan,
+};
 
 /// A plan could not be kept or found again.
 #[derive(Debug, thiserror::Error)]
@@ -25,16 +28,14 @@ pub enum StateError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: serde_json::Error,
+        source: Unreadable,
     },
 }
 
 /// The kept plan; `None` when there is none yet.
 pub fn load(path: &Path) -> Result<Option<Plan>, StateError> {
     match fs::read(path) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map(Some).map_err(|source| StateError::Content { path: path.into(), source })
-        }
+        Ok(bytes) => format::read(&bytes).map(Some).map_err(|source| StateError::Content { path: path.into(), source }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(StateError::Io { path: path.into(), source }),
     }

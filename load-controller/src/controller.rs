@@ -40,6 +40,7 @@ pub mod refusal;
 pub mod run;
 pub mod shortage;
 pub mod status;
+pub mod turn;
 mod watch;
 
 pub use error::Error;

@@ -334,6 +334,8 @@ pub fn share_of(ordinal: u32, devices_per_pod: u32, devices: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use fleet_contract::format::Format;
+
     use super::*;
 
     fn pod(ordinal: u32, uid: &str) -> WorkerPod {
@@ -375,7 +377,7 @@ mod tests {
         stats.messages[0].sent = sent;
         stats.devices.connected = 10;
         let (epoch, at) = (Micros(epoch), Micros(epoch + sequence * 1_000_000));
-        let reading = WorkerStats { epoch, sequence, at, plan_version: 1, is_drained, stats };
+        let reading = WorkerStats { format: Format::FIRST, epoch, sequence, at, plan_version: 1, is_drained, stats };
         Answered { ordinal: 0, uid: uid.into(), answer: Answer::Reading(Ok(Box::new(reading))) }
     }
 

@@ -12,6 +12,7 @@ use device_sim::{
 };
 use fleet_contract::{
     fleet::Fleet,
+    format::Format,
     model::Model,
     plan::{Plan, Shard},
     stats::Messages,
@@ -43,7 +44,7 @@ fn assignment(url: &str, qos: u8, clock: Clock) -> Assignment {
     let model: Model = serde_saphyr::from_str(include_str!("../../device-sim/models/thermometer.yaml")).unwrap();
     fleet.spec.models.insert("thermometer".to_owned(), model);
     let plan = Plan::new(1, clock.now(), DEVICES);
-    Assignment { fleet, plan, shard: Shard::of(0, DEVICES), files: BTreeMap::new() }
+    Assignment { format: Format::FIRST, fleet, plan, shard: Shard::of(0, DEVICES), files: BTreeMap::new() }
 }
 
 fn messages(engine: &Engine) -> Messages {

@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use device_sim::clock::Clock;
 use fleet_contract::{
     fleet::Fleet,
+    format::Format,
     model::Model,
     plan::{Plan, Setting, Shard},
     units::{Factor, Rate, Span},
@@ -157,7 +158,7 @@ fn assignment(url: &str, case: &Case) -> Assignment {
     fleet.spec.models.insert("thermometer".to_owned(), model);
     let mut plan = Plan::new(1, Clock::new().now(), DEVICES);
     (case.plan)(&mut plan);
-    Assignment { fleet, plan, shard: Shard::of(0, DEVICES), files: BTreeMap::new() }
+    Assignment { format: Format::FIRST, fleet, plan, shard: Shard::of(0, DEVICES), files: BTreeMap::new() }
 }
 
 /// Runs the load, and returns what it has cost a message; the hundred connects are in it.

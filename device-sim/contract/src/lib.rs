@@ -13,6 +13,7 @@ pub mod builtin;
 pub mod document;
 pub mod expression;
 pub mod fleet;
+pub mod format;
 pub mod lag;
 pub mod listen;
 pub mod metric;

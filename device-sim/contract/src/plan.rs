@@ -18,6 +18,7 @@ use warp::{Ramp, Warp};
 
 use crate::{
     fleet::FleetSpec,
+    format::Format,
     time::Micros,
     units::{Factor, Rate, Share, Span},
 };
@@ -28,6 +29,9 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Plan {
+    /// From which format on it is understood.
+    #[serde(default, skip_serializing_if = "Format::is_first")]
+    format: Format,
     /// Grows by one with each change.
     pub version: u64,
     /// Tells the messages of this run from those of any other.
@@ -98,6 +102,16 @@ pub enum Setting {
     },
 }
 
+impl Setting {
+    /// The format that brought it.
+    const fn format(&self) -> Format {
+        match self {
+            Self::Devices(_) | Self::Paused(_) | Self::Interval { .. } => Format::FIRST,
+            Self::Ramp { .. } | Self::Rate { .. } | Self::Disconnect { .. } => Format::SECOND,
+        }
+    }
+}
+
 /// Connections that are cut at an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disconnect {
@@ -116,6 +130,7 @@ impl Plan {
     /// A plan of `devices` devices from `start` on.
     pub fn new(run: u32, start: Micros, devices: u32) -> Self {
         Self {
+            format: Format::FIRST,
             version: 1,
             run,
             start,
@@ -135,7 +150,8 @@ impl Plan {
     /// The same for a clock that is so many microseconds ahead of the wall clock.
     #[must_use]
     pub fn ahead_by(self, micros: i64) -> Self {
-        Self { ahead: micros, ..self }
+        let format = if micros == 0 { self.format } else { Format::SECOND };
+        Self { ahead: micros, format, ..self }
     }
 
     /// Adds what is needed so that from `at` on the live numbers are those of `spec`; whether anything was.
@@ -189,6 +205,7 @@ impl Plan {
     /// What is over and makes no difference any more is forgotten, so that a plan does not grow with its age.
     pub fn set(&mut self, at: Micros, set: Setting, rate: Rate) {
         self.version += 1;
+        self.format = self.format.max(set.format());
         let at = at.max(self.start);
         let place = self.changes.partition_point(|change| change.at <= at);
         self.changes.insert(place, Change { at, set });
@@ -197,6 +214,7 @@ impl Plan {
 
     /// Cuts the connections of a share of the devices at `at`.
     pub fn disconnect(&mut self, at: Micros, share: Share, rate: Rate) {
+        self.format = Format::SECOND;
         self.faults += 1;
         self.set(at, Setting::Disconnect { share, number: self.faults }, rate);
     }

@@ -14,12 +14,15 @@ pub use latency::{Latency, Summary};
 pub use sessions::{Change, Sessions};
 
 pub use crate::series::{Groups, Latencies, Messages, StreamStats};
-use crate::{fleet::Qos, time::Micros};
+use crate::{fleet::Qos, format::Format, time::Micros};
 
 /// What one worker hands over: numbered within its epoch, so that a lost or repeated pull does no harm.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerStats {
+    /// From which format on it is understood.
+    #[serde(default)]
+    pub format: Format,
     /// The start of the worker process.
     pub epoch: Micros,
     /// Grows with each reading within an epoch.
@@ -482,6 +485,8 @@ pub struct Totals {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Ended {
+    /// From which format on it is understood.
+    pub format: Format,
     /// Their sum.
     pub stats: Stats,
     /// The last one of each worker that is in the sum.
@@ -563,7 +568,15 @@ mod tests {
         let mut stats = Stats::default();
         stats.messages[1] = Messages { offered: sent, sent, observed: sent, delivered, ..Messages::default() };
         stats.devices.connected = 10;
-        WorkerStats { epoch: Micros(epoch), sequence, at: Micros(0), plan_version: 1, is_drained: false, stats }
+        WorkerStats {
+            format: Format::FIRST,
+            epoch: Micros(epoch),
+            sequence,
+            at: Micros(0),
+            plan_version: 1,
+            is_drained: false,
+            stats,
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     fleet::{Fleet, FleetSpec},
+    format::Format,
     plan::{Plan, Shard},
     units::Span,
 };
@@ -23,6 +24,10 @@ pub const ALLOCATOR: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "262144");
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Document {
+    /// From which format on it is understood. A worker names the fields that it does not know by itself; a known field
+    /// with another meaning is what raises the format.
+    #[serde(default, skip_serializing_if = "Format::is_first")]
+    pub format: Format,
     /// The fleet; `spec.models` holds each model that a group names, and `spec.broker` is set.
     pub fleet: Fleet,
     /// The texts of the files that models replay, by the name that the model uses.
@@ -33,8 +38,8 @@ pub struct Document {
 impl Document {
     /// What a worker runs that is given `shard` of the fleet.
     pub fn assign(self, plan: Plan, shard: Shard) -> Assignment {
-        let Self { fleet, files } = self;
-        Assignment { fleet, plan, shard, files }
+        let Self { format, fleet, files } = self;
+        Assignment { format, fleet, plan, shard, files }
     }
 }
 
@@ -42,6 +47,9 @@ impl Document {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Assignment {
+    /// As in [`Document::format`].
+    #[serde(default, skip_serializing_if = "Format::is_first")]
+    pub format: Format,
     /// The fleet, as in [`Document::fleet`].
     pub fleet: Fleet,
     /// The plan that all workers of the fleet share.
@@ -173,7 +181,11 @@ mod tests {
 
     #[test]
     fn a_document_is_an_assignment_without_plan_and_shard() {
-        let document = Document { fleet: fleet(r#""seed": 1"#), files: [("a.csv".into(), "1".into())].into() };
+        let document = Document {
+            format: Format::FIRST,
+            fleet: fleet(r#""seed": 1"#),
+            files: [("a.csv".into(), "1".into())].into(),
+        };
         let plan = Plan::new(7, Micros(1), 9);
         let mut whole = serde_json::to_value(document.clone().assign(plan, Shard::of(1, 5))).unwrap();
         let parts = whole.as_object_mut().unwrap();

@@ -5,7 +5,7 @@
 
 use std::{fs, io, path::PathBuf};
 
-use fleet_contract::plan::Plan;
+use fleet_contract::{format, plan::Plan};
 
 use crate::args::SettingsError;
 
@@ -40,7 +40,7 @@ impl Mounted {
         self.last = look;
         let (what, path) = ("a plan", self.path.clone());
         let bytes = read.map_err(|source| SettingsError::Read { what, path: path.clone(), source })?;
-        serde_json::from_slice(&bytes).map(Some).map_err(|source| SettingsError::Content { what, path, source })
+        format::read(&bytes).map(Some).map_err(|source| SettingsError::Content { what, path, source })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 
-use fleet_contract::time::Micros;
+use fleet_contract::{format::Unreadable, time::Micros};
 
 use crate::{engine::StartError, state::StateError};
 
@@ -74,7 +74,7 @@ pub enum Refusal {
         /// What it should hold.
         expected: &'static str,
         /// What is wrong with it.
-        source: serde_json::Error,
+        source: Unreadable,
     },
     /// A path or method that does not exist.
     #[error("expected {expected}, found {found}; see the worker's API")]

@@ -13,6 +13,7 @@ use device_sim::{
 use fleet_contract::{
     document,
     fleet::Fleet,
+    format::Format,
     model::Model,
     plan::{Plan, Setting, Shard},
     stats::{Stats, WorkerStats},
@@ -93,7 +94,13 @@ pub(crate) fn assignment_of(model: &str, broker: SocketAddr, devices: u32, extra
     let (model, _) = document::read::<Model>("model.yaml", model).unwrap_or_else(|problems| panic!("{problems}"));
     fleet.spec.models.insert("m".into(), model);
     let plan = Plan::new(7, clock.now(), devices);
-    Assignment { fleet, plan, shard: Shard { first: 0, devices: 100_000 }, files: std::collections::BTreeMap::new() }
+    Assignment {
+        format: Format::FIRST,
+        fleet,
+        plan,
+        shard: Shard { first: 0, devices: 100_000 },
+        files: std::collections::BTreeMap::new(),
+    }
 }
 
 /// A fleet that runs.

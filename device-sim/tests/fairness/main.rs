@@ -19,6 +19,7 @@ use device_sim::{
 use fleet_contract::{
     document,
     fleet::Fleet,
+    format::Format,
     model::Model,
     plan::{Plan, Shard},
     stats::{Stats, WorkerStats},
@@ -58,7 +59,7 @@ fn start(peer: SocketAddr, devices: u32, interval: &str, size: &str) -> Engine {
     let clock = Clock::new();
     let plan = Plan::new(7, clock.now(), devices);
     let shard = Shard { first: 0, devices };
-    let assignment = Assignment { fleet, plan, shard, files: BTreeMap::new() };
+    let assignment = Assignment { format: Format::FIRST, fleet, plan, shard, files: BTreeMap::new() };
     Engine::start(&assignment, &Options { kind: Kind::Native, threads: 1, clock, ..Options::default() }).unwrap()
 }
 

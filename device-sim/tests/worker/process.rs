@@ -14,6 +14,7 @@ use broker::{Broker, Config};
 use fleet_contract::{
     document,
     fleet::Fleet,
+    format::Format,
     model::Model,
     plan::{Plan, Shard},
     stats::WorkerStats,
@@ -71,7 +72,7 @@ pub(crate) fn document(broker: impl Display, more: &str) -> Document {
     let (mut fleet, _) = document::read::<Fleet>("fleet.yaml", &FLEET.replace("spec:", &spec)).unwrap();
     let (model, _) = document::read::<Model>("model.yaml", MODEL).unwrap();
     fleet.spec.models.insert("m".into(), model);
-    Document { fleet, files: [].into() }
+    Document { format: Format::FIRST, fleet, files: [].into() }
 }
 
 /// Ten devices from now on, for a worker that may run a hundred.

@@ -219,14 +219,18 @@ impl Writer {
         Ok(created.resource_version())
     }
 
-    /// The totals that are kept of this very fleet, and the version of the object.
+    /// The totals that are kept of this very fleet, and the version of the object. What cannot be read is an error and never
+    /// none: with zero in its place, the report would lose what was counted.
     pub async fn read_totals(&self, owner: &Owner) -> Result<(Ended, Option<String>), Error> {
         let api: Api<ConfigMap> = self.api(&owner.namespace);
         let read = self.timed("get", api.get_opt(&names::totals(&owner.name))).await;
         let object = read.map_err(|error| Error::api("read the totals", error))?;
         let is_own = |object: &ConfigMap| object.owner_references().iter().any(|owned| owned.uid == owner.uid);
         let Some(object) = object.filter(is_own) else { return Ok(Default::default()) };
-        Ok((config_map::read_totals(&object).unwrap_or_default(), object.resource_version()))
+        let key = Key::of::<ConfigMap>(names::totals(&owner.name));
+        let ended = config_map::read_totals(&object);
+        let ended = ended.map_err(|error| Error::Refused(Refusal::unreadable(&key, &error)))?;
+        Ok((ended, object.resource_version()))
     }
 
     /// A ConfigMap with models, if there is one.

@@ -45,6 +45,8 @@ pub struct Facts {
     pub terminating: u32,
     /// Pods that run another template than the wanted one.
     pub outdated: u32,
+    /// Whether another fleet takes a new release over first.
+    pub waits_for_turn: bool,
     /// Workers that answer.
     pub answering: u32,
     /// Workers that were asked and do not answer.
@@ -166,6 +168,9 @@ fn reconciling(facts: &Facts) -> Word {
     }
     if *outdated > 0 && *replicas > 0 {
         return yes(Reason::RollingOut, format!("{outdated} of {replicas} pods are to be replaced"));
+    }
+    if facts.waits_for_turn {
+        return yes(Reason::RolloutQueued, "another fleet takes the new release over first".into());
     }
     if pods != replicas || pods_ready < replicas {
         return yes(Reason::Scaling, format!("{pods_ready} of {replicas} pods are ready, {pods} exist"));

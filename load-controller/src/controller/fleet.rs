@@ -32,7 +32,7 @@ use reconcile::Resolved;
 
 use super::{
     Error, apply::Writer, document::Document, events::Events, metrics::Metrics, note::Note, observe::Stores,
-    plan::Images, refusal::Refusals, shortage::Shortage, status::Decided,
+    plan::Images, refusal::Refusals, shortage::Shortage, status::Decided, turn::Turns,
 };
 use crate::{
     key::Key,
@@ -64,6 +64,8 @@ pub struct Context {
     pub storage: Option<Arc<Storage>>,
     /// What tokens and passwords are derived from.
     pub key: Key,
+    /// Whose turn it is to roll out a release.
+    pub turns: Arc<Turns>,
     /// What holds fleets to the administrator's limits.
     pub guard: Guard,
     /// Who this controller is, in events.
@@ -157,6 +159,7 @@ pub(super) async fn look_after(
             },
         }
     }
+    task.context.turns.pass(&task.key);
     task.context.guard.forget(&task.key);
     task.context.metrics.forget(task.key.namespace.as_deref().unwrap_or_default(), &task.key.name);
 }

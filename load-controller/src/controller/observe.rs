@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleet_contract::plan::Plan;
+use fleet_contract::{format::Unreadable, plan::Plan};
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -75,6 +75,8 @@ pub struct Observed {
     pub broker_access: Option<Arc<ConfigMap>>,
     /// The plan, and the version of the object that holds it.
     pub plan: Option<(Plan, Option<String>)>,
+    /// Why the plan cannot be read, if there is one that cannot.
+    pub plan_error: Option<Unreadable>,
     /// The version of the object that the plan should be in, whatever stands there.
     pub plan_object: Option<String>,
     /// Whether there is an object with totals.
@@ -134,6 +136,8 @@ pub fn observe(stores: &Stores, owner: &Owner) -> Observed {
     let workers = names::workers(&owner.name);
     let broker = names::broker(&owner.name);
     let plan = own(&stores.config_maps, owner, &names::plan(&owner.name));
+    let version = plan.as_deref().and_then(|object| object.metadata.resource_version.clone());
+    let read = plan.as_deref().map(config_map::read_plan);
     let mut observed = Observed {
         stateful_set: own(&stores.stateful_sets, owner, &workers),
         service: own(&stores.services, owner, &workers),
@@ -143,10 +147,9 @@ pub fn observe(stores: &Stores, owner: &Owner) -> Observed {
         broker_service: own(&stores.services, owner, &broker),
         broker_policy: own(&stores.policies, owner, &broker),
         broker_access: own(&stores.config_maps, owner, &broker),
-        plan: plan
-            .as_deref()
-            .and_then(|object| Some((config_map::read_plan(object)?, object.metadata.resource_version.clone()))),
-        plan_object: plan.as_deref().and_then(|object| object.metadata.resource_version.clone()),
+        plan: read.as_ref().and_then(|read| read.as_ref().ok().cloned()).map(|plan| (plan, version.clone())),
+        plan_error: read.and_then(Result::err),
+        plan_object: version,
         has_totals: own(&stores.config_maps, owner, &names::totals(&owner.name)).is_some(),
         documents: documents(stores, owner),
         autoscalers: stores.autoscalers.state_filter(|_| true).into_iter().filter(|hpa| scales(hpa, owner)).collect(),

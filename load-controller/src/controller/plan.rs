@@ -82,8 +82,26 @@ pub struct Steps {
     pub notes: Vec<Note>,
     /// Whether workers are not replaced as long as their broker, or their devices, are away.
     pub is_held: bool,
+    /// Whether pods are replaced, or wait to be, because this controller wants another template than the one before.
+    pub turn: Turn,
     /// When to look again, if nothing happens before.
     pub look_again: Option<Duration>,
+}
+
+/// What a fleet has to do with the turn that fleets take with the roll-out of a release; see [`super::turn`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing: its pods are as this controller wants them, or its author changes them.
+    None,
+    /// It rolls, with so many pods done.
+    Rolls {
+        /// Pods of the new template.
+        done: u32,
+        /// Whether pods are being replaced already.
+        has_begun: bool,
+    },
+    /// It waits for another fleet.
+    Waits,
 }
 
 /// The place of a document in the history.
@@ -129,6 +147,8 @@ pub struct Situation<'a> {
     pub allowed: &'a AllowedBrokers,
     /// Devices that are connected, by the last readings of the workers.
     pub connected: u32,
+    /// Whether another fleet has the turn to roll out a release.
+    pub is_others_turn: bool,
     /// Now.
     pub now: Micros,
 }
@@ -152,15 +172,18 @@ pub fn decide(situation: &Situation<'_>) -> Steps {
         size,
         allowed: allowed_brokers(situation),
     });
-    let OwnBroker { objects: broker_objects, devices_max: broker_devices_max, is_rolling } = own_broker(situation);
+    let turn = turn(situation, &template);
+    let OwnBroker { objects: broker_objects, devices_max: broker_devices_max, is_rolling } =
+        own_broker(situation, turn);
     // Both at once would take more devices away than a pod's share: the broker comes first, and the workers stay until
     // their devices are back.
     let is_held = is_rolling || are_returning(situation, &plan);
-    let kept = observed.stateful_set.as_deref().and_then(template_of).filter(|_| is_held);
+    let kept = observed.stateful_set.as_deref().and_then(template_of).filter(|_| is_held || turn == Turn::Waits);
     let workers = stateful_set::build(owner, replicas, kept.cloned().unwrap_or(template));
     notes.extend(tell(situation, &plan, &revision));
     let (forces, next_loss) = lost_pods(observed.pods.iter().chain(&observed.broker_pod), now);
-    let look_again = next_loss.into_iter().chain(is_held.then_some(RETURN_LOOK)).min();
+    let looks = is_held || turn != Turn::None;
+    let look_again = next_loss.into_iter().chain(looks.then_some(RETURN_LOOK)).min();
     notes.extend(forces.iter().map(Note::forced));
     let mut objects = Vec::from_iter(revision_object(owner, document, observed, &revision));
     objects.extend(workers_objects(owner, observed));
@@ -182,7 +205,31 @@ pub fn decide(situation: &Situation<'_>) -> Steps {
         forces,
         notes,
         is_held,
+        turn,
         look_again,
+    }
+}
+
+/// Whether the fleet rolls because of the controller alone. Who edits a Fleet has it rolled out at once, with whatever else
+/// is new.
+fn turn(situation: &Situation<'_>, template: &PodTemplateSpec) -> Turn {
+    let Situation { fleet, owner, observed, is_others_turn, .. } = *situation;
+    let Some(workers) = observed.stateful_set.as_deref() else { return Turn::None };
+    let seen = fleet.status.as_ref().and_then(|status| status.observed_generation);
+    let is_edited = seen != fleet.metadata.generation;
+    let replicas = workers.spec.as_ref().and_then(|spec| spec.replicas).and_then(|number| u32::try_from(number).ok());
+    let wanted = stateful_set::build(owner, replicas.unwrap_or_default(), template.clone());
+    let broker = wanted_broker(situation).and_then(|(wanted, _)| Object::change(&wanted, observed.broker.as_deref()));
+    let is_new = !is_edited
+        && (Object::change(&wanted, Some(workers)).is_some() || broker.is_some() && observed.broker.is_some());
+    let rolls = [Some(workers), observed.broker.as_deref()].into_iter().flatten().any(is_rolling);
+    match () {
+        () if is_new && is_others_turn => Turn::Waits,
+        () if is_new || rolls => {
+            let done = workers.status.as_ref().and_then(|status| status.updated_replicas).unwrap_or_default();
+            Turn::Rolls { done: u32::try_from(done).unwrap_or_default(), has_begun: rolls }
+        }
+        () => Turn::None,
     }
 }
 
@@ -305,10 +352,12 @@ struct OwnBroker {
     is_rolling: bool,
 }
 
-fn own_broker(situation: &Situation<'_>) -> OwnBroker {
+/// The StatefulSet of the broker of its own as it should be, and its memory in bytes; none where the document names another
+/// broker.
+fn wanted_broker(situation: &Situation<'_>) -> Option<(StatefulSet, u64)> {
     let Situation { owner, document, observed, images, .. } = *situation;
     if !document.has_own_broker {
-        return OwnBroker::default();
+        return None;
     }
     let existing = observed.broker.as_deref();
     let memory =
@@ -317,12 +366,19 @@ fn own_broker(situation: &Situation<'_>) -> OwnBroker {
     let kept = existing.map(broker::storage_of);
     let storage = kept.as_ref().map_or(situation.storage, Option::as_ref);
     let broker = Broker { image: &images.broker, pull_policy: images.pull_policy.as_deref(), memory, storage };
+    Some((broker::build(owner, special, &broker), memory))
+}
+
+fn own_broker(situation: &Situation<'_>, turn: Turn) -> OwnBroker {
+    let Situation { owner, document, observed, .. } = *situation;
+    let Some((broker, memory)) = wanted_broker(situation) else { return OwnBroker::default() };
+    let existing = observed.broker.as_deref();
     let service = Object::change(&broker::service(owner), observed.broker_service.as_deref());
     let policy = network_policy::broker(owner, document.broker_access);
     let policy = Object::change(&policy, observed.broker_policy.as_deref());
     let access = config_map::access(owner, old_workers(observed) > 0);
     let access = Object::change(&access, observed.broker_access.as_deref());
-    let broker = Object::change(&broker::build(owner, special, &broker), existing);
+    let broker = Object::change(&broker, existing).filter(|_| turn != Turn::Waits);
     let is_rolling = existing.is_some_and(|existing| broker.is_some() || is_rolling(existing));
     let objects = service.into_iter().chain(policy).chain(access).chain(broker).collect();
     OwnBroker { objects, devices_max: Some(broker::devices_max(memory)), is_rolling }

@@ -20,6 +20,8 @@ pub enum Reason {
     // The condition Reconciling.
     /// Pods are replaced by others of another template.
     RollingOut,
+    /// Another fleet takes a new release over first.
+    RolloutQueued,
     /// Pods are created or removed.
     Scaling,
     /// Pods end in order.
@@ -27,7 +29,9 @@ pub enum Reason {
     /// Nothing is under way.
     Settled,
 
-    // The condition Stalled: writes that the API server refuses.
+    // The condition Stalled: writes that the API server refuses, and what cannot be read.
+    /// The plan or the totals were written by a newer release, or are broken.
+    Unreadable,
     /// Nothing is refused.
     NothingRefused,
     /// More is asked for than the administrator allows.

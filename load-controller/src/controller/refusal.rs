@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use fleet_contract::format::Unreadable;
 use kube::core::Status;
 use tokio::time::Instant;
 
@@ -37,6 +38,20 @@ impl Refusal {
     pub fn name_taken(key: &Key, holder: Option<&str>) -> Self {
         let holder = holder.map_or(String::new(), |holder| format!("; it belongs to {holder}"));
         Self { reason: Reason::NameTaken, message: format!("{key} exists and is not this fleet's{holder}") }
+    }
+
+    /// An object of the fleet's own that this release cannot read. It is not written over.
+    pub fn unreadable(key: &Key, error: &Unreadable) -> Self {
+        let message = format!(
+            "{key} cannot be read: {error}; a controller of the release that wrote it goes on, and without the object the \
+             fleet begins anew"
+        );
+        Self { reason: Reason::Unreadable, message }
+    }
+
+    /// A worker whose readings this release cannot read.
+    pub fn unreadable_worker(pod: &str, error: &str) -> Self {
+        Self { reason: Reason::Unreadable, message: format!("the worker of pod {pod} is not understood: {error}") }
     }
 
     /// The refusal of a pod, from the event of the StatefulSet that could not create it.

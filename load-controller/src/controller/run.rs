@@ -123,6 +123,7 @@ pub async fn run(
         images: Arc::new(settings.images.clone()),
         storage: settings.storage.clone().map(Arc::new),
         key,
+        turns: Arc::default(),
         guard: fleet::Guard::new(settings.limits.clone()),
         identity: Arc::from(settings.identity.as_str()),
     };

@@ -74,6 +74,8 @@ pub struct Decided {
     pub size: Size,
     /// Devices that the broker of its own has room for.
     pub broker_devices_max: Option<u32>,
+    /// Whether it waits for another fleet to take the new release over.
+    pub waits_for_turn: bool,
 }
 
 /// The status now, and the conditions in it.
@@ -81,7 +83,7 @@ pub fn status(view: &View<'_>) -> (FleetStatus, [Word; 6]) {
     let words = conditions::judge(&facts(view));
     let previous = view.previous;
     let generation = view.seen.or(previous.observed_generation);
-    let now = i64::try_from(view.now.0).ok().and_then(|us| Timestamp::from_microsecond(us).ok()).unwrap_or_default();
+    let now = timestamp(view.now);
     let name = view.fleet.metadata.name.clone().unwrap_or_default();
     let selector: Vec<String> =
         names::selector(&name, Component::Worker).iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -106,6 +108,23 @@ pub fn status(view: &View<'_>) -> (FleetStatus, [Word; 6]) {
         worst_pods: worst_pods(view),
     };
     (status, words)
+}
+
+/// The status of a fleet of which something cannot be read: its figures stay as they were told last.
+pub fn stalled(
+    previous: &FleetStatus,
+    refusal: &Refusal,
+    generation: Option<i64>,
+    now: Micros,
+) -> (FleetStatus, [Word; 6]) {
+    let words = conditions::judge(&Facts { refusals: vec![refusal.clone()], now, ..Facts::default() });
+    let at = timestamp(now);
+    let conditions = conditions::merge(&previous.conditions, &words, generation, at);
+    (FleetStatus { conditions, last_error: last_error(&words), ..previous.clone() }, words)
+}
+
+fn timestamp(now: Micros) -> Timestamp {
+    i64::try_from(now.0).ok().and_then(|us| Timestamp::from_microsecond(us).ok()).unwrap_or_default()
 }
 
 /// The fleet's figures, for status and metrics.
@@ -139,6 +158,7 @@ fn facts(view: &View<'_>) -> Facts {
         pods: figures.pods_present,
         pods_ready: figures.pods_ready,
         terminating: count(observed.pods.iter().filter(|pod| pod.is_terminating)),
+        waits_for_turn: view.decided.is_some_and(|decided| decided.waits_for_turn),
         outdated: observed.stateful_set.as_deref().map_or(0, outdated),
         answering: figures.pods_answering,
         silent: count(workers.members().filter(|member| is_missed(member))),

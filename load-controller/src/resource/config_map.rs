@@ -3,9 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use fleet_contract::{plan::Plan, stats::Ended};
+use fleet_contract::{
+    format::{self, Unreadable},
+    plan::Plan,
+    stats::Ended,
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
+use serde::de::DeserializeOwned;
 
 use super::{
     Owner,
@@ -43,8 +48,12 @@ pub fn plan(owner: &Owner, plan: &Plan, resource_version: Option<String>) -> Con
 }
 
 /// The plan in a ConfigMap.
-pub fn read_plan(config_map: &ConfigMap) -> Option<Plan> {
-    serde_json::from_str(config_map.data.as_ref()?.get(PLAN_KEY)?).ok()
+///
+/// # Errors
+///
+/// When there is none that this release can read.
+pub fn read_plan(config_map: &ConfigMap) -> Result<Plan, Unreadable> {
+    read(config_map, PLAN_KEY)
 }
 
 /// The ConfigMap of totals; with `resource_version` only as the successor of what was read there.
@@ -54,8 +63,17 @@ pub fn totals(owner: &Owner, ended: &Ended, resource_version: Option<String>) ->
 }
 
 /// The totals in a ConfigMap.
-pub fn read_totals(config_map: &ConfigMap) -> Option<Ended> {
-    serde_json::from_str(config_map.data.as_ref()?.get(TOTALS_KEY)?).ok()
+///
+/// # Errors
+///
+/// When there are none that this release can read.
+pub fn read_totals(config_map: &ConfigMap) -> Result<Ended, Unreadable> {
+    read(config_map, TOTALS_KEY)
+}
+
+fn read<T: DeserializeOwned>(config_map: &ConfigMap, key: &str) -> Result<T, Unreadable> {
+    let text = config_map.data.as_ref().and_then(|data| data.get(key));
+    format::read(text.map_or("", String::as_str).as_bytes())
 }
 
 /// The ConfigMap that says whether a broker of the fleet's own admits clients without credentials. The broker reads it

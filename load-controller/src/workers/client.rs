@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use fleet_contract::{stats::WorkerStats, worker::DeviceStatus};
+use fleet_contract::{
+    format::{self, Unreadable},
+    stats::WorkerStats,
+    worker::DeviceStatus,
+};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     Method, Request, StatusCode,
@@ -71,6 +75,9 @@ pub enum CallError {
         /// Its reason.
         message: String,
     },
+    /// The answer cannot be read.
+    #[error("its answer cannot be read: {0}")]
+    Unreadable(#[from] Unreadable),
     /// The answer is too long, or of another version.
     #[error("an answer that makes no sense here ({0}); do worker and controller have the same version?")]
     Answer(String),
@@ -143,7 +150,7 @@ fn refusal(status: StatusCode, bytes: &Bytes) -> CallError {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, CallError> {
-    serde_json::from_slice(bytes).map_err(|error| CallError::Answer(error.to_string()))
+    Ok(format::read(bytes)?)
 }
 
 #[cfg(test)]
@@ -184,9 +191,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_of_another_version_says_so() {
-        let (address, _tasks) = worker(Router::new().route("/v1/stats", get(|| async { "{}" }))).await;
-        let error = Client::default().stats(&address).await.unwrap_err().to_string();
-        assert!(error.contains("same version"), "{error}");
+    async fn an_answer_of_another_release_says_so() {
+        for (answer, expected) in [("{}", "missing field"), (r#"{"format": 9}"#, "which a newer release wrote")] {
+            let (address, _tasks) = worker(Router::new().route("/v1/stats", get(move || async move { answer }))).await;
+            let error = Client::default().stats(&address).await.unwrap_err();
+            assert!(matches!(error, CallError::Unreadable(_)) && error.to_string().contains(expected), "{error}");
+        }
     }
 }

@@ -32,6 +32,8 @@ pub struct Member {
     pub memory_bytes: u64,
     /// Why it did not answer last, if so.
     pub error: Option<String>,
+    /// Whether it did answer, in a format that this release cannot read.
+    pub is_unreadable: bool,
     /// Whether a reading is being asked for.
     pub(super) is_asked: bool,
     /// Whether it is being given a plan.
@@ -62,6 +64,7 @@ impl Member {
             cpu_cores: 0.0,
             memory_bytes: 0,
             error: None,
+            is_unreadable: false,
             is_asked: false,
             is_pushed: false,
             silent: 0,
@@ -118,11 +121,13 @@ impl Member {
         self.is_asked = false;
         self.silent = 0;
         self.error = None;
+        self.is_unreadable = false;
     }
 
     pub(super) fn failed(&mut self, error: &CallError) {
         self.is_asked = false;
         self.silent = self.silent.saturating_add(1);
         self.error = Some(error.to_string());
+        self.is_unreadable = matches!(error, CallError::Unreadable(_));
     }
 }

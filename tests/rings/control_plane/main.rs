@@ -16,6 +16,7 @@ mod crd;
 mod degraded;
 mod documents;
 mod fleets;
+mod formats;
 mod handover;
 mod kubelet;
 mod limits;

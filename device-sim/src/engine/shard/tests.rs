@@ -10,6 +10,7 @@ use std::sync::{Arc, mpsc};
 use fleet_contract::{
     document,
     fleet::Fleet,
+    format::Format,
     model::Model,
     plan::{Plan, Setting},
     stats::Stats,
@@ -60,7 +61,8 @@ impl Stage {
         fleet.spec.models.insert("m".into(), model);
         let plan = Plan::new(7, START, devices);
         let worker = fleet_contract::plan::Shard::of(0, 100);
-        let assignment = Assignment { fleet, plan: plan.clone(), shard: worker, files: [].into() };
+        let assignment =
+            Assignment { format: Format::FIRST, fleet, plan: plan.clone(), shard: worker, files: [].into() };
         let blueprint = Arc::new(Blueprint::compile(&assignment).unwrap());
         let (commands, commands_end) = mpsc::sync_channel(16);
         let rate = blueprint.connect.rate;

@@ -16,6 +16,7 @@ use device_sim::{
 use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, Credentials, Fleet, Protocol},
+    format::Format,
     worker,
 };
 use tokio::{net::lookup_host, time::timeout};
@@ -41,7 +42,11 @@ pub(crate) async fn check(document: &Document) -> Vec<Check> {
 }
 
 fn rehearsal(document: &Document) -> Result<Rehearsal, BlueprintError> {
-    Rehearsal::new(worker::Document { fleet: document.fleet.clone(), files: document.files.clone() })
+    Rehearsal::new(worker::Document {
+        format: Format::FIRST,
+        fleet: document.fleet.clone(),
+        files: document.files.clone(),
+    })
 }
 
 /// Of a document that was checked only its passwords can be amiss.

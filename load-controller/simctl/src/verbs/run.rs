@@ -17,6 +17,7 @@ use device_sim::{
 use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, FleetSpec, Observe},
+    format,
     model::BODY_MAX,
     plan::{Plan, Setting, Shard},
     time::Micros,
@@ -269,6 +270,7 @@ impl Args {
         let split = Split::new(devices, self.per_process(machine));
         self.say_split(split, &fleet.spec, machine, printer);
         let assignment = Assignment {
+            format: format::Format::FIRST,
             fleet: fleet.clone(),
             plan,
             shard: Shard::of(0, devices),

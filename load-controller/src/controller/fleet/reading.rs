@@ -110,7 +110,12 @@ impl Task {
             Ok(None) => return Ok(()),
             Err(error @ Error::Conflict { .. }) => {
                 // Somebody else has counted: what they kept counts, and the workers are read again.
-                let (ended, version) = self.context.writer.read_totals(&owner).await?;
+                let read = self.context.writer.read_totals(&owner).await;
+                if matches!(read, Err(Error::Refused(_))) {
+                    // The next look stalls the fleet.
+                    self.workers = None;
+                }
+                let (ended, version) = read?;
                 self.workers = Some(Workers::resume(self.context.workers.clone(), ended));
                 self.totals_object = version;
                 self.next_pull = Instant::now();

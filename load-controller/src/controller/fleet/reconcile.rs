@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fleet_contract::plan::Plan;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::controller::Action;
 use tokio::time::Instant;
 
@@ -10,17 +11,26 @@ use super::{Task, now, writing::SECRET_AGE};
 use crate::{
     controller::{
         Error, document,
+        object::Key,
         observe::{Observed, observe},
-        plan::{self, Situation},
+        plan::{self, Situation, Turn},
+        refusal::Refusal,
+        status,
     },
     key::Purpose,
-    resource::{Fleet, Owner},
+    resource::{Fleet, Owner, names},
     workers::{Tokens, Workers},
 };
 
 /// How old a library of models may be, and how old while the document that needs it is wrong: somebody may be making it.
 const LIBRARY_AGE: Duration = Duration::from_mins(1);
 const LIBRARY_AGE_WHILE_WRONG: Duration = Duration::from_secs(5);
+
+/// When a fleet of which something cannot be read is looked at again: somebody may have removed it.
+const STALLED_FOR: Duration = Duration::from_secs(10);
+
+/// When a fleet that was too late for its turn tries again.
+const TURN_LOOK: Duration = Duration::from_secs(1);
 
 /// The document of a Fleet, and from what it was made.
 pub(super) struct Resolved {
@@ -49,9 +59,18 @@ impl Task {
             return Ok(Action::await_change());
         }
         let owner = Owner::of(&fleet).ok_or(Error::NotStored)?;
-        self.meet(&owner).await?;
+        match self.meet(&owner).await {
+            Ok(()) => {}
+            Err(Error::Refused(refusal)) => return self.stall(&fleet, &owner, &refusal).await,
+            Err(error) => return Err(error),
+        }
         self.resolve(&fleet, &owner).await?;
         let observed = self.look(&owner);
+        // A plan of our own is written again in the place of what cannot be read; without one, a new run would begin.
+        if let (None, Some(error)) = (&self.plan, &observed.plan_error) {
+            let key = Key::of::<ConfigMap>(names::plan(&owner.name));
+            return self.stall(&fleet, &owner, &Refusal::unreadable(&key, error)).await;
+        }
         let Some(document) = self.document.clone().filter(|_| self.problems().is_empty()) else {
             // What already runs goes on.
             self.limit_wrong();
@@ -74,9 +93,20 @@ impl Task {
             images: &self.context.images,
             storage: self.context.storage.as_deref(),
             allowed: &self.context.guard.limits().brokers,
+            is_others_turn: self.context.turns.other(&self.key, Instant::now()).is_some(),
             connected: self.workers.as_ref().map_or(0, |workers| workers.devices().connected),
             now: now(),
         });
+        match steps.turn {
+            Turn::None => self.context.turns.pass(&self.key),
+            Turn::Rolls { done, has_begun } => {
+                if !self.context.turns.take(&self.key, done, Instant::now()) && !has_begun {
+                    // Another fleet was faster.
+                    return Ok(Action::requeue(TURN_LOOK));
+                }
+            }
+            Turn::Waits => {}
+        }
         let look_again = steps.look_again;
         if steps.is_held {
             // It ends by what the workers say.
@@ -95,6 +125,19 @@ impl Task {
             .chain(self.refusals.next(Instant::now()))
             .chain(self.look_at_limits());
         Ok(soonest.min().map_or_else(Action::await_change, Action::requeue))
+    }
+
+    /// Says that the fleet waits for a person. Nothing of it is written, and what already runs goes on.
+    async fn stall(&mut self, fleet: &Arc<Fleet>, owner: &Owner, refusal: &Refusal) -> Result<Action, Error> {
+        let known = self.status.clone().or_else(|| fleet.status.clone()).unwrap_or_default();
+        let (status, words) = status::stalled(&known, refusal, fleet.metadata.generation, now());
+        if status != known {
+            self.context.writer.status(owner, &status).await?;
+            let notes = status::notes(&known.conditions, &words);
+            self.status = Some(status);
+            self.tell(fleet, notes).await;
+        }
+        Ok(Action::requeue(STALLED_FOR))
     }
 
     /// Starts to look after this very fleet; one that was deleted and made again is another.

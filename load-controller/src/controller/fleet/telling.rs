@@ -18,7 +18,7 @@ use crate::{
         status::{self, View},
     },
     resource::{Fleet, FleetStatus, Owner},
-    workers::Workers,
+    workers::{Member, Workers},
 };
 
 /// How long who has just met a fleet listens before the status is written.
@@ -80,6 +80,12 @@ impl Task {
             self.refusals.list().into_iter().chain(self.causes.refused.iter().cloned()).collect();
         let refusals: Vec<Refusal> = self.limited.refusal().into_iter().cloned().chain(refusals).collect();
         let workers = self.workers.as_ref()?;
+        let is_unreadable = |member: &&Member| member.is_unreadable && !member.pod.is_terminating;
+        let unreadable = workers
+            .members()
+            .find(is_unreadable)
+            .map(|member| Refusal::unreadable_worker(&member.pod.name, member.error.as_deref().unwrap_or_default()));
+        let refusals: Vec<Refusal> = unreadable.into_iter().chain(refusals).collect();
         // What we wrote last is newer than what the watch may show.
         let known = self.status.clone().or_else(|| fleet.status.clone()).unwrap_or_default();
         let view = View {

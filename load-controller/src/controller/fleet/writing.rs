@@ -12,7 +12,7 @@ use crate::{
         Error,
         object::{Key, Object},
         observe::Observed,
-        plan::{self, Steps},
+        plan::{self, Steps, Turn},
         status::Decided,
     },
     resource::{Fleet, Owner, names, secret},
@@ -63,6 +63,7 @@ impl Task {
             revision: steps.revision.number,
             size: steps.size,
             broker_devices_max: steps.broker_devices_max,
+            waits_for_turn: steps.turn == Turn::Waits,
         });
         self.told.retain(|known| steps.notes.contains(known));
         self.tell(fleet, steps.notes).await;

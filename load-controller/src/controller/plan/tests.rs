@@ -8,7 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{controller::document, resource::fixture};
+use crate::{
+    controller::document,
+    resource::{FleetStatus, fixture},
+};
 
 const NOW: Micros = Micros(1_800_000_000_000_000);
 
@@ -35,6 +38,7 @@ fn decided_with(more: &str, observed: &Observed, known: Option<&Plan>, connected
         storage: None,
         allowed: &AllowedBrokers::default(),
         connected,
+        is_others_turn: false,
         now: NOW,
     };
     decide(&situation)
@@ -161,6 +165,7 @@ fn a_lost_plan_is_made_again_and_goes_on() {
         storage: None,
         allowed: &AllowedBrokers::default(),
         connected: 0,
+        is_others_turn: false,
         now: NOW,
     })
     .plan;
@@ -371,4 +376,40 @@ fn clone_of(observed: &Observed) -> Observed {
         documents: observed.documents.clone(),
         ..Observed::default()
     }
+}
+
+#[test]
+fn what_a_new_controller_wants_waits_for_the_fleets_turn_and_what_an_author_wants_does_not() {
+    let (mut fleet, owner, old) = (fixture::fleet("devices: 10"), fixture::owner(), images());
+    fleet.metadata.generation = Some(4);
+    fleet.status = Some(FleetStatus { observed_generation: Some(4), ..FleetStatus::default() });
+    let decided = |fleet: &Fleet, observed: &Observed, images: &Images, is_others_turn| {
+        let document = document::resolve(fleet, &owner, None, &images.worker).unwrap();
+        decide(&Situation {
+            fleet,
+            owner: &owner,
+            document: &document,
+            observed,
+            plan: None,
+            images,
+            storage: None,
+            allowed: &AllowedBrokers::default(),
+            connected: 10,
+            is_others_turn,
+            now: NOW,
+        })
+    };
+    let first = decided(&fleet, &Observed::default(), &old, true);
+    assert_eq!((first.turn, replicas(&first)), (Turn::None, Some(1)), "a new fleet replaces nothing");
+    let observed = || after(&first, Observed::default());
+    let steps = |fleet: &Fleet, images: &Images, is_others_turn| decided(fleet, &observed(), images, is_others_turn);
+    assert_eq!(steps(&fleet, &old, false).turn, Turn::None);
+    let new = Images { worker: "device-sim:2".into(), broker: "broker:2".into(), pull_policy: None };
+    let waits = steps(&fleet, &new, true);
+    assert_eq!((waits.turn, replicas(&waits), waits.look_again), (Turn::Waits, None, Some(RETURN_LOOK)));
+    assert!(!waits.objects.iter().any(|object| object.key().to_string() == "StatefulSet demo-broker"));
+    let rolls = steps(&fleet, &new, false);
+    assert_eq!(rolls.turn, Turn::Rolls { done: 0, has_begun: false });
+    fleet.metadata.generation = Some(5);
+    assert_eq!(steps(&fleet, &new, true).turn, Turn::None, "its author has edited it");
 }
