@@ -16,20 +16,21 @@
 
 mod listener;
 
-use std::sync::Arc;
+use std::{io::Write as _, sync::Arc};
 
 use axum::{
     Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Path, Request, State},
     http::{
-        StatusCode, Uri,
-        header::{AUTHORIZATION, CONTENT_TYPE},
+        HeaderMap, StatusCode, Uri,
+        header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE},
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
+use flate2::{Compression, write::GzEncoder};
 use fleet_contract::{
     format,
     plan::Plan,
@@ -111,8 +112,21 @@ async fn put_plan(State(worker): State<Arc<Worker>>, body: Bytes) -> Answer<Json
     Ok(Json(json!({"version": worker.set_plan(plan).await?})))
 }
 
-async fn get_stats(State(worker): State<Arc<Worker>>) -> Answer<Json<WorkerStats>> {
-    Ok(Json(worker.stats().await?))
+/// Longer readings are compressed for whoever takes that: histograms of many streams are mostly air.
+const COMPRESSED_FROM: usize = 16 * 1024;
+
+async fn get_stats(State(worker): State<Arc<Worker>>, headers: HeaderMap) -> Answer<Response> {
+    let stats: WorkerStats = worker.stats().await?;
+    let takes_gzip = headers.get(ACCEPT_ENCODING).is_some_and(|accepted| accepted.as_bytes() == b"gzip");
+    let text = serde_json::to_vec(&stats).expect("statistics are a value of JSON");
+    let json = (CONTENT_TYPE, "application/json");
+    if !takes_gzip || text.len() < COMPRESSED_FROM {
+        return Ok(([json], text).into_response());
+    }
+    let mut compressed = GzEncoder::new(Vec::new(), Compression::fast());
+    let compressed = compressed.write_all(&text).and_then(|()| compressed.finish());
+    let compressed = compressed.expect("a buffer in memory takes everything");
+    Ok(([json, (CONTENT_ENCODING, "gzip")], compressed).into_response())
 }
 
 async fn get_device(State(worker): State<Arc<Worker>>, Path(index): Path<String>) -> Answer<Json<DeviceStatus>> {

@@ -50,7 +50,6 @@ use serde::{Deserialize, Serialize};
 
 pub use blueprint::BlueprintError;
 use course::Course;
-pub use shard::pace;
 
 use crate::{
     clock::Clock,
@@ -66,6 +65,7 @@ use crate::{
 use blueprint::Blueprint;
 use builder::Builder;
 use shard::{Command, Reading, Slots};
+use streams::{Exchange, Streams};
 
 /// Commands that may wait for a shard; then whoever asks waits.
 const COMMANDS_MAX: usize = 64;
@@ -185,8 +185,18 @@ struct Native {
     observers: Vec<Handle<observer::Command>>,
     watches: Vec<Arc<ObserverWatch>>,
     slots: Vec<Slots>,
+    /// Where each shard leaves what it counts by stream.
+    exchanges: Vec<Arc<Exchange>>,
+    last: Mutex<Last>,
+}
+
+/// What was read so far.
+#[derive(Debug, Default)]
+struct Last {
     /// What each shard said last: one that is silent for a while takes nothing back.
-    last: Mutex<Vec<Reading>>,
+    readings: Vec<Reading>,
+    /// The sum of what all shards have left.
+    streams: Streams,
 }
 
 /// A thread of the engine, and how to speak to it.
@@ -361,19 +371,21 @@ impl Native {
 
     fn reading(&self) -> (Stats, bool) {
         let mut last = lock(&self.last);
-        last.resize_with(self.shards.len(), Reading::default);
+        let Last { readings, streams } = &mut *last;
+        readings.resize_with(self.shards.len(), Reading::default);
         let mut stats = Stats::default();
         let (mut shards, mut silent, mut is_drained) = (0, 0, true);
-        for (answer, last) in self.ask_all(Command::Stats).into_iter().zip(&mut *last) {
+        for (answer, last) in self.ask_all(Command::Stats).into_iter().zip(readings) {
             match answer {
                 Some(reading) => *last = *reading,
                 None => silent += 1,
             }
             stats.merge(&last.stats);
-            last.streams.add_to(&mut stats);
             is_drained &= last.is_drained;
             shards += 1;
         }
+        self.exchanges.iter().for_each(|exchange| exchange.take_into(streams));
+        streams.add_to(&mut stats);
         stats.generator.shards = shards;
         stats.generator.shards_silent = silent;
         stats.bytes.observed = 0;

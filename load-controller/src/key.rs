@@ -11,7 +11,7 @@ use kube::{Api, Client, api::PostParams};
 use ring::hmac;
 
 use crate::{
-    controller::error::told,
+    kube_error::told,
     resource::names::{CONTROLLER_KEY, FIELD_MANAGER},
 };
 

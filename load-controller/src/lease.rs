@@ -25,7 +25,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    controller::error::told,
+    kube_error::told,
     resource::names::{CONTROLLER, LEADER_LABEL},
 };
 

@@ -22,6 +22,7 @@ pub mod controller;
 pub mod facts;
 pub mod http;
 pub mod key;
+mod kube_error;
 pub mod lease;
 pub mod limits;
 pub mod phase;

@@ -10,6 +10,7 @@
 pub mod allowed;
 pub mod broker_url;
 pub mod builtin;
+pub mod cost;
 pub mod document;
 pub mod expression;
 pub mod fleet;
@@ -23,6 +24,7 @@ pub mod process;
 pub mod qos;
 pub mod series;
 pub mod share;
+pub mod split;
 pub mod stamp;
 pub mod stats;
 pub mod template;

@@ -123,6 +123,9 @@ pub struct Disconnect {
     pub number: u32,
 }
 
+/// The fields of a fleet's specification that change while it runs and travel in the plan alone; see [`Plan::follow`].
+pub const LIVE: [&str; 3] = ["devices", "paused", "intervals"];
+
 /// How long something must have been over before it is forgotten: whoever is late may still have to know of it.
 const FORGOTTEN_AFTER: Span = Span::from_secs(60);
 

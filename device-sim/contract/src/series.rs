@@ -170,6 +170,11 @@ impl Messages {
         self.observed.saturating_sub(self.delivered + self.lost + self.unknown)
     }
 
+    /// Counts a message that was handed to a session, with a payload of so many bytes.
+    pub const fn count_sent(&mut self, _payload: usize) {
+        self.sent += 1;
+    }
+
     /// Adds what another counted.
     pub fn merge(&mut self, other: &Self) {
         for counter in COUNTERS {
@@ -311,6 +316,14 @@ impl StreamStats {
         Self { qos, ..Self::default() }
     }
 
+    /// Begins anew, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.messages = Messages::default();
+        for distribution in DISTRIBUTIONS {
+            (distribution.get_mut)(&mut self.latency).clear();
+        }
+    }
+
     /// Adds what another worker or thread counted for the same stream.
     pub fn merge(&mut self, other: &Self) {
         self.qos = other.qos;
@@ -390,8 +403,10 @@ pub fn total<'a>(streams: impl IntoIterator<Item = &'a StreamStats>) -> (Message
 mod tests {
     use std::collections::BTreeSet;
 
+    use flate2::{Compression, write::GzEncoder};
+
     use super::*;
-    use crate::units::Span;
+    use crate::{stats::Stats, units::Span};
 
     #[test]
     fn each_row_is_its_own() {
@@ -420,6 +435,66 @@ mod tests {
         assert_eq!(sum, Messages { offered: 6, sent: 5, delivered: 1, ..Messages::default() });
         sum.merge(&earlier);
         assert_eq!(sum, later);
+    }
+
+    /// Times as a busy broker has them, in microseconds: log-normal around 1.5 ms, with one in a thousand up to a second late.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from microseconds to seconds")]
+    fn times(seed: u64) -> impl Iterator<Item = Span> {
+        let mut state = seed;
+        let mut draw = move || {
+            // Knuth's MMIX generator; twelve uniform draws make a normal one.
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 11) as f64 / (1_u64 << 53) as f64
+        };
+        std::iter::repeat_with(move || {
+            let normal = (0..12).map(|_| draw()).sum::<f64>() - 6.0;
+            let late = if draw() < 0.001 { draw() * 1e6 } else { 0.0 };
+            Span((1_500.0 * (0.5 * normal).exp() + late) as u64)
+        })
+    }
+
+    /// A thread's streams, each with so many times in each of its distributions.
+    fn measured(streams: u64, times_each: usize) -> Vec<StreamStats> {
+        let stream = |seed| {
+            let mut stream = StreamStats::of(Qos::AtLeastOnce);
+            stream.messages.sent = 1_000_000_000;
+            for (distribution, seed) in DISTRIBUTIONS.iter().filter(|row| row.scope == Scope::Stream).zip(seed..) {
+                let latency = (distribution.get_mut)(&mut stream.latency);
+                times(seed).take(times_each).for_each(|time| latency.record(time));
+            }
+            stream
+        };
+        (0..streams).map(|number| stream(10 * number)).collect()
+    }
+
+    fn memory(stream: &StreamStats) -> usize {
+        let latencies = DISTRIBUTIONS.iter().map(|row| (row.get)(&stream.latency).memory_bytes());
+        size_of::<StreamStats>() + latencies.sum::<usize>()
+    }
+
+    #[test]
+    fn five_groups_of_five_streams_take_little_memory_and_wire() {
+        let streams = measured(25, 100_000);
+        let bytes: usize = streams.iter().map(memory).sum();
+        let mut stats = Stats::default();
+        for (number, stream) in streams.iter().enumerate() {
+            stats.add_stream(&format!("group-{}", number / 5), &format!("stream-{}", number % 5), stream);
+        }
+        stats.latency.schedule_lag.merge(&stats.latency.publish_ack.clone());
+        // As the API of a worker does.
+        let mut wire = GzEncoder::new(Vec::new(), Compression::fast());
+        serde_json::to_writer(&mut wire, &stats).unwrap();
+        let wire = wire.finish().unwrap().len();
+        println!("25 streams: {bytes} bytes a thread, {wire} bytes on the wire");
+        assert!(bytes <= 2 << 20, "{bytes} bytes, so that two phases are open in 4 MiB");
+        assert!(wire <= 256 << 10, "{wire} bytes on the wire");
+    }
+
+    #[test]
+    fn a_small_fleet_takes_little_memory() {
+        let bytes: usize = measured(3, 100_000).iter().map(memory).sum();
+        println!("3 streams: {bytes} bytes a thread");
+        assert!(bytes <= 512 << 10, "{bytes} bytes");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{
     course::Course,
     rumqttc,
     shard::{self, Command, Inlet, Shard, ShareOfRate, Slots},
+    streams::Exchange,
     world::Net,
 };
 use crate::{
@@ -77,13 +78,14 @@ impl Builder<'_> {
             shards: Vec::new(),
             observers: Vec::new(),
             watches: (0..self.brokers.count()).map(|_| Arc::default()).collect(),
+            exchanges: (0..self.threads).map(|_| Arc::default()).collect(),
             last: Mutex::default(),
             slots: (0..self.threads).map(|number| self.slots(number)).collect(),
         };
         // Of each observer: the ways to all shards.
         let mut outlets: Vec<Vec<observer::Outlet>> = native.watches.iter().map(|_| Vec::new()).collect();
-        for slots in &native.slots {
-            let handle = self.start_shard(*slots, &native.watches, &mut outlets)?;
+        for (slots, exchange) in native.slots.iter().zip(&native.exchanges) {
+            let handle = self.start_shard(*slots, Arc::clone(exchange), &native.watches, &mut outlets)?;
             native.shards.push(handle);
         }
         if self.blueprint.observe != Observe::None {
@@ -132,6 +134,7 @@ impl Builder<'_> {
     fn start_shard(
         &self,
         slots: Slots,
+        exchange: Arc<Exchange>,
         watches: &[Arc<ObserverWatch>],
         outlets: &mut [Vec<observer::Outlet>],
     ) -> io::Result<Handle<Command>> {
@@ -154,6 +157,7 @@ impl Builder<'_> {
             share: self.share_of_rate(self.threads),
             world: Net::new(self.clock, poll, alarm, Arc::clone(&self.brokers)),
             commands: commands_end,
+            exchange,
             inlets,
         };
         let thread = spawn(&format!("shard-{}", slots.first), move || Shard::new(parts).run())?;

@@ -38,7 +38,6 @@ pub(super) use connect::{CLOSED, YOUNG};
 use drive::Ready;
 use noted::{Noted, NotedByStream};
 pub(super) use pace::Alarm;
-pub use pace::pace;
 pub(super) use publish::MISSED;
 
 use super::{
@@ -46,7 +45,7 @@ use super::{
     course::Course,
     device::{Device, StreamState},
     pacer::Pacer,
-    streams::Streams,
+    streams::{Exchange, Streams},
     wheel::Wheel,
     world::World,
 };
@@ -79,12 +78,10 @@ pub(super) enum Command {
     Stop,
 }
 
-/// What a shard measured.
+/// What a shard measured, without messages and their times: those are in its [`Exchange`].
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     pub(super) stats: Stats,
-    /// Messages and their times, which `stats` lacks: the sums are made by whoever reads, so that the shard goes on.
-    pub(super) streams: Streams,
     /// Whether every device has left and every message is judged.
     pub(super) is_drained: bool,
 }
@@ -99,6 +96,8 @@ pub(super) struct Parts<W> {
     pub(super) share: ShareOfRate,
     pub(super) world: W,
     pub(super) commands: Receiver<Command>,
+    /// Where what is counted by stream is left.
+    pub(super) exchange: Arc<Exchange>,
     /// One for each of the brokers, in their order.
     pub(super) inlets: Vec<Inlet>,
 }
@@ -246,8 +245,9 @@ pub(super) struct Shard<W: World> {
     /// How long the acknowledgements of this turn took.
     acknowledgements: NotedByStream,
     stats: Stats,
-    /// Messages and their times, by stream.
+    /// Messages and their times, by stream, since they were left for a reader last.
     by_stream: Streams,
+    exchange: Arc<Exchange>,
     /// The next cut of connections.
     next_disconnect: Option<Disconnect>,
     /// When connections were cut last; what was to be cut before the shard began is past.
@@ -265,7 +265,7 @@ const READ_MAX: usize = 64 * 1024;
 
 impl<W: World> Shard<W> {
     pub(super) fn new(parts: Parts<W>) -> Self {
-        let Parts { blueprint, course, slots, ends_with_drain, share, world, commands, inlets } = parts;
+        let Parts { blueprint, course, slots, ends_with_drain, share, world, commands, exchange, inlets } = parts;
         let now = world.now();
         let rate = share.under(&course.population, now);
         let pace = pace::pace_under(&course, now);
@@ -304,6 +304,7 @@ impl<W: World> Shard<W> {
             acknowledgements: NotedByStream::default(),
             stats: Stats::default(),
             by_stream,
+            exchange,
             next_disconnect,
             disconnected_at: now,
             sweep_from: 0,

@@ -8,7 +8,6 @@ use mio::Poll;
 
 use super::*;
 use shard::ShareOfRate;
-use streams::Streams;
 
 /// A native engine of shards that are played by these closures.
 fn native(shards: Vec<Box<dyn FnMut(u64) -> Option<Reading> + Send>>) -> (Native, Vec<JoinHandle<()>>) {
@@ -18,6 +17,7 @@ fn native(shards: Vec<Box<dyn FnMut(u64) -> Option<Reading> + Send>>) -> (Native
         observers: Vec::new(),
         watches: Vec::new(),
         slots: Vec::new(),
+        exchanges: Vec::new(),
         last: Mutex::default(),
     };
     for mut play in shards {
@@ -51,7 +51,7 @@ fn counted(sent: u64, is_drained: bool) -> Reading {
     stats.messages[1].sent = sent;
     stats.devices.connected = 5;
     stats.generator.shards = 1;
-    Reading { stats, streams: Streams::default(), is_drained }
+    Reading { stats, is_drained }
 }
 
 #[test]

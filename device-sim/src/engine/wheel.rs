@@ -4,11 +4,10 @@
 //! The wheel spans 32,768 ticks, which are eight seconds; a timer further away stays in its slot for as many turns as it
 //! needs.
 
-use fleet_contract::{time::Micros, units::Span};
+use fleet_contract::{cost::SHORTEST_PAUSE, time::Micros, units::Span};
 
 /// A tick: no two looks at the timers are closer together.
-pub(super) const TICK: Span = Span(TICK_US);
-const TICK_US: u64 = 250;
+const TICK_US: u64 = SHORTEST_PAUSE.0;
 /// Slots of the wheel; a power of two.
 const SLOTS: usize = 32_768;
 const NONE: u32 = u32::MAX;

@@ -6,7 +6,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails the test")]
 
 #[expect(dead_code, reason = "the peer here treats nobody badly")]
-#[path = "../fairness/peer.rs"]
 mod peer;
 #[expect(dead_code, reason = "the peer here is no broker of ours")]
 #[path = "../common/run.rs"]

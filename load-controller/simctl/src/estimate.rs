@@ -1,46 +1,27 @@
-//! What a fleet will take: messages, bytes, CPU, memory, ports and worker processes. Pure.
-//!
-//! Costs are those that were measured on loopback on one two-core machine; they tell whether a plan is sensible, not
-//! what a bill will be.
+//! What a fleet will take: messages, bytes, CPU, memory, ports and worker processes, by the costs of
+//! [`fleet_contract::cost`]. Pure.
 
 use std::time::Duration;
 
-use device_sim::{
-    engine,
-    model::{Context, Model},
-};
+use device_sim::model::{Context, Model};
 use fleet_contract::{
-    fleet::{BrokerSpec, Fleet, FleetSpec, Observe},
+    cost::{self, DEVICE_BYTES, KERNEL_BYTES, StreamLoad, TLS_BYTES},
+    fleet::{BrokerSpec, Fleet, FleetSpec, Qos},
     plan::Plan,
     share::Membership,
+    split::Split,
     template::Template,
     time::Micros,
     units::Span,
 };
 use serde::Serialize;
 
-use crate::{document::Document, exit::Failure, local::split::Split};
+use crate::{document::Document, exit::Failure};
 
-/// CPU time of a message in seconds, by quality of service; and what observing it adds.
-const CPU_SECONDS: [f64; 3] = [11e-6, 17e-6, 28e-6];
-const CPU_SECONDS_OBSERVED: f64 = 7e-6;
-
-/// CPU time of a look at a stream that follows a rule, in seconds.
-const LOOK_SECONDS: f64 = 0.6e-6;
-
-/// CPU time of a thread that wakes up, in seconds. A busy thread finds the work of two milliseconds when it wakes, or of a
-/// quarter of a short interval; one with little to do wakes for each message.
-const WAKE_SECONDS: f64 = 36e-6;
-
-/// Memory of a run without workers, of a worker without devices, of each device at rest, and what TLS adds to it, in
-/// bytes: measured as the proportional share of all processes, which have the program's text in common.
+/// Memory of a run without workers and of a worker without devices, in bytes: measured as the proportional share of all
+/// processes, which have the program's text in common.
 const RUN_BYTES: u64 = 20 << 20;
 const WORKER_BYTES: u64 = 4 << 20;
-const DEVICE_BYTES: u64 = 384;
-const TLS_BYTES: u64 = 4_600;
-
-/// What the kernel keeps for one end of a TCP connection, in bytes.
-const KERNEL_BYTES: u64 = 4_800;
 
 /// Bytes of a PUBLISH around topic and payload: fixed header, topic length, packet id; and of its acknowledgement.
 const PUBLISH_OVERHEAD: f64 = 7.0;
@@ -100,7 +81,7 @@ pub(crate) struct StreamEstimate {
     /// Its name.
     pub(crate) name: String,
     /// Its quality of service.
-    pub(crate) qos: u8,
+    pub(crate) qos: Qos,
     /// The time between two messages of a device; none for a stream that follows a rule.
     pub(crate) interval_seconds: Option<f64>,
     /// Messages a second.
@@ -157,7 +138,7 @@ impl Estimate {
             groups.push(GroupEstimate { name: group.name.clone(), model: group.model.clone(), devices, streams });
         }
         let streams = || all_streams(&groups);
-        let observed = observed_share(fleet);
+        let observed = cost::observed_share(spec);
         let workers = Split::new(spec.devices, per_process).workers(spec.devices);
         let devices = u64::from(spec.devices);
         // Each worker observes each of them.
@@ -229,19 +210,13 @@ fn all_streams(groups: &[GroupEstimate]) -> impl Iterator<Item = &StreamEstimate
 
 /// The CPU of `factor` times these streams, spread over `threads`.
 fn cpu_cores<'a>(streams: impl Iterator<Item = &'a StreamEstimate>, factor: f64, observed: f64, threads: u32) -> f64 {
-    let (mut busy, mut turns, mut shortest) = (0.0, 0.0, None);
-    for stream in streams {
-        let StreamEstimate { qos, messages_per_second, looks_per_second, .. } = stream;
-        let message = CPU_SECONDS[usize::from((*qos).min(2))] + observed * CPU_SECONDS_OBSERVED;
-        busy += factor * (messages_per_second * message + looks_per_second * LOOK_SECONDS);
-        turns += factor * messages_per_second.max(*looks_per_second);
-        let interval = stream.interval_seconds.map(|seconds| Span::from(Duration::from_secs_f64(seconds)));
-        shortest = shortest.into_iter().chain(interval).min();
-    }
-    let wakes_per_second = 1.0 / engine::pace(shortest).as_secs_f64();
-    // Turns at random instants: the share of the pauses between two wakes in which a thread has any (Poisson).
-    let occupied = 1.0 - (-turns / f64::from(threads) / wakes_per_second).exp();
-    busy + f64::from(threads) * wakes_per_second * occupied * WAKE_SECONDS
+    let load = |stream: &StreamEstimate| StreamLoad {
+        qos: stream.qos,
+        messages: factor * stream.messages_per_second,
+        looks: factor * stream.looks_per_second,
+        interval: stream.interval_seconds.map(|seconds| Span::from(Duration::from_secs_f64(seconds))),
+    };
+    cost::cpu_cores(streams.map(load), observed, threads)
 }
 
 fn streams(model: &Model, devices: u32) -> Vec<StreamEstimate> {
@@ -251,7 +226,7 @@ fn streams(model: &Model, devices: u32) -> Vec<StreamEstimate> {
         let (messages, bytes) = model.stream_load(position, start);
         StreamEstimate {
             name: stream.name().into(),
-            qos: stream.qos().into(),
+            qos: stream.qos(),
             interval_seconds: stream.interval().map(Span::as_secs_f64),
             messages_per_second: messages * f64::from(devices),
             looks_per_second: match stream.interval() {
@@ -271,14 +246,6 @@ fn device_bytes(spec: &FleetSpec) -> u64 {
     DEVICE_BYTES + KERNEL_BYTES + if is_secure { TLS_BYTES } else { 0 }
 }
 
-fn observed_share(fleet: &Fleet) -> f64 {
-    match fleet.spec.observe {
-        Observe::All => 1.0,
-        Observe::Sample => fleet.spec.observer.sample.fraction(),
-        Observe::None => 0.0,
-    }
-}
-
 /// The shortest interval of any periodic stream of the fleet.
 pub(crate) fn shortest_interval(fleet: &Fleet) -> Option<Span> {
     let spec = &fleet.spec;
@@ -291,7 +258,7 @@ pub(crate) fn shortest_interval(fleet: &Fleet) -> Option<Span> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::{fleet::Qos, plan::Setting, units::Rate};
+    use fleet_contract::{plan::Setting, units::Rate};
 
     use super::*;
     use crate::document::from_text;

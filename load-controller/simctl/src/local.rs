@@ -5,5 +5,4 @@ pub(crate) mod control;
 pub(crate) mod run;
 pub(crate) mod signals;
 pub(crate) mod socket;
-pub(crate) mod split;
 pub(crate) mod workers;

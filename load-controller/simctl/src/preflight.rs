@@ -6,11 +6,11 @@
 pub(crate) mod broker;
 pub(crate) mod machine;
 
-use fleet_contract::broker_url::BrokerUrl;
+use fleet_contract::{broker_url::BrokerUrl, split::FILES_BESIDE_DEVICES};
 use load_controller::{verdict::ExitCode, words};
 use serde::Serialize;
 
-use crate::{estimate::Estimate, local::split::FILES_BESIDE_DEVICES};
+use crate::estimate::Estimate;
 use machine::Machine;
 
 /// The share of the available memory that a fleet may take; the rest is for others.

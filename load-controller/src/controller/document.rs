@@ -6,6 +6,7 @@ use fleet_contract::{
     document::{self, Problem},
     fleet::{self, BrokerAccess, BrokerSpec, Credentials, Tls},
     model::{Files, Model},
+    plan::LIVE,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
@@ -19,9 +20,6 @@ use crate::resource::{
     },
     secret::{DEVICES_USER, OBSERVER_USER},
 };
-
-/// What of a specification changes live and travels in the plan alone.
-const LIVE: [&str; 3] = ["devices", "paused", "intervals"];
 
 /// A ConfigMap holds 1 MiB; some of it is for its metadata.
 const BYTES_MAX: usize = 1_000_000;

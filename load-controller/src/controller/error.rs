@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{object::Key, refusal::Refusal};
+use crate::kube_error::told;
 
 /// Why a fleet could not be brought to what it should be. It is tried again.
 #[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
@@ -58,14 +59,6 @@ impl Error {
     pub fn backoff(&self, failures: u32) -> Duration {
         let first = if matches!(self, Self::Conflict { .. }) { 50 } else { 500 };
         Duration::from_millis(first << failures.saturating_sub(1).min(10)).min(Duration::from_mins(1))
-    }
-}
-
-/// What the API server says, without the rest of its answer.
-pub fn told(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
     }
 }
 

@@ -8,7 +8,8 @@ use std::{collections::HashMap, sync::Arc};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
-use super::{apply::Writer, error::told, note::Note};
+use super::{apply::Writer, note::Note};
+use crate::kube_error::told;
 use crate::resource::names::FIELD_MANAGER;
 
 /// The longest note that an event may carry is 1 kB.

@@ -28,13 +28,13 @@ use tokio::{
 use tokio_stream::StreamExt as _;
 
 use super::{
-    error::told,
     fleet::{Context, Request},
     observe::Stores,
     run::{Fleets, listed},
     watch::watch,
 };
 use crate::{
+    kube_error::told,
     resource::{
         FleetQuery,
         fleet_query::{LIVE_MAX, PodsOfFleets, QueryError, QueryReason, QuerySpec, QueryStatus, What},

@@ -1,28 +1,26 @@
 //! How much CPU and memory a pod asks for: decided once, from its devices at the document's highest rate, so that no
 //! scale and no live change rolls pods. Going past it is told (`Saturated`), not answered by a restart.
 //!
-//! Costs are those that were measured on loopback on one two-core machine, with room for bursts.
+//! Costs are those of [`fleet_contract::cost`], with room for bursts.
 
 use std::collections::BTreeMap;
 
 use fleet_contract::{
-    fleet::{FleetSpec, Observe},
+    cost::{self, StreamLoad},
+    fleet::FleetSpec,
     model::{Rule, Stream},
     plan::Plan,
     share::Membership,
     units::Span,
 };
 
-/// CPU time of a message in seconds, by quality of service; and what observing it adds.
-const CPU_SECONDS: [f64; 3] = [8e-6, 14.5e-6, 26e-6];
-const CPU_SECONDS_OBSERVED: f64 = 7e-6;
-
 /// Room for bursts: connecting, a broker that comes back, a node that is shared.
 const CPU_HEADROOM: f64 = 2.0;
 const CPU_MILLIS_MIN: u32 = 50;
 
-/// Memory of a worker without devices; of a device with what the kernel keeps for its connection; of an observed
-/// message that waits for its judgement. In bytes.
+/// What a pod may take at most, in bytes, where [`cost`] has what devices take at rest: a worker without devices, while it
+/// compiles models and resolves names; a device while it connects, over TLS, or its broker does not read; and an observed
+/// message that waits for its judgement.
 const WORKER_BYTES: u64 = 48 << 20;
 const DEVICE_BYTES: u64 = 12 << 10;
 const LEDGER_ROW_BYTES: u64 = 128;
@@ -50,56 +48,52 @@ pub struct Size {
 impl Size {
     /// What the pods of a fleet ask for whose models are all in `spec.models`.
     pub fn of(spec: &FleetSpec) -> Self {
-        let load = Load::of(spec, |_, _, interval| interval);
-        let devices = f64::from(spec.devices_per_pod);
-        let cores = load.cpu_seconds * devices * CPU_HEADROOM;
-        let rows = load.messages * devices * observed_share(spec) * spec.loss_after.as_secs_f64();
+        let loads = loads(spec, |_, _, interval| interval);
+        let messages_per_second = messages(&loads);
+        let observed = cost::observed_share(spec);
+        // One thread, as long as it does not need more: what threads add is small where there is work for them.
+        let cores = cost::cpu_cores(loads, observed, 1) * CPU_HEADROOM;
+        let rows = messages_per_second * observed * spec.loss_after.as_secs_f64();
         let bytes = WORKER_BYTES
             + u64::from(spec.devices_per_pod) * DEVICE_BYTES
             + whole(rows).saturating_mul(LEDGER_ROW_BYTES);
         let cpu_millis = u32::try_from(whole(cores * 100.0) * 10).unwrap_or(u32::MAX).max(CPU_MILLIS_MIN);
         let threads = spec.pod.threads.unwrap_or_else(|| u16::try_from(cpu_millis / 1_000).unwrap_or(64).clamp(1, 64));
-        Self {
-            cpu_millis,
-            memory_bytes: bytes.next_multiple_of(MEMORY_STEP),
-            threads,
-            messages_per_second: load.messages * devices,
-        }
+        Self { cpu_millis, memory_bytes: bytes.next_multiple_of(MEMORY_STEP), threads, messages_per_second }
     }
 }
 
 /// Messages a second of one pod that is full, by the intervals that the plan sets.
 pub fn messages_per_second(spec: &FleetSpec, plan: &Plan) -> f64 {
     let interval = |group: &str, stream: &str, interval| plan.pace(group, stream, interval).last();
-    Load::of(spec, interval).messages * f64::from(spec.devices_per_pod)
+    messages(&loads(spec, interval))
 }
 
-/// What an average device of a fleet does in a second.
-struct Load {
-    messages: f64,
-    cpu_seconds: f64,
+fn messages(loads: &[StreamLoad]) -> f64 {
+    loads.iter().map(|load| load.messages).sum()
 }
 
-impl Load {
-    /// `interval_of` says how the interval of a stream differs from the document's.
-    fn of(spec: &FleetSpec, interval_of: impl Fn(&str, &str, Span) -> Span) -> Self {
-        let shares: Vec<_> = spec.groups.iter().map(|group| group.share).collect();
-        let membership = Membership::new(&shares).ok();
-        let weight = |position| membership.as_ref().map_or(1.0, |m| f64::from(m.count(position, 10_000)) / 10_000.0);
-        let observed = observed_share(spec) * CPU_SECONDS_OBSERVED;
-        let nothing = BTreeMap::new();
-        let mut load = Self { messages: 0.0, cpu_seconds: 0.0 };
-        for (position, group) in spec.groups.iter().enumerate() {
-            for (name, stream) in spec.models.get(&group.model).map_or(&nothing, |model| &model.streams) {
-                let stream = group.stream(name, stream);
-                let interval_of = |interval| interval_of(&group.name, name, interval);
-                let messages = weight(position) * rate(&stream, interval_of);
-                load.messages += messages;
-                load.cpu_seconds += messages * (CPU_SECONDS[usize::from(u8::from(stream.qos).min(2))] + observed);
-            }
+/// What the streams of a full pod do; `interval_of` says how the interval of a stream differs from the document's.
+fn loads(spec: &FleetSpec, interval_of: impl Fn(&str, &str, Span) -> Span) -> Vec<StreamLoad> {
+    let shares: Vec<_> = spec.groups.iter().map(|group| group.share).collect();
+    let membership = Membership::new(&shares).ok();
+    let weight = |position| membership.as_ref().map_or(1.0, |m| f64::from(m.count(position, 10_000)) / 10_000.0);
+    let nothing = BTreeMap::new();
+    let mut loads = Vec::new();
+    for (position, group) in spec.groups.iter().enumerate() {
+        let devices = weight(position) * f64::from(spec.devices_per_pod);
+        for (name, stream) in spec.models.get(&group.model).map_or(&nothing, |model| &model.streams) {
+            let stream = group.stream(name, stream);
+            let interval_of = |interval| interval_of(&group.name, name, interval);
+            loads.push(StreamLoad {
+                qos: stream.qos,
+                messages: devices * rate(&stream, interval_of),
+                looks: if stream.interval.is_some() { 0.0 } else { devices * looks(&stream) },
+                interval: stream.interval.map(interval_of),
+            });
         }
-        load
     }
+    loads
 }
 
 /// Messages a second of a stream.
@@ -108,11 +102,15 @@ fn rate(stream: &Stream, interval_of: impl Fn(Span) -> Span) -> f64 {
         return per_second(interval_of(interval));
     }
     let Some(rule) = &stream.trigger else { return 0.0 };
-    let looks = per_second(stream.check.unwrap_or(CHECK_DEFAULT));
     let share = if is_constant(rule) { 1.0 } else { RULE_SHARE };
     let least = stream.at_least_every.map_or(0.0, per_second);
     let most = stream.at_most_every.map_or(f64::INFINITY, per_second);
-    (looks * share).min(most).max(least)
+    (looks(stream) * share).min(most).max(least)
+}
+
+/// How often a second a stream that follows a rule is looked at.
+fn looks(stream: &Stream) -> f64 {
+    per_second(stream.check.unwrap_or(CHECK_DEFAULT))
 }
 
 /// Whether a rule may hold for long: then it fires at each look.
@@ -126,14 +124,6 @@ fn is_constant(rule: &Rule) -> bool {
 
 fn per_second(interval: Span) -> f64 {
     1.0 / interval.as_secs_f64().max(1e-6)
-}
-
-fn observed_share(spec: &FleetSpec) -> f64 {
-    match spec.observe {
-        Observe::All => 1.0,
-        Observe::Sample => spec.observer.sample.fraction(),
-        Observe::None => 0.0,
-    }
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and what comes is positive")]

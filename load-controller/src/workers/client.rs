@@ -1,7 +1,8 @@
 //! HTTP/1 over TCP: how the controller speaks to workers, with a token, a deadline, and so many at a time.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::Read as _, net::SocketAddr, sync::Arc, time::Duration};
 
+use flate2::read::GzDecoder;
 use fleet_contract::{
     format::{self, Unreadable},
     stats::WorkerStats,
@@ -12,7 +13,7 @@ use hyper::{
     Method, Request, StatusCode,
     body::Bytes,
     client::conn::http1,
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -125,15 +126,17 @@ async fn exchange(worker: &Address, method: Method, path: &str, body: Bytes) -> 
         .uri(path)
         .header(HOST, socket.to_string())
         .header(CONTENT_TYPE, "application/json")
+        .header(ACCEPT_ENCODING, "gzip")
         .header(AUTHORIZATION, format!("Bearer {}", worker.token))
         .body(Full::new(body))
         .map_err(|error| CallError::Answer(error.to_string()))?;
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
+        let is_compressed = response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let bytes = body.map_err(|error| CallError::Answer(error.to_string()))?.to_bytes();
-        Ok::<_, CallError>((status, bytes))
+        Ok::<_, CallError>((status, if is_compressed { expand(&bytes)? } else { bytes }))
     };
     // The connection lives as long as its one exchange, so it needs no task of its own.
     tokio::pin!(connection, answer);
@@ -142,6 +145,18 @@ async fn exchange(worker: &Address, method: Method, path: &str, body: Bytes) -> 
         ended = &mut connection => { ended?; answer.await? }
     };
     if status.is_success() { Ok(bytes) } else { Err(refusal(status, &bytes)) }
+}
+
+/// What was compressed, up to [`ANSWER_BYTES_MAX`].
+fn expand(bytes: &Bytes) -> Result<Bytes, CallError> {
+    let mut expanded = Vec::new();
+    let most = ANSWER_BYTES_MAX as u64 + 1;
+    let read = GzDecoder::new(&bytes[..]).take(most).read_to_end(&mut expanded);
+    read.map_err(|error| CallError::Answer(error.to_string()))?;
+    if expanded.len() > ANSWER_BYTES_MAX {
+        return Err(CallError::Answer(format!("more than {ANSWER_BYTES_MAX} bytes")));
+    }
+    Ok(expanded.into())
 }
 
 fn refusal(status: StatusCode, bytes: &Bytes) -> CallError {
@@ -155,6 +170,8 @@ fn parse<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, CallError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use axum::{Json, Router, http::HeaderMap, routing::get};
     use serde_json::json;
     use tokio::{net::TcpListener, task::JoinSet};
@@ -188,6 +205,23 @@ mod tests {
         let (address, _tasks) = worker(Router::new().route("/v1/stats", get(silent))).await;
         let error = Client::default().stats(&address).await.unwrap_err();
         assert!(matches!(error, CallError::Timeout), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_compressed_answer_is_expanded_and_one_without_end_refused() {
+        let compressed = |text: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(text).unwrap();
+            ([(CONTENT_ENCODING, "gzip")], encoder.finish().unwrap())
+        };
+        let small = compressed(br#"{"format": 9}"#);
+        let (address, _tasks) = worker(Router::new().route("/v1/stats", get(move || async move { small }))).await;
+        let error = Client::default().stats(&address).await.unwrap_err();
+        assert!(matches!(error, CallError::Unreadable(_)), "{error}");
+        let large = compressed(&vec![b' '; ANSWER_BYTES_MAX + 1]);
+        let (address, _tasks) = worker(Router::new().route("/v1/stats", get(move || async move { large }))).await;
+        let error = Client::default().stats(&address).await.unwrap_err().to_string();
+        assert!(error.contains("more than 16777216 bytes"), "{error}");
     }
 
     #[tokio::test]

@@ -61,6 +61,15 @@ impl Latency {
         self.pages_mut().record(time.0, 1);
     }
 
+    /// Forgets what was recorded, and keeps the memory.
+    pub fn clear(&mut self) {
+        match &mut self.0 {
+            Held::Empty => {}
+            Held::Pages(pages) => pages.clear(),
+            Held::Packed(_) => self.0 = Held::Empty,
+        }
+    }
+
     /// Whether nothing was recorded.
     pub fn is_empty(&self) -> bool {
         self.cells().next().is_none()
@@ -170,6 +179,17 @@ impl Latency {
         };
         let pages = pages.into_iter().flat_map(|pages| pages.cells());
         pages.chain(packed.into_iter().flat_map(Packed::cells))
+    }
+
+    /// The memory that it takes, in bytes.
+    #[cfg(test)]
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let held = match &self.0 {
+            Held::Empty => 0,
+            Held::Pages(pages) => pages.memory_bytes(),
+            Held::Packed(packed) => packed.bytes().len(),
+        };
+        size_of::<Self>() + held
     }
 
     fn pages_mut(&mut self) -> &mut Pages {

@@ -125,8 +125,9 @@ impl Books {
             return false;
         }
         timetable.seq = timetable.seq.wrapping_add(1);
+        let length = payload.len();
         let count = self.messages(turn, stream);
-        count.sent += 1;
+        count.count_sent(length);
         count.unobserved += 1;
         self.waiting.push_back(Handed { due, stream, bytes, qos });
         true

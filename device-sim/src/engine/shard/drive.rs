@@ -2,10 +2,10 @@
 
 use std::{io, time::Duration};
 
-use fleet_contract::units::Span;
+use fleet_contract::{cost::USUAL_PAUSE, units::Span};
 use mio::{Events, Token};
 
-use super::{Shard, WAKE, pace};
+use super::{Shard, WAKE};
 use crate::engine::world::{Net, World as _};
 
 /// So many sockets are served before the timers have their turn again: a broker that ends ten thousand connections at once
@@ -47,8 +47,8 @@ impl Shard<Net> {
         let idle = self.idle(self.world.now());
         let timeout = idle.map_or(Duration::ZERO, Span::as_duration);
         if let Some(idle) = idle
-            && self.pace < pace::USUAL
-            && idle < pace::USUAL
+            && self.pace < USUAL_PAUSE
+            && idle < USUAL_PAUSE
             && idle > Span::ZERO
         {
             // Without it the wait only ends at the next millisecond.

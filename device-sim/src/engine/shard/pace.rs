@@ -5,33 +5,20 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
-use fleet_contract::{time::Micros, units::Span};
+use fleet_contract::{cost, time::Micros, units::Span};
 use mio::{Interest, Poll, Token, unix::SourceFd};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use crate::engine::{course::Course, wheel::TICK};
-
-/// The loop sleeps until so long after it has last looked at the timers, unless a socket is ready before: a sleep and a
-/// wake cost as much as four messages, and what falls due meanwhile shares them.
-pub(super) const USUAL: Span = Span::from_millis(2);
-
-/// An interval below this is a fast one, of which [`USUAL`] would be a large share.
-const FAST: Span = Span::from_millis(10);
+use crate::engine::course::Course;
 
 /// The token of the alarm; it is no device's.
 const ALARM: Token = Token(usize::MAX - 1);
 
-/// How long after a look at the timers of a thread the next one is, where its shortest interval is `shortest`.
-pub fn pace(shortest: Option<Span>) -> Span {
-    let quarter = |interval: Span| Span(interval.0 / 4).clamp(TICK, USUAL);
-    shortest.filter(|interval| *interval < FAST).map_or(USUAL, quarter)
-}
-
 /// The pace of a shard from `now` on.
 pub(super) fn pace_under(course: &Course, now: Micros) -> Span {
-    pace(course.paces().map(|pace| pace.shortest(now)).min())
+    cost::pause(course.paces().map(|pace| pace.shortest(now)).min())
 }
 
 /// Ends a wait for readiness at an instant between two milliseconds, which is all that epoll counts in.
@@ -62,13 +49,6 @@ mod tests {
     use mio::Events;
 
     use super::*;
-
-    #[test]
-    fn intervals_below_ten_milliseconds_have_a_pace_of_a_quarter() {
-        let paces = [1_000, 10, 8, 5, 1].map(|millis| pace(Some(Span::from_millis(millis))).0);
-        assert_eq!(paces, [2_000, 2_000, 2_000, 1_250, 250]);
-        assert_eq!((pace(None), pace(Some(Span(1)))), (USUAL, TICK));
-    }
 
     #[test]
     fn an_alarm_ends_each_wait_anew() {

@@ -290,7 +290,7 @@ impl<W: World> Shard<W> {
         let state = &mut self.streams[device.streams as usize + usize::from(stream)];
         state.row.next = state.row.next.wrapping_add(1);
         let count = &mut self.by_stream.of(group, stream).messages;
-        count.sent += 1;
+        count.count_sent(body);
         if can_follow {
             state.row.sent(seq, now, following, qos == Qos::AtMostOnce, count);
         } else {

@@ -15,6 +15,7 @@ impl<W: World> Shard<W> {
     /// The statistics since the start, as of now.
     pub(super) fn reading(&mut self, now: Micros) -> Reading {
         self.stats.sessions.count_until(now);
+        self.exchange.leave(&mut self.by_stream);
         let mut stats = self.stats.clone();
         stats.devices.desired = if self.is_draining { 0 } else { self.slots.count(self.course.population.at(now)) };
         let wanted = stats.devices.desired as usize;
@@ -27,7 +28,7 @@ impl<W: World> Shard<W> {
         let leaving = self.devices.iter().enumerate().filter(is_leaving).count();
         stats.devices.leaving = u32::try_from(leaving).unwrap_or(u32::MAX);
         stats.generator.shards = 1;
-        Reading { stats, streams: self.by_stream.clone(), is_drained: self.is_draining && self.devices.is_empty() }
+        Reading { stats, is_drained: self.is_draining && self.devices.is_empty() }
     }
 
     /// How many devices have not tried to connect yet.

@@ -3,12 +3,13 @@
 //! Everything comes from a seed: when the broker drops connections, stands still, refuses or forgets, and when the plan lets
 //! devices come and go. The same seed has the same bytes at the same instants.
 
+mod fair;
 mod played;
 
 use std::sync::{Arc, mpsc};
 
 use fleet_contract::{
-    document,
+    cost, document,
     fleet::Fleet,
     format::Format,
     model::Model,
@@ -19,9 +20,9 @@ use fleet_contract::{
     worker::Assignment,
 };
 
-use super::{Command, Inlet, Parts, Reading, Shard, ShareOfRate, Slots, pace};
+use super::{Command, Inlet, Parts, Shard, ShareOfRate, Slots};
 use crate::{
-    engine::{blueprint::Blueprint, course::Course},
+    engine::{blueprint::Blueprint, course::Course, streams::Streams},
     random::Source,
 };
 use played::{Played, Trouble};
@@ -30,7 +31,7 @@ const START: Micros = Micros(1_700_000_000_000_000);
 const DEVICES: u32 = 6;
 
 /// Time passes only where nothing is to be done: a timer is as late as the loop looks at its timers, and no later.
-const LAG_MAX: Span = Span(pace::USUAL.0 + 1_000);
+const LAG_MAX: Span = Span(cost::USUAL_PAUSE.0 + 1_000);
 
 const MODEL: &str = r#"
 signals: {x: {kind: counter, rate: 1}}
@@ -51,16 +52,24 @@ struct Stage {
 impl Stage {
     /// So many devices that nobody observes, with more lines for their `spec`.
     fn new(devices: u32, spec: &str) -> Self {
+        Self::of(devices, spec, "{name: all, model: m}", &[("m", MODEL)])
+    }
+
+    /// The same with these groups and models.
+    fn of(devices: u32, spec: &str, groups: &str, models: &[(&str, &str)]) -> Self {
         let text = format!(
             "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: f}}\nspec:\n  devices: {devices}\n  observe: none\n  \
-             lossAfter: 2s\n  broker: {{url: 'mqtt://192.0.2.1'}}\n  groups: [{{name: all, model: m}}]\n{spec}"
+             lossAfter: 2s\n  broker: {{url: 'mqtt://192.0.2.1'}}\n  groups: [{groups}]\n{spec}"
         );
         let (mut fleet, _) =
             document::read::<Fleet>("fleet.yaml", &text).unwrap_or_else(|problems| panic!("{problems}"));
-        let (model, _) = document::read::<Model>("model.yaml", MODEL).unwrap_or_else(|problems| panic!("{problems}"));
-        fleet.spec.models.insert("m".into(), model);
+        for (name, text) in models {
+            let (model, _) =
+                document::read::<Model>("model.yaml", text).unwrap_or_else(|problems| panic!("{problems}"));
+            fleet.spec.models.insert((*name).into(), model);
+        }
         let plan = Plan::new(7, START, devices);
-        let worker = fleet_contract::plan::Shard::of(0, 100);
+        let worker = fleet_contract::plan::Shard::of(0, 2_000);
         let assignment =
             Assignment { format: Format::FIRST, fleet, plan: plan.clone(), shard: worker, files: [].into() };
         let blueprint = Arc::new(Blueprint::compile(&assignment).unwrap());
@@ -68,11 +77,12 @@ impl Stage {
         let rate = blueprint.connect.rate;
         let shard = Shard::new(Parts {
             course: Arc::new(Course::new(Arc::new(plan.clone()), &blueprint)),
-            slots: Slots { first: 0, step: 1, end: 100 },
+            slots: Slots { first: 0, step: 1, end: 2_000 },
             ends_with_drain: true,
             share: ShareOfRate { rate, worker, threads: 1, epoch: START, started: START },
             world: Played::new(START),
             commands: commands_end,
+            exchange: Arc::default(),
             // Nobody observes.
             inlets: vec![Inlet::new(mpsc::sync_channel(1).1, mpsc::sync_channel(1).0, Arc::default())],
             blueprint: Arc::clone(&blueprint),
@@ -117,8 +127,14 @@ impl Stage {
         self.step(self.shard.world.time());
         self.run(Span::from_secs(60));
         assert!(self.is_drained(), "devices are left after a minute");
+        self.measured()
+    }
+
+    /// What was measured so far.
+    fn measured(&mut self) -> Stats {
         let now = self.shard.world.time();
-        let Reading { mut stats, streams, .. } = self.shard.reading(now);
+        let (mut stats, mut streams) = (self.shard.reading(now).stats, Streams::default());
+        self.shard.exchange.take_into(&mut streams);
         streams.add_to(&mut stats);
         stats
     }

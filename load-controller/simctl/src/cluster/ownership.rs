@@ -4,15 +4,13 @@
 //! A document that is applied again leaves them as they are. A document that no longer speaks of the devices gives their
 //! number up, which stays what it is.
 
+use fleet_contract::plan::LIVE;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt as _;
 use load_controller::resource::Fleet;
 use serde_json::{Map, Value, json};
 
 use super::FIELD_MANAGER;
-
-/// The fields of a specification that change live, and travel in the plan only.
-pub(crate) const LIVE: [&str; 3] = ["devices", "paused", "intervals"];
 
 /// A live number that stays what it is, though the document says something else.
 #[derive(Debug, Clone, PartialEq, Eq)]

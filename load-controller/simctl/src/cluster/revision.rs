@@ -2,12 +2,12 @@
 //!
 //! The numbers that change live (devices, pause, intervals) are no part of it: to undo a document does not undo a scale.
 
+use fleet_contract::plan::LIVE;
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::Time};
 use kube::ResourceExt as _;
 use load_controller::resource::names::REVISION_ANNOTATION;
 use serde_json::{Map, Value};
 
-use super::ownership::LIVE;
 use crate::exit::Failure;
 
 /// The key under which a revision keeps the fleet's own specification.

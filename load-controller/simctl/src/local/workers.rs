@@ -16,6 +16,7 @@ use std::{
 use anyhow::Context;
 use fleet_contract::{
     plan::Plan,
+    split::Split,
     stats::{Totals, WorkerStats},
     worker::{ALLOCATOR, Assignment},
 };
@@ -27,7 +28,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{client::Client, socket::Claim, split::Split};
+use super::{client::Client, socket::Claim};
 use crate::exit::Failure;
 
 /// How long a worker may take until it listens.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use device_sim::engine;
+use fleet_contract::split::devices_per_process;
 use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 use kube::{Api, api::ListParams, core::ObjectList};
 use load_controller::{verdict::ExitCode, words};
@@ -16,7 +17,6 @@ use crate::{
     estimate::Estimate,
     exit::Failure,
     flags::{ClusterFlags, FleetFlags, Place},
-    local::split::devices_per_process,
     preflight::{self, Check, Outcome, Target, machine::Machine},
     printer::{Format, Palette, Printer, Tone, columns},
     settings::Settings,

@@ -20,6 +20,7 @@ use fleet_contract::{
     format,
     model::BODY_MAX,
     plan::{Plan, Setting, Shard},
+    split::{Split, devices_per_process},
     time::Micros,
     units::Span,
     worker::Assignment,
@@ -46,7 +47,6 @@ use crate::{
         run::{Guard, Outcome, Run, facts_of},
         signals::Signals,
         socket::Claim,
-        split::{Split, devices_per_process},
         workers::{Launch, Workers},
     },
     preflight::{

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use tests::{
     mosquitto::{Mosquitto, Settings},
-    peer::Peer,
     proxy::Proxy,
 };
 

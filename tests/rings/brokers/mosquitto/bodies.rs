@@ -8,7 +8,6 @@ use std::{
 
 use tests::{
     mosquitto::{Mosquitto, Settings},
-    peer::Peer,
     run::Run,
 };
 

@@ -6,7 +6,6 @@ use std::{fs, net::SocketAddr, time::Duration};
 use serde_json::Value;
 use tests::{
     mosquitto::{Mosquitto, Settings},
-    peer::Peer,
     proxy::Proxy,
     report::Report,
     run::{Ended, Run},

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use tests::{
     eventually,
     mosquitto::{Mosquitto, Settings},
-    peer::Peer,
     proxy::{Proxy, Traffic, Which},
 };
 

@@ -1,7 +1,9 @@
 //! The counts of a histogram, of which only the pages that were hit take memory.
 //!
-//! All cells would take 188 kB. The times of one stream mostly lie within two octaves, so that they hit some thirty
-//! pages of half a kilobyte.
+//! All cells would take 188 kB. The times of one stream mostly lie within a few octaves, so that they hit some sixty
+//! pages of a quarter of a kilobyte.
+
+use std::collections::BTreeMap;
 
 use super::cells::{CELLS, LONGEST_US, cell};
 
@@ -15,12 +17,14 @@ const PAGES: usize = CELLS / PAGE;
 pub(super) struct Pages {
     /// One more than the place of a page in `hit`; 0 for a page that was never hit.
     places: [u16; PAGES],
-    hit: Vec<[u64; PAGE]>,
+    hit: Vec<[u32; PAGE]>,
+    /// What no longer fits into the 32 bits of a cell, by cell.
+    more: BTreeMap<usize, u64>,
 }
 
 impl Default for Pages {
     fn default() -> Self {
-        Self { places: [0; PAGES], hit: Vec::new() }
+        Self { places: [0; PAGES], hit: Vec::new(), more: BTreeMap::new() }
     }
 }
 
@@ -32,43 +36,63 @@ impl Pages {
 
     /// Adds to the count of a cell.
     pub(super) fn add_cell(&mut self, cell: usize, count: u64) {
-        let count_mut = &mut self.page_mut(cell / PAGE)[cell % PAGE];
-        *count_mut = count_mut.saturating_add(count);
+        let place = &mut self.page_mut(cell / PAGE)[cell % PAGE];
+        match u32::try_from(count).ok().and_then(|count| place.checked_add(count)) {
+            Some(sum) => *place = sum,
+            None => self.add_more(cell, count),
+        }
+    }
+
+    #[cold]
+    fn add_more(&mut self, cell: usize, count: u64) {
+        let more = self.more.entry(cell).or_default();
+        *more = more.saturating_add(count);
     }
 
     /// Takes from the count of a cell; false when there is not so much in it.
     pub(super) fn take_cell(&mut self, cell: usize, count: u64) -> bool {
-        let count_mut = &mut self.page_mut(cell / PAGE)[cell % PAGE];
-        let rest = count_mut.checked_sub(count);
-        *count_mut = rest.unwrap_or_default();
+        let place = std::mem::take(&mut self.page_mut(cell / PAGE)[cell % PAGE]);
+        let held = u64::from(place).saturating_add(self.more.remove(&cell).unwrap_or_default());
+        let rest = held.checked_sub(count);
+        self.add_cell(cell, rest.unwrap_or_default());
         rest.is_some()
+    }
+
+    /// Forgets all counts, and keeps the pages.
+    pub(super) fn clear(&mut self) {
+        self.hit.iter_mut().for_each(|page| page.fill(0));
+        self.more.clear();
     }
 
     /// Adds all that another counted.
     pub(super) fn add(&mut self, other: &Self) {
-        for (number, page) in other.pages() {
-            for (mine, theirs) in self.page_mut(number).iter_mut().zip(page) {
-                *mine = mine.saturating_add(*theirs);
-            }
-        }
+        other.cells().for_each(|(cell, count)| self.add_cell(cell, count));
+    }
+
+    /// The memory that it takes, in bytes.
+    #[cfg(test)]
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.hit.capacity() * size_of::<[u32; PAGE]>() + self.more.len() * 64
     }
 
     /// The cells that are not empty, in ascending order, and their counts.
     pub(super) fn cells(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
-        let of_page = |(number, page): (usize, &'_ [u64; PAGE])| {
+        let more = |cell| if self.more.is_empty() { 0 } else { self.more.get(&cell).copied().unwrap_or_default() };
+        let of_page = move |(number, page): (usize, &'_ [u32; PAGE])| {
             let cells = (number * PAGE..).zip(*page);
-            cells.filter(|(_, count)| *count > 0)
+            let counts = cells.map(move |(cell, count)| (cell, u64::from(count).saturating_add(more(cell))));
+            counts.filter(|(_, count)| *count > 0)
         };
         self.pages().flat_map(of_page)
     }
 
     /// The pages that were hit, in ascending order.
-    fn pages(&self) -> impl Iterator<Item = (usize, &[u64; PAGE])> + '_ {
+    fn pages(&self) -> impl Iterator<Item = (usize, &[u32; PAGE])> + '_ {
         let hit = |(number, place): (usize, &u16)| Some((number, &self.hit[usize::from(*place).checked_sub(1)?]));
         self.places.iter().enumerate().filter_map(hit)
     }
 
-    fn page_mut(&mut self, number: usize) -> &mut [u64; PAGE] {
+    fn page_mut(&mut self, number: usize) -> &mut [u32; PAGE] {
         if self.places[number] == 0 {
             self.take_page(number);
         }
@@ -95,6 +119,21 @@ mod tests {
         pages.record(0, 3);
         assert_eq!(pages.cells().next(), Some((1, 3)));
         assert_eq!(pages.cells().last(), Some((cell(LONGEST_US), 2)));
+    }
+
+    #[test]
+    fn a_cell_holds_more_than_its_place() {
+        let mut pages = Pages::default();
+        for count in [u64::from(u32::MAX), 5, 1 << 40] {
+            pages.record(7, count);
+        }
+        let sum = u64::from(u32::MAX) + 5 + (1 << 40);
+        assert_eq!(pages.cells().collect::<Vec<_>>(), [(7, sum)]);
+        let mut twice = pages.clone();
+        twice.add(&pages);
+        assert_eq!(twice.cells().collect::<Vec<_>>(), [(7, 2 * sum)]);
+        assert!(twice.take_cell(7, 2 * sum - 3) && !pages.take_cell(7, sum + 1));
+        assert_eq!(twice.cells().collect::<Vec<_>>(), [(7, 3)]);
     }
 
     #[test]

@@ -34,6 +34,30 @@ pub(super) enum Trouble {
     Forget,
 }
 
+/// How the broker treats each device whose slot is a multiple of seven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Odd {
+    /// Like all others.
+    Not,
+    /// It never answers.
+    Silent,
+    /// It accepts the session and reads nothing more.
+    Deaf,
+}
+
+/// What the operating system's calls cost the thread; nothing, unless a test says so.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Costs {
+    /// To begin a connection.
+    pub(super) open: Span,
+    /// A write.
+    pub(super) write: Span,
+    /// Of a write, beside that: a kibibyte.
+    pub(super) kibibyte: Span,
+    /// A read.
+    pub(super) read: Span,
+}
+
 /// A message that the broker has taken: its QoS, topic and number.
 type Taken = (usize, String, u32);
 
@@ -69,6 +93,8 @@ struct Wire {
     closes: Option<Micros>,
     /// Whether it was told.
     is_told: bool,
+    /// Bytes that the broker's side does not take.
+    unsent: usize,
     client: Option<String>,
 }
 
@@ -94,6 +120,8 @@ pub(in super::super) struct Played {
     taken: BTreeSet<Taken>,
     twice: u64,
     trace: DefaultHasher,
+    pub(super) odd: Odd,
+    pub(super) costs: Costs,
 }
 
 impl Played {
@@ -108,6 +136,8 @@ impl Played {
             taken: BTreeSet::new(),
             twice: 0,
             trace: DefaultHasher::new(),
+            odd: Odd::Not,
+            costs: Costs::default(),
         }
     }
 
@@ -126,6 +156,10 @@ impl Played {
 
     pub(super) const fn twice_in_a_session(&self) -> u64 {
         self.twice
+    }
+
+    fn is_odd(&self, slot: usize, odd: Odd) -> bool {
+        self.odd == odd && slot.is_multiple_of(7)
     }
 
     /// Ends whatever trouble there is.
@@ -155,7 +189,8 @@ impl Played {
     pub(super) fn next_event(&self) -> Micros {
         let events = self.wires.values().flat_map(|wire| {
             let opens = (!wire.has_opened).then_some(wire.opens);
-            let up = wire.up.first().filter(|_| wire.closes.is_none()).map(|(at, _)| (*at).max(self.stalls_until));
+            let is_read = wire.closes.is_none() && !self.is_odd(wire.slot, Odd::Silent);
+            let up = wire.up.first().filter(|_| is_read).map(|(at, _)| (*at).max(self.stalls_until));
             let down = wire.down.get(wire.announced).map(|(at, _)| *at);
             let closes = wire.closes.filter(|_| !wire.is_told);
             [opens, up, down, closes].into_iter().flatten()
@@ -189,6 +224,9 @@ impl Played {
     /// The broker takes what has arrived on a connection, and answers.
     fn serve(&mut self, id: usize) {
         let now = self.now;
+        if self.wires.get(&id).is_some_and(|wire| self.is_odd(wire.slot, Odd::Silent)) {
+            return;
+        }
         let Some(wire) = self.wires.get_mut(&id).filter(|wire| wire.closes.is_none()) else { return };
         let arrived: Vec<_> = wire.up.extract_if(.., |(at, _)| *at <= now).collect();
         for (at, bytes) in arrived {
@@ -198,7 +236,7 @@ impl Played {
         }
         loop {
             let Some(wire) = self.wires.get_mut(&id).filter(|wire| wire.closes.is_none()) else { return };
-            match v4::Packet::read(&mut wire.input, 65_536) {
+            match v4::Packet::read(&mut wire.input, 2 << 20) {
                 Ok(packet) => self.receive(id, packet),
                 Err(Error::InsufficientBytes(_)) => return,
                 Err(error) => panic!("the device wrote what is no packet: {error:?}"),
@@ -296,6 +334,7 @@ impl World for Played {
         if self.now < self.refuses_until {
             return Err(NotOpened::Failed(io::Error::from(io::ErrorKind::ConnectionRefused).into()));
         }
+        self.now = self.now.after(self.costs.open);
         // Nobody reads what came over the last one of this slot any more.
         self.wires.retain(|_, wire| wire.slot != slot);
         let id = self.next_id;
@@ -310,6 +349,7 @@ impl World for Played {
             announced: 0,
             closes: None,
             is_told: false,
+            unsent: 0,
             client: None,
         };
         self.wires.insert(id, wire);
@@ -334,8 +374,15 @@ impl World for Played {
     }
 
     fn write(&mut self, line: &mut Line, bytes: &[u8]) -> Result<Written, transport::Error> {
+        let Costs { write, kibibyte, .. } = self.costs;
+        self.now = self.now.after(Span(write.0 + kibibyte.0 * bytes.len() as u64 / 1_024));
         let at = self.now.after(WAY);
+        let is_deaf = self.odd == Odd::Deaf;
         match self.wires.get_mut(&line.id) {
+            Some(wire) if is_deaf && wire.slot.is_multiple_of(7) && wire.client.is_some() => {
+                wire.unsent += bytes.len();
+                Ok(Written::Some)
+            }
             // What arrives at a closed end is answered by a reset, later.
             Some(wire) if wire.is_told => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
             Some(wire) => {
@@ -346,12 +393,12 @@ impl World for Played {
         }
     }
 
-    fn flush(&mut self, _: &mut Line) -> Result<Written, transport::Error> {
-        Ok(Written::All)
+    fn flush(&mut self, line: &mut Line) -> Result<Written, transport::Error> {
+        Ok(if self.unsent(line) > 0 { Written::Some } else { Written::All })
     }
 
-    fn unsent(&self, _: &Line) -> usize {
-        0
+    fn unsent(&self, line: &Line) -> usize {
+        self.wires.get(&line.id).map_or(0, |wire| wire.unsent)
     }
 
     fn inbox(&self, bytes: usize) -> usize {
@@ -359,6 +406,7 @@ impl World for Played {
     }
 
     fn read(&mut self, line: &mut Line, buffer: &mut [u8]) -> Result<Read, transport::Error> {
+        self.now = self.now.after(self.costs.read);
         let now = self.now;
         let mut end = line.kept.len();
         buffer[..end].copy_from_slice(&line.kept);

@@ -1,19 +1,19 @@
 //! How many worker processes a fleet needs, and which devices each of them runs.
 
-use fleet_contract::plan::Shard;
+use crate::plan::Shard;
 
 /// Open files that a worker needs beside one socket per device: observers (three each, of at most
-/// [`BrokerSpec::ADDRESSES_MAX`](fleet_contract::fleet::BrokerSpec::ADDRESSES_MAX)), timers, its API, the standard streams.
-pub(crate) const FILES_BESIDE_DEVICES: u64 = 64;
+/// [`BrokerSpec::ADDRESSES_MAX`](crate::fleet::BrokerSpec::ADDRESSES_MAX)), timers, its API, the standard streams.
+pub const FILES_BESIDE_DEVICES: u64 = 64;
 
 /// The division of a fleet among worker processes: worker n runs the n-th `size` devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Split {
+pub struct Split {
     size: u32,
 }
 
 /// How many devices one process may hold if it may open so many files.
-pub(crate) fn devices_per_process(open_files: u64) -> u32 {
+pub fn devices_per_process(open_files: u64) -> u32 {
     u32::try_from(open_files.saturating_sub(FILES_BESIDE_DEVICES)).unwrap_or(u32::MAX).max(1)
 }
 
@@ -21,24 +21,24 @@ impl Split {
     /// The fewest workers that may hold `devices`, each with as many of them as the others.
     ///
     /// A single worker takes whatever comes up to `per_process`; growth beyond adds workers and moves no device.
-    pub(crate) fn new(devices: u32, per_process: u32) -> Self {
+    pub fn new(devices: u32, per_process: u32) -> Self {
         let per_process = per_process.max(1);
         let workers = devices.div_ceil(per_process);
         Self { size: if workers <= 1 { per_process } else { devices.div_ceil(workers) } }
     }
 
     /// How many workers a fleet of `devices` needs; one at least, so that a fleet of none can be scaled.
-    pub(crate) fn workers(self, devices: u32) -> u32 {
+    pub fn workers(self, devices: u32) -> u32 {
         devices.div_ceil(self.size).max(1)
     }
 
     /// The devices of worker `ordinal`.
-    pub(crate) const fn shard(self, ordinal: u32) -> Shard {
+    pub const fn shard(self, ordinal: u32) -> Shard {
         Shard::of(ordinal, self.size)
     }
 
     /// The worker that runs device `index`.
-    pub(crate) const fn owner(self, index: u32) -> u32 {
+    pub const fn owner(self, index: u32) -> u32 {
         index / self.size
     }
 }
