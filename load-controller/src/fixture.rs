@@ -168,6 +168,7 @@ fn any_messages(is_acknowledged: bool) -> impl Strategy<Value = Messages> {
                 duplicated,
                 reordered,
                 resent: 0,
+                ..Messages::default()
             }
         },
     )

@@ -120,6 +120,8 @@ counters! {
     WITHHELD_OFFLINE withheld_offline: Always, Detail, BY_GROUP_AND_QOS, "Messages that fell due and were not sent because the device was offline.";
     /// Handed to a session.
     SENT sent: Always, Usual, BY_STREAM, "Messages handed to a session.";
+    /// Bytes of the payloads of the sent.
+    PAYLOAD_BYTES payload_bytes: Always, Detail, BY_STREAM, "Bytes of the payloads of messages handed to a session.";
     /// Of QoS 1 and 2: acknowledged by the broker.
     ACKNOWLEDGED acknowledged: Always, Usual, BY_STREAM, "Messages that the broker acknowledged.";
     /// Of QoS 1 and 2: given up with their clean session before they were acknowledged.
@@ -171,8 +173,9 @@ impl Messages {
     }
 
     /// Counts a message that was handed to a session, with a payload of so many bytes.
-    pub const fn count_sent(&mut self, _payload: usize) {
+    pub const fn count_sent(&mut self, payload: usize) {
         self.sent += 1;
+        self.payload_bytes += payload as u64;
     }
 
     /// Adds what another counted.
