@@ -349,6 +349,7 @@ impl World {
                 v5::write_auth(&mut Vec::new(), reason, step).expect("a valid AUTH");
             }
             Event::Received(_)
+            | Event::Repeated(_)
             | Event::Subscribed { .. }
             | Event::Unsubscribed(_)
             | Event::NotUnsubscribed { .. }

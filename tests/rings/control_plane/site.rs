@@ -198,7 +198,7 @@ impl Site {
         Controller::start(self, identity, account, &[])
     }
 
-    /// A controller with further arguments.
+    /// A controller with further arguments, or with other images.
     pub(crate) fn controller_with(&self, identity: &str, flags: &[&str]) -> Controller {
         Controller::start(self, identity, &self.account, flags)
     }
@@ -295,7 +295,9 @@ impl Controller {
         let port = pod(site, identity);
         let mut command = program("load-controller");
         command.args(["run", "--watch-namespaces", namespace, "--listen", &format!("{HOST}:{port}")]);
-        command.args(["--worker-image=localhost/device-sim:1", "--broker-image=localhost/broker:1"]).args(flags);
+        let images = ["--worker-image=localhost/device-sim:1", "--broker-image=localhost/broker:1"];
+        let is_usual = |image: &&&str| !flags.iter().any(|flag| flag.split('=').next() == image.split('=').next());
+        command.args(images.iter().filter(is_usual)).args(flags);
         command
             .env("POD_NAME", identity)
             .env("POD_NAMESPACE", namespace)

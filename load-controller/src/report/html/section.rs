@@ -1,7 +1,7 @@
 //! The sections of the page beside the charts; each is empty where there is nothing to say.
 
 use fleet_contract::{
-    series::{COUNTERS, Counter, LOST, SCHEDULE_LAG},
+    series::{COUNTERS, Counter, DELIVERED, LOST, OFFERED, SCHEDULE_LAG, SENT},
     stats::Summary,
 };
 
@@ -124,12 +124,19 @@ pub(super) fn streams(report: &Report) -> String {
         return String::new();
     }
     let name = |group: &str, stream: &str| format!("{group}/{stream}");
-    let titles: Vec<String> = COUNTERS.iter().map(Counter::title).collect();
+    // A column of zeros tells nothing, unless it is one that everybody looks for.
+    let is_shown = |counter: &&Counter| {
+        let counts =
+            |counter: &Counter| report.streams().any(|(_, _, it)| it.counts.get(counter).is_some_and(|n| n > 0));
+        [OFFERED, SENT, DELIVERED, LOST].contains(counter) || counts(counter)
+    };
+    let columns: Vec<&Counter> = COUNTERS.iter().filter(is_shown).collect();
+    let titles: Vec<String> = columns.iter().map(|counter| counter.title()).collect();
     let mut heading = vec!["", "QoS"];
     heading.extend(titles.iter().map(String::as_str));
     let counts = report.streams().map(|(group, stream, figures)| {
         let mut row = vec![name(group, stream), figures.qos.to_string()];
-        row.extend(figures.counts.rows().map(|(_, count)| shown(count)));
+        row.extend(columns.iter().map(|counter| shown(figures.counts.get(counter))));
         row
     });
     let latencies = report.streams().flat_map(|(group, stream, figures)| {

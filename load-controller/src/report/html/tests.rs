@@ -1,4 +1,8 @@
-use fleet_contract::{stats::Stats, units::Span};
+use fleet_contract::{
+    fleet::Qos,
+    stats::{Messages, Stats, StreamStats},
+    units::Span,
+};
 
 use super::*;
 use crate::{
@@ -34,6 +38,23 @@ fn eventful() -> (Stats, RunFacts) {
     }
     facts.now = START.after(Span::from_secs(60));
     (stats, facts)
+}
+
+#[test]
+fn each_stream_has_the_columns_that_tell_something() {
+    let mut stats = stats_of(40);
+    let mut event = StreamStats::of(Qos::AtMostOnce);
+    event.messages = Messages { offered: 7, sent: 5, withheld: 2, unobserved: 5, ..Messages::default() };
+    stats.add_stream("all", "event", &event);
+    let page = render(&Report::new(&stats, &facts()), &stats.latency);
+    let section = page.split("<h2>Messages by stream</h2>").nth(1).unwrap().split("</table>").next().unwrap();
+    let row = |name: &str| {
+        let row = section.split("<tr>").find(|row| row.contains(name)).unwrap();
+        row.replace("</td>", " ").replace("</th>", " ").replace("<td>", "").replace("<th>", "").replace("</tr>", "")
+    };
+    let heading = row("offered");
+    assert_eq!(heading.trim(), "QoS offered withheld sent acknowledged observed unobserved delivered lost");
+    assert_eq!(row("all/event").trim(), "all/event 0 7 2 5 0 0 5 0 0");
 }
 
 #[test]

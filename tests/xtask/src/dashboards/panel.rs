@@ -111,7 +111,12 @@ impl Panel {
 
     /// Width and height in Grafana's grid of 24 columns.
     pub(super) fn size(&self) -> (u32, u32) {
-        if self.form == Form::Stat { (4, 4) } else { (8, 8) }
+        match self.form {
+            Form::Stat => (4, 4),
+            // A column for each query.
+            Form::Table if self.targets.len() > 1 => (24, 8),
+            _ => (8, 8),
+        }
     }
 
     /// Grafana's JSON of the panel at a place.
