@@ -192,8 +192,9 @@ fn a_broker_that_serves_one_application_protocol_gets_its_name() {
         broker_at(&format!("mqtts://{}", front.address), Some(tls))
     };
     assert_eq!(attempt(&offering("x-amzn-mqtt-ca"), &[], front.address).unwrap(), None);
-    // The server of this test closes without its alert.
-    fails(&offering("mqtt"), "tls_handshake_closed");
+    // The server of this test closes without its alert, and where it has not read everything by then, that is a reset.
+    let error = attempt(&offering("mqtt"), &[], front.address).unwrap_err();
+    assert!(["tls_handshake_closed", "connection_reset"].contains(&error.label()), "{error}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use fleet_contract::{
     time::Micros,
     units::Span,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{document::Document, exit::Failure};
@@ -27,7 +28,7 @@ const WORKER_BYTES: u64 = 4 << 20;
 const PUBLISH_OVERHEAD: f64 = 7.0;
 
 /// What a fleet will take.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Estimate {
     /// The fleet's name.
@@ -61,7 +62,7 @@ pub(crate) struct Estimate {
 }
 
 /// What a group sends.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct GroupEstimate {
     /// Its name.
@@ -75,7 +76,7 @@ pub(crate) struct GroupEstimate {
 }
 
 /// What a stream sends, all devices of the group together.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StreamEstimate {
     /// Its name.

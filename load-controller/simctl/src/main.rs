@@ -26,6 +26,7 @@ mod exit;
 mod fixture;
 mod flags;
 mod installation;
+mod keys;
 mod library;
 mod local;
 mod preflight;

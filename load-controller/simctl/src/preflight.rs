@@ -8,6 +8,7 @@ pub(crate) mod machine;
 
 use fleet_contract::{broker_url::BrokerUrl, split::FILES_BESIDE_DEVICES};
 use load_controller::{verdict::ExitCode, words};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::estimate::Estimate;
@@ -21,7 +22,7 @@ const FAIR_SHARE: f64 = 0.9;
 const QUICK_PORTS: f64 = 0.5;
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Check {
     /// What was looked at.
@@ -36,7 +37,7 @@ pub(crate) struct Check {
 }
 
 /// What came of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Outcome {
     /// All is well.

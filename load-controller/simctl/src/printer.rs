@@ -11,6 +11,8 @@ use clap::ValueEnum;
 use load_controller::yaml;
 use serde::Serialize;
 
+use crate::keys;
+
 /// How data is printed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -155,6 +157,16 @@ impl Printer {
             Format::Yaml => yaml::text(value)?,
         };
         Ok(self.data(text)?)
+    }
+
+    /// As [`Printer::value`], with the keys that all figures of simctl have; see [`keys`](crate::keys).
+    pub(crate) fn figures<T: Serialize>(
+        self,
+        format: Format,
+        value: &T,
+        table: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
+        self.value(format, &keys::styled(serde_json::to_value(value)?), table)
     }
 
     /// Talk: what happens, for people; silent with `--quiet`.

@@ -247,13 +247,34 @@ fn every_example_is_listed_and_right() {
 
 #[test]
 fn the_committed_schemas_are_the_generated_ones() {
-    for kind in ["fleet", "report"] {
+    for kind in ["fleet", "report", "plan", "device", "models", "version"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../manifests/schema/{kind}.json"));
         let generated = stdout(&Place::new().call(&["schema", kind]).success());
         let committed = fs::read_to_string(&path).unwrap_or_default();
         let remedy = format!("run `cargo run -- schema {kind} > manifests/schema/{kind}.json`");
         assert!(committed == generated, "{} is stale; {remedy}", path.display());
     }
+}
+
+#[test]
+fn what_programs_read_is_as_its_schema_says_and_has_its_former_keys() {
+    let place = Place::new();
+    for (kind, args) in [
+        ("plan", &["plan", "--model", "robotaxi", "--offline", "-o", "json"][..]),
+        ("plan", &["plan", "--model", "robotaxi", "--target", "cluster", "--offline", "-o", "json"]),
+        ("models", &["models", "-o", "json"]),
+        ("version", &["version", "-o", "json"]),
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../manifests/schema/{kind}.json"));
+        let schema: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let output: Value = serde_json::from_str(&stdout(&place.call(args).success())).unwrap();
+        let errors: Vec<_> =
+            jsonschema::validator_for(&schema).unwrap().iter_errors(&output).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{args:?}: {errors:?} in {output}");
+    }
+    let plan = stdout(&place.call(&["plan", "--model", "robotaxi", "--offline", "-o", "json"]).success());
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(plan["messagesPerSecond"], plan["messages_per_second"]);
 }
 
 #[test]
@@ -316,7 +337,7 @@ fn a_plan_says_what_a_fleet_takes_and_refuses_what_cannot_be() {
     let place = Place::new();
     let plan: Value = serde_json::from_str(&stdout(&place.call(&["plan", "-o", "json"]).success())).unwrap();
     assert_eq!((&plan["devices"], &plan["workers"]), (&100.into(), &1.into()));
-    assert!(plan["messagesPerSecond"].as_f64().unwrap() > 10.0, "{plan}");
+    assert!(plan["messages_per_second"].as_f64().unwrap() > 10.0, "{plan}");
     let refused = place.call(&["plan", "--devices", "50000"]).code(1);
     let said = stdout(&refused);
     assert!(said.contains("embedded broker") && said.contains("mosquitto") && said.contains("remedy:"), "{said}");

@@ -20,7 +20,20 @@ mod second_terminal;
 mod signals;
 mod workers;
 
-use std::time::Duration;
+use std::{fs, time::Duration};
+
+use serde_json::Value;
+use tests::project;
 
 /// Far beyond what anything here takes, so that only a hang reaches it.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What programs read is as the committed schema of its kind says.
+#[track_caller]
+fn check_schema(kind: &str, output: &Value) {
+    let path = project::root().join(format!("manifests/schema/{kind}.json"));
+    let schema: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> = validator.iter_errors(output).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "against {}: {errors:?}", path.display());
+}

@@ -8,7 +8,7 @@ use tests::{
     simctl::{self, Finished, Simctl},
 };
 
-use super::PATIENCE;
+use super::{PATIENCE, check_schema};
 
 const RUN: [&str; 7] = ["run", "--devices", "20", "--duration", "3s", "--report", "out"];
 
@@ -24,6 +24,7 @@ fn the_report_is_written_where_it_was_asked_for() {
     let json: serde_json::Value =
         serde_json::from_slice(&fs::read(simctl.dir().join("out/report.json")).unwrap()).unwrap();
     assert_eq!((&json["verdict"], &json["devices"]["connected"]), (&"passed".into(), &20.into()), "{names:?}");
+    check_schema("report", &json);
     let again = simctl.call(&["run", "-f", "out/fleet.yaml", "--duration", "1s"], PATIENCE).unwrap();
     assert_eq!(again.code, Some(0), "its own broker is started again: {again:?}");
 }

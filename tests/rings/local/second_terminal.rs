@@ -2,7 +2,7 @@
 
 use tests::{eventually, report::Report, run::Run, simctl::Simctl};
 
-use super::{PATIENCE, fleet::STEADY};
+use super::{PATIENCE, check_schema, fleet::STEADY};
 
 fn steady() -> Run {
     let run = Run::start(&[&STEADY[..], &["--devices", "50"]].concat()).unwrap();
@@ -99,10 +99,11 @@ fn a_device_shows_its_session_and_its_ledger() {
     run.wait_for_messages(100).unwrap();
     let device = run.must(&["device", "42", "-o", "json"]).unwrap().json().unwrap();
     assert_eq!((&device["index"], &device["state"]), (&42.into(), &"up".into()), "{device}");
-    assert!(device["clientId"].as_str().unwrap().ends_with("-42"), "{device}");
+    assert!(device["client_id"].as_str().unwrap().ends_with("-42"), "{device}");
+    check_schema("device", &device);
     assert!(device["streams"][0]["sent"].as_u64().unwrap() > 0, "{device}");
     assert!(run.must(&["device", "42"]).unwrap().stdout.contains("device 42"));
-    let id = device["clientId"].as_str().unwrap();
+    let id = device["client_id"].as_str().unwrap();
     assert!(run.must(&["device", id]).unwrap().stdout.contains("device 42"));
     for (device, expected) in [("50", "no device 50: the fleet"), ("nobody", "no device with the client id `nobody`")] {
         let unknown = run.call(&["device", device]).unwrap();

@@ -9,6 +9,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt as _;
 use load_controller::{resource::size::Size, words};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::quantity;
@@ -19,7 +20,7 @@ use crate::preflight::Check;
 const PORTS_OF_POD: u32 = 28_232;
 
 /// What the pods of a fleet ask for, together and each.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Need {
     /// Pods that run devices.

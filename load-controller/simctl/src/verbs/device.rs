@@ -168,7 +168,7 @@ impl Args {
         let palette = printer.palette();
         if !self.watch {
             let (device, cut) = source.device(index).await?;
-            printer.value(self.output, &device, || table(&device, palette))?;
+            printer.figures(self.output, &device, || table(&device, palette))?;
             cut.into_iter().for_each(|cut| printer.say(cut));
             return Ok(());
         }
@@ -186,7 +186,7 @@ impl Args {
             let (device, _) = source.device(index).await?;
             match &mut screen {
                 Some(screen) => screen.draw(&table(&device, palette).lines().map(String::from).collect::<Vec<_>>()),
-                None => printer.value(self.output, &device, || table(&device, palette))?,
+                None => printer.figures(self.output, &device, || table(&device, palette))?,
             }
         }
     }

@@ -7,6 +7,7 @@ use std::{
 
 use fleet_contract::{builtin, document, model::Model};
 use load_controller::verdict::ExitCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -46,8 +47,8 @@ enum Action {
     },
 }
 
-#[derive(Serialize)]
-struct Listed {
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Listed {
     name: String,
     /// Its file; nothing of a model that is built in.
     file: Option<PathBuf>,
@@ -69,7 +70,7 @@ impl Args {
                 let is_free = |builtin: &&builtin::Builtin| own.iter().all(|own| own.name != builtin.name);
                 let built_in = builtin::ALL.iter().filter(is_free).map(listed).collect::<anyhow::Result<Vec<_>>>()?;
                 let models: Vec<_> = own.into_iter().chain(built_in).collect();
-                printer.value(self.output, &models, || table(&models, printer))?;
+                printer.figures(self.output, &models, || table(&models, printer))?;
             }
         }
         Ok(ExitCode::Passed)

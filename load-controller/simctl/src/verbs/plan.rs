@@ -7,6 +7,7 @@ use fleet_contract::split::devices_per_process;
 use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 use kube::{Api, api::ListParams, core::ObjectList};
 use load_controller::{verdict::ExitCode, words};
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -60,8 +61,8 @@ pub(crate) struct Args {
     output: Format,
 }
 
-#[derive(Serialize)]
-struct Plan {
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Plan {
     #[serde(flatten)]
     estimate: Estimate,
     /// What its pods ask for, if it is for a cluster.
@@ -139,7 +140,7 @@ async fn list<K: Clone + std::fmt::Debug + DeserializeOwned>(
 }
 
 fn print(plan: &Plan, output: Format, printer: Printer) -> anyhow::Result<ExitCode> {
-    printer.value(output, plan, || table(plan, printer.palette()))?;
+    printer.figures(output, plan, || table(plan, printer.palette()))?;
     Ok(preflight::exit_code(&plan.preflight))
 }
 

@@ -1,12 +1,13 @@
 //! `simctl schema`: the JSON Schema of a document or of a report, for editors and other tools.
 
 use clap::ValueEnum;
-use fleet_contract::{fleet::Fleet, model::Model};
+use fleet_contract::{fleet::Fleet, model::Model, worker::DeviceStatus};
 use load_controller::{report::Report, verdict::ExitCode};
 
-use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
-use crate::printer::Printer;
+use super::{models, plan, version};
+use crate::{keys, printer::Printer};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,6 +35,14 @@ enum Kind {
     Model,
     /// What a run measured: `run -o json`, `status -o json` and the file `report.json`
     Report,
+    /// What a fleet will take: `plan -o json`
+    Plan,
+    /// What is known of a device: `device -o json`
+    Device,
+    /// The models: `models -o json`
+    Models,
+    /// What this program is: `version -o json`
+    Version,
 }
 
 impl Args {
@@ -42,12 +51,22 @@ impl Args {
         let schema = match self.kind {
             Kind::Fleet => schemars::schema_for!(Fleet),
             Kind::Model => schemars::schema_for!(Model),
-            // Of what is written, not of what may be read: no key is missing.
-            Kind::Report => {
-                SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<Report>()
-            }
+            Kind::Report => output::<Report>(),
+            Kind::Plan => output::<plan::Plan>(),
+            Kind::Device => output::<DeviceStatus>(),
+            Kind::Models => output::<Vec<models::Listed>>(),
+            Kind::Version => output::<version::Version>(),
         };
         printer.data(serde_json::to_string_pretty(&schema)?)?;
         Ok(ExitCode::Passed)
     }
+}
+
+/// The schema of what is written, not of what may be read: no key is missing.
+fn output<T: JsonSchema>() -> Schema {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    keys::styled_schema(schema.to_value())
+        .try_into()
+        .expect("a schema stays one when its keys are written in another way")
 }

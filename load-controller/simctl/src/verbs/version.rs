@@ -1,6 +1,7 @@
 //! `simctl version`: what this program is.
 
 use load_controller::verdict::ExitCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::printer::{Format, Printer};
@@ -19,10 +20,10 @@ pub(crate) struct Args {
     output: Format,
 }
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 #[expect(clippy::struct_field_names, reason = "the keys that programs read")]
 #[serde(rename_all = "camelCase")]
-struct Version {
+pub(super) struct Version {
     version: &'static str,
     api_version: &'static str,
     os: &'static str,
@@ -38,7 +39,7 @@ impl Args {
             os: std::env::consts::OS,
             architecture: std::env::consts::ARCH,
         };
-        printer.value(self.output, &version, || {
+        printer.figures(self.output, &version, || {
             format!(
                 "simctl {} ({}-{}), documents {}",
                 version.version, version.os, version.architecture, version.api_version
