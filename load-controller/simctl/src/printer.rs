@@ -159,7 +159,7 @@ impl Printer {
         Ok(self.data(text)?)
     }
 
-    /// As [`Printer::value`], with the keys that all figures of simctl have; see [`keys`](crate::keys).
+    /// As [`Printer::value`], with the keys that all figures of simctl have; see [`keys`].
     pub(crate) fn figures<T: Serialize>(
         self,
         format: Format,
