@@ -9,7 +9,7 @@ pub mod flow;
 mod outages;
 
 use fleet_contract::{
-    stats::{Devices, Groups, Latencies, Latency, Messages, Stats},
+    stats::{Devices, Latencies, Latency, Messages, Stats},
     time::Micros,
     units::Span,
 };
@@ -43,7 +43,7 @@ pub struct Timeline {
 #[derive(Debug, Clone)]
 struct Reading {
     at: Micros,
-    /// Packed, because it waits for seconds. A point tells neither streams apart nor lost messages, which are left out.
+    /// What [`Point::between`] looks at, and nothing else; packed, because it waits for seconds.
     stats: Stats,
 }
 
@@ -140,7 +140,15 @@ impl Timeline {
         self.memory_bytes_max = self.memory_bytes_max.max(stats.generator.memory_bytes);
         self.last = Some(Reading {
             at,
-            stats: Stats { lost: Vec::new(), groups: Groups::default(), ..stats.clone() }.packed(),
+            stats: Stats {
+                messages: stats.messages,
+                bytes: stats.bytes,
+                latency: stats.latency.clone(),
+                connections: stats.connections.clone(),
+                generator: stats.generator.clone(),
+                ..Stats::default()
+            }
+            .packed(),
         });
     }
 

@@ -21,7 +21,7 @@ use std::{
     collections::BTreeMap,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering::Acquire},
     },
     thread,
@@ -41,7 +41,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    blueprint::Blueprint, course::Course, device::Trouble, pacer::Pacer, shard::ShareOfRate, streams::Streams,
+    blueprint::Blueprint, course::Course, device::Trouble, lock, pacer::Pacer, shard::ShareOfRate, streams::Streams,
 };
 use crate::{clock::Clock, model::Scratch, transport::brokers::Brokers};
 use books::Books;
@@ -237,11 +237,6 @@ impl Shared {
     fn stripe(&self, index: u32) -> MutexGuard<'_, Stripe> {
         lock(&self.stripes[index as usize % self.stripes.len()])
     }
-}
-
-/// No holder of a lock leaves things half done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long a task sleeps at most; tokio's timer has no "never".

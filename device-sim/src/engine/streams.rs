@@ -1,10 +1,13 @@
 //! What is counted and timed for each stream, by the stream's place among those of all groups; and how a reader gets it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use fleet_contract::stats::{Stats, StreamStats};
 
-use super::blueprint::{Blueprint, Group};
+use super::{
+    blueprint::{Blueprint, Group},
+    lock,
+};
 
 /// The counters and times of all streams.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +85,7 @@ struct Places {
 impl Exchange {
     /// The shard leaves what it has counted. What was left before, for a reader that did not wait, stays in it.
     pub(super) fn leave(&self, counted: &mut Streams) {
-        let mut places = self.lock();
+        let mut places = lock(&self.0);
         if let Some(full) = &mut places.full {
             full.merge(counted);
             return counted.clear();
@@ -93,15 +96,10 @@ impl Exchange {
 
     /// The reader adds what was left to `sum`.
     pub(super) fn take_into(&self, sum: &mut Streams) {
-        let Some(mut full) = self.lock().full.take() else { return };
+        let Some(mut full) = lock(&self.0).full.take() else { return };
         sum.merge(&full);
         full.clear();
-        self.lock().spare = Some(full);
-    }
-
-    /// No holder of the lock leaves things half done.
-    fn lock(&self) -> MutexGuard<'_, Places> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).spare = Some(full);
     }
 }
 

@@ -21,10 +21,7 @@ pub fn streams(report: &Report) -> String {
     let rows = report.streams().map(|(group, stream, figures)| {
         let mut cells = vec![quoted(group), quoted(stream), figures.qos.to_string()];
         cells.extend(figures.counts.rows().map(|(_, count)| count.map_or_else(String::new, |count| count.to_string())));
-        cells.extend(times().flat_map(|row| {
-            let summary = figures.latency.of(row);
-            [summary.p50, summary.p90, summary.p99, summary.p999, summary.max].map(seconds)
-        }));
+        cells.extend(times().flat_map(|row| figures.latency.of(row).values().map(seconds)));
         cells
     });
     table(columns.into_iter(), rows)

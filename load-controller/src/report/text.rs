@@ -239,7 +239,7 @@ fn latencies(report: &Report, paint: Paint) -> String {
     let mut table = Table::new(columns);
     for (distribution, summary) in report.latency.rows() {
         let time = |value: Option<f64>| value.map_or_else(|| "-".into(), words::time);
-        let values = [summary.p50, summary.p90, summary.p99, summary.p999, summary.max].map(time);
+        let values = summary.values().map(time);
         let mut cells = vec![distribution.title.to_owned()];
         cells.extend(values);
         cells.push(words::count(summary.count));

@@ -55,6 +55,13 @@ pub struct Summary {
     pub count: u64,
 }
 
+impl Summary {
+    /// The quantiles that it has, the lowest first, and the maximum.
+    pub const fn values(&self) -> [Option<f64>; 5] {
+        [self.p50, self.p90, self.p99, self.p999, self.max]
+    }
+}
+
 impl Latency {
     /// Records one time; longer ones than an hour count as an hour.
     pub fn record(&mut self, time: Span) {
@@ -163,11 +170,14 @@ impl Latency {
 
     /// The recorded times as the library's histogram, if there are any: 188 kB for as long as it is asked.
     fn histogram(&self) -> Option<Histogram<u64>> {
+        if self.is_empty() {
+            return None;
+        }
         let mut histogram = empty_histogram();
         for (cell, count) in self.cells() {
             histogram.saturating_record_n(cells::lowest(cell), count);
         }
-        (!histogram.is_empty()).then_some(histogram)
+        Some(histogram)
     }
 
     /// The cells that are not empty, in ascending order, and how many times are counted in each.
@@ -205,10 +215,10 @@ impl Latency {
     /// As it travels; nothing for an empty one.
     fn bytes(&self) -> Result<Vec<u8>, hdrhistogram::serialization::V2SerializeError> {
         let mut bytes = Vec::new();
-        match (&self.0, self.histogram()) {
-            (Held::Packed(packed), _) => bytes.extend_from_slice(packed.bytes()),
-            (_, Some(histogram)) => drop(V2Serializer::new().serialize(&histogram, &mut bytes)?),
-            (_, None) => {}
+        if let Held::Packed(packed) = &self.0 {
+            bytes.extend_from_slice(packed.bytes());
+        } else if let Some(histogram) = self.histogram() {
+            V2Serializer::new().serialize(&histogram, &mut bytes)?;
         }
         Ok(bytes)
     }

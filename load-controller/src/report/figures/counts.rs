@@ -1,6 +1,6 @@
 //! The counters of messages as a report shows them.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use fleet_contract::{
     fleet::Observe,
@@ -8,10 +8,7 @@ use fleet_contract::{
     stats::Messages,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{MapAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 
 /// What became of messages, by the keys of [`COUNTERS`]: `null` for what only an observer can know where nobody observed.
@@ -67,30 +64,11 @@ impl Serialize for Counts {
 
 impl<'de> Deserialize<'de> for Counts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(CountsVisitor)
-    }
-}
-
-/// Reads the counters out of an object that may have other keys, too.
-struct CountsVisitor;
-
-impl<'de> Visitor<'de> for CountsVisitor {
-    type Value = Counts;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("counters of messages")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Counts, A::Error> {
-        let (mut counts, mut is_observed) = (Vec::new(), true);
-        while let Some(key) = map.next_key::<String>()? {
-            // The keys of newer reports have values of any kind.
-            match (fleet_contract::series::counter(&key), map.next_value::<serde_json::Value>()?) {
-                (Some(counter), value) if value.is_null() => is_observed &= counter.known == Known::Always,
-                (Some(counter), value) => counts.extend(value.as_u64().map(|count| (counter.key, count))),
-                (None, _) => {}
-            }
-        }
-        Ok(Counts { messages: Messages::from_counts(counts), is_observed })
+        // The keys of newer reports have values of any kind.
+        let read = BTreeMap::<String, serde_json::Value>::deserialize(deserializer)?;
+        let is_unknown = |counter: &Counter| read.get(counter.key).is_some_and(serde_json::Value::is_null);
+        let is_observed = !COUNTERS.iter().any(|counter| counter.known == Known::Observed && is_unknown(counter));
+        let counts = read.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_u64()?)));
+        Ok(Self { messages: Messages::from_counts(counts), is_observed })
     }
 }

@@ -1,16 +1,13 @@
 //! Distributions of times as a report shows them.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use fleet_contract::{
     series::{DISTRIBUTIONS, Distribution, Scope},
     stats::{Latencies, Summary},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{MapAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 
 /// Distributions of times, by the keys of [`DISTRIBUTIONS`]; each time counts from the instant that was intended.
@@ -20,14 +17,16 @@ pub struct Times(Vec<(&'static Distribution, Summary)>);
 impl Times {
     /// All that are measured for the fleet.
     pub(in crate::report) fn of_fleet(latencies: &Latencies) -> Self {
-        Self(DISTRIBUTIONS.iter().map(|row| (row, (row.get)(latencies).summary())).collect())
+        Self::of_rows(DISTRIBUTIONS.iter(), latencies)
     }
 
     /// Those that are measured for each stream.
     pub(in crate::report) fn of_stream(latencies: &Latencies) -> Self {
-        let Self(mut rows) = Self::of_fleet(latencies);
-        rows.retain(|(row, _)| row.scope == Scope::Stream);
-        Self(rows)
+        Self::of_rows(DISTRIBUTIONS.iter().filter(|row| row.scope == Scope::Stream), latencies)
+    }
+
+    fn of_rows(rows: impl Iterator<Item = &'static Distribution>, latencies: &Latencies) -> Self {
+        Self(rows.map(|row| (row, (row.get)(latencies).summary())).collect())
     }
 
     /// A distribution; nothing is known of one that was not measured.
@@ -64,24 +63,7 @@ impl Serialize for Times {
 
 impl<'de> Deserialize<'de> for Times {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(TimesVisitor)
-    }
-}
-
-struct TimesVisitor;
-
-impl<'de> Visitor<'de> for TimesVisitor {
-    type Value = Times;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("distributions of times")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Times, A::Error> {
-        let mut rows = Vec::new();
-        while let Some((key, summary)) = map.next_entry::<String, Summary>()? {
-            rows.extend(DISTRIBUTIONS.iter().find(|row| row.key == key).map(|row| (row, summary)));
-        }
-        Ok(Times(rows))
+        let mut read = BTreeMap::<String, Summary>::deserialize(deserializer)?;
+        Ok(Self(DISTRIBUTIONS.iter().filter_map(|row| Some((row, read.remove(row.key)?))).collect()))
     }
 }

@@ -114,8 +114,7 @@ pub(super) fn latencies(report: &Report) -> String {
 }
 
 fn times(summary: &Summary) -> [String; 5] {
-    let values = [summary.p50, summary.p90, summary.p99, summary.p999, summary.max];
-    values.map(|value| value.map_or_else(|| "–".into(), words::time))
+    summary.values().map(|value| value.map_or_else(|| "–".into(), words::time))
 }
 
 /// The counters and the times of each stream.
