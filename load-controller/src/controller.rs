@@ -14,6 +14,7 @@
 //! | [`apply`] | does it |
 //! | [`object`], [`quantity`] | an object of any kind, and whether it differs from what it should be; pure |
 //! | [`refusal`], [`diagnosis`], [`shortage`] | why a write is refused, why a pod does not run, whether devices are missing; pure |
+//! | [`tokens`] | what workers want to be shown |
 //! | [`status`], [`conditions`], [`reason`] | what people are told; pure |
 //! | [`note`], [`events`] | what people are told about changes, and how |
 //! | [`fleet`] | one task owns everything that is known of one fleet |
@@ -40,6 +41,7 @@ pub mod refusal;
 pub mod run;
 pub mod shortage;
 pub mod status;
+pub mod tokens;
 pub mod turn;
 mod watch;
 

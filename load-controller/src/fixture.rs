@@ -1,15 +1,16 @@
 //! Statistics and facts for tests.
 
 use fleet_contract::{
-    fleet::{Connect, Fleet, FleetSpec, Group, Observe, Observer, Offline, PodSpec, Qos},
+    broker_url::BrokerUrl,
+    fleet::{BrokerSpec, Connect, Fleet, FleetSpec, Group, Observe, Observer, Offline, PodSpec, Qos},
     stats::{Connections, Devices, Generator, Messages, ObserverStats, Stats, StreamStats},
     time::Micros,
     units::Span,
 };
 use proptest::prelude::*;
 
-use crate::{
-    facts::{Host, RunFacts},
+use crate::run::{
+    facts::{Asked, Host, Program, RunFacts},
     phase::Phase,
     timeline::Timeline,
 };
@@ -59,22 +60,21 @@ pub(crate) fn facts() -> RunFacts {
     RunFacts {
         fleet: fleet(),
         document_hash: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
+        embedded_broker: true,
         run: 0x7f3a_21c0,
         phase: Phase::Ended,
         started: START,
         now: START.after(Span::from_secs(30)),
-        duration: Some(Span::from_secs(30)),
-        broker: "mqtt://127.0.0.1:1883".into(),
-        embedded_broker: true,
-        engine: "own".into(),
-        version: "0.1.0".into(),
-        command: vec!["simctl".into(), "run".into()],
-        host: Host { os: "linux x86_64".into(), kernel: "6.8.0".into(), cpus: 2, memory_bytes: 8 << 30 },
-        open_files_limit: 1_048_576,
-        observe: Observe::All,
+        asked: Asked { duration: Some(Span::from_secs(30)), ..Asked::default() },
+        program: Program {
+            engine: "own".into(),
+            version: "0.1.0".into(),
+            command: vec!["simctl".into(), "run".into()],
+            host: Host { os: "linux x86_64".into(), kernel: "6.8.0".into(), cpus: 2, memory_bytes: 8 << 30 },
+            open_files_limit: 1_048_576,
+        },
         shortest_interval: Some(Span::from_secs(1)),
         clock_bound: Span::ZERO,
-        fail_on: Vec::new(),
         notes: Vec::new(),
         aborted: false,
         timeline: Timeline::new(START),
@@ -92,7 +92,7 @@ fn fleet() -> Fleet {
             devices_per_pod: 1_000,
             seed: 7,
             first_index: 0,
-            broker: None,
+            broker: Some(BrokerSpec::at(vec![BrokerUrl::tcp("127.0.0.1", 1883)])),
             connect: Connect::default(),
             client_id: "{fleet}-{index}".into(),
             observe: Observe::All,

@@ -6,12 +6,12 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use kube::{Client, Config};
 use load_controller::{
+    api,
     controller::{self, metrics::Metrics},
     http,
     key::Key,
     lease::Election,
     resource::crd,
-    workers,
 };
 use tokio::{
     net::TcpListener,
@@ -71,7 +71,7 @@ async fn serve(run: &Run) -> anyhow::Result<()> {
     let mut config = Config::infer().await.context("expected a pod's service account or KUBECONFIG")?;
     config.connect_timeout = Some(CONNECT_PATIENCE);
     let client = Client::try_from(config).context("failed to make a client of the API server")?;
-    let (metrics, workers) = (Metrics::default(), workers::Client::default());
+    let (metrics, workers) = (Metrics::default(), api::Client::default());
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(stop_on_signal(stop.clone())?);
@@ -99,7 +99,7 @@ struct Leadership<'a> {
     run: &'a Run,
     client: Client,
     metrics: Metrics,
-    workers: workers::Client,
+    workers: api::Client,
 }
 
 impl Leadership<'_> {

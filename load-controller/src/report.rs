@@ -27,9 +27,11 @@ pub use figures::{
 };
 
 use crate::{
-    facts::RunFacts,
-    phase::Phase,
-    verdict::{ExitCode, FailOn, Reason, Verdict, judge},
+    run::{
+        facts::RunFacts,
+        phase::Phase,
+        verdict::{ExitCode, FailOn, Reason, Verdict, judge},
+    },
     words,
 };
 
@@ -98,15 +100,15 @@ impl Report {
             running_seconds: facts.running().as_secs_f64(),
             paused_seconds: facts.timeline.paused().as_secs_f64(),
             devices: Devices::new(facts.devices(stats)),
-            messages: Messages::new(stats, facts.observe),
-            groups: GroupFigures::by_name(&stats.groups, facts.observe),
+            messages: Messages::new(stats, facts.observe()),
+            groups: GroupFigures::by_name(&stats.groups, facts.observe()),
             received: Received::new(&stats.received, &facts.fleet),
             latency: Times::of_fleet(&stats.latency),
             reconnects: stats.connections.reconnects,
             connections: Connections::new(&stats.connections),
             outages: OutageList::new(facts, &stats.sessions),
             bytes: Bytes::new(stats.bytes),
-            observer: Observer::new(&stats.observer, facts.observe),
+            observer: Observer::new(&stats.observer, facts.observe()),
             generator: Generator::new(stats, facts),
             lost_messages: stats.lost.iter().take(Self::LOST_MAX).map(LostInReport::new).collect(),
             notes: notes(stats, facts),
@@ -148,20 +150,20 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         }
     };
     note(
-        facts.observe == Observe::None,
+        facts.observe() == Observe::None,
         "nobody observed: acknowledgements decide, and what was delivered, lost, duplicated or reordered is unknown"
             .into(),
     );
     note(
-        facts.observe != Observe::None && all.unknown > 0,
+        facts.observe() != Observe::None && all.unknown > 0,
         format!("the fate of {} is unknown: the observer or a worker was away", words::messages(all.unknown)),
     );
     note(
-        facts.observe == Observe::All && all.unobserved > 0,
+        facts.observe() == Observe::All && all.unobserved > 0,
         format!("{} went unobserved: nobody was subscribed when they were sent", words::messages(all.unobserved)),
     );
     note(
-        stats.messages[0].lost > 0 && !facts.fail_on.contains(&FailOn::Lost),
+        stats.messages[0].lost > 0 && !facts.asked.fail_on.contains(&FailOn::Lost),
         format!(
             "{} of QoS 0 were lost, which QoS 0 allows; `simctl run --fail-on lost` makes that a failure",
             words::messages(stats.messages[0].lost)

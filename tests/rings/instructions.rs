@@ -31,6 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// What a message may cost more than its bound.
 const TOLERANCE: f64 = 0.05;
 
+/// The same where all threads count: how many messages wake the observer at once is decided by the operating system, so that
+/// the same program has needed from 10,997 to 12,065 instructions a message.
+const TOLERANCE_OF_ALL: f64 = 0.1;
+
 /// A load, and what it was measured to cost. Who lowers the cost lowers the bound; who must raise it says why in the commit.
 struct Case {
     name: &'static str,
@@ -58,6 +62,13 @@ enum Counted {
 }
 
 impl Counted {
+    const fn tolerance(self) -> f64 {
+        match self {
+            Self::Instructions | Self::DataMisses => TOLERANCE,
+            Self::InstructionsOfAll => TOLERANCE_OF_ALL,
+        }
+    }
+
     const fn unit(self) -> &'static str {
         match self {
             Self::Instructions => "instructions",
@@ -199,15 +210,16 @@ fn a_message_costs_no_more_than_committed() {
         let found = measure(&valgrind, case, &directory.path().join(number.to_string()));
         let line = format!("{name}: {found:.0} {} a message, bound {bound:.0}", counted.unit());
         println!("FIGURE {line}");
-        if found > bound * (1.0 + TOLERANCE) {
+        if found > bound * (1.0 + counted.tolerance()) {
             exceeded.push(line);
         }
     }
     assert!(
         exceeded.is_empty(),
-        "expected at most {:.0} % over the bounds of tests/rings/instructions.rs, found:\n{}\nlook where they go with \
-         callgrind_annotate, or raise the bound and say why in the commit",
+        "expected at most {:.0} % ({:.0} % of all threads) over the bounds of tests/rings/instructions.rs, found:\n{}\nlook \
+         where they go with callgrind_annotate, or raise the bound and say why in the commit",
         TOLERANCE * 100.0,
+        TOLERANCE_OF_ALL * 100.0,
         exceeded.join("\n")
     );
 }

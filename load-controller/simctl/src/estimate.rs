@@ -247,22 +247,15 @@ fn device_bytes(spec: &FleetSpec) -> u64 {
     DEVICE_BYTES + KERNEL_BYTES + if is_secure { TLS_BYTES } else { 0 }
 }
 
-/// The shortest interval of any periodic stream of the fleet.
-pub(crate) fn shortest_interval(fleet: &Fleet) -> Option<Span> {
-    let spec = &fleet.spec;
-    let intervals = spec.groups.iter().flat_map(|group| {
-        let streams = spec.models.get(&group.model).into_iter().flat_map(|model| &model.streams);
-        streams.filter_map(|(name, stream)| group.stream(name, stream).interval)
-    });
-    intervals.min()
-}
-
 #[cfg(test)]
 mod tests {
-    use fleet_contract::{plan::Setting, units::Rate};
+    use fleet_contract::{
+        plan::Setting,
+        units::{Factor, Rate},
+    };
 
     use super::*;
-    use crate::document::from_text;
+    use crate::{document::from_text, library};
 
     fn document(devices: u32, qos: Qos) -> Document {
         let text = format!(
@@ -329,5 +322,24 @@ spec:
         let two = Estimate::new(&document(1_000, Qos::AtMostOnce), 500, 1).unwrap();
         assert_eq!((one.workers, two.workers), (1, 2));
         assert_eq!(two.memory_bytes - one.memory_bytes, WORKER_BYTES);
+    }
+
+    #[test]
+    fn the_rate_follows_devices_and_intervals() {
+        let estimate = Estimate::new(&from_text("demo", library::EXAMPLES[0].1, None).unwrap(), 20_000, 1).unwrap();
+        let mut plan = Plan::new(1, Micros(1), estimate.devices);
+        let rate = Rate::per_second(500.0).unwrap();
+        let messages = |plan: &Plan| estimate.under(plan, Micros(4)).messages_per_second;
+        let before = messages(&plan);
+        assert!((before - estimate.messages_per_second).abs() < 1e-6);
+        plan.set(Micros(2), Setting::Devices(estimate.devices * 3), rate);
+        assert!((messages(&plan) - 3.0 * before).abs() < 1e-6);
+        plan.set(Micros(3), Setting::Interval { stream: None, interval: Some(Span::from_millis(100)) }, rate);
+        assert!(messages(&plan) > 10.0 * before);
+        let mut faster = Plan::new(1, Micros(1), estimate.devices);
+        let over = Span::from_secs(60);
+        let factor = Some(Factor(5_000_000));
+        faster.set(Micros(2), Setting::Rate { group: None, stream: None, factor, over }, rate);
+        assert!(messages(&faster) > 2.0 * before, "what a ramp will have come to is guarded from its beginning");
     }
 }

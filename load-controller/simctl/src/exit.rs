@@ -1,6 +1,6 @@
 //! How simctl ends: the failures that have an exit code of their own.
 
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 
 /// A failure whose exit code says more than "something went wrong".
 #[derive(Debug, thiserror::Error)]

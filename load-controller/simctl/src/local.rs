@@ -1,8 +1,7 @@
 //! A run on this machine: its worker processes, its control socket, and how a second terminal finds it.
 
-pub(crate) mod client;
 pub(crate) mod control;
+pub(crate) mod processes;
 pub(crate) mod run;
 pub(crate) mod signals;
 pub(crate) mod socket;
-pub(crate) mod workers;

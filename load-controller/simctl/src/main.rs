@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb, printer: Printer) -> anyhow::Result<load_controller::verdict::ExitCode> {
+fn run(verb: Verb, printer: Printer) -> anyhow::Result<load_controller::run::verdict::ExitCode> {
     if let Verb::Worker(args) = verb {
         return args.run(printer);
     }

@@ -7,7 +7,7 @@ pub(crate) mod broker;
 pub(crate) mod machine;
 
 use fleet_contract::{broker_url::BrokerUrl, split::FILES_BESIDE_DEVICES};
-use load_controller::{verdict::ExitCode, words};
+use load_controller::{run::verdict::ExitCode, words};
 use schemars::JsonSchema;
 use serde::Serialize;
 

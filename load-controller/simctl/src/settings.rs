@@ -332,7 +332,7 @@ mod tests {
         assert!(
             failure.to_string().starts_with("spec.groups[0].model: expected the name of a model, found `submarine`")
         );
-        assert_eq!(failure.code, load_controller::verdict::ExitCode::Document);
+        assert_eq!(failure.code, load_controller::run::verdict::ExitCode::Document);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) mod wait;
 pub(crate) mod worker;
 
 use clap::{Command, Subcommand};
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 
 use crate::printer::Printer;
 

@@ -14,9 +14,11 @@ use fleet_contract::{
     stats::Summary,
 };
 use load_controller::{
-    phase::Phase,
     report::Report,
-    timeline::{Point, Quantiles},
+    run::{
+        phase::Phase,
+        timeline::{Point, Quantiles},
+    },
     words,
 };
 
@@ -363,13 +365,17 @@ fn outage(report: &Report, palette: Palette) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use fleet_contract::{
+        broker_url::BrokerUrl,
+        fleet::BrokerSpec,
+        plan::Plan,
         stats::{Devices, Messages, Stats},
         time::Micros,
         units::Span,
     };
+    use load_controller::run::facts::{Asked, Program, RunFacts};
 
     use super::*;
-    use crate::{document, local::run::facts_of};
+    use crate::document;
 
     const START: Micros = Micros(1_700_000_000_000_000);
 
@@ -400,8 +406,10 @@ mod tests {
 
     fn report(change: impl FnOnce(&mut Stats)) -> Report {
         let document = document::from_text("demo", crate::library::example("demo").unwrap(), None).unwrap();
-        let mut facts = facts_of(&document.fleet, START);
-        facts.broker = "mqtt://127.0.0.1:1883".into();
+        let mut fleet = document.fleet;
+        fleet.spec.broker = Some(BrokerSpec::at(vec![BrokerUrl::tcp("127.0.0.1", 1883)]));
+        let plan = Plan::of(0, START, &fleet.spec);
+        let mut facts = RunFacts::new(fleet, String::new(), &plan, Asked::default(), Program::default());
         facts.embedded_broker = true;
         facts.timeline.push(START.after(Span::from_secs(64)), &stats(64), Phase::Running);
         let mut now = stats(65);

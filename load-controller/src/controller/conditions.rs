@@ -35,34 +35,12 @@ pub struct Facts {
     pub problems: Vec<String>,
     /// Writes of the fleet's objects and pods that the API server refuses.
     pub refusals: Vec<Refusal>,
-    /// Pods that there should be.
-    pub replicas: u32,
-    /// Pods that there are, without those that end.
-    pub pods: u32,
-    /// Of these: ready.
-    pub pods_ready: u32,
-    /// Pods that end.
-    pub terminating: u32,
-    /// Pods that run another template than the wanted one.
-    pub outdated: u32,
+    /// Its pods.
+    pub pods: Pods,
     /// Whether another fleet takes a new release over first.
     pub waits_for_turn: bool,
-    /// Workers that answer.
-    pub answering: u32,
-    /// Workers that were asked and do not answer.
-    pub silent: u32,
-    /// Workers that run the newest plan.
-    pub loaded: u32,
-    /// Pods on nodes that do not answer.
-    pub unreachable: u32,
-    /// Pods that are older than [`POD_TIMEOUT`] and not ready.
-    pub overdue: u32,
-    /// Why a pod does not run.
-    pub pod: Option<Diagnosis>,
-    /// Why the broker's pod does not run.
-    pub broker_pod: Option<Diagnosis>,
-    /// Why no node takes a pod.
-    pub unschedulable: Option<String>,
+    /// What keeps pods and devices away, as far as that is known.
+    pub causes: Causes,
     /// The devices of the workers that answer; those that the plan wants now.
     pub devices: Devices,
     /// Devices that the plan wants in the end.
@@ -71,10 +49,6 @@ pub struct Facts {
     pub shortage: Shortage,
     /// Until when the last device has to have connected or left.
     pub round_end: Micros,
-    /// The most frequent code of the broker's refusals.
-    pub refusal: Option<String>,
-    /// The most frequent reason of failures.
-    pub failure: Option<String>,
     /// Where the broker is, for people.
     pub broker: String,
     /// Messages a second of a full pod by the plan, and what it was sized for.
@@ -85,6 +59,46 @@ pub struct Facts {
     pub old_workers: u32,
     /// Now.
     pub now: Micros,
+}
+
+/// How many pods of the workers there are, and what they do.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Pods {
+    /// Pods that there should be.
+    pub wanted: u32,
+    /// Pods that there are, without those that end.
+    pub present: u32,
+    /// Of these: ready.
+    pub ready: u32,
+    /// Pods that end.
+    pub terminating: u32,
+    /// Pods that run another template than the wanted one.
+    pub outdated: u32,
+    /// Workers that answer.
+    pub answering: u32,
+    /// Workers that were asked and do not answer.
+    pub silent: u32,
+    /// Workers that run the newest plan.
+    pub loaded: u32,
+    /// Pods on nodes that do not answer.
+    pub unreachable: u32,
+    /// Pods that are older than [`POD_TIMEOUT`] and not ready.
+    pub overdue: u32,
+}
+
+/// What keeps pods and devices away.
+#[derive(Debug, Default, Clone)]
+pub struct Causes {
+    /// Why a pod does not run.
+    pub pod: Option<Diagnosis>,
+    /// Why the broker's pod does not run.
+    pub broker_pod: Option<Diagnosis>,
+    /// Why no node takes a pod.
+    pub unschedulable: Option<String>,
+    /// The most frequent code of the broker's refusals.
+    pub refusal: Option<String>,
+    /// The most frequent reason of failures.
+    pub failure: Option<String>,
 }
 
 /// One condition, before it has a time.
@@ -129,7 +143,7 @@ pub fn judge(facts: &Facts) -> [Word; 6] {
 /// Whether all objects are written and enough devices are connected. A dip of some seconds does not count.
 fn ready(facts: &Facts) -> Word {
     let no = |reason, message: String| Word::no(READY, reason, message);
-    let Facts { replicas, pods_ready, loaded, wanted, devices, .. } = facts;
+    let Facts { pods: Pods { wanted: replicas, ready: pods_ready, loaded, .. }, wanted, devices, .. } = facts;
     let stalled = stalled(facts);
     if stalled.holds {
         return no(stalled.reason, stalled.message);
@@ -142,7 +156,7 @@ fn ready(facts: &Facts) -> Word {
         let message = format!("{connected} of {wanted} devices are connected");
         return Word::yes(READY, Reason::DevicesConnected, message).with_event("the devices are connected");
     }
-    if let Some(Diagnosis { reason, message, .. }) = facts.broker_pod.as_ref().or(facts.pod.as_ref()) {
+    if let Some(Diagnosis { reason, message, .. }) = facts.causes.broker_pod.as_ref().or(facts.causes.pod.as_ref()) {
         return no(*reason, message.clone());
     }
     if pods_ready < replicas {
@@ -160,7 +174,7 @@ fn ready(facts: &Facts) -> Word {
 }
 
 fn reconciling(facts: &Facts) -> Word {
-    let Facts { replicas, pods, pods_ready, terminating, outdated, .. } = facts;
+    let Pods { wanted: replicas, present: pods, ready: pods_ready, terminating, outdated, .. } = &facts.pods;
     let yes = |reason, message: String| Word::yes(RECONCILING, reason, message);
     let stalled = stalled(facts);
     if stalled.holds {
@@ -201,15 +215,16 @@ fn stalled(facts: &Facts) -> Word {
 
 fn degraded(facts: &Facts) -> Word {
     let yes = |reason, message: String| Word::yes(DEGRADED, reason, message);
-    let Facts { replicas, pods, silent, answering, unreachable, overdue, wanted, devices, .. } = facts;
-    if let Some(Diagnosis { message, .. }) = &facts.broker_pod {
+    let Facts { wanted, devices, causes, .. } = facts;
+    let Pods { wanted: replicas, present: pods, silent, answering, unreachable, overdue, .. } = &facts.pods;
+    if let Some(Diagnosis { message, .. }) = &causes.broker_pod {
         return yes(Reason::BrokerNotReady, format!("the pod of the fleet's own broker does not run: {message}"));
     }
     if *unreachable > 0 {
         return yes(Reason::NodeLost, format!("{unreachable} pods are on nodes that do not answer"))
             .with_event("pods are on nodes that do not answer");
     }
-    if let Some(Diagnosis { reason, message, .. }) = &facts.pod {
+    if let Some(Diagnosis { reason, message, .. }) = &causes.pod {
         return yes(*reason, format!("a pod does not run: {message}"));
     }
     if *overdue > 0 {
@@ -217,7 +232,7 @@ fn degraded(facts: &Facts) -> Word {
             .with_event(format!("pods are not ready after {POD_TIMEOUT}"));
     }
     // In a roll-out the devices of the pod that is replaced are away, and workers come and go.
-    let is_rolling = facts.outdated > 0 || facts.terminating > 0;
+    let is_rolling = facts.pods.outdated > 0 || facts.pods.terminating > 0;
     if *silent > 0 && *answering == 0 {
         return yes(Reason::NoWorkerAnswers, format!("none of {pods} workers answers the controller"));
     }
@@ -226,7 +241,7 @@ fn degraded(facts: &Facts) -> Word {
             .with_event("workers do not answer the controller");
     }
     if devices.refused > 0 {
-        let code = facts.refusal.as_deref().map_or(String::new(), |code| format!(": {code}"));
+        let code = causes.refusal.as_deref().map_or(String::new(), |code| format!(": {code}"));
         return yes(Reason::DevicesRefused, format!("the broker refuses {} devices{code}", devices.refused))
             .with_event(format!("the broker refuses devices{code}"));
     }
@@ -248,7 +263,7 @@ fn degraded(facts: &Facts) -> Word {
 /// What keeps devices from reaching the broker, where the workers' own reports name it.
 fn connection_trouble(facts: &Facts) -> Option<(Reason, String)> {
     let broker = &facts.broker;
-    match facts.failure.as_deref()? {
+    match facts.causes.failure.as_deref()? {
         "address_not_allowed" => Some((Reason::LimitExceeded, format!("the broker {broker} is not allowed here"))),
         "unresolved" => Some((Reason::BrokerNotResolved, format!("the name of the broker {broker} does not resolve"))),
         cause @ ("connection_refused"
@@ -266,13 +281,13 @@ fn connection_trouble(facts: &Facts) -> Option<(Reason, String)> {
 fn why(facts: &Facts) -> String {
     match connection_trouble(facts) {
         Some((_, message)) => format!("; {message}"),
-        None => facts.failure.as_deref().map_or(String::new(), |why| format!("; most failures: {why}")),
+        None => facts.causes.failure.as_deref().map_or(String::new(), |why| format!("; most failures: {why}")),
     }
 }
 
 fn saturated(facts: &Facts) -> Word {
     let yes = |reason, message: String| Word::yes(SATURATED, reason, message);
-    if let Some(message) = &facts.unschedulable {
+    if let Some(message) = &facts.causes.unschedulable {
         return yes(Reason::Unschedulable, format!("no node takes a pod: {message}"));
     }
     if let Some((rate, sized)) = facts.rate.filter(|(rate, sized)| *rate > sized * 1.001) {
@@ -342,11 +357,7 @@ mod tests {
 
     fn settled() -> Facts {
         Facts {
-            replicas: 5,
-            pods: 5,
-            pods_ready: 5,
-            answering: 5,
-            loaded: 5,
+            pods: Pods { wanted: 5, present: 5, ready: 5, answering: 5, loaded: 5, ..Pods::default() },
             wanted: 500,
             devices: Devices { desired: 500, connected: 500, ..Devices::default() },
             shortage: Shortage::default().seen(500, 500, Micros(0)),
@@ -373,7 +384,7 @@ mod tests {
     #[test]
     fn a_settled_fleet_is_fine() {
         check(&settled(), FINE);
-        let nothing = Facts { replicas: 0, pods: 0, pods_ready: 0, ..settled() };
+        let nothing = Facts { pods: Pods::default(), ..settled() };
         check(&nothing, ["NoDevices", FINE[1], FINE[2], FINE[3], FINE[4]]);
     }
 
@@ -391,8 +402,9 @@ mod tests {
     #[test]
     fn an_outage_of_the_broker_ends_ready_after_its_time_and_names_the_cause() {
         let devices = Devices { desired: 500, ..Devices::default() };
-        let failure = Some("unresolved".into());
-        let dip = Facts { devices, now: Micros(2_000), failure, broker: "mqtt://b".into(), ..settled() };
+        let causes = |failure: &str| Causes { failure: Some(failure.into()), ..Causes::default() };
+        let dip =
+            Facts { devices, now: Micros(2_000), causes: causes("unresolved"), broker: "mqtt://b".into(), ..settled() };
         let [ready, ..] = judge(&dip);
         assert!(ready.holds, "a dip of some seconds");
         let outage = Facts { shortage: short(0, 500), ..dip };
@@ -402,9 +414,9 @@ mod tests {
             (ready.holds, ready.message.as_str()),
             (false, "0 of 500 devices are connected; the name of the broker mqtt://b does not resolve")
         );
-        let refused = Facts { failure: Some("connection_refused".into()), ..outage.clone() };
+        let refused = Facts { causes: causes("connection_refused"), ..outage.clone() };
         assert_eq!(judge(&refused)[0].reason, Reason::BrokerUnreachable);
-        let other = Facts { failure: Some("tls_alert".into()), ..outage };
+        let other = Facts { causes: causes("tls_alert"), ..outage };
         check(&other, ["DevicesMissing", "Settled", "NothingRefused", "DevicesMissing", "RoomEnough"]);
     }
 
@@ -413,16 +425,14 @@ mod tests {
         let devices = Devices { connected: 495, ..settled().devices };
         let facts = Facts { devices, shortage: short(495, 500), now: Micros(2_000), ..settled() };
         check(&facts, [FINE[0], FINE[1], FINE[2], "DevicesMissing", FINE[4]]);
-        let rolling = Facts { outdated: 2, ..facts };
+        let rolling = Facts { pods: Pods { outdated: 2, ..facts.pods }, ..facts };
         check(&rolling, [FINE[0], "RollingOut", FINE[2], FINE[3], FINE[4]]);
     }
 
     #[test]
     fn a_fleet_whose_pods_do_not_answer_is_degraded() {
         let facts = Facts {
-            answering: 0,
-            silent: 5,
-            loaded: 0,
+            pods: Pods { answering: 0, silent: 5, loaded: 0, ..settled().pods },
             devices: Devices::default(),
             shortage: Shortage::default(),
             ..settled()
@@ -433,7 +443,8 @@ mod tests {
     #[test]
     fn a_fleet_whose_devices_are_refused_is_not_ready() {
         let devices = Devices { connected: 450, refused: 50, ..settled().devices };
-        let facts = Facts { devices, refusal: Some("not_authorized".into()), shortage: short(450, 500), ..settled() };
+        let causes = Causes { refusal: Some("not_authorized".into()), ..Causes::default() };
+        let facts = Facts { devices, causes, shortage: short(450, 500), ..settled() };
         check(&facts, ["DevicesRefused", "Connecting", "NothingRefused", "DevicesRefused", "RoomEnough"]);
     }
 
@@ -452,8 +463,11 @@ mod tests {
     #[test]
     fn missing_pods_have_their_reasons() {
         let shortage = short(300, 500);
-        let missing = Facts { pods: 3, pods_ready: 3, shortage, ..settled() };
-        let unschedulable = Facts { unschedulable: Some("0/1 nodes".into()), ..missing.clone() };
+        let missing = Facts { pods: Pods { present: 3, ready: 3, ..settled().pods }, shortage, ..settled() };
+        let unschedulable = Facts {
+            causes: Causes { unschedulable: Some("0/1 nodes".into()), ..Causes::default() },
+            ..missing.clone()
+        };
         check(&unschedulable, ["PodsNotReady", "Scaling", "NothingRefused", "AsExpected", "Unschedulable"]);
         let diagnosis = |reason| {
             Some(Diagnosis {
@@ -462,9 +476,11 @@ mod tests {
                 message: "secret \"x\" not found".into(),
             })
         };
-        let waits = Facts { pod: diagnosis(Reason::SecretMissing), ..missing.clone() };
+        let waits =
+            Facts { causes: Causes { pod: diagnosis(Reason::SecretMissing), ..Causes::default() }, ..missing.clone() };
         check(&waits, ["SecretMissing", "Scaling", "NothingRefused", "SecretMissing", "RoomEnough"]);
-        let broker = Facts { broker_pod: diagnosis(Reason::PodCrashing), ..missing };
+        let broker =
+            Facts { causes: Causes { broker_pod: diagnosis(Reason::PodCrashing), ..Causes::default() }, ..missing };
         check(&broker, ["PodCrashing", "Scaling", "NothingRefused", "BrokerNotReady", "RoomEnough"]);
     }
 

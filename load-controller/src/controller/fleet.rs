@@ -32,14 +32,14 @@ use reconcile::Resolved;
 
 use super::{
     Error, apply::Writer, document::Document, events::Events, metrics::Metrics, note::Note, observe::Stores,
-    plan::Images, refusal::Refusals, shortage::Shortage, status::Decided, turn::Turns,
+    plan::Images, refusal::Refusals, shortage::Shortage, status::Decided, tokens::Tokens, turn::Turns,
 };
 use crate::{
+    api::{self, Address, Calls, calls::Answered},
     key::Key,
     report::Report,
     resource::{Fleet, FleetStatus, Owner, broker::Storage},
-    timeline::Timeline,
-    workers::{self, Address, Tokens, Workers},
+    run::{Run, workers::Workers},
 };
 
 /// How often workers are read that somebody watches or that are on their way.
@@ -57,7 +57,9 @@ pub struct Context {
     /// The instruments.
     pub metrics: Metrics,
     /// How workers are spoken to.
-    pub workers: workers::Client,
+    pub workers: api::Client,
+    /// What time it is.
+    pub clock: Arc<dyn Fn() -> Micros + Send + Sync>,
     /// The images of processes.
     pub images: Arc<Images>,
     /// What the volumes of new brokers are claimed from.
@@ -102,39 +104,81 @@ pub(super) struct Task {
     context: Context,
     stores: Arc<Stores>,
     key: ObjectRef<Fleet>,
-    owner: Option<Owner>,
-    resolved: Option<Resolved>,
-    /// The last document that was right.
-    document: Option<Document>,
+    /// The very fleet that is looked after, once there is one.
+    met: Option<Met>,
+    wish: Wish,
+    /// The newest plan that is written.
     plan: Option<Plan>,
-    /// The version of the object that holds the plan that we wrote or saw last.
-    plan_object: Option<String>,
-    totals_object: Option<String>,
-    /// Whether somebody has deleted the object with the totals.
-    totals_are_gone: bool,
-    workers: Option<Workers>,
-    met_at: Instant,
-    /// How workers are spoken to, once the fleet is known.
-    tokens: Option<Tokens>,
-    /// When the Secret was last known to be there.
-    secret_at: Option<Instant>,
-    decided: Option<Decided>,
-    timeline: Option<Timeline>,
+    kept: Kept,
+    /// How far it has come, once there are a document and a plan.
+    run: Option<Run>,
+    /// What workers are asked just now.
+    calls: Calls,
     /// Writes that the API server refuses.
     refusals: Refusals,
     limited: Limited,
     causes: Causes,
     shortage: Shortage,
+    pace: Pace,
+    told: Told,
+}
+
+/// A fleet that was met: one that is deleted and made again is another.
+struct Met {
+    owner: Owner,
+    at: Instant,
+    workers: Workers,
+    /// How they are spoken to.
+    tokens: Tokens,
+}
+
+/// What the author of a fleet wants, and what was decided about it.
+#[derive(Default)]
+struct Wish {
+    /// What the newest Fleet says.
+    resolved: Option<Resolved>,
+    /// The last document that was right.
+    document: Option<Document>,
+    decided: Option<Decided>,
+}
+
+/// What the cluster keeps of a fleet and only its controller knows to be right.
+#[derive(Default)]
+struct Kept {
+    /// The version of the object that holds the plan that we wrote or saw last.
+    plan: Option<String>,
+    /// The same of the totals.
+    totals: Option<String>,
+    /// Whether somebody has deleted the object with the totals.
+    totals_are_gone: bool,
+    /// When the Secret was last known to be there.
+    secret_at: Option<Instant>,
+}
+
+/// When what is to be done.
+struct Pace {
     watched_until: Option<Instant>,
     next_pull: Instant,
-    status: Option<FleetStatus>,
-    status_at: Option<Instant>,
-    status_is_due: bool,
-    events: Events,
-    /// What was told and would be told again each time.
-    told: Vec<Note>,
+    /// Failures in a row, and when to try again.
     failures: u32,
     retry_at: Instant,
+}
+
+impl Pace {
+    fn now() -> Self {
+        Self { watched_until: None, next_pull: Instant::now(), failures: 0, retry_at: Instant::now() }
+    }
+}
+
+/// What people were told.
+struct Told {
+    status: Option<FleetStatus>,
+    status_at: Option<Instant>,
+    /// Whether the status may differ from what was told.
+    is_due: bool,
+    events: Events,
+    /// What would be told again each time.
+    standing: Vec<Note>,
 }
 
 /// Looks after a fleet until it is gone, or nobody asks any more.
@@ -153,7 +197,7 @@ pub(super) async fn look_after(
                 Some(request) => task.answer(request).await,
                 None => break,
             },
-            Some(answered) = next_answer(&mut task.workers) => task.answered(answered).await,
+            Some(answered) = next_answer(&mut task.calls) => task.answered(answered).await,
             at = ticks.tick() => if task.tick(at).await.is_break() {
                 break;
             },
@@ -165,14 +209,12 @@ pub(super) async fn look_after(
 }
 
 /// The next answer of a worker; never without any under way.
-async fn next_answer(workers: &mut Option<Workers>) -> Option<workers::Answered> {
-    match workers {
-        Some(workers) if workers.is_waiting() => workers.next().await,
-        _ => std::future::pending().await,
-    }
+async fn next_answer(calls: &mut Calls) -> Option<Answered> {
+    if calls.is_waiting() { calls.next().await } else { std::future::pending().await }
 }
 
-fn now() -> Micros {
+/// The wall clock.
+pub fn wall_clock() -> Micros {
     Micros(u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(0))
 }
 
@@ -180,36 +222,30 @@ impl Task {
     fn new(context: Context, stores: Arc<Stores>, key: ObjectRef<Fleet>) -> Self {
         let events = Events::new(Arc::clone(&context.identity));
         Self {
+            calls: Calls::new(context.workers.clone()),
             context,
             stores,
             key,
-            owner: None,
-            resolved: None,
-            document: None,
+            met: None,
+            wish: Wish::default(),
             plan: None,
-            plan_object: None,
-            totals_object: None,
-            totals_are_gone: false,
-            workers: None,
-            met_at: Instant::now(),
-            tokens: None,
-            secret_at: None,
-            decided: None,
-            timeline: None,
+            kept: Kept::default(),
+            run: None,
             refusals: Refusals::default(),
             limited: Limited::default(),
             causes: Causes::default(),
             shortage: Shortage::default(),
-            watched_until: None,
-            next_pull: Instant::now(),
-            status: None,
-            status_at: None,
-            status_is_due: false,
-            events,
-            told: Vec::new(),
-            failures: 0,
-            retry_at: Instant::now(),
+            pace: Pace::now(),
+            told: Told { status: None, status_at: None, is_due: false, events, standing: Vec::new() },
         }
+    }
+
+    fn now(&self) -> Micros {
+        (self.context.clock)()
+    }
+
+    fn workers(&self) -> Option<&Workers> {
+        self.met.as_ref().map(|met| &met.workers)
     }
 
     async fn answer(&mut self, request: Request) {
@@ -218,7 +254,7 @@ impl Task {
             Request::Reconcile(answer) => {
                 let outcome = self.timed_reconcile().await.map_err(|error| self.failed(error));
                 if outcome.is_ok() {
-                    self.failures = 0;
+                    self.pace.failures = 0;
                 }
                 drop(answer.send(outcome));
             }
@@ -251,8 +287,8 @@ impl Task {
     }
 
     fn failed(&mut self, error: Error) -> Failed {
-        self.failures = self.failures.saturating_add(1);
-        let retry = error.backoff(self.failures);
+        self.pace.failures = self.pace.failures.saturating_add(1);
+        let retry = error.backoff(self.pace.failures);
         self.count_failure(&error);
         if matches!(error, Error::Conflict { .. }) {
             tracing::debug!(fleet = %self.key, %error, "somebody was faster");
@@ -267,17 +303,16 @@ impl Task {
         self.context.metrics.reconcile_errors.with_label_values(&[reason]).inc();
     }
 
-    fn is_waiting(&self) -> bool {
-        self.workers.as_ref().is_some_and(Workers::is_waiting)
-    }
-
     fn watch(&mut self) {
-        self.watched_until = Some(Instant::now() + WATCHED);
+        self.pace.watched_until = Some(Instant::now() + WATCHED);
     }
 
     fn push(&mut self) {
-        if let (Some(workers), Some(plan)) = (&mut self.workers, &self.plan) {
-            workers.push(plan);
+        if let (Some(met), Some(plan)) = (&mut self.met, &self.plan) {
+            self.calls.make(met.workers.to_push(plan));
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

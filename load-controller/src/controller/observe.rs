@@ -99,7 +99,7 @@ impl Observed {
 }
 
 /// A pod of a worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkerPod {
     /// Its name.
     pub name: String,

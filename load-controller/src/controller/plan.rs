@@ -31,7 +31,7 @@ use crate::resource::{
 };
 
 /// How far ahead a change takes effect, so that every worker knows of it in time.
-const LEAD: Span = Span::from_millis(250);
+pub const LEAD: Span = Span::from_millis(250);
 
 /// How long after [`UNREACHABLE_SECONDS`] Kubernetes may take to evict the pods of a lost node. It does so by their names,
 /// a second or so late: of a pod that was deleted before that, it would evict the successor.

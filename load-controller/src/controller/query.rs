@@ -34,13 +34,13 @@ use super::{
     watch::watch,
 };
 use crate::{
+    api::CallError,
     kube_error::told,
     resource::{
         FleetQuery,
         fleet_query::{LIVE_MAX, PodsOfFleets, QueryError, QueryReason, QuerySpec, QueryStatus, What},
         names::{FIELD_MANAGER, GROUP, VERSION},
     },
-    workers::CallError,
 };
 use answer::Answer;
 use schedule::{Key, Schedule, Step};
@@ -211,7 +211,7 @@ impl Desk {
         let worker = self.ask(namespace, fleet, |answer| Request::Owner(index, answer)).await;
         let silent = |message: String| QueryError::new(QueryReason::WorkerSilent, message);
         let worker = worker.ok_or_else(|| silent(format!("no pod runs device {index}")))?;
-        let device = self.context.workers.device(&worker, index).await;
+        let device = self.context.workers.get(&worker, &format!("/v1/devices/{index}")).await;
         device.map_err(|error| match error {
             CallError::Refused { message, .. } => silent(message),
             other => silent(format!("the worker of device {index} does not answer: {other}")),

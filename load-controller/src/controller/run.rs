@@ -43,6 +43,7 @@ use super::{
     watch::watch,
 };
 use crate::{
+    api,
     key::Key,
     limits::Limits,
     resource::{
@@ -50,7 +51,6 @@ use crate::{
         broker::Storage,
         names::{FIELD_MANAGER, FLEET_LABEL},
     },
-    workers,
 };
 
 /// Wake-ups that wait for kube's scheduler; when it is full the watches wait, and lose nothing.
@@ -112,7 +112,7 @@ pub async fn run(
     key: Key,
     settings: &Settings,
     metrics: Metrics,
-    workers: workers::Client,
+    workers: api::Client,
     stop: CancellationToken,
 ) {
     let context = Context {
@@ -120,6 +120,7 @@ pub async fn run(
         client,
         metrics,
         workers,
+        clock: Arc::new(fleet::wall_clock),
         images: Arc::new(settings.images.clone()),
         storage: settings.storage.clone().map(Arc::new),
         key,

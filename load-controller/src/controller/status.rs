@@ -4,7 +4,7 @@ use fleet_contract::{fleet::BrokerSpec, plan::Plan, time::Micros};
 use k8s_openapi::{api::apps::v1::StatefulSet, apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 
 use super::{
-    conditions::{self, Facts, POD_TIMEOUT, READY, Word},
+    conditions::{self, Causes, Facts, POD_TIMEOUT, Pods, READY, Word},
     diagnosis::Diagnosis,
     document::Document,
     metrics::FleetFigures,
@@ -22,7 +22,7 @@ use crate::{
         names::{self, Component},
         size,
     },
-    workers::{Member, Workers, share_of},
+    run::workers::{Member, Workers, share_of},
 };
 
 /// How many of the worst pods are named.
@@ -154,28 +154,38 @@ fn facts(view: &View<'_>) -> Facts {
     devices.desired = figures.desired;
     Facts {
         problems: view.problems.to_vec(),
-        replicas: figures.pods_desired,
-        pods: figures.pods_present,
-        pods_ready: figures.pods_ready,
-        terminating: count(observed.pods.iter().filter(|pod| pod.is_terminating)),
-        waits_for_turn: view.decided.is_some_and(|decided| decided.waits_for_turn),
-        outdated: observed.stateful_set.as_deref().map_or(0, outdated),
-        answering: figures.pods_answering,
-        silent: count(workers.members().filter(|member| is_missed(member))),
-        loaded: count(workers.members().filter(|member| member.plan_version.is_some_and(|running| running >= version))),
-        unreachable: count(observed.pods.iter().filter(|pod| pod.unreachable_since.is_some())),
-        overdue: count(present().filter(|pod| is_overdue(pod, now))),
         refusals: view.refusals.to_vec(),
-        pod: present().find_map(|pod| pod.diagnosis.clone()).or_else(|| view.worker_cause.cloned()),
-        broker_pod: observed.broker_pod.as_ref().and_then(diagnosis_of_broker).or_else(|| view.broker_cause.cloned()),
-        unschedulable: present().find_map(|pod| pod.unschedulable.clone()),
+        pods: Pods {
+            wanted: figures.pods_desired,
+            present: figures.pods_present,
+            ready: figures.pods_ready,
+            terminating: count(observed.pods.iter().filter(|pod| pod.is_terminating)),
+            outdated: observed.stateful_set.as_deref().map_or(0, outdated),
+            answering: figures.pods_answering,
+            silent: count(workers.members().filter(|member| is_missed(member))),
+            loaded: count(
+                workers.members().filter(|member| member.plan_version.is_some_and(|running| running >= version)),
+            ),
+            unreachable: count(observed.pods.iter().filter(|pod| pod.unreachable_since.is_some())),
+            overdue: count(present().filter(|pod| is_overdue(pod, now))),
+        },
+        waits_for_turn: view.decided.is_some_and(|decided| decided.waits_for_turn),
+        causes: Causes {
+            pod: present().find_map(|pod| pod.diagnosis.clone()).or_else(|| view.worker_cause.cloned()),
+            broker_pod: observed
+                .broker_pod
+                .as_ref()
+                .and_then(diagnosis_of_broker)
+                .or_else(|| view.broker_cause.cloned()),
+            unschedulable: present().find_map(|pod| pod.unschedulable.clone()),
+            refusal,
+            failure,
+        },
         shortage: view.shortage,
         broker: spec.and_then(|spec| spec.broker.as_ref()).map(BrokerSpec::names).unwrap_or_default(),
         devices,
         wanted: view.plan.map_or(0, Plan::devices_wanted),
         round_end: view.plan.zip(spec).map_or(now, |(plan, spec)| conditions::round_end(plan, spec)),
-        refusal,
-        failure,
         rate: view
             .plan
             .zip(spec)
@@ -199,8 +209,8 @@ fn diagnosis_of_broker(pod: &WorkerPod) -> Option<Diagnosis> {
 
 /// Whether a worker should answer and does not: one that is starting or ending need not.
 fn is_missed(member: &Member) -> bool {
-    let should_answer = member.pod.is_ready || member.epoch().is_some();
-    member.is_silent() && should_answer && !member.pod.is_terminating
+    let should_answer = member.worker.is_ready || member.epoch().is_some();
+    member.is_silent() && should_answer && !member.worker.is_ending
 }
 
 /// Pods of an older template.
@@ -234,7 +244,7 @@ fn worst_pods(view: &View<'_>) -> Vec<WorstPod> {
         .iter()
         .filter(|pod| !pod.is_terminating)
         .map(|pod| {
-            let member = view.workers.member(pod.ordinal).filter(|member| member.pod.uid == pod.uid);
+            let member = view.workers.member(pod.ordinal).filter(|member| member.worker.id == pod.uid);
             let answers = member.is_some_and(Member::answers);
             let connected = member.filter(|_| answers).map_or(0, |member| member.devices.connected);
             let desired = share_of(pod.ordinal, per_pod, wanted);

@@ -3,7 +3,7 @@
 use fleet_contract::series::{COUNTERS, DISTRIBUTIONS, Scope};
 
 use super::{Report, TimelineInReport};
-use crate::timeline::{Point, Quantiles, flow};
+use crate::run::timeline::{Point, Quantiles, flow};
 
 /// A row for each point; a cell is empty where nothing was measured.
 pub fn timeline(timeline: &TimelineInReport) -> String {
@@ -84,8 +84,7 @@ mod tests {
     use super::*;
     use crate::{
         fixture::{START, facts, stats_of},
-        phase::Phase,
-        timeline::Timeline,
+        run::{phase::Phase, timeline::Timeline},
     };
 
     #[test]

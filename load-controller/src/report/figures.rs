@@ -14,7 +14,7 @@ use fleet_contract::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
+use crate::run::{
     facts::{Host, RunFacts},
     timeline::{OutageReport, Point, Timeline},
     verdict::FailOn,
@@ -435,19 +435,19 @@ impl Manifest {
             run: format!("{:08x}", facts.run),
             started: facts.started.to_string(),
             at: facts.now.to_string(),
-            duration_seconds: facts.duration.map(Span::as_secs_f64),
-            broker: facts.broker.clone(),
+            duration_seconds: facts.asked.duration.map(Span::as_secs_f64),
+            broker: facts.broker(),
             embedded_broker: facts.embedded_broker,
-            engine: facts.engine.clone(),
-            version: facts.version.clone(),
-            command: facts.command.clone(),
-            host: facts.host.clone(),
-            open_files_limit: facts.open_files_limit,
-            observe: facts.observe,
+            engine: facts.program.engine.clone(),
+            version: facts.program.version.clone(),
+            command: facts.program.command.clone(),
+            host: facts.program.host.clone(),
+            open_files_limit: facts.program.open_files_limit,
+            observe: facts.observe(),
             loss_after_seconds: facts.fleet.spec.loss_after.as_secs_f64(),
             shortest_interval_seconds: facts.shortest_interval.map(Span::as_secs_f64),
             clock_bound_seconds: facts.clock_bound.as_secs_f64(),
-            fail_on: facts.fail_on.clone(),
+            fail_on: facts.asked.fail_on.clone(),
         }
     }
 }

@@ -26,7 +26,10 @@ use super::{
     LostInReport, Report, csv, hgrm, html, json,
     text::{self, Paint, Style, Width},
 };
-use crate::{facts::RunFacts, verdict::FailOn, yaml};
+use crate::{
+    run::{facts::RunFacts, verdict::FailOn},
+    yaml,
+};
 
 /// Why a file of the report could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -184,8 +187,8 @@ fn document(facts: &RunFacts) -> String {
     if facts.embedded_broker {
         fleet.spec.broker = None;
     }
-    let duration = facts.duration.map(|duration| format!(" --duration {duration}")).unwrap_or_default();
-    let fail_on = if facts.fail_on.contains(&FailOn::Lost) { " --fail-on lost" } else { "" };
+    let duration = facts.asked.duration.map(|duration| format!(" --duration {duration}")).unwrap_or_default();
+    let fail_on = if facts.asked.fail_on.contains(&FailOn::Lost) { " --fail-on lost" } else { "" };
     let document = yaml::text(&fleet).expect("a document has string keys");
     let start = facts.started;
     format!("# simctl run -f fleet.yaml --start {start}{duration}{fail_on}\n{document}")
@@ -216,7 +219,10 @@ mod tests {
     use fleet_contract::units::Span;
 
     use super::*;
-    use crate::fixture::{facts, stats_of};
+    use crate::{
+        fixture::{facts, stats_of},
+        run::facts::Asked,
+    };
 
     fn written(directory: &Path) -> Result<(), ClaimError> {
         let (stats, facts) = (stats_of(50), facts());
@@ -262,8 +268,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         written(directory.path()).unwrap();
         let text = fs::read_to_string(directory.path().join("fleet.yaml")).unwrap();
-        assert_eq!(serde_saphyr::from_str::<fleet_contract::fleet::Fleet>(&text).unwrap(), facts().fleet);
-        let embedded = RunFacts { embedded_broker: true, duration: Some(Span::from_secs(90)), ..facts() };
+        let mut fleet = facts().fleet;
+        fleet.spec.broker = None;
+        assert_eq!(serde_saphyr::from_str::<fleet_contract::fleet::Fleet>(&text).unwrap(), fleet);
+        let embedded = RunFacts { asked: Asked { duration: Some(Span::from_secs(90)), ..Asked::default() }, ..facts() };
         let text = document(&embedded);
         let start = embedded.started;
         assert!(text.starts_with(&format!("# simctl run -f fleet.yaml --start {start} --duration 90s\n")), "{text}");

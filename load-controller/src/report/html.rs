@@ -14,7 +14,7 @@ use fleet_contract::{
 };
 
 use super::Report;
-use crate::{phase::Phase, words};
+use crate::{run::phase::Phase, words};
 use chart::{Chart, Scale, Series, Ticks};
 
 /// The page; the distributions give the chart of percentiles its detail.
@@ -90,7 +90,7 @@ fn over_time(
     report: &Report,
     name: &'static str,
     class: &'static str,
-    of: impl Fn(&crate::timeline::Point) -> Option<f64>,
+    of: impl Fn(&crate::run::timeline::Point) -> Option<f64>,
 ) -> Series {
     let points = report.timeline.points.iter().map(|point| (point.at + point.seconds / 2.0, of(point))).collect();
     Series { name, class, points }
@@ -140,7 +140,7 @@ fn devices_chart(report: &Report) -> Chart {
 
 fn latency_chart(report: &Report) -> Chart {
     let is_observed = report.latency.of(&END_TO_END).count > 0;
-    let of = move |point: &crate::timeline::Point| if is_observed { point.end_to_end } else { point.publish_ack };
+    let of = move |point: &crate::run::timeline::Point| if is_observed { point.end_to_end } else { point.publish_ack };
     let series = vec![
         over_time(report, "max", "three", move |point| of(point).max),
         over_time(report, "p99", "one", move |point| of(point).p99),

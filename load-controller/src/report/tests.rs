@@ -38,7 +38,9 @@ fn the_keys_are_those_that_scripts_rely_on() {
 fn without_an_observer_nobody_knows_what_arrived() {
     let mut stats = stats_of(5);
     stats.messages[1] = Messages { observed: 0, unobserved: 5, delivered: 0, ..stats.messages[1] };
-    let report = Report::new(&stats, &RunFacts { observe: Observe::None, ..facts() });
+    let mut facts = facts();
+    facts.fleet.spec.observe = Observe::None;
+    let report = Report::new(&stats, &facts);
     let all = report.messages.all;
     let seen = [DELIVERED, LOST, DUPLICATED].map(|counter| all.get(&counter));
     assert_eq!((report.verdict, seen), (Verdict::Passed, [None; 3]));

@@ -12,7 +12,10 @@ use fleet_contract::{
 };
 
 use super::{Report, figures::OutageList};
-use crate::{phase::Phase, timeline::BackSeconds, verdict::Verdict, words};
+use crate::{
+    run::{phase::Phase, timeline::BackSeconds, verdict::Verdict},
+    words,
+};
 use table::{Align, Table};
 
 /// How the table looks.

@@ -2,7 +2,7 @@
 
 use std::mem::size_of;
 
-use load_controller::timeline::{Point, Timeline};
+use load_controller::run::timeline::{Point, Timeline};
 
 use super::{
     PATIENCE,

@@ -364,7 +364,7 @@ mod tests {
           spec.groups: Required value
         ");
         let failure = error.of_document();
-        assert_eq!(crate::exit::code_of(&failure), load_controller::verdict::ExitCode::Document);
+        assert_eq!(crate::exit::code_of(&failure), load_controller::run::verdict::ExitCode::Document);
     }
 
     #[test]

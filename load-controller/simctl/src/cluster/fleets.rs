@@ -97,7 +97,7 @@ fn only(names: &[String], namespace: &str) -> Result<usize, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use load_controller::verdict::ExitCode;
+    use load_controller::run::verdict::ExitCode;
 
     use super::*;
 

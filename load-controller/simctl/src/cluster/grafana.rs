@@ -114,7 +114,7 @@ fn port(service: &Service, pod: &Pod) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use load_controller::verdict::ExitCode;
+    use load_controller::run::verdict::ExitCode;
     use serde_json::json;
 
     use super::*;

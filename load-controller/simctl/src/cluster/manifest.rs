@@ -142,7 +142,7 @@ streams: {state: {topic: 't/{fleet}/{index}', interval: 1s, payload: {json: {lev
         let text = format!("{FLEET}---\n{}", FLEET.replace("devices", "device"));
         let place = directory(&[("f.yaml", &text), ("models/tank.yaml", TANK), ("models/tank.csv", "level\n1\n")]);
         let failure = read(&[place.path().join("f.yaml")]).unwrap_err();
-        assert_eq!(failure.code, load_controller::verdict::ExitCode::Document);
+        assert_eq!(failure.code, load_controller::run::verdict::ExitCode::Document);
         assert!(failure.to_string().contains("f.yaml:9:8: spec.device: unknown field"), "{failure}");
     }
 

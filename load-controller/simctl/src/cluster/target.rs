@@ -132,7 +132,7 @@ mod tests {
             flags(None, Some("demo"), Some("load")),
         ] {
             let failure = decide(&flags, true).unwrap_err();
-            assert_eq!(failure.code, load_controller::verdict::ExitCode::Usage, "{failure}");
+            assert_eq!(failure.code, load_controller::run::verdict::ExitCode::Usage, "{failure}");
         }
     }
 }

@@ -21,24 +21,19 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use fleet_contract::{
-    fleet::Fleet,
-    plan::Plan,
-    units::{Factor, Share, Span},
-    worker::DeviceStatus,
+use fleet_contract::{fleet::Fleet, plan::Plan, units::Span, worker::DeviceStatus};
+use load_controller::{
+    api::{Address, CallError, Client, ErrorBody},
+    report::Report,
+    run::change::Change,
 };
-use load_controller::report::Report;
-use serde::{Deserialize, Serialize};
 use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
     sync::{mpsc, oneshot},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    client::{Client, ClientError, ErrorBody},
-    socket::{self, Live},
-};
+use super::socket::{self, Live};
 use crate::flags::RunFlag;
 
 /// What may be asked of a run; each carries the way of its answer.
@@ -53,38 +48,13 @@ pub(crate) enum Request {
     /// A change of the plan; the answer is the new plan, or why not.
     Change(Change, oneshot::Sender<Result<Plan, String>>),
     /// The worker that runs a device; the answer is how to reach it, if there is one.
-    Owner(u32, oneshot::Sender<Option<Client>>),
+    Owner(u32, oneshot::Sender<Option<Address>>),
     /// All metrics, in Prometheus' text format.
     Metrics(oneshot::Sender<Result<String, String>>),
     /// Whether every device that is wanted is connected.
     IsReady(oneshot::Sender<bool>),
     /// The end.
     Stop(oneshot::Sender<()>),
-}
-
-/// A change of the plan, from now on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-pub(crate) enum Change {
-    /// How many devices there are, at once or over some time.
-    Devices {
-        devices: u32,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        over: Option<Span>,
-    },
-    /// Whether they hold their messages back.
-    Paused { paused: bool },
-    /// The interval of a stream, or of each periodic one.
-    Interval { interval: Span, stream: Option<String> },
-    /// How much faster a stream goes than its interval says, or each periodic one; at once or over some time.
-    Rate {
-        factor: Factor,
-        stream: Option<String>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        over: Option<Span>,
-    },
-    /// Which share of the devices loses its connections now.
-    Disconnect { disconnect: Share },
 }
 
 /// Answers requests until `shutdown`.
@@ -175,8 +145,9 @@ async fn change(State(requests): Requests, body: Bytes) -> Result<Json<Plan>, Re
 async fn device(State(requests): Requests, Path(index): Path<u32>) -> Result<Json<DeviceStatus>, Refusal> {
     let owner = ask(&requests, |answer| Request::Owner(index, answer)).await?;
     let owner = owner.ok_or_else(|| Refusal(StatusCode::NOT_FOUND, format!("there is no device {index}")))?;
-    owner.get(&format!("/v1/devices/{index}")).await.map(Json).map_err(|error| match error {
-        ClientError::Refused { status, message } => Refusal(status, message),
+    let asked = Client::default().get(&owner, &format!("/v1/devices/{index}")).await;
+    asked.map(Json).map_err(|error| match error {
+        CallError::Refused { status, message } => Refusal(status, message),
         other => Refusal(StatusCode::BAD_GATEWAY, format!("the worker of device {index} does not answer: {other}")),
     })
 }
@@ -189,6 +160,7 @@ async fn stop(State(requests): Requests) -> Result<StatusCode, Refusal> {
 #[derive(Debug)]
 pub(crate) struct Remote {
     live: Live,
+    address: Address,
     client: Client,
 }
 
@@ -196,8 +168,8 @@ impl Remote {
     /// The run that is meant.
     pub(crate) async fn find(flag: &RunFlag) -> anyhow::Result<Self> {
         let live = socket::find(flag.run.as_deref()).await?;
-        let client = Client::new(&live.socket);
-        Ok(Self { live, client })
+        let address = Address::Unix(live.socket.as_path().into());
+        Ok(Self { live, address, client: Client::default() })
     }
 
     /// The fleet's name.
@@ -211,73 +183,50 @@ impl Remote {
     }
 
     /// The report so far.
-    pub(crate) async fn report(&self) -> Result<Report, ClientError> {
-        self.client.get("/v1/report").await
+    pub(crate) async fn report(&self) -> Result<Report, CallError> {
+        self.client.get(&self.address, "/v1/report").await
     }
 
     /// The plan.
-    pub(crate) async fn plan(&self) -> Result<Plan, ClientError> {
-        self.client.get("/v1/plan").await
+    pub(crate) async fn plan(&self) -> Result<Plan, CallError> {
+        self.client.get(&self.address, "/v1/plan").await
     }
 
     /// The document, with all that flags changed of it.
-    pub(crate) async fn document(&self) -> Result<Fleet, ClientError> {
-        self.client.get("/v1/fleet").await
+    pub(crate) async fn document(&self) -> Result<Fleet, CallError> {
+        self.client.get(&self.address, "/v1/fleet").await
     }
 
     /// Changes the plan; the answer is the new one.
-    pub(crate) async fn change(&self, change: &Change) -> Result<Plan, ClientError> {
-        self.client.patch("/v1/plan", change).await
+    pub(crate) async fn change(&self, change: &Change) -> Result<Plan, CallError> {
+        self.client.patch(&self.address, "/v1/plan", change).await
     }
 
     /// How long `devices` take to connect or leave, at the fleet's rate.
-    pub(crate) async fn connects_within(&self, devices: u32) -> Result<Span, ClientError> {
+    pub(crate) async fn connects_within(&self, devices: u32) -> Result<Span, CallError> {
         let fleet = self.document().await?;
         Ok(fleet.spec.connect.rate.time_for(u64::from(devices)))
     }
 
     /// What is known of a device.
-    pub(crate) async fn device(&self, index: u32) -> Result<DeviceStatus, ClientError> {
-        self.client.get(&format!("/v1/devices/{index}")).await
+    pub(crate) async fn device(&self, index: u32) -> Result<DeviceStatus, CallError> {
+        self.client.get(&self.address, &format!("/v1/devices/{index}")).await
     }
 
     /// Asks for the end.
-    pub(crate) async fn stop(&self) -> Result<(), ClientError> {
-        self.client.post("/v1/stop").await
+    pub(crate) async fn stop(&self) -> Result<(), CallError> {
+        self.client.post(&self.address, "/v1/stop").await
     }
 
     /// Whether the run still listens.
     pub(crate) async fn is_alive(&self) -> bool {
-        UnixStream::connect(self.client.socket()).await.is_ok()
+        UnixStream::connect(&self.live.socket).await.is_ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(text: &str, expected: Option<&Change>) {
-        assert_eq!(serde_json::from_str(text).ok().as_ref(), expected);
-    }
-
-    #[test]
-    fn changes_read_as_documented() {
-        check(r#"{"devices": 500}"#, Some(&Change::Devices { devices: 500, over: None }));
-        let over = Some(Span::from_secs(60));
-        check(r#"{"devices": 500, "over": "1m"}"#, Some(&Change::Devices { devices: 500, over }));
-        check(
-            r#"{"factor": "2", "over": "1m"}"#,
-            Some(&Change::Rate { factor: Factor(2_000_000), stream: None, over }),
-        );
-        let share = Share::from_basis_points(3_000).unwrap();
-        check(r#"{"disconnect": "30%"}"#, Some(&Change::Disconnect { disconnect: share }));
-        check(r#"{"paused": true}"#, Some(&Change::Paused { paused: true }));
-        let interval = Span::from_millis(200);
-        check(r#"{"interval": "200ms", "stream": null}"#, Some(&Change::Interval { interval, stream: None }));
-        check(r#"{"interval": "200ms"}"#, Some(&Change::Interval { interval, stream: None }));
-        check(r#"{"device": 500}"#, None);
-    }
 
     #[tokio::test]
     async fn a_change_goes_to_the_run_and_its_answer_back() {
@@ -288,9 +237,9 @@ mod tests {
         let shutdown = CancellationToken::new();
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(serve(listener, sender, shutdown.clone()));
-        let client = Client::new(path);
+        let (client, address) = (Client::default(), Address::Unix(path.into()));
         let change = Change::Devices { devices: 7, over: None };
-        let (changed, ()) = tokio::join!(client.patch::<_, Plan>("/v1/plan", &change), async {
+        let (changed, ()) = tokio::join!(client.patch::<_, Plan>(&address, "/v1/plan", &change), async {
             let Some(Request::Change(found, answer)) = requests.recv().await else {
                 unreachable!("one change was sent")
             };
@@ -298,7 +247,7 @@ mod tests {
             answer.send(Err("expected fewer devices".into())).unwrap();
         });
         assert_eq!(changed.unwrap_err().to_string(), "expected fewer devices");
-        let refused = client.patch::<_, Plan>("/v1/plan", &"nonsense").await.unwrap_err().to_string();
+        let refused = client.patch::<_, Plan>(&address, "/v1/plan", &"nonsense").await.unwrap_err().to_string();
         assert!(refused.starts_with("expected {\"devices\": N}"), "{refused}");
         shutdown.cancel();
         tasks.join_next().await.unwrap().unwrap().unwrap();

@@ -72,7 +72,7 @@ impl Claim {
         Self::within(&directory(), fleet)
     }
 
-    fn within(directory: &Path, fleet: &str) -> anyhow::Result<Self> {
+    pub(super) fn within(directory: &Path, fleet: &str) -> anyhow::Result<Self> {
         private_directory(directory)?;
         remove_leftovers(directory);
         let name = format!("{fleet}-{}", std::process::id());

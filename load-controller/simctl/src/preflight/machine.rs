@@ -3,7 +3,7 @@
 use std::{fs, io, ops::RangeInclusive};
 
 use device_sim::transport::{self, Ports};
-use load_controller::facts::Host;
+use load_controller::run::facts::Host;
 use serde::Serialize;
 
 /// What this machine allows a process.

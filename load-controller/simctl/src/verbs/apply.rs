@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kube::{Resource as _, ResourceExt as _};
-use load_controller::{resource::Fleet, verdict::ExitCode};
+use load_controller::{resource::Fleet, run::verdict::ExitCode};
 use serde_json::{Map, Value, json};
 
 use crate::{

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::Context as _;
 use device_sim::clock::Clock;
 use fleet_contract::{plan::Plan, time::Micros, units::Span};
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 

@@ -9,7 +9,7 @@ use load_controller::{
         names::{self, BROKER_PORT},
         secret::{OBSERVER_KEY, OBSERVER_USER},
     },
-    verdict::ExitCode,
+    run::verdict::ExitCode,
 };
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use clap::Command;
 use clap_complete::Shell;
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 
 use crate::{completion, printer::Printer};
 

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, process::Stdio, sync::Arc};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{ResourceExt as _, api::ListParams};
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use fleet_contract::units::Span;
 use kube::ResourceExt;
-use load_controller::{verdict::ExitCode, words};
+use load_controller::{run::verdict::ExitCode, words};
 use serde_json::json;
 use tokio::time::Instant;
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt as _;
 use load_controller::{
     resource::{Fleet, FleetStatus},
-    verdict::ExitCode,
+    run::verdict::ExitCode,
     words,
 };
 

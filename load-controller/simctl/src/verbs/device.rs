@@ -8,7 +8,7 @@ use fleet_contract::{
     worker::DeviceStatus,
 };
 use kube::ResourceExt as _;
-use load_controller::{verdict::ExitCode, words};
+use load_controller::{run::verdict::ExitCode, words};
 use tokio::signal::ctrl_c;
 
 use crate::{

@@ -1,13 +1,12 @@
 //! `simctl disconnect`: cuts the connections of a share of the devices, all at one instant.
 
 use fleet_contract::units::Share;
-use load_controller::verdict::ExitCode;
+use load_controller::run::{change::Change, verdict::ExitCode};
 
 use crate::{
     cluster::{fleets::FleetName, target::Target},
     exit::Failure,
     flags::TargetFlags,
-    local::control::Change,
     printer::Printer,
 };
 

@@ -1,6 +1,6 @@
 //! `simctl example`: documents that work, to start from.
 
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 
 use crate::{
     exit::Failure,

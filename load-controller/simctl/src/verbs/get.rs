@@ -6,7 +6,7 @@ use kube::{
     ResourceExt as _,
     runtime::watcher::{self, Event, watcher},
 };
-use load_controller::{resource::Fleet, verdict::ExitCode};
+use load_controller::{resource::Fleet, run::verdict::ExitCode};
 use tokio::signal::ctrl_c;
 
 use crate::{

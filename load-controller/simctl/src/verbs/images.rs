@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use images::{Architecture, Image, ImageError, PROGRAMS, REGISTRY, Reference, TAG};
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 
 use crate::{
     cluster::client::Cluster,

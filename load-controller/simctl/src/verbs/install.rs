@@ -16,7 +16,7 @@ use kube::{
     api::{ApiResource, DynamicObject, ListParams},
     core::GroupVersionKind,
 };
-use load_controller::{resource::names::CONTROLLER, verdict::ExitCode, words};
+use load_controller::{resource::names::CONTROLLER, run::verdict::ExitCode, words};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 

@@ -10,7 +10,7 @@ use futures::{
 };
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::{ResourceExt as _, api::LogParams};
-use load_controller::{resource::names::WORKER_CONTAINER, verdict::ExitCode};
+use load_controller::{resource::names::WORKER_CONTAINER, run::verdict::ExitCode};
 use tokio::signal::ctrl_c;
 
 use crate::{

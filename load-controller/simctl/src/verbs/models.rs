@@ -6,7 +6,7 @@ use std::{
 };
 
 use fleet_contract::{builtin, document, model::Model};
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! `simctl pause`: holds all messages back; sessions and keep-alives stay.
 
 use kube::ResourceExt as _;
-use load_controller::verdict::ExitCode;
+use load_controller::run::{change::Change, verdict::ExitCode};
 
 use crate::{
     cluster::{
@@ -11,7 +11,6 @@ use crate::{
         target::Target,
     },
     flags::TargetFlags,
-    local::control::Change,
     printer::Printer,
 };
 

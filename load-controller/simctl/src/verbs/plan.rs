@@ -6,7 +6,7 @@ use device_sim::engine;
 use fleet_contract::split::devices_per_process;
 use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 use kube::{Api, api::ListParams, core::ObjectList};
-use load_controller::{verdict::ExitCode, words};
+use load_controller::{run::verdict::ExitCode, words};
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 

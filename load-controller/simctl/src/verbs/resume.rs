@@ -1,6 +1,6 @@
 //! `simctl resume`: goes on after a pause.
 
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 
 use super::pause::set_paused;
 use crate::{

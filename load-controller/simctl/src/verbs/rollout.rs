@@ -14,7 +14,7 @@ use load_controller::{
         Fleet,
         names::{self, FLEET_LABEL},
     },
-    verdict::ExitCode,
+    run::verdict::ExitCode,
     words,
 };
 use serde_json::json;

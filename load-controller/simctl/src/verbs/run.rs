@@ -16,7 +16,7 @@ use device_sim::{
 };
 use fleet_contract::{
     broker_url::BrokerUrl,
-    fleet::{BrokerSpec, FleetSpec, Observe},
+    fleet::{BrokerSpec, Fleet, FleetSpec, Observe},
     format,
     model::BODY_MAX,
     plan::{Plan, Setting, Shard},
@@ -26,15 +26,18 @@ use fleet_contract::{
     worker::Assignment,
 };
 use load_controller::{
-    facts::RunFacts,
     report::{
         Report,
         files::{self, Present},
         text::{self, Paint, Style, Width},
     },
-    verdict::{ExitCode, FailOn},
+    run::{
+        facts::{Asked, Program, RunFacts},
+        verdict::{ExitCode, FailOn},
+    },
     words,
 };
+use sha2::{Digest, Sha256};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -44,10 +47,10 @@ use crate::{
     flags::{FleetFlags, Ramp, interval},
     local::{
         control,
-        run::{Guard, Outcome, Run, facts_of},
+        processes::{Launch, Processes},
+        run::{Guard, Outcome, Run},
         signals::Signals,
         socket::Claim,
-        workers::{Launch, Workers},
     },
     preflight::{
         self, Outcome as Found, Target,
@@ -282,14 +285,14 @@ impl Args {
         };
         let start = async {
             let plan = || self.plan(run, clock.now().after(START_LEAD), &fleet.spec);
-            Workers::start(launch, claim, split, assignment, plan).await
+            Processes::start(launch, claim, split, assignment, plan).await
         };
-        let workers = tokio::select! {
-            workers = start => workers?,
+        let processes = tokio::select! {
+            processes = start => processes?,
             () = signals.drain.cancelled() => return Err(Failure::aborted("stopped before the fleet had started").into()),
         };
-        let facts = self.facts(settings, workers.plan(), machine);
-        let clock = clock.ahead_by(workers.plan().ahead);
+        let facts = self.facts(settings, processes.plan(), machine);
+        let clock = clock.ahead_by(processes.plan().ahead);
         let (sender, mut requests) = mpsc::channel(REQUESTS_MAX);
         let over = CancellationToken::new();
         let mut server = JoinSet::new();
@@ -298,7 +301,7 @@ impl Args {
         }
         server.spawn(control::serve(listener, sender, over.clone()));
         let mut live = Live::new(self.output, self.log_interval, printer);
-        let run = Run::new(workers, clock, facts, guard).ending_when_all_is_sent(self.messages.is_some());
+        let run = Run::new(processes, Box::new(move || clock.now()), facts, guard);
         let outcome = Box::pin(run.drive(&mut requests, signals, |report| live.show(report))).await;
         drop(live);
         // Whoever still waits for an answer gets none: the run is over.
@@ -331,17 +334,19 @@ impl Args {
                 plan.start
             ));
         }
-        RunFacts {
-            run: plan.run,
-            duration: self.duration,
+        let asked =
+            Asked { duration: self.duration, ends_when_sent: self.messages.is_some(), fail_on: self.fail_on.clone() };
+        let program = Program {
             engine: self.engine.to_string(),
-            embedded_broker: settings.is_embedded,
+            version: env!("CARGO_PKG_VERSION").into(),
             command: std::env::args().collect(),
             host: machine::host(),
             open_files_limit: machine.open_files,
-            fail_on: self.fail_on.clone(),
+        };
+        RunFacts {
+            embedded_broker: settings.is_embedded,
             notes,
-            ..facts_of(fleet, plan.start)
+            ..RunFacts::new(fleet.clone(), hash_of(fleet), plan, asked, program)
         }
     }
 
@@ -389,6 +394,12 @@ async fn preflight(
         printer.warn(format_args!("{}: {}; {}", check.name, check.found, check.remedy.as_deref().unwrap_or_default()));
     }
     Ok(())
+}
+
+/// SHA-256 of the resolved document, in hexadecimal.
+fn hash_of(fleet: &Fleet) -> String {
+    let text = serde_json::to_vec(fleet).expect("what was read from a document can be written as one");
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A number that no other run has, most likely.

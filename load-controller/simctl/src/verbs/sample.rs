@@ -2,7 +2,7 @@
 
 use device_sim::sample;
 use fleet_contract::{fleet::Protocol, time::Micros, units::Span};
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 

@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use fleet_contract::units::Span;
 use kube::ResourceExt as _;
-use load_controller::{report::Report, resource::Fleet, verdict::ExitCode, words};
+use load_controller::{
+    report::Report,
+    resource::Fleet,
+    run::{change::Change, verdict::ExitCode},
+    words,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -16,7 +21,7 @@ use crate::{
     },
     exit::Failure,
     flags::{DEVICES_MAX, TargetFlags, interval},
-    local::control::{Change, Remote},
+    local::control::Remote,
     printer::Printer,
     screen::Screen,
     view,

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use fleet_contract::{fleet::Fleet, model::Model, worker::DeviceStatus};
-use load_controller::{report::Report, verdict::ExitCode};
+use load_controller::{report::Report, run::verdict::ExitCode};
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use fleet_contract::units::{Factor, ParseError, Span};
 use kube::ResourceExt as _;
-use load_controller::verdict::ExitCode;
+use load_controller::run::{change::Change, verdict::ExitCode};
 
 use crate::{
     cluster::{
@@ -15,7 +15,6 @@ use crate::{
     },
     exit::Failure,
     flags::{TargetFlags, interval},
-    local::control::Change,
     printer::Printer,
 };
 

@@ -9,7 +9,7 @@ use load_controller::{
         Report, json,
         text::{self, Paint, Style, Width},
     },
-    verdict::ExitCode,
+    run::verdict::ExitCode,
     yaml,
 };
 use tokio::signal::ctrl_c;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet_contract::units::Span;
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 
 use crate::{cluster::target::Target, exit::Failure, flags::TargetFlags, printer::Printer};
 

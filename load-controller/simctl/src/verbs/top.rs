@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use load_controller::{
     controller::PodReport,
     resource::{Fleet, fleet_query::PodsOfFleets},
-    verdict::ExitCode,
+    run::verdict::ExitCode,
     words,
 };
 use tokio::signal::ctrl_c;

@@ -8,7 +8,7 @@ use kube::{
     ResourceExt,
     api::{DeleteParams, ListParams},
 };
-use load_controller::{resource::Fleet, verdict::ExitCode, words};
+use load_controller::{resource::Fleet, run::verdict::ExitCode, words};
 use tokio::time::Instant;
 
 use crate::{

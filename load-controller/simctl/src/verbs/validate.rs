@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use fleet_contract::model::Model;
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 
 use crate::{
     document::{self, Document, Reader},

@@ -1,6 +1,6 @@
 //! `simctl version`: what this program is.
 
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 

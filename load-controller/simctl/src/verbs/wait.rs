@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use fleet_contract::units::Span;
 use kube::ResourceExt;
-use load_controller::{resource::Fleet, verdict::ExitCode, words};
+use load_controller::{resource::Fleet, run::verdict::ExitCode, words};
 use tokio::time::Instant;
 
 use crate::{

@@ -1,7 +1,7 @@
 //! `simctl worker`: a worker process of a run; the same program as `device-sim`.
 
 use device_sim::process;
-use load_controller::verdict::ExitCode;
+use load_controller::run::verdict::ExitCode;
 
 use crate::printer::Printer;
 

@@ -1,22 +1,10 @@
 //! What is answered about a fleet: its report, its pods, and where a device is.
 
-use fleet_contract::{
-    fleet::{BrokerSpec, FleetSpec},
-    plan::{Plan, Shard},
-    time::Micros,
-    units::Span,
-};
+use fleet_contract::{plan::Shard, time::Micros};
 use serde::{Deserialize, Serialize};
 
-use super::{Task, now};
-use crate::{
-    controller::document::Document,
-    facts::{Host, RunFacts},
-    phase::Phase,
-    report::Report,
-    timeline::Timeline,
-    workers::{Address, Member},
-};
+use super::Task;
+use crate::{api::Address, report::Report, run::workers::Member};
 
 /// A pod as `simctl top` shows it.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,33 +37,32 @@ pub struct PodReport {
 }
 
 impl Task {
-    pub(super) fn report(&self) -> Option<Report> {
-        let (workers, plan, document) = (self.workers.as_ref()?, self.plan.as_ref()?, self.document.as_ref()?);
-        let now = now();
-        let timeline = self.timeline.clone().unwrap_or_else(|| Timeline::new(plan.start));
-        let facts = facts(document, plan, timeline, workers.ended().workers_lost, now);
-        Some(Report::new(&workers.sum(plan, now), &facts))
+    pub(super) fn report(&mut self) -> Option<Report> {
+        let now = self.now();
+        self.begin_run();
+        let (run, plan, met) = (self.run.as_mut()?, self.plan.as_ref()?, self.met.as_ref()?);
+        Some(run.report_at(now, plan, &met.workers))
     }
 
     pub(super) fn pods(&self) -> Vec<PodReport> {
-        let (Some(workers), Some(document)) = (&self.workers, &self.document) else { return Vec::new() };
+        let (Some(workers), Some(document)) = (self.workers(), &self.wish.document) else { return Vec::new() };
         let per_pod = document.fleet.spec.devices_per_pod;
-        let wanted = self.plan.as_ref().map_or(0, |plan| plan.devices(now()));
+        let wanted = self.plan.as_ref().map_or(0, |plan| plan.devices(self.now()));
         workers.members().map(|member| pod_report(member, per_pod, wanted)).collect()
     }
 
     pub(super) fn address_of(&self, index: u32) -> Option<Address> {
-        let per_pod = self.document.as_ref()?.fleet.spec.devices_per_pod.max(1);
-        self.workers.as_ref()?.member(index / per_pod)?.address.clone()
+        let per_pod = self.wish.document.as_ref()?.fleet.spec.devices_per_pod.max(1);
+        self.workers()?.member(index / per_pod)?.worker.address.clone()
     }
 }
 
 fn pod_report(member: &Member, per_pod: u32, wanted: u32) -> PodReport {
-    let shard = Shard::of(member.pod.ordinal, per_pod);
+    let shard = Shard::of(member.worker.ordinal, per_pod);
     let answers = member.answers();
     PodReport {
-        pod: member.pod.name.clone(),
-        ordinal: member.pod.ordinal,
+        pod: member.worker.name.clone(),
+        ordinal: member.worker.ordinal,
         first: shard.first,
         desired: shard.share_of(wanted),
         connected: if answers { member.devices.connected } else { 0 },
@@ -85,47 +72,6 @@ fn pod_report(member: &Member, per_pod: u32, wanted: u32) -> PodReport {
         plan_version: member.plan_version,
         epoch: member.epoch(),
         answers,
-        node: member.pod.node.clone(),
+        node: member.worker.node.clone(),
     }
-}
-
-fn facts(document: &Document, plan: &Plan, timeline: Timeline, workers_lost: u32, now: Micros) -> RunFacts {
-    let fleet = &document.fleet;
-    RunFacts {
-        document_hash: document.hash.clone(),
-        run: plan.run,
-        phase: Phase::under(plan, now),
-        started: plan.start,
-        now,
-        duration: None,
-        broker: fleet.spec.broker.as_ref().map(BrokerSpec::names).unwrap_or_default(),
-        embedded_broker: document.has_own_broker,
-        engine: "native".into(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        command: Vec::new(),
-        host: Host { os: "kubernetes".into(), ..Host::default() },
-        open_files_limit: 0,
-        observe: fleet.spec.observe,
-        shortest_interval: shortest_interval(&fleet.spec, plan),
-        // A worker observes its own devices, so that sender and observer of a message share one clock.
-        clock_bound: Span::ZERO,
-        fail_on: Vec::new(),
-        notes: Vec::new(),
-        aborted: false,
-        timeline,
-        workers_lost,
-        fleet: fleet.clone(),
-    }
-}
-
-/// The shortest interval of any periodic stream, live changes included.
-fn shortest_interval(spec: &FleetSpec, plan: &Plan) -> Option<Span> {
-    let intervals = spec.groups.iter().flat_map(|group| {
-        let streams = spec.models.get(&group.model).into_iter().flat_map(|model| &model.streams);
-        streams.filter_map(|(name, stream)| {
-            let interval = group.stream(name, stream).interval?;
-            Some(plan.pace(&group.name, name, interval).last())
-        })
-    });
-    intervals.min()
 }

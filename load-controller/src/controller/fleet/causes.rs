@@ -72,8 +72,8 @@ impl Task {
     }
 
     fn missing<'a>(&self, observed: &'a Observed) -> Missing<'a> {
-        let wanted = self.decided.map_or(0, |decided| decided.replicas as usize);
-        let has_broker = self.decided.is_some_and(|decided| decided.broker_devices_max.is_some());
+        let wanted = self.wish.decided.map_or(0, |decided| decided.replicas as usize);
+        let has_broker = self.wish.decided.is_some_and(|decided| decided.broker_devices_max.is_some());
         let needs_events = |pod: &&WorkerPod| {
             !pod.is_ready
                 && !pod.has_run

@@ -152,7 +152,7 @@ impl Task {
 
     /// A fleet whose document is wrong and never was right sends nothing.
     pub(super) fn limit_wrong(&self) {
-        if self.document.is_none() {
+        if self.wish.document.is_none() {
             self.context.guard.know(&self.key, 0.0);
         }
     }

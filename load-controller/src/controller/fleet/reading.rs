@@ -5,13 +5,16 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::time::Instant;
 
-use super::{CADENCE_WATCHED, Task, now};
+use super::{CADENCE_WATCHED, Task};
 use crate::{
-    controller::{Error, conditions, note::Note, object::Key},
-    phase::Phase,
+    api::{CallError, calls::Answered},
+    controller::{Error, conditions, document::Document, note::Note, object::Key, plan},
     resource::names,
-    timeline::Timeline,
-    workers::{self, CallError, Closing, Member, Workers},
+    run::{
+        Run,
+        facts::{Asked, Host, Program, RunFacts},
+        workers::{Closing, Member, Workers},
+    },
 };
 
 /// How often workers are read whose devices have lost their broker: it may be away for a minute or for a day.
@@ -22,12 +25,15 @@ const CADENCE_IDLE: Duration = Duration::from_secs(15);
 impl Task {
     /// How often the workers are to be read now.
     pub(super) fn cadence(&self) -> Duration {
-        let is_watched = self.watched_until.is_some_and(|until| Instant::now() < until);
-        let needs_a_look = |member: &Member| member.pod.is_terminating || member.is_doubtful();
-        let needs_a_look = self.workers.iter().flat_map(Workers::members).any(needs_a_look);
-        let is_progressing =
-            self.status.as_ref().is_none_or(|status| conditions::holds(&status.conditions, conditions::RECONCILING));
-        let is_missing = self.status.as_ref().is_some_and(|status| status.connected < status.devices);
+        let is_watched = self.pace.watched_until.is_some_and(|until| Instant::now() < until);
+        let needs_a_look = |member: &Member| member.worker.is_ending || member.is_doubtful();
+        let needs_a_look = self.workers().into_iter().flat_map(Workers::members).any(needs_a_look);
+        let is_progressing = self
+            .told
+            .status
+            .as_ref()
+            .is_none_or(|status| conditions::holds(&status.conditions, conditions::RECONCILING));
+        let is_missing = self.told.status.as_ref().is_some_and(|status| status.connected < status.devices);
         if is_watched || needs_a_look || is_progressing || self.shortage.is_changing() {
             CADENCE_WATCHED
         } else if is_missing {
@@ -46,14 +52,16 @@ impl Task {
             return std::ops::ControlFlow::Break(());
         }
         let cadence = self.cadence();
-        self.next_pull = self.next_pull.min(at + cadence);
-        if at >= self.next_pull {
-            self.next_pull = at + cadence;
-            if let Some(workers) = &mut self.workers {
-                self.context.metrics.pulls.inc_by(workers.pull() as u64);
+        self.pace.next_pull = self.pace.next_pull.min(at + cadence);
+        if at >= self.pace.next_pull {
+            self.pace.next_pull = at + cadence;
+            if let Some(met) = &mut self.met {
+                let calls = met.workers.to_read();
+                self.context.metrics.pulls.inc_by(calls.len() as u64);
+                self.calls.make(calls);
             }
             // A pod that nobody can ask is known by its silence alone.
-            self.status_is_due = true;
+            self.told.is_due = true;
         }
         self.keep_up().await;
         std::ops::ControlFlow::Continue(())
@@ -61,21 +69,21 @@ impl Task {
 
     /// Closes books and writes the status; after a failure not before its time.
     pub(super) async fn keep_up(&mut self) {
-        if Instant::now() < self.retry_at {
+        if Instant::now() < self.pace.retry_at {
             return;
         }
         let settled = self.settle().await;
         match settled.and(self.write_status().await) {
-            Ok(()) => self.failures = 0,
-            Err(error) => self.retry_at = Instant::now() + self.failed(error).retry,
+            Ok(()) => self.pace.failures = 0,
+            Err(error) => self.pace.retry_at = Instant::now() + self.failed(error).retry,
         }
     }
 
     /// Takes in an answer; with the last of a round the books are closed and the status is looked at.
-    pub(super) async fn answered(&mut self, answered: workers::Answered) {
-        let Some(workers) = &mut self.workers else { return };
+    pub(super) async fn answered(&mut self, answered: Answered) {
+        let Some(met) = &mut self.met else { return };
         let is_push = answered.is_push();
-        let taken = workers.answered(answered);
+        let taken = met.workers.answered(answered);
         let metrics = &self.context.metrics;
         match (is_push, &taken) {
             (true, _) => metrics.pushes.with_label_values(&[if taken.is_ok() { "taken" } else { "failed" }]).inc(),
@@ -87,46 +95,48 @@ impl Task {
         }
         // Whoever has come back with an older plan gets the newest one again.
         self.push();
-        if self.is_waiting() {
+        if self.calls.is_waiting() {
             return;
         }
-        self.status_is_due = true;
+        self.told.is_due = true;
         self.keep_up().await;
         self.note_reading();
     }
 
     /// Keeps the sum of the epochs that have ended, and only then closes their books.
     pub(super) async fn settle(&mut self) -> Result<(), Error> {
-        let (Some(workers), Some(owner)) = (&self.workers, self.owner.clone()) else { return Ok(()) };
-        let closing = workers.closing();
+        let Some(met) = &self.met else { return Ok(()) };
+        let (owner, closing) = (met.owner.clone(), met.workers.closing());
         let key = Key::of::<ConfigMap>(names::totals(&owner.name));
-        if closing.is_none() && !self.totals_are_gone || !self.refusals.is_due(&key, 0, Instant::now()) {
+        if closing.is_none() && !self.kept.totals_are_gone || !self.refusals.is_due(&key, 0, Instant::now()) {
             return Ok(());
         }
-        let ended = closing.as_ref().map_or(workers.ended(), Closing::ended);
-        let written = self.context.writer.totals(&owner, ended, self.totals_object.clone()).await;
+        let ended = closing.as_ref().map_or(met.workers.ended(), Closing::ended);
+        let written = self.context.writer.totals(&owner, ended, self.kept.totals.clone()).await;
         match self.unless_refused(&key, 0, written) {
-            Ok(Some(version)) => self.totals_object = version,
+            Ok(Some(version)) => self.kept.totals = version,
             Ok(None) => return Ok(()),
             Err(error @ Error::Conflict { .. }) => {
                 // Somebody else has counted: what they kept counts, and the workers are read again.
                 let read = self.context.writer.read_totals(&owner).await;
                 if matches!(read, Err(Error::Refused(_))) {
                     // The next look stalls the fleet.
-                    self.workers = None;
+                    self.met = None;
                 }
                 let (ended, version) = read?;
-                self.workers = Some(Workers::resume(self.context.workers.clone(), ended));
-                self.totals_object = version;
-                self.next_pull = Instant::now();
+                if let Some(met) = &mut self.met {
+                    met.workers = Workers::resume(ended);
+                }
+                self.kept.totals = version;
+                self.pace.next_pull = Instant::now();
                 return Err(error);
             }
             Err(error) => return Err(error),
         }
-        self.totals_are_gone = false;
-        let (Some(closing), Some(workers)) = (closing, &mut self.workers) else { return Ok(()) };
+        self.kept.totals_are_gone = false;
+        let (Some(closing), Some(met)) = (closing, &mut self.met) else { return Ok(()) };
         let lost = closing.lost.clone();
-        workers.close(closing);
+        met.workers.close(closing);
         if !lost.is_empty()
             && let Some(fleet) = self.stores.fleets.get(&self.key)
         {
@@ -135,11 +145,40 @@ impl Task {
         Ok(())
     }
 
-    /// Puts what has been read into the timeline.
+    /// Takes what has been read into the run.
     pub(super) fn note_reading(&mut self) {
-        let (Some(workers), Some(plan)) = (&self.workers, &self.plan) else { return };
-        let timeline = self.timeline.get_or_insert_with(|| Timeline::new(plan.start));
-        let now = now();
-        timeline.push(now, &workers.sum(plan, now), Phase::under(plan, now));
+        let now = self.now();
+        self.begin_run();
+        if let (Some(run), Some(met), Some(plan)) = (&mut self.run, &self.met, &self.plan) {
+            // A fleet runs until it is deleted, so that no step follows.
+            run.tick(now, plan, &met.workers);
+        }
+    }
+
+    /// Begins the run, once there are a document and a plan, and takes over what has changed of them.
+    pub(super) fn begin_run(&mut self) {
+        let now = self.now();
+        let (Some(plan), Some(Document { fleet, hash, has_own_broker, .. })) = (&self.plan, &self.wish.document) else {
+            return;
+        };
+        let known = self.run.as_ref().map(Run::facts);
+        if known.is_none_or(|facts| (facts.run, facts.started) != (plan.run, plan.start)) {
+            let facts = RunFacts::new(fleet.clone(), hash.clone(), plan, Asked::default(), program());
+            self.run = Some(Run::new(facts, plan::LEAD));
+        }
+        if let Some(run) = &mut self.run {
+            run.adopt(fleet, hash, *has_own_broker);
+            run.follow(plan, now);
+        }
+    }
+}
+
+/// What makes the load in a cluster.
+fn program() -> Program {
+    Program {
+        engine: "native".into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        host: Host { os: "kubernetes".into(), ..Host::default() },
+        ..Program::default()
     }
 }

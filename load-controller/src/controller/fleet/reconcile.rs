@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::controller::Action;
 use tokio::time::Instant;
 
-use super::{Task, now, writing::SECRET_AGE};
+use super::{Met, Task, writing::SECRET_AGE};
 use crate::{
     controller::{
         Error, document,
@@ -16,10 +16,11 @@ use crate::{
         plan::{self, Situation, Turn},
         refusal::Refusal,
         status,
+        tokens::Tokens,
     },
     key::Purpose,
     resource::{Fleet, Owner, names},
-    workers::{Tokens, Workers},
+    run::workers::Workers,
 };
 
 /// How old a library of models may be, and how old while the document that needs it is wrong: somebody may be making it.
@@ -71,16 +72,16 @@ impl Task {
             let key = Key::of::<ConfigMap>(names::plan(&owner.name));
             return self.stall(&fleet, &owner, &Refusal::unreadable(&key, error)).await;
         }
-        let Some(document) = self.document.clone().filter(|_| self.problems().is_empty()) else {
+        let Some(document) = self.wish.document.clone().filter(|_| self.problems().is_empty()) else {
             // What already runs goes on.
             self.limit_wrong();
-            self.status_is_due = true;
+            self.told.is_due = true;
             self.write_status_of(&fleet, &owner, &observed).await?;
             return Ok(self.document_age_max().map_or_else(Action::await_change, Action::requeue));
         };
         let Some(document) = self.limit(&fleet, &owner, document).await else {
             // Here, too.
-            self.status_is_due = true;
+            self.told.is_due = true;
             self.write_status_of(&fleet, &owner, &observed).await?;
             return Ok(self.look_at_limits().map_or_else(Action::await_change, Action::requeue));
         };
@@ -94,8 +95,8 @@ impl Task {
             storage: self.context.storage.as_deref(),
             allowed: &self.context.guard.limits().brokers,
             is_others_turn: self.context.turns.other(&self.key, Instant::now()).is_some(),
-            connected: self.workers.as_ref().map_or(0, |workers| workers.devices().connected),
-            now: now(),
+            connected: self.workers().map_or(0, |workers| workers.devices().connected),
+            now: self.now(),
         });
         match steps.turn {
             Turn::None => self.context.turns.pass(&self.key),
@@ -110,14 +111,14 @@ impl Task {
         let look_again = steps.look_again;
         if steps.is_held {
             // It ends by what the workers say.
-            self.next_pull = Instant::now();
+            self.pace.next_pull = Instant::now();
         }
         self.apply(&fleet, &owner, &observed, steps).await?;
-        self.status_is_due = true;
-        if !self.is_waiting() {
+        self.told.is_due = true;
+        if !self.calls.is_waiting() {
             self.write_status_of(&fleet, &owner, &observed).await?;
         }
-        let secret = self.secret_at.map(|at| SECRET_AGE.saturating_sub(at.elapsed()));
+        let secret = self.kept.secret_at.map(|at| SECRET_AGE.saturating_sub(at.elapsed()));
         let soonest = look_again
             .into_iter()
             .chain(secret)
@@ -129,12 +130,12 @@ impl Task {
 
     /// Says that the fleet waits for a person. Nothing of it is written, and what already runs goes on.
     async fn stall(&mut self, fleet: &Arc<Fleet>, owner: &Owner, refusal: &Refusal) -> Result<Action, Error> {
-        let known = self.status.clone().or_else(|| fleet.status.clone()).unwrap_or_default();
-        let (status, words) = status::stalled(&known, refusal, fleet.metadata.generation, now());
+        let known = self.told.status.clone().or_else(|| fleet.status.clone()).unwrap_or_default();
+        let (status, words) = status::stalled(&known, refusal, fleet.metadata.generation, self.now());
         if status != known {
             self.context.writer.status(owner, &status).await?;
             let notes = status::notes(&known.conditions, &words);
-            self.status = Some(status);
+            self.told.status = Some(status);
             self.tell(fleet, notes).await;
         }
         Ok(Action::requeue(STALLED_FOR))
@@ -142,15 +143,18 @@ impl Task {
 
     /// Starts to look after this very fleet; one that was deleted and made again is another.
     async fn meet(&mut self, owner: &Owner) -> Result<(), Error> {
-        if self.owner.as_ref() == Some(owner) && self.workers.is_some() {
+        if self.met.as_ref().is_some_and(|met| met.owner == *owner) {
             return Ok(());
         }
         let (ended, version) = self.context.writer.read_totals(owner).await?;
         *self = Self::new(self.context.clone(), Arc::clone(&self.stores), self.key.clone());
-        self.workers = Some(Workers::resume(self.context.workers.clone(), ended));
-        self.totals_object = version;
-        self.tokens = Some(Tokens::of(&self.context.key.derive(Purpose::Token, &owner.uid)));
-        self.owner = Some(owner.clone());
+        self.kept.totals = version;
+        self.met = Some(Met {
+            owner: owner.clone(),
+            at: Instant::now(),
+            workers: Workers::resume(ended),
+            tokens: Tokens::of(&self.context.key.derive(Purpose::Token, &owner.uid)),
+        });
         Ok(())
     }
 
@@ -159,7 +163,7 @@ impl Task {
         let generation = fleet.metadata.generation;
         let spec = fleet.spec.typed();
         let named = spec.and_then(|spec| spec.models_from.as_ref()).map(|from| from.config_map.as_str());
-        let same = self.resolved.as_ref().filter(|resolved| resolved.generation == generation);
+        let same = self.wish.resolved.as_ref().filter(|resolved| resolved.generation == generation);
         if same.is_some_and(|resolved| resolved.age_max().is_none_or(|most| resolved.at.elapsed() < most)) {
             return Ok(());
         }
@@ -168,7 +172,7 @@ impl Task {
             None => None,
         };
         let version = library.as_ref().and_then(kube::ResourceExt::resource_version);
-        if let Some(resolved) = self.resolved.as_mut().filter(|resolved| resolved.generation == generation) {
+        if let Some(resolved) = self.wish.resolved.as_mut().filter(|resolved| resolved.generation == generation) {
             resolved.at = Instant::now();
             if resolved.library == version {
                 return Ok(());
@@ -178,47 +182,48 @@ impl Task {
         let image = spec.and_then(|spec| spec.pod.image.as_deref()).unwrap_or(&self.context.images.worker);
         let problems = match document::resolve(fleet, owner, library.as_ref(), image) {
             Ok(document) => {
-                self.document = Some(document);
+                self.wish.document = Some(document);
                 Vec::new()
             }
             Err(problems) => problems,
         };
         let names_library = named.is_some();
-        self.resolved = Some(Resolved { generation, names_library, library: version, at: Instant::now(), problems });
+        self.wish.resolved =
+            Some(Resolved { generation, names_library, library: version, at: Instant::now(), problems });
         Ok(())
     }
 
     fn document_age_max(&self) -> Option<Duration> {
-        self.resolved.as_ref()?.age_max()
+        self.wish.resolved.as_ref()?.age_max()
     }
 
     /// The newest generation of the Fleet that was carried out or found wrong. The watch may know a newer one already,
     /// and whoever waits for that one must not take what was done before it for its end.
     pub(super) fn seen(&self) -> Option<i64> {
         let is_wrong = |resolved: &&Resolved| !resolved.problems.is_empty() || self.limited.is_refused();
-        let found_wrong = self.resolved.as_ref().filter(is_wrong);
-        found_wrong.map_or_else(|| self.decided?.generation, |resolved| resolved.generation)
+        let found_wrong = self.wish.resolved.as_ref().filter(is_wrong);
+        found_wrong.map_or_else(|| self.wish.decided?.generation, |resolved| resolved.generation)
     }
 
     pub(super) fn problems(&self) -> &[String] {
-        self.resolved.as_ref().map_or(&[], |resolved| &resolved.problems)
+        self.wish.resolved.as_ref().map_or(&[], |resolved| &resolved.problems)
     }
 
     /// What the watches show; takes over pods, and a plan that another controller may have written.
     pub(super) fn look(&mut self, owner: &Owner) -> Observed {
         let mut observed = observe(&self.stores, owner);
         self.take_plan(&mut observed);
-        self.totals_are_gone = self.totals_object.is_some() && !observed.has_totals;
+        self.kept.totals_are_gone = self.kept.totals.is_some() && !observed.has_totals;
         self.meet_workers(&observed);
         observed
     }
 
     /// Takes over which workers there are, and how they are reached.
     pub(super) fn meet_workers(&mut self, observed: &Observed) {
-        if let (Some(workers), Some(tokens)) = (&mut self.workers, &self.tokens)
-            && workers.meet(&observed.pods, tokens)
+        if let Some(Met { workers, tokens, .. }) = &mut self.met
+            && workers.meet(observed.pods.iter().map(|pod| tokens.worker(pod)).collect())
         {
-            self.next_pull = Instant::now();
+            self.pace.next_pull = Instant::now();
         }
     }
 
@@ -230,10 +235,10 @@ impl Task {
         };
         if let Some((plan, version)) = observed.plan.as_ref().filter(|(plan, _)| succeeds(plan)) {
             self.plan = Some(plan.clone());
-            self.plan_object.clone_from(version);
-        } else if is_later(observed.plan_object.as_deref(), self.plan_object.as_deref()) {
+            self.kept.plan.clone_from(version);
+        } else if is_later(observed.plan_object.as_deref(), self.kept.plan.as_deref()) {
             observed.plan = None;
-            self.plan_object.clone_from(&observed.plan_object);
+            self.kept.plan.clone_from(&observed.plan_object);
         }
     }
 }

@@ -6,7 +6,7 @@ use fleet_contract::plan::Plan;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use tokio::time::Instant;
 
-use super::Task;
+use super::{Met, Task};
 use crate::{
     controller::{
         Error,
@@ -57,7 +57,7 @@ impl Task {
         for deletion in &steps.deletions {
             self.context.writer.delete(owner, deletion).await?;
         }
-        self.decided = Some(Decided {
+        self.wish.decided = Some(Decided {
             generation: fleet.metadata.generation,
             replicas: steps.replicas,
             revision: steps.revision.number,
@@ -65,7 +65,7 @@ impl Task {
             broker_devices_max: steps.broker_devices_max,
             waits_for_turn: steps.turn == Turn::Waits,
         });
-        self.told.retain(|known| steps.notes.contains(known));
+        self.told.standing.retain(|known| steps.notes.contains(known));
         self.tell(fleet, steps.notes).await;
         Ok(())
     }
@@ -84,35 +84,36 @@ impl Task {
     /// watched, so that is tried now and then.
     async fn write_secret(&mut self, owner: &Owner) -> Result<(), Error> {
         let (key, now) = (Key::of::<Secret>(names::secrets(&owner.name)), Instant::now());
-        let is_recent = self.secret_at.is_some_and(|at| now.duration_since(at) < SECRET_AGE);
+        let is_recent = self.kept.secret_at.is_some_and(|at| now.duration_since(at) < SECRET_AGE);
         if is_recent || !self.refusals.is_due(&key, 0, now) {
             return Ok(());
         }
         let wanted = secret::build(owner, &self.context.key);
-        let written = match self.secret_at {
+        let written = match self.kept.secret_at {
             None => self.context.writer.secret(owner, &wanted).await,
             Some(_) => self.context.writer.create_secret(owner, &wanted).await.map(drop),
         };
         let written = match written {
             // That of an earlier fleet of this name may be about to go.
-            Err(Error::Refused(_)) if self.met_at.elapsed() < LEAVING => {
+            Err(Error::Refused(_)) if self.met.as_ref().is_some_and(|met| met.at.elapsed() < LEAVING) => {
                 Err(Error::Conflict { object: key.to_string() })
             }
             written => written,
         };
         if self.unless_refused(&key, 0, written)?.is_some() {
-            self.secret_at = Some(now);
+            self.kept.secret_at = Some(now);
         }
         Ok(())
     }
 
     /// Looks up the token that workers of an earlier release know, while there are any.
     async fn find_former_token(&mut self, owner: &Owner, observed: &Observed) -> Result<(), Error> {
-        if self.tokens.as_ref().is_none_or(|tokens| tokens.former.is_some()) || plan::old_workers(observed) == 0 {
+        let is_known = self.met.as_ref().is_none_or(|met| met.tokens.former.is_some());
+        if is_known || plan::old_workers(observed) == 0 {
             return Ok(());
         }
         let former = self.context.writer.former_token(owner).await?;
-        if let Some(tokens) = &mut self.tokens {
+        if let Some(Met { tokens, .. }) = &mut self.met {
             // Without one the workers refuse any token.
             tokens.former = Some(former.unwrap_or_else(|| tokens.current.clone()));
         }
@@ -125,11 +126,11 @@ impl Task {
         if !self.refusals.is_due(&key, plan.version, Instant::now()) {
             return Ok(());
         }
-        let written = self.context.writer.plan(owner, plan, self.plan_object.clone()).await;
+        let written = self.context.writer.plan(owner, plan, self.kept.plan.clone()).await;
         if let Some(version) = self.unless_refused(&key, plan.version, written)? {
-            self.plan_object = version;
+            self.kept.plan = version;
             self.plan = Some(plan.clone());
-            self.next_pull = Instant::now();
+            self.pace.next_pull = Instant::now();
         }
         Ok(())
     }

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::{
         fixture::{facts, stats_of},
-        timeline::Point,
+        run::timeline::Point,
     };
 
     fn pod(ordinal: u32, lacks: u32) -> PodReport {

@@ -9,7 +9,7 @@ use super::{Report, escape};
 use crate::{report::text, words};
 
 pub(super) fn reasons(report: &Report) -> String {
-    let item = |reason: &crate::verdict::Reason| {
+    let item = |reason: &crate::run::verdict::Reason| {
         format!("<li class=\"{}\"><b>{}</b> {}</li>\n", reason.verdict, reason.name, escape(&reason.message))
     };
     list("reasons", report.reasons.iter().map(item))

@@ -6,8 +6,8 @@ use fleet_contract::{
 
 use super::*;
 use crate::{
-    facts::RunFacts,
     fixture::{START, facts, stats_of},
+    run::facts::RunFacts,
 };
 
 /// A minute with an outage of ten seconds in its middle.
@@ -81,8 +81,7 @@ fn outages_are_marked_in_the_charts() {
 #[test]
 fn names_cannot_break_out_of_the_page() {
     let mut facts = facts();
-    facts.command = vec!["<script>alert('x')</script>".into()];
-    facts.broker = "mqtt://\"&".into();
+    facts.program.command = vec!["<script>alert('x')</script>".into(), "mqtt://\"&".into()];
     let page = render(&Report::new(&stats_of(1), &facts), &stats_of(1).latency);
     assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)") && page.contains("mqtt://&quot;&amp;"));
     assert!(!page.contains("<script"));

@@ -85,7 +85,7 @@ fn lost_qos_0_is_only_reported_unless_it_was_to_fail() {
     check(
         |stats, facts| {
             lose(stats, facts);
-            facts.fail_on = vec![FailOn::Lost];
+            facts.asked.fail_on = vec![FailOn::Lost];
         },
         Verdict::Failed,
         &["lost: expected all 1,009 observed messages to be delivered, found 9 lost (0 of them acknowledged, 0 late)"],
@@ -382,7 +382,7 @@ fn a_pass_needs_most_of_the_messages() {
 fn without_an_observer_acknowledgements_decide() {
     let none = |missing: u64| {
         move |stats: &mut Stats, facts: &mut RunFacts| {
-            facts.observe = Observe::None;
+            facts.fleet.spec.observe = Observe::None;
             let m = &mut stats.messages[1];
             (m.observed, m.unobserved, m.delivered) = (0, 1_000, 0);
             m.acknowledged -= missing;

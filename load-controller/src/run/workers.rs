@@ -1,59 +1,52 @@
-//! The workers of one fleet as the controller knows them: who there is, what each measured last, which plan it runs.
+//! The workers of one run: who there is, what each measured last, which plan it runs. Pure: says what is to be asked, and
+//! takes the answers, in any order; pods and processes are the same to it.
 //!
-//! One task owns this value and asks it to pull and push; answers come back through [`Workers::answered`] in any order.
 //! What would close an epoch's books waits in [`Workers::closing`] until the caller has kept the sum, so that nothing
 //! newer counts before.
 
-pub mod client;
 mod member;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_contract::{
     plan::{Plan, Shard},
     stats::{Devices, Ended, Stats, Totals, WorkerStats},
-    time::Micros,
 };
-use hyper::body::Bytes;
-use tokio::task::JoinSet;
 
-pub use client::{Address, CallError, Client};
 pub use member::{Member, SILENT_MAX};
 
-use crate::{controller::observe::WorkerPod, resource::names::WORKER_PORT};
+use crate::api::{
+    Address, CallError,
+    calls::{Answer, Answered, Call, Question},
+    client::json,
+};
 
-/// What a call came to.
-#[derive(Debug)]
-pub enum Answer {
-    /// A reading.
-    Reading(Result<Box<WorkerStats>, CallError>),
-    /// The worker was given the plan of this version.
-    Pushed(u64, Result<(), CallError>),
-}
-
-/// An answer, and whose it is; the UID tells whether that pod is still the one of its ordinal.
-#[derive(Debug)]
-pub struct Answered {
-    ordinal: u32,
-    uid: String,
-    answer: Answer,
-}
-
-impl Answered {
-    /// Whether it is about a plan that was pushed.
-    pub const fn is_push(&self) -> bool {
-        matches!(self.answer, Answer::Pushed(..))
-    }
+/// A worker as whoever starts it knows it: a pod, or a process of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// Its shard.
+    pub ordinal: u32,
+    /// Which worker of that shard: the pod's UID, or the process.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// Where it listens, once it can be asked.
+    pub address: Option<Address>,
+    /// The version of the plan that it was started with, where that is known.
+    pub plan_version: Option<u64>,
+    /// Whether it says that it is ready.
+    pub is_ready: bool,
+    /// Whether it has started, now or before.
+    pub has_run: bool,
+    /// Whether it was told to end.
+    pub is_ending: bool,
+    /// The machine that it runs on, where that is not this one.
+    pub node: Option<String>,
 }
 
 /// The workers of a fleet.
 #[derive(Debug, Default)]
 pub struct Workers {
-    client: Client,
     members: BTreeMap<u32, Member>,
     totals: Totals,
     /// Ordinals whose pod is gone, and readings of a new epoch: both close books.
@@ -61,29 +54,6 @@ pub struct Workers {
     newer: BTreeMap<u32, WorkerStats>,
     /// Ordinals of workers that have gone with all that they had measured: each counts as lost, and has no books.
     unread: Vec<u32>,
-    calls: JoinSet<Answered>,
-}
-
-/// The tokens of a fleet's workers. Never printed.
-#[derive(Clone)]
-pub struct Tokens {
-    /// That of workers that mount the fleet's Secret.
-    pub current: Arc<str>,
-    /// That of workers of an earlier release, once it is known.
-    pub former: Option<Arc<str>>,
-}
-
-impl Tokens {
-    /// The token of workers of this release.
-    pub fn of(current: &str) -> Self {
-        Self { current: current.into(), former: None }
-    }
-}
-
-impl std::fmt::Debug for Tokens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Tokens(…)")
-    }
 }
 
 /// The books that are about to be closed.
@@ -102,9 +72,9 @@ impl Closing {
 }
 
 impl Workers {
-    /// Speaks through `client`, and counts on from what was kept.
-    pub fn resume(client: Client, ended: Ended) -> Self {
-        Self { client, totals: Totals::resume(ended), ..Self::default() }
+    /// Counts on from what was kept.
+    pub fn resume(ended: Ended) -> Self {
+        Self { totals: Totals::resume(ended), ..Self::default() }
     }
 
     /// The workers, by ordinal.
@@ -124,18 +94,21 @@ impl Workers {
 
     /// Whether each worker that can be asked has been: before that, what is missing may only be unheard.
     pub fn are_all_heard(&self) -> bool {
-        self.members.values().all(|member| member.address.is_none() || member.is_heard())
+        self.members.values().all(|member| member.worker.address.is_none() || member.is_heard())
     }
 
-    /// Takes over which pods there are; a pod that is gone will have its books closed.
+    /// Takes over which workers there are; one that is gone will have its books closed.
     ///
     /// Whether somebody can be asked now who could not before.
-    pub fn meet(&mut self, pods: &[WorkerPod], tokens: &Tokens) -> bool {
-        let present: BTreeMap<u32, &WorkerPod> = pods.iter().map(|pod| (pod.ordinal, pod)).collect();
-        let is_same = |member: &Member| present.get(&member.pod.ordinal).is_some_and(|pod| pod.uid == member.pod.uid);
-        let gone: Vec<u32> = self.members.values().filter(|member| !is_same(member)).map(|m| m.pod.ordinal).collect();
+    pub fn meet(&mut self, workers: Vec<Worker>) -> bool {
+        // Of several of a shard the last counts.
+        let present: BTreeMap<u32, Worker> = workers.into_iter().map(|worker| (worker.ordinal, worker)).collect();
+        let is_same =
+            |member: &Member| present.get(&member.worker.ordinal).is_some_and(|met| met.id == member.worker.id);
+        let gone: Vec<u32> =
+            self.members.values().filter(|member| !is_same(member)).map(|member| member.worker.ordinal).collect();
         for ordinal in gone {
-            let has_run_unheard = |member: Member| member.epoch().is_none() && member.pod.has_run;
+            let has_run_unheard = |member: Member| member.epoch().is_none() && member.worker.has_run;
             let was_unheard = self.members.remove(&ordinal).is_some_and(has_run_unheard);
             let was_not_kept = self.newer.remove(&ordinal).is_some();
             if was_unheard || was_not_kept {
@@ -147,69 +120,50 @@ impl Workers {
             }
         }
         let mut is_somebody_new = false;
-        for (ordinal, pod) in present {
-            let member = self.members.entry(ordinal).or_insert_with(|| Member::new(pod.clone()));
-            let address = address(pod, tokens);
-            is_somebody_new |= member.address != address || (pod.is_ready && !member.pod.is_ready);
-            member.pod = pod.clone();
-            member.address = address;
+        for (ordinal, worker) in present {
+            if let Some(member) = self.members.get_mut(&ordinal) {
+                let known = &member.worker;
+                is_somebody_new |= known.address != worker.address || (worker.is_ready && !known.is_ready);
+                member.worker = worker;
+            } else {
+                is_somebody_new |= worker.address.is_some();
+                self.members.insert(ordinal, Member::new(worker));
+            }
         }
         is_somebody_new
     }
 
-    /// Asks every worker for a reading that is not being asked already; how many that are.
-    pub fn pull(&mut self) -> usize {
+    /// What to ask every worker that is not being asked already for a reading.
+    pub fn to_read(&mut self) -> Vec<Call> {
         let asked = self.members.values_mut().filter(|member| !member.is_asked);
-        let mut count = 0;
-        for member in asked {
-            let Some(address) = member.address.clone() else { continue };
+        let call = |member: &mut Member| {
+            let call = member.call(Question::Reading)?;
             member.is_asked = true;
-            count += 1;
-            let (client, ordinal, uid) = (self.client.clone(), member.pod.ordinal, member.pod.uid.clone());
-            self.calls.spawn(async move {
-                let reading = client.stats(&address).await.map(Box::new);
-                Answered { ordinal, uid, answer: Answer::Reading(reading) }
-            });
-        }
-        count
+            Some(call)
+        };
+        asked.filter_map(call).collect()
     }
 
-    /// Gives the plan to every worker that is known to run an older one.
-    pub fn push(&mut self, plan: &Plan) {
+    /// What to tell every worker that is known to run an older plan than this one.
+    pub fn to_push(&mut self, plan: &Plan) -> Vec<Call> {
         let version = plan.version;
         let is_behind =
             |member: &&mut Member| !member.is_pushed && member.plan_version.is_some_and(|running| running < version);
-        // Each answer leads here, and mostly nobody is behind: then nothing is to be written.
+        // This is asked after each answer, and mostly nobody is behind: then nothing is to be written.
         let mut text = None;
-        for member in self.members.values_mut().filter(is_behind) {
-            let Some(address) = member.address.clone() else { continue };
-            let text =
-                text.get_or_insert_with(|| Bytes::from(serde_json::to_vec(plan).expect("a plan is a value of JSON")));
+        let call = |member: &mut Member| {
+            let call = member.call(Question::Plan(version, text.get_or_insert_with(|| json(plan)).clone()))?;
             member.is_pushed = true;
-            let (client, text) = (self.client.clone(), text.clone());
-            let (ordinal, uid) = (member.pod.ordinal, member.pod.uid.clone());
-            self.calls.spawn(async move {
-                let pushed = client.put_plan(&address, text).await;
-                Answered { ordinal, uid, answer: Answer::Pushed(version, pushed) }
-            });
-        }
-    }
-
-    /// Whether answers are under way.
-    pub fn is_waiting(&self) -> bool {
-        !self.calls.is_empty()
-    }
-
-    /// The next answer; `None` when none is under way, or one was cut off.
-    pub async fn next(&mut self) -> Option<Answered> {
-        self.calls.join_next().await?.ok()
+            Some(call)
+        };
+        self.members.values_mut().filter(is_behind).filter_map(call).collect()
     }
 
     /// Takes an answer in; `Err` says why it is none.
     pub fn answered(&mut self, answered: Answered) -> Result<(), CallError> {
-        let Answered { ordinal, uid, answer } = answered;
-        let Some(member) = self.members.get_mut(&ordinal).filter(|member| member.pod.uid == uid) else {
-            // The pod is gone, but its last reading is the best that there is of it.
+        let Answered { ordinal, id, answer } = answered;
+        let Some(member) = self.members.get_mut(&ordinal).filter(|member| member.worker.id == id) else {
+            // The worker is gone, but its last reading is the best that there is of it.
             if let Answer::Reading(Ok(reading)) = answer {
                 self.take_last(ordinal, *reading);
             }
@@ -271,13 +225,15 @@ impl Workers {
         self.unread.clear();
     }
 
-    /// What all workers measured in all epochs. Devices are those of the workers that answer: one that is away cannot
-    /// say that its devices are connected, and how many are wanted the plan says.
-    pub fn sum(&self, plan: &Plan, now: Micros) -> Stats {
-        let mut sum = self.totals.sum();
-        sum.devices = self.devices();
-        sum.devices.desired = plan.devices(now);
-        sum
+    /// What all workers measured in all epochs. Devices are those of the workers that answer: one that is away cannot say
+    /// that its devices are connected.
+    pub fn sum(&self) -> Stats {
+        Stats { devices: self.devices(), ..self.totals.sum() }
+    }
+
+    /// Whether every worker has settled all that it had sent, and all of its devices have left.
+    pub fn are_drained(&self) -> bool {
+        self.members.keys().all(|ordinal| self.totals.worker(*ordinal).is_some_and(|last| last.is_drained))
     }
 
     /// The devices of the workers that answer.
@@ -321,12 +277,6 @@ fn most(causes: &BTreeMap<&str, u64>) -> Option<String> {
     causes.iter().max_by_key(|(_, times)| **times).map(|(cause, _)| (*cause).to_owned())
 }
 
-fn address(pod: &WorkerPod, tokens: &Tokens) -> Option<Address> {
-    let ip = pod.ip.as_ref()?.parse().ok()?;
-    let token = if pod.secret.is_some() { &tokens.current } else { tokens.former.as_ref()? };
-    Some(Address { socket: SocketAddr::new(ip, WORKER_PORT), token: Arc::clone(token) })
-}
-
 /// How many devices of a plan each pod runs, by its ordinal.
 pub fn share_of(ordinal: u32, devices_per_pod: u32, devices: u32) -> u32 {
     Shard::of(ordinal, devices_per_pod).share_of(devices)
@@ -334,51 +284,33 @@ pub fn share_of(ordinal: u32, devices_per_pod: u32, devices: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::format::Format;
+    use std::{path::Path, time::Duration};
+
+    use fleet_contract::{format::Format, time::Micros};
 
     use super::*;
 
-    fn pod(ordinal: u32, uid: &str) -> WorkerPod {
-        WorkerPod {
-            name: format!("demo-{ordinal}"),
-            uid: uid.into(),
+    fn worker(ordinal: u32, id: &str) -> Worker {
+        Worker {
             ordinal,
-            ip: Some("127.0.0.1".into()),
-            node: None,
-            unreachable_since: None,
-            created: None,
+            id: id.into(),
+            name: format!("demo-{ordinal}"),
+            address: Some(Address::Unix(Path::new("worker.sock").into())),
+            plan_version: None,
             is_ready: true,
             has_run: true,
-            is_terminating: false,
-            document: None,
-            secret: Some("demo-secrets".into()),
-            unschedulable: None,
-            diagnosis: None,
+            is_ending: false,
+            node: None,
         }
     }
 
-    fn tokens() -> Tokens {
-        Tokens::of("now")
-    }
-
-    #[test]
-    fn a_worker_of_an_earlier_release_is_shown_its_own_token() {
-        let old = WorkerPod { secret: None, ..pod(0, "a") };
-        let token = |pod: &WorkerPod, tokens: &Tokens| address(pod, tokens).map(|address| address.token.to_string());
-        assert_eq!(token(&old, &tokens()), None, "it is not known yet");
-        let tokens = Tokens { former: Some("then".into()), ..tokens() };
-        assert_eq!(token(&old, &tokens).as_deref(), Some("then"));
-        assert_eq!(token(&pod(1, "b"), &tokens).as_deref(), Some("now"));
-        assert_eq!(format!("{tokens:?}"), "Tokens(…)");
-    }
-
-    fn reading(uid: &str, epoch: u64, sequence: u64, sent: u64, is_drained: bool) -> Answered {
+    fn reading(id: &str, epoch: u64, sequence: u64, sent: u64, is_drained: bool) -> Answered {
         let mut stats = Stats::default();
         stats.messages[0].sent = sent;
         stats.devices.connected = 10;
         let (epoch, at) = (Micros(epoch), Micros(epoch + sequence * 1_000_000));
         let reading = WorkerStats { format: Format::FIRST, epoch, sequence, at, plan_version: 1, is_drained, stats };
-        Answered { ordinal: 0, uid: uid.into(), answer: Answer::Reading(Ok(Box::new(reading))) }
+        Answered { ordinal: 0, id: id.into(), answer: Answer::Reading(Ok(Box::new(reading))) }
     }
 
     fn sent(workers: &Workers) -> u64 {
@@ -388,7 +320,7 @@ mod tests {
     #[test]
     fn a_new_epoch_counts_only_when_the_old_one_is_kept() {
         let mut workers = Workers::default();
-        workers.meet(&[pod(0, "a")], &tokens());
+        workers.meet(vec![worker(0, "a")]);
         workers.answered(reading("a", 1, 1, 10, false)).unwrap();
         assert!(workers.closing().is_none());
         workers.answered(reading("a", 2, 1, 3, false)).unwrap();
@@ -403,9 +335,9 @@ mod tests {
     #[test]
     fn a_pod_that_is_gone_leaves_its_drained_books() {
         let mut workers = Workers::default();
-        workers.meet(&[pod(0, "a")], &tokens());
+        workers.meet(vec![worker(0, "a")]);
         workers.answered(reading("a", 1, 1, 10, false)).unwrap();
-        workers.meet(&[], &tokens());
+        workers.meet(vec![]);
         workers.answered(reading("a", 1, 2, 12, true)).unwrap();
         let closing = workers.closing().unwrap();
         assert!(closing.lost.is_empty(), "it drained, and its last reading came late but came");
@@ -416,8 +348,8 @@ mod tests {
     #[test]
     fn a_pod_that_was_replaced_before_it_ran_closes_no_books() {
         let mut workers = Workers::default();
-        workers.meet(&[WorkerPod { has_run: false, ..pod(0, "a") }], &tokens());
-        workers.meet(&[pod(0, "b")], &tokens());
+        workers.meet(vec![Worker { has_run: false, ..worker(0, "a") }]);
+        workers.meet(vec![worker(0, "b")]);
         workers.answered(reading("b", 1, 1, 10, false)).unwrap();
         assert!(workers.closing().is_none());
         workers.answered(reading("b", 1, 2, 20, false)).unwrap();
@@ -427,27 +359,27 @@ mod tests {
     #[test]
     fn a_worker_that_ran_and_was_never_read_is_lost_and_stays_counted() {
         let mut workers = Workers::default();
-        workers.meet(&[pod(0, "a")], &tokens());
-        workers.meet(&[pod(0, "b")], &tokens());
+        workers.meet(vec![worker(0, "a")]);
+        workers.meet(vec![worker(0, "b")]);
         workers.answered(reading("b", 1, 1, 10, false)).unwrap();
         let closing = workers.closing().unwrap();
         assert_eq!((closing.lost.as_slice(), closing.ended().workers_lost), ([0].as_slice(), 1));
         workers.close(closing);
         assert!(workers.closing().is_none());
         workers.answered(reading("b", 1, 2, 20, false)).unwrap();
-        let successor = Workers::resume(Client::default(), workers.ended().clone());
+        let successor = Workers::resume(workers.ended().clone());
         assert_eq!((sent(&workers), successor.ended().workers_lost), (20, 1));
     }
 
     #[test]
     fn a_worker_that_does_not_answer_has_no_connected_devices() {
         let mut workers = Workers::default();
-        workers.meet(&[pod(0, "a")], &tokens());
+        workers.meet(vec![worker(0, "a")]);
         workers.answered(reading("a", 1, 1, 10, false)).unwrap();
         assert_eq!(workers.devices().connected, 10);
         for _ in 0..SILENT_MAX {
-            let answer = Answer::Reading(Err(CallError::Timeout));
-            assert!(workers.answered(Answered { ordinal: 0, uid: "a".into(), answer }).is_err());
+            let answer = Answer::Reading(Err(CallError::Timeout(Duration::from_secs(2))));
+            assert!(workers.answered(Answered { ordinal: 0, id: "a".into(), answer }).is_err());
         }
         assert_eq!(workers.devices().connected, 0);
     }
@@ -455,8 +387,8 @@ mod tests {
     #[test]
     fn an_answer_of_an_earlier_pod_is_not_the_new_ones() {
         let mut workers = Workers::default();
-        workers.meet(&[pod(0, "a")], &tokens());
-        workers.meet(&[pod(0, "b")], &tokens());
+        workers.meet(vec![worker(0, "a")]);
+        workers.meet(vec![worker(0, "b")]);
         workers.answered(reading("a", 1, 1, 10, false)).unwrap();
         assert_eq!((sent(&workers), workers.member(0).unwrap().plan_version), (0, None));
     }
@@ -464,7 +396,7 @@ mod tests {
     #[test]
     fn rates_are_those_of_each_worker() {
         let mut workers = Workers::default();
-        workers.meet(&[pod(0, "a")], &tokens());
+        workers.meet(vec![worker(0, "a")]);
         workers.answered(reading("a", 1_000_000, 1, 100, false)).unwrap();
         workers.answered(reading("a", 1_000_000, 3, 160, false)).unwrap();
         let rate = workers.member(0).unwrap().messages_per_second;

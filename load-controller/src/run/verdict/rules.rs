@@ -10,7 +10,10 @@ use fleet_contract::{
 };
 
 use super::{FailOn, Reason, Rule};
-use crate::{conservation::conservation, facts::RunFacts, phase::Phase, words};
+use crate::{
+    run::{conservation::conservation, facts::RunFacts, phase::Phase},
+    words,
+};
 
 /// A run is invalid when more of its messages than this share were handed over later than [`lag::limit`] allows.
 const OVERDUE_SHARE_MAX: f64 = 0.01;
@@ -133,7 +136,7 @@ fn lost_acknowledged(case: &Case<'_>) -> Option<Reason> {
 }
 
 fn lost(case: &Case<'_>) -> Option<Reason> {
-    let is_asked_for = case.facts.fail_on.contains(&FailOn::Lost);
+    let is_asked_for = case.facts.asked.fail_on.contains(&FailOn::Lost);
     let (judged, which) = if is_asked_for { (case.all, "messages") } else { (case.promised, "QoS 1 and 2 messages") };
     let Messages { lost, lost_acknowledged, late, observed, .. } = judged;
     (lost > 0).then(|| {
@@ -335,7 +338,7 @@ fn unacknowledged(case: &Case<'_>) -> Option<Reason> {
     // Where every message is observed its delivery decides; else the acknowledgement is all there is.
     let Messages { sent, acknowledged, .. } = case.promised;
     let missing = sent.saturating_sub(acknowledged);
-    (case.is_complete() && case.facts.observe != Observe::All && missing > 0).then(|| {
+    (case.is_complete() && case.facts.observe() != Observe::All && missing > 0).then(|| {
         let expected = format!("expected all {} sent QoS 1 and 2 messages to be acknowledged", words::count(sent));
         let rejections = causes(&case.stats.rejected);
         Reason::new(Rule::Unacknowledged, format!("{expected}, found {} without{rejections}", words::count(missing)))
@@ -349,7 +352,7 @@ fn never_acknowledged(case: &Case<'_>) -> Option<Reason> {
         sent > 0 && acknowledged == 0
     };
     let qos = [1, 2].into_iter().find(is_ignored)?;
-    (case.is_complete() && case.facts.observe == Observe::All).then(|| {
+    (case.is_complete() && case.facts.observe() == Observe::All).then(|| {
         let sent = words::count(case.stats.messages[qos].sent);
         let rejections = causes(&case.stats.rejected);
         let found = format!("found none of {sent} that was{rejections}");
@@ -453,7 +456,7 @@ fn nothing_offered(case: &Case<'_>) -> Option<Reason> {
 
 fn nothing_observed(case: &Case<'_>) -> Option<Reason> {
     let Messages { sent, delivered, lost, .. } = case.all;
-    let is_wanted = case.facts.observe != Observe::None && sent > 0;
+    let is_wanted = case.facts.observe() != Observe::None && sent > 0;
     (case.has_ended() && is_wanted && delivered == 0 && lost == 0).then(|| {
         let found = match &case.stats.observer.error {
             Some(error) => format!("found that the observer never subscribed ({error})"),
@@ -466,7 +469,7 @@ fn nothing_observed(case: &Case<'_>) -> Option<Reason> {
 fn mostly_unobserved(case: &Case<'_>) -> Option<Reason> {
     let Messages { sent, delivered, lost, .. } = case.all;
     let judged = delivered + lost;
-    let is_wanted = case.facts.observe == Observe::All && judged > 0;
+    let is_wanted = case.facts.observe() == Observe::All && judged > 0;
     let share = sent.saturating_sub(judged) as f64 / sent.max(1) as f64;
     (case.has_ended() && is_wanted && share > UNOBSERVED_SHARE_MAX).then(|| {
         let expected = format!("expected all {} to be followed to their end", words::messages(sent));

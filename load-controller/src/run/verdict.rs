@@ -19,7 +19,7 @@ use fleet_contract::stats::Stats;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{facts::RunFacts, phase::Phase};
+use super::{facts::RunFacts, phase::Phase};
 
 pub use rules::THROTTLED_SHARE_MAX;
 

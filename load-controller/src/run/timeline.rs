@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use outages::{BackSeconds, OutageReport, Outages};
 
-use crate::phase::Phase;
+use super::phase::Phase;
 
 /// The readings of a run, condensed.
 #[derive(Debug, Clone)]

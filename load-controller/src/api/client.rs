@@ -1,13 +1,9 @@
-//! HTTP/1 over TCP: how the controller speaks to workers, with a token, a deadline, and so many at a time.
+//! HTTP/1 over TCP or a Unix socket, with a deadline, and so many conversations at a time.
 
-use std::{io::Read as _, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, io::Read as _, sync::Arc, time::Duration};
 
 use flate2::read::GzDecoder;
-use fleet_contract::{
-    format::{self, Unreadable},
-    stats::WorkerStats,
-    worker::DeviceStatus,
-};
+use fleet_contract::format;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     Method, Request, StatusCode,
@@ -16,77 +12,31 @@ use hyper::{
     header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
-use serde::{Deserialize, de::DeserializeOwned};
-use tokio::{net::TcpStream, sync::Semaphore};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    sync::Semaphore,
+};
+
+use super::{Address, CallError, ErrorBody};
 
 /// How many conversations there are at a time; the others wait for their turn.
 const CONVERSATIONS_MAX: usize = 64;
 
-/// How long a conversation may take, from the connect to the last byte.
+/// How long a conversation with a pod may take, from the connect to the last byte.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// More than any answer of a worker has.
+/// How long one on this machine may take: here the workers themselves may have taken all processors.
+const LOCAL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// More than any answer has.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
-/// Speaks to workers; clones share the bound.
+/// Speaks to processes of the project; clones share the bound.
 #[derive(Debug, Clone)]
 pub struct Client {
     turns: Arc<Semaphore>,
-}
-
-/// A worker, and what it wants to be shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Address {
-    /// Where its API listens.
-    pub socket: SocketAddr,
-    /// The token of its fleet.
-    pub token: Arc<str>,
-}
-
-impl std::fmt::Debug for Address {
-    /// A secret is never shown.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Address({})", self.socket)
-    }
-}
-
-/// Why there is no answer, or none that was hoped for; the variant is the metric's label.
-#[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
-pub enum CallError {
-    /// Nobody listens there.
-    #[error("nobody listens at {socket}: {source}")]
-    Connect {
-        /// Where.
-        socket: SocketAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The connection broke.
-    #[error("the conversation broke off: {0}")]
-    Http(#[from] hyper::Error),
-    /// No answer in time.
-    #[error("no answer within {DEADLINE:?}")]
-    Timeout,
-    /// The worker says no, and why.
-    #[error("{message}")]
-    Refused {
-        /// Its status.
-        status: StatusCode,
-        /// Its reason.
-        message: String,
-    },
-    /// The answer cannot be read.
-    #[error("its answer cannot be read: {0}")]
-    Unreadable(#[from] Unreadable),
-    /// The answer is too long, or of another version.
-    #[error("an answer that makes no sense here ({0}); do worker and controller have the same version?")]
-    Answer(String),
-}
-
-#[derive(Deserialize)]
-struct ErrorBody {
-    error: String,
 }
 
 impl Default for Client {
@@ -96,40 +46,75 @@ impl Default for Client {
 }
 
 impl Client {
-    /// What the worker has measured.
-    pub async fn stats(&self, worker: &Address) -> Result<WorkerStats, CallError> {
-        parse(&self.call(worker, Method::GET, "/v1/stats", Bytes::new()).await?)
+    /// What `path` shows.
+    pub async fn get<T: DeserializeOwned>(&self, address: &Address, path: &str) -> Result<T, CallError> {
+        parse(&self.call(address, Method::GET, path, Bytes::new()).await?)
     }
 
-    /// Gives the worker a plan, already written as JSON.
-    pub async fn put_plan(&self, worker: &Address, plan: Bytes) -> Result<(), CallError> {
-        self.call(worker, Method::PUT, "/v1/plan", plan).await.map(drop)
+    /// Puts what is already written as JSON at `path`.
+    pub async fn put(&self, address: &Address, path: &str, body: Bytes) -> Result<(), CallError> {
+        self.call(address, Method::PUT, path, body).await.map(drop)
     }
 
-    /// What the worker knows of a device.
-    pub async fn device(&self, worker: &Address, index: u32) -> Result<DeviceStatus, CallError> {
-        parse(&self.call(worker, Method::GET, &format!("/v1/devices/{index}"), Bytes::new()).await?)
+    /// Changes what is at `path`; the answer is what it has become.
+    pub async fn patch<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        address: &Address,
+        path: &str,
+        body: &B,
+    ) -> Result<T, CallError> {
+        parse(&self.call(address, Method::PATCH, path, json(body)).await?)
     }
 
-    async fn call(&self, worker: &Address, method: Method, path: &str, body: Bytes) -> Result<Bytes, CallError> {
+    /// Whether `path` answers well.
+    pub async fn ping(&self, address: &Address, path: &str) -> Result<(), CallError> {
+        self.call(address, Method::GET, path, Bytes::new()).await.map(drop)
+    }
+
+    /// Asks for `path` to be done.
+    pub async fn post(&self, address: &Address, path: &str) -> Result<(), CallError> {
+        self.call(address, Method::POST, path, Bytes::new()).await.map(drop)
+    }
+
+    async fn call(&self, address: &Address, method: Method, path: &str, body: Bytes) -> Result<Bytes, CallError> {
         let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
-        tokio::time::timeout(DEADLINE, exchange(worker, method, path, body)).await.unwrap_or(Err(CallError::Timeout))
+        let deadline = if matches!(address, Address::Tcp { .. }) { DEADLINE } else { LOCAL_DEADLINE };
+        let exchange = connect_and_exchange(address, method, path, body);
+        tokio::time::timeout(deadline, exchange).await.unwrap_or(Err(CallError::Timeout(deadline)))
     }
 }
 
-async fn exchange(worker: &Address, method: Method, path: &str, body: Bytes) -> Result<Bytes, CallError> {
-    let socket = worker.socket;
-    let stream = TcpStream::connect(socket).await.map_err(|source| CallError::Connect { socket, source })?;
+/// What is to be sent, as JSON.
+pub fn json(body: &impl Serialize) -> Bytes {
+    serde_json::to_vec(body).expect("what the project's processes tell each other is a value of JSON").into()
+}
+
+async fn connect_and_exchange(address: &Address, method: Method, path: &str, body: Bytes) -> Result<Bytes, CallError> {
+    let request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, "application/json");
+    let failed = |source: io::Error| CallError::Connect { address: address.clone(), source };
+    match address {
+        Address::Tcp { socket, token } => {
+            let request = request
+                .header(HOST, socket.to_string())
+                .header(ACCEPT_ENCODING, "gzip")
+                .header(AUTHORIZATION, format!("Bearer {token}"));
+            exchange(TcpStream::connect(socket).await.map_err(failed)?, request, body).await
+        }
+        Address::Unix(path) => {
+            // Here compressing would cost more than it saves.
+            let request = request.header(HOST, "localhost");
+            exchange(UnixStream::connect(path).await.map_err(failed)?, request, body).await
+        }
+    }
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: hyper::http::request::Builder,
+    body: Bytes,
+) -> Result<Bytes, CallError> {
+    let request = request.body(Full::new(body)).map_err(|error| CallError::Answer(error.to_string()))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(HOST, socket.to_string())
-        .header(CONTENT_TYPE, "application/json")
-        .header(ACCEPT_ENCODING, "gzip")
-        .header(AUTHORIZATION, format!("Bearer {}", worker.token))
-        .body(Full::new(body))
-        .map_err(|error| CallError::Answer(error.to_string()))?;
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
@@ -173,6 +158,7 @@ mod tests {
     use std::io::Write as _;
 
     use axum::{Json, Router, http::HeaderMap, routing::get};
+    use fleet_contract::stats::WorkerStats;
     use serde_json::json;
     use tokio::{net::TcpListener, task::JoinSet};
 
@@ -183,7 +169,11 @@ mod tests {
         let socket = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(axum::serve(listener, router).into_future());
-        (Address { socket, token: "open sesame".into() }, tasks)
+        (Address::Tcp { socket, token: "open sesame".into() }, tasks)
+    }
+
+    async fn stats(address: &Address) -> Result<WorkerStats, CallError> {
+        Client::default().get(address, "/v1/stats").await
     }
 
     #[tokio::test]
@@ -193,7 +183,7 @@ mod tests {
             (StatusCode::UNAUTHORIZED, Json(json!({"error": offered})))
         };
         let (address, _tasks) = worker(Router::new().route("/v1/stats", get(answer))).await;
-        let error = Client::default().stats(&address).await.unwrap_err();
+        let error = stats(&address).await.unwrap_err();
         assert_eq!(error.to_string(), "Bearer open sesame");
         assert_eq!(<&str>::from(&error), "refused");
         assert!(!format!("{address:?}").contains("sesame"));
@@ -203,8 +193,8 @@ mod tests {
     async fn a_worker_that_does_not_answer_is_given_up() {
         let silent = || async { std::future::pending::<&'static str>().await };
         let (address, _tasks) = worker(Router::new().route("/v1/stats", get(silent))).await;
-        let error = Client::default().stats(&address).await.unwrap_err();
-        assert!(matches!(error, CallError::Timeout), "{error}");
+        let error = stats(&address).await.unwrap_err();
+        assert!(matches!(error, CallError::Timeout(DEADLINE)), "{error}");
     }
 
     #[tokio::test]
@@ -216,11 +206,11 @@ mod tests {
         };
         let small = compressed(br#"{"format": 9}"#);
         let (address, _tasks) = worker(Router::new().route("/v1/stats", get(move || async move { small }))).await;
-        let error = Client::default().stats(&address).await.unwrap_err();
+        let error = stats(&address).await.unwrap_err();
         assert!(matches!(error, CallError::Unreadable(_)), "{error}");
         let large = compressed(&vec![b' '; ANSWER_BYTES_MAX + 1]);
         let (address, _tasks) = worker(Router::new().route("/v1/stats", get(move || async move { large }))).await;
-        let error = Client::default().stats(&address).await.unwrap_err().to_string();
+        let error = stats(&address).await.unwrap_err().to_string();
         assert!(error.contains("more than 16777216 bytes"), "{error}");
     }
 
@@ -228,7 +218,7 @@ mod tests {
     async fn an_answer_of_another_release_says_so() {
         for (answer, expected) in [("{}", "missing field"), (r#"{"format": 9}"#, "which a newer release wrote")] {
             let (address, _tasks) = worker(Router::new().route("/v1/stats", get(move || async move { answer }))).await;
-            let error = Client::default().stats(&address).await.unwrap_err();
+            let error = stats(&address).await.unwrap_err();
             assert!(matches!(error, CallError::Unreadable(_)) && error.to_string().contains(expected), "{error}");
         }
     }

@@ -1,4 +1,4 @@
-//! The worker processes of a run: started from simctl's own program, fed, read and replaced when they die.
+//! The worker processes of a run: started from simctl's own program, given their devices, and replaced when they die.
 //!
 //! They are the local twin of pods: each has its shard, gets assignment and plan over its API and hands over its
 //! statistics there. A worker lives as long as the pipe to its standard input: when this process dies, however it
@@ -17,8 +17,11 @@ use anyhow::Context;
 use fleet_contract::{
     plan::Plan,
     split::Split,
-    stats::{Totals, WorkerStats},
     worker::{ALLOCATOR, Assignment},
+};
+use load_controller::{
+    api::{Address, Client, client::json},
+    run::workers::{Member, Worker, Workers},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
@@ -28,7 +31,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{client::Client, socket::Claim};
+use super::socket::Claim;
 use crate::exit::Failure;
 
 /// How long a worker may take until it listens.
@@ -41,7 +44,7 @@ const ABORT_PATIENCE: Duration = Duration::from_secs(2);
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Readings that a worker may miss in a row before it counts as hung and is replaced.
-const SILENT_MAX: u32 = 10;
+const MISSED_MAX: u32 = 10;
 
 /// How often a worker may die in a row without a minute between; then something is wrong that a restart cannot mend.
 const DEATHS_MAX: u32 = 5;
@@ -61,34 +64,34 @@ pub(crate) struct Launch {
     pub(crate) arguments: Vec<OsString>,
 }
 
-/// All workers of a run.
+/// All worker processes of a run.
 #[derive(Debug)]
-pub(crate) struct Workers {
+pub(crate) struct Processes {
     launch: Launch,
     claim: Claim,
     split: Split,
+    client: Client,
     /// What each worker gets, but for the shard; its plan is the newest.
     assignment: Assignment,
-    list: Vec<Worker>,
+    list: Vec<Process>,
+    /// How many were started.
+    started: u64,
     is_draining: bool,
 }
 
 #[derive(Debug)]
-struct Worker {
-    ordinal: u32,
+struct Process {
+    worker: Worker,
+    address: Address,
     child: Child,
     /// Held open as long as the worker shall live.
     stdin: Option<ChildStdin>,
-    client: Client,
     log: Log,
     born: Instant,
     deaths: u32,
-    silent: u32,
-    plan_version: u64,
-    is_over: bool,
 }
 
-impl Workers {
+impl Processes {
     /// Starts as many workers as the devices of the plan need; `make_plan` is asked when they listen.
     pub(crate) async fn start(
         launch: Launch,
@@ -98,17 +101,18 @@ impl Workers {
         make_plan: impl FnOnce() -> Plan,
     ) -> anyhow::Result<Self> {
         let count = split.workers(assignment.plan.devices_max(assignment.plan.start));
-        let mut workers = Self { launch, claim, split, assignment, list: Vec::new(), is_draining: false };
-        let mut list = (0..count).map(|ordinal| workers.spawn(ordinal)).collect::<Result<Vec<_>, _>>()?;
-        for worker in &mut list {
-            worker.listens().await?;
+        let (client, list) = (Client::default(), Vec::new());
+        let mut processes = Self { launch, claim, split, client, assignment, list, started: 0, is_draining: false };
+        let mut list = (0..count).map(|ordinal| processes.spawn(ordinal)).collect::<Result<Vec<_>, _>>()?;
+        for process in &mut list {
+            process.listens(&processes.client).await?;
         }
-        workers.assignment.plan = make_plan();
-        for worker in &mut list {
-            workers.assign(worker).await?;
+        processes.assignment.plan = make_plan();
+        for process in &mut list {
+            processes.assign(process).await?;
         }
-        workers.list = list;
-        Ok(workers)
+        processes.list = list;
+        Ok(processes)
     }
 
     /// The plan that all of them are to run.
@@ -116,78 +120,73 @@ impl Workers {
         &self.assignment.plan
     }
 
-    /// How to reach the worker that runs device `index`.
-    pub(crate) fn owner(&self, index: u32) -> Option<Client> {
-        self.list.get(self.split.owner(index) as usize).map(|worker| worker.client.clone())
+    /// Takes a newer plan over, which those that are started from now on get at once.
+    pub(crate) fn follow(&mut self, plan: Plan) {
+        self.assignment.plan = plan;
     }
 
-    /// Whether nobody has anything left to do.
-    pub(crate) fn are_drained(&self) -> bool {
-        self.list.iter().all(|worker| worker.is_over)
+    /// The ordinal of the worker that runs device `index`.
+    pub(crate) const fn owner(&self, index: u32) -> u32 {
+        self.split.owner(index)
+    }
+
+    /// How they are spoken to.
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The workers that there are.
+    pub(crate) fn workers(&self) -> Vec<Worker> {
+        self.list.iter().map(|process| process.worker.clone()).collect()
     }
 
     /// Starts the workers that so many devices need beyond the present ones; without devices in the plan yet, they wait.
     pub(crate) async fn reserve(&mut self, devices: u32) -> anyhow::Result<()> {
         for ordinal in u32::try_from(self.list.len())?..self.split.workers(devices) {
-            let mut worker = self.spawn(ordinal)?;
-            worker.listens().await?;
-            self.assign(&mut worker).await?;
-            self.list.push(worker);
+            let mut process = self.spawn(ordinal)?;
+            process.listens(&self.client).await?;
+            self.assign(&mut process).await?;
+            self.list.push(process);
         }
         Ok(())
     }
 
-    /// Takes a newer plan over.
-    pub(crate) async fn apply(&mut self, plan: Plan) {
-        self.assignment.plan = plan;
-        self.push_plan().await;
-    }
-
-    /// Reads all workers into `totals`; replaces those that have ended, and pushes the plan to those that are behind.
-    pub(crate) async fn pull(&mut self, totals: &mut Totals) -> anyhow::Result<()> {
-        let mut readings = JoinSet::new();
-        for (position, worker) in self.list.iter().enumerate().filter(|(_, worker)| !worker.is_gone()) {
-            let client = worker.client.clone();
-            readings.spawn(async move { (position, client.get::<WorkerStats>("/v1/stats").await) });
-        }
-        while let Some(read) = readings.join_next().await {
-            let (position, reading) = read.context("a reading was cut off")?;
-            let worker = &mut self.list[position];
-            match reading {
-                Ok(reading) => {
-                    // One thread that hangs is as bad as a worker that does.
-                    worker.silent = if reading.stats.generator.shards_silent == 0 { 0 } else { worker.silent + 1 };
-                    worker.plan_version = reading.plan_version;
-                    worker.is_over = reading.is_drained;
-                    totals.take(worker.ordinal, reading);
-                }
-                Err(_) => worker.silent += 1,
+    /// Replaces the workers that have ended, and those that hang by what `known` tells of them; of a run that drains they
+    /// are gone.
+    pub(crate) async fn replace_dead(&mut self, known: &Workers) -> anyhow::Result<()> {
+        for position in (0..self.list.len()).rev() {
+            let process = &mut self.list[position];
+            let missed = known.member(process.worker.ordinal).map_or(0, Member::missed);
+            if process.child.try_wait()?.is_none() && missed < MISSED_MAX {
+                continue;
+            }
+            drop(process.child.kill().await);
+            if self.is_draining {
+                self.list.remove(position);
+            } else {
+                self.list[position] = self.successor(position).await?;
             }
         }
-        for position in 0..self.list.len() {
-            self.replace_if_dead(position, totals).await?;
-        }
-        self.push_plan().await;
         Ok(())
     }
 
     /// Asks all workers to drain; from now on none is replaced.
     pub(crate) async fn drain(&mut self) {
         self.is_draining = true;
-        for worker in &self.list {
+        for process in &self.list {
             // One that does not listen any more is noticed by the next reading.
-            drop(worker.client.post("/v1/drain").await);
+            drop(self.client.post(&process.address, "/v1/drain").await);
         }
     }
 
     /// Ends all workers, by force those that do not end by themselves.
     pub(crate) async fn stop(mut self) {
-        for worker in &mut self.list {
-            worker.stdin = None;
+        for process in &mut self.list {
+            process.stdin = None;
         }
-        for worker in &mut self.list {
-            if tokio::time::timeout(END_PATIENCE, worker.child.wait()).await.is_err() {
-                drop(worker.child.kill().await);
+        for process in &mut self.list {
+            if tokio::time::timeout(END_PATIENCE, process.child.wait()).await.is_err() {
+                drop(process.child.kill().await);
             }
         }
     }
@@ -195,22 +194,22 @@ impl Workers {
     /// Ends all workers without waiting for a message: they have a moment to take their observers' sessions away from the
     /// broker, which would go on queueing for them.
     pub(crate) async fn abort(mut self) {
-        for worker in &mut self.list {
+        for process in &mut self.list {
             // The first reason to end makes a worker drain, the second one ends it.
-            worker.stdin = None;
-            if let Some(pid) = worker.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+            process.stdin = None;
+            if let Some(pid) = process.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
                 // One that has ended meanwhile needs no signal.
                 let _ = kill_process(pid, Signal::TERM);
             }
         }
-        for worker in &mut self.list {
-            if tokio::time::timeout(ABORT_PATIENCE, worker.child.wait()).await.is_err() {
-                drop(worker.child.kill().await);
+        for process in &mut self.list {
+            if tokio::time::timeout(ABORT_PATIENCE, process.child.wait()).await.is_err() {
+                drop(process.child.kill().await);
             }
         }
     }
 
-    fn spawn(&self, ordinal: u32) -> anyhow::Result<Worker> {
+    fn spawn(&mut self, ordinal: u32) -> anyhow::Result<Process> {
         let socket = self.claim.worker_socket(ordinal);
         let mut api = OsString::from("unix:");
         api.push(&socket);
@@ -232,88 +231,60 @@ impl Workers {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("failed to start {} as a worker", self.launch.program.display()))?;
-        Ok(Worker {
+        self.started += 1;
+        let address = Address::Unix(socket.into());
+        let worker = Worker {
             ordinal,
-            stdin: child.stdin.take(),
-            log: Log::follow(child.stderr.take()),
-            child,
-            client: Client::new(socket),
-            born: Instant::now(),
-            deaths: 0,
-            silent: 0,
-            plan_version: 0,
-            is_over: false,
-        })
+            id: self.started.to_string(),
+            name: format!("worker {ordinal}"),
+            address: Some(address.clone()),
+            plan_version: None,
+            is_ready: true,
+            has_run: true,
+            is_ending: false,
+            node: None,
+        };
+        let (stdin, log, born) = (child.stdin.take(), Log::follow(child.stderr.take()), Instant::now());
+        Ok(Process { worker, address, child, stdin, log, born, deaths: 0 })
     }
 
-    async fn assign(&self, worker: &mut Worker) -> anyhow::Result<()> {
+    async fn assign(&self, process: &mut Process) -> anyhow::Result<()> {
+        let Process { worker, address, log, .. } = process;
         let shard = self.split.shard(worker.ordinal);
         let assignment = Assignment { shard, ..self.assignment.clone() };
-        worker
-            .client
-            .put("/v1/assignment", &assignment)
-            .await
-            .with_context(|| format!("worker {} did not take its devices{}", worker.ordinal, worker.log.tail()))?;
-        worker.plan_version = assignment.plan.version;
+        let put = self.client.put(address, "/v1/assignment", json(&assignment)).await;
+        put.with_context(|| format!("{} did not take its devices{}", worker.name, log.tail()))?;
+        worker.plan_version = Some(assignment.plan.version);
         Ok(())
     }
 
-    async fn push_plan(&mut self) {
-        for worker in self.list.iter_mut().filter(|worker| !worker.is_over) {
-            if worker.plan_version < self.assignment.plan.version
-                && worker.client.put("/v1/plan", &self.assignment.plan).await.is_ok()
-            {
-                worker.plan_version = self.assignment.plan.version;
-            }
-        }
-    }
-
-    async fn replace_if_dead(&mut self, position: usize, totals: &mut Totals) -> anyhow::Result<()> {
-        let worker = &mut self.list[position];
-        if worker.is_gone() || (worker.child.try_wait()?.is_none() && worker.silent < SILENT_MAX) {
-            return Ok(());
-        }
-        drop(worker.child.kill().await);
-        let (ordinal, log) = (worker.ordinal, worker.log.tail());
-        let deaths = if worker.born.elapsed() >= STEADY { 1 } else { worker.deaths + 1 };
-        totals.end(ordinal);
-        if self.is_draining {
-            // It may have ended because it was done; only one that was not is missed.
-            totals.lose(u32::from(!worker.is_over));
-            worker.stdin = None;
-            worker.is_over = true;
-            return Ok(());
-        }
-        totals.lose(1);
+    /// The worker that takes the place of one that has ended.
+    async fn successor(&mut self, position: usize) -> anyhow::Result<Process> {
+        let Process { worker, log, born, deaths, .. } = &self.list[position];
+        let deaths = if born.elapsed() >= STEADY { 1 } else { deaths + 1 };
         if deaths > DEATHS_MAX {
-            return Err(Failure::invalid(format!("worker {ordinal} died {deaths} times in a row{log}")).into());
+            return Err(Failure::invalid(format!("{} died {deaths} times in a row{}", worker.name, log.tail())).into());
         }
-        let mut worker = self.spawn(ordinal)?;
-        worker.deaths = deaths;
-        worker.listens().await?;
-        self.assign(&mut worker).await?;
-        self.list[position] = worker;
-        Ok(())
+        let mut process = self.spawn(worker.ordinal)?;
+        process.deaths = deaths;
+        process.listens(&self.client).await?;
+        self.assign(&mut process).await?;
+        Ok(process)
     }
 }
 
-impl Worker {
-    /// Whether its process has been seen to end and is not to be replaced.
-    const fn is_gone(&self) -> bool {
-        self.is_over && self.stdin.is_none()
-    }
-
+impl Process {
     /// Waits until the worker listens.
-    async fn listens(&mut self) -> anyhow::Result<()> {
+    async fn listens(&mut self, client: &Client) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_PATIENCE;
-        while self.client.ping("/healthz").await.is_err() {
+        let name = &self.worker.name;
+        while client.ping(&self.address, "/healthz").await.is_err() {
             if let Some(status) = self.child.try_wait()? {
-                anyhow::bail!("worker {} ended at its start: {status}{}", self.ordinal, self.log.tail());
+                anyhow::bail!("{name} ended at its start: {status}{}", self.log.tail());
             }
             anyhow::ensure!(
                 Instant::now() < deadline,
-                "worker {} did not listen within {START_PATIENCE:?}{}",
-                self.ordinal,
+                "{name} did not listen within {START_PATIENCE:?}{}",
                 self.log.tail()
             );
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,12 +1,15 @@
-//! One worker as the controller knows it.
+//! What is known of one worker.
 
 use fleet_contract::{
     stats::{Devices, WorkerStats},
     time::Micros,
 };
 
-use super::{Address, CallError};
-use crate::controller::observe::WorkerPod;
+use super::Worker;
+use crate::api::{
+    CallError,
+    calls::{Call, Question},
+};
 
 /// Readings that a worker may miss in a row before it counts as silent.
 pub const SILENT_MAX: u32 = 3;
@@ -14,10 +17,8 @@ pub const SILENT_MAX: u32 = 3;
 /// One worker.
 #[derive(Debug)]
 pub struct Member {
-    /// Its pod.
-    pub pod: WorkerPod,
-    /// Where it listens, once it has an address and the fleet a token.
-    pub address: Option<Address>,
+    /// Who it is.
+    pub worker: Worker,
     /// The version of the plan that it runs, as far as is known.
     pub plan_version: Option<u64>,
     /// Its devices at its last reading.
@@ -39,6 +40,8 @@ pub struct Member {
     /// Whether it is being given a plan.
     pub(super) is_pushed: bool,
     silent: u32,
+    /// Readings in a row by which a thread of it hangs.
+    hung: u32,
     last: Option<Counters>,
 }
 
@@ -53,11 +56,10 @@ struct Counters {
 }
 
 impl Member {
-    pub(super) fn new(pod: WorkerPod) -> Self {
+    pub(super) fn new(worker: Worker) -> Self {
         Self {
-            pod,
-            address: None,
-            plan_version: None,
+            plan_version: worker.plan_version,
+            worker,
             devices: Devices::default(),
             messages_per_second: 0.0,
             bytes_per_second: 0.0,
@@ -68,8 +70,20 @@ impl Member {
             is_asked: false,
             is_pushed: false,
             silent: 0,
+            hung: 0,
             last: None,
         }
+    }
+
+    /// What to ask it, if it can be asked.
+    pub(super) fn call(&self, question: Question) -> Option<Call> {
+        let Worker { ordinal, id, address, .. } = &self.worker;
+        Some(Call { ordinal: *ordinal, id: id.clone(), address: address.clone()?, question })
+    }
+
+    /// For how many readings in a row it has not answered, or has told that a thread of it hangs, which is as bad.
+    pub const fn missed(&self) -> u32 {
+        if self.silent > self.hung { self.silent } else { self.hung }
     }
 
     /// Whether it has answered, and lately.
@@ -120,6 +134,7 @@ impl Member {
         self.plan_version = Some(reading.plan_version);
         self.is_asked = false;
         self.silent = 0;
+        self.hung = if stats.generator.shards_silent == 0 { 0 } else { self.hung.saturating_add(1) };
         self.error = None;
         self.is_unreadable = false;
     }

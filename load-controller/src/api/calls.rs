@@ -1,0 +1,102 @@
+//! Readings and plans of many workers at once; answers come in any order.
+
+use fleet_contract::stats::WorkerStats;
+use hyper::body::Bytes;
+use tokio::task::JoinSet;
+
+use super::{Address, CallError, Client};
+
+/// Something to ask of a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Its shard.
+    pub ordinal: u32,
+    /// Which worker of that shard: the pod's UID, or the process.
+    pub id: String,
+    /// Where it listens.
+    pub address: Address,
+    /// What is asked.
+    pub question: Question,
+}
+
+/// What is asked of a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// What it has measured.
+    Reading,
+    /// To run the plan of this version, written as JSON.
+    Plan(u64, Bytes),
+}
+
+/// What a call came to, and whose answer it is; the id tells whether that worker is still the one of its ordinal.
+#[derive(Debug)]
+pub struct Answered {
+    /// The shard.
+    pub ordinal: u32,
+    /// Which worker of that shard.
+    pub id: String,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// The answer of a worker.
+#[derive(Debug)]
+pub enum Answer {
+    /// A reading.
+    Reading(Result<Box<WorkerStats>, CallError>),
+    /// The worker was given the plan of this version.
+    Pushed(u64, Result<(), CallError>),
+}
+
+impl Answered {
+    /// Whether it is about a plan that was pushed.
+    pub const fn is_push(&self) -> bool {
+        matches!(self.answer, Answer::Pushed(..))
+    }
+}
+
+/// Calls that are under way.
+#[derive(Debug, Default)]
+pub struct Calls {
+    client: Client,
+    under_way: JoinSet<Answered>,
+}
+
+impl Calls {
+    /// Speaks through `client`.
+    pub fn new(client: Client) -> Self {
+        Self { client, under_way: JoinSet::new() }
+    }
+
+    /// Begins the calls.
+    pub fn make(&mut self, calls: Vec<Call>) {
+        for Call { ordinal, id, address, question } in calls {
+            let client = self.client.clone();
+            self.under_way.spawn(async move {
+                let answer = match question {
+                    Question::Reading => Answer::Reading(client.get(&address, "/v1/stats").await.map(Box::new)),
+                    Question::Plan(version, plan) => {
+                        Answer::Pushed(version, client.put(&address, "/v1/plan", plan).await)
+                    }
+                };
+                Answered { ordinal, id, answer }
+            });
+        }
+    }
+
+    /// Has an answer come that nobody was asked for.
+    #[cfg(test)]
+    pub(crate) fn promise(&mut self, answered: Answered) {
+        self.under_way.spawn(async move { answered });
+    }
+
+    /// Whether answers are under way.
+    pub fn is_waiting(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    /// The next answer; `None` when none is under way, or one was cut off.
+    pub async fn next(&mut self) -> Option<Answered> {
+        self.under_way.join_next().await?.ok()
+    }
+}

@@ -1,0 +1,206 @@
+//! A run, wherever it runs: how far it has come, what is to be done next, and what it came to. Pure: no clock, no I/O, no
+//! Kubernetes.
+//!
+//! Two shells drive it: simctl's local run, whose workers are processes, and the controller's task of a fleet, whose workers
+//! are pods. They ask the workers, and keep the plan where their workers find it; what the answers mean is decided here.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | [`workers`] | who there is, what each measured last, whose books are to be closed |
+//! | [`phase`], [`facts`] | running, paused, draining, ended; and what else is known beside the measurements |
+//! | [`change`] | what a plan becomes when somebody changes it |
+//! | [`timeline`] | the run second by second, and the outages that it shows |
+//! | [`verdict`], [`conservation`] | what the run proved, and the laws that its counters must obey |
+//!
+//! ```text
+//! readings ─► workers ─► tick ─► timeline, phase ─► step
+//!                │
+//!                └─► stats + facts ─► verdict ─► report
+//! ```
+
+pub mod change;
+pub mod conservation;
+pub mod facts;
+pub mod phase;
+pub mod timeline;
+pub mod verdict;
+pub mod workers;
+
+use fleet_contract::{fleet::Fleet, plan::Plan, share::Membership, stats::Stats, time::Micros, units::Span};
+
+use crate::report::Report;
+use change::Change;
+use facts::RunFacts;
+use phase::Phase;
+use workers::Workers;
+
+/// How long a drain may take beyond the time after which a message is lost.
+const DRAIN_PATIENCE: Span = Span::from_secs(30);
+
+/// How far a run has come.
+#[derive(Debug)]
+pub struct Run {
+    facts: RunFacts,
+    /// How far ahead changes take effect, so that every worker knows of them in time.
+    lead: Span,
+    /// The version of the plan whose intervals the facts know.
+    plan_version: u64,
+    /// When a drain has taken too long.
+    drain_deadline: Option<Micros>,
+}
+
+/// What a run needs next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: it goes on.
+    None,
+    /// Its devices are to drain.
+    Drain,
+    /// All is over.
+    End,
+}
+
+impl Run {
+    /// A run of which nothing was read yet; changes of its plan take effect `lead` from now.
+    pub const fn new(facts: RunFacts, lead: Span) -> Self {
+        Self { facts, lead, plan_version: 0, drain_deadline: None }
+    }
+
+    /// What is known of it.
+    pub const fn facts(&self) -> &RunFacts {
+        &self.facts
+    }
+
+    /// Whether it still follows its plan.
+    pub const fn follows_plan(&self) -> bool {
+        self.facts.phase.follows_plan()
+    }
+
+    /// Takes over a document that was changed.
+    pub fn adopt(&mut self, fleet: &Fleet, document_hash: &str, embedded_broker: bool) {
+        if self.facts.fleet != *fleet {
+            self.facts.fleet = fleet.clone();
+            // Its streams may have other intervals.
+            self.plan_version = 0;
+        }
+        document_hash.clone_into(&mut self.facts.document_hash);
+        self.facts.embedded_broker = embedded_broker;
+    }
+
+    /// Takes over a plan that may have changed.
+    pub fn follow(&mut self, plan: &Plan, now: Micros) {
+        self.look_at(plan, now);
+        if plan.version != self.plan_version {
+            self.plan_version = plan.version;
+            self.facts.see_intervals(plan, now);
+        }
+    }
+
+    /// The plan with a change from soon on; `Err` says why not.
+    pub fn planned(&self, plan: &Plan, change: &Change, now: Micros) -> Result<Plan, String> {
+        if !self.follows_plan() {
+            return Err("the fleet is draining, so nothing can be changed any more".into());
+        }
+        let engine = &self.facts.program.engine;
+        if change.is_fault() && engine != "native" {
+            return Err(format!("the engine {engine} has no faults; expected `--engine native`"));
+        }
+        change.of(plan, &self.facts.fleet, now.after(self.lead))
+    }
+
+    /// Takes in what the workers have told up to `now`, and says what comes next.
+    pub fn tick(&mut self, now: Micros, plan: &Plan, workers: &Workers) -> Step {
+        self.see(now, plan, workers);
+        let stats = self.stats(plan, workers);
+        self.facts.timeline.push(now, &stats, self.facts.phase);
+        self.step(now, plan, &stats, workers)
+    }
+
+    /// What comes next, as far as the clock and the last readings tell.
+    fn step(&mut self, now: Micros, plan: &Plan, stats: &Stats, workers: &Workers) -> Step {
+        let asked = &self.facts.asked;
+        if let Some(deadline) = self.drain_deadline {
+            if workers.are_drained() {
+                return Step::End;
+            }
+            if now < deadline {
+                return Step::None;
+            }
+            self.facts.notes.push("the drain took too long and was cut off".into());
+            return Step::End;
+        }
+        let is_over = asked.duration.is_some_and(|duration| now >= self.facts.started.after(duration));
+        if is_over || asked.ends_when_sent && self.has_sent_all(plan, stats) { Step::Drain } else { Step::None }
+    }
+
+    /// From now on it drains: devices settle their messages and leave.
+    pub fn drain(&mut self, now: Micros, plan: &Plan) {
+        self.facts.phase = Phase::Draining;
+        let spec = &self.facts.fleet.spec;
+        let leaving = spec.connect.rate.time_for(u64::from(plan.devices_wanted()));
+        let patience = spec.loss_after.0.saturating_add(leaving.0).saturating_add(DRAIN_PATIENCE.0);
+        self.drain_deadline = Some(now.after(Span(patience)));
+    }
+
+    /// It is over, cut short or not.
+    pub const fn end(&mut self, now: Micros, is_aborted: bool) {
+        self.facts.phase = Phase::Ended;
+        self.facts.now = now;
+        self.facts.aborted = is_aborted;
+    }
+
+    /// What all workers measured. How many devices are wanted the plan says: a worker that is away cannot, and the devices
+    /// that it should run are missing.
+    pub fn stats(&self, plan: &Plan, workers: &Workers) -> Stats {
+        let mut stats = workers.sum();
+        if self.follows_plan() {
+            stats.devices.desired = plan.devices(self.facts.now);
+        }
+        stats
+    }
+
+    /// The report of what was read so far.
+    pub fn report(&self, plan: &Plan, workers: &Workers) -> Report {
+        Report::new(&self.stats(plan, workers), &self.facts)
+    }
+
+    /// The report of what was read so far, as of `now`.
+    pub fn report_at(&mut self, now: Micros, plan: &Plan, workers: &Workers) -> Report {
+        self.see(now, plan, workers);
+        self.report(plan, workers)
+    }
+
+    fn see(&mut self, now: Micros, plan: &Plan, workers: &Workers) {
+        self.facts.now = now;
+        self.facts.workers_lost = workers.ended().workers_lost;
+        self.look_at(plan, now);
+    }
+
+    /// Whether it is paused; from when it was told so, since a change takes effect in a moment.
+    fn look_at(&mut self, plan: &Plan, now: Micros) {
+        if self.follows_plan() {
+            self.facts.phase = Phase::under(plan, now.after(self.lead));
+        }
+    }
+
+    /// Whether as many messages were sent as the devices have to send.
+    fn has_sent_all(&self, plan: &Plan, stats: &Stats) -> bool {
+        let fleet = &self.facts.fleet;
+        let births = if fleet.spec.connect.birth.is_some() { stats.connections.accepted } else { 0 };
+        let meant = messages_meant(fleet, plan.devices_wanted());
+        meant.is_some_and(|meant| stats.all_messages().sent >= meant + births)
+    }
+}
+
+/// How many messages so many devices send in all; `None` where a stream has no end.
+fn messages_meant(fleet: &Fleet, devices: u32) -> Option<u64> {
+    let shares: Vec<_> = fleet.spec.groups.iter().map(|group| group.share).collect();
+    let membership = Membership::new(&shares).ok()?;
+    let mut meant = 0;
+    for (position, group) in fleet.spec.groups.iter().enumerate() {
+        let model = fleet.spec.models.get(&group.model)?;
+        let each = model.streams.iter().map(|(name, stream)| group.stream(name, stream).messages.map(u64::from));
+        meant += u64::from(membership.count(position, devices)) * each.sum::<Option<u64>>()?;
+    }
+    Some(meant)
+}

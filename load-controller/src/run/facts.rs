@@ -1,0 +1,156 @@
+//! What is known of a run beside its statistics.
+
+use fleet_contract::{
+    fleet::{BrokerSpec, Fleet, Observe},
+    plan::Plan,
+    stats::{Devices, Stats},
+    time::Micros,
+    units::Span,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{phase::Phase, timeline::Timeline, verdict::FailOn};
+
+/// Everything that a report says and that no worker measured.
+#[derive(Debug, Clone)]
+pub struct RunFacts {
+    /// The resolved document.
+    pub fleet: Fleet,
+    /// SHA-256 of the resolved document, in hexadecimal.
+    pub document_hash: String,
+    /// Whether the broker was started for this run.
+    pub embedded_broker: bool,
+    /// Tells the messages of this run from those of any other.
+    pub run: u32,
+    /// How far the run has come; only one that has ended is judged.
+    pub phase: Phase,
+    /// The instant that all timetables count from.
+    pub started: Micros,
+    /// Now, or the end of the run.
+    pub now: Micros,
+    /// What was asked of the run beside the document.
+    pub asked: Asked,
+    /// What made the load.
+    pub program: Program,
+    /// The shortest interval of any periodic stream, live changes included.
+    pub shortest_interval: Option<Span>,
+    /// By how much the clocks of sender and observer may differ; zero where they are the same.
+    pub clock_bound: Span,
+    /// What the reader must know, such as what a stream's native counter cannot prove.
+    pub notes: Vec<String>,
+    /// Whether the run was cut short before it had drained.
+    pub aborted: bool,
+    /// One entry a second.
+    pub timeline: Timeline,
+    /// Worker processes that ended unasked.
+    pub workers_lost: u32,
+}
+
+/// What was asked of a run beside the document.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// How long it runs; `None` means until it is stopped.
+    pub duration: Option<Span>,
+    /// Whether it ends once every device has sent all that it is to send.
+    pub ends_when_sent: bool,
+    /// What makes it fail beside the default rules.
+    pub fail_on: Vec<FailOn>,
+}
+
+/// What made the load.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    /// The engine that ran the devices.
+    pub engine: String,
+    /// The version of the program.
+    pub version: String,
+    /// The command line; empty in a cluster.
+    pub command: Vec<String>,
+    /// The machine.
+    pub host: Host,
+    /// How many files one process may open; 0 where that is not known.
+    pub open_files_limit: u64,
+}
+
+impl RunFacts {
+    /// Those of a run of `fleet` by `plan` that begins.
+    pub fn new(fleet: Fleet, document_hash: String, plan: &Plan, asked: Asked, program: Program) -> Self {
+        Self {
+            shortest_interval: shortest_interval(&fleet, plan, plan.start),
+            fleet,
+            document_hash,
+            embedded_broker: false,
+            run: plan.run,
+            phase: Phase::under(plan, plan.start),
+            started: plan.start,
+            now: plan.start,
+            asked,
+            program,
+            // A worker observes its own devices, so that sender and observer of a message share one clock.
+            clock_bound: Span::ZERO,
+            notes: Vec::new(),
+            aborted: false,
+            timeline: Timeline::new(plan.start),
+            workers_lost: 0,
+        }
+    }
+
+    /// Which devices were observed.
+    pub const fn observe(&self) -> Observe {
+        self.fleet.spec.observe
+    }
+
+    /// The broker's address, or all of them with commas between; without credentials.
+    pub fn broker(&self) -> String {
+        self.fleet.spec.broker.as_ref().map(BrokerSpec::names).unwrap_or_default()
+    }
+
+    /// How long the run has lasted.
+    pub const fn elapsed(&self) -> Span {
+        self.now.since(self.started)
+    }
+
+    /// How long of that it was neither paused nor draining.
+    pub fn running(&self) -> Span {
+        let drains_from = self.timeline.running_until().filter(|_| !self.phase.follows_plan());
+        let lasted = drains_from.unwrap_or(self.now).since(self.started);
+        Span(lasted.0.saturating_sub(self.timeline.paused().0))
+    }
+
+    /// Its devices: those of now, and once it drains, when they leave by intent, those that it had before.
+    pub fn devices(&self, stats: &Stats) -> Devices {
+        self.timeline.devices().filter(|_| !self.phase.follows_plan()).unwrap_or(stats.devices)
+    }
+
+    /// Takes the intervals of a plan in, from an instant on.
+    pub(super) fn see_intervals(&mut self, plan: &Plan, from: Micros) {
+        let shortest = shortest_interval(&self.fleet, plan, from);
+        self.shortest_interval = self.shortest_interval.into_iter().chain(shortest).min();
+    }
+}
+
+/// The shortest interval of any periodic stream from `from` on.
+fn shortest_interval(fleet: &Fleet, plan: &Plan, from: Micros) -> Option<Span> {
+    let intervals = fleet.spec.groups.iter().flat_map(|group| {
+        let streams = fleet.spec.models.get(&group.model).into_iter().flat_map(|model| &model.streams);
+        streams.filter_map(|(name, stream)| {
+            let interval = group.stream(name, stream).interval?;
+            Some(plan.pace(&group.name, name, interval).shortest(from))
+        })
+    });
+    intervals.min()
+}
+
+/// The machine that generated the load.
+#[derive(Debug, Clone, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct Host {
+    /// The operating system and its processor architecture.
+    pub os: String,
+    /// The version of its kernel.
+    pub kernel: String,
+    /// How many processors the process may use.
+    pub cpus: u32,
+    /// Its memory, in bytes.
+    pub memory_bytes: u64,
+}
