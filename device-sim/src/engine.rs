@@ -17,6 +17,7 @@ mod device;
 mod pacer;
 mod rumqttc;
 mod shard;
+mod slot;
 mod streams;
 #[cfg(test)]
 mod tests;

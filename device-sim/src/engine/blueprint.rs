@@ -71,14 +71,7 @@ pub enum BlueprintError {
 pub(crate) struct Blueprint {
     pub(crate) name: String,
     seed: u64,
-    /// Draws which devices are observed.
-    sampling: Source,
-    /// Draws how long a connect is put off.
-    pub(crate) jitter: Source,
-    /// Draws the waits before a reconnect.
-    pub(crate) waits: Source,
-    /// Draws where packet identifiers begin.
-    pub(crate) packet_ids: Source,
+    pub(crate) draws: Draws,
     pub(crate) groups: Vec<Group>,
     membership: Membership,
     pub(crate) connect: Connect,
@@ -90,6 +83,19 @@ pub(crate) struct Blueprint {
     pub(crate) start: Micros,
     pub(crate) device_login: Login,
     pub(crate) observer_login: Login,
+}
+
+/// What is drawn for each device; of one seed each kind has a source of its own.
+#[derive(Debug)]
+pub(crate) struct Draws {
+    /// Which devices are observed.
+    sampling: Source,
+    /// How long a connect is put off.
+    pub(crate) jitter: Source,
+    /// The waits before a reconnect.
+    pub(crate) waits: Source,
+    /// Where packet identifiers begin.
+    pub(crate) packet_ids: Source,
 }
 
 /// A share of the fleet with its model and its names.
@@ -197,10 +203,12 @@ impl Blueprint {
         Ok(Self {
             name: fleet.metadata.name.clone(),
             seed: spec.seed,
-            sampling: Source::new(spec.seed, "observe"),
-            jitter: Source::new(spec.seed, "connect"),
-            waits: Source::new(spec.seed, "backoff"),
-            packet_ids: Source::new(spec.seed, "packet ids"),
+            draws: Draws {
+                sampling: Source::new(spec.seed, "observe"),
+                jitter: Source::new(spec.seed, "connect"),
+                waits: Source::new(spec.seed, "backoff"),
+                packet_ids: Source::new(spec.seed, "packet ids"),
+            },
             groups,
             membership: Membership::new(&shares)?,
             session: session::Options {
@@ -271,7 +279,7 @@ impl Blueprint {
         match self.observe {
             Observe::All => true,
             Observe::None => false,
-            Observe::Sample => is_drawn(self.sampling, index, self.sample),
+            Observe::Sample => is_drawn(self.draws.sampling, index, self.sample),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use fleet_contract::time::Micros;
 
+use super::slot::StreamAt;
 use crate::{observe::ledger::Row, session::Session};
 
 /// One device. A hundred thousand of them fit into a machine, so what few devices need is boxed.
@@ -14,16 +15,9 @@ pub(super) struct Device<C> {
     pub(super) connection: Option<C>,
     /// Messages that wait for a place in flight, or for the connection to come back.
     pub(super) queue: Option<Box<VecDeque<Queued>>>,
-    /// When the attempt to connect was meant to begin.
-    pub(super) connect_at: Micros,
-    /// When it leaves the fleet; [`Micros::NEVER`] while nobody knows.
-    pub(super) leave_at: Micros,
-    /// Since when it stands where it stands.
-    pub(super) since: Micros,
-    /// When it lost its session, if it has not got it back; else [`Micros::NEVER`].
-    pub(super) lost_at: Micros,
+    pub(super) times: Times,
     /// Where its streams begin among those of the shard.
-    pub(super) streams: u32,
+    first_stream: StreamAt,
     /// Accepted sessions so far.
     pub(super) sessions: u32,
     /// Attempts in a row that failed.
@@ -38,6 +32,19 @@ pub(super) struct Device<C> {
     pub(super) is_subscribed: bool,
     /// The label of its last error.
     pub(super) last_error: Option<&'static str>,
+}
+
+/// When a device does what.
+#[derive(Debug)]
+pub(super) struct Times {
+    /// When the attempt to connect was meant to begin.
+    pub(super) connect_at: Micros,
+    /// When it leaves the fleet; [`Micros::NEVER`] while nobody knows.
+    pub(super) leave_at: Micros,
+    /// Since when it stands where it stands.
+    pub(super) since: Micros,
+    /// When it lost its session, if it has not got it back; else [`Micros::NEVER`].
+    pub(super) lost_at: Micros,
 }
 
 /// Where a device stands.
@@ -102,16 +109,13 @@ impl StreamState {
 }
 
 impl<C> Device<C> {
-    pub(super) fn new(group: u8, streams: u32, is_observed: bool, first_packet_id: u16) -> Self {
+    pub(super) fn new(group: u8, first_stream: StreamAt, is_observed: bool, first_packet_id: u16) -> Self {
         Self {
             session: Session::starting_at(first_packet_id),
             connection: None,
             queue: None,
-            connect_at: Micros::NEVER,
-            leave_at: Micros(0),
-            since: Micros(0),
-            lost_at: Micros::NEVER,
-            streams,
+            times: Times { connect_at: Micros::NEVER, leave_at: Micros(0), since: Micros(0), lost_at: Micros::NEVER },
+            first_stream,
             sessions: 0,
             attempts: 0,
             group,
@@ -124,14 +128,19 @@ impl<C> Device<C> {
         }
     }
 
+    /// Where its stream of this number is among those of the shard.
+    pub(super) const fn stream(&self, number: u16) -> StreamAt {
+        self.first_stream.plus(number)
+    }
+
     /// Whether its timetable has begun, with its first session.
     pub(super) fn has_timetable(&self) -> bool {
-        self.lost_at != Micros::NEVER || self.state == State::Up
+        self.times.lost_at != Micros::NEVER || self.state == State::Up
     }
 
     /// Whether it has not begun to connect since it came to the fleet, or is not there.
     pub(super) fn is_yet_to_come(&self, now: Micros) -> bool {
-        let has_not_begun = self.attempts == 0 && self.lost_at == Micros::NEVER && self.connect_at > now;
+        let has_not_begun = self.attempts == 0 && self.times.lost_at == Micros::NEVER && self.times.connect_at > now;
         self.state == State::Absent || self.state == State::Offline && has_not_begun
     }
 

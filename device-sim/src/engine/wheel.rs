@@ -6,6 +6,8 @@
 
 use fleet_contract::{cost::SHORTEST_PAUSE, time::Micros, units::Span};
 
+use super::slot::Slot;
+
 /// A tick: no two looks at the timers are closer together.
 const TICK_US: u64 = SHORTEST_PAUSE.0;
 /// Slots of the wheel; a power of two.
@@ -49,7 +51,7 @@ impl Wheel {
     /// Makes room for `devices` timers; those beyond are cleared.
     pub(super) fn resize(&mut self, devices: usize) {
         for index in devices..self.timers.len() {
-            self.clear(index);
+            self.clear(Slot::new(index));
         }
         self.timers.resize(devices, Timer::UNSET);
         if self.timers.capacity() > 2 * devices + 1_024 {
@@ -58,8 +60,8 @@ impl Wheel {
     }
 
     /// Sets the timer of `device` to `at`, wherever it stood.
-    pub(super) fn set(&mut self, device: usize, at: Micros) {
-        if self.timers[device].at == at {
+    pub(super) fn set(&mut self, device: Slot, at: Micros) {
+        if self.timers[device.place()].at == at {
             return;
         }
         self.clear(device);
@@ -70,19 +72,18 @@ impl Wheel {
         #[expect(clippy::cast_possible_truncation, reason = "the remainder is below SLOTS")]
         let slot = (tick % SLOTS as u64) as u32;
         let head = self.heads[slot as usize];
-        #[expect(clippy::cast_possible_truncation, reason = "a shard has fewer than 2^32 devices")]
-        let link = device as u32;
+        let link = device.number();
         if head != NONE {
             self.timers[head as usize].previous = link;
         }
-        self.timers[device] = Timer { at, next: head, previous: NONE, slot };
+        self.timers[device.place()] = Timer { at, next: head, previous: NONE, slot };
         self.heads[slot as usize] = link;
         self.occupied[slot as usize / 64] |= 1 << (slot % 64);
     }
 
     /// Takes the timer of `device` out.
-    pub(super) fn clear(&mut self, device: usize) {
-        let Timer { next, previous, slot, .. } = std::mem::replace(&mut self.timers[device], Timer::UNSET);
+    pub(super) fn clear(&mut self, device: Slot) {
+        let Timer { next, previous, slot, .. } = std::mem::replace(&mut self.timers[device.place()], Timer::UNSET);
         if slot == NONE {
             return;
         }
@@ -100,7 +101,7 @@ impl Wheel {
     }
 
     /// Moves the timers that have come by `now` to the end of `fired`, and clears them.
-    pub(super) fn turn(&mut self, now: Micros, fired: &mut Vec<u32>) {
+    pub(super) fn turn(&mut self, now: Micros, fired: &mut Vec<Slot>) {
         let last = now.0 / TICK_US;
         // After a long sleep one full turn passes every slot.
         let first = self.next_tick.max((last + 1).saturating_sub(SLOTS as u64));
@@ -112,8 +113,9 @@ impl Wheel {
             while at != NONE {
                 let timer = self.timers[at as usize];
                 if timer.at <= now {
-                    self.clear(at as usize);
-                    fired.push(at);
+                    let device = Slot::new(at as usize);
+                    self.clear(device);
+                    fired.push(device);
                 }
                 at = timer.next;
             }
@@ -152,14 +154,14 @@ mod tests {
         let mut fired = Vec::new();
         wheel.turn(Micros(now), &mut fired);
         fired.sort_unstable();
-        fired
+        fired.into_iter().map(Slot::number).collect()
     }
 
     #[test]
     fn a_timer_fires_at_the_tick_after_its_instant_and_once() {
         let mut wheel = Wheel::new(Micros(0));
         wheel.resize(2);
-        wheel.set(0, Micros(1_501));
+        wheel.set(Slot::new(0), Micros(1_501));
         assert!(fired(&mut wheel, 1_500).is_empty());
         assert_eq!(wheel.idle(Micros(1_500)), Span(250));
         assert_eq!(fired(&mut wheel, 1_750), [0]);
@@ -171,7 +173,7 @@ mod tests {
         let mut wheel = Wheel::new(Micros(5_000_000));
         wheel.resize(1);
         assert!(fired(&mut wheel, 5_000_000).is_empty());
-        wheel.set(0, Micros(3));
+        wheel.set(Slot::new(0), Micros(3));
         assert_eq!(fired(&mut wheel, 5_001_000), [0]);
     }
 
@@ -179,7 +181,7 @@ mod tests {
     fn shrinking_forgets_the_tail() {
         let mut wheel = Wheel::new(Micros(0));
         wheel.resize(3);
-        (0..3).for_each(|device| wheel.set(device, Micros(7_000)));
+        (0..3).for_each(|device| wheel.set(Slot::new(device), Micros(7_000)));
         wheel.resize(1);
         assert_eq!(fired(&mut wheel, 8_000), [0]);
     }
@@ -194,7 +196,7 @@ mod tests {
             let mut model: BTreeMap<u32, u64> = BTreeMap::new();
             let mut now = 0;
             for (device, ahead, advance) in steps {
-                wheel.set(device, Micros(now + ahead));
+                wheel.set(Slot::new(device), Micros(now + ahead));
                 model.insert(u32::try_from(device).unwrap(), now + ahead);
                 let idle = wheel.idle(Micros(now)).0;
                 let earliest = model.values().min().unwrap().max(&now);

@@ -7,6 +7,7 @@ use fleet_contract::time::Micros;
 use mio::{Poll, Token};
 
 use super::shard::Alarm;
+use super::slot::Slot;
 use crate::{
     clock::Clock,
     transport::{self, Connection, NoAddress, Read, Transport, Written, brokers::Brokers},
@@ -37,7 +38,7 @@ pub(super) trait World {
 
     /// Begins to connect device `index`, which has failed `attempts` times in a row. What happens to the connection is
     /// announced under its `slot`.
-    fn open(&mut self, index: u32, attempts: u16, slot: usize) -> Result<Self::Connection, NotOpened>;
+    fn open(&mut self, index: u32, attempts: u16, slot: Slot) -> Result<Self::Connection, NotOpened>;
 
     /// The connection of device `index` was lost or not made: its broker may have moved.
     fn lost(&self, index: u32);
@@ -111,10 +112,11 @@ impl World for Net {
         self.brokers.position(index)
     }
 
-    fn open(&mut self, index: u32, attempts: u16, slot: usize) -> Result<Connection, NotOpened> {
+    fn open(&mut self, index: u32, attempts: u16, slot: Slot) -> Result<Connection, NotOpened> {
         let (broker, turn) = (self.brokers.of(index), self.brokers.turn(index));
         let address = broker.resolver.address(turn.wrapping_add(attempts.into())).map_err(NotOpened::NoAddress)?;
-        Connection::open(address, turn, &broker.route, self.poll.registry(), Token(slot)).map_err(NotOpened::Failed)
+        Connection::open(address, turn, &broker.route, self.poll.registry(), Token(slot.place()))
+            .map_err(NotOpened::Failed)
     }
 
     fn lost(&self, index: u32) {

@@ -66,13 +66,7 @@ pub struct Observed {
     /// Their policy.
     pub policy: Option<Arc<NetworkPolicy>>,
     /// The broker of its own.
-    pub broker: Option<Arc<StatefulSet>>,
-    /// Its Service.
-    pub broker_service: Option<Arc<Service>>,
-    /// Its policy.
-    pub broker_policy: Option<Arc<NetworkPolicy>>,
-    /// Whom it admits.
-    pub broker_access: Option<Arc<ConfigMap>>,
+    pub broker: ObservedBroker,
     /// The plan, and the version of the object that holds it.
     pub plan: Option<(Plan, Option<String>)>,
     /// Why the plan cannot be read, if there is one that cannot.
@@ -85,10 +79,23 @@ pub struct Observed {
     pub documents: Vec<Arc<ConfigMap>>,
     /// The workers' pods, by ordinal and, where an old one still ends, by age.
     pub pods: Vec<WorkerPod>,
-    /// That of the broker of its own.
-    pub broker_pod: Option<WorkerPod>,
     /// The autoscalers that scale it.
     pub autoscalers: Vec<Arc<HorizontalPodAutoscaler>>,
+}
+
+/// What there is of a fleet's own broker.
+#[derive(Debug, Default, Clone)]
+pub struct ObservedBroker {
+    /// The broker.
+    pub stateful_set: Option<Arc<StatefulSet>>,
+    /// Its Service.
+    pub service: Option<Arc<Service>>,
+    /// Its policy.
+    pub policy: Option<Arc<NetworkPolicy>>,
+    /// Whom it admits.
+    pub access: Option<Arc<ConfigMap>>,
+    /// Its pod.
+    pub pod: Option<WorkerPod>,
 }
 
 impl Observed {
@@ -143,10 +150,13 @@ pub fn observe(stores: &Stores, owner: &Owner) -> Observed {
         service: own(&stores.services, owner, &workers),
         budget: own(&stores.budgets, owner, &workers),
         policy: own(&stores.policies, owner, &workers),
-        broker: own(&stores.stateful_sets, owner, &broker),
-        broker_service: own(&stores.services, owner, &broker),
-        broker_policy: own(&stores.policies, owner, &broker),
-        broker_access: own(&stores.config_maps, owner, &broker),
+        broker: ObservedBroker {
+            stateful_set: own(&stores.stateful_sets, owner, &broker),
+            service: own(&stores.services, owner, &broker),
+            policy: own(&stores.policies, owner, &broker),
+            access: own(&stores.config_maps, owner, &broker),
+            pod: None,
+        },
         plan: read.as_ref().and_then(|read| read.as_ref().ok().cloned()).map(|plan| (plan, version.clone())),
         plan_error: read.and_then(Result::err),
         plan_object: version,
@@ -199,7 +209,7 @@ fn look_at_pods(stores: &Stores, owner: &Owner, observed: &mut Observed) {
         // The label alone says nothing: somebody else's pod may carry it.
         match stateful_set_of(&pod) {
             Some(name) if name == workers => observed.pods.push(worker),
-            Some(name) if name == broker => observed.broker_pod = Some(worker),
+            Some(name) if name == broker => observed.broker.pod = Some(worker),
             _ => {}
         }
     }

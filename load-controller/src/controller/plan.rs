@@ -18,7 +18,7 @@ use super::{
     document::Document,
     note::Note,
     object::{Deletion, Object},
-    observe::{Observed, WorkerPod},
+    observe::{Observed, ObservedBroker, WorkerPod},
 };
 use crate::resource::{
     Fleet, Owner, Size,
@@ -181,7 +181,7 @@ pub fn decide(situation: &Situation<'_>) -> Steps {
     let kept = observed.stateful_set.as_deref().and_then(template_of).filter(|_| is_held || turn == Turn::Waits);
     let workers = stateful_set::build(owner, replicas, kept.cloned().unwrap_or(template));
     notes.extend(tell(situation, &plan, &revision));
-    let (forces, next_loss) = lost_pods(observed.pods.iter().chain(&observed.broker_pod), now);
+    let (forces, next_loss) = lost_pods(observed.pods.iter().chain(&observed.broker.pod), now);
     let looks = is_held || turn != Turn::None;
     let look_again = next_loss.into_iter().chain(looks.then_some(RETURN_LOOK)).min();
     notes.extend(forces.iter().map(Note::forced));
@@ -219,10 +219,12 @@ fn turn(situation: &Situation<'_>, template: &PodTemplateSpec) -> Turn {
     let is_edited = seen != fleet.metadata.generation;
     let replicas = workers.spec.as_ref().and_then(|spec| spec.replicas).and_then(|number| u32::try_from(number).ok());
     let wanted = stateful_set::build(owner, replicas.unwrap_or_default(), template.clone());
-    let broker = wanted_broker(situation).and_then(|(wanted, _)| Object::change(&wanted, observed.broker.as_deref()));
+    let broker = wanted_broker(situation)
+        .and_then(|(wanted, _)| Object::change(&wanted, observed.broker.stateful_set.as_deref()));
     let is_new = !is_edited
-        && (Object::change(&wanted, Some(workers)).is_some() || broker.is_some() && observed.broker.is_some());
-    let rolls = [Some(workers), observed.broker.as_deref()].into_iter().flatten().any(is_rolling);
+        && (Object::change(&wanted, Some(workers)).is_some()
+            || broker.is_some() && observed.broker.stateful_set.is_some());
+    let rolls = [Some(workers), observed.broker.stateful_set.as_deref()].into_iter().flatten().any(is_rolling);
     match () {
         () if is_new && is_others_turn => Turn::Waits,
         () if is_new || rolls => {
@@ -318,11 +320,11 @@ fn old_revisions(observed: &Observed, wanted: &str) -> Vec<Deletion> {
 
 /// The objects of a broker of its own that the fleet no longer needs.
 fn unwanted_broker(observed: &Observed) -> impl Iterator<Item = Deletion> {
-    let Observed { broker, broker_service, broker_policy, broker_access, .. } = observed;
-    let stateful_set = broker.as_deref().and_then(Deletion::of);
-    let service = broker_service.as_deref().and_then(Deletion::of);
-    let policy = broker_policy.as_deref().and_then(Deletion::of);
-    stateful_set.into_iter().chain(service).chain(policy).chain(broker_access.as_deref().and_then(Deletion::of))
+    let ObservedBroker { stateful_set, service, policy, access, .. } = &observed.broker;
+    let stateful_set = stateful_set.as_deref().and_then(Deletion::of);
+    let service = service.as_deref().and_then(Deletion::of);
+    let policy = policy.as_deref().and_then(Deletion::of);
+    stateful_set.into_iter().chain(service).chain(policy).chain(access.as_deref().and_then(Deletion::of))
 }
 
 fn template_of(stateful_set: &StatefulSet) -> Option<&PodTemplateSpec> {
@@ -359,7 +361,7 @@ fn wanted_broker(situation: &Situation<'_>) -> Option<(StatefulSet, u64)> {
     if !document.has_own_broker {
         return None;
     }
-    let existing = observed.broker.as_deref();
+    let existing = observed.broker.stateful_set.as_deref();
     let memory =
         existing.and_then(broker::memory_of).unwrap_or_else(|| broker::memory_for(document.fleet.spec.devices));
     let special = &document.fleet.spec.pod;
@@ -372,12 +374,12 @@ fn wanted_broker(situation: &Situation<'_>) -> Option<(StatefulSet, u64)> {
 fn own_broker(situation: &Situation<'_>, turn: Turn) -> OwnBroker {
     let Situation { owner, document, observed, .. } = *situation;
     let Some((broker, memory)) = wanted_broker(situation) else { return OwnBroker::default() };
-    let existing = observed.broker.as_deref();
-    let service = Object::change(&broker::service(owner), observed.broker_service.as_deref());
+    let existing = observed.broker.stateful_set.as_deref();
+    let service = Object::change(&broker::service(owner), observed.broker.service.as_deref());
     let policy = network_policy::broker(owner, document.broker_access);
-    let policy = Object::change(&policy, observed.broker_policy.as_deref());
+    let policy = Object::change(&policy, observed.broker.policy.as_deref());
     let access = config_map::access(owner, old_workers(observed) > 0);
-    let access = Object::change(&access, observed.broker_access.as_deref());
+    let access = Object::change(&access, observed.broker.access.as_deref());
     let broker = Object::change(&broker, existing).filter(|_| turn != Turn::Waits);
     let is_rolling = existing.is_some_and(|existing| broker.is_some() || is_rolling(existing));
     let objects = service.into_iter().chain(policy).chain(access).chain(broker).collect();
@@ -398,7 +400,7 @@ fn is_rolling(stateful_set: &StatefulSet) -> bool {
 /// Whether devices are still on their way back to a broker of the fleet's own whose pod is younger than their workers.
 fn are_returning(situation: &Situation<'_>, plan: &Plan) -> bool {
     let Situation { document, observed, connected, now, .. } = *situation;
-    let Some(broker) = observed.broker_pod.as_ref().and_then(|pod| pod.created) else { return false };
+    let Some(broker) = observed.broker.pod.as_ref().and_then(|pod| pod.created) else { return false };
     let has_known_another = observed.pods.iter().any(|pod| pod.created.is_some_and(|created| created < broker));
     let rate = document.fleet.spec.connect.rate;
     let made = Micros(u64::try_from(broker.as_microsecond()).unwrap_or(0));

@@ -173,7 +173,8 @@ fn facts(view: &View<'_>) -> Facts {
         causes: Causes {
             pod: present().find_map(|pod| pod.diagnosis.clone()).or_else(|| view.worker_cause.cloned()),
             broker_pod: observed
-                .broker_pod
+                .broker
+                .pod
                 .as_ref()
                 .and_then(diagnosis_of_broker)
                 .or_else(|| view.broker_cause.cloned()),

@@ -123,7 +123,7 @@ impl Books {
                 self.leave_at = stay.until;
                 match self.state {
                     State::Absent => {
-                        let jitter = blueprint.jitter.of(self.index).at(0).below(blueprint.connect.jitter.0);
+                        let jitter = blueprint.draws.jitter.of(self.index).at(0).below(blueprint.connect.jitter.0);
                         self.state = State::Offline;
                         let intended = turn.shared.share.intended(self.index, stay.from, &turn.course.population);
                         self.connect_at = intended.after(Span(jitter)).max(blueprint.start);

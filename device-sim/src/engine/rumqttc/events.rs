@@ -164,7 +164,7 @@ impl Books {
 
     /// Puts the next attempt off, longer after each failure.
     fn retry(&mut self, turn: &mut Turn<'_>, reason: &'static str) {
-        let draw = turn.shared.blueprint.waits.of(self.index).at(turn.now.0);
+        let draw = turn.shared.blueprint.draws.waits.of(self.index).at(turn.now.0);
         let wait = backoff::delay(&turn.shared.blueprint.connect.backoff, self.attempts, draw.0);
         self.state = State::Offline;
         self.last_error = Some(reason);

@@ -2,13 +2,19 @@
 
 use std::collections::VecDeque;
 
-use fleet_contract::{time::Micros, units::Span};
+use fleet_contract::{
+    plan::{self, Population},
+    time::Micros,
+    units::{Rate, Span},
+};
 
 use super::Shard;
 use crate::{
     engine::{
         causes,
         device::{State, Trouble},
+        pacer::Pacer,
+        slot::Slot,
         world::{NotOpened, World},
     },
     session::{Refusal, backoff},
@@ -24,78 +30,142 @@ const UNWELCOME_ATTEMPTS: u16 = 2;
 /// Handshakes of TLS and WebSocket that go on in one turn, so that what they compute delays nobody's messages.
 const HANDSHAKES_PER_TURN: usize = 4;
 
+/// The part of the fleet's connect rate that falls to a shard.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) struct ShareOfRate {
+    /// The fleet's rate.
+    pub(in crate::engine) rate: Rate,
+    /// The devices of the worker.
+    pub(in crate::engine) worker: plan::Shard,
+    /// The threads that the worker's devices are spread over.
+    pub(in crate::engine) threads: u32,
+    /// The start of the process.
+    pub(in crate::engine) epoch: Micros,
+    /// The start of its engine.
+    pub(in crate::engine) started: Micros,
+}
+
+impl ShareOfRate {
+    /// The part from `now` on: as large as the worker's part of the devices, divided by its threads.
+    pub(in crate::engine) fn under(self, population: &Population, now: Micros) -> Rate {
+        let devices = population.most(now).max(1);
+        let share = f64::from(self.worker.share_of(devices).max(1)) / f64::from(devices);
+        Rate::per_second(self.rate.get() * share / f64::from(self.threads)).unwrap_or(self.rate)
+    }
+
+    /// When this process means to connect device `index`, which the plan has come at `planned`.
+    ///
+    /// What was planned for a time before the process (it was restarted, or started late) it makes up for from its
+    /// start on, at its share of the rate: neither at once nor as late as the timetable of the whole fleet would be.
+    pub(in crate::engine) fn intended(self, index: u32, planned: Micros, population: &Population) -> Micros {
+        if planned >= self.epoch {
+            return planned;
+        }
+        let pace = Self { threads: 1, ..self }.under(population, self.started);
+        self.started.after(pace.time_for(u64::from(index.saturating_sub(self.worker.first))))
+    }
+
+    /// The last instant at which this process means to connect a device for the first time; its start if there is none.
+    pub(in crate::engine) fn last_connect(self, population: &Population) -> Micros {
+        let most = population.most(self.started);
+        let indices = self.worker.first..self.worker.first + self.worker.share_of(most);
+        let intended = indices.filter_map(|index| {
+            let stay = population.stay(index, self.started)?;
+            Some(self.intended(index, stay.from, population))
+        });
+        intended.fold(self.started, Micros::max)
+    }
+}
+
+/// The attempts of a shard's devices to connect.
+pub(super) struct Attempts {
+    pub(super) share: ShareOfRate,
+    pub(super) pacer: Pacer,
+    /// The devices that the pacer has put off, in the order in which they asked; holds each of the shard's once.
+    queue: VecDeque<Slot>,
+    /// Connections that are being made and whose handshakes can go on; at most one entry for each readiness.
+    pub(super) handshakes: VecDeque<Slot>,
+}
+
+impl Attempts {
+    /// None yet, at `rate`.
+    pub(super) fn new(share: ShareOfRate, rate: Rate) -> Self {
+        Self { share, pacer: Pacer::new(rate), queue: VecDeque::new(), handshakes: VecDeque::new() }
+    }
+
+    /// When the next of those that wait may begin; never if nobody waits, or only for others to be done.
+    pub(super) fn next(&self) -> Micros {
+        if self.queue.is_empty() { Micros::NEVER } else { self.pacer.ready_at().unwrap_or(Micros::NEVER) }
+    }
+}
+
 impl<W: World> Shard<W> {
     /// Begins to connect, or queues if the pace of the fleet does not allow it yet.
-    pub(super) fn try_connect(&mut self, slot: usize, now: Micros) {
-        let device = &self.devices[slot];
+    pub(super) fn try_connect(&mut self, slot: Slot, now: Micros) {
+        let device = &self.roster.devices[slot];
         let is_first = device.sessions == 0 && device.attempts == 0;
         let is_taken = if is_first {
-            self.pacer.take_due(device.connect_at, now).is_ok()
+            self.attempts.pacer.take_due(device.times.connect_at, now).is_ok()
         } else {
             // Whoever waits already goes first.
-            self.connect_queue.is_empty() && self.pacer.take(now).is_ok()
+            self.attempts.queue.is_empty() && self.attempts.pacer.take(now).is_ok()
         };
         if is_taken {
             return self.open(slot, now);
         }
-        self.devices[slot].is_queued = true;
-        self.connect_queue.push_back(u32::try_from(slot).expect("a shard has fewer than 2^32 devices"));
+        self.roster.devices[slot].is_queued = true;
+        self.attempts.queue.push_back(slot);
         self.set_timer(slot);
     }
 
     /// Lets those begin to connect whose turn it is by now.
     pub(super) fn admit(&mut self) {
-        while let Some(slot) = self.connect_queue.front().map(|slot| *slot as usize) {
+        while let Some(slot) = self.attempts.queue.front().copied() {
             let now = self.world.now();
             // It may have left the fleet meanwhile.
-            let is_waiting = self.devices.get(slot).is_some_and(|device| device.is_queued);
-            if is_waiting && self.pacer.take(now).is_err() {
+            let is_waiting = self.roster.devices.get(slot).is_some_and(|device| device.is_queued);
+            if is_waiting && self.attempts.pacer.take(now).is_err() {
                 return;
             }
-            self.connect_queue.pop_front();
+            self.attempts.queue.pop_front();
             if is_waiting {
-                self.devices[slot].is_queued = false;
+                self.roster.devices[slot].is_queued = false;
                 self.open(slot, now);
             }
         }
-        if self.connect_queue.capacity() > 1_024 {
-            self.connect_queue = VecDeque::new();
+        if self.attempts.queue.capacity() > 1_024 {
+            self.attempts.queue = VecDeque::new();
         }
     }
 
-    /// When the next one may begin; where too many attempts are under way, the end of one of them will tell.
-    pub(super) fn admits_at(&self) -> Micros {
-        if self.connect_queue.is_empty() { Micros::NEVER } else { self.pacer.ready_at().unwrap_or(Micros::NEVER) }
-    }
-
-    fn open(&mut self, slot: usize, now: Micros) {
-        let index = self.slots.index(slot);
-        match self.world.open(index, self.devices[slot].attempts, slot) {
+    fn open(&mut self, slot: Slot, now: Micros) {
+        let index = self.roster.index(slot);
+        match self.world.open(index, self.roster.devices[slot].attempts, slot) {
             Ok(connection) => {
-                let device = &mut self.devices[slot];
+                let device = &mut self.roster.devices[slot];
                 device.connection = Some(connection);
                 device.state = State::Opening;
-                device.since = now;
+                device.times.since = now;
                 self.set_timer(slot);
             }
             Err(NotOpened::NoAddress(none)) => {
-                self.pacer.release();
+                self.attempts.pacer.release();
                 self.without_address(slot, none, now);
             }
             Err(NotOpened::Failed(error)) => {
-                self.pacer.release();
+                self.attempts.pacer.release();
                 self.connect_failed(slot, error.label(), trouble(&error), now);
             }
         }
     }
 
     /// The socket can be written: the connection is decided, or what waits can go.
-    pub(super) fn writable(&mut self, slot: usize) {
+    pub(super) fn writable(&mut self, slot: Slot) {
         let now = self.world.now();
-        if self.devices[slot].state == State::Opening {
+        if self.roster.devices[slot].state == State::Opening {
             return self.opening(slot, now);
         }
-        let Some(connection) = &mut self.devices[slot].connection else { return };
+        let Some(connection) = &mut self.roster.devices[slot].connection else { return };
         match self.world.flush(connection) {
             Ok(Written::Some) => {}
             Ok(Written::All) => self.flushed(slot, now),
@@ -103,8 +173,8 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn flushed(&mut self, slot: usize, now: Micros) {
-        match self.devices[slot].state {
+    fn flushed(&mut self, slot: Slot, now: Micros) {
+        match self.roster.devices[slot].state {
             State::Up => self.pump(slot, now),
             State::Leaving => self.settle(slot, now),
             _ => {}
@@ -112,9 +182,9 @@ impl<W: World> Shard<W> {
     }
 
     /// Something has happened on a connection that is being made; what takes computing waits for its turn.
-    pub(super) fn opening(&mut self, slot: usize, now: Micros) {
-        match &self.devices[slot].connection {
-            Some(connection) if self.world.is_layered(connection) => self.handshakes.push_back(slot),
+    pub(super) fn opening(&mut self, slot: Slot, now: Micros) {
+        match &self.roster.devices[slot].connection {
+            Some(connection) if self.world.is_layered(connection) => self.attempts.handshakes.push_back(slot),
             Some(_) => self.opened(slot, now),
             None => {}
         }
@@ -123,22 +193,22 @@ impl<W: World> Shard<W> {
     /// Lets some of the handshakes go on for which something has come.
     pub(super) fn take_handshakes(&mut self) {
         for _ in 0..HANDSHAKES_PER_TURN {
-            let Some(slot) = self.handshakes.pop_front() else { return };
+            let Some(slot) = self.attempts.handshakes.pop_front() else { return };
             // It may have failed, or gone, meanwhile.
-            if self.devices.get(slot).is_some_and(|device| device.state == State::Opening) {
+            if self.roster.devices.get(slot).is_some_and(|device| device.state == State::Opening) {
                 self.opened(slot, self.world.now());
             }
         }
     }
 
-    fn opened(&mut self, slot: usize, now: Micros) {
-        let Some(connection) = &mut self.devices[slot].connection else { return };
+    fn opened(&mut self, slot: Slot, now: Micros) {
+        let Some(connection) = &mut self.roster.devices[slot].connection else { return };
         match self.world.establish(connection) {
             Ok(false) => {}
             Ok(true) => {
                 if self.world.is_layered(connection) {
                     // What came behind the handshake has been announced already.
-                    self.unread.push(slot);
+                    self.buffers.unread.push(slot);
                 }
                 self.send_connect(slot, now);
             }
@@ -146,12 +216,12 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn send_connect(&mut self, slot: usize, now: Micros) {
-        let index = self.slots.index(slot);
+    fn send_connect(&mut self, slot: Slot, now: Micros) {
+        let index = self.roster.index(slot);
         let identity = self.blueprint.device(index);
-        self.out.clear();
-        let device = &mut self.devices[slot];
-        match device.session.connect(&identity.connect(), &self.blueprint.session, now, &mut self.out) {
+        self.buffers.out.clear();
+        let device = &mut self.roster.devices[slot];
+        match device.session.connect(&identity.connect(), &self.blueprint.session, now, &mut self.buffers.out) {
             Ok(()) => {
                 device.state = State::Connecting;
                 if self.write_out(slot, now) {
@@ -164,21 +234,21 @@ impl<W: World> Shard<W> {
     }
 
     /// The broker has accepted the session.
-    pub(super) fn connected(&mut self, slot: usize, session_present: bool, now: Micros) {
-        self.pacer.release();
-        let device = &mut self.devices[slot];
-        self.stats.connections.accepted += 1;
-        self.stats.latency.connect.record(now.since(device.connect_at));
-        let lost_at = std::mem::replace(&mut device.lost_at, Micros::NEVER);
+    pub(super) fn connected(&mut self, slot: Slot, session_present: bool, now: Micros) {
+        self.attempts.pacer.release();
+        let device = &mut self.roster.devices[slot];
+        self.counted.stats.connections.accepted += 1;
+        self.counted.stats.latency.connect.record(now.since(device.times.connect_at));
+        let lost_at = std::mem::replace(&mut device.times.lost_at, Micros::NEVER);
         if lost_at != Micros::NEVER {
-            self.stats.connections.reconnects += 1;
-            self.stats.latency.recovery.record(now.since(lost_at));
-            self.stats.sessions.back(now);
+            self.counted.stats.connections.reconnects += 1;
+            self.counted.stats.latency.recovery.record(now.since(lost_at));
+            self.counted.stats.sessions.back(now);
         }
         device.sessions += 1;
         device.state = State::Up;
-        device.since = now;
-        self.stats.devices.connected += 1;
+        device.times.since = now;
+        self.counted.stats.devices.connected += 1;
         self.set_trouble(slot, Trouble::None);
         self.abandon(slot);
         self.start_timetable(slot, now);
@@ -189,46 +259,47 @@ impl<W: World> Shard<W> {
             return;
         }
         self.pump(slot, now);
-        if self.devices[slot].leave_at <= now {
+        if self.roster.devices[slot].times.leave_at <= now {
             self.leave(slot, now);
         }
     }
 
     /// The broker has refused the session.
-    pub(super) fn refused(&mut self, slot: usize, refusal: Refusal, now: Micros) {
+    pub(super) fn refused(&mut self, slot: Slot, refusal: Refusal, now: Micros) {
         let code: &'static str = refusal.into();
-        causes::add(&mut self.stats.connections.refused, code, 1);
-        self.pacer.release();
-        self.devices[slot].session.lost(now);
-        self.devices[slot].connection = None;
+        causes::add(&mut self.counted.stats.connections.refused, code, 1);
+        self.attempts.pacer.release();
+        self.roster.devices[slot].session.lost(now);
+        self.roster.devices[slot].connection = None;
         self.set_trouble(slot, Trouble::Refused);
         self.retry(slot, code, now);
     }
 
     /// The connection is gone, whatever the reason; the device connects again unless it was leaving.
-    pub(super) fn lost(&mut self, slot: usize, reason: &'static str, now: Micros) {
+    pub(super) fn lost(&mut self, slot: Slot, reason: &'static str, now: Micros) {
         let is_taken_over = reason == CLOSED && self.inlet(slot).watch.has_rival();
-        let device = &mut self.devices[slot];
+        let device = &mut self.roster.devices[slot];
         match device.state {
             State::Offline | State::Absent => return,
             State::Closing => return self.depart(slot, now),
             State::Opening | State::Connecting => {
-                self.pacer.release();
+                self.attempts.pacer.release();
                 device.connection = None;
                 device.session.lost(now);
                 return self.connect_failed(slot, reason, Trouble::None, now);
             }
             State::Up | State::Leaving => {}
         }
-        let is_young = device.since.after(YOUNG) >= now;
+        let is_young = device.times.since.after(YOUNG) >= now;
         if is_young && device.attempts >= UNWELCOME_ATTEMPTS && device.session.in_flight() > 0 && !is_taken_over {
             self.note_unwelcome(slot);
         }
-        let device = &mut self.devices[slot];
+        let index = self.roster.index(slot);
+        let device = &mut self.roster.devices[slot];
         let reason = if is_taken_over { "session_taken_over" } else { reason };
-        causes::add(&mut self.stats.connections.lost, reason, 1);
-        self.stats.devices.connected -= 1;
-        self.world.lost(self.slots.index(slot));
+        causes::add(&mut self.counted.stats.connections.lost, reason, 1);
+        self.counted.stats.devices.connected -= 1;
+        self.world.lost(index);
         device.connection = None;
         device.session.lost(now);
         let is_leaving = device.state == State::Leaving;
@@ -236,83 +307,76 @@ impl<W: World> Shard<W> {
         if !is_young {
             device.attempts = 0;
         }
-        device.since = now;
+        device.times.since = now;
         device.state = State::Offline;
         if is_leaving {
             self.depart(slot, now);
         } else {
-            device.lost_at = now;
-            self.stats.sessions.lost(now);
+            device.times.lost_at = now;
+            self.counted.stats.sessions.lost(now);
             self.retry(slot, reason, now);
         }
     }
 
-    fn connect_failed(&mut self, slot: usize, reason: &'static str, trouble: Trouble, now: Micros) {
-        causes::add(&mut self.stats.connections.failed, reason, 1);
+    fn connect_failed(&mut self, slot: Slot, reason: &'static str, trouble: Trouble, now: Micros) {
+        causes::add(&mut self.counted.stats.connections.failed, reason, 1);
         self.set_trouble(slot, trouble);
-        self.world.lost(self.slots.index(slot));
+        self.world.lost(self.roster.index(slot));
         self.retry(slot, reason, now);
     }
 
     /// The broker's name has no address yet. The wait does not grow, because a broker that is being set up is not one
     /// that needs relief.
-    fn without_address(&mut self, slot: usize, none: NoAddress, now: Micros) {
+    fn without_address(&mut self, slot: Slot, none: NoAddress, now: Micros) {
         if none != NoAddress::Unresolved {
             return self.connect_failed(slot, none.cause(), Trouble::Own, now);
         }
-        let attempts = std::mem::take(&mut self.devices[slot].attempts);
+        let attempts = std::mem::take(&mut self.roster.devices[slot].attempts);
         self.connect_failed(slot, none.cause(), Trouble::None, now);
-        self.devices[slot].attempts = attempts;
+        self.roster.devices[slot].attempts = attempts;
     }
 
     /// Puts the next attempt off, longer after each failure.
-    fn retry(&mut self, slot: usize, reason: &'static str, now: Micros) {
-        let index = self.slots.index(slot);
-        let device = &mut self.devices[slot];
+    fn retry(&mut self, slot: Slot, reason: &'static str, now: Micros) {
+        let index = self.roster.index(slot);
+        let device = &mut self.roster.devices[slot];
         // Of the instant, not of the seed alone: after each restart the waits shall differ.
-        let draw = self.blueprint.waits.of(index).at(now.0);
+        let draw = self.blueprint.draws.waits.of(index).at(now.0);
         let wait = backoff::delay(&self.blueprint.connect.backoff, u32::from(device.attempts), draw.0);
         device.state = State::Offline;
         device.last_error = Some(reason);
         device.attempts = device.attempts.saturating_add(1);
-        device.connect_at = now.after(wait);
-        if device.lost_at != Micros::NEVER {
-            self.stats.sessions.backoff_micros += wait.0;
+        device.times.connect_at = now.after(wait);
+        if device.times.lost_at != Micros::NEVER {
+            self.counted.stats.sessions.backoff_micros += wait.0;
         }
         self.set_timer(slot);
     }
 
     /// Notes why a device is not connected.
-    pub(super) fn set_trouble(&mut self, slot: usize, trouble: Trouble) {
-        let before = std::mem::replace(&mut self.devices[slot].trouble, trouble);
-        for (kind, step) in [(before, -1), (trouble, 1)] {
-            let gauge = match kind {
-                Trouble::None => continue,
-                Trouble::Refused => &mut self.stats.devices.refused,
-                Trouble::Own => &mut self.stats.devices.failed,
-            };
-            *gauge = gauge.saturating_add_signed(step);
-        }
+    pub(super) fn set_trouble(&mut self, slot: Slot, trouble: Trouble) {
+        let before = std::mem::replace(&mut self.roster.devices[slot].trouble, trouble);
+        self.counted.trade(before, trouble);
     }
 
     /// Takes out what the session has given up.
-    pub(super) fn abandon(&mut self, slot: usize) {
-        while let Some(message) = self.devices[slot].session.abandon(&mut self.pool) {
+    pub(super) fn abandon(&mut self, slot: Slot) {
+        while let Some(message) = self.roster.devices[slot].session.abandon(&mut self.pool) {
             self.messages(slot, message.stream).abandoned += 1;
         }
     }
 
     /// Writes `out` to the device; false when its connection was lost over it.
-    pub(super) fn write_out(&mut self, slot: usize, now: Micros) -> bool {
-        if self.out.is_empty() {
+    pub(super) fn write_out(&mut self, slot: Slot, now: Micros) -> bool {
+        if self.buffers.out.is_empty() {
             return true;
         }
-        let Some(connection) = &mut self.devices[slot].connection else { return false };
-        self.stats.bytes.sent += self.out.len() as u64;
-        match self.world.write(connection, &self.out) {
+        let Some(connection) = &mut self.roster.devices[slot].connection else { return false };
+        self.counted.stats.bytes.sent += self.buffers.out.len() as u64;
+        match self.world.write(connection, &self.buffers.out) {
             Ok(Written::All) => true,
             Ok(Written::Some) => {
-                self.stats.generator.buffer_full += 1;
+                self.counted.stats.generator.buffer_full += 1;
                 true
             }
             Err(error) => {

@@ -6,6 +6,7 @@ use fleet_contract::{cost::USUAL_PAUSE, units::Span};
 use mio::{Events, Token};
 
 use super::{Shard, WAKE};
+use crate::engine::slot::Slot;
 use crate::engine::world::{Net, World as _};
 
 /// So many sockets are served before the timers have their turn again: a broker that ends ten thousand connections at once
@@ -15,7 +16,7 @@ const EVENTS_PER_TURN: usize = 128;
 /// What has happened to the connection of a slot.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ready {
-    pub(super) slot: usize,
+    pub(super) slot: Slot,
     pub(super) is_readable: bool,
     pub(super) is_writable: bool,
 }
@@ -30,13 +31,17 @@ impl Shard<Net> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         let mut ready = Vec::with_capacity(EVENTS_PER_TURN);
         self.begin();
-        while !self.is_stopped {
+        while !self.life.is_stopped {
             self.wait(&mut events)?;
             ready.clear();
             for event in events.iter().filter(|event| event.token() != WAKE) {
                 let Token(slot) = event.token();
                 let is_readable = event.is_readable() || event.is_read_closed();
-                ready.push(Ready { slot, is_readable, is_writable: event.is_writable() || event.is_error() });
+                ready.push(Ready {
+                    slot: Slot::new(slot),
+                    is_readable,
+                    is_writable: event.is_writable() || event.is_error(),
+                });
             }
             self.turn(&ready);
         }
@@ -47,7 +52,7 @@ impl Shard<Net> {
         let idle = self.idle(self.world.now());
         let timeout = idle.map_or(Duration::ZERO, Span::as_duration);
         if let Some(idle) = idle
-            && self.pace < USUAL_PAUSE
+            && self.timers.pace < USUAL_PAUSE
             && idle < USUAL_PAUSE
             && idle > Span::ZERO
         {

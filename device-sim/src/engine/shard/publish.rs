@@ -15,6 +15,7 @@ use super::Shard;
 use crate::{
     engine::{
         device::{Device, Queued, State, StreamState},
+        slot::Slot,
         world::World,
     },
     observe::{
@@ -38,33 +39,33 @@ const UNSENT_MAX: usize = 64 * 1024;
 
 impl<W: World> Shard<W> {
     /// What a device does when its timer fires.
-    pub(super) fn device_turn(&mut self, slot: usize, now: Micros) {
-        let device = &self.devices[slot];
-        if device.leave_at <= now && !matches!(device.state, State::Leaving | State::Closing | State::Absent) {
+    pub(super) fn device_turn(&mut self, slot: Slot, now: Micros) {
+        let device = &self.roster.devices[slot];
+        if device.times.leave_at <= now && !matches!(device.state, State::Leaving | State::Closing | State::Absent) {
             self.leave(slot, now);
         }
-        match self.devices[slot].state {
+        match self.roster.devices[slot].state {
             State::Absent => return,
             State::Offline => {
                 self.offer(slot, now);
-                let device = &self.devices[slot];
-                if device.connect_at <= now && !device.is_queued {
+                let device = &self.roster.devices[slot];
+                if device.times.connect_at <= now && !device.is_queued {
                     return self.try_connect(slot, now);
                 }
             }
             State::Opening => {
-                if self.devices[slot].since.after(self.blueprint.connect.timeout) <= now {
-                    let connection = self.devices[slot].connection.as_ref();
+                if self.roster.devices[slot].times.since.after(self.blueprint.connect.timeout) <= now {
+                    let connection = self.roster.devices[slot].connection.as_ref();
                     let reason = connection.map_or("connect_timeout", |connection| self.world.overdue(connection));
                     return self.lost(slot, reason, now);
                 }
                 self.offer(slot, now);
             }
             State::Connecting | State::Up => {
-                self.out.clear();
+                self.buffers.out.clear();
                 if !self.expire_session(slot, now) {
                     // What has fallen due by now is not to wait for the next look at the timers.
-                    if self.devices[slot].state == State::Offline {
+                    if self.roster.devices[slot].state == State::Offline {
                         self.offer(slot, now);
                         self.set_timer(slot);
                     }
@@ -74,49 +75,49 @@ impl<W: World> Shard<W> {
                 if !self.write_out(slot, now) {
                     return;
                 }
-                if self.devices[slot].session.is_recovering() || self.devices[slot].queued() > 0 {
+                if self.roster.devices[slot].session.is_recovering() || self.roster.devices[slot].queued() > 0 {
                     self.pump(slot, now);
                 }
             }
             State::Leaving => {
-                self.out.clear();
+                self.buffers.out.clear();
                 if !self.expire_session(slot, now) || !self.write_out(slot, now) {
                     return;
                 }
                 self.settle(slot, now);
             }
             State::Closing => {
-                if self.devices[slot].since.after(CLOSE_PATIENCE) <= now {
+                if self.roster.devices[slot].times.since.after(CLOSE_PATIENCE) <= now {
                     return self.depart(slot, now);
                 }
             }
         }
-        if self.devices[slot].state != State::Absent {
+        if self.roster.devices[slot].state != State::Absent {
             self.set_timer(slot);
         }
     }
 
     /// The next instant at which a device has anything to do.
-    pub(super) fn next_turn(&self, slot: usize) -> Micros {
-        let device = &self.devices[slot];
+    pub(super) fn next_turn(&self, slot: Slot) -> Micros {
+        let device = &self.roster.devices[slot];
         let dues = || self.rows(slot).iter().map(|stream| stream.next_due).min().unwrap_or(Micros::NEVER);
         let deadline = || device.session.deadline(&self.blueprint.session).unwrap_or(Micros::NEVER);
         let next = match device.state {
             State::Absent => return Micros::NEVER,
             State::Offline if device.is_queued => dues(),
-            State::Offline => device.connect_at.min(dues()),
-            State::Opening => device.since.after(self.blueprint.connect.timeout).min(dues()),
+            State::Offline => device.times.connect_at.min(dues()),
+            State::Opening => device.times.since.after(self.blueprint.connect.timeout).min(dues()),
             State::Connecting | State::Up => deadline().min(dues()),
-            State::Leaving => deadline().min(device.since.after(Span(self.blueprint.loss_after.0 + 1_000_000))),
-            State::Closing => device.since.after(CLOSE_PATIENCE),
+            State::Leaving => deadline().min(device.times.since.after(Span(self.blueprint.loss_after.0 + 1_000_000))),
+            State::Closing => device.times.since.after(CLOSE_PATIENCE),
         };
-        if matches!(device.state, State::Leaving | State::Closing) { next } else { next.min(device.leave_at) }
+        if matches!(device.state, State::Leaving | State::Closing) { next } else { next.min(device.times.leave_at) }
     }
 
     /// Lets the session do what is due; false when it found the connection dead.
-    fn expire_session(&mut self, slot: usize, now: Micros) -> bool {
-        let device = &mut self.devices[slot];
-        match device.session.expire(&self.blueprint.session, now, &mut self.out) {
+    fn expire_session(&mut self, slot: Slot, now: Micros) -> bool {
+        let device = &mut self.roster.devices[slot];
+        match device.session.expire(&self.blueprint.session, now, &mut self.buffers.out) {
             Ok(()) => true,
             Err(dead) => {
                 self.lost(slot, dead.into(), now);
@@ -126,14 +127,14 @@ impl<W: World> Shard<W> {
     }
 
     /// The timetable of a device begins with its first session.
-    pub(super) fn start_timetable(&mut self, slot: usize, now: Micros) {
-        let index = self.slots.index(slot);
-        let device = &self.devices[slot];
+    pub(super) fn start_timetable(&mut self, slot: Slot, now: Micros) {
+        let index = self.roster.index(slot);
+        let device = &self.roster.devices[slot];
         let group = &self.blueprint.groups[usize::from(device.group)];
-        for (number, stream) in group.model.streams().iter().enumerate() {
-            let state = &mut self.streams[device.streams as usize + number];
+        for (number, stream) in (0..).zip(group.model.streams()) {
+            let state = &mut self.roster.streams[device.stream(number)];
             if state.next_due == Micros::NEVER {
-                let pace = self.course.pace(usize::from(device.group), number);
+                let pace = self.course.pace(usize::from(device.group), usize::from(number));
                 state.next_due = stream.first_due(pace, index, now);
                 state.last_due = state.next_due.before(pace.interval(now)).min(now);
             }
@@ -142,17 +143,19 @@ impl<W: World> Shard<W> {
     }
 
     /// Offers every message that has fallen due; what can be sent is appended to `out`.
-    fn offer(&mut self, slot: usize, now: Micros) {
-        let index = self.slots.index(slot);
+    fn offer(&mut self, slot: Slot, now: Micros) {
+        let index = self.roster.index(slot);
         let streams = self.rows(slot).len();
-        let first = self.devices[slot].streams as usize;
+        let first = self.roster.devices[slot].stream(0);
         for number in 0..streams {
-            while self.streams[first + number].next_due <= now && self.out.len() < TURN_BYTES {
-                let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
+            #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
+            let at = first.plus(number as u16);
+            while self.roster.streams[at].next_due <= now && self.buffers.out.len() < TURN_BYTES {
+                let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
                 let stream = &group.model.streams()[number];
-                let pace = self.course.pace(usize::from(self.devices[slot].group), number);
-                let state = &mut self.streams[first + number];
-                if stream.messages().is_some_and(|most| has_sent(most, state, &self.devices[slot], number)) {
+                let pace = self.course.pace(usize::from(self.roster.devices[slot].group), number);
+                let state = &mut self.roster.streams[at];
+                if stream.messages().is_some_and(|most| has_sent(most, state, &self.roster.devices[slot], number)) {
                     state.next_due = Micros::NEVER;
                     break;
                 }
@@ -163,7 +166,7 @@ impl<W: World> Shard<W> {
                 state.last_due = due;
                 state.next_due = stream.first_due(pace, index, due.after(Span(1)));
                 let is_spoken = !self.course.is_paused(due)
-                    && group.model.is_due(number, index, due, self.blueprint.start, &mut self.scratch);
+                    && group.model.is_due(number, index, due, self.blueprint.start, &mut self.buffers.scratch);
                 if is_spoken {
                     #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
                     self.offer_one(slot, Queued { due, stream: number as u16 }, is_overdue, now);
@@ -174,33 +177,33 @@ impl<W: World> Shard<W> {
 
     /// Offers the birth message of a device whose session was just accepted, in a pause, too: it belongs to the session. False
     /// when its connection was lost over it.
-    pub(super) fn offer_birth(&mut self, slot: usize, now: Micros) -> bool {
-        let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
+    pub(super) fn offer_birth(&mut self, slot: Slot, now: Micros) -> bool {
+        let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
         // It is the last of the streams.
         let Some(stream) = group.model.streams().len().checked_sub(1) else { return true };
         if !group.model.streams()[stream].is_birth() {
             return true;
         }
-        self.out.clear();
+        self.buffers.out.clear();
         #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
         let queued = Queued { due: now, stream: stream as u16 };
-        self.streams[self.devices[slot].streams as usize + stream].last_due = now;
+        self.roster.streams[self.roster.devices[slot].stream(queued.stream)].last_due = now;
         self.offer_one(slot, queued, false, now);
         self.write_out(slot, now)
     }
 
     /// Offers a message; `is_overdue` when it is later than its interval allows.
-    fn offer_one(&mut self, slot: usize, queued: Queued, is_overdue: bool, now: Micros) {
+    fn offer_one(&mut self, slot: Slot, queued: Queued, is_overdue: bool, now: Micros) {
         self.messages(slot, queued.stream).offered += 1;
         let lag = now.since(queued.due);
-        self.lags.note(lag);
-        self.stats.generator.missed_ticks += u64::from(lag >= MISSED);
-        self.stats.generator.overdue += u64::from(is_overdue);
-        if self.devices[slot].state != State::Up {
+        self.counted.lags.note(lag);
+        self.counted.stats.generator.missed_ticks += u64::from(lag >= MISSED);
+        self.counted.stats.generator.overdue += u64::from(is_overdue);
+        if self.roster.devices[slot].state != State::Up {
             return self.offer_offline(slot, queued);
         }
         // A queue is worked off in order; only QoS 0, which never queues, may pass it.
-        let is_behind = self.devices[slot].queued() > 0 && self.qos(slot, queued.stream) != Qos::AtMostOnce;
+        let is_behind = self.roster.devices[slot].queued() > 0 && self.qos(slot, queued.stream) != Qos::AtMostOnce;
         if is_behind {
             return self.enqueue(slot, queued);
         }
@@ -212,7 +215,7 @@ impl<W: World> Shard<W> {
     }
 
     /// What falls due while a device is offline is withheld, or waits for its return.
-    fn offer_offline(&mut self, slot: usize, queued: Queued) {
+    fn offer_offline(&mut self, slot: Slot, queued: Queued) {
         match self.blueprint.offline {
             Offline::Skip => {
                 let count = self.messages(slot, queued.stream);
@@ -220,7 +223,7 @@ impl<W: World> Shard<W> {
                 count.withheld_offline += 1;
             }
             Offline::CatchUp { max } => {
-                let queue = self.devices[slot].queue.get_or_insert_default();
+                let queue = self.roster.devices[slot].queue.get_or_insert_default();
                 queue.push_back(queued);
                 let of_stream = queue.iter().filter(|other| other.stream == queued.stream).count();
                 if of_stream > max as usize
@@ -236,26 +239,26 @@ impl<W: World> Shard<W> {
     }
 
     /// Puts a message behind those that wait; when the queue is full it is withheld.
-    fn enqueue(&mut self, slot: usize, queued: Queued) {
-        let is_full = self.devices[slot].queued() >= usize::from(self.blueprint.connect.queue);
+    fn enqueue(&mut self, slot: Slot, queued: Queued) {
+        let is_full = self.roster.devices[slot].queued() >= usize::from(self.blueprint.connect.queue);
         if is_full || self.qos(slot, queued.stream) == Qos::AtMostOnce {
             self.messages(slot, queued.stream).withheld += 1;
         } else {
-            self.devices[slot].queue.get_or_insert_default().push_back(queued);
+            self.roster.devices[slot].queue.get_or_insert_default().push_back(queued);
         }
     }
 
     /// Hands a message to the session and appends its packet to `out`.
-    fn hand_over(&mut self, slot: usize, queued: Queued, now: Micros) -> Result<(), Withheld> {
-        let device = &mut self.devices[slot];
+    fn hand_over(&mut self, slot: Slot, queued: Queued, now: Micros) -> Result<(), Withheld> {
+        let device = &mut self.roster.devices[slot];
         let unsent = device.connection.as_ref().map_or(0, |connection| self.world.unsent(connection));
-        if unsent + self.out.len() > UNSENT_MAX {
+        if unsent + self.buffers.out.len() > UNSENT_MAX {
             return Err(Withheld::WindowFull);
         }
         let Queued { due, stream } = queued;
         let qos = self.blueprint.groups[usize::from(device.group)].model.streams()[usize::from(stream)].qos();
-        let at = device.streams as usize + usize::from(stream);
-        let seq = self.streams[at].row.next;
+        let at = device.stream(stream);
+        let seq = self.roster.streams[at].row.next;
         let message = Message { stream, seq, due, qos };
         let packet_id = device.session.publish(&mut self.pool, &self.blueprint.session, message, now)?;
         let Some(body) = self.encode(slot, message, packet_id, false) else {
@@ -267,10 +270,10 @@ impl<W: World> Shard<W> {
     }
 
     /// Enters a message that was handed over into the ledger; the last `body` bytes of `out` are its body.
-    fn enter(&mut self, slot: usize, message: Message, body: usize, now: Micros) {
+    fn enter(&mut self, slot: Slot, message: Message, body: usize, now: Micros) {
         let Message { stream, seq, due, qos } = message;
-        let index = self.slots.index(slot);
-        let device = &self.devices[slot];
+        let index = self.roster.index(slot);
+        let device = &self.roster.devices[slot];
         let group = &self.blueprint.groups[usize::from(device.group)];
         let compiled = &group.model.streams()[usize::from(stream)];
         let can_follow = device.is_observed && compiled.is_followed();
@@ -280,16 +283,16 @@ impl<W: World> Shard<W> {
             Following::Unobserved
         };
         if can_follow && compiled.stamp() == &StampMode::None {
-            let digest = bodies::digest(&self.out[self.out.len() - body..]);
+            let digest = bodies::digest(&self.buffers.out[self.buffers.out.len() - body..]);
             let body = Body { digest, seq, due, sent: now };
             // As long as it is judged, and as long again for what is late.
-            self.bodies.sent(index, stream, body, Span(self.blueprint.loss_after.0.saturating_mul(2)));
+            self.watched.bodies.sent(index, stream, body, Span(self.blueprint.loss_after.0.saturating_mul(2)));
         }
         // Sequences begin with 0 once in the life of a worker.
-        self.stats.retained += u64::from(compiled.is_retained() && seq == 0);
-        let state = &mut self.streams[device.streams as usize + usize::from(stream)];
+        self.counted.stats.retained += u64::from(compiled.is_retained() && seq == 0);
+        let state = &mut self.roster.streams[device.stream(stream)];
         state.row.next = state.row.next.wrapping_add(1);
-        let count = &mut self.by_stream.of(group, stream).messages;
+        let count = &mut self.counted.by_stream.of(group, stream).messages;
         count.count_sent(body);
         if can_follow {
             state.row.sent(seq, now, following, qos == Qos::AtMostOnce, count);
@@ -299,44 +302,51 @@ impl<W: World> Shard<W> {
     }
 
     /// The session forgets a message that was not written.
-    fn retract(&mut self, slot: usize, packet_id: Option<PacketId>) {
+    fn retract(&mut self, slot: Slot, packet_id: Option<PacketId>) {
         if let Some(packet_id) = packet_id {
-            self.devices[slot].session.retract(&mut self.pool, packet_id);
+            self.roster.devices[slot].session.retract(&mut self.pool, packet_id);
         }
     }
 
     /// Appends a PUBLISH: what a device sends is a pure function, so a message that is resent is simply made again.
     /// How many bytes its body has, the last ones of `out`; `None` when it is larger than the broker takes, then nothing
     /// was appended.
-    fn encode(&mut self, slot: usize, message: Message, packet_id: Option<PacketId>, dup: bool) -> Option<usize> {
+    fn encode(&mut self, slot: Slot, message: Message, packet_id: Option<PacketId>, dup: bool) -> Option<usize> {
         let Message { stream, seq, due, qos } = message;
-        let index = self.slots.index(slot);
+        let index = self.roster.index(slot);
         let options = &self.blueprint.session;
-        let session = &mut self.devices[slot].session;
+        let session = &mut self.roster.devices[slot].session;
         let alias = session.alias(stream, options);
         let size_max = session.maximum_packet_size();
-        let model = &self.blueprint.groups[usize::from(self.devices[slot].group)].model;
+        let model = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)].model;
         let number = usize::from(stream);
-        let start = self.out.len();
+        let start = self.buffers.out.len();
         let stamp = self.stamp(seq, due);
-        let mut frame = PublishFrame::begin(&mut self.out, qos, model.streams()[number].is_retained(), dup);
+        let mut frame = PublishFrame::begin(&mut self.buffers.out, qos, model.streams()[number].is_retained(), dup);
         if !matches!(alias, Alias::Use(_)) {
-            model.write_topic(number, index, &mut self.out);
+            model.write_topic(number, index, &mut self.buffers.out);
         }
-        frame.end_topic(&mut self.out, packet_id);
+        frame.end_topic(&mut self.buffers.out, packet_id);
         let properties = match options.protocol {
             Protocol::V311 => Ok(()),
-            Protocol::V5 => {
-                frame.write_properties(&mut self.out, alias, |out| model.write_properties(number, index, &stamp, out))
-            }
+            Protocol::V5 => frame.write_properties(&mut self.buffers.out, alias, |out| {
+                model.write_properties(number, index, &stamp, out)
+            }),
         };
-        let begin = self.out.len();
-        model.write_payload(number, index, self.blueprint.start, &stamp, &mut self.scratch, &mut self.out);
-        let body = self.out.len() - begin;
-        match properties.and_then(|()| frame.finish(&mut self.out)) {
+        let begin = self.buffers.out.len();
+        model.write_payload(
+            number,
+            index,
+            self.blueprint.start,
+            &stamp,
+            &mut self.buffers.scratch,
+            &mut self.buffers.out,
+        );
+        let body = self.buffers.out.len() - begin;
+        match properties.and_then(|()| frame.finish(&mut self.buffers.out)) {
             Ok(packet) if packet.len() <= size_max => {
                 if matches!(alias, Alias::Bind(_)) {
-                    self.devices[slot].session.bound(stream);
+                    self.roster.devices[slot].session.bound(stream);
                 }
                 return Some(body);
             }
@@ -344,50 +354,50 @@ impl<W: World> Shard<W> {
             // Topics and sizes were checked with the document.
             Err(error) => tracing::error!(device = index, %error, "a message does not fit a packet"),
         }
-        self.out.truncate(start);
+        self.buffers.out.truncate(start);
         None
     }
 
     /// A message is larger than the broker takes; it never will be smaller.
-    fn note_too_large(&mut self, slot: usize, stream: usize, size: u64, limit: u64) {
-        let name = self.blueprint.groups[usize::from(self.devices[slot].group)].model.streams()[stream].name();
-        match self.stats.too_large.get_mut(name) {
+    fn note_too_large(&mut self, slot: Slot, stream: usize, size: u64, limit: u64) {
+        let name = self.blueprint.groups[usize::from(self.roster.devices[slot].group)].model.streams()[stream].name();
+        match self.counted.stats.too_large.get_mut(name) {
             Some(known) => known.note(size, limit),
-            None => self.stats.too_large.entry(name.into()).or_default().note(size, limit),
+            None => self.counted.stats.too_large.entry(name.into()).or_default().note(size, limit),
         }
     }
 
     /// The broker has ended one more young connection of a device: of what it had in flight the largest is the likeliest
     /// reason.
-    pub(super) fn note_unwelcome(&mut self, slot: usize) {
-        let index = self.slots.index(slot);
-        let device = &self.devices[slot];
+    pub(super) fn note_unwelcome(&mut self, slot: Slot) {
+        let index = self.roster.index(slot);
+        let device = &self.roster.devices[slot];
         let model = &self.blueprint.groups[usize::from(device.group)].model;
         let mut largest: Option<(u16, usize)> = None;
         for InFlight { stream, seq, due, .. } in device.session.unacknowledged(&self.pool) {
             let stamp = self.stamp(*seq, *due);
-            self.body.clear();
-            model.write_topic(usize::from(*stream), index, &mut self.body);
+            self.buffers.body.clear();
+            model.write_topic(usize::from(*stream), index, &mut self.buffers.body);
             let (start, number) = (self.blueprint.start, usize::from(*stream));
-            model.write_payload(number, index, start, &stamp, &mut self.scratch, &mut self.body);
-            if largest.is_none_or(|(_, size)| size < self.body.len()) {
-                largest = Some((*stream, self.body.len()));
+            model.write_payload(number, index, start, &stamp, &mut self.buffers.scratch, &mut self.buffers.body);
+            if largest.is_none_or(|(_, size)| size < self.buffers.body.len()) {
+                largest = Some((*stream, self.buffers.body.len()));
             }
         }
         let Some((stream, size)) = largest else { return };
         let name = model.streams()[usize::from(stream)].name();
         let found = Unwelcome { connections: 1, largest: size as u64 };
-        self.stats.unwelcome.entry(name.into()).or_default().merge(&found);
+        self.counted.stats.unwelcome.entry(name.into()).or_default().merge(&found);
     }
 
     /// Sends what the last connection left, then what waits, as far as the window and the turn allow.
-    pub(super) fn pump(&mut self, slot: usize, now: Micros) {
-        self.out.clear();
-        while self.out.len() < TURN_BYTES
-            && let Some(resend) = self.devices[slot].session.next_resend(&mut self.pool)
+    pub(super) fn pump(&mut self, slot: Slot, now: Micros) {
+        self.buffers.out.clear();
+        while self.buffers.out.len() < TURN_BYTES
+            && let Some(resend) = self.roster.devices[slot].session.next_resend(&mut self.pool)
         {
             match resend {
-                Resend::Release(packet_id) => codec::write_pubrel(&mut self.out, packet_id),
+                Resend::Release(packet_id) => codec::write_pubrel(&mut self.buffers.out, packet_id),
                 Resend::Publish(message) => {
                     let InFlight { stream, seq, due, qos, packet_id, dup, .. } = message;
                     if self.encode(slot, Message { stream, seq, due, qos }, Some(packet_id), dup).is_some() {
@@ -399,8 +409,8 @@ impl<W: World> Shard<W> {
                 }
             }
         }
-        while self.out.len() < TURN_BYTES
-            && let Some(queued) = self.devices[slot].queue.as_ref().and_then(|queue| queue.front().copied())
+        while self.buffers.out.len() < TURN_BYTES
+            && let Some(queued) = self.roster.devices[slot].queue.as_ref().and_then(|queue| queue.front().copied())
         {
             match self.hand_over(slot, queued, now) {
                 Ok(()) => {}
@@ -409,18 +419,18 @@ impl<W: World> Shard<W> {
             }
             self.pop_queue(slot);
         }
-        if self.out.is_empty() {
+        if self.buffers.out.is_empty() {
             return;
         }
-        self.devices[slot].session.sent(now);
-        let is_unfinished = self.out.len() >= TURN_BYTES;
+        self.roster.devices[slot].session.sent(now);
+        let is_unfinished = self.buffers.out.len() >= TURN_BYTES;
         if self.write_out(slot, now) && is_unfinished {
-            self.wheel.set(slot, now);
+            self.timers.wheel.set(slot, now);
         }
     }
 
-    fn pop_queue(&mut self, slot: usize) {
-        if let Some(queue) = &mut self.devices[slot].queue {
+    fn pop_queue(&mut self, slot: Slot) {
+        if let Some(queue) = &mut self.roster.devices[slot].queue {
             queue.pop_front();
             // The usual device never queues: its memory goes with the last message.
             if queue.is_empty() && queue.capacity() > 64 {
@@ -429,14 +439,14 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn qos(&self, slot: usize, stream: u16) -> Qos {
-        self.blueprint.groups[usize::from(self.devices[slot].group)].model.streams()[usize::from(stream)].qos()
+    fn qos(&self, slot: Slot, stream: u16) -> Qos {
+        self.blueprint.groups[usize::from(self.roster.devices[slot].group)].model.streams()[usize::from(stream)].qos()
     }
 
     /// The counters of a stream.
-    pub(super) fn messages(&mut self, slot: usize, stream: u16) -> &mut Messages {
-        let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
-        &mut self.by_stream.of(group, stream).messages
+    pub(super) fn messages(&mut self, slot: Slot, stream: u16) -> &mut Messages {
+        let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
+        &mut self.counted.by_stream.of(group, stream).messages
     }
 }
 

@@ -4,7 +4,7 @@ use fleet_contract::{stats::Messages, time::Micros};
 
 use super::{READ_MAX, Shard, connect::CLOSED};
 use crate::{
-    engine::{causes, device::State, world::World},
+    engine::{causes, device::State, slot::Slot, world::World},
     observe::{
         Arrival, Arrivals, Mark,
         bodies::{self, Body},
@@ -22,18 +22,15 @@ use crate::{
 /// far below, so that what grows so much are answers to a broker that asks and does not read.
 const UNREAD_MAX: usize = 4 * 1024 * 1024;
 
-/// Of so many devices a shard keeps what the broker said to them.
-const SAID_MAX: usize = 256;
-
 impl<W: World> Shard<W> {
     /// Reads once, and again in the next turn if there may be more: a talkative broker must not delay the others.
-    pub(super) fn readable(&mut self, slot: usize) {
-        let Some(device) = self.devices.get_mut(slot) else { return };
+    pub(super) fn readable(&mut self, slot: Slot) {
+        let Some(device) = self.roster.devices.get_mut(slot) else { return };
         if device.state == State::Opening {
             return self.opening(slot, self.world.now());
         }
         let Some(connection) = &mut device.connection else { return };
-        let mut inbox = std::mem::take(&mut self.inbox);
+        let mut inbox = std::mem::take(&mut self.buffers.inbox);
         let most = inbox.len().min(self.world.kept(connection) + self.world.inbox(READ_MAX));
         let read = self.world.read(connection, &mut inbox[..most]);
         // Only who subscribes gets messages that it answers with nothing.
@@ -45,7 +42,7 @@ impl<W: World> Shard<W> {
             Ok(Read::Drained(length)) => self.received(slot, &inbox[..length], now),
             Ok(Read::More(length)) => {
                 self.received(slot, &inbox[..length], now);
-                self.unread.push(slot);
+                self.buffers.unread.push(slot);
             }
             Ok(Read::Closed(length)) => {
                 self.received(slot, &inbox[..length], now);
@@ -53,30 +50,37 @@ impl<W: World> Shard<W> {
             }
             Err(error) => self.lost(slot, error.label(), now),
         }
-        self.inbox = inbox;
-        let unsent = self.devices[slot].connection.as_ref().map_or(0, |connection| self.world.unsent(connection));
+        self.buffers.inbox = inbox;
+        let unsent =
+            self.roster.devices[slot].connection.as_ref().map_or(0, |connection| self.world.unsent(connection));
         if unsent > UNREAD_MAX {
             self.lost(slot, "answers_unread", now);
         }
     }
 
-    fn received(&mut self, slot: usize, bytes: &[u8], now: Micros) {
-        self.stats.bytes.received += bytes.len() as u64;
+    fn received(&mut self, slot: Slot, bytes: &[u8], now: Micros) {
+        self.counted.stats.bytes.received += bytes.len() as u64;
         let packet_max = self.blueprint.connect.packet_max() as usize;
         let mut rest = bytes;
         let mut is_freed = false;
-        self.out.clear();
+        self.buffers.out.clear();
         loop {
             match codec::read(rest, self.blueprint.session.protocol, packet_max) {
                 Ok(None) => break,
                 Ok(Some((packet, length))) => {
                     rest = &rest[length..];
                     if let Some((reason, text)) = said::by_broker(&packet) {
-                        causes::add_text(&mut self.stats.connections.said, &format!("{reason}: {text}"));
-                        self.note_said(slot, text);
+                        causes::add_text(&mut self.counted.stats.connections.said, &format!("{reason}: {text}"));
+                        self.counted.note_said(self.roster.index(slot), text);
                     }
-                    let device = &mut self.devices[slot];
-                    match device.session.receive(&mut self.pool, &self.blueprint.session, packet, now, &mut self.out) {
+                    let device = &mut self.roster.devices[slot];
+                    match device.session.receive(
+                        &mut self.pool,
+                        &self.blueprint.session,
+                        packet,
+                        now,
+                        &mut self.buffers.out,
+                    ) {
                         Ok(Event::Acknowledged(message)) => {
                             self.acknowledged(slot, message, now);
                             is_freed = true;
@@ -87,7 +91,7 @@ impl<W: World> Shard<W> {
                         }
                         Ok(Event::Disconnected(reason)) => return self.disconnected(slot, reason, now),
                         Ok(Event::Received(publish)) => self.took(&publish),
-                        Ok(Event::Repeated(_)) => self.stats.received.redelivered += 1,
+                        Ok(Event::Repeated(_)) => self.counted.stats.received.redelivered += 1,
                         Ok(Event::Subscribed { codes, .. }) => self.subscribed(slot, codes),
                         Ok(Event::Connected { session_present }) => {
                             if let Some(reason) = self.unmet(slot) {
@@ -95,31 +99,33 @@ impl<W: World> Shard<W> {
                             }
                             self.note_receive_maximum(slot);
                             self.connected(slot, session_present, now);
-                            self.out.clear();
+                            self.buffers.out.clear();
                         }
                         Ok(Event::Refused(refusal)) => return self.refused(slot, refusal, now),
-                        Ok(Event::Unsolicited(_)) => self.stats.connections.unsolicited += 1,
+                        Ok(Event::Unsolicited(_)) => self.counted.stats.connections.unsolicited += 1,
                         Ok(_) => {}
                         Err(error) => return self.lost(slot, (&error).into(), now),
                     }
                 }
                 Err(error) => {
                     if let ProtocolError::TooLarge { size, max } = error {
-                        self.stats.received.too_large.note(size as u64, max as u64);
+                        self.counted.stats.received.too_large.note(size as u64, max as u64);
                     }
                     return self.lost(slot, (&error).into(), now);
                 }
             }
         }
-        if let Some(connection) = &mut self.devices[slot].connection {
+        if let Some(connection) = &mut self.roster.devices[slot].connection {
             self.world.keep(connection, rest);
         }
         if !self.write_out(slot, now) {
             return;
         }
         if is_freed {
-            match self.devices[slot].state {
-                State::Up if self.devices[slot].queued() > 0 || self.devices[slot].session.is_recovering() => {
+            match self.roster.devices[slot].state {
+                State::Up
+                    if self.roster.devices[slot].queued() > 0 || self.roster.devices[slot].session.is_recovering() =>
+                {
                     self.pump(slot, now);
                 }
                 State::Leaving => self.settle(slot, now),
@@ -128,37 +134,29 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Keeps what the broker said to a device, of some devices.
-    fn note_said(&mut self, slot: usize, text: String) {
-        let index = self.slots.index(slot);
-        if self.said.len() < SAID_MAX || self.said.contains_key(&index) {
-            self.said.insert(index, text);
-        }
-    }
-
-    fn acknowledged(&mut self, slot: usize, message: InFlight, now: Micros) {
+    fn acknowledged(&mut self, slot: Slot, message: InFlight, now: Micros) {
         let InFlight { stream, seq, due, .. } = message;
-        let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
-        self.by_stream.of(group, stream).messages.acknowledged += 1;
-        self.acknowledgements.note(group.first_stream + usize::from(stream), now.since(due));
-        let at = self.devices[slot].streams as usize + usize::from(stream);
-        self.streams[at].row.acknowledged(seq);
+        let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
+        self.counted.by_stream.of(group, stream).messages.acknowledged += 1;
+        self.counted.acknowledgements.note(group.first_stream + usize::from(stream), now.since(due));
+        let at = self.roster.devices[slot].stream(stream);
+        self.roster.streams[at].row.acknowledged(seq);
     }
 
     /// MQTT 5: the broker does not take a message. It is not sent again, for the answer would be the same.
     fn rejected(&mut self, reason: Reason) {
-        causes::add(&mut self.stats.rejected, reason.into(), 1);
+        causes::add(&mut self.counted.stats.rejected, reason.into(), 1);
     }
 
     /// MQTT 5: the broker has said why it ends the connection, or only that it does.
-    fn disconnected(&mut self, slot: usize, reason: Reason, now: Micros) {
+    fn disconnected(&mut self, slot: Slot, reason: Reason, now: Micros) {
         let reason = if reason == Reason::Success { CLOSED } else { reason.into() };
         self.lost(slot, reason, now);
     }
 
     /// MQTT 5: what a device needs and the broker has just said that it does not do.
-    fn unmet(&self, slot: usize) -> Option<Reason> {
-        let device = &self.devices[slot];
+    fn unmet(&self, slot: Slot) -> Option<Reason> {
+        let device = &self.roster.devices[slot];
         let terms = device.session.terms()?;
         let model = &self.blueprint.groups[usize::from(device.group)].model;
         if model.highest_qos() > terms.maximum_qos {
@@ -168,16 +166,18 @@ impl<W: World> Shard<W> {
     }
 
     /// MQTT 5: notes that the broker allows less in flight than the document.
-    fn note_receive_maximum(&mut self, slot: usize) {
-        let allowed = self.devices[slot].session.terms().map_or(u16::MAX, |terms| terms.receive_maximum);
-        if allowed < self.blueprint.session.window && self.stats.receive_maximum.is_none_or(|known| allowed < known) {
-            self.stats.receive_maximum = Some(allowed);
+    fn note_receive_maximum(&mut self, slot: Slot) {
+        let allowed = self.roster.devices[slot].session.terms().map_or(u16::MAX, |terms| terms.receive_maximum);
+        if allowed < self.blueprint.session.window
+            && self.counted.stats.receive_maximum.is_none_or(|known| allowed < known)
+        {
+            self.counted.stats.receive_maximum = Some(allowed);
         }
     }
 
     /// Leaves a broker whose terms do not do; it counts as a refusal, since no other attempt would end otherwise.
-    fn decline(&mut self, slot: usize, reason: Reason, now: Micros) {
-        self.devices[slot].session.disconnect(now, &mut self.out);
+    fn decline(&mut self, slot: Slot, reason: Reason, now: Micros) {
+        self.roster.devices[slot].session.disconnect(now, &mut self.buffers.out);
         if self.write_out(slot, now) {
             self.refused(slot, Refusal::Reason(reason), now);
         }
@@ -185,19 +185,19 @@ impl<W: World> Shard<W> {
 
     /// Judges what the observers have seen.
     pub(super) fn take_arrivals(&mut self) {
-        for broker in 0..self.inlets.len() {
-            while let Ok(arrivals) = self.inlets[broker].arrivals.try_recv() {
+        for broker in 0..self.watched.inlets.len() {
+            while let Ok(arrivals) = self.watched.inlets[broker].arrivals.try_recv() {
                 match arrivals {
                     Arrivals::Messages(mut batch) => {
                         for arrival in batch.drain(..) {
                             self.arrived(arrival);
                         }
                         // The observer makes a new one if it does not get this one back.
-                        drop(self.inlets[broker].used.try_send(batch));
+                        drop(self.watched.inlets[broker].used.try_send(batch));
                     }
                     Arrivals::Lost => self.judge_rows(broker, Row::observer_lost),
                     Arrivals::Back { session_present, at } => {
-                        self.inlets[broker].since = at;
+                        self.watched.inlets[broker].since = at;
                         if !session_present {
                             self.judge_rows(broker, Row::observer_forgotten);
                         }
@@ -209,29 +209,29 @@ impl<W: World> Shard<W> {
 
     fn arrived(&mut self, arrival: Arrival) {
         let Arrival { device, stream, mark, at, may_repeat } = arrival;
-        let Some(slot) = self.slots.slot(device).filter(|slot| *slot < self.devices.len()) else {
-            self.stats.observer.foreign += 1;
+        let Some(slot) = self.roster.slot(device) else {
+            self.counted.stats.observer.foreign += 1;
             return;
         };
-        let group = &self.blueprint.groups[usize::from(self.devices[slot].group)];
+        let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
         let compiled = &group.model.streams()[usize::from(stream)];
         let qos = compiled.qos();
         let (seq, due, body) = match mark {
             Mark::Stamp { seq, due, body } => (seq, Some(due), body),
             Mark::Counter(seq) => (seq, None, None),
-            Mark::Body(digest) => match self.bodies.arrived(device, stream, digest) {
+            Mark::Body(digest) => match self.watched.bodies.arrived(device, stream, digest) {
                 Some(Body { seq, due, .. }) => (seq, Some(due), None),
                 // The will, which the broker sends, has the topic of the birth message.
                 None if compiled.is_birth() => return,
                 None => {
-                    self.stats.observer.foreign += 1;
+                    self.counted.stats.observer.foreign += 1;
                     return;
                 }
             },
         };
-        let stats = self.by_stream.of(group, stream);
-        let row = &mut self.streams[self.devices[slot].streams as usize + usize::from(stream)].row;
-        let lost = &self.lost_memory;
+        let stats = self.counted.by_stream.of(group, stream);
+        let row = &mut self.roster.streams[self.roster.devices[slot].stream(stream)].row;
+        let lost = &self.watched.lost_memory;
         let is_lost = || lost.contains(device, stream, seq);
         if may_repeat && row.is_judged(seq) && !is_lost() {
             return;
@@ -244,45 +244,45 @@ impl<W: World> Shard<W> {
                 if let (Some(due), Some(body)) = (due, body) {
                     self.compare(slot, Message { stream, seq, due, qos }, body);
                 }
-                if self.devices[slot].state == State::Leaving {
+                if self.roster.devices[slot].state == State::Leaving {
                     self.settle(slot, at);
                 }
             }
-            Judgement::Foreign => self.stats.observer.foreign += 1,
+            Judgement::Foreign => self.counted.stats.observer.foreign += 1,
             Judgement::Duplicate | Judgement::Late | Judgement::Unfollowed => {}
         }
     }
 
     /// Compares the body of a message that has arrived with what was sent, which is made once more.
-    fn compare(&mut self, slot: usize, message: Message, digest: u64) {
+    fn compare(&mut self, slot: Slot, message: Message, digest: u64) {
         let Message { stream, seq, due, .. } = message;
-        let index = self.slots.index(slot);
-        let model = &self.blueprint.groups[usize::from(self.devices[slot].group)].model;
+        let index = self.roster.index(slot);
+        let model = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)].model;
         let stamp = self.stamp(seq, due);
-        self.body.clear();
+        self.buffers.body.clear();
         model.write_payload(
             usize::from(stream),
             index,
             self.blueprint.start,
             &stamp,
-            &mut self.scratch,
-            &mut self.body,
+            &mut self.buffers.scratch,
+            &mut self.buffers.body,
         );
-        self.stats.observer.compared += 1;
-        self.stats.observer.changed += u64::from(bodies::digest(&self.body) != digest);
+        self.counted.stats.observer.compared += 1;
+        self.counted.stats.observer.changed += u64::from(bodies::digest(&self.buffers.body) != digest);
     }
 
     /// Lets all rows of the devices of a broker know what has become of its observer.
     fn judge_rows(&mut self, broker: usize, judge: impl Fn(&mut Row, &mut Messages)) {
-        for slot in 0..self.devices.len() {
-            if self.world.broker(self.slots.index(slot)) != broker {
+        for slot in self.roster.devices.slots() {
+            if self.world.broker(self.roster.index(slot)) != broker {
                 continue;
             }
-            let device = &self.devices[slot];
+            let device = &self.roster.devices[slot];
             let group = &self.blueprint.groups[usize::from(device.group)];
-            for number in 0..group.model.streams().len() {
-                let row = &mut self.streams[device.streams as usize + number].row;
-                judge(row, &mut self.by_stream.at(group.first_stream + number).messages);
+            for (number, _) in (0..).zip(group.model.streams()) {
+                let row = &mut self.roster.streams[device.stream(number)].row;
+                judge(row, &mut self.counted.by_stream.at(group.first_stream + usize::from(number)).messages);
             }
         }
     }

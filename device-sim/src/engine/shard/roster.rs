@@ -2,17 +2,46 @@
 
 use std::sync::Arc;
 
-use fleet_contract::{time::Micros, units::Span};
+use fleet_contract::{plan::Disconnect, time::Micros, units::Span};
 
 use super::{Shard, pace};
 use crate::{
     engine::{
         course::Course,
         device::{Device, State, StreamState, Trouble},
+        slot::{Devices, Slot, StreamAt, StreamStates},
         world::World,
     },
     session::{Pool, Session, codec::Protocol},
 };
+
+/// Which devices a shard runs: every `step`-th of the worker's from `first` on.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) struct Slots {
+    pub(in crate::engine) first: u32,
+    pub(in crate::engine) step: u32,
+    pub(in crate::engine) end: u32,
+}
+
+impl Slots {
+    /// The device in `slot`.
+    pub(in crate::engine) const fn index(self, slot: Slot) -> u32 {
+        self.first + slot.number() * self.step
+    }
+
+    /// The slot of device `index`, if the device is one of the shard's.
+    pub(in crate::engine) const fn slot(self, index: u32) -> Option<Slot> {
+        if index < self.first || index >= self.end || !(index - self.first).is_multiple_of(self.step) {
+            return None;
+        }
+        Some(Slot::new(((index - self.first) / self.step) as usize))
+    }
+
+    /// How many of a fleet of `devices` fall to the shard.
+    pub(in crate::engine) fn count(self, devices: u32) -> u32 {
+        devices.min(self.end).saturating_sub(self.first).div_ceil(self.step)
+    }
+}
 
 /// What a connection that the plan has cut is called.
 const DISCONNECT_FAULT: &str = "disconnect_fault";
@@ -20,17 +49,97 @@ const DISCONNECT_FAULT: &str = "disconnect_fault";
 /// A broker that has not answered a SUBSCRIBE after so long, when the device leaves, is not going to.
 const ANSWER_PATIENCE: Span = Span::from_secs(2);
 
+/// The devices of a shard and their streams.
+pub(super) struct Roster<C> {
+    pub(super) slots: Slots,
+    pub(super) devices: Devices<C>,
+    pub(super) streams: StreamStates,
+    /// Of the devices that left from the end, the next one to come back last: where their sequences go on, because a
+    /// sequence is used once in an epoch.
+    departed: Vec<u32>,
+}
+
+impl<C> Roster<C> {
+    pub(super) const fn new(slots: Slots) -> Self {
+        Self { slots, devices: Devices::new(), streams: StreamStates::new(), departed: Vec::new() }
+    }
+
+    /// The number of a device in its worker.
+    pub(super) const fn index(&self, slot: Slot) -> u32 {
+        self.slots.index(slot)
+    }
+
+    /// The slot of a device, if it is one of the shard's and there.
+    pub(super) fn slot(&self, index: u32) -> Option<Slot> {
+        self.slots.slot(index).filter(|slot| slot.place() < self.devices.len())
+    }
+
+    /// Adds a device with so many streams, which go on where those of the device before it in this slot have ended.
+    fn add(&mut self, device: impl FnOnce(StreamAt) -> Device<C>, streams: usize) {
+        self.devices.push(device(self.streams.next()));
+        for _ in 0..streams {
+            self.streams.push(StreamState::starting_at(self.departed.pop().unwrap_or(0)));
+        }
+    }
+
+    /// Takes the last device out; how many streams it had.
+    fn remove_last(&mut self) -> Option<usize> {
+        let device = self.devices.pop()?;
+        let gone = self.streams.split_off(device.stream(0)).rev();
+        let count = gone.len();
+        self.departed.extend(gone.map(|stream| stream.row.next));
+        Some(count)
+    }
+
+    /// Gives memory back that is far more than they need.
+    fn trim(&mut self) {
+        if self.devices.trim() {
+            self.streams.shrink_to_fit();
+        }
+    }
+}
+
+/// The cuts of connections that a plan has.
+pub(super) struct Cuts {
+    /// The next one.
+    next: Option<Disconnect>,
+    /// When connections were cut last; what was to be cut before the shard began is past.
+    last: Micros,
+}
+
+impl Cuts {
+    pub(super) fn after(course: &Course, now: Micros) -> Self {
+        Self { next: course.next_disconnect(now), last: now }
+    }
+
+    /// When the next one is; never if there is none.
+    pub(super) fn at(&self) -> Micros {
+        self.next.map_or(Micros::NEVER, |next| next.at)
+    }
+
+    fn follow(&mut self, course: &Course) {
+        self.next = course.next_disconnect(self.last);
+    }
+
+    /// The next one, if its time has come.
+    fn due(&mut self, course: &Course, now: Micros) -> Option<Disconnect> {
+        let due = self.next.filter(|next| next.at <= now)?;
+        *self = Self::after(course, due.at);
+        Some(due)
+    }
+}
+
 impl<W: World> Shard<W> {
     /// Follows another plan from now on. Who comes and goes, and when, is looked at only where that has changed.
     pub(super) fn take_course(&mut self, course: Arc<Course>, now: Micros) {
         // A growth may make much of the fleet of what was little, and the other way round.
-        self.pacer.set_rate(self.share.under(&course.population, now));
-        self.pace = pace::pace_under(&course, now);
+        self.attempts.pacer.set_rate(self.attempts.share.under(&course.population, now));
+        self.timers.pace = pace::pace_under(&course, now);
         let before = std::mem::replace(&mut self.course, course);
         let is_same_population = before.population == self.course.population;
         let is_same_pace = before.has_paces_of(&self.course);
-        self.next_disconnect = self.course.next_disconnect(self.disconnected_at);
-        if self.is_draining {
+        self.cuts.follow(&self.course);
+        if self.life.is_draining {
             return;
         }
         if !is_same_population {
@@ -43,12 +152,12 @@ impl<W: World> Shard<W> {
 
     /// Takes over what the plan says of each device.
     pub(super) fn follow_population(&mut self, now: Micros) {
-        let wanted = self.slots.count(self.course.population.most(now)) as usize;
-        while self.devices.len() < wanted {
+        let wanted = self.roster.slots.count(self.course.population.most(now)) as usize;
+        while self.roster.devices.len() < wanted {
             self.add_device();
         }
-        self.wheel.resize(self.devices.len());
-        for slot in 0..self.devices.len() {
+        self.timers.wheel.resize(self.roster.devices.len());
+        for slot in self.roster.devices.slots() {
             self.follow_presence(slot, now);
             self.set_timer(slot);
         }
@@ -56,54 +165,53 @@ impl<W: World> Shard<W> {
 
     /// Where a stream's pace has changed, what is due next is due by the new one.
     fn follow_paces(&mut self, now: Micros) {
-        for slot in 0..self.devices.len() {
+        for slot in self.roster.devices.slots() {
             self.reschedule(slot, now);
             self.set_timer(slot);
         }
     }
 
     /// Finds anew what each stream of a device is due next, from `now` on.
-    fn reschedule(&mut self, slot: usize, now: Micros) {
-        let index = self.slots.index(slot);
-        let device = &self.devices[slot];
+    fn reschedule(&mut self, slot: Slot, now: Micros) {
+        let index = self.roster.index(slot);
+        let device = &self.roster.devices[slot];
         let group = usize::from(device.group);
-        for (number, stream) in self.blueprint.groups[group].model.streams().iter().enumerate() {
-            let state = &mut self.streams[device.streams as usize + number];
+        for (number, stream) in (0..).zip(self.blueprint.groups[group].model.streams()) {
+            let state = &mut self.roster.streams[device.stream(number)];
             // A factor of 0 lets nothing fall due, however long the timetable has run.
             let is_halted = stream.is_periodic() && device.has_timetable();
             if state.next_due != Micros::NEVER || is_halted {
                 let from = now.max(state.last_due.after(Span(1)));
-                state.next_due = stream.first_due(self.course.pace(group, number), index, from);
+                state.next_due = stream.first_due(self.course.pace(group, usize::from(number)), index, from);
             }
         }
     }
 
     fn add_device(&mut self) {
-        let index = self.slots.index(self.devices.len());
-        let streams = u32::try_from(self.streams.len()).expect("a shard has fewer than 2^32 streams");
+        let index = self.roster.index(self.roster.devices.next());
         let group = u8::try_from(self.blueprint.group_index(index)).expect("there are at most 255 groups");
         let model = &self.blueprint.groups[usize::from(group)].model;
-        let departed = &mut self.departed;
-        self.streams.extend(model.streams().iter().map(|_| StreamState::starting_at(departed.pop().unwrap_or(0))));
+        let streams = model.streams().len();
         // Different in each process, as `Session::starting_at` wants it.
-        let first_packet_id = self.blueprint.packet_ids.of(index).at(self.world.epoch().0).below(65_536);
+        let first_packet_id = self.blueprint.draws.packet_ids.of(index).at(self.world.epoch().0).below(65_536);
         let first_packet_id = u16::try_from(first_packet_id).unwrap_or(1);
-        self.devices.push(Device::new(group, streams, self.blueprint.is_observed(index), first_packet_id));
+        let is_observed = self.blueprint.is_observed(index);
+        self.roster.add(|first| Device::new(group, first, is_observed, first_packet_id), streams);
     }
 
     /// Takes over when a device is there.
-    fn follow_presence(&mut self, slot: usize, now: Micros) {
-        let index = self.slots.index(slot);
+    fn follow_presence(&mut self, slot: Slot, now: Micros) {
+        let index = self.roster.index(slot);
         let stay = self.course.population.stay(index, now);
-        let device = &mut self.devices[slot];
+        let device = &mut self.roster.devices[slot];
         let Some(stay) = stay.filter(|stay| stay.from <= now || device.is_yet_to_come(now)) else {
             // Now it is not there. What comes later is looked at once it has left.
-            if device.leave_at > now {
-                device.leave_at = now;
+            if device.times.leave_at > now {
+                device.times.leave_at = now;
             }
             return;
         };
-        device.leave_at = stay.until;
+        device.times.leave_at = stay.until;
         match device.state {
             // It had not said DISCONNECT yet: it simply stays. While it was leaving nothing fell due.
             State::Leaving => {
@@ -111,12 +219,12 @@ impl<W: World> Shard<W> {
                 self.reschedule(slot, now);
             }
             _ if device.is_yet_to_come(now) => {
-                let jitter = self.blueprint.jitter.of(index).at(0).below(self.blueprint.connect.jitter.0);
+                let jitter = self.blueprint.draws.jitter.of(index).at(0).below(self.blueprint.connect.jitter.0);
                 device.state = State::Offline;
                 device.attempts = 0;
-                let intended = self.share.intended(index, stay.from, &self.course.population);
-                device.connect_at = intended.after(Span(jitter)).max(self.blueprint.start);
-                device.since = device.connect_at;
+                let intended = self.attempts.share.intended(index, stay.from, &self.course.population);
+                device.times.connect_at = intended.after(Span(jitter)).max(self.blueprint.start);
+                device.times.since = device.times.connect_at;
             }
             _ => {}
         }
@@ -125,30 +233,28 @@ impl<W: World> Shard<W> {
     /// Cuts the connections of those whom the plan has hit by now.
     pub(super) fn disconnect_in_time(&mut self) {
         let now = self.world.now();
-        while let Some(disconnect) = self.next_disconnect.filter(|disconnect| disconnect.at <= now) {
+        while let Some(disconnect) = self.cuts.due(&self.course, now) {
             let drawn = self.blueprint.hit_by(disconnect);
-            for slot in 0..self.devices.len() {
-                if self.devices[slot].state == State::Up && drawn(self.slots.index(slot)) {
+            for slot in self.roster.devices.slots() {
+                if self.roster.devices[slot].state == State::Up && drawn(self.roster.index(slot)) {
                     self.lost(slot, DISCONNECT_FAULT, now);
                 }
             }
-            self.disconnected_at = disconnect.at;
-            self.next_disconnect = self.course.next_disconnect(disconnect.at);
         }
     }
 
     /// The device leaves: it offers nothing more, and goes when its messages are settled.
-    pub(super) fn leave(&mut self, slot: usize, now: Micros) {
+    pub(super) fn leave(&mut self, slot: Slot, now: Micros) {
         self.withhold_queue(slot);
-        let device = &mut self.devices[slot];
-        device.leave_at = device.leave_at.min(now);
+        let device = &mut self.roster.devices[slot];
+        device.times.leave_at = device.times.leave_at.min(now);
         match device.state {
             State::Up => {
-                if device.since.after(ANSWER_PATIENCE) <= now {
-                    self.stats.received.unanswered += device.session.unanswered_filters() as u64;
+                if device.times.since.after(ANSWER_PATIENCE) <= now {
+                    self.counted.stats.received.unanswered += device.session.unanswered_filters() as u64;
                 }
                 device.state = State::Leaving;
-                device.since = now;
+                device.times.since = now;
                 self.settle(slot, now);
             }
             State::Offline | State::Opening | State::Connecting => self.depart(slot, now),
@@ -157,13 +263,13 @@ impl<W: World> Shard<W> {
     }
 
     /// Says DISCONNECT once every message of a leaving device is judged, or will not be any more.
-    pub(super) fn settle(&mut self, slot: usize, now: Micros) {
-        let device = &self.devices[slot];
+    pub(super) fn settle(&mut self, slot: Slot, now: Micros) {
+        let device = &self.roster.devices[slot];
         if device.state != State::Leaving {
             return;
         }
         let patience = self.blueprint.loss_after.0 + 1_000_000;
-        let is_out_of_patience = device.since.after(Span(patience)) <= now;
+        let is_out_of_patience = device.times.since.after(Span(patience)) <= now;
         let is_written = device.connection.as_ref().is_none_or(|connection| self.world.unsent(connection) == 0);
         let is_settled = is_written
             && device.session.in_flight() == 0
@@ -171,20 +277,20 @@ impl<W: World> Shard<W> {
         if !is_settled && !is_out_of_patience {
             return;
         }
-        self.out.clear();
-        let is_for_good = !self.is_draining || self.ends_with_drain;
-        let session = &mut self.devices[slot].session;
+        self.buffers.out.clear();
+        let is_for_good = !self.life.is_draining || self.life.ends_with_drain;
+        let session = &mut self.roster.devices[slot].session;
         // MQTT 3.1.1 would have it connect once more, with a clean session, for the broker to forget this one.
         let can_end = self.blueprint.session.protocol == Protocol::V5 && !self.blueprint.session.clean;
-        if !(is_for_good && can_end && session.end(now, &mut self.out).is_ok()) {
-            session.disconnect(now, &mut self.out);
+        if !(is_for_good && can_end && session.end(now, &mut self.buffers.out).is_ok()) {
+            session.disconnect(now, &mut self.buffers.out);
         }
-        self.devices[slot].state = State::Closing;
-        self.stats.devices.connected -= 1;
+        self.roster.devices[slot].state = State::Closing;
+        self.counted.stats.devices.connected -= 1;
         self.abandon(slot);
         if self.write_out(slot, now) {
             // The broker closes (MQTT-3.14.4-2); our side says already that nothing follows.
-            let connection = self.devices[slot].connection.as_mut();
+            let connection = self.roster.devices[slot].connection.as_mut();
             if connection.is_some_and(|connection| self.world.finish(connection).is_err()) {
                 self.depart(slot, now);
             }
@@ -193,13 +299,13 @@ impl<W: World> Shard<W> {
     }
 
     /// The device is gone: nothing of it stays but ledger rows that are not judged yet.
-    pub(super) fn depart(&mut self, slot: usize, now: Micros) {
-        let device = &mut self.devices[slot];
+    pub(super) fn depart(&mut self, slot: Slot, now: Micros) {
+        let device = &mut self.roster.devices[slot];
         if matches!(device.state, State::Opening | State::Connecting) {
-            self.pacer.release();
+            self.attempts.pacer.release();
         }
         if device.state.is_connected() {
-            self.stats.devices.connected -= 1;
+            self.counted.stats.devices.connected -= 1;
         }
         device.connection = None;
         device.is_queued = false;
@@ -208,21 +314,21 @@ impl<W: World> Shard<W> {
         self.set_trouble(slot, Trouble::None);
         self.withhold_queue(slot);
         self.abandon(slot);
-        let device = &mut self.devices[slot];
+        let device = &mut self.roster.devices[slot];
         device.state = State::Absent;
-        device.since = now;
-        if std::mem::replace(&mut device.lost_at, Micros::NEVER) != Micros::NEVER {
-            self.stats.sessions.left(now);
+        device.times.since = now;
+        if std::mem::replace(&mut device.times.lost_at, Micros::NEVER) != Micros::NEVER {
+            self.counted.stats.sessions.left(now);
         }
         device.session = Session::new();
         for stream in self.rows_mut(slot) {
             stream.next_due = Micros::NEVER;
         }
-        self.wheel.clear(slot);
-        if !self.is_draining {
+        self.timers.wheel.clear(slot);
+        if !self.life.is_draining {
             // The plan may have it come again.
             self.follow_presence(slot, now);
-            if self.devices[slot].state != State::Absent {
+            if self.roster.devices[slot].state != State::Absent {
                 self.set_timer(slot);
             }
         }
@@ -230,34 +336,32 @@ impl<W: World> Shard<W> {
 
     /// Gives the memory of departed devices at the end of the shard back.
     pub(super) fn trim(&mut self) {
-        let wanted =
-            if self.is_draining { 0 } else { self.slots.count(self.course.population.most(self.world.now())) as usize };
-        let before = self.devices.len();
-        while self.devices.len() > wanted
-            && self.devices.last().is_some_and(|device| device.state == State::Absent)
-            && self.rows(self.devices.len() - 1).iter().all(|stream| stream.row.is_settled())
+        let wanted = if self.life.is_draining {
+            0
+        } else {
+            self.roster.slots.count(self.course.population.most(self.world.now())) as usize
+        };
+        let before = self.roster.devices.len();
+        while self.roster.devices.len() > wanted
+            && let Some(last) = self.roster.devices.last()
+            && self.roster.devices[last].state == State::Absent
+            && self.rows(last).iter().all(|stream| stream.row.is_settled())
+            && let Some(streams) = self.roster.remove_last()
         {
-            if let Some(device) = self.devices.pop() {
-                let gone = self.streams.drain(device.streams as usize..).rev();
-                self.bodies.forget(self.slots.index(self.devices.len()), gone.len());
-                self.departed.extend(gone.map(|stream| stream.row.next));
-            }
+            self.watched.bodies.forget(self.roster.index(last), streams);
         }
-        if self.devices.len() < before {
-            self.wheel.resize(self.devices.len());
-            if self.devices.capacity() > 2 * self.devices.len() + 1_024 {
-                self.devices.shrink_to_fit();
-                self.streams.shrink_to_fit();
-            }
+        if self.roster.devices.len() < before {
+            self.timers.wheel.resize(self.roster.devices.len());
+            self.roster.trim();
         }
         self.trim_pool();
     }
 
     /// Gives the memory of messages back that those who stay cannot have in flight.
     fn trim_pool(&mut self) {
-        if self.pool.is_oversized_for(self.devices.len() * usize::from(self.blueprint.session.window)) {
+        if self.pool.is_oversized_for(self.roster.devices.len() * usize::from(self.blueprint.session.window)) {
             let mut pool = Pool::with_capacity(self.pool.len());
-            for device in &mut self.devices {
+            for device in self.roster.devices.iter_mut() {
                 device.session.move_messages(&mut self.pool, &mut pool);
             }
             self.pool = pool;
@@ -266,12 +370,12 @@ impl<W: World> Shard<W> {
 
     /// Everybody leaves.
     pub(super) fn drain(&mut self, now: Micros) {
-        self.is_draining = true;
-        for slot in 0..self.devices.len() {
-            if self.devices[slot].state != State::Absent {
+        self.life.is_draining = true;
+        for slot in self.roster.devices.slots() {
+            if self.roster.devices[slot].state != State::Absent {
                 self.leave(slot, now);
             }
-            if self.devices[slot].state != State::Absent {
+            if self.roster.devices[slot].state != State::Absent {
                 self.set_timer(slot);
             }
         }
@@ -279,24 +383,24 @@ impl<W: World> Shard<W> {
     }
 
     /// Counts what waits in the queue of a device as withheld.
-    pub(super) fn withhold_queue(&mut self, slot: usize) {
-        let Some(queue) = self.devices[slot].queue.take() else { return };
+    pub(super) fn withhold_queue(&mut self, slot: Slot) {
+        let Some(queue) = self.roster.devices[slot].queue.take() else { return };
         for queued in *queue {
             self.messages(slot, queued.stream).withheld += 1;
         }
     }
 
     /// The streams of a device.
-    pub(super) fn rows(&self, slot: usize) -> &[StreamState] {
-        let device = &self.devices[slot];
+    pub(super) fn rows(&self, slot: Slot) -> &[StreamState] {
+        let device = &self.roster.devices[slot];
         let count = self.blueprint.groups[usize::from(device.group)].model.streams().len();
-        &self.streams[device.streams as usize..][..count]
+        self.roster.streams.of(device.stream(0), count)
     }
 
     /// The streams of a device.
-    pub(super) fn rows_mut(&mut self, slot: usize) -> &mut [StreamState] {
-        let device = &self.devices[slot];
+    pub(super) fn rows_mut(&mut self, slot: Slot) -> &mut [StreamState] {
+        let device = &self.roster.devices[slot];
         let count = self.blueprint.groups[usize::from(device.group)].model.streams().len();
-        &mut self.streams[device.streams as usize..][..count]
+        self.roster.streams.of_mut(device.stream(0), count)
     }
 }

@@ -8,39 +8,41 @@ use fleet_contract::{
 use super::{Reading, Shard};
 use crate::engine::{
     device::{Device, State},
+    slot::Slot,
     world::World,
 };
 
 impl<W: World> Shard<W> {
     /// The statistics since the start, as of now.
     pub(super) fn reading(&mut self, now: Micros) -> Reading {
-        self.stats.sessions.count_until(now);
-        self.exchange.leave(&mut self.by_stream);
-        let mut stats = self.stats.clone();
-        stats.devices.desired = if self.is_draining { 0 } else { self.slots.count(self.course.population.at(now)) };
+        self.counted.stats.sessions.count_until(now);
+        self.counted.exchange.leave(&mut self.counted.by_stream);
+        let mut stats = self.counted.stats.clone();
+        stats.devices.desired =
+            if self.life.is_draining { 0 } else { self.roster.slots.count(self.course.population.at(now)) };
         let wanted = stats.devices.desired as usize;
-        let is_leaving = |(slot, device): &(usize, &Device<W::Connection>)| match device.state {
+        let is_leaving = |(slot, device): &(Slot, &Device<W::Connection>)| match device.state {
             State::Leaving | State::Closing => true,
             State::Absent => false,
             // Whom the plan does not count any more, but lets go at the connect rate.
-            _ => *slot >= wanted && device.connect_at <= now,
+            _ => slot.place() >= wanted && device.times.connect_at <= now,
         };
-        let leaving = self.devices.iter().enumerate().filter(is_leaving).count();
+        let leaving = self.roster.devices.iter().filter(is_leaving).count();
         stats.devices.leaving = u32::try_from(leaving).unwrap_or(u32::MAX);
         stats.generator.shards = 1;
-        Reading { stats, is_drained: self.is_draining && self.devices.is_empty() }
+        Reading { stats, is_drained: self.life.is_draining && self.roster.devices.is_empty() }
     }
 
     /// How many devices have not tried to connect yet.
     pub(super) fn untried(&self) -> u32 {
-        u32::try_from(self.devices.iter().filter(|device| device.is_untried()).count()).unwrap_or(u32::MAX)
+        u32::try_from(self.roster.devices.iter().filter(|(_, device)| device.is_untried()).count()).unwrap_or(u32::MAX)
     }
 
     /// What is known of device `index`, if it is one of the shard's.
     pub(super) fn device_status(&mut self, index: u32) -> Option<DeviceStatus> {
-        let slot = self.slots.slot(index).filter(|slot| *slot < self.devices.len())?;
+        let slot = self.roster.slot(index)?;
         let streams = (0..self.rows(slot).len()).map(|number| self.stream_status(slot, number)).collect();
-        let device = &self.devices[slot];
+        let device = &self.roster.devices[slot];
         let group = self.blueprint.group_of(index);
         let is_waiting = matches!(device.state, State::Offline);
         Some(DeviceStatus {
@@ -50,16 +52,16 @@ impl<W: World> Shard<W> {
             model: group.model_name.clone(),
             state: <&str>::from(device.state).into(),
             last_error: device.last_error.map(Into::into),
-            said: self.said.get(&index).cloned(),
-            connects_at: is_waiting.then_some(device.connect_at),
+            said: self.counted.said(index).cloned(),
+            connects_at: is_waiting.then_some(device.times.connect_at),
             sessions: device.sessions,
             in_flight: u32::from(device.session.in_flight()),
             streams,
         })
     }
 
-    fn stream_status(&mut self, slot: usize, number: usize) -> StreamStatus {
-        let index = self.slots.index(slot);
+    fn stream_status(&mut self, slot: Slot, number: usize) -> StreamStatus {
+        let index = self.roster.index(slot);
         let blueprint = std::sync::Arc::clone(&self.blueprint);
         let model = &blueprint.group_of(index).model;
         let stream = &model.streams()[number];
@@ -73,7 +75,7 @@ impl<W: World> Shard<W> {
         let stamp = self.stamp(seq, due);
         let (mut topic, mut payload) = (Vec::new(), Vec::new());
         model.write_topic(number, index, &mut topic);
-        model.write_payload(number, index, blueprint.start, &stamp, &mut self.scratch, &mut payload);
+        model.write_payload(number, index, blueprint.start, &stamp, &mut self.buffers.scratch, &mut payload);
         StreamStatus {
             name: stream.name().to_owned(),
             topic: String::from_utf8_lossy(&topic).into_owned(),

@@ -4,7 +4,7 @@ use fleet_contract::time::Micros;
 
 use super::Shard;
 use crate::{
-    engine::{causes, world::World},
+    engine::{causes, slot::Slot, world::World},
     session::{
         RequestError, Terms,
         codec::{
@@ -23,28 +23,28 @@ impl<W: World> Shard<W> {
     ///
     /// Nobody waits for the answer: a broker that is silent altogether is found by the keep-alive, and one that leaves
     /// this packet alone unanswered is asked again over the next connection.
-    pub(super) fn subscribe(&mut self, slot: usize, session_present: bool, now: Micros) -> bool {
-        let device = &self.devices[slot];
+    pub(super) fn subscribe(&mut self, slot: Slot, session_present: bool, now: Micros) -> bool {
+        let device = &self.roster.devices[slot];
         let has_none = self.blueprint.groups[usize::from(device.group)].subscriptions.is_empty();
         if has_none || (session_present && device.is_subscribed) {
             return true;
         }
         let filters = self.filters(slot);
-        self.devices[slot].is_subscribed = filters.is_empty();
+        self.roster.devices[slot].is_subscribed = filters.is_empty();
         if filters.is_empty() {
             return true;
         }
-        self.out.clear();
+        self.buffers.out.clear();
         if let Err(error) = self.ask(slot, &filters, now) {
-            causes::add(&mut self.stats.received.refused, error.into(), filters.len() as u64);
+            causes::add(&mut self.counted.stats.received.refused, error.into(), filters.len() as u64);
         }
         self.write_out(slot, now)
     }
 
     /// What the device is to ask for; what the broker does not offer is counted as refused at once.
-    fn filters(&mut self, slot: usize) -> Vec<Filter> {
-        let (device, index) = (&self.devices[slot], self.slots.index(slot));
-        let (terms, refused) = (device.session.terms(), &mut self.stats.received.refused);
+    fn filters(&mut self, slot: Slot) -> Vec<Filter> {
+        let (device, index) = (&self.roster.devices[slot], self.roster.index(slot));
+        let (terms, refused) = (device.session.terms(), &mut self.counted.stats.received.refused);
         let mut filters = Vec::new();
         for subscription in &self.blueprint.groups[usize::from(device.group)].subscriptions {
             let filter = subscription.filter.text(index);
@@ -57,8 +57,8 @@ impl<W: World> Shard<W> {
     }
 
     /// Appends SUBSCRIBE to `out`.
-    fn ask(&mut self, slot: usize, filters: &[Filter], now: Micros) -> Result<PacketId, RequestError> {
-        let (session, out) = (&mut self.devices[slot].session, &mut self.out);
+    fn ask(&mut self, slot: Slot, filters: &[Filter], now: Micros) -> Result<PacketId, RequestError> {
+        let (session, out) = (&mut self.roster.devices[slot].session, &mut self.buffers.out);
         match self.blueprint.session.protocol {
             Protocol::V311 => {
                 let filters: Vec<_> = filters.iter().map(|(filter, options)| (filter.as_str(), options.qos)).collect();
@@ -72,21 +72,21 @@ impl<W: World> Shard<W> {
     }
 
     /// The broker has answered, filter by filter; those that it refuses are not asked for again in this session.
-    pub(super) fn subscribed(&mut self, slot: usize, codes: &[u8]) {
-        self.devices[slot].is_subscribed = true;
+    pub(super) fn subscribed(&mut self, slot: Slot, codes: &[u8]) {
+        self.roster.devices[slot].is_subscribed = true;
         for &code in codes {
             if code < SUBACK_FAILURE {
-                self.stats.received.granted += 1;
+                self.counted.stats.received.granted += 1;
             } else {
                 let reason = refusal(code, self.blueprint.session.protocol);
-                causes::add(&mut self.stats.received.refused, reason, 1);
+                causes::add(&mut self.counted.stats.received.refused, reason, 1);
             }
         }
     }
 
     /// A message has come that the device is subscribed to, or was in a session that the broker has kept.
     pub(super) fn took(&mut self, publish: &Publish<'_>) {
-        let received = &mut self.stats.received;
+        let received = &mut self.counted.stats.received;
         received.messages[publish.qos as usize] += 1;
         received.payload_bytes += publish.payload.len() as u64;
         received.redelivered += u64::from(publish.dup);

@@ -116,7 +116,7 @@ impl Stage {
     }
 
     fn is_drained(&self) -> bool {
-        self.shard.is_draining && self.shard.devices.is_empty()
+        self.shard.life.is_draining && self.shard.roster.devices.is_empty()
     }
 
     /// Lets all devices leave, and returns what was measured.
@@ -134,7 +134,7 @@ impl Stage {
     fn measured(&mut self) -> Stats {
         let now = self.shard.world.time();
         let (mut stats, mut streams) = (self.shard.reading(now).stats, Streams::default());
-        self.shard.exchange.take_into(&mut streams);
+        self.shard.counted.exchange.take_into(&mut streams);
         streams.add_to(&mut stats);
         stats
     }
@@ -245,13 +245,13 @@ fn after_an_outage_all_are_back_within_their_backoff_and_nobody_is_late() {
     for seed in 0..50 {
         let mut stage = Stage::new(40, "  connect: {rate: 1000/s, backoff: {base: 1s, cap: 1s}}\n");
         stage.run(Span::from_millis(2_000 + seed));
-        assert_eq!(stage.shard.stats.devices.connected, 40);
+        assert_eq!(stage.shard.counted.stats.devices.connected, 40);
         stage.shard.world.trouble(Trouble::DropAll);
         stage.run(Span::from_millis(1));
-        assert_eq!(stage.shard.stats.devices.connected, 0);
+        assert_eq!(stage.shard.counted.stats.devices.connected, 0);
         // Each waits for up to a second, at random.
         stage.run(Span::from_millis(1_100));
-        assert_eq!(stage.shard.stats.devices.connected, 40, "seed {seed}");
+        assert_eq!(stage.shard.counted.stats.devices.connected, 40, "seed {seed}");
         let stats = stage.drain();
         assert_eq!((stats.connections.reconnects, stats.generator.overdue), (40, 0));
     }

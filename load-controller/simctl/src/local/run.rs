@@ -30,7 +30,8 @@ pub(crate) type Now = Box<dyn Fn() -> Micros + Send + Sync>;
 
 /// A run in progress: what drives [`run::Run`] on this machine.
 pub(crate) struct Run {
-    run: run::Run,
+    /// How far it has come.
+    state: run::Run,
     workers: Workers,
     processes: Processes,
     calls: Calls,
@@ -54,7 +55,7 @@ impl Run {
         let mut workers = Workers::default();
         workers.meet(processes.workers());
         let calls = Calls::new(processes.client().clone());
-        Self { run: run::Run::new(facts, LEAD), workers, processes, calls, now, guard }
+        Self { state: run::Run::new(facts, LEAD), workers, processes, calls, now, guard }
     }
 
     /// Runs until it is told to stop or its duration is over, drains, and ends the workers.
@@ -70,7 +71,7 @@ impl Run {
             ended = self.until_drained(requests, signals, &mut show) => ended.map(|()| false),
             () = signals.abort.cancelled() => Ok(true),
         };
-        let Self { mut run, workers, processes, now, .. } = self;
+        let Self { state: mut run, workers, processes, now, .. } = self;
         let plan = processes.plan().clone();
         match &ended {
             Ok(false) => processes.stop().await,
@@ -98,15 +99,15 @@ impl Run {
                         Step::End => return Ok(()),
                     }
                     // Before the start there is nothing to see.
-                    if self.run.facts().now > self.run.facts().started {
+                    if self.state.facts().now > self.state.facts().started {
                         show(&self.report());
                     }
                 }
                 Some(request) = requests.recv() => self.answer(request, signals).await,
-                () = signals.drain.cancelled(), if self.run.follows_plan() => {
+                () = signals.drain.cancelled(), if self.state.follows_plan() => {
                     // A last look at the devices as they were before they left.
                     self.read().await?;
-                    self.run.drain((self.now)(), self.processes.plan());
+                    self.state.drain((self.now)(), self.processes.plan());
                     self.processes.drain().await;
                     show(&self.report());
                     // Mostly there is little left to settle: look more often than once a second.
@@ -123,7 +124,7 @@ impl Run {
         self.processes.replace_dead(&self.workers).await?;
         self.meet();
         self.push().await;
-        Ok(self.run.tick((self.now)(), self.processes.plan(), &self.workers))
+        Ok(self.state.tick((self.now)(), self.processes.plan(), &self.workers))
     }
 
     /// Takes in the answers to all that was asked.
@@ -151,18 +152,18 @@ impl Run {
     }
 
     fn report(&self) -> Report {
-        self.run.report(self.processes.plan(), &self.workers)
+        self.state.report(self.processes.plan(), &self.workers)
     }
 
     fn stats(&self) -> Stats {
-        self.run.stats(self.processes.plan(), &self.workers)
+        self.state.stats(self.processes.plan(), &self.workers)
     }
 
     async fn answer(&mut self, request: Request, signals: &Signals) {
         // Whoever asked may be gone by now; then nobody misses the answer.
         match request {
             Request::Report(answer) => drop(answer.send(Box::new(self.report()))),
-            Request::Fleet(answer) => drop(answer.send(Box::new(self.run.facts().fleet.clone()))),
+            Request::Fleet(answer) => drop(answer.send(Box::new(self.state.facts().fleet.clone()))),
             Request::Plan(answer) => drop(answer.send(self.processes.plan().clone())),
             Request::Owner(index, answer) => {
                 let is_known = index < self.processes.plan().devices_max((self.now)());
@@ -170,7 +171,7 @@ impl Run {
                 drop(answer.send(owner.and_then(|member| member.worker.address.clone())));
             }
             Request::Metrics(answer) => {
-                let name = &self.run.facts().fleet.metadata.name;
+                let name = &self.state.facts().fleet.metadata.name;
                 let rendered = device_sim::metrics::render(name, &self.stats());
                 drop(answer.send(rendered.map_err(|error| error.to_string())));
             }
@@ -192,15 +193,15 @@ impl Run {
     /// Changes the plan from soon on; `Err` says why not, and then nothing has changed.
     async fn change(&mut self, change: &Change) -> Result<Plan, String> {
         let now = (self.now)();
-        let tentative = self.run.planned(self.processes.plan(), change, now)?;
+        let tentative = self.state.planned(self.processes.plan(), change, now)?;
         (self.guard)(Some(self.processes.plan()), &tentative, now)?;
         // Workers that it needs must be there when it takes effect, else their devices come late.
         self.processes.reserve(tentative.devices_max(now)).await.map_err(|error| format!("{error:#}"))?;
         self.meet();
         let now = (self.now)();
-        let plan = self.run.planned(self.processes.plan(), change, now)?;
+        let plan = self.state.planned(self.processes.plan(), change, now)?;
         self.processes.follow(plan.clone());
-        self.run.follow(&plan, now);
+        self.state.follow(&plan, now);
         self.push().await;
         Ok(plan)
     }

@@ -83,9 +83,9 @@ impl Task {
         };
         Missing {
             workers: observed.pods.len() < wanted,
-            broker: has_broker && observed.broker_pod.is_none(),
+            broker: has_broker && observed.broker.pod.is_none(),
             worker_pod: observed.pods.iter().find(needs_events),
-            broker_pod: observed.broker_pod.as_ref().filter(needs_events),
+            broker_pod: observed.broker.pod.as_ref().filter(needs_events),
         }
     }
 

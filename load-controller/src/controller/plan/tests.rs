@@ -57,12 +57,12 @@ fn after(steps: &Steps, before: Observed) -> Observed {
     for object in steps.objects.iter().chain(&steps.stateful_set) {
         match object.key().to_string().as_str() {
             "StatefulSet demo" => observed.stateful_set = Some(stored(object)),
-            "StatefulSet demo-broker" => observed.broker = Some(stored(object)),
+            "StatefulSet demo-broker" => observed.broker.stateful_set = Some(stored(object)),
             "Service demo" => observed.service = Some(stored(object)),
-            "Service demo-broker" => observed.broker_service = Some(stored(object)),
+            "Service demo-broker" => observed.broker.service = Some(stored(object)),
             "NetworkPolicy demo" => observed.policy = Some(stored(object)),
-            "NetworkPolicy demo-broker" => observed.broker_policy = Some(stored(object)),
-            "ConfigMap demo-broker" => observed.broker_access = Some(stored(object)),
+            "NetworkPolicy demo-broker" => observed.broker.policy = Some(stored(object)),
+            "ConfigMap demo-broker" => observed.broker.access = Some(stored(object)),
             "PodDisruptionBudget demo" => observed.budget = Some(stored(object)),
             name if name == format!("ConfigMap {}", steps.revision.name) => {
                 observed.documents.retain(|known| known.name_any() != steps.revision.name);
@@ -222,7 +222,11 @@ fn pods_of_a_lost_node_are_deleted_after_half_a_minute() {
     let evicted = |name, ago| WorkerPod { is_terminating: true, ..since(name, ago) };
     // Kubernetes evicts a pod by its name: before that, it might be the successor that is evicted.
     let pods = vec![pod("fine", "d"), evicted("lost", 31), since("evicted soon", 31), evicted("losing", 20)];
-    let observed = Observed { pods, broker_pod: Some(since("broker", 36)), ..Observed::default() };
+    let observed = Observed {
+        pods,
+        broker: ObservedBroker { pod: Some(since("broker", 36)), ..ObservedBroker::default() },
+        ..Observed::default()
+    };
     let steps = decided_about("devices: 10", &observed, None);
     assert_eq!(steps.forces.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["lost", "broker"]);
     assert_eq!(steps.look_again, Some(Duration::from_secs(4)));
@@ -318,9 +322,12 @@ fn a_broker_admits_clients_without_credentials_only_while_old_workers_are_left()
 fn workers_are_not_replaced_while_their_broker_is() {
     let running = after(&decided_about("devices: 10", &Observed::default(), None), Observed::default());
     let with_broker = |change: &dyn Fn(&mut StatefulSet)| {
-        let mut broker = (**running.broker.as_ref().unwrap()).clone();
+        let mut broker = (**running.broker.stateful_set.as_ref().unwrap()).clone();
         change(&mut broker);
-        Observed { broker: Some(Arc::new(broker)), ..clone_of(&running) }
+        Observed {
+            broker: ObservedBroker { stateful_set: Some(Arc::new(broker)), ..running.broker.clone() },
+            ..clone_of(&running)
+        }
     };
     let changed = "devices: 10\nlossAfter: 5s";
     let is_replaced = |observed: &Observed, more: &str| decided_about(more, observed, None).stateful_set.is_some();
@@ -355,8 +362,9 @@ fn workers_are_not_replaced_before_their_devices_are_back() {
         WorkerPod { created: Some(Timestamp::from_microsecond(made).unwrap()), ..pod(name, "demo-old") }
     };
     let is_replaced = |broker_ago: u64, workers_ago: u64, connected: u32| {
-        let (broker_pod, pods) = (Some(made("demo-broker-0", broker_ago)), vec![made("demo-0", workers_ago)]);
-        let observed = Observed { pods, broker_pod, ..clone_of(&running) };
+        let (pod, pods) = (Some(made("demo-broker-0", broker_ago)), vec![made("demo-0", workers_ago)]);
+        let broker = ObservedBroker { pod, ..running.broker.clone() };
+        let observed = Observed { broker, pods, ..clone_of(&running) };
         let steps = decided_with("devices: 10\nlossAfter: 5s", &observed, None, connected);
         assert_eq!(steps.look_again.is_some(), steps.is_held);
         steps.stateful_set.is_some()

@@ -69,7 +69,7 @@ fn a_broker_that_stops_reading_from_some_delays_nobody_else() {
 fn a_thousand_that_come_back_at_once_delay_nobody() {
     let mut stage = stage(1_000, "2s", "200B");
     stage.run(Span::from_secs(4));
-    assert_eq!(stage.shard.stats.devices.connected, 1_000);
+    assert_eq!(stage.shard.counted.stats.devices.connected, 1_000);
     stage.shard.world.trouble(Trouble::DropAll);
     stage.run(Span::from_secs(4));
     let stats = stage.measured();

@@ -12,7 +12,10 @@ use rumqttc::mqttbytes::{Error, v4};
 
 use super::super::drive::Ready;
 use crate::{
-    engine::world::{NotOpened, World},
+    engine::{
+        slot::Slot,
+        world::{NotOpened, World},
+    },
     transport::{self, Read, Written},
 };
 
@@ -79,7 +82,7 @@ pub(in super::super) struct Line {
 /// The connection between the ends.
 #[derive(Debug)]
 struct Wire {
-    slot: usize,
+    slot: Slot,
     /// When it is established.
     opens: Micros,
     has_opened: bool,
@@ -158,8 +161,8 @@ impl Played {
         self.twice
     }
 
-    fn is_odd(&self, slot: usize, odd: Odd) -> bool {
-        self.odd == odd && slot.is_multiple_of(7)
+    fn is_odd(&self, slot: Slot, odd: Odd) -> bool {
+        self.odd == odd && slot.number().is_multiple_of(7)
     }
 
     /// Ends whatever trouble there is.
@@ -173,7 +176,7 @@ impl Played {
         match trouble {
             Trouble::DropAll => self.wires.values_mut().for_each(|wire| wire.close(now)),
             Trouble::DropOne(slot) => {
-                let of_slot = |wire: &&mut Wire| wire.slot as u64 == slot;
+                let of_slot = |wire: &&mut Wire| u64::from(wire.slot.number()) == slot;
                 self.wires.values_mut().filter(of_slot).for_each(|wire| wire.close(now));
             }
             Trouble::Stall(span) => self.stalls_until = now.after(span),
@@ -330,7 +333,7 @@ impl World for Played {
         0
     }
 
-    fn open(&mut self, _: u32, _: u16, slot: usize) -> Result<Line, NotOpened> {
+    fn open(&mut self, _: u32, _: u16, slot: Slot) -> Result<Line, NotOpened> {
         if self.now < self.refuses_until {
             return Err(NotOpened::Failed(io::Error::from(io::ErrorKind::ConnectionRefused).into()));
         }
@@ -379,7 +382,7 @@ impl World for Played {
         let at = self.now.after(WAY);
         let is_deaf = self.odd == Odd::Deaf;
         match self.wires.get_mut(&line.id) {
-            Some(wire) if is_deaf && wire.slot.is_multiple_of(7) && wire.client.is_some() => {
+            Some(wire) if is_deaf && wire.slot.number().is_multiple_of(7) && wire.client.is_some() => {
                 wire.unsent += bytes.len();
                 Ok(Written::Some)
             }

@@ -1,0 +1,50 @@
+//! What a shard hears of its messages from the observers, and what it remembers for that.
+
+use std::sync::{
+    Arc,
+    mpsc::{Receiver, SyncSender},
+};
+
+use fleet_contract::time::Micros;
+
+use crate::observe::{Arrival, Arrivals, ObserverWatch, bodies::Bodies, ledger::LostMemory};
+
+/// What a shard hears of the observer of one broker; of nobody if nothing is observed.
+pub(in crate::engine) struct Inlet {
+    pub(super) arrivals: Receiver<Arrivals>,
+    /// Where batches go that are empty again.
+    pub(super) used: SyncSender<Vec<Arrival>>,
+    pub(super) watch: Arc<ObserverWatch>,
+    /// Since when the observer is back; a message that was sent before may still come.
+    pub(super) since: Micros,
+}
+
+impl Inlet {
+    /// An inlet whose observer has not been away yet.
+    pub(in crate::engine) const fn new(
+        arrivals: Receiver<Arrivals>,
+        used: SyncSender<Vec<Arrival>>,
+        watch: Arc<ObserverWatch>,
+    ) -> Self {
+        Self { arrivals, used, watch, since: Micros(0) }
+    }
+}
+
+/// What is followed until it is judged.
+pub(super) struct Watched {
+    /// One for each of the brokers, in their order.
+    pub(super) inlets: Vec<Inlet>,
+    pub(super) lost_memory: LostMemory,
+    /// What was sent without a stamp.
+    pub(super) bodies: Bodies,
+    /// The place of the next device whose ledger rows are looked at.
+    pub(super) sweep_from: usize,
+    pub(super) sweep_at: Micros,
+}
+
+impl Watched {
+    /// Nothing yet.
+    pub(super) fn new(inlets: Vec<Inlet>, now: Micros) -> Self {
+        Self { inlets, lost_memory: LostMemory::default(), bodies: Bodies::default(), sweep_from: 0, sweep_at: now }
+    }
+}
