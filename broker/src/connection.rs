@@ -294,7 +294,7 @@ impl Connection<'_> {
         let out = &mut self.socket.out;
         let hub = &self.shared.hub;
         let sent = hub.with(&self.attachment, |session| session.fill(out, ENOUGH))?;
-        self.shared.metrics.messages_out.inc_by(sent);
+        self.shared.metrics.traffic.messages_out.inc_by(sent);
         self.socket.flush().map_err(Broken::from)?;
         if sent > 0 && self.socket.out.is_empty() {
             // There may be more; but first the client is heard, and others have their turn.
@@ -349,7 +349,7 @@ impl Connection<'_> {
         let id = publish.id;
         let is_new = publish.qos != QoS::ExactlyOnce || hub.with(&self.attachment, |session| session.receive(id))?;
         if is_new {
-            self.shared.metrics.messages_in.inc();
+            self.shared.metrics.traffic.messages_in.inc();
             hub.publish(publish.topic, publish.payload, publish.qos, publish.retain).await?;
         }
         match publish.qos {

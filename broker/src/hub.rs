@@ -185,7 +185,7 @@ impl Hub {
             self.metrics.subscriptions.dec();
         }
         if state.session.is_slow() {
-            self.metrics.slow_consumers.dec();
+            self.metrics.queues.slow_consumers.dec();
         }
         table.seats.remove(&seat.client_id);
         self.metrics.sessions.dec();
@@ -233,7 +233,7 @@ impl Hub {
         let was_slow = state.session.is_slow();
         let result = work(&mut state.session);
         if was_slow && !state.session.is_slow() {
-            self.metrics.slow_consumers.dec();
+            self.metrics.queues.slow_consumers.dec();
             debug!(client = %attachment.seat.client_id, "slow consumer caught up");
         }
         Ok(result)
@@ -427,7 +427,7 @@ impl Hub {
                 return Err(error);
             }
             let queued = i64::try_from(self.bounds.budget.used()).unwrap_or(i64::MAX);
-            self.metrics.queued_bytes.set(queued);
+            self.metrics.queues.queued_bytes.set(queued);
         }
         Ok(())
     }
@@ -459,8 +459,8 @@ impl Hub {
         if let Offer::Dropped { first } = offer {
             self.metrics.dropped.with_label_values(&["queue_full"]).inc();
             if first {
-                self.metrics.slow_consumers.inc();
-                self.metrics.slow_consumers_total.inc();
+                self.metrics.queues.slow_consumers.inc();
+                self.metrics.queues.slow_consumers_total.inc();
                 warn!(
                     client = %seat.client_id,
                     "slow consumer: its queue is full and messages for it are dropped"

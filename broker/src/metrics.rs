@@ -17,17 +17,29 @@ pub struct Metrics {
     pub(crate) users_unusable: IntCounterVec,
     pub(crate) closed: IntCounterVec,
     pub(crate) wills: IntCounter,
+    pub(crate) traffic: Traffic,
+    pub(crate) dropped: IntCounterVec,
+    pub(crate) queues: Queues,
+    pub(crate) retained: IntGauge,
+    pub(crate) subscriptions: IntGauge,
+    pub(crate) filters: IntGauge,
+}
+
+/// What went in and out.
+#[derive(Debug)]
+pub(crate) struct Traffic {
     pub(crate) messages_in: IntCounter,
     pub(crate) messages_out: IntCounter,
     pub(crate) bytes_in: IntCounter,
     pub(crate) bytes_out: IntCounter,
-    pub(crate) dropped: IntCounterVec,
+}
+
+/// What waits, and for whom.
+#[derive(Debug)]
+pub(crate) struct Queues {
     pub(crate) slow_consumers: IntGauge,
     pub(crate) slow_consumers_total: IntCounter,
     pub(crate) queued_bytes: IntGauge,
-    pub(crate) retained: IntGauge,
-    pub(crate) subscriptions: IntGauge,
-    pub(crate) filters: IntGauge,
 }
 
 /// The numbers of one moment.
@@ -77,14 +89,18 @@ impl Metrics {
             users_unusable: by_label(at, metric::USERS_UNUSABLE)?,
             closed: by_label(at, metric::CLOSED)?,
             wills: counter(at, metric::WILLS)?,
-            messages_in: counter(at, metric::MESSAGES_IN)?,
-            messages_out: counter(at, metric::MESSAGES_OUT)?,
-            bytes_in: counter(at, metric::BYTES_IN)?,
-            bytes_out: counter(at, metric::BYTES_OUT)?,
+            traffic: Traffic {
+                messages_in: counter(at, metric::MESSAGES_IN)?,
+                messages_out: counter(at, metric::MESSAGES_OUT)?,
+                bytes_in: counter(at, metric::BYTES_IN)?,
+                bytes_out: counter(at, metric::BYTES_OUT)?,
+            },
             dropped: by_label(at, metric::DROPPED_MESSAGES)?,
-            slow_consumers: gauge(at, metric::SLOW_CONSUMERS)?,
-            slow_consumers_total: counter(at, metric::SLOW_CONSUMERS_SEEN)?,
-            queued_bytes: gauge(at, metric::QUEUED_BYTES)?,
+            queues: Queues {
+                slow_consumers: gauge(at, metric::SLOW_CONSUMERS)?,
+                slow_consumers_total: counter(at, metric::SLOW_CONSUMERS_SEEN)?,
+                queued_bytes: gauge(at, metric::QUEUED_BYTES)?,
+            },
             retained: gauge(at, metric::RETAINED_MESSAGES)?,
             subscriptions: gauge(at, metric::SUBSCRIPTIONS)?,
             filters: gauge(at, metric::FILTERS)?,
@@ -100,13 +116,13 @@ impl Metrics {
             sessions: level(&self.sessions),
             takeovers: self.takeovers.get(),
             refused: sum(&self.refused),
-            messages_in: self.messages_in.get(),
-            messages_out: self.messages_out.get(),
-            bytes_in: self.bytes_in.get(),
-            bytes_out: self.bytes_out.get(),
+            messages_in: self.traffic.messages_in.get(),
+            messages_out: self.traffic.messages_out.get(),
+            bytes_in: self.traffic.bytes_in.get(),
+            bytes_out: self.traffic.bytes_out.get(),
             dropped: sum(&self.dropped),
-            slow_consumers: level(&self.slow_consumers),
-            slow_consumers_total: self.slow_consumers_total.get(),
+            slow_consumers: level(&self.queues.slow_consumers),
+            slow_consumers_total: self.queues.slow_consumers_total.get(),
             retained: level(&self.retained),
             subscriptions: level(&self.subscriptions),
         }

@@ -81,7 +81,7 @@ impl Socket {
                     match self.stream.try_read_buf(&mut self.input) {
                         Ok(0) => return Err(Broken::Lost),
                         Ok(length) => {
-                            self.metrics.bytes_in.inc_by(length as u64);
+                            self.metrics.traffic.bytes_in.inc_by(length as u64);
                             return Ok(Ready::Read);
                         }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -105,7 +105,7 @@ impl Socket {
             match self.stream.try_write(&self.out) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(length) => {
-                    self.metrics.bytes_out.inc_by(length as u64);
+                    self.metrics.traffic.bytes_out.inc_by(length as u64);
                     self.out.advance(length);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),

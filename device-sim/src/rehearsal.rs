@@ -231,16 +231,8 @@ impl Call {
 
     fn subscribe(&mut self, errand: &mut Errand, filters: &[(String, SubscribeOptions)]) -> Result<(), Error> {
         self.out.clear();
-        let asked = match self.options.protocol {
-            Protocol::V311 => {
-                let filters: Vec<_> = filters.iter().map(|(filter, options)| (filter.as_str(), options.qos)).collect();
-                self.session.subscribe(&self.pool, &filters, NOW, &mut self.out)
-            }
-            Protocol::V5 => {
-                let filters: Vec<_> = filters.iter().map(|(filter, options)| (filter.as_str(), *options)).collect();
-                self.session.subscribe5(&self.pool, &filters, NOW, &mut self.out)
-            }
-        };
+        let filters: Vec<_> = filters.iter().map(|(filter, options)| (filter.as_str(), *options)).collect();
+        let asked = self.session.subscribe(&self.pool, self.options.protocol, &filters, NOW, &mut self.out);
         asked.map_err(io::Error::other)?;
         errand.send(&self.out)
     }

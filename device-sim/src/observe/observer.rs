@@ -112,9 +112,23 @@ pub(crate) struct Observer {
     options: Options,
     session: Session,
     pool: Pool,
+    line: Line,
+    asked: Asked,
+    retry: Retry,
+}
+
+/// The connection of the moment, and memory for what goes over it.
+struct Line {
     transport: Transport,
     connection: Option<Connection>,
+    /// Whether its handshakes are done.
     is_open: bool,
+    inbox: Vec<u8>,
+    out: Vec<u8>,
+}
+
+/// What the broker was asked for.
+struct Asked {
     coverage: Coverage,
     /// Wildcards that names have replaced, but that the broker still has.
     superseded: Vec<Filter>,
@@ -128,16 +142,36 @@ pub(crate) struct Observer {
     pending: BTreeMap<PacketId, Vec<Filter>>,
     /// UNSUBSCRIBEs that wait for their UNSUBACK.
     leaving: BTreeSet<PacketId>,
-    retry_at: Micros,
+    /// Whether the broker had kept the session.
+    session_present: bool,
+    was_subscribed: bool,
+}
+
+/// When the next attempt to connect is, and what came of the last ones.
+struct Retry {
+    at: Micros,
     attempts: u32,
     /// Since when the broker has accepted the session; `None` while it has not.
     accepted_at: Option<Micros>,
     /// Accepted sessions in a row that ended at once.
     young: u32,
-    session_present: bool,
-    was_subscribed: bool,
-    inbox: Vec<u8>,
-    out: Vec<u8>,
+}
+
+impl Retry {
+    /// The session was accepted, and its connection is gone.
+    fn lost(&mut self, now: Micros) {
+        self.accepted_at = None;
+        self.at = now.after(RETRY);
+    }
+
+    /// The other side has ended the connection: the wait grows while it does so soon after it accepted the session.
+    fn cut_off(&mut self, accepted: Option<Micros>, now: Micros) {
+        if let Some(accepted) = accepted {
+            self.young = if now.since(accepted) < YOUNG { self.young.saturating_add(1) } else { 0 };
+        }
+        let wait = Span(RETRY.0.saturating_mul(1 << self.young.min(16))).min(RETRY_MAX);
+        self.at = now.after(wait);
+    }
 }
 
 /// What an observer is subscribed to, or has asked for.
@@ -190,24 +224,25 @@ impl Observer {
             options,
             session: Session::new(),
             pool: Pool::new(),
-            transport: Transport::new(&parts.broker().route),
-            connection: None,
-            is_open: false,
-            coverage: Coverage::Wildcards,
-            superseded: Vec::new(),
-            unsubscribe_at: Micros::NEVER,
-            repeats_until: Micros(0),
-            refusals: 0,
-            pending: BTreeMap::new(),
-            leaving: BTreeSet::new(),
-            retry_at: Micros(0),
-            attempts: 0,
-            accepted_at: None,
-            young: 0,
-            session_present: false,
-            was_subscribed: false,
-            inbox: vec![0; 2 * PACKET_MAX],
-            out: Vec::new(),
+            line: Line {
+                transport: Transport::new(&parts.broker().route),
+                connection: None,
+                is_open: false,
+                inbox: vec![0; 2 * PACKET_MAX],
+                out: Vec::new(),
+            },
+            asked: Asked {
+                coverage: Coverage::Wildcards,
+                superseded: Vec::new(),
+                unsubscribe_at: Micros::NEVER,
+                repeats_until: Micros(0),
+                refusals: 0,
+                pending: BTreeMap::new(),
+                leaving: BTreeSet::new(),
+                session_present: false,
+                was_subscribed: false,
+            },
+            retry: Retry { at: Micros(0), attempts: 0, accepted_at: None, young: 0 },
             parts,
         }
     }
@@ -222,7 +257,7 @@ impl Observer {
         loop {
             let now = self.parts.clock.now();
             self.parts.watch.tick(now);
-            if self.connection.is_none() && self.retry_at <= now {
+            if self.line.connection.is_none() && self.retry.at <= now {
                 self.open(now);
             }
             match self.parts.poll.poll(&mut events, Some(self.patience(now))) {
@@ -251,8 +286,8 @@ impl Observer {
     }
 
     fn patience(&self, now: Micros) -> Duration {
-        let next = match &self.connection {
-            None => self.retry_at,
+        let next = match &self.line.connection {
+            None => self.retry.at,
             Some(_) => self.session.deadline(&self.options).unwrap_or_else(|| now.after(Span::from_secs(1))),
         };
         next.since(now).min(Span::from_secs(1)).max(Span::from_millis(1)).as_duration()
@@ -271,27 +306,27 @@ impl Observer {
 
     fn open(&mut self, now: Micros) {
         let broker = self.parts.broker();
-        let address = broker.resolver.address(self.attempts);
-        self.attempts = self.attempts.wrapping_add(1);
+        let address = broker.resolver.address(self.retry.attempts);
+        self.retry.attempts = self.retry.attempts.wrapping_add(1);
         let address = match address {
             Ok(address) => address,
             Err(none) => return self.lost(&none.to_string()),
         };
-        self.is_open = false;
+        self.line.is_open = false;
         // The observer stands beside the first device of its worker.
         let turn = self.parts.shard.first;
         match Connection::open(address, turn, &broker.route, self.parts.poll.registry(), SOCKET) {
             Ok(connection) => {
-                self.connection = Some(connection);
-                self.retry_at = now.after(self.options.connect_timeout);
+                self.line.connection = Some(connection);
+                self.retry.at = now.after(self.options.connect_timeout);
             }
             Err(error) => self.lost(&format!("no connection to {address}: {error}")),
         }
     }
 
     fn writable(&mut self) {
-        let Some(connection) = &mut self.connection else { return };
-        if !self.is_open {
+        let Some(connection) = &mut self.line.connection else { return };
+        if !self.line.is_open {
             return self.establish();
         }
         if let Err(error) = connection.flush() {
@@ -300,10 +335,10 @@ impl Observer {
     }
 
     fn establish(&mut self) {
-        let Some(connection) = &mut self.connection else { return };
-        match connection.establish(&mut self.transport) {
+        let Some(connection) = &mut self.line.connection else { return };
+        match connection.establish(&mut self.line.transport) {
             Ok(true) => {
-                self.is_open = true;
+                self.line.is_open = true;
                 let is_layered = connection.is_layered();
                 self.send_connect();
                 // What came behind the handshake has been announced already.
@@ -319,29 +354,29 @@ impl Observer {
     fn send_connect(&mut self) {
         let now = self.parts.clock.now();
         let identity = self.parts.blueprint.observer(self.client_id.clone());
-        self.out.clear();
-        match self.session.connect(&identity.connect(), &self.options, now, &mut self.out) {
+        self.line.out.clear();
+        match self.session.connect(&identity.connect(), &self.options, now, &mut self.line.out) {
             Ok(()) => self.write(),
             Err(error) => self.lost(&format!("no valid CONNECT: {error}")),
         }
     }
 
     fn write(&mut self) {
-        let Some(connection) = &mut self.connection else { return };
-        if let Err(error) = connection.write(&self.out, &mut self.transport) {
+        let Some(connection) = &mut self.line.connection else { return };
+        if let Err(error) = connection.write(&self.line.out, &mut self.line.transport) {
             self.lost(&format!("no connection to the broker: {error}"));
         }
     }
 
     fn readable(&mut self) {
-        if !self.is_open {
+        if !self.line.is_open {
             return self.establish();
         }
-        let mut inbox = std::mem::take(&mut self.inbox);
-        while self.is_open
-            && let Some(connection) = &mut self.connection
+        let mut inbox = std::mem::take(&mut self.line.inbox);
+        while self.line.is_open
+            && let Some(connection) = &mut self.line.connection
         {
-            let read = connection.read(&mut inbox, &mut self.transport);
+            let read = connection.read(&mut inbox, &mut self.line.transport);
             connection.acknowledge();
             let (length, goes_on) = match read {
                 Ok(Read::More(length)) => (length, true),
@@ -359,14 +394,14 @@ impl Observer {
                 break;
             }
         }
-        self.inbox = inbox;
+        self.line.inbox = inbox;
         self.hand_out();
     }
 
     fn received(&mut self, bytes: &[u8]) {
         let now = self.parts.clock.now();
         self.parts.watch.bytes.fetch_add(bytes.len() as u64, Relaxed);
-        self.out.clear();
+        self.line.out.clear();
         let mut rest = bytes;
         loop {
             let (packet, length) = match codec::read(rest, self.options.protocol, PACKET_MAX) {
@@ -375,15 +410,17 @@ impl Observer {
                 Err(error) => return self.lost(&format!("the broker broke the protocol: {error}")),
             };
             rest = &rest[length..];
-            match self.session.receive(&mut self.pool, &self.options, packet, now, &mut self.out) {
+            match self.session.receive(&mut self.pool, &self.options, packet, now, &mut self.line.out) {
                 Ok(Event::Received(publish)) => self.arrived(&publish, now),
                 // What a killed predecessor has left at the broker: its subscriptions need not be ours, and nobody
                 // judges its messages any more.
-                Ok(Event::Connected { session_present: true }) if !self.was_subscribed => return self.reconnect(true),
+                Ok(Event::Connected { session_present: true }) if !self.asked.was_subscribed => {
+                    return self.reconnect(true);
+                }
                 Ok(Event::Connected { .. }) if self.options.clean => return self.reconnect(false),
                 Ok(Event::Connected { session_present }) => {
-                    self.accepted_at = Some(now);
-                    self.session_present = session_present;
+                    self.retry.accepted_at = Some(now);
+                    self.asked.session_present = session_present;
                     self.subscribe_all();
                 }
                 Ok(Event::Subscribed { packet_id, codes }) => self.subscribed(packet_id, codes, now),
@@ -399,10 +436,10 @@ impl Observer {
                 Err(error) => return self.lost(&format!("the broker broke the protocol: {error}")),
             }
         }
-        if let Some(connection) = &mut self.connection {
+        if let Some(connection) = &mut self.line.connection {
             connection.keep(rest);
         }
-        if !self.out.is_empty() {
+        if !self.line.out.is_empty() {
             self.write();
         }
     }
@@ -410,29 +447,29 @@ impl Observer {
     /// Ends the connection and makes another at once: a clean one discards what the broker keeps (MQTT-3.1.2-6).
     fn reconnect(&mut self, clean: bool) {
         let now = self.parts.clock.now();
-        self.out.clear();
-        self.session.disconnect(now, &mut self.out);
-        if let Some(connection) = &mut self.connection
-            && let Err(error) = connection.write(&self.out, &mut self.transport)
+        self.line.out.clear();
+        self.session.disconnect(now, &mut self.line.out);
+        if let Some(connection) = &mut self.line.connection
+            && let Err(error) = connection.write(&self.line.out, &mut self.line.transport)
         {
             tracing::debug!(%error, "the broker has closed the observer's connection first");
         }
-        self.out.clear();
-        self.connection = None;
-        self.is_open = false;
+        self.line.out.clear();
+        self.line.connection = None;
+        self.line.is_open = false;
         self.session.lost(now);
         self.options.clean = clean;
-        self.retry_at = now;
+        self.retry.at = now;
     }
 
     fn expire(&mut self) {
         let now = self.parts.clock.now();
-        if self.connection.is_some() && !self.is_open && self.retry_at <= now {
+        if self.line.connection.is_some() && !self.line.is_open && self.retry.at <= now {
             return self.lost("the broker does not answer");
         }
-        self.out.clear();
-        match self.session.expire(&self.options, now, &mut self.out) {
-            Ok(()) if self.out.is_empty() => {}
+        self.line.out.clear();
+        match self.session.expire(&self.options, now, &mut self.line.out) {
+            Ok(()) if self.line.out.is_empty() => {}
             Ok(()) => self.write(),
             Err(dead) => self.lost(&dead.to_string()),
         }
@@ -442,21 +479,17 @@ impl Observer {
     /// broker has most likely given the session to another process with this client id.
     fn cut_off(&mut self, error: &str) {
         let now = self.parts.clock.now();
-        if let Some(accepted) = self.accepted_at {
-            self.young = if now.since(accepted) < YOUNG { self.young.saturating_add(1) } else { 0 };
-        }
+        let accepted = self.retry.accepted_at;
         self.lost(error);
-        let wait = Span(RETRY.0.saturating_mul(1 << self.young.min(16))).min(RETRY_MAX);
-        self.retry_at = now.after(wait);
+        self.retry.cut_off(accepted, now);
     }
 
     fn lost(&mut self, error: &str) {
         let now = self.parts.clock.now();
-        self.connection = None;
-        self.is_open = false;
+        self.line.connection = None;
+        self.line.is_open = false;
         self.session.lost(now);
-        self.accepted_at = None;
-        self.retry_at = now.after(RETRY);
+        self.retry.lost(now);
         self.parts.broker().resolver.refresh();
         self.parts.watch.update(|stats| stats.error = Some(error.into()));
         if self.parts.watch.is_subscribed() {
@@ -471,20 +504,20 @@ impl Observer {
 
     /// Says DISCONNECT, and makes the broker forget the persistent session.
     fn leave(&mut self) {
-        self.out.clear();
+        self.line.out.clear();
         let now = self.parts.clock.now();
         let is_forgotten = match self.options.protocol {
             Protocol::V311 => {
-                self.session.disconnect(now, &mut self.out);
+                self.session.disconnect(now, &mut self.line.out);
                 false
             }
-            Protocol::V5 => self.session.end(now, &mut self.out).is_ok(),
+            Protocol::V5 => self.session.end(now, &mut self.line.out).is_ok(),
         };
-        if let Some(connection) = &mut self.connection
-            && matches!(connection.write(&self.out, &mut self.transport), Ok(Written::All))
+        if let Some(connection) = &mut self.line.connection
+            && matches!(connection.write(&self.line.out, &mut self.line.transport), Ok(Written::All))
             && !is_forgotten
         {
-            self.connection = None;
+            self.line.connection = None;
             if let Err(error) = self.forget_session() {
                 tracing::debug!(%error, "the observer's session stays at the broker");
             }
@@ -496,7 +529,7 @@ impl Observer {
         let identity = self.parts.blueprint.observer(self.client_id.clone());
         let broker = self.parts.broker();
         // A broker without an address has no session either.
-        let Ok(address) = broker.resolver.address(self.attempts) else { return Ok(()) };
+        let Ok(address) = broker.resolver.address(self.retry.attempts) else { return Ok(()) };
         transport::introduce(&broker.route, address, Protocol::V311, &identity.connect(), FORGET_PATIENCE).map(drop)
     }
 }

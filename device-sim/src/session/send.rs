@@ -4,7 +4,7 @@ use fleet_contract::qos::Qos;
 use fleet_contract::time::Micros;
 
 use super::codec::v5::{self, SubscribeOptions};
-use super::codec::{self, FrameError, PacketId};
+use super::codec::{self, FrameError, PacketId, Protocol};
 use super::{InFlight, Message, Options, Phase, Pool, Request, RequestError, Session, Stage, Terms, Withheld};
 
 impl Session {
@@ -58,27 +58,22 @@ impl Session {
     }
 
     /// Writes SUBSCRIBE; [`Event::Subscribed`](super::Event::Subscribed) answers it. A connection that is lost before takes
-    /// the request with it.
+    /// the request with it. Of the options of a filter MQTT 3.1.1 has the QoS alone.
     pub fn subscribe(
         &mut self,
         pool: &Pool,
-        filters: &[(&str, Qos)],
-        now: Micros,
-        out: &mut Vec<u8>,
-    ) -> Result<PacketId, RequestError> {
-        self.request(pool, Some(filters.len()), now, out, |id, out| codec::write_subscribe(out, id, filters))
-    }
-
-    /// Writes SUBSCRIBE of MQTT 5, with options for each filter; [`Event::Subscribed`](super::Event::Subscribed)
-    /// answers it.
-    pub fn subscribe5(
-        &mut self,
-        pool: &Pool,
+        protocol: Protocol,
         filters: &[(&str, SubscribeOptions)],
         now: Micros,
         out: &mut Vec<u8>,
     ) -> Result<PacketId, RequestError> {
-        self.request(pool, Some(filters.len()), now, out, |id, out| v5::write_subscribe(out, id, filters))
+        self.request(pool, Some(filters.len()), now, out, |id, out| match protocol {
+            Protocol::V311 => {
+                let filters: Vec<_> = filters.iter().map(|(filter, options)| (*filter, options.qos)).collect();
+                codec::write_subscribe(out, id, &filters)
+            }
+            Protocol::V5 => v5::write_subscribe(out, id, filters),
+        })
     }
 
     /// Writes UNSUBSCRIBE of MQTT 5; [`Event::Unsubscribed`](super::Event::Unsubscribed) answers it, or

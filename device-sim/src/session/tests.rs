@@ -12,8 +12,8 @@ use fleet_contract::qos::Qos;
 use fleet_contract::time::Micros;
 use fleet_contract::units::Span;
 
-use super::codec::v5::Properties;
-use super::codec::{self, ConnackCode, Connect, Packet, PacketId, ProtocolError, Publish};
+use super::codec::v5::{Properties, SubscribeOptions};
+use super::codec::{self, ConnackCode, Connect, Packet, PacketId, Protocol, ProtocolError, Publish};
 use super::{
     Dead, Event, InFlight, Message, Options, Phase, Pool, Refusal, RequestError, Resend, Session, Stage, Withheld,
 };
@@ -113,6 +113,10 @@ impl Rig {
     }
 }
 
+fn filter(filter: &str, qos: Qos) -> (&str, SubscribeOptions) {
+    (filter, SubscribeOptions { qos, ..SubscribeOptions::default() })
+}
+
 #[test]
 fn a_session_is_at_most_64_bytes() {
     assert!(size_of::<Session>() <= 64, "{}", size_of::<Session>());
@@ -132,8 +136,8 @@ fn an_offline_session_withholds() {
         assert_eq!(rig.try_publish(qos), Err(Withheld::Offline));
         rig.connect();
     }
-    let filters = [("a", Qos::AtMostOnce)];
-    let refused = rig.session.subscribe(&rig.pool, &filters, rig.now, &mut rig.out);
+    let filters = [filter("a", Qos::AtMostOnce)];
+    let refused = rig.session.subscribe(&rig.pool, Protocol::V311, &filters, rig.now, &mut rig.out);
     assert_eq!(refused, Err(RequestError::Offline));
 }
 
@@ -228,8 +232,8 @@ fn packet_identifiers_go_round_and_skip_those_in_use() {
     let mut rig = Rig::up(Options::default());
     let (stuck, released) = (rig.publish(Qos::AtLeastOnce), rig.publish(Qos::ExactlyOnce));
     rig.receive(Packet::Pubrec(released));
-    let filters = [("a", Qos::AtMostOnce)];
-    let asked = rig.session.subscribe(&rig.pool, &filters, rig.now, &mut rig.out).unwrap();
+    let filters = [filter("a", Qos::AtMostOnce)];
+    let asked = rig.session.subscribe(&rig.pool, Protocol::V311, &filters, rig.now, &mut rig.out).unwrap();
     assert_eq!([stuck, released, asked], [id(1), id(2), id(3)]);
     for number in (4..=u16::MAX).chain(4..=u16::MAX).chain(4..10) {
         assert_eq!(rig.publish(Qos::AtLeastOnce), id(number));
@@ -242,7 +246,8 @@ fn all_packet_identifiers_can_be_in_use_at_once() {
     let mut rig = Rig::up(Options { window: u16::MAX, ..Options::default() });
     (1..=u16::MAX).for_each(|number| assert_eq!(rig.publish(Qos::AtLeastOnce), id(number)));
     assert_eq!(rig.try_publish(Qos::AtLeastOnce), Err(Withheld::WindowFull));
-    let refused = rig.session.subscribe(&rig.pool, &[("a", Qos::AtMostOnce)], rig.now, &mut rig.out);
+    let refused =
+        rig.session.subscribe(&rig.pool, Protocol::V311, &[filter("a", Qos::AtMostOnce)], rig.now, &mut rig.out);
     assert_eq!(refused, Err(RequestError::NoPacketId));
     rig.acknowledge(Packet::Puback(id(40_000)));
     assert_eq!(rig.publish(Qos::AtLeastOnce), id(40_000));
@@ -549,14 +554,14 @@ fn a_connect_that_is_not_valid_leaves_the_session_offline() {
 #[test]
 fn a_subscription_is_answered_with_one_code_a_filter() {
     let mut rig = Rig::up(Options::default());
-    let filters = [("a/+", Qos::AtMostOnce), ("b/#", Qos::ExactlyOnce)];
-    let packet_id = rig.session.subscribe(&rig.pool, &filters, rig.now, &mut rig.out).unwrap();
+    let filters = [filter("a/+", Qos::AtMostOnce), filter("b/#", Qos::ExactlyOnce)];
+    let packet_id = rig.session.subscribe(&rig.pool, Protocol::V311, &filters, rig.now, &mut rig.out).unwrap();
     let codes = &[0, codec::SUBACK_FAILURE];
     assert_eq!(rig.receive(Packet::Unsuback(packet_id)), Event::Unsolicited(packet_id));
     assert_eq!(rig.receive(Packet::Suback { packet_id, codes }), Event::Subscribed { packet_id, codes });
     assert!(rig.session.rare.is_none());
 
-    let packet_id = rig.session.subscribe(&rig.pool, &filters, rig.now, &mut rig.out).unwrap();
+    let packet_id = rig.session.subscribe(&rig.pool, Protocol::V311, &filters, rig.now, &mut rig.out).unwrap();
     let wrong = rig.try_receive(Packet::Suback { packet_id, codes: &[0] });
     assert_eq!(wrong, Err(ProtocolError::SubackCount { expected: 2, found: 1 }));
 
@@ -567,7 +572,10 @@ fn a_subscription_is_answered_with_one_code_a_filter() {
 #[test]
 fn a_request_does_not_outlive_its_connection() {
     let mut rig = Rig::persistent();
-    let packet_id = rig.session.subscribe(&rig.pool, &[("a", Qos::AtMostOnce)], rig.now, &mut rig.out).unwrap();
+    let packet_id = rig
+        .session
+        .subscribe(&rig.pool, Protocol::V311, &[filter("a", Qos::AtMostOnce)], rig.now, &mut rig.out)
+        .unwrap();
     rig.reconnect(RESUMED);
     assert!(rig.session.rare.is_none());
     assert_eq!(rig.receive(Packet::Suback { packet_id, codes: &[0] }), Event::Unsolicited(packet_id));

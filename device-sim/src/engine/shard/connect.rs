@@ -275,9 +275,24 @@ impl<W: World> Shard<W> {
         self.retry(slot, code, now);
     }
 
-    /// The connection is gone, whatever the reason; the device connects again unless it was leaving.
+    /// The other side, or the network, has ended the connection; the device connects again unless it was leaving.
     pub(super) fn lost(&mut self, slot: Slot, reason: &'static str, now: Micros) {
-        let is_taken_over = reason == CLOSED && self.inlet(slot).watch.has_rival();
+        let device = &self.roster.devices[slot];
+        let is_up = device.state.is_connected();
+        let is_taken_over = is_up && reason == CLOSED && self.inlet(slot).watch.has_rival();
+        let is_unwelcome = is_up
+            && device.times.since.after(YOUNG) >= now
+            && device.attempts >= UNWELCOME_ATTEMPTS
+            && device.session.in_flight() > 0;
+        if is_unwelcome && !is_taken_over {
+            self.note_unwelcome(slot);
+        }
+        self.end(slot, if is_taken_over { "session_taken_over" } else { reason }, now);
+    }
+
+    /// The connection is gone, whoever has ended it: of one that the device ends itself nothing in flight is the reason.
+    pub(super) fn end(&mut self, slot: Slot, reason: &'static str, now: Micros) {
+        let index = self.roster.index(slot);
         let device = &mut self.roster.devices[slot];
         match device.state {
             State::Offline | State::Absent => return,
@@ -291,12 +306,6 @@ impl<W: World> Shard<W> {
             State::Up | State::Leaving => {}
         }
         let is_young = device.times.since.after(YOUNG) >= now;
-        if is_young && device.attempts >= UNWELCOME_ATTEMPTS && device.session.in_flight() > 0 && !is_taken_over {
-            self.note_unwelcome(slot);
-        }
-        let index = self.roster.index(slot);
-        let device = &mut self.roster.devices[slot];
-        let reason = if is_taken_over { "session_taken_over" } else { reason };
         causes::add(&mut self.counted.stats.connections.lost, reason, 1);
         self.counted.stats.devices.connected -= 1;
         self.world.lost(index);

@@ -120,7 +120,7 @@ impl<W: World> Shard<W> {
         match device.session.expire(&self.blueprint.session, now, &mut self.buffers.out) {
             Ok(()) => true,
             Err(dead) => {
-                self.lost(slot, dead.into(), now);
+                self.end(slot, dead.into(), now);
                 false
             }
         }

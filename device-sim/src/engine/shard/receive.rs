@@ -54,7 +54,7 @@ impl<W: World> Shard<W> {
         let unsent =
             self.roster.devices[slot].connection.as_ref().map_or(0, |connection| self.world.unsent(connection));
         if unsent > UNREAD_MAX {
-            self.lost(slot, "answers_unread", now);
+            self.end(slot, "answers_unread", now);
         }
     }
 
@@ -104,14 +104,14 @@ impl<W: World> Shard<W> {
                         Ok(Event::Refused(refusal)) => return self.refused(slot, refusal, now),
                         Ok(Event::Unsolicited(_)) => self.counted.stats.connections.unsolicited += 1,
                         Ok(_) => {}
-                        Err(error) => return self.lost(slot, (&error).into(), now),
+                        Err(error) => return self.end(slot, (&error).into(), now),
                     }
                 }
                 Err(error) => {
                     if let ProtocolError::TooLarge { size, max } = error {
                         self.counted.stats.received.too_large.note(size as u64, max as u64);
                     }
-                    return self.lost(slot, (&error).into(), now);
+                    return self.end(slot, (&error).into(), now);
                 }
             }
         }

@@ -237,7 +237,7 @@ impl<W: World> Shard<W> {
             let drawn = self.blueprint.hit_by(disconnect);
             for slot in self.roster.devices.slots() {
                 if self.roster.devices[slot].state == State::Up && drawn(self.roster.index(slot)) {
-                    self.lost(slot, DISCONNECT_FAULT, now);
+                    self.end(slot, DISCONNECT_FAULT, now);
                 }
             }
         }

@@ -58,17 +58,9 @@ impl<W: World> Shard<W> {
 
     /// Appends SUBSCRIBE to `out`.
     fn ask(&mut self, slot: Slot, filters: &[Filter], now: Micros) -> Result<PacketId, RequestError> {
-        let (session, out) = (&mut self.roster.devices[slot].session, &mut self.buffers.out);
-        match self.blueprint.session.protocol {
-            Protocol::V311 => {
-                let filters: Vec<_> = filters.iter().map(|(filter, options)| (filter.as_str(), options.qos)).collect();
-                session.subscribe(&self.pool, &filters, now, out)
-            }
-            Protocol::V5 => {
-                let filters: Vec<_> = filters.iter().map(|(filter, options)| (filter.as_str(), *options)).collect();
-                session.subscribe5(&self.pool, &filters, now, out)
-            }
-        }
+        let filters: Vec<_> = filters.iter().map(|(filter, options)| (filter.as_str(), *options)).collect();
+        let (session, protocol) = (&mut self.roster.devices[slot].session, self.blueprint.session.protocol);
+        session.subscribe(&self.pool, protocol, &filters, now, &mut self.buffers.out)
     }
 
     /// The broker has answered, filter by filter; those that it refuses are not asked for again in this session.

@@ -257,6 +257,25 @@ fn after_an_outage_all_are_back_within_their_backoff_and_nobody_is_late() {
     }
 }
 
+/// Of what in flight the broker did not like, only connections that it ended tell anything.
+#[test]
+fn connections_that_the_devices_end_themselves_accuse_no_message() {
+    let unwelcome = |end: &dyn Fn(&mut Stage)| {
+        let mut stage = Stage::new(10, "  connect: {rate: 1000/s, backoff: {base: 50ms, cap: 50ms}}\n");
+        let set = Setting::Interval { stream: None, interval: Some(Span::from_millis(1)) };
+        stage.change(|plan, now, rate| plan.set(now, set, rate));
+        stage.run(Span::from_secs(1));
+        for _ in 0..6 {
+            end(&mut stage);
+            stage.run(Span::from_millis(300));
+        }
+        stage.drain().unwelcome.len()
+    };
+    let cut = |stage: &mut Stage| stage.change(|plan, now, rate| plan.disconnect(now, Share::ALL, rate));
+    assert_eq!(unwelcome(&cut), 0);
+    assert!(unwelcome(&|stage| stage.shard.world.trouble(Trouble::DropAll)) > 0);
+}
+
 #[test]
 fn a_device_with_much_to_say_makes_no_other_late() {
     let mut stage = Stage::new(40, "  connect: {rate: 1000/s}\n");

@@ -61,7 +61,7 @@ impl Observer {
         if !shard.contains(device) || !self.parts.is_here(device) {
             return Sight::OfTheRun;
         }
-        let may_repeat = now < self.repeats_until;
+        let may_repeat = now < self.asked.repeats_until;
         let own = |mark| Sight::Own(Arrival { device, stream, mark, at: now, may_repeat });
         match mode {
             StampMode::None => own(Mark::Body(bodies::digest(publish.payload))),

@@ -55,6 +55,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What was published.
+#[derive(Default)]
+struct Sent {
+    /// In the broker's present session.
+    in_session: BTreeSet<u32>,
+    /// Over the present connection.
+    in_connection: BTreeSet<u32>,
+    /// Once more, last.
+    last_again: Option<u32>,
+}
+
 /// The session, its broker, and what is known of each message.
 struct World {
     session: Session,
@@ -69,10 +80,7 @@ struct World {
     acknowledged: BTreeSet<u32>,
     /// Given up, by the session or by the broker.
     abandoned: BTreeSet<u32>,
-    /// Published in the broker's present session, and over the present connection.
-    sent_in_session: BTreeSet<u32>,
-    sent_in_connection: BTreeSet<u32>,
-    last_resent: Option<u32>,
+    sent: Sent,
     qos_2: BTreeSet<u32>,
     next_downlink: u32,
     received: BTreeMap<u32, (Qos, u32)>,
@@ -94,9 +102,7 @@ impl World {
             in_flight: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
             abandoned: BTreeSet::new(),
-            sent_in_session: BTreeSet::new(),
-            sent_in_connection: BTreeSet::new(),
-            last_resent: None,
+            sent: Sent::default(),
             qos_2: BTreeSet::new(),
             next_downlink: 0,
             received: BTreeMap::new(),
@@ -142,7 +148,7 @@ impl World {
                 let Some(packet_id) = packet_id else { return };
                 for earlier in self.in_flight.values() {
                     assert_ne!(earlier.packet_id, packet_id, "two messages under one identifier");
-                    let was_sent = self.sent_in_connection.contains(&earlier.seq);
+                    let was_sent = self.sent.in_connection.contains(&earlier.seq);
                     assert!(was_sent, "a new message overtook one that was to be resent");
                 }
                 self.remember(message, packet_id);
@@ -161,8 +167,8 @@ impl World {
         let stage = Stage::Published;
         let message = InFlight { due, sent: self.now, seq, stream, packet_id, qos, stage, dup: false };
         self.in_flight.insert(seq, message);
-        self.sent_in_session.insert(seq);
-        self.sent_in_connection.insert(seq);
+        self.sent.in_session.insert(seq);
+        self.sent.in_connection.insert(seq);
         if qos == Qos::ExactlyOnce {
             self.qos_2.insert(seq);
         }
@@ -195,10 +201,10 @@ impl World {
                 Some(Resend::Publish(message)) => {
                     let known = &self.in_flight[&message.seq];
                     assert_eq!((message.packet_id, message.qos), (known.packet_id, known.qos));
-                    assert_eq!(message.dup, !self.sent_in_session.insert(message.seq), "DUP exactly on resends");
-                    assert!(self.last_resent < Some(message.seq), "resent out of order");
-                    self.last_resent = Some(message.seq);
-                    self.sent_in_connection.insert(message.seq);
+                    assert_eq!(message.dup, !self.sent.in_session.insert(message.seq), "DUP exactly on resends");
+                    assert!(self.sent.last_again < Some(message.seq), "resent out of order");
+                    self.sent.last_again = Some(message.seq);
+                    self.sent.in_connection.insert(message.seq);
                     self.write_publish(message.seq, message.qos, Some(message.packet_id), message.dup);
                 }
             }
@@ -208,7 +214,7 @@ impl World {
     /// PUBREC says that a message needs no PUBLISH any more.
     fn is_with_the_broker(&mut self, packet_id: codec::PacketId) {
         let known = self.in_flight.values().find(|message| message.packet_id == packet_id);
-        self.sent_in_connection.extend(known.map(|message| message.seq));
+        self.sent.in_connection.extend(known.map(|message| message.seq));
     }
 
     fn downlink(&mut self, qos: Qos) {
@@ -265,9 +271,9 @@ impl World {
     }
 
     fn connected(&mut self, session_present: bool) {
-        self.last_resent = None;
+        self.sent.last_again = None;
         if !session_present {
-            self.sent_in_session.clear();
+            self.sent.in_session.clear();
         }
         while let Some(message) = self.session.abandon(&mut self.pool) {
             assert!(!session_present, "a present session has nothing to abandon");
@@ -300,7 +306,7 @@ impl World {
         self.upstream.clear();
         self.inbox.clear();
         self.broker.close();
-        self.sent_in_connection.clear();
+        self.sent.in_connection.clear();
     }
 
     /// What holds at any moment.

@@ -72,6 +72,12 @@ struct World {
     has_session: bool,
     /// What the server took in: QoS and number of times, by sequence.
     taken_in: BTreeMap<u32, (TheirQos, u32)>,
+    told: Told,
+}
+
+/// What the session has told of its messages, by sequence.
+#[derive(Default)]
+struct Told {
     acknowledged: Vec<u32>,
     abandoned: Vec<u32>,
     accepted: Vec<u32>,
@@ -100,9 +106,7 @@ impl World {
             server,
             has_session: false,
             taken_in: BTreeMap::new(),
-            acknowledged: Vec::new(),
-            abandoned: Vec::new(),
-            accepted: Vec::new(),
+            told: Told::default(),
         }
     }
 
@@ -141,12 +145,8 @@ impl World {
 
     fn subscribe(&mut self) {
         let filters = [("d/+", Qos::AtLeastOnce), ("#", Qos::ExactlyOnce)];
-        let filters5 = filters.map(|(filter, qos)| (filter, SubscribeOptions { qos, ..SubscribeOptions::default() }));
-        let (session, out) = (&mut self.session, &mut self.upstream);
-        let asked = match self.options.protocol {
-            Protocol::V311 => session.subscribe(&self.pool, &filters, self.now, out),
-            Protocol::V5 => session.subscribe5(&self.pool, &filters5, self.now, out),
-        };
+        let filters = filters.map(|(filter, qos)| (filter, SubscribeOptions { qos, ..SubscribeOptions::default() }));
+        let asked = self.session.subscribe(&self.pool, self.options.protocol, &filters, self.now, &mut self.upstream);
         asked.unwrap();
     }
 
@@ -155,7 +155,7 @@ impl World {
         if let Ok(packet_id) = self.session.publish(&mut self.pool, &self.options, message, self.now) {
             self.write_publish(self.seq, qos, packet_id, false);
             if qos != Qos::AtMostOnce {
-                self.accepted.push(self.seq);
+                self.told.accepted.push(self.seq);
             }
             self.seq += 1;
         }
@@ -322,12 +322,12 @@ impl World {
             match event {
                 Event::Connected { .. } => {
                     while let Some(message) = self.session.abandon(&mut self.pool) {
-                        self.abandoned.push(message.seq);
+                        self.told.abandoned.push(message.seq);
                     }
                 }
                 Event::Acknowledged(message) => {
                     assert!(self.taken_in.contains_key(&message.seq), "acknowledged and not taken in");
-                    self.acknowledged.push(message.seq);
+                    self.told.acknowledged.push(message.seq);
                 }
                 Event::Refused(code) => panic!("refused: {code}"),
                 _ => {}
@@ -373,11 +373,11 @@ proptest! {
         }
         world.settle();
         prop_assert!(world.pool.is_empty());
-        let mut ended = [&world.acknowledged[..], &world.abandoned].concat();
+        let mut ended = [&world.told.acknowledged[..], &world.told.abandoned].concat();
         ended.sort_unstable();
-        prop_assert_eq!(ended, world.accepted);
+        prop_assert_eq!(ended, world.told.accepted);
         if !clean {
-            prop_assert!(world.abandoned.is_empty());
+            prop_assert!(world.told.abandoned.is_empty());
             for (qos, times) in world.taken_in.values() {
                 prop_assert!(*qos != TheirQos::ExactlyOnce || *times == 1, "QoS 2 taken in {} times", times);
             }

@@ -204,7 +204,7 @@ fn a_subscription_larger_than_the_broker_takes_is_not_written() {
     // Maximum packet size 10: as much as a SUBSCRIBE of one filter with two characters.
     let mut rig = Rig::up5(b"\x27\x00\x00\x00\x0a");
     let ask = |rig: &mut Rig, filter| {
-        rig.session.subscribe5(&rig.pool, &[(filter, SubscribeOptions::default())], rig.now, &mut rig.out)
+        rig.session.subscribe(&rig.pool, Protocol::V5, &[(filter, SubscribeOptions::default())], rig.now, &mut rig.out)
     };
     assert!(ask(&mut rig, "ab").is_ok());
     let written = rig.out.len();
@@ -216,7 +216,7 @@ fn a_subscription_larger_than_the_broker_takes_is_not_written() {
 fn a_subscription_has_options_and_each_filter_its_answer() {
     let mut rig = Rig::up5(b"");
     let filters = [("$share/g/a/+", SubscribeOptions { qos: Qos::AtLeastOnce, ..SubscribeOptions::default() })];
-    let packet_id = rig.session.subscribe5(&rig.pool, &filters, rig.now, &mut rig.out).unwrap();
+    let packet_id = rig.session.subscribe(&rig.pool, Protocol::V5, &filters, rig.now, &mut rig.out).unwrap();
     let [high, low] = packet_id.get().to_be_bytes();
     let event = Event::Subscribed { packet_id, codes: &[0x9e] };
     assert_eq!(rig.take_in(&[0x90, 4, high, low, 0, 0x9e]), event);
