@@ -21,13 +21,23 @@ pub fn cache() -> PathBuf {
 /// Names the directory with the built binaries where it is not that of the running test.
 pub const BIN_DIR: &str = "SIMCTL_BIN_DIR";
 
+/// Name the directories with the programs and the chart of the release before this one, where they were built.
+pub const PREVIOUS_BIN_DIR: &str = "SIMCTL_PREVIOUS_BIN_DIR";
+/// See [`PREVIOUS_BIN_DIR`].
+pub const PREVIOUS_CHART: &str = "SIMCTL_PREVIOUS_CHART";
+
+/// The path that a variable of the environment names, if it is set.
+pub fn from_environment(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from)
+}
+
 /// The directory that holds `simctl`, `device-sim`, `broker` and `null-broker`.
 ///
 /// `SIMCTL_BIN_DIR` where set (`cargo xtask test` sets it to the release build), otherwise the target directory
 /// from which the running test was started.
 pub fn bin_dir() -> Result<PathBuf> {
-    if let Some(dir) = env::var_os(BIN_DIR) {
-        return Ok(PathBuf::from(dir));
+    if let Some(dir) = from_environment(BIN_DIR) {
+        return Ok(dir);
     }
     let test = env::current_exe().context("the path of the running test is unknown")?;
     // target/PROFILE/deps/TEST for a test, target/PROFILE/xtask for a binary.

@@ -78,7 +78,8 @@ impl Fleet {
         Fleet::create(purpose, document)
     }
 
-    fn create(purpose: &str, document: &str) -> Fleet {
+    /// As [`Fleet::apply_to_present`], without waiting for devices.
+    pub(super) fn create(purpose: &str, document: &str) -> Fleet {
         let namespace = admin().namespace(purpose).unwrap();
         let strict = "pod-security.kubernetes.io/enforce=restricted";
         admin().kubectl(["label", "namespace", namespace.name(), strict]).unwrap();

@@ -19,6 +19,7 @@ mod listener;
 mod machine;
 mod node;
 mod product;
+mod releases;
 mod rollout;
 mod scale;
 mod volume;

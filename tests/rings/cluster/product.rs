@@ -9,7 +9,8 @@ use std::{
 use images::{Image, PROGRAMS, Reference};
 use serde_json::Value;
 use tests::{
-    command, eventually, project,
+    command, eventually,
+    project::{self, PREVIOUS_BIN_DIR},
     simctl::{Finished, Simctl},
 };
 
@@ -20,6 +21,9 @@ pub(super) const NAMESPACE: &str = "simctl-system";
 
 /// A second name of the worker's image, as a new version would have.
 const NEXT_TAG: &str = "next";
+
+/// The tag of the images of the release before this one.
+pub(super) const PREVIOUS_TAG: &str = "previous";
 
 /// Whether it is installed; it stays so from test to test.
 static IS_INSTALLED: Mutex<bool> = Mutex::new(false);
@@ -46,12 +50,16 @@ pub(super) fn next_image() -> String {
 
 /// Writes the archive of all images.
 pub(super) fn archive(folder: &Path) -> PathBuf {
-    let image = |program: &str, tag: &str| {
-        Image::read(Reference::new("localhost", program, tag), &project::binary(program).unwrap()).unwrap()
+    let image = |program: &str, tag: &str, from: &Path| {
+        Image::read(Reference::new("localhost", program, tag), &from.join(program)).unwrap()
     };
-    let all: Vec<_> = PROGRAMS.iter().map(|program| image(program.name, "test")).collect();
+    let of = |tag: &str, from: &Path| PROGRAMS.map(|program| image(program.name, tag, from)).to_vec();
+    let programs = project::bin_dir().unwrap();
+    let mut all = of("test", &programs);
+    all.push(image("device-sim", NEXT_TAG, &programs));
+    all.extend(project::from_environment(PREVIOUS_BIN_DIR).iter().flat_map(|programs| of(PREVIOUS_TAG, programs)));
     let archive = folder.join("images.tar");
-    images::save(&[&all[..], &[image("device-sim", NEXT_TAG)]].concat(), &archive).unwrap();
+    images::save(&all, &archive).unwrap();
     archive
 }
 

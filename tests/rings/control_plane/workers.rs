@@ -3,7 +3,11 @@
 //! The workers are processes behind fake pods, and the devices speak to the project's own broker, all in the control
 //! plane's network: two hundred workers fit where two hundred containers would not.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
 
 use fleet_contract::metric::controller::{API_SECONDS, PULLS, PUSHES, RECONCILE_OWN_SECONDS, RECONCILE_SECONDS};
 use serde_json::{Value, json};
@@ -11,6 +15,7 @@ use tests::{
     figures,
     kubernetes::Api,
     process::{Process, Stream},
+    simctl::{Simctl, finish},
 };
 
 use super::{
@@ -191,6 +196,52 @@ fn growth_inside_running_pods_is_pushed_and_takes_a_second_and_the_time_to_conne
     workers.workers().iter().for_each(|worker| worker.ensure_running().unwrap());
     // No kubelet has brought the new plan: the mounted file is what it was.
     assert!(controller.metric(PUSHES.name) >= pushes + 2.0);
+}
+
+/// The messages of each series of a report that were offered.
+fn offered(report: &Value) -> BTreeMap<String, u64> {
+    let groups = report["groups"].as_object().unwrap();
+    let of_group = |(group, figures): (&String, &Value)| {
+        let streams = figures["streams"].as_object().unwrap().clone();
+        let group = group.clone();
+        streams
+            .into_iter()
+            .map(move |(stream, figures)| (format!("{group}/{stream}"), figures["offered"].as_u64().unwrap()))
+    };
+    groups.iter().flat_map(of_group).collect()
+}
+
+#[test]
+fn pods_offer_what_one_machine_offers() {
+    const DEVICES: u32 = 40;
+    const LIMITED: &str = "groups:
+    - {name: warm, share: 30%, model: thermometer, streams: {reading: {interval: 200ms, jitter: 0s, messages: 20}}}
+    - {name: cold, model: thermometer, streams: {reading: {interval: 300ms, jitter: 0s, messages: 15, qos: 1}}}";
+    let site = Site::new("twins");
+    let broker = Broker::start(&site);
+    let _controller = site.controller("load-controller");
+    let text = broker.fleet("f", DEVICES, 10).replace("groups: [{name: all, model: thermometer}]", LIMITED);
+    site.namespace.apply(&text).unwrap();
+    site.settles("f", DEVICES, 4);
+    let _workers = Kubelet::run(&site, "f");
+    connects(&site, "f", DEVICES);
+    let all = [("warm/reading", 12 * 20), ("cold/reading", 28 * 15)];
+    let all: BTreeMap<String, u64> = all.map(|(series, count)| (series.to_owned(), count)).into();
+    let in_pods = || {
+        let report = figures::ask(&site.namespace, &json!({"fleet": "f", "what": "report"}))?;
+        Ok((offered(&report) == all).then_some(()))
+    };
+    tests::eventually("pods have offered all", PATIENCE, in_pods).unwrap();
+
+    let simctl = Simctl::new().unwrap();
+    let broker = text.lines().find(|line| line.trim_start().starts_with("broker:")).unwrap();
+    fs::write(simctl.dir().join("fleet.yaml"), text.replace(broker, "")).unwrap();
+    let start = site.field("fleet/f", "{.status.start}");
+    let args = ["run", "-f", "fleet.yaml", "--start", &start, "--duration", "10s", "-o", "json"];
+    let run = Process::spawn("simctl", &mut simctl.command(&args), simctl.dir()).unwrap();
+    let finished = finish(run, PATIENCE).unwrap();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    assert_eq!(offered(&finished.json().unwrap()), all);
 }
 
 /// What the controller took for a while.

@@ -3,6 +3,7 @@
 mod deny;
 mod kubernetes;
 mod outcome;
+mod previous;
 mod step;
 
 use std::{env, process::ExitCode, time::Instant};

@@ -16,7 +16,7 @@ use tests::{
     kubernetes::{Cluster, ControlPlane, EXISTING, Kwok, control_plane::DEFAULT_RATES},
     mochi,
     mosquitto::Installation,
-    project::BIN_DIR,
+    project::{BIN_DIR, PREVIOUS_BIN_DIR, PREVIOUS_CHART},
     prometheus, rabbitmq,
     unavailable::Unavailable,
     valgrind::Valgrind,
@@ -26,6 +26,7 @@ use super::{
     deny,
     kubernetes::Kubernetes,
     outcome::{InCi, Outcome},
+    previous::Previous,
 };
 use crate::cargo;
 
@@ -103,6 +104,12 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step { name: "cluster", what: "real containers on two real nodes", length: Length::Short, run: cluster },
     Step {
+        name: "upgrade",
+        what: "from the release before this one to this one and back, under load",
+        length: Length::Long,
+        run: upgrade,
+    },
+    Step {
         name: "arm64",
         what: "the programs for arm64, emulated, beside those of this machine",
         length: Length::Long,
@@ -126,7 +133,7 @@ pub(super) struct Context {
 impl Step {
     /// Whether the build of Kubernetes is to start beside the steps before it.
     pub(super) fn needs_kubernetes(&self) -> bool {
-        ["manifests", "control-plane", "control-plane-rates", "cluster"].contains(&self.name)
+        ["manifests", "control-plane", "control-plane-rates", "cluster", "upgrade"].contains(&self.name)
     }
 
     /// Whether KWOK is to be built with it.
@@ -268,6 +275,19 @@ fn cluster(context: &Context) -> Result<Outcome> {
     let is_there = env::var_os(EXISTING).is_some();
     let requirements = || if is_there { Ok(()) } else { Cluster::requirements().map(drop) };
     with_kubernetes(context, requirements, || ring(context, TESTS_PER_CORE, &["--test", "cluster"]))
+}
+
+fn upgrade(context: &Context) -> Result<Outcome> {
+    with_kubernetes(
+        context,
+        || Cluster::requirements().map(drop),
+        || {
+            let Previous { programs, chart } = Previous::find_or_build()?;
+            let mut command = context.cargo_test(&["--test", "cluster", "--", "releases::"]);
+            command.env(BIN_DIR, context.binaries()?).env(PREVIOUS_BIN_DIR, programs).env(PREVIOUS_CHART, chart);
+            tested(&mut command).map(Outcome::Ran)
+        },
+    )
 }
 
 fn with_kubernetes(

@@ -1,0 +1,148 @@
+//! From the release before this one to this one and back, by Helm, while devices send: `cargo xtask test upgrade` builds
+//! both. Without the earlier release the test says that it was not run.
+
+use std::{thread, time::Duration, time::Instant};
+
+use tests::{
+    eventually,
+    project::{self, PREVIOUS_BIN_DIR, PREVIOUS_CHART},
+};
+
+use super::{
+    PATIENCE, TURNS, admin,
+    fleet::{Fleet, PER_POD, document, uid},
+    product::{self, PREVIOUS_TAG},
+};
+
+const DEVICES: u32 = 200;
+
+/// Devices, and the observer of each worker.
+const CLIENTS: u64 = (DEVICES + DEVICES / PER_POD) as u64;
+
+/// Helm's release, and its namespace.
+const PLACE: [&str; 3] = ["simctl", "--namespace", "load-testing"];
+
+/// A broker that no release replaces, where [`Fleet::broker`] looks for one.
+const BROKER: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: rooms-broker-0, labels: {app: meeting}}
+spec:
+  securityContext: {runAsNonRoot: true, runAsUser: 65532, seccompProfile: {type: RuntimeDefault}}
+  containers:
+    - name: broker
+      image: localhost/broker:test
+      imagePullPolicy: Never
+      args: ['--listen=0.0.0.0:1883', '--metrics=0.0.0.0:9465']
+      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: meeting}
+spec: {selector: {app: meeting}, ports: [{port: 1883}]}
+";
+
+/// Has Helm bring a chart with the images of a tag.
+fn helm(verb: &[&str], chart: &str, tag: &str) {
+    let values = [
+        format!("image.registry={}", product::registry()),
+        format!("image.tag={tag}"),
+        "image.pullPolicy=Never".to_owned(),
+    ];
+    let values: Vec<&str> = values.iter().flat_map(|value| ["--set", value]).collect();
+    product::helm(&[verb, &PLACE, &[chart, "--wait", "--timeout", "3m"], &values].concat());
+}
+
+/// Waits until every worker is another pod with an image of `tag`, and all clients are there; how many were missing at most.
+#[track_caller]
+fn rolls(fleet: &Fleet, before: &[serde_json::Value], tag: &str) -> u64 {
+    let image = format!("{}/device-sim:{tag}", product::registry());
+    let is_new = |pod: &serde_json::Value| {
+        pod["spec"]["containers"][0]["image"] == image.as_str() && before.iter().all(|old| uid(old) != uid(pod))
+    };
+    let (deadline, mut least) = (Instant::now() + 2 * PATIENCE, CLIENTS);
+    loop {
+        let (pods, clients) = (fleet.pods(), fleet.clients().unwrap());
+        least = least.min(clients);
+        if pods.len() == before.len() && pods.iter().all(is_new) && clients == CLIENTS {
+            return CLIENTS - least;
+        }
+        assert!(Instant::now() < deadline, "{}", fleet.object()["status"]);
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Holds the fleet's messages back, and awaits that its report has as many as the broker has taken. This release answers; the
+/// earlier one knows no FleetQueries.
+#[track_caller]
+fn is_counted(fleet: &Fleet, when: &str) {
+    fleet.simctl(&["pause"]);
+    let count = || {
+        let report = fleet.report();
+        let sent = report.count("messages.sent") + report.count("messages.resent");
+        (sent, fleet.broker("simctl_broker_messages_in_total").unwrap_or_default())
+    };
+    let is_so = || Ok(Some(count()).filter(|(sent, taken)| sent == taken));
+    let found = eventually(when, PATIENCE / 3, is_so);
+    let (sent, taken) = count();
+    println!("FIGURE {when}: {sent} messages sent by the report, {taken} taken by the broker");
+    assert!(found.is_ok(), "{when}: {sent} sent, {taken} taken");
+    fleet.simctl(&["resume"]);
+}
+
+#[test]
+fn an_upgrade_under_load_is_exact_and_a_rollback_tells_what_it_could_not_read() {
+    let _turn = TURNS.alone();
+    let (Some(_), Some(chart)) =
+        (project::from_environment(PREVIOUS_BIN_DIR), project::from_environment(PREVIOUS_CHART))
+    else {
+        println!("NOT RUN: an upgrade from the release before this one: `cargo xtask test upgrade` builds that");
+        return;
+    };
+    let (earlier, this) = (chart.display().to_string(), project::root().join("manifests/chart").display().to_string());
+    product::forget_installation();
+    helm(&["install", "--create-namespace"], &earlier, PREVIOUS_TAG);
+    let spec = "spec:\n  broker: {url: 'mqtt://meeting:1883'}\n";
+    let fleet = Fleet::create("releases", &document(DEVICES, PER_POD).replace("spec:\n", spec));
+    fleet.namespace.apply(BROKER).unwrap();
+    fleet.until("all devices of the earlier release", |fleet| fleet.clients() == Some(CLIENTS));
+    let (run, workers) = (fleet.status("run"), fleet.pods());
+
+    helm(&["upgrade"], &this, &product::tag());
+    let missing = rolls(&fleet, &workers, &product::tag());
+    println!(
+        "FIGURE an upgrade from the earlier release: at most {missing} of {CLIENTS} clients were missing at a time"
+    );
+    // One whose first attempt failed tries again later, while the next pod leaves.
+    let most = u64::from(PER_POD + 1) + u64::from(PER_POD) / 10;
+    assert!(missing <= most, "{missing} were missing in the upgrade");
+    assert_eq!(fleet.status("run"), run);
+    fleet.report().expect_conservation();
+    is_counted(&fleet, "after the upgrade");
+
+    let workers = fleet.pods();
+    product::helm(&[&["rollback"][..], &PLACE, &["1", "--wait", "--timeout", "3m"]].concat());
+    let missing = rolls(&fleet, &workers, PREVIOUS_TAG);
+    println!("FIGURE a rollback to the earlier release: at most {missing} of {CLIENTS} clients were missing at a time");
+    assert!(missing <= most, "{missing} were missing in the rollback");
+    assert_eq!(fleet.status("run"), run);
+
+    // Back to this release, whose report has what all of them have sent.
+    let workers = fleet.pods();
+    helm(&["upgrade"], &this, &product::tag());
+    rolls(&fleet, &workers, &product::tag());
+    let report = fleet.report();
+    report.expect_conservation();
+    let taken = fleet.broker("simctl_broker_messages_in_total").unwrap();
+    println!(
+        "FIGURE after the rollback and the second upgrade: {} messages sent by the report, {taken} taken by the broker, {} \
+         workers lost",
+        report.count("messages.sent"),
+        report.count("generator.workers_lost")
+    );
+    // The earlier release shows workers a token of its own, so it has not read those of this one: the report says that they
+    // are lost, and is invalid for it.
+    report.claim("what was not read is told", report.count("generator.workers_lost") >= u64::from(DEVICES / PER_POD));
+    assert_eq!(fleet.status("run"), run);
+    admin().kubectl(["delete", "namespace", fleet.namespace.name(), "--wait=false"]).unwrap();
+}
