@@ -158,7 +158,7 @@ struct Retry {
 }
 
 impl Retry {
-    /// The session was accepted, and its connection is gone.
+    /// There is no connection any more, or none was made.
     fn lost(&mut self, now: Micros) {
         self.accepted_at = None;
         self.at = now.after(RETRY);

@@ -143,27 +143,12 @@ fn an_upgrade_closes_the_broker_and_takes_no_more_than_a_pods_share_away() {
     );
     let broker = fleet.pods_of("broker");
 
-    let mut least = all;
-    let is_through = |fleet: &Fleet| {
-        let pods = fleet.pods();
-        pods.len() == workers.len()
-            && pods.iter().zip(&workers).all(|(new, old)| uid(new) != uid(old))
-            && fleet.clients() == Some(all)
-    };
-    let deadline = Instant::now() + PATIENCE;
-    while !is_through(&fleet) {
-        assert!(Instant::now() < deadline, "{}", fleet.object()["status"]);
-        least = least.min(fleet.clients().unwrap());
-        thread::sleep(Duration::from_millis(100));
-    }
-    println!(
-        "FIGURE an upgrade: at most {} of {all} clients were missing at a time while the workers rolled",
-        all - least
-    );
+    let missing = fleet.rolls(&workers, all);
+    println!("FIGURE an upgrade: at most {missing} of {all} clients were missing at a time while the workers rolled");
     // A pod is ready when each of its devices has tried to connect; one whose first attempt failed tries again later,
     // while the next pod leaves.
     let stragglers = share / 10;
-    assert!(all - least <= share + stragglers, "{} of {all} clients were missing at a time", all - least);
+    assert!(missing <= share + stragglers, "{missing} of {all} clients were missing at a time");
     fleet.until("the broker is closed", |fleet| condition(fleet, "BrokerOpen") == "False CredentialsNeeded");
     assert_eq!(uid(&broker[0]), uid(&fleet.pods_of("broker")[0]), "{} was not restarted to close it", name(&broker[0]));
     // A stranger is refused as soon as kubelet has brought the change.

@@ -5,6 +5,7 @@ use std::{
     fs,
     path::Path,
     process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -216,6 +217,23 @@ impl Fleet {
         let found = eventually(what, PATIENCE, || Ok(is_so(self).then_some(())));
         assert!(found.is_ok(), "{found:?}; {}", self.object()["status"]);
         start.elapsed()
+    }
+
+    /// Awaits that every worker is another pod than those of `before`, and that the broker has so many clients; how many of
+    /// them were missing at most.
+    #[track_caller]
+    pub(super) fn rolls(&self, before: &[Value], clients: u64) -> u64 {
+        let (deadline, mut least) = (Instant::now() + PATIENCE, clients);
+        loop {
+            let (pods, now) = (self.pods(), self.clients().unwrap());
+            least = least.min(now);
+            let is_new = |pod: &Value| before.iter().all(|old| uid(old) != uid(pod));
+            if pods.len() == before.len() && pods.iter().all(is_new) && now == clients {
+                return clients - least;
+            }
+            assert!(Instant::now() < deadline, "{}", self.object()["status"]);
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Awaits that its status says that so many devices are connected, by a look at every worker.

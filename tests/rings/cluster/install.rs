@@ -114,12 +114,7 @@ fn the_chart_brings_it_and_takes_it_away() {
 /// Calls Helm with the chart and the images of the test, and awaits what it makes.
 #[track_caller]
 fn helm_brings(args: &[&str]) {
-    let chart = project::root().join("manifests/chart").display().to_string();
-    let (registry, tag) = (format!("image.registry={}", product::registry()), format!("image.tag={}", product::tag()));
-    // As `simctl install` has it here: another one would be another document of each pod, and roll it.
-    let policy = format!("image.pullPolicy={}", product::image_flags().last().unwrap());
-    let values = ["--set", &registry, "--set", &tag, "--set", &policy];
-    product::helm(&[args, &[&chart, "--wait", "--timeout", "3m"], &values].concat());
+    product::helm_brings(args, &product::chart(), &product::tag());
 }
 
 /// Expects that a call of simctl does nothing and says why.

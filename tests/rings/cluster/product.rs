@@ -120,3 +120,17 @@ pub(super) fn helm(args: &[&str]) -> String {
     let mut helm = admin().command(admin().tools().program("helm"));
     command::text(helm.args(args)).unwrap()
 }
+
+/// The chart of this release.
+pub(super) fn chart() -> PathBuf {
+    project::root().join("manifests/chart")
+}
+
+/// Calls Helm with a chart and the images of a tag, and awaits what it makes.
+pub(super) fn helm_brings(args: &[&str], chart: &Path, tag: &str) {
+    let (registry, tag) = (format!("image.registry={}", registry()), format!("image.tag={tag}"));
+    // As `simctl install` has it here: another one would be another document of each pod, and roll it.
+    let policy = format!("image.pullPolicy={}", image_flags().last().unwrap());
+    let values = ["--set", &registry, "--set", &tag, "--set", &policy];
+    helm(&[args, &[chart.to_str().unwrap(), "--wait", "--timeout", "3m"], &values].concat());
+}

@@ -1,16 +1,15 @@
 //! From the release before this one to this one and back, by Helm, while devices send: `cargo xtask test upgrade` builds
 //! both. Without the earlier release the test says that it was not run.
 
-use std::{thread, time::Duration, time::Instant};
-
+use serde_json::Value;
 use tests::{
     eventually,
     project::{self, PREVIOUS_BIN_DIR, PREVIOUS_CHART},
 };
 
 use super::{
-    PATIENCE, TURNS, admin,
-    fleet::{Fleet, PER_POD, document, uid},
+    PATIENCE, TURNS,
+    fleet::{Fleet, PER_POD, document},
     product::{self, PREVIOUS_TAG},
 };
 
@@ -42,34 +41,14 @@ metadata: {name: meeting}
 spec: {selector: {app: meeting}, ports: [{port: 1883}]}
 ";
 
-/// Has Helm bring a chart with the images of a tag.
-fn helm(verb: &[&str], chart: &str, tag: &str) {
-    let values = [
-        format!("image.registry={}", product::registry()),
-        format!("image.tag={tag}"),
-        "image.pullPolicy=Never".to_owned(),
-    ];
-    let values: Vec<&str> = values.iter().flat_map(|value| ["--set", value]).collect();
-    product::helm(&[verb, &PLACE, &[chart, "--wait", "--timeout", "3m"], &values].concat());
-}
-
-/// Waits until every worker is another pod with an image of `tag`, and all clients are there; how many were missing at most.
+/// Waits until every worker is another pod, with an image of `tag`; how many clients were missing at most.
 #[track_caller]
-fn rolls(fleet: &Fleet, before: &[serde_json::Value], tag: &str) -> u64 {
+fn rolls(fleet: &Fleet, before: &[Value], tag: &str) -> u64 {
+    let missing = fleet.rolls(before, CLIENTS);
     let image = format!("{}/device-sim:{tag}", product::registry());
-    let is_new = |pod: &serde_json::Value| {
-        pod["spec"]["containers"][0]["image"] == image.as_str() && before.iter().all(|old| uid(old) != uid(pod))
-    };
-    let (deadline, mut least) = (Instant::now() + 2 * PATIENCE, CLIENTS);
-    loop {
-        let (pods, clients) = (fleet.pods(), fleet.clients().unwrap());
-        least = least.min(clients);
-        if pods.len() == before.len() && pods.iter().all(is_new) && clients == CLIENTS {
-            return CLIENTS - least;
-        }
-        assert!(Instant::now() < deadline, "{}", fleet.object()["status"]);
-        thread::sleep(Duration::from_millis(100));
-    }
+    let is_new = |pod: &Value| pod["spec"]["containers"][0]["image"] == image.as_str();
+    assert!(fleet.pods().iter().all(is_new), "expected all workers to be {image}");
+    missing
 }
 
 /// Holds the fleet's messages back, and awaits that its report has as many as the broker has taken. This release answers; the
@@ -99,16 +78,17 @@ fn an_upgrade_under_load_is_exact_and_a_rollback_tells_what_it_could_not_read() 
         println!("NOT RUN: an upgrade from the release before this one: `cargo xtask test upgrade` builds that");
         return;
     };
-    let (earlier, this) = (chart.display().to_string(), project::root().join("manifests/chart").display().to_string());
+    let upgrade = || product::helm_brings(&[&["upgrade"][..], &PLACE].concat(), &product::chart(), &product::tag());
     product::forget_installation();
-    helm(&["install", "--create-namespace"], &earlier, PREVIOUS_TAG);
+    let install = [&["install"][..], &PLACE, &["--create-namespace"]].concat();
+    product::helm_brings(&install, &chart, PREVIOUS_TAG);
     let spec = "spec:\n  broker: {url: 'mqtt://meeting:1883'}\n";
     let fleet = Fleet::create("releases", &document(DEVICES, PER_POD).replace("spec:\n", spec));
     fleet.namespace.apply(BROKER).unwrap();
     fleet.until("all devices of the earlier release", |fleet| fleet.clients() == Some(CLIENTS));
     let (run, workers) = (fleet.status("run"), fleet.pods());
 
-    helm(&["upgrade"], &this, &product::tag());
+    upgrade();
     let missing = rolls(&fleet, &workers, &product::tag());
     println!(
         "FIGURE an upgrade from the earlier release: at most {missing} of {CLIENTS} clients were missing at a time"
@@ -129,7 +109,7 @@ fn an_upgrade_under_load_is_exact_and_a_rollback_tells_what_it_could_not_read() 
 
     // Back to this release, whose report has what all of them have sent.
     let workers = fleet.pods();
-    helm(&["upgrade"], &this, &product::tag());
+    upgrade();
     rolls(&fleet, &workers, &product::tag());
     let report = fleet.report();
     report.expect_conservation();
@@ -144,5 +124,4 @@ fn an_upgrade_under_load_is_exact_and_a_rollback_tells_what_it_could_not_read() 
     // are lost, and is invalid for it.
     report.claim("what was not read is told", report.count("generator.workers_lost") >= u64::from(DEVICES / PER_POD));
     assert_eq!(fleet.status("run"), run);
-    admin().kubectl(["delete", "namespace", fleet.namespace.name(), "--wait=false"]).unwrap();
 }

@@ -147,9 +147,8 @@ impl<W: World> Shard<W> {
         let index = self.roster.index(slot);
         let streams = self.rows(slot).len();
         let first = self.roster.devices[slot].stream(0);
-        for number in 0..streams {
-            #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
-            let at = first.plus(number as u16);
+        for (stream_number, number) in (0..).zip(0..streams) {
+            let at = first.plus(stream_number);
             while self.roster.streams[at].next_due <= now && self.buffers.out.len() < TURN_BYTES {
                 let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
                 let stream = &group.model.streams()[number];
@@ -168,8 +167,7 @@ impl<W: World> Shard<W> {
                 let is_spoken = !self.course.is_paused(due)
                     && group.model.is_due(number, index, due, self.blueprint.start, &mut self.buffers.scratch);
                 if is_spoken {
-                    #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
-                    self.offer_one(slot, Queued { due, stream: number as u16 }, is_overdue, now);
+                    self.offer_one(slot, Queued { due, stream: stream_number }, is_overdue, now);
                 }
             }
         }

@@ -78,7 +78,8 @@ impl Run {
             Ok(true) | Err(_) => processes.abort().await,
         }
         run.end(now(), ended?);
-        let (stats, report) = (run.stats(&plan, &workers), run.report(&plan, &workers));
+        let stats = run.stats(&plan, &workers);
+        let report = Report::new(&stats, run.facts());
         Ok(Outcome { stats, facts: run.facts().clone(), report })
     }
 

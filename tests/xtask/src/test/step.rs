@@ -278,14 +278,17 @@ fn cluster(context: &Context) -> Result<Outcome> {
 }
 
 fn upgrade(context: &Context) -> Result<Outcome> {
+    let previous = match Previous::find_or_extract() {
+        Ok(previous) => previous,
+        Err(unavailable) => return Ok(Outcome::NotRun { reason: unavailable.reason(), in_ci: InCi::Fails }),
+    };
     with_kubernetes(
         context,
         || Cluster::requirements().map(drop),
         || {
-            let Previous { programs, chart } = Previous::find_or_build()?;
             let mut command = context.cargo_test(&["--test", "cluster", "--", "releases::"]);
-            command.env(BIN_DIR, context.binaries()?).env(PREVIOUS_BIN_DIR, programs).env(PREVIOUS_CHART, chart);
-            tested(&mut command).map(Outcome::Ran)
+            command.env(PREVIOUS_BIN_DIR, previous.build()?).env(PREVIOUS_CHART, previous.chart());
+            tested(command.env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
         },
     )
 }
