@@ -66,7 +66,7 @@ use crate::{
 use blueprint::Blueprint;
 use builder::Builder;
 use shard::{Command, Reading, Slots};
-use streams::{Exchange, Streams};
+use streams::{Exchange, Tables};
 
 /// Commands that may wait for a shard; then whoever asks waits.
 const COMMANDS_MAX: usize = 64;
@@ -175,7 +175,7 @@ pub struct Engine {
 /// What runs the devices.
 #[derive(Debug)]
 enum Driver {
-    Native(Native),
+    Native(Box<Native>),
     Rumqttc(rumqttc::Fleet),
 }
 
@@ -197,7 +197,7 @@ struct Last {
     /// What each shard said last: one that is silent for a while takes nothing back.
     readings: Vec<Reading>,
     /// The sum of what all shards have left.
-    streams: Streams,
+    tables: Tables,
 }
 
 /// A thread of the engine, and how to speak to it.
@@ -285,8 +285,9 @@ impl Engine {
     pub fn stats(&self) -> WorkerStats {
         let mut sequence = lock(&self.sequence);
         *sequence += 1;
+        let course = Arc::clone(&lock(&self.course));
         let (mut stats, is_drained) = match &self.driver {
-            Driver::Native(native) => native.reading(),
+            Driver::Native(native) => native.reading(&course.phases),
             Driver::Rumqttc(fleet) => fleet.reading(),
         };
         stats.generator.secrets_unusable = self.reloader.failures();
@@ -295,7 +296,7 @@ impl Engine {
             epoch: self.clock.epoch(),
             sequence: *sequence,
             at: self.clock.now(),
-            plan_version: self.plan().version,
+            plan_version: course.plan.version,
             is_drained,
             stats,
         }
@@ -370,9 +371,9 @@ impl Native {
         }
     }
 
-    fn reading(&self) -> (Stats, bool) {
+    fn reading(&self, phases: &[(Micros, u32)]) -> (Stats, bool) {
         let mut last = lock(&self.last);
-        let Last { readings, streams } = &mut *last;
+        let Last { readings, tables } = &mut *last;
         readings.resize_with(self.shards.len(), Reading::default);
         let mut stats = Stats::default();
         let (mut shards, mut silent, mut is_drained) = (0, 0, true);
@@ -385,8 +386,9 @@ impl Native {
             is_drained &= last.is_drained;
             shards += 1;
         }
-        self.exchanges.iter().for_each(|exchange| exchange.take_into(streams));
-        streams.add_to(&mut stats);
+        self.exchanges.iter().for_each(|exchange| exchange.take_into(tables));
+        tables.end_phases(phases);
+        tables.add_to(&mut stats, phases);
         stats.generator.shards = shards;
         stats.generator.shards_silent = silent;
         stats.bytes.observed = 0;

@@ -89,6 +89,7 @@ fn of_worker(stats: &Stats) -> Vec<(Metric, Vec<Sample<'_>>)> {
         devices,
         messages: _,
         groups: _,
+        phases: _,
         rejected,
         too_large,
         unwelcome: _,

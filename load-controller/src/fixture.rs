@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::run::{
     facts::{Asked, Host, Program, RunFacts},
-    phase::Phase,
+    stage::Stage,
     timeline::Timeline,
 };
 
@@ -62,7 +62,7 @@ pub(crate) fn facts() -> RunFacts {
         document_hash: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
         embedded_broker: true,
         run: 0x7f3a_21c0,
-        phase: Phase::Ended,
+        stage: Stage::Ended,
         started: START,
         now: START.after(Span::from_secs(30)),
         asked: Asked { duration: Some(Span::from_secs(30)), ..Asked::default() },

@@ -2,7 +2,7 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | [`run`] | a run, wherever it runs: workers, timeline, phase, verdict; pure |
+//! | [`run`] | a run, wherever it runs: workers, timeline, phases, verdict; pure |
 //! | [`report`] | what becomes of a run's measurements; pure but for [`report::files`] |
 //! | [`api`] | HTTP between the project's own processes |
 //! | [`words`], [`yaml`] | figures as people read them; anything as YAML |

@@ -23,13 +23,13 @@ use serde::{Deserialize, Serialize};
 
 pub use figures::{
     Bytes, Connections, Counts, Devices, Generator, GroupFigures, LostInReport, Manifest, Messages, Observer,
-    OutageList, Received, StreamFigures, TimelineInReport, Times,
+    OutageList, PhaseFigures, Received, StreamFigures, TimelineInReport, Times,
 };
 
 use crate::{
     run::{
         facts::RunFacts,
-        phase::Phase,
+        stage::Stage,
         verdict::{ExitCode, FailOn, Reason, Verdict, judge},
     },
     words,
@@ -43,7 +43,8 @@ pub struct Report {
     /// Why it did not pass, the heaviest reason first.
     pub reasons: Vec<Reason>,
     /// How far the run has come.
-    pub phase: Phase,
+    #[serde(rename = "phase")]
+    pub stage: Stage,
     /// How long it has lasted, in seconds.
     pub elapsed_seconds: f64,
     /// How long of that messages were offered, in seconds: all but pauses and the drain.
@@ -58,6 +59,9 @@ pub struct Report {
     /// Messages and times by group and, in it, by stream; empty where workers of release 0.1 measured.
     #[serde(default)]
     pub groups: BTreeMap<String, GroupFigures>,
+    /// The phases that were asked for, in their order; a message is in the one in which it fell due.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseFigures>,
     /// What the devices' own subscriptions brought; `None` of a fleet that does not subscribe.
     #[serde(default)]
     pub received: Option<Received>,
@@ -95,13 +99,14 @@ impl Report {
         Self {
             verdict,
             reasons,
-            phase: facts.phase,
+            stage: facts.stage,
             elapsed_seconds: facts.elapsed().as_secs_f64(),
             running_seconds: facts.running().as_secs_f64(),
             paused_seconds: facts.timeline.paused().as_secs_f64(),
             devices: Devices::new(facts.devices(stats)),
             messages: Messages::new(stats, facts.observe()),
             groups: GroupFigures::by_name(&stats.groups, facts.observe()),
+            phases: PhaseFigures::of_all(stats, facts),
             received: Received::new(&stats.received, &facts.fleet),
             latency: Times::of_fleet(&stats.latency),
             reconnects: stats.connections.reconnects,
@@ -171,7 +176,7 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
     );
     let spec = &facts.fleet.spec;
     let is_kept = spec.connect.session == SessionKind::Persistent && spec.protocol() == Protocol::V311;
-    let has_left = facts.phase == Phase::Ended && !facts.embedded_broker && stats.connections.accepted > 0;
+    let has_left = facts.stage == Stage::Ended && !facts.embedded_broker && stats.connections.accepted > 0;
     note(
         is_kept && has_left,
         format!(

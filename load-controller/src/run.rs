@@ -7,13 +7,14 @@
 //! | module | idea |
 //! | --- | --- |
 //! | [`workers`] | who there is, what each measured last, whose books are to be closed |
-//! | [`phase`], [`facts`] | running, paused, draining, ended; and what else is known beside the measurements |
+//! | [`stage`], [`facts`] | running, paused, draining, ended; and what else is known beside the measurements |
+//! | [`phase`] | the parts of a run that are measured apart, and when one is over |
 //! | [`change`] | what a plan becomes when somebody changes it |
 //! | [`timeline`] | the run second by second, and the outages that it shows |
 //! | [`verdict`], [`conservation`] | what the run proved, and the laws that its counters must obey |
 //!
 //! ```text
-//! readings ─► workers ─► tick ─► timeline, phase ─► step
+//! readings ─► workers ─► tick ─► timeline, stage ─► step
 //!                │
 //!                └─► stats + facts ─► verdict ─► report
 //! ```
@@ -22,6 +23,7 @@ pub mod change;
 pub mod conservation;
 pub mod facts;
 pub mod phase;
+pub mod stage;
 pub mod timeline;
 pub mod verdict;
 pub mod workers;
@@ -31,11 +33,14 @@ use fleet_contract::{fleet::Fleet, plan::Plan, share::Membership, stats::Stats, 
 use crate::report::Report;
 use change::Change;
 use facts::RunFacts;
-use phase::Phase;
+use stage::Stage;
 use workers::Workers;
 
 /// How long a drain may take beyond the time after which a message is lost.
 const DRAIN_PATIENCE: Span = Span::from_secs(30);
+
+/// How long workers may take to judge what is overdue.
+const SETTLING: Span = Span::from_secs(1);
 
 /// How far a run has come.
 #[derive(Debug)]
@@ -73,7 +78,7 @@ impl Run {
 
     /// Whether it still follows its plan.
     pub const fn follows_plan(&self) -> bool {
-        self.facts.phase.follows_plan()
+        self.facts.stage.follows_plan()
     }
 
     /// Takes over a document that was changed.
@@ -109,11 +114,27 @@ impl Run {
     }
 
     /// Takes in what the workers have told up to `now`, and says what comes next.
-    pub fn tick(&mut self, now: Micros, plan: &Plan, workers: &Workers) -> Step {
+    pub fn tick(&mut self, now: Micros, plan: &Plan, workers: &mut Workers) -> Step {
         self.see(now, plan, workers);
+        workers.end_phases(self.phases_over(plan, workers));
         let stats = self.stats(plan, workers);
-        self.facts.timeline.push(now, &stats, self.facts.phase);
+        self.facts.timeline.push(now, &stats, self.facts.stage);
         self.step(now, plan, &stats, workers)
+    }
+
+    /// The phases below this number are settled in the last reading of every worker: `lossAfter` after the end of a phase all
+    /// of its messages are judged, but for those that devices still have to send.
+    fn phases_over(&self, plan: &Plan, workers: &Workers) -> u32 {
+        let settling = Span(self.facts.fleet.spec.loss_after.0.saturating_add(SETTLING.0));
+        let is_settled = |end: Micros| workers.heard_until().is_some_and(|heard| end.after(settling) <= heard);
+        let ends = plan.phases().zip(plan.phases().skip(1)).map(|((_, number), (end, _))| (end, number));
+        ends.filter(|(end, _)| is_settled(*end)).map(|(_, number)| number + 1).last().unwrap_or_default()
+    }
+
+    /// The plan without the phases whose figures are kept, if it has any of them: workers need not tell them any more.
+    pub fn without_kept_phases(plan: &Plan, workers: &Workers) -> Option<Plan> {
+        let mut plan = plan.clone();
+        plan.end_phases(workers.ended().phases_kept).then_some(plan)
     }
 
     /// What comes next, as far as the clock and the last readings tell.
@@ -135,7 +156,7 @@ impl Run {
 
     /// From now on it drains: devices settle their messages and leave.
     pub fn drain(&mut self, now: Micros, plan: &Plan) {
-        self.facts.phase = Phase::Draining;
+        self.facts.stage = Stage::Draining;
         let spec = &self.facts.fleet.spec;
         let leaving = spec.connect.rate.time_for(u64::from(plan.devices_wanted()));
         let patience = spec.loss_after.0.saturating_add(leaving.0).saturating_add(DRAIN_PATIENCE.0);
@@ -144,7 +165,7 @@ impl Run {
 
     /// It is over, cut short or not.
     pub const fn end(&mut self, now: Micros, is_aborted: bool) {
-        self.facts.phase = Phase::Ended;
+        self.facts.stage = Stage::Ended;
         self.facts.now = now;
         self.facts.aborted = is_aborted;
     }
@@ -179,7 +200,7 @@ impl Run {
     /// Whether it is paused; from when it was told so, since a change takes effect in a moment.
     fn look_at(&mut self, plan: &Plan, now: Micros) {
         if self.follows_plan() {
-            self.facts.phase = Phase::under(plan, now.after(self.lead));
+            self.facts.stage = Stage::under(plan, now.after(self.lead));
         }
     }
 

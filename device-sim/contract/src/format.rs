@@ -6,7 +6,7 @@
 //! | format | what it brought |
 //! | --- | --- |
 //! | 1 | release 0.1 |
-//! | 2 | plans with ramps, rates, faults or another date |
+//! | 2 | plans with ramps, rates, faults, phases or another date |
 //!
 //! A writer names the lowest format whose readers take its text for what it is. So a plan that uses nothing new is of
 //! format 1, and workers of the previous release run it; so are readings with groups and streams, which readers of
@@ -22,7 +22,7 @@ pub struct Format(u32);
 impl Format {
     /// That of release 0.1.
     pub const FIRST: Self = Self(1);
-    /// With ramps, rates and faults in plans.
+    /// With ramps, rates, faults and phases in plans.
     pub const SECOND: Self = Self(2);
     /// The newest one that this release reads.
     pub const NEWEST: Self = Self::SECOND;

@@ -100,6 +100,8 @@ pub enum Setting {
         /// Which fault of the run it is: with the seed it decides whom it hits, whoever runs them.
         number: u32,
     },
+    /// What falls due belongs to the phase of this number, which grows with each phase of the run.
+    Phase(u32),
 }
 
 impl Setting {
@@ -107,7 +109,7 @@ impl Setting {
     const fn format(&self) -> Format {
         match self {
             Self::Devices(_) | Self::Paused(_) | Self::Interval { .. } => Format::FIRST,
-            Self::Ramp { .. } | Self::Rate { .. } | Self::Disconnect { .. } => Format::SECOND,
+            Self::Ramp { .. } | Self::Rate { .. } | Self::Disconnect { .. } | Self::Phase(_) => Format::SECOND,
         }
     }
 }
@@ -220,6 +222,23 @@ impl Plan {
         self.format = Format::SECOND;
         self.faults += 1;
         self.set(at, Setting::Disconnect { share, number: self.faults }, rate);
+    }
+
+    /// When each phase begins that somebody still has to measure, the earliest first; what falls due before belongs to none.
+    pub fn phases(&self) -> impl Iterator<Item = (Micros, u32)> + '_ {
+        self.changes.iter().filter_map(|change| match change.set {
+            Setting::Phase(number) => Some((change.at, number)),
+            _ => None,
+        })
+    }
+
+    /// Forgets the phases below `number`, because what was measured in them is kept; whether there were any.
+    pub fn end_phases(&mut self, number: u32) -> bool {
+        let is_over = |change: &Change| matches!(change.set, Setting::Phase(phase) if phase < number);
+        let is_any = self.changes.iter().any(is_over);
+        self.version += u64::from(is_any);
+        self.changes.retain(|change| !is_over(change));
+        is_any
     }
 
     /// Forgets what makes no difference to anything from `now` on.

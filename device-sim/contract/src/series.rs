@@ -5,6 +5,8 @@
 //! | [`Messages`] | for each stream | [`COUNTERS`] |
 //! | [`Latencies`] | for the fleet, some for each stream, too | [`DISTRIBUTIONS`] |
 //!
+//! All of them are counted for each phase of a run, too, by the instant when a message fell due: [`PhaseStats`].
+//!
 //! Sums, metrics, JSON, CSV, text, HTML and dashboards iterate over the rows. A new counter is a line here and the place
 //! where it is counted.
 
@@ -290,6 +292,13 @@ impl Latencies {
         }
     }
 
+    /// Forgets what was recorded, and keeps the memory.
+    pub fn clear(&mut self) {
+        for distribution in DISTRIBUTIONS {
+            (distribution.get_mut)(self).clear();
+        }
+    }
+
     /// The same in little memory; see [`Latency::packed`].
     #[must_use]
     pub fn packed(mut self) -> Self {
@@ -322,9 +331,7 @@ impl StreamStats {
     /// Begins anew, and keeps the memory.
     pub fn clear(&mut self) {
         self.messages = Messages::default();
-        for distribution in DISTRIBUTIONS {
-            (distribution.get_mut)(&mut self.latency).clear();
-        }
+        self.latency.clear();
     }
 
     /// Adds what another worker or thread counted for the same stream.
@@ -389,6 +396,37 @@ impl Groups {
     /// The streams, to change what was counted.
     pub(crate) fn streams_mut(&mut self) -> impl Iterator<Item = &mut StreamStats> + '_ {
         self.0.values_mut().flat_map(BTreeMap::values_mut)
+    }
+}
+
+/// What was counted and timed of what fell due in one phase of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PhaseStats {
+    /// By group and stream.
+    pub groups: Groups,
+    /// The times of [`Scope::Fleet`]: those of connects that were meant to be in this phase, and how late its messages were.
+    pub latency: Latencies,
+}
+
+impl PhaseStats {
+    /// Adds what another worker or thread counted in the same phase.
+    pub fn merge(&mut self, other: &Self) {
+        self.groups.merge(&other.groups);
+        self.latency.merge(&other.latency);
+    }
+
+    /// The same in little memory; see [`Latency::packed`].
+    #[must_use]
+    pub fn packed(self) -> Self {
+        Self { groups: self.groups.packed(), latency: self.latency.packed() }
+    }
+
+    /// The messages and times of the whole fleet.
+    pub fn total(&self) -> (Messages, Latencies) {
+        let (messages, mut latency) = total(self.groups.streams().map(|(_, _, stats)| stats));
+        latency.merge(&self.latency);
+        (messages, latency)
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use latency::{Latency, Summary};
 pub use sessions::{Change, Sessions};
 
-pub use crate::series::{Groups, Latencies, Messages, StreamStats};
+pub use crate::series::{Groups, Latencies, Messages, PhaseStats, StreamStats};
 use crate::{fleet::Qos, format::Format, time::Micros};
 
 /// What one worker hands over: numbered within its epoch, so that a lost or repeated pull does no harm.
@@ -48,6 +48,9 @@ pub struct Stats {
     /// Messages and times by group and stream; empty of a worker of release 0.1.
     #[serde(skip_serializing_if = "Groups::is_empty")]
     pub groups: Groups,
+    /// The same by phase, of the phases that the plan names; see [`Plan::phases`](crate::plan::Plan::phases).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub phases: BTreeMap<u32, PhaseStats>,
     /// MQTT 5: messages of QoS 1 and 2 that the broker rejected, by its reason. They are sent, and never acknowledged.
     pub rejected: BTreeMap<String, u64>,
     /// MQTT 5: messages above the broker's maximum packet size, by their stream. They are withheld (MQTT-3.2.2-15).
@@ -306,6 +309,7 @@ impl Stats {
             devices,
             messages,
             groups,
+            phases,
             rejected,
             too_large,
             unwelcome,
@@ -321,6 +325,7 @@ impl Stats {
             lost,
         } = other;
         self.groups.merge(groups);
+        self.add_phases(phases);
         add(&mut self.rejected, rejected);
         for (stream, oversize) in too_large {
             self.too_large.entry(stream.clone()).or_default().merge(oversize);
@@ -359,16 +364,24 @@ impl Stats {
         self.groups.add(group, stream, stats);
     }
 
+    fn add_phases(&mut self, phases: &BTreeMap<u32, PhaseStats>) {
+        for (number, phase) in phases {
+            self.phases.entry(*number).or_default().merge(phase);
+        }
+    }
+
     /// The same in little memory, with distributions as [`Latency::packed`]: for what is kept and seldom added to.
     #[must_use]
     pub fn packed(self) -> Self {
-        Self { latency: self.latency.packed(), groups: self.groups.packed(), ..self }
+        let phases = self.phases.into_iter().map(|(number, phase)| (number, phase.packed())).collect();
+        Self { latency: self.latency.packed(), groups: self.groups.packed(), phases, ..self }
     }
 
     /// Closes the books of a worker that was last read at `at`: what is in flight is unknown, and nobody is connected.
     pub fn end_epoch(&mut self, at: Micros) {
         self.sessions.end_epoch(at);
-        let of_streams = self.groups.streams_mut().map(|stream| &mut stream.messages);
+        let of_phases = self.phases.values_mut().flat_map(|phase| phase.groups.streams_mut());
+        let of_streams = self.groups.streams_mut().chain(of_phases).map(|stream| &mut stream.messages);
         for messages in self.messages.iter_mut().chain(of_streams) {
             messages.unknown += messages.in_flight();
         }
@@ -493,6 +506,14 @@ pub struct Ended {
     pub epochs: BTreeMap<u32, Micros>,
     /// Workers that ended without draining.
     pub workers_lost: u32,
+    /// The phases below this number are whole, in `stats`: what a worker still says of one of them is not added again.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub phases_kept: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Totals {
@@ -507,7 +528,9 @@ impl Totals {
     }
 
     /// Takes the reading of worker `ordinal`; an older one than the last, or one of an ended epoch, does nothing.
-    pub fn take(&mut self, ordinal: u32, reading: WorkerStats) {
+    pub fn take(&mut self, ordinal: u32, mut reading: WorkerStats) {
+        // Its plan is older than what was kept since.
+        reading.stats.phases = reading.stats.phases.split_off(&self.ended.phases_kept);
         if self.ended.epochs.get(&ordinal).is_some_and(|ended| reading.epoch <= *ended) {
             return;
         }
@@ -517,6 +540,16 @@ impl Totals {
             _ => {}
         }
         self.current.insert(ordinal, reading);
+    }
+
+    /// Keeps what all workers have measured in the phases below `number`.
+    pub fn keep_phases(&mut self, number: u32) {
+        for reading in self.current.values_mut() {
+            let still_open = reading.stats.phases.split_off(&number);
+            let over = std::mem::replace(&mut reading.stats.phases, still_open);
+            self.ended.stats.add_phases(&over);
+        }
+        self.ended.phases_kept = self.ended.phases_kept.max(number);
     }
 
     /// Closes the books of worker `ordinal`, which has ended.
@@ -611,6 +644,34 @@ mod tests {
         assert_eq!(successor.sum().messages[1].sent, 10, "an ended epoch stays as it was closed");
         successor.take(0, reading(2, 2, 5, 5));
         assert_eq!(successor.sum().messages[1].sent, 15);
+    }
+
+    /// Adds a phase with so many sent messages to a reading.
+    fn with_phase(mut reading: WorkerStats, number: u32, sent: u64) -> WorkerStats {
+        let messages = Messages { sent, ..Messages::default() };
+        let phase = reading.stats.phases.entry(number).or_default();
+        phase.groups.add("cars", "state", &StreamStats { messages, ..StreamStats::default() });
+        reading
+    }
+
+    fn sent_in(totals: &Totals, number: u32) -> u64 {
+        totals.sum().phases.get(&number).map_or(0, |phase| phase.total().0.sent)
+    }
+
+    #[test]
+    fn a_phase_is_kept_once_whatever_workers_still_say_of_it() {
+        let mut totals = Totals::default();
+        totals.take(0, with_phase(with_phase(reading(1, 1, 9, 9), 0, 5), 1, 4));
+        totals.take(1, with_phase(reading(1, 1, 7, 7), 0, 7));
+        totals.keep_phases(1);
+        assert_eq!((sent_in(&totals, 0), sent_in(&totals, 1)), (12, 4));
+        // One that has not heard of it yet, and one that begins again.
+        totals.take(0, with_phase(with_phase(reading(1, 2, 11, 11), 0, 5), 1, 6));
+        totals.take(1, with_phase(reading(2, 1, 3, 3), 1, 3));
+        assert_eq!((sent_in(&totals, 0), sent_in(&totals, 1)), (12, 9));
+        let kept = serde_json::to_string(totals.ended()).unwrap();
+        let successor = Totals::resume(serde_json::from_str(&kept).unwrap());
+        assert_eq!((successor.ended().phases_kept, sent_in(&successor, 0)), (1, 12));
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Builder<'_> {
         let shard = self.assignment.shard;
         make_room(shard.share_of(self.most()));
         let driver = match kind {
-            Kind::Native => Driver::Native(self.native()?),
+            Kind::Native => Driver::Native(Box::new(self.native()?)),
             Kind::Rumqttc => Driver::Rumqttc(self.rumqttc()?),
         };
         let round_ends = self.round_ends();

@@ -19,6 +19,8 @@ pub(super) struct Course {
     /// From when on it is paused, and from when it goes on.
     pauses: Box<[(Micros, bool)]>,
     disconnects: Box<[Disconnect]>,
+    /// When each phase begins, and its number.
+    pub(super) phases: Arc<[(Micros, u32)]>,
 }
 
 impl Course {
@@ -37,6 +39,7 @@ impl Course {
             paces: blueprint.groups.iter().map(pace).collect(),
             pauses: plan.pauses().collect(),
             disconnects: plan.disconnects().collect(),
+            phases: plan.phases().collect(),
             plan,
         }
     }

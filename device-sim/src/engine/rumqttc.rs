@@ -135,7 +135,7 @@ impl Fleet {
             .enable_io()
             .enable_time()
             .build()?;
-        let by_stream = Streams::new(&blueprint);
+        let by_stream = Streams::new(&blueprint, Arc::clone(&course.phases));
         let shared = Arc::new(Shared {
             blueprint,
             shard,
@@ -161,6 +161,7 @@ impl Fleet {
 
     /// Has the devices run a newer plan.
     pub(super) fn set_course(&self, course: Arc<Course>) {
+        self.shared.stripes.iter().for_each(|stripe| lock(stripe).by_stream.follow(&course.phases));
         self.orders.send_modify(|orders| orders.course = course);
     }
 

@@ -146,7 +146,7 @@ impl<W: World> Shard<W> {
         let rate = share.under(&course.population, now);
         let timers = Timers::new(now, pace::pace_under(&course, now));
         let cuts = Cuts::after(&course, now);
-        let counted = Counted::new(Streams::new(&blueprint), exchange);
+        let counted = Counted::new(Streams::new(&blueprint, Arc::clone(&course.phases)), exchange);
         // Taken from the system as it is used: the usual device reads no more than the first pages.
         let inbox = vec![0; world.inbox(READ_MAX + blueprint.connect.packet_max() as usize)].into();
         Self {
@@ -238,7 +238,7 @@ impl<W: World> Shard<W> {
                 // Each device gets the time of its own turn, so that the lag of the last one is not hidden.
                 self.device_turn(slot, self.world.now());
             }
-            self.counted.lags.record_in(&mut self.counted.stats.latency.schedule_lag);
+            self.counted.lags.record_in(&mut self.counted.by_stream);
         }
         self.timers.done(fired);
     }

@@ -1,19 +1,55 @@
-//! What is counted and timed for each stream, by the stream's place among those of all groups; and how a reader gets it.
+//! What is counted and timed for each stream, by the stream's place among those of all groups and by the phase in which the
+//! message fell due; and how a reader gets it.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    mem,
+    sync::{Arc, Mutex},
+};
 
-use fleet_contract::stats::{Stats, StreamStats};
+use fleet_contract::{
+    stats::{Latencies, Messages, Stats, StreamStats},
+    time::Micros,
+};
 
 use super::{
     blueprint::{Blueprint, Group},
     lock,
 };
+use crate::observe::ledger::{Counts, PhaseMark};
 
-/// The counters and times of all streams.
-#[derive(Debug, Clone, Default)]
+/// The number of a phase; `None` before the first one, and where a plan names none.
+type Phase = Option<u32>;
+
+/// The counters and times of all streams, in each of the phases whose messages are still judged.
+#[derive(Debug, Clone)]
 pub(super) struct Streams {
-    stats: Vec<StreamStats>,
+    tables: Tables,
+    /// When the phase that was counted in last begins, and how long it lasts, in microseconds.
+    begin: u64,
+    length: u64,
+    /// By which mark the ledger knows that phase.
+    mark: PhaseMark,
+    /// When each phase begins, by the plan.
+    phases: Arc<[(Micros, u32)]>,
+}
+
+/// Tables of one shard, or the sum of several.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tables {
+    /// That of the phase that was counted in last.
+    last: Table,
+    phase: Phase,
+    others: BTreeMap<Phase, Table>,
     names: Arc<[Name]>,
+}
+
+/// What was counted and timed in one phase.
+#[derive(Debug, Clone, Default)]
+struct Table {
+    streams: Vec<StreamStats>,
+    /// The times that are not told apart by stream.
+    latency: Latencies,
 }
 
 /// A group and the name of one of its streams.
@@ -21,51 +57,197 @@ type Name = (Box<str>, Box<str>);
 
 impl Streams {
     /// Nothing yet, for each stream of the fleet.
-    pub(super) fn new(blueprint: &Blueprint) -> Self {
+    pub(super) fn new(blueprint: &Blueprint, phases: Arc<[(Micros, u32)]>) -> Self {
         let streams =
             || blueprint.groups.iter().flat_map(|group| group.model.streams().iter().map(move |it| (group, it)));
-        Self {
-            stats: streams().map(|(_, stream)| StreamStats::of(stream.qos())).collect(),
-            names: streams().map(|(group, stream)| ((*group.name).into(), stream.name().into())).collect(),
+        let stats = streams().map(|(_, stream)| StreamStats::of(stream.qos())).collect();
+        let names = streams().map(|(group, stream)| ((*group.name).into(), stream.name().into())).collect();
+        Self::of_table(Table { streams: stats, latency: Latencies::default() }, names, phases)
+    }
+
+    fn of_table(last: Table, names: Arc<[Name]>, phases: Arc<[(Micros, u32)]>) -> Self {
+        let tables = Tables { last, phase: None, others: BTreeMap::new(), names };
+        let mut streams = Self { tables, begin: 0, length: 0, mark: PhaseMark::NONE, phases };
+        streams.turn_to(Micros(0));
+        streams
+    }
+
+    /// Follows another version of the plan.
+    pub(super) fn follow(&mut self, phases: &Arc<[(Micros, u32)]>) {
+        if self.phases != *phases {
+            self.phases = Arc::clone(phases);
+            self.tables.end_phases(phases);
+            self.turn_to(Micros(self.begin));
         }
     }
 
-    /// Stream number `stream` of a group.
-    pub(super) fn of(&mut self, group: &Group, stream: u16) -> &mut StreamStats {
-        &mut self.stats[group.first_stream + usize::from(stream)]
+    /// Stream number `stream` of a group, for what concerns a message that fell due at `due`.
+    pub(super) fn of(&mut self, group: &Group, stream: u16, due: Micros) -> &mut StreamStats {
+        self.at(group.first_stream + usize::from(stream), due)
     }
 
-    /// The stream at a place.
-    pub(super) fn at(&mut self, place: usize) -> &mut StreamStats {
-        &mut self.stats[place]
+    /// The stream at a place, for what concerns a message that fell due at `due`.
+    pub(super) fn at(&mut self, place: usize, due: Micros) -> &mut StreamStats {
+        &mut self.table(due).streams[place]
+    }
+
+    /// The times that are not told apart by stream, of what was to be at `due`.
+    pub(super) fn latency(&mut self, due: Micros) -> &mut Latencies {
+        &mut self.table(due).latency
+    }
+
+    /// By which mark the ledger knows the phase of a message that fell due at `due`.
+    pub(super) fn mark(&mut self, due: Micros) -> PhaseMark {
+        self.table(due);
+        self.mark
+    }
+
+    /// The counters of the stream at a place, as the ledger asks for them.
+    pub(super) fn counts(&mut self, place: usize) -> StreamCounts<'_> {
+        StreamCounts { streams: self, place }
+    }
+
+    fn table(&mut self, due: Micros) -> &mut Table {
+        if due.0.wrapping_sub(self.begin) >= self.length {
+            self.turn_to(due);
+        }
+        &mut self.tables.last
+    }
+
+    #[cold]
+    fn turn_to(&mut self, due: Micros) {
+        let begun = self.phases.partition_point(|(begin, _)| *begin <= due);
+        let (begin, phase) = match begun.checked_sub(1).map(|last| self.phases[last]) {
+            Some((begin, number)) => (begin.0, Some(number)),
+            None => (0, None),
+        };
+        let end = self.phases.get(begun).map_or(u64::MAX, |(begin, _)| begin.0);
+        (self.begin, self.length, self.mark) = (begin, end - begin, mark(phase));
+        self.tables.turn_to(phase);
     }
 
     /// Counts all of them in what was measured.
     pub(super) fn add_to(&self, stats: &mut Stats) {
-        for (stream, (group, name)) in self.stats.iter().zip(&*self.names) {
-            stats.add_stream(group, name, stream);
+        self.tables.add_to(stats, &self.phases);
+    }
+}
+
+impl Tables {
+    /// The tables, each with its phase.
+    fn iter(&self) -> impl Iterator<Item = (Phase, &Table)> {
+        [(self.phase, &self.last)].into_iter().chain(self.others.iter().map(|(phase, table)| (*phase, table)))
+    }
+
+    fn turn_to(&mut self, phase: Phase) {
+        if phase != self.phase {
+            let wanted = self.others.remove(&phase).unwrap_or_else(|| self.last.emptied());
+            let before = mem::replace(&mut self.last, wanted);
+            self.others.insert(mem::replace(&mut self.phase, phase), before);
+        }
+    }
+
+    fn of_phase(&mut self, phase: Phase) -> &mut Table {
+        self.turn_to(phase);
+        &mut self.last
+    }
+
+    /// Counts all of them in what was measured, and apart what belongs to one of `phases`.
+    pub(super) fn add_to(&self, stats: &mut Stats, phases: &[(Micros, u32)]) {
+        for (phase, table) in self.iter() {
+            stats.latency.merge(&table.latency);
+            for (stream, (group, name)) in table.streams.iter().zip(&*self.names) {
+                stats.add_stream(group, name, stream);
+            }
+            if let Some(number) = phase.filter(|number| phases.iter().any(|(_, phase)| phase == number)) {
+                let sum = stats.phases.entry(number).or_default();
+                sum.latency.merge(&table.latency);
+                for (stream, (group, name)) in table.streams.iter().zip(&*self.names) {
+                    sum.groups.add(group, name, stream);
+                }
+            }
+        }
+    }
+
+    /// Forgets of what was counted that it was in a phase, where `phases` does not name that.
+    pub(super) fn end_phases(&mut self, phases: &[(Micros, u32)]) {
+        let is_over = |phase: &Phase| phase.is_some_and(|number| phases.iter().all(|(_, phase)| *phase != number));
+        let over: Vec<Phase> = self.iter().map(|(phase, _)| phase).filter(is_over).collect();
+        for phase in over {
+            self.turn_to(None);
+            if let Some(table) = self.others.remove(&phase) {
+                self.last.merge(&table);
+            }
         }
     }
 
     /// Nothing, for the same streams.
     fn emptied(&self) -> Self {
-        let stats = self.stats.iter().map(|stream| StreamStats::of(stream.qos)).collect();
-        Self { stats, names: Arc::clone(&self.names) }
+        let (last, names) = (self.last.emptied(), Arc::clone(&self.names));
+        Self { last, phase: self.phase, others: BTreeMap::new(), names }
     }
 
-    /// Begins anew, and keeps the memory.
+    /// Begins anew, and keeps the memory of one table.
     fn clear(&mut self) {
-        self.stats.iter_mut().for_each(StreamStats::clear);
+        self.last.clear();
+        self.others.clear();
     }
 
     /// Adds what another counted for the same streams.
     fn merge(&mut self, other: &Self) {
-        if self.stats.is_empty() {
+        if self.names.is_empty() {
             *self = other.emptied();
         }
-        for (mine, theirs) in self.stats.iter_mut().zip(&other.stats) {
+        for (phase, table) in other.iter() {
+            self.of_phase(phase).merge(table);
+        }
+    }
+}
+
+impl Table {
+    /// Nothing, for the same streams.
+    fn emptied(&self) -> Self {
+        let streams = self.streams.iter().map(|stream| StreamStats::of(stream.qos)).collect();
+        Self { streams, latency: Latencies::default() }
+    }
+
+    /// Begins anew, and keeps the memory.
+    fn clear(&mut self) {
+        self.streams.iter_mut().for_each(StreamStats::clear);
+        self.latency.clear();
+    }
+
+    /// Adds what another counted for the same streams.
+    fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.streams.iter_mut().zip(&other.streams) {
             mine.merge(theirs);
         }
+        self.latency.merge(&other.latency);
+    }
+}
+
+/// The mark of a phase: those of 63 in a row differ, which is more than are open at a time.
+const fn mark(phase: Phase) -> PhaseMark {
+    match phase {
+        None => PhaseMark::NONE,
+        Some(number) => PhaseMark::new((number % 63) as u8 + 1),
+    }
+}
+
+/// The counters of the stream at a place, in each phase.
+pub(super) struct StreamCounts<'a> {
+    streams: &'a mut Streams,
+    place: usize,
+}
+
+impl Counts for StreamCounts<'_> {
+    fn of(&mut self, of: PhaseMark) -> &mut Messages {
+        let Self { streams, place } = self;
+        if streams.mark != of {
+            let begin = streams.phases.iter().find(|(_, number)| mark(Some(*number)) == of);
+            // One that the plan has forgotten belongs to the run alone.
+            streams.table(begin.map_or(Micros(0), |(begin, _)| *begin));
+        }
+        &mut streams.tables.last.streams[*place].messages
     }
 }
 
@@ -77,25 +259,27 @@ pub(super) struct Exchange(Mutex<Places>);
 #[derive(Debug, Default)]
 struct Places {
     /// Left by the shard, until the reader takes it.
-    full: Option<Streams>,
+    full: Option<Tables>,
     /// Left by the reader, for the shard to go on with.
-    spare: Option<Streams>,
+    spare: Option<Tables>,
 }
 
 impl Exchange {
     /// The shard leaves what it has counted. What was left before, for a reader that did not wait, stays in it.
     pub(super) fn leave(&self, counted: &mut Streams) {
+        let counted = &mut counted.tables;
         let mut places = lock(&self.0);
         if let Some(full) = &mut places.full {
             full.merge(counted);
             return counted.clear();
         }
-        let spare = places.spare.take().unwrap_or_else(|| counted.emptied());
-        places.full = Some(std::mem::replace(counted, spare));
+        let mut spare = places.spare.take().unwrap_or_else(|| counted.emptied());
+        spare.phase = counted.phase;
+        places.full = Some(mem::replace(counted, spare));
     }
 
     /// The reader adds what was left to `sum`.
-    pub(super) fn take_into(&self, sum: &mut Streams) {
+    pub(super) fn take_into(&self, sum: &mut Tables) {
         let Some(mut full) = lock(&self.0).full.take() else { return };
         sum.merge(&full);
         full.clear();
@@ -111,38 +295,87 @@ mod tests {
 
     use super::*;
 
+    /// So many streams of one group, and phases 0, 1, … that begin at these instants.
+    fn streams(count: usize, begins: &[u64]) -> Streams {
+        let table = Table { streams: vec![StreamStats::of(Qos::AtLeastOnce); count], latency: Latencies::default() };
+        let names = (0..count).map(|number| ("cars".into(), format!("s{number}").into())).collect();
+        Streams::of_table(table, names, begins.iter().map(|at| Micros(*at)).zip(0..).collect())
+    }
+
+    fn sum_of(tables: &Tables, streams: &Streams) -> Stats {
+        let mut stats = Stats::default();
+        tables.add_to(&mut stats, &streams.phases);
+        stats
+    }
+
     #[test]
     fn nothing_is_lost_between_shard_and_reader_whoever_is_late() {
-        let names = [("cars".into(), "state".into())].into();
-        let mut counted = Streams { stats: vec![StreamStats::of(Qos::AtLeastOnce)], names };
-        let (exchange, mut sum) = (Exchange::default(), Streams::default());
+        let mut counted = streams(1, &[]);
+        let (exchange, mut sum) = (Exchange::default(), Tables::default());
         let mut all = 0;
         // Each row: how often the shard leaves something before the reader looks.
         for leaves in [1, 0, 3, 1, 2] {
             for _ in 0..leaves {
                 all += 1;
-                counted.at(0).messages.sent += 1;
-                counted.at(0).latency.end_to_end.record(Span(100 * all));
+                counted.at(0, Micros(all)).messages.sent += 1;
+                counted.at(0, Micros(all)).latency.end_to_end.record(Span(100 * all));
                 exchange.leave(&mut counted);
-                assert_eq!(counted.at(0).messages.sent, 0);
+                assert_eq!(counted.at(0, Micros(all)).messages.sent, 0);
             }
             exchange.take_into(&mut sum);
-            let mut stats = Stats::default();
-            sum.add_to(&mut stats);
+            let stats = sum_of(&sum, &counted);
             assert_eq!((stats.messages[1].sent, stats.latency.end_to_end.count()), (all, all));
+            assert!(stats.phases.is_empty());
         }
-        assert_eq!(sum.at(0).latency.end_to_end.max(), Some(Span(100 * all)));
+        assert_eq!(sum.last.streams[0].latency.end_to_end.max(), Some(Span(100 * all)));
+    }
+
+    #[test]
+    fn a_message_counts_in_the_phase_in_which_it_was_due_and_in_the_run() {
+        let mut counted = streams(2, &[1_000, 2_000, 3_000]);
+        let (exchange, mut sum) = (Exchange::default(), Tables::default());
+        // Some are told long after they were due, when a reader has looked in between.
+        for (number, due) in [500, 1_000, 1_999, 2_000, 5_000, 1_500, 999, 2_999].into_iter().enumerate() {
+            counted.at(number % 2, Micros(due)).messages.sent += 1;
+            counted.latency(Micros(due)).schedule_lag.record(Span(due));
+            let mark = counted.mark(Micros(due));
+            // Something else is counted in between.
+            counted.at(0, Micros(9_000));
+            counted.counts(number % 2).of(mark).lost += 1;
+            if number % 3 == 0 {
+                exchange.leave(&mut counted);
+                exchange.take_into(&mut sum);
+            }
+        }
+        exchange.leave(&mut counted);
+        exchange.take_into(&mut sum);
+        let stats = sum_of(&sum, &counted);
+        let of_phases: Vec<_> = stats.phases.iter().map(|(number, phase)| (*number, phase.total())).collect();
+        let found: Vec<_> = of_phases
+            .iter()
+            .map(|(number, (messages, latency))| (*number, messages.sent, messages.lost, latency.schedule_lag.count()))
+            .collect();
+        assert_eq!(found, [(0, 3, 3, 3), (1, 2, 2, 2), (2, 1, 1, 1)]);
+        assert_eq!((stats.messages[1].sent, stats.messages[1].lost, stats.latency.schedule_lag.count()), (8, 8, 8));
+
+        // The first two are kept elsewhere.
+        counted.follow(&[(Micros(3_000), 2)].into());
+        sum.end_phases(&counted.phases);
+        counted.at(0, Micros(1_200)).messages.sent += 1;
+        exchange.leave(&mut counted);
+        exchange.take_into(&mut sum);
+        let stats = sum_of(&sum, &counted);
+        assert_eq!((stats.phases.keys().copied().collect::<Vec<_>>(), stats.messages[1].sent), (vec![2], 9));
+        assert_eq!(sum.iter().count(), 2);
     }
 
     #[test]
     fn a_shard_of_many_streams_is_not_held_up_by_a_reader() {
-        let stats = vec![StreamStats::of(Qos::AtLeastOnce); 25];
-        let names = (0..25).map(|number| ("cars".into(), format!("s{number}").into())).collect();
-        let mut counted = Streams { stats, names };
-        let (exchange, mut sum) = (Exchange::default(), Streams::default());
+        let mut counted = streams(25, &[]);
+        let (exchange, mut sum) = (Exchange::default(), Tables::default());
         let held_up = (0..20).map(|_| {
             for (place, micros) in (0..25).flat_map(|place| (100..7_000).map(move |micros| (place, micros))) {
-                counted.at(place).latency.end_to_end.record(Span(micros));
+                counted.at(place, Micros(micros)).latency.end_to_end.record(Span(micros));
             }
             let start = Instant::now();
             exchange.leave(&mut counted);
@@ -152,6 +385,6 @@ mod tests {
         });
         let shortest = held_up.min().unwrap();
         assert!(shortest <= Duration::from_micros(200), "{shortest:?}");
-        assert_eq!(sum.at(24).latency.end_to_end.count(), 20 * 6_900);
+        assert_eq!(sum.last.streams[24].latency.end_to_end.count(), 20 * 6_900);
     }
 }

@@ -25,12 +25,38 @@ pub(crate) struct Row {
     unfollowed_end: u32,
 }
 
-/// A message that is not judged yet, or waits behind one that is not: when it was sent, and flags in the low bits.
+/// By which the ledger tells the phases of a run apart, of which few are open at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PhaseMark(u8);
+
+impl PhaseMark {
+    /// Of no phase.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// How many bits it takes.
+    const BITS: u32 = 6;
+
+    /// A mark that is below 64.
+    pub(crate) const fn new(mark: u8) -> Self {
+        debug_assert!(mark < 1 << Self::BITS, "it has its place in an entry");
+        Self(mark)
+    }
+}
+
+/// The counters of a stream in each phase.
+pub(crate) trait Counts {
+    /// Those of the messages that fell due in a phase.
+    fn of(&mut self, phase: PhaseMark) -> &mut Messages;
+}
+
+/// A message that is not judged yet, or waits behind one that is not: when it was sent, its phase, and flags in the low bits.
 #[derive(Debug, Clone, Copy)]
 struct Entry(u64);
 
 impl Entry {
     const FLAGS: u32 = 4;
+    /// Time is left 54 bits of microseconds, until the year 2540.
+    const LOW: u32 = Self::FLAGS + PhaseMark::BITS;
     /// Judged, or not followed at all.
     const SETTLED: u64 = 1;
     /// Acknowledged by the broker.
@@ -40,8 +66,16 @@ impl Entry {
     /// Of QoS 0: gone with the observer's connection.
     const FLEETING: u64 = 8;
 
+    const fn new(sent: Micros, phase: PhaseMark, flags: u64) -> Self {
+        Self(sent.0 << Self::LOW | (phase.0 as u64) << Self::FLAGS | flags)
+    }
+
     const fn sent(self) -> Micros {
-        Micros(self.0 >> Self::FLAGS)
+        Micros(self.0 >> Self::LOW)
+    }
+
+    const fn phase(self) -> PhaseMark {
+        PhaseMark((self.0 >> Self::FLAGS & ((1 << PhaseMark::BITS) - 1)) as u8)
     }
 
     const fn is(self, flag: u64) -> bool {
@@ -96,8 +130,15 @@ impl Row {
         Self { next, base: next, arrived_end: next, unfollowed_end: next, ..Self::default() }
     }
 
-    /// Enters the next message; `seq` follows the last one without a gap.
-    pub(crate) fn sent(&mut self, seq: u32, sent: Micros, following: Following, is_qos_0: bool, count: &mut Messages) {
+    /// Enters the next message; `seq` follows the last one without a gap, and `count` is that of its phase.
+    pub(crate) fn sent(
+        &mut self,
+        seq: u32,
+        sent: Micros,
+        following: Following,
+        is_qos_0: bool,
+        (phase, count): (PhaseMark, &mut Messages),
+    ) {
         if self.window.is_empty() {
             self.base = seq;
         }
@@ -111,7 +152,7 @@ impl Row {
             count.observed += 1;
             flags |= if following == Following::InGap { Entry::GAP } else { 0 };
         }
-        self.window.push_back(Entry(sent.0 << Entry::FLAGS | flags));
+        self.window.push_back(Entry::new(sent, phase, flags));
         self.settle();
     }
 
@@ -130,25 +171,32 @@ impl Row {
         }
     }
 
-    /// Judges an arrival.
-    pub(crate) fn arrived(&mut self, seq: u32, is_lost: impl FnOnce() -> bool, count: &mut Messages) -> Judgement {
+    /// Judges an arrival; in `phase` counts what it brought if the message is not known any more.
+    pub(crate) fn arrived(
+        &mut self,
+        seq: u32,
+        is_lost: impl FnOnce() -> bool,
+        phase: PhaseMark,
+        counts: &mut impl Counts,
+    ) -> Judgement {
         let reordered = seq < self.arrived_end;
         let (end, unfollowed_end) = (self.end(), self.unfollowed_end);
         let judgement = match self.entry(seq) {
             Some(entry) if !entry.is(Entry::SETTLED) => {
                 entry.0 |= Entry::SETTLED;
+                let count = counts.of(entry.phase());
                 count.delivered += 1;
                 count.reordered += u64::from(reordered);
                 Judgement::Delivered { reordered }
             }
             None if seq.wrapping_sub(end) < u32::MAX / 2 => return Judgement::Foreign,
             _ if is_lost() => {
-                count.late += 1;
+                counts.of(phase).late += 1;
                 Judgement::Late
             }
             _ if seq < unfollowed_end => Judgement::Unfollowed,
             _ => {
-                count.duplicated += 1;
+                counts.of(phase).duplicated += 1;
                 Judgement::Duplicate
             }
         };
@@ -158,7 +206,7 @@ impl Row {
     }
 
     /// Judges what was sent at or before `deadline` and has not arrived: it is lost.
-    pub(crate) fn expire(&mut self, deadline: Micros, count: &mut Messages, mut on_lost: impl FnMut(Lost)) {
+    pub(crate) fn expire(&mut self, deadline: Micros, counts: &mut impl Counts, mut on_lost: impl FnMut(Lost)) {
         let base = self.base;
         for (offset, entry) in self.window.iter_mut().enumerate() {
             if entry.sent() > deadline {
@@ -167,6 +215,7 @@ impl Row {
             if !entry.is(Entry::SETTLED) {
                 entry.0 |= Entry::SETTLED;
                 let acknowledged = entry.is(Entry::ACKNOWLEDGED);
+                let count = counts.of(entry.phase());
                 count.lost += 1;
                 count.lost_acknowledged += u64::from(acknowledged);
                 #[expect(clippy::cast_possible_truncation, reason = "a window is shorter than 2^32")]
@@ -177,20 +226,20 @@ impl Row {
     }
 
     /// The observer lost its connection: nobody will learn what became of the messages of QoS 0 on the way.
-    pub(crate) fn observer_lost(&mut self, count: &mut Messages) {
-        self.give_up(Entry::FLEETING, count);
+    pub(crate) fn observer_lost(&mut self, counts: &mut impl Counts) {
+        self.give_up(Entry::FLEETING, counts);
     }
 
     /// The observer is back, but the broker has forgotten its session: what was sent in the gap is unknown.
-    pub(crate) fn observer_forgotten(&mut self, count: &mut Messages) {
-        self.give_up(Entry::GAP, count);
+    pub(crate) fn observer_forgotten(&mut self, counts: &mut impl Counts) {
+        self.give_up(Entry::GAP, counts);
     }
 
-    fn give_up(&mut self, flag: u64, count: &mut Messages) {
+    fn give_up(&mut self, flag: u64, counts: &mut impl Counts) {
         for entry in &mut self.window {
             if entry.is(flag) && !entry.is(Entry::SETTLED) {
                 entry.0 |= Entry::SETTLED;
-                count.unknown += 1;
+                counts.of(entry.phase()).unknown += 1;
             }
         }
         self.settle();
@@ -259,10 +308,17 @@ mod tests {
 
     use super::*;
 
+    /// Of one phase, or of several that nobody tells apart.
+    impl Counts for Messages {
+        fn of(&mut self, _: PhaseMark) -> &mut Messages {
+            self
+        }
+    }
+
     fn row(messages: u32, count: &mut Messages) -> Row {
         let mut row = Row::default();
         for seq in 0..messages {
-            row.sent(seq, Micros(u64::from(seq)), Following::Observed, false, count);
+            row.sent(seq, Micros(u64::from(seq)), Following::Observed, false, (PhaseMark::NONE, count));
         }
         row
     }
@@ -272,7 +328,10 @@ mod tests {
         let mut count = Messages::default();
         let mut row = row(3, &mut count);
         for seq in 0..3 {
-            assert_eq!(row.arrived(seq, || false, &mut count), Judgement::Delivered { reordered: false });
+            assert_eq!(
+                row.arrived(seq, || false, PhaseMark::NONE, &mut count),
+                Judgement::Delivered { reordered: false }
+            );
         }
         assert!(row.is_settled());
         assert_eq!((count.observed, count.delivered), (3, 3));
@@ -282,16 +341,16 @@ mod tests {
     fn what_nobody_followed_is_no_duplicate_when_it_arrives_all_the_same() {
         let mut count = Messages::default();
         let mut row = Row::default();
-        row.sent(0, Micros(0), Following::Unobserved, false, &mut count);
-        row.sent(1, Micros(0), Following::Observed, false, &mut count);
-        row.sent(2, Micros(0), Following::Unobserved, false, &mut count);
-        row.sent(3, Micros(0), Following::Observed, false, &mut count);
+        row.sent(0, Micros(0), Following::Unobserved, false, (PhaseMark::NONE, &mut count));
+        row.sent(1, Micros(0), Following::Observed, false, (PhaseMark::NONE, &mut count));
+        row.sent(2, Micros(0), Following::Unobserved, false, (PhaseMark::NONE, &mut count));
+        row.sent(3, Micros(0), Following::Observed, false, (PhaseMark::NONE, &mut count));
         // Its subscription holds at the broker before the observer knows.
-        assert_eq!(row.arrived(0, || false, &mut count), Judgement::Unfollowed);
-        assert_eq!(row.arrived(1, || false, &mut count), Judgement::Delivered { reordered: false });
-        assert_eq!(row.arrived(2, || false, &mut count), Judgement::Unfollowed);
-        assert_eq!(row.arrived(3, || false, &mut count), Judgement::Delivered { reordered: false });
-        assert_eq!(row.arrived(3, || false, &mut count), Judgement::Duplicate);
+        assert_eq!(row.arrived(0, || false, PhaseMark::NONE, &mut count), Judgement::Unfollowed);
+        assert_eq!(row.arrived(1, || false, PhaseMark::NONE, &mut count), Judgement::Delivered { reordered: false });
+        assert_eq!(row.arrived(2, || false, PhaseMark::NONE, &mut count), Judgement::Unfollowed);
+        assert_eq!(row.arrived(3, || false, PhaseMark::NONE, &mut count), Judgement::Delivered { reordered: false });
+        assert_eq!(row.arrived(3, || false, PhaseMark::NONE, &mut count), Judgement::Duplicate);
         assert_eq!((count.delivered, count.duplicated, count.unobserved), (2, 1, 2));
     }
 
@@ -299,8 +358,8 @@ mod tests {
     fn what_is_judged_is_known_whether_it_is_still_held_or_not() {
         let mut count = Messages::default();
         let mut row = row(3, &mut count);
-        row.arrived(0, || false, &mut count);
-        row.arrived(2, || false, &mut count);
+        row.arrived(0, || false, PhaseMark::NONE, &mut count);
+        row.arrived(2, || false, PhaseMark::NONE, &mut count);
         assert_eq!([0, 1, 2, 3].map(|seq| row.is_judged(seq)), [true, false, true, false]);
     }
 
@@ -308,9 +367,9 @@ mod tests {
     fn a_later_one_first_makes_the_earlier_one_reordered() {
         let mut count = Messages::default();
         let mut row = row(2, &mut count);
-        row.arrived(1, || false, &mut count);
-        assert_eq!(row.arrived(0, || false, &mut count), Judgement::Delivered { reordered: true });
-        assert_eq!(row.arrived(0, || false, &mut count), Judgement::Duplicate);
+        row.arrived(1, || false, PhaseMark::NONE, &mut count);
+        assert_eq!(row.arrived(0, || false, PhaseMark::NONE, &mut count), Judgement::Delivered { reordered: true });
+        assert_eq!(row.arrived(0, || false, PhaseMark::NONE, &mut count), Judgement::Duplicate);
         assert_eq!((count.reordered, count.duplicated), (1, 1));
     }
 
@@ -322,7 +381,7 @@ mod tests {
         let mut lost = Vec::new();
         row.expire(Micros(1), &mut count, |message| lost.push((message.seq, message.acknowledged)));
         assert_eq!(lost, [(0, false), (1, true)]);
-        assert_eq!(row.arrived(0, || true, &mut count), Judgement::Late);
+        assert_eq!(row.arrived(0, || true, PhaseMark::NONE, &mut count), Judgement::Late);
         assert_eq!((count.lost, count.lost_acknowledged, count.late, count.delivered), (2, 1, 1, 0));
         assert_eq!(row.in_flight(), 1);
     }
@@ -331,15 +390,15 @@ mod tests {
     fn a_gap_of_the_observer_makes_only_what_it_must_unknown() {
         let mut count = Messages::default();
         let mut row = Row::default();
-        row.sent(0, Micros(0), Following::Observed, true, &mut count);
-        row.sent(1, Micros(0), Following::Observed, false, &mut count);
+        row.sent(0, Micros(0), Following::Observed, true, (PhaseMark::NONE, &mut count));
+        row.sent(1, Micros(0), Following::Observed, false, (PhaseMark::NONE, &mut count));
         row.observer_lost(&mut count);
-        row.sent(2, Micros(0), Following::Unobserved, true, &mut count);
-        row.sent(3, Micros(0), Following::InGap, false, &mut count);
+        row.sent(2, Micros(0), Following::Unobserved, true, (PhaseMark::NONE, &mut count));
+        row.sent(3, Micros(0), Following::InGap, false, (PhaseMark::NONE, &mut count));
         row.observer_forgotten(&mut count);
         assert_eq!((count.observed, count.unobserved, count.unknown), (3, 1, 2));
         assert_eq!(row.in_flight(), 1);
-        assert_eq!(row.arrived(1, || false, &mut count), Judgement::Delivered { reordered: false });
+        assert_eq!(row.arrived(1, || false, PhaseMark::NONE, &mut count), Judgement::Delivered { reordered: false });
         assert!(row.is_settled());
     }
 
@@ -347,7 +406,7 @@ mod tests {
     fn a_sequence_that_was_never_sent_is_foreign() {
         let mut count = Messages::default();
         let mut row = row(1, &mut count);
-        assert_eq!(row.arrived(1, || false, &mut count), Judgement::Foreign);
+        assert_eq!(row.arrived(1, || false, PhaseMark::NONE, &mut count), Judgement::Foreign);
         assert_eq!(count.delivered, 0);
     }
 
@@ -363,10 +422,10 @@ mod tests {
                 match step {
                     0 | 1 => {
                         let following = [Following::Observed, Following::InGap, Following::Unobserved][(seq % 3) as usize];
-                        row.sent(next, Micros(now), following, seq % 2 == 0, &mut count);
+                        row.sent(next, Micros(now), following, seq % 2 == 0, (PhaseMark::NONE, &mut count));
                         next += 1;
                     }
-                    2 | 3 => { row.arrived(seq, || lost.contains(&seq), &mut count); }
+                    2 | 3 => { row.arrived(seq, || lost.contains(&seq), PhaseMark::NONE, &mut count); }
                     4 => row.expire(Micros(now.saturating_sub(u64::from(seq))), &mut count, |message| { lost.insert(message.seq); }),
                     5 => row.observer_lost(&mut count),
                     _ => row.acknowledged(seq),

@@ -7,6 +7,8 @@ use fleet_contract::{
     units::{Rate, Share, Span},
 };
 
+use load_controller::run::phase::Phases;
+
 use crate::{
     document::{self, Document},
     exit::Failure,
@@ -26,6 +28,10 @@ pub(crate) struct Settings {
     pub(crate) has_document: bool,
     /// Whether simctl itself runs the broker.
     pub(crate) is_embedded: bool,
+    /// The parts of the run that are measured apart.
+    pub(crate) phases: Phases,
+    /// How many devices there are when the run begins; the fleet has as many as there are at any time.
+    pub(crate) devices_first: u32,
 }
 
 impl Settings {
@@ -53,7 +59,14 @@ impl Settings {
             apply_to_streams(flags, &mut document.fleet);
             document.settle()?;
         }
-        Ok(Self { document, has_document: flags.file.is_some(), is_embedded: false })
+        let ramp = flags.devices.and_then(|devices| devices.ramp);
+        Ok(Self {
+            devices_first: ramp.map_or(document.fleet.spec.devices, |ramp| ramp.from),
+            document,
+            has_document: flags.file.is_some(),
+            is_embedded: false,
+            phases: Phases::default(),
+        })
     }
 
     /// The fleet.
@@ -122,6 +135,15 @@ impl Settings {
                 group.streams.entry(name.clone()).or_default().messages = Some(messages);
             }
         }
+    }
+
+    /// Divides the run into phases.
+    pub(crate) fn divide(&mut self, phases: Phases) {
+        let spec = &mut self.document.fleet.spec;
+        // That of a document without `devices` is no number that anybody has asked for.
+        self.devices_first = phases.devices_first().unwrap_or(self.devices_first);
+        spec.devices = self.devices_first.max(phases.devices_most().unwrap_or(spec.devices));
+        self.phases = phases;
     }
 
     /// Follows no message to its delivery.

@@ -16,7 +16,7 @@ use fleet_contract::{
 use load_controller::{
     report::Report,
     run::{
-        phase::Phase,
+        stage::Stage,
         timeline::{Point, Quantiles},
     },
     words,
@@ -54,9 +54,9 @@ pub(crate) fn lines(report: &Report, hint: Hint, palette: Palette) -> Vec<String
         lines.extend(wrapped("note", note, Tone::Faint, palette));
     }
     lines.push(String::new());
-    let foot = match (hint, report.phase) {
-        (Hint::Run, Phase::Paused) => "paused: in another terminal, simctl resume goes on. Ctrl-C drains and ends",
-        (Hint::Run, Phase::Running) => "Ctrl-C drains and ends. In another terminal: simctl scale 500, simctl pause",
+    let foot = match (hint, report.stage) {
+        (Hint::Run, Stage::Paused) => "paused: in another terminal, simctl resume goes on. Ctrl-C drains and ends",
+        (Hint::Run, Stage::Running) => "Ctrl-C drains and ends. In another terminal: simctl scale 500, simctl pause",
         (Hint::Run, _) => "draining: messages settle, devices leave. Ctrl-C again aborts",
         (Hint::Watch, _) => "Ctrl-C ends this view; the run goes on. simctl stop ends the run",
         (Hint::Cluster, _) => "Ctrl-C ends this view; the fleet goes on. simctl delete removes it",
@@ -91,10 +91,10 @@ pub(crate) fn line(report: &Report) -> String {
         time(report.latency.of(&SCHEDULE_LAG).p99),
         observer(report),
     );
-    line.push_str(match report.phase {
-        Phase::Paused => "  paused",
-        Phase::Draining => "  draining",
-        Phase::Running | Phase::Ended => "",
+    line.push_str(match report.stage {
+        Stage::Paused => "  paused",
+        Stage::Draining => "  draining",
+        Stage::Running | Stage::Ended => "",
     });
     line
 }
@@ -156,19 +156,19 @@ fn wrapped(name: &str, text: &str, tone: Tone, palette: Palette) -> Vec<String> 
 
 fn heading(report: &Report, palette: Palette) -> String {
     let manifest = &report.manifest;
-    let phase = match report.phase {
-        Phase::Running | Phase::Paused => "running",
-        Phase::Draining => "draining",
-        Phase::Ended => "ended",
+    let stage = match report.stage {
+        Stage::Running | Stage::Paused => "running",
+        Stage::Draining => "draining",
+        Stage::Ended => "ended",
     };
     let of = manifest.duration_seconds.map(|duration| format!(" of {}", words::time(duration))).unwrap_or_default();
     let embedded = if manifest.embedded_broker { " (embedded)" } else { "" };
-    let paused = match report.phase {
-        Phase::Paused => palette.paint(Tone::Warning, " (paused)").to_string(),
+    let paused = match report.stage {
+        Stage::Paused => palette.paint(Tone::Warning, " (paused)").to_string(),
         _ => String::new(),
     };
     format!(
-        "fleet {}  {phase} {}{of}{paused}  broker {}{embedded}",
+        "fleet {}  {stage} {}{of}{paused}  broker {}{embedded}",
         palette.paint(Tone::Strong, &manifest.fleet),
         words::time(report.elapsed_seconds),
         manifest.broker
@@ -411,11 +411,11 @@ mod tests {
         let plan = Plan::of(0, START, &fleet.spec);
         let mut facts = RunFacts::new(fleet, String::new(), &plan, Asked::default(), Program::default());
         facts.embedded_broker = true;
-        facts.timeline.push(START.after(Span::from_secs(64)), &stats(64), Phase::Running);
+        facts.timeline.push(START.after(Span::from_secs(64)), &stats(64), Stage::Running);
         let mut now = stats(65);
         change(&mut now);
         facts.now = START.after(Span::from_secs(65));
-        facts.timeline.push(facts.now, &now, Phase::Running);
+        facts.timeline.push(facts.now, &now, Stage::Running);
         Report::new(&now, &facts)
     }
 
@@ -427,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_pause_is_seen_in_the_view_and_in_the_line() {
-        let report = Report { phase: Phase::Paused, ..report(|_| ()) };
+        let report = Report { stage: Stage::Paused, ..report(|_| ()) };
         let view = drawn(&report);
         assert!(view.contains("running 65.0 s (paused)") && view.contains("simctl resume goes on"), "{view}");
         assert!(line(&report).ends_with("  paused"), "{}", line(&report));

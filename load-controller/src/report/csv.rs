@@ -1,8 +1,8 @@
-//! Figures as comma-separated values: the files `timeline.csv` and `streams.csv`.
+//! Figures as comma-separated values: the files `timeline.csv`, `phases.csv` and `streams.csv`.
 
-use fleet_contract::series::{COUNTERS, DISTRIBUTIONS, Scope};
+use fleet_contract::series::{COUNTERS, DISTRIBUTIONS, Distribution, Scope};
 
-use super::{Report, TimelineInReport};
+use super::{Counts, Report, TimelineInReport, Times};
 use crate::run::timeline::{Point, Quantiles, flow};
 
 /// A row for each point; a cell is empty where nothing was measured.
@@ -13,18 +13,39 @@ pub fn timeline(timeline: &TimelineInReport) -> String {
 
 /// A row for each stream; a cell is empty where nothing was measured.
 pub fn streams(report: &Report) -> String {
-    let quantiles = ["p50", "p90", "p99", "p999", "max"];
-    let times = || DISTRIBUTIONS.iter().filter(|row| row.scope == Scope::Stream);
-    let mut columns: Vec<String> = ["group", "stream", "qos"].map(str::to_owned).into();
-    columns.extend(COUNTERS.iter().map(|counter| counter.key.to_owned()));
-    columns.extend(times().flat_map(|row| quantiles.map(|quantile| format!("{}_{quantile}_seconds", row.key))));
     let rows = report.streams().map(|(group, stream, figures)| {
-        let mut cells = vec![quoted(group), quoted(stream), figures.qos.to_string()];
-        cells.extend(figures.counts.rows().map(|(_, count)| count.map_or_else(String::new, |count| count.to_string())));
-        cells.extend(times().flat_map(|row| figures.latency.of(row).values().map(seconds)));
-        cells
+        let begin = [quoted(group), quoted(stream), figures.qos.to_string()];
+        begin.into_iter().chain(figures_of(&figures.counts, &figures.latency, is_by_stream)).collect()
     });
-    table(columns.into_iter(), rows)
+    table(["group", "stream", "qos"].into_iter().map(str::to_owned).chain(columns(is_by_stream)), rows)
+}
+
+/// A row for each phase, all of its streams together; a cell is empty where nothing was measured.
+pub fn phases(report: &Report) -> String {
+    let rows = report.phases.iter().map(|phase| {
+        let begin = [quoted(&phase.name), format!("{:.3}", phase.at_seconds), format!("{:.3}", phase.seconds)];
+        begin.into_iter().chain(figures_of(&phase.counts, &phase.latency, |_| true)).collect()
+    });
+    table(["phase", "at_seconds", "length_seconds"].into_iter().map(str::to_owned).chain(columns(|_| true)), rows)
+}
+
+fn is_by_stream(row: &Distribution) -> bool {
+    row.scope == Scope::Stream
+}
+
+/// The columns of all counters, and of the distributions that are wanted.
+fn columns(is_wanted: fn(&Distribution) -> bool) -> impl Iterator<Item = String> {
+    let quantiles = ["p50", "p90", "p99", "p999", "max"];
+    let times = DISTRIBUTIONS.iter().filter(move |row| is_wanted(row));
+    let times = times.flat_map(move |row| quantiles.map(|quantile| format!("{}_{quantile}_seconds", row.key)));
+    COUNTERS.iter().map(|counter| counter.key.to_owned()).chain(times)
+}
+
+/// Their values.
+fn figures_of(counts: &Counts, latency: &Times, is_wanted: fn(&Distribution) -> bool) -> impl Iterator<Item = String> {
+    let counts = counts.rows().map(|(_, count)| count.map_or_else(String::new, |count| count.to_string()));
+    let times = DISTRIBUTIONS.iter().filter(move |row| is_wanted(row));
+    counts.chain(times.flat_map(|row| latency.of(row).values().map(seconds)))
 }
 
 fn table(columns: impl Iterator<Item = String>, rows: impl Iterator<Item = Vec<String>>) -> String {
@@ -84,7 +105,7 @@ mod tests {
     use super::*;
     use crate::{
         fixture::{START, facts, stats_of},
-        run::{phase::Phase, timeline::Timeline},
+        run::{stage::Stage, timeline::Timeline},
     };
 
     #[test]
@@ -104,7 +125,7 @@ mod tests {
     #[test]
     fn each_point_is_a_line() {
         let mut timeline = Timeline::new(START);
-        timeline.push(START.after(Span::from_secs(1)), &stats_of(10), Phase::Running);
+        timeline.push(START.after(Span::from_secs(1)), &stats_of(10), Stage::Running);
         let text = super::timeline(&TimelineInReport::new(&timeline));
         let mut reader = csv::Reader::from_reader(text.as_bytes());
         let columns = reader.headers().unwrap().clone();

@@ -1,6 +1,7 @@
 //! The parts of a report, each made from what was measured.
 
 mod counts;
+mod phases;
 mod streams;
 mod times;
 
@@ -21,6 +22,7 @@ use crate::run::{
 };
 
 pub use counts::Counts;
+pub use phases::PhaseFigures;
 pub use streams::{GroupFigures, StreamFigures};
 pub use times::Times;
 

@@ -6,6 +6,7 @@
 //! | `report.txt` | the wide table |
 //! | `report.html` | one page with charts, without anything from elsewhere |
 //! | `timeline.csv` | the run second by second |
+//! | `phases.csv` | messages and times by phase |
 //! | `streams.csv` | messages and times by group and stream |
 //! | `lost.jsonl` | each lost message that is known by name, one JSON object a line |
 //! | `fleet.yaml` | the resolved document: running it again repeats the run |
@@ -145,10 +146,11 @@ fn write(directory: &Path, report: &Report, stats: &Stats, facts: &RunFacts) -> 
 const LAST: &str = "report.json";
 
 /// The files, in the order in which they are written.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "report.txt",
     "report.html",
     "timeline.csv",
+    "phases.csv",
     "streams.csv",
     "lost.jsonl",
     "fleet.yaml",
@@ -168,6 +170,7 @@ fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<I
         text::render(report, wide),
         html::render(report, &stats.latency),
         csv::timeline(&report.timeline),
+        csv::phases(report),
         csv::streams(report),
         lost(stats),
         document(facts),
@@ -187,11 +190,13 @@ fn document(facts: &RunFacts) -> String {
     if facts.embedded_broker {
         fleet.spec.broker = None;
     }
-    let duration = facts.asked.duration.map(|duration| format!(" --duration {duration}")).unwrap_or_default();
+    let phases: String = facts.asked.phases.spanned().map(|it| format!(" --phase {}", it.phase)).collect();
+    let duration = facts.asked.duration.filter(|_| phases.is_empty());
+    let duration = duration.map(|duration| format!(" --duration {duration}")).unwrap_or_default();
     let fail_on = if facts.asked.fail_on.contains(&FailOn::Lost) { " --fail-on lost" } else { "" };
     let document = yaml::text(&fleet).expect("a document has string keys");
     let start = facts.started;
-    format!("# simctl run -f fleet.yaml --start {start}{duration}{fail_on}\n{document}")
+    format!("# simctl run -f fleet.yaml --start {start}{phases}{duration}{fail_on}\n{document}")
 }
 
 fn lost(stats: &Stats) -> String {
@@ -260,7 +265,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm fleet.yaml lost.jsonl publish_ack.hgrm recovery.hgrm report.html report.json report.txt schedule_lag.hgrm streams.csv timeline.csv");
+        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm fleet.yaml lost.jsonl phases.csv publish_ack.hgrm recovery.hgrm report.html report.json report.txt schedule_lag.hgrm streams.csv timeline.csv");
     }
 
     #[test]

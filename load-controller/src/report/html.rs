@@ -14,7 +14,7 @@ use fleet_contract::{
 };
 
 use super::Report;
-use crate::{run::phase::Phase, words};
+use crate::{run::stage::Stage, words};
 use chart::{Chart, Scale, Series, Ticks};
 
 /// The page; the distributions give the chart of percentiles its detail.
@@ -22,10 +22,10 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
     let manifest = &report.manifest;
     let title = format!("{} {}", escape(&manifest.fleet), report.verdict);
     let embedded = if manifest.embedded_broker { " (embedded)" } else { "" };
-    let phase = if report.phase == Phase::Ended { "ended after" } else { "has lasted" };
-    let pause = match (report.phase, report.paused_seconds) {
+    let stage = if report.stage == Stage::Ended { "ended after" } else { "has lasted" };
+    let pause = match (report.stage, report.paused_seconds) {
         (_, seconds) if seconds > 0.0 => format!(", paused for {}", words::time(seconds)),
-        (Phase::Paused, _) => " (paused)".into(),
+        (Stage::Paused, _) => " (paused)".into(),
         _ => String::new(),
     };
     let mut page = format!(
@@ -33,7 +33,7 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n<header>\n\
          <h1>{} <span class=\"verdict {verdict}\">{verdict}</span></h1>\n\
-         <p>run {} {phase} {}{pause}, broker {}{embedded}</p>\n</header>\n<main>\n",
+         <p>run {} {stage} {}{pause}, broker {}{embedded}</p>\n</header>\n<main>\n",
         include_str!("html/style.css"),
         escape(&manifest.fleet),
         manifest.run,
@@ -48,7 +48,7 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
         section::messages(report),
         section::received(report),
         section::latencies(report),
-        section::streams(report),
+        section::phases(report) + &section::streams(report),
         section::outages(report),
         section::connections(report),
         section::lost(report),

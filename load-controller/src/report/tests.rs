@@ -61,7 +61,7 @@ fn only_a_fleet_that_subscribes_tells_what_it_received() {
 #[test]
 fn an_ended_run_shows_the_devices_that_it_had() {
     let mut facts = facts();
-    facts.timeline.push(START.after(Span::from_secs(1)), &stats_of(5), Phase::Running);
+    facts.timeline.push(START.after(Span::from_secs(1)), &stats_of(5), Stage::Running);
     let mut left = stats_of(5);
     left.devices = Devices::default();
     let report = Report::new(&left, &facts);
@@ -70,8 +70,8 @@ fn an_ended_run_shows_the_devices_that_it_had() {
 
 #[test]
 fn a_running_fleet_shows_the_devices_of_now_and_not_those_of_its_last_round_of_readings() {
-    let mut facts = RunFacts { phase: Phase::Running, ..facts() };
-    facts.timeline.push(START.after(Span::from_secs(1)), &stats_of(5), Phase::Running);
+    let mut facts = RunFacts { stage: Stage::Running, ..facts() };
+    facts.timeline.push(START.after(Span::from_secs(1)), &stats_of(5), Stage::Running);
     let mut scaled = stats_of(5);
     scaled.devices = Devices { desired: 50, connected: 50, ..Devices::default() };
     let report = Report::new(&scaled, &facts);
@@ -82,7 +82,7 @@ fn a_running_fleet_shows_the_devices_of_now_and_not_those_of_its_last_round_of_r
 fn a_running_fleet_has_no_verdict_but_its_reasons() {
     let mut stats = stats_of(5);
     stats.messages[1].reordered = 1;
-    let report = Report::new(&stats, &RunFacts { phase: Phase::Running, ..facts() });
+    let report = Report::new(&stats, &RunFacts { stage: Stage::Running, ..facts() });
     assert_eq!((report.verdict, report.reasons.len()), (Verdict::Pending, 1));
 }
 

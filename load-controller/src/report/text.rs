@@ -7,13 +7,13 @@
 mod table;
 
 use fleet_contract::{
-    series::{ACKNOWLEDGED, Counter, DELIVERED, LOST, Meaning, SENT},
+    series::{ACKNOWLEDGED, Counter, DELIVERED, LOST, Meaning, OFFERED, SENT},
     stats,
 };
 
 use super::{Report, figures::OutageList};
 use crate::{
-    run::{phase::Phase, timeline::BackSeconds, verdict::Verdict},
+    run::{stage::Stage, timeline::BackSeconds, verdict::Verdict},
     words,
 };
 use table::{Align, Table};
@@ -85,6 +85,7 @@ pub fn render(report: &Report, style: Style) -> String {
     sections.push(messages(report, style));
     sections.extend(received(report, style.paint));
     sections.push(latencies(report, style.paint));
+    sections.extend(phases(report, style.paint));
     sections.extend(streams(report, style));
     sections.extend(outages(report, style.paint));
     sections.push(generator(report, style));
@@ -99,14 +100,14 @@ pub fn render(report: &Report, style: Style) -> String {
 fn heading(report: &Report, style: Style) -> String {
     let manifest = &report.manifest;
     let broker = if manifest.embedded_broker { " (embedded)" } else { "" };
-    let phase: &str = if report.phase.follows_plan() { Phase::Running } else { report.phase }.into();
+    let stage: &str = if report.stage.follows_plan() { Stage::Running } else { report.stage }.into();
     let pause = pause(report, style.paint);
     let name = style.paint.paint(Tone::Strong, &manifest.fleet);
     let losses = losses(report, style.paint);
     format!(
-        "fleet {name}, run {}, {phase} {} {}{pause}\nbroker {}{broker}\n{losses}",
+        "fleet {name}, run {}, {stage} {} {}{pause}\nbroker {}{broker}\n{losses}",
         manifest.run,
-        if report.phase == Phase::Ended { "after" } else { "for" },
+        if report.stage == Stage::Ended { "after" } else { "for" },
         words::time(report.elapsed_seconds),
         manifest.broker,
     )
@@ -115,7 +116,7 @@ fn heading(report: &Report, style: Style) -> String {
 /// Whether it is paused, and how long it has been; nothing of a run without a pause.
 fn pause(report: &Report, paint: Paint) -> String {
     let is_paused =
-        if report.phase == Phase::Paused { paint.paint(Tone::Doubtful, " (paused)") } else { String::new() };
+        if report.stage == Stage::Paused { paint.paint(Tone::Doubtful, " (paused)") } else { String::new() };
     match report.paused_seconds {
         seconds if seconds > 0.0 => format!("{is_paused}, paused for {}", words::time(seconds)),
         _ => is_paused,
@@ -241,14 +242,33 @@ fn latencies(report: &Report, paint: Paint) -> String {
     columns.extend(["p50", "p90", "p99", "p99.9", "max", "count"].map(|name| (name.to_owned(), Align::Right)));
     let mut table = Table::new(columns);
     for (distribution, summary) in report.latency.rows() {
-        let time = |value: Option<f64>| value.map_or_else(|| "-".into(), words::time);
-        let values = summary.values().map(time);
+        let values = summary.values().map(shown_time);
         let mut cells = vec![distribution.title.to_owned()];
         cells.extend(values);
         cells.push(words::count(summary.count));
         table.row(cells, None);
     }
     table.render(paint)
+}
+
+/// Each phase with its messages, and how late they were; nothing of a run without.
+fn phases(report: &Report, paint: Paint) -> Option<String> {
+    let mut columns = vec![("phase".to_owned(), Align::Left)];
+    columns.extend(["at", "offered", "delivered", "lost", "p50", "p99"].map(|name| (name.to_owned(), Align::Right)));
+    let mut table = Table::new(columns);
+    for phase in &report.phases {
+        let mut cells = vec![phase.name.clone(), words::time(phase.at_seconds)];
+        cells.extend([OFFERED, DELIVERED, LOST].map(|counter| shown(phase.counts.get(&counter))));
+        let summary = phase.latency.of(&report.shown_latency());
+        cells.extend([summary.p50, summary.p99].map(shown_time));
+        table.row(cells, tone(&LOST).filter(|_| phase.counts.raw().lost > 0));
+    }
+    let text = || table.render(paint) + &format!("p50 and p99: {}\n", report.shown_latency().title);
+    (!report.phases.is_empty()).then(text)
+}
+
+fn shown_time(seconds: Option<f64>) -> String {
+    seconds.map_or_else(|| "-".into(), words::time)
 }
 
 /// Each stream with its messages, and how late they were; nothing where there is only one.
@@ -264,12 +284,10 @@ fn streams(report: &Report, style: Style) -> Option<String> {
     columns.extend(names.map(|name| (name.to_owned(), Align::Right)));
     let mut table = Table::new(columns);
     for (group, stream, figures) in report.streams().take(most) {
-        let count = |counter: &Counter| shown(figures.counts.get(counter));
         let summary = figures.latency.of(&report.shown_latency());
         let mut cells = vec![format!("{group}/{stream}")];
-        cells.extend([SENT, DELIVERED, LOST].map(|counter| count(&counter)));
-        let time = |value: Option<f64>| value.map_or_else(|| "-".into(), words::time);
-        cells.extend([summary.p50, summary.p99, summary.max].map(time));
+        cells.extend([SENT, DELIVERED, LOST].map(|counter| shown(figures.counts.get(&counter))));
+        cells.extend([summary.p50, summary.p99, summary.max].map(shown_time));
         table.row(cells, tone(&LOST).filter(|_| figures.counts.raw().lost > 0));
     }
     let mut text = table.render(style.paint);

@@ -10,7 +10,7 @@ use fleet_contract::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{phase::Phase, timeline::Timeline, verdict::FailOn};
+use super::{phase::Phases, stage::Stage, timeline::Timeline, verdict::FailOn};
 
 /// Everything that a report says and that no worker measured.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub struct RunFacts {
     /// Tells the messages of this run from those of any other.
     pub run: u32,
     /// How far the run has come; only one that has ended is judged.
-    pub phase: Phase,
+    pub stage: Stage,
     /// The instant that all timetables count from.
     pub started: Micros,
     /// Now, or the end of the run.
@@ -52,6 +52,8 @@ pub struct RunFacts {
 pub struct Asked {
     /// How long it runs; `None` means until it is stopped.
     pub duration: Option<Span>,
+    /// The parts of it that are measured apart.
+    pub phases: Phases,
     /// Whether it ends once every device has sent all that it is to send.
     pub ends_when_sent: bool,
     /// What makes it fail beside the default rules.
@@ -82,7 +84,7 @@ impl RunFacts {
             document_hash,
             embedded_broker: false,
             run: plan.run,
-            phase: Phase::under(plan, plan.start),
+            stage: Stage::under(plan, plan.start),
             started: plan.start,
             now: plan.start,
             asked,
@@ -113,14 +115,14 @@ impl RunFacts {
 
     /// How long of that it was neither paused nor draining.
     pub fn running(&self) -> Span {
-        let drains_from = self.timeline.running_until().filter(|_| !self.phase.follows_plan());
+        let drains_from = self.timeline.running_until().filter(|_| !self.stage.follows_plan());
         let lasted = drains_from.unwrap_or(self.now).since(self.started);
         Span(lasted.0.saturating_sub(self.timeline.paused().0))
     }
 
     /// Its devices: those of now, and once it drains, when they leave by intent, those that it had before.
     pub fn devices(&self, stats: &Stats) -> Devices {
-        self.timeline.devices().filter(|_| !self.phase.follows_plan()).unwrap_or(stats.devices)
+        self.timeline.devices().filter(|_| !self.stage.follows_plan()).unwrap_or(stats.devices)
     }
 
     /// Takes the intervals of a plan in, from an instant on.

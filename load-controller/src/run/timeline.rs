@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use outages::{BackSeconds, OutageReport, Outages};
 
-use super::phase::Phase;
+use super::stage::Stage;
 
 /// The readings of a run, condensed.
 #[derive(Debug, Clone)]
@@ -122,18 +122,18 @@ impl Timeline {
     ///
     /// Once the run is draining devices leave by intent, so that it shows no more outages.
     /// One reading belongs to the very moment at which the drain begins: rates count up to there.
-    pub fn push(&mut self, at: Micros, stats: &Stats, phase: Phase) {
+    pub fn push(&mut self, at: Micros, stats: &Stats, stage: Stage) {
         let before = self.last.as_ref().map_or(self.start, |last| last.at);
         if at <= before {
             return;
         }
         let mut point = Point::between(self.start, before, self.last.as_ref().map(|last| &last.stats), at, stats);
-        point.paused_seconds = if phase == Phase::Paused { point.seconds } else { 0.0 };
+        point.paused_seconds = if stage == Stage::Paused { point.seconds } else { 0.0 };
         self.add(&point);
-        if phase == Phase::Paused {
+        if stage == Stage::Paused {
             self.paused = Span(self.paused.0 + at.since(before).0);
         }
-        if phase.follows_plan() {
+        if stage.follows_plan() {
             self.running = Some((at, stats.devices));
             self.outages.push(at, stats.devices, &stats.sessions);
         }
@@ -291,9 +291,9 @@ mod tests {
     #[test]
     fn a_pause_is_counted_to_a_reading() {
         let mut timeline = Timeline::bounded(START, 2);
-        let phases = [Phase::Running, Phase::Paused, Phase::Paused, Phase::Running, Phase::Draining];
-        for (second, phase) in (1..).zip(phases) {
-            timeline.push(at(second), &stats_of(second), phase);
+        let stages = [Stage::Running, Stage::Paused, Stage::Paused, Stage::Running, Stage::Draining];
+        for (second, stage) in (1..).zip(stages) {
+            timeline.push(at(second), &stats_of(second), stage);
         }
         assert_eq!((timeline.paused(), timeline.running_until()), (Span::from_secs(2), Some(at(4))));
         let paused: f64 = timeline.points().iter().map(|point| point.paused_seconds).sum();
@@ -304,10 +304,10 @@ mod tests {
     fn a_point_holds_what_came_since_the_last_reading() {
         let mut timeline = Timeline::new(START);
         let mut stats = stats_of(10);
-        timeline.push(at(1), &stats, Phase::Running);
+        timeline.push(at(1), &stats, Stage::Running);
         stats.messages[1].sent += 5;
         stats.latency.schedule_lag.record(Span(2_000));
-        timeline.push(at(2), &stats, Phase::Running);
+        timeline.push(at(2), &stats, Stage::Running);
         let [first, second] = timeline.points() else { panic!("two readings make two points") };
         assert_eq!((first.messages.sent, second.messages.sent), (10, 5));
         assert_eq!((second.at, second.seconds, second.schedule_lag.max), (1.0, 1.0, Some(0.002)));
@@ -316,18 +316,18 @@ mod tests {
     #[test]
     fn a_repeated_reading_changes_nothing() {
         let mut timeline = Timeline::new(START);
-        timeline.push(at(1), &stats_of(10), Phase::Running);
-        timeline.push(at(1), &stats_of(20), Phase::Running);
+        timeline.push(at(1), &stats_of(10), Stage::Running);
+        timeline.push(at(1), &stats_of(20), Stage::Running);
         assert_eq!(timeline.points().len(), 1);
     }
 
     #[test]
     fn the_devices_of_the_drain_are_not_those_of_the_run() {
         let mut timeline = Timeline::new(START);
-        timeline.push(at(1), &stats_of(10), Phase::Running);
+        timeline.push(at(1), &stats_of(10), Stage::Running);
         let mut left = stats_of(10);
         left.devices = Devices::default();
-        timeline.push(at(2), &left, Phase::Draining);
+        timeline.push(at(2), &left, Stage::Draining);
         assert_eq!(timeline.devices().map(|devices| devices.connected), Some(100));
         assert_eq!(timeline.outages().report(at(0), at(2)), (0, Vec::new()));
     }
@@ -339,7 +339,7 @@ mod tests {
         for (second, lag, connected) in [(1, 500, 9), (2, 90_000, 3), (3, 100, 9)] {
             stats.latency.schedule_lag.record(Span(lag));
             stats.devices = Devices { desired: 9, connected, ..Devices::default() };
-            timeline.push(at(second), &stats, Phase::Running);
+            timeline.push(at(second), &stats, Stage::Running);
         }
         let worst = timeline.points()[0];
         assert_eq!((worst.seconds, worst.connected, timeline.readings_per_point()), (2.0, 3, 2));
@@ -353,7 +353,7 @@ mod tests {
             let mut stats = Stats::default();
             for (second, step) in (1..).zip(&steps) {
                 stats.messages[0].offered += step;
-                timeline.push(at(second), &stats, Phase::Running);
+                timeline.push(at(second), &stats, Stage::Running);
             }
             let points = timeline.points();
             prop_assert!(points.len() <= bound);

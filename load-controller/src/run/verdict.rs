@@ -19,7 +19,7 @@ use fleet_contract::stats::Stats;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{facts::RunFacts, phase::Phase};
+use super::{facts::RunFacts, stage::Stage};
 
 pub use rules::THROTTLED_SHARE_MAX;
 
@@ -265,10 +265,10 @@ impl Weight {
 pub fn judge(stats: &Stats, facts: &RunFacts) -> (Verdict, Vec<Reason>) {
     let mut reasons = rules::broken(stats, facts);
     reasons.sort_by_key(|reason| reason.name.weight());
-    let verdict = match (facts.phase, reasons.first()) {
-        (Phase::Running | Phase::Paused | Phase::Draining, _) => Verdict::Pending,
-        (Phase::Ended, Some(heaviest)) => heaviest.verdict,
-        (Phase::Ended, None) => Verdict::Passed,
+    let verdict = match (facts.stage, reasons.first()) {
+        (Stage::Running | Stage::Paused | Stage::Draining, _) => Verdict::Pending,
+        (Stage::Ended, Some(heaviest)) => heaviest.verdict,
+        (Stage::Ended, None) => Verdict::Passed,
     };
     (verdict, reasons)
 }

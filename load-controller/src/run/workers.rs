@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleet_contract::{
     plan::{Plan, Shard},
     stats::{Devices, Ended, Stats, Totals, WorkerStats},
+    time::Micros,
 };
 
 pub use member::{Member, SILENT_MAX};
@@ -54,6 +55,8 @@ pub struct Workers {
     newer: BTreeMap<u32, WorkerStats>,
     /// Ordinals of workers that have gone with all that they had measured: each counts as lost, and has no books.
     unread: Vec<u32>,
+    /// The phases below this number are over, and are to be kept.
+    phases_over: u32,
 }
 
 /// The books that are about to be closed.
@@ -200,16 +203,28 @@ impl Workers {
         }
     }
 
+    /// The phases below `number` are over: what was measured in them is to be kept with the books that are closed next.
+    pub fn end_phases(&mut self, number: u32) {
+        self.phases_over = self.phases_over.max(number);
+    }
+
+    /// Up to when everything of every worker is known that has been read; `None` where nobody has been.
+    pub fn heard_until(&self) -> Option<Micros> {
+        self.totals.workers().map(|(_, reading)| reading.at).min()
+    }
+
     /// The books that are to be closed, if there are any; nothing has changed yet.
     pub fn closing(&self) -> Option<Closing> {
         let closes: BTreeSet<u32> = self.gone.iter().chain(self.newer.keys()).copied().collect();
-        if closes.is_empty() && self.unread.is_empty() {
+        let is_phase_over = self.phases_over > self.ended().phases_kept;
+        if closes.is_empty() && self.unread.is_empty() && !is_phase_over {
             return None;
         }
         let is_lost = |ordinal: &u32| self.totals.worker(*ordinal).is_some_and(|last| !last.is_drained);
         let lost: Vec<u32> = closes.into_iter().filter(is_lost).chain(self.unread.iter().copied()).collect();
         let mut totals = self.totals.clone();
         totals.lose(u32::try_from(lost.len()).unwrap_or(u32::MAX));
+        totals.keep_phases(self.phases_over);
         self.gone.iter().for_each(|ordinal| totals.end(*ordinal));
         for (ordinal, reading) in &self.newer {
             totals.take(*ordinal, reading.clone());
@@ -286,9 +301,14 @@ pub fn share_of(ordinal: u32, devices_per_pod: u32, devices: u32) -> u32 {
 mod tests {
     use std::{path::Path, time::Duration};
 
-    use fleet_contract::{format::Format, time::Micros};
+    use fleet_contract::format::Format;
 
     use super::*;
+    use crate::run::{
+        Run,
+        facts::{Asked, Program, RunFacts},
+    };
+    use fleet_contract::{stats::StreamStats, units::Span};
 
     fn worker(ordinal: u32, id: &str) -> Worker {
         Worker {
@@ -369,6 +389,48 @@ mod tests {
         workers.answered(reading("b", 1, 2, 20, false)).unwrap();
         let successor = Workers::resume(workers.ended().clone());
         assert_eq!((sent(&workers), successor.ended().workers_lost), (20, 1));
+    }
+
+    #[test]
+    fn a_phase_is_kept_with_the_books_when_every_worker_has_settled_it() {
+        let mut workers = Workers::default();
+        workers.meet(vec![worker(0, "a"), worker(1, "b")]);
+        let mut of = |ordinal: u32, id: &str, seconds: u64, sent: u64| {
+            let mut answered = reading(id, 0, seconds, sent, false);
+            answered.ordinal = ordinal;
+            let Answer::Reading(Ok(reading)) = &mut answered.answer else { unreachable!("it is one") };
+            let mut stream = StreamStats::default();
+            stream.messages.sent = sent;
+            for number in [0, 1] {
+                reading.stats.phases.entry(number).or_default().groups.add("cars", "state", &stream);
+            }
+            workers.answered(answered).unwrap();
+        };
+        of(0, "a", 20, 7);
+        of(1, "b", 9, 5);
+        let fleet = crate::fixture::facts().fleet;
+        let mut plan = Plan::new(1, Micros(0), 9);
+        for (number, seconds) in [(0, 0), (1, 5)] {
+            let at = Micros(seconds * 1_000_000);
+            plan.set(at, fleet_contract::plan::Setting::Phase(number), fleet.spec.connect.rate);
+        }
+        let facts = RunFacts::new(fleet, String::new(), &plan, Asked::default(), Program::default());
+        let mut run = Run::new(facts, Span::ZERO);
+        // The first phase ends after 5 s, `lossAfter` are 10 s, and the worker that was read longest ago was read after 9.
+        run.tick(Micros(21_000_000), &plan, &mut workers);
+        assert!(workers.closing().is_none());
+        let mut answered = reading("b", 0, 16, 6, false);
+        answered.ordinal = 1;
+        workers.answered(answered).unwrap();
+        run.tick(Micros(22_000_000), &plan, &mut workers);
+        let closing = workers.closing().unwrap();
+        assert_eq!((closing.ended().phases_kept, closing.lost.len()), (1, 0));
+        assert!(Run::without_kept_phases(&plan, &workers).is_none(), "nobody has kept it yet");
+        workers.close(closing);
+        let kept = Run::without_kept_phases(&plan, &workers).unwrap();
+        assert_eq!((kept.version, kept.phases().collect::<Vec<_>>()), (plan.version + 1, vec![(Micros(5_000_000), 1)]));
+        assert!(workers.closing().is_none());
+        assert_eq!(workers.sum().phases[&0].total().0.sent, 7, "what the second one said last has no phase any more");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod documents;
 mod fleet;
 mod load;
 mod outages;
+mod phases;
 mod refusals;
 mod report_files;
 mod run;

@@ -9,7 +9,7 @@ use super::books::{Books, InFlight, Stage, Turn};
 use crate::{
     engine::{
         causes,
-        device::{State, Trouble},
+        device::{Queued, State, Trouble},
         shard::{CLOSED, YOUNG},
     },
     session::{backoff, codec::ConnackCode},
@@ -50,7 +50,7 @@ impl Books {
         if let Some(again) = self.in_flight.iter_mut().find(is_again) {
             again.stage = Stage::Sent;
             let message = again.message;
-            self.messages(turn, message.stream).resent += 1;
+            self.messages(turn, Queued { due: message.due, stream: message.stream }).resent += 1;
             return message.bytes;
         }
         let Some(message) = self.waiting.pop_front() else { return 0 };
@@ -77,7 +77,7 @@ impl Books {
         match self.find(packet_id, stage).and_then(|at| self.in_flight.remove(at)) {
             Some(InFlight { message, .. }) => {
                 let (group, now) = (self.group(turn), turn.now);
-                let stats = turn.stripe.by_stream.of(group, message.stream);
+                let stats = turn.stripe.by_stream.of(group, message.stream, message.due);
                 stats.messages.acknowledged += 1;
                 stats.latency.publish_ack.record(now.since(message.due));
             }
@@ -97,11 +97,11 @@ impl Books {
         }
         let stats = &mut turn.stripe.stats;
         stats.connections.accepted += 1;
-        stats.latency.connect.record(turn.now.since(self.connect_at));
+        turn.stripe.by_stream.latency(self.connect_at).connect.record(turn.now.since(self.connect_at));
         let lost_at = std::mem::replace(&mut self.lost_at, Micros::NEVER);
         if lost_at != Micros::NEVER {
             stats.connections.reconnects += 1;
-            stats.latency.recovery.record(turn.now.since(lost_at));
+            turn.stripe.by_stream.latency(lost_at).recovery.record(turn.now.since(lost_at));
             stats.sessions.back(turn.now);
         }
         self.sessions += 1;
@@ -181,7 +181,7 @@ impl Books {
         let in_flight = self.in_flight.drain(..).map(|in_flight| in_flight.message);
         for message in in_flight.chain(self.waiting.drain(..)) {
             if message.qos != Qos::AtMostOnce {
-                turn.stripe.by_stream.of(group, message.stream).messages.abandoned += 1;
+                turn.stripe.by_stream.of(group, message.stream, message.due).messages.abandoned += 1;
             }
         }
     }

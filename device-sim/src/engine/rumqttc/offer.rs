@@ -47,8 +47,8 @@ impl Books {
     /// Offers a message that is overdue when it is later than `limit`.
     fn offer(&mut self, turn: &mut Turn<'_>, queued: Queued, limit: Span, client: Option<&AsyncClient>) {
         let lag = turn.now.since(queued.due);
-        self.messages(turn, queued.stream).offered += 1;
-        turn.stripe.stats.latency.schedule_lag.record(lag);
+        self.messages(turn, queued).offered += 1;
+        turn.stripe.by_stream.latency(queued.due).schedule_lag.record(lag);
         turn.stripe.stats.generator.missed_ticks += u64::from(lag >= MISSED);
         turn.stripe.stats.generator.overdue += u64::from(lag > limit);
         match client {
@@ -58,12 +58,12 @@ impl Books {
                 if self.held.len() < usize::from(turn.shared.blueprint.connect.queue) {
                     self.held.push_back(queued);
                 } else {
-                    self.messages(turn, queued.stream).withheld += 1;
+                    self.messages(turn, queued).withheld += 1;
                 }
             }
             Some(client) => {
                 if !self.hand_over(turn, queued, client) {
-                    self.messages(turn, queued.stream).withheld += 1;
+                    self.messages(turn, queued).withheld += 1;
                 }
             }
         }
@@ -78,14 +78,14 @@ impl Books {
         let is_same = |other: &Queued| other.stream == queued.stream;
         if self.held.iter().filter(|other| is_same(other)).count() > max as usize
             && let Some(oldest) = self.held.iter().position(is_same)
+            && let Some(oldest) = self.held.remove(oldest)
         {
-            self.held.remove(oldest);
-            self.withhold_offline(turn, queued);
+            self.withhold_offline(turn, oldest);
         }
     }
 
     fn withhold_offline(&self, turn: &mut Turn<'_>, queued: Queued) {
-        let count = self.messages(turn, queued.stream);
+        let count = self.messages(turn, queued);
         count.withheld += 1;
         count.withheld_offline += 1;
     }
@@ -102,7 +102,7 @@ impl Books {
     /// Gives up what has waited for the session.
     pub(super) fn withhold_held(&mut self, turn: &mut Turn<'_>) {
         for queued in std::mem::take(&mut self.held) {
-            self.messages(turn, queued.stream).withheld += 1;
+            self.messages(turn, queued).withheld += 1;
         }
     }
 
@@ -126,17 +126,17 @@ impl Books {
         }
         timetable.seq = timetable.seq.wrapping_add(1);
         let length = payload.len();
-        let count = self.messages(turn, stream);
+        let count = self.messages(turn, queued);
         count.count_sent(length);
         count.unobserved += 1;
         self.waiting.push_back(Handed { due, stream, bytes, qos });
         true
     }
 
-    /// The counters of a stream.
-    pub(super) fn messages<'a>(&self, turn: &'a mut Turn<'_>, stream: u16) -> &'a mut Messages {
+    /// The counters in which a message belongs.
+    pub(super) fn messages<'a>(&self, turn: &'a mut Turn<'_>, message: Queued) -> &'a mut Messages {
         let group = self.group(turn);
-        &mut turn.stripe.by_stream.of(group, stream).messages
+        &mut turn.stripe.by_stream.of(group, message.stream, message.due).messages
     }
 }
 

@@ -12,7 +12,7 @@ use super::Shard;
 use crate::{
     engine::{
         causes,
-        device::{State, Trouble},
+        device::{Queued, State, Trouble},
         pacer::Pacer,
         slot::Slot,
         world::{NotOpened, World},
@@ -238,11 +238,12 @@ impl<W: World> Shard<W> {
         self.attempts.pacer.release();
         let device = &mut self.roster.devices[slot];
         self.counted.stats.connections.accepted += 1;
-        self.counted.stats.latency.connect.record(now.since(device.times.connect_at));
+        let meant = device.times.connect_at;
+        self.counted.by_stream.latency(meant).connect.record(now.since(meant));
         let lost_at = std::mem::replace(&mut device.times.lost_at, Micros::NEVER);
         if lost_at != Micros::NEVER {
             self.counted.stats.connections.reconnects += 1;
-            self.counted.stats.latency.recovery.record(now.since(lost_at));
+            self.counted.by_stream.latency(lost_at).recovery.record(now.since(lost_at));
             self.counted.stats.sessions.back(now);
         }
         device.sessions += 1;
@@ -371,7 +372,8 @@ impl<W: World> Shard<W> {
     /// Takes out what the session has given up.
     pub(super) fn abandon(&mut self, slot: Slot) {
         while let Some(message) = self.roster.devices[slot].session.abandon(&mut self.pool) {
-            self.messages(slot, message.stream).abandoned += 1;
+            let queued = Queued { due: message.due, stream: message.stream };
+            self.messages(slot, queued).abandoned += 1;
         }
     }
 

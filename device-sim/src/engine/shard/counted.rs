@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use fleet_contract::stats::Stats;
 
-use super::noted::{Noted, NotedByStream};
+use super::noted::{Acknowledgements, Lags};
 use crate::engine::{
     device::Trouble,
     streams::{Exchange, Streams},
@@ -21,9 +21,9 @@ pub(super) struct Counted {
     /// Where these are left.
     pub(super) exchange: Arc<Exchange>,
     /// How late the messages of this batch of turns are.
-    pub(super) lags: Noted,
+    pub(super) lags: Lags,
     /// How long the acknowledgements of this turn took.
-    pub(super) acknowledgements: NotedByStream,
+    pub(super) acknowledgements: Acknowledgements,
     /// What the broker said last to some of the devices, by index.
     said: BTreeMap<u32, String>,
 }
@@ -35,8 +35,8 @@ impl Counted {
             stats: Stats::default(),
             by_stream,
             exchange,
-            lags: Noted::default(),
-            acknowledgements: NotedByStream::default(),
+            lags: Lags::default(),
+            acknowledgements: Acknowledgements::default(),
             said: BTreeMap::new(),
         }
     }

@@ -192,9 +192,9 @@ impl<W: World> Shard<W> {
 
     /// Offers a message; `is_overdue` when it is later than its interval allows.
     fn offer_one(&mut self, slot: Slot, queued: Queued, is_overdue: bool, now: Micros) {
-        self.messages(slot, queued.stream).offered += 1;
+        self.messages(slot, queued).offered += 1;
         let lag = now.since(queued.due);
-        self.counted.lags.note(lag);
+        self.counted.lags.note(queued.due, lag);
         self.counted.stats.generator.missed_ticks += u64::from(lag >= MISSED);
         self.counted.stats.generator.overdue += u64::from(is_overdue);
         if self.roster.devices[slot].state != State::Up {
@@ -207,7 +207,7 @@ impl<W: World> Shard<W> {
         }
         match self.hand_over(slot, queued, now) {
             Ok(()) => {}
-            Err(Withheld::TooLarge) => self.messages(slot, queued.stream).withheld += 1,
+            Err(Withheld::TooLarge) => self.messages(slot, queued).withheld += 1,
             Err(_) => self.enqueue(slot, queued),
         }
     }
@@ -216,7 +216,7 @@ impl<W: World> Shard<W> {
     fn offer_offline(&mut self, slot: Slot, queued: Queued) {
         match self.blueprint.offline {
             Offline::Skip => {
-                let count = self.messages(slot, queued.stream);
+                let count = self.messages(slot, queued);
                 count.withheld += 1;
                 count.withheld_offline += 1;
             }
@@ -226,9 +226,9 @@ impl<W: World> Shard<W> {
                 let of_stream = queue.iter().filter(|other| other.stream == queued.stream).count();
                 if of_stream > max as usize
                     && let Some(oldest) = queue.iter().position(|other| other.stream == queued.stream)
+                    && let Some(oldest) = queue.remove(oldest)
                 {
-                    queue.remove(oldest);
-                    let count = self.messages(slot, queued.stream);
+                    let count = self.messages(slot, oldest);
                     count.withheld += 1;
                     count.withheld_offline += 1;
                 }
@@ -240,7 +240,7 @@ impl<W: World> Shard<W> {
     fn enqueue(&mut self, slot: Slot, queued: Queued) {
         let is_full = self.roster.devices[slot].queued() >= usize::from(self.blueprint.connect.queue);
         if is_full || self.qos(slot, queued.stream) == Qos::AtMostOnce {
-            self.messages(slot, queued.stream).withheld += 1;
+            self.messages(slot, queued).withheld += 1;
         } else {
             self.roster.devices[slot].queue.get_or_insert_default().push_back(queued);
         }
@@ -290,10 +290,11 @@ impl<W: World> Shard<W> {
         self.counted.stats.retained += u64::from(compiled.is_retained() && seq == 0);
         let state = &mut self.roster.streams[device.stream(stream)];
         state.row.next = state.row.next.wrapping_add(1);
-        let count = &mut self.counted.by_stream.of(group, stream).messages;
+        let phase = self.counted.by_stream.mark(due);
+        let count = &mut self.counted.by_stream.of(group, stream, due).messages;
         count.count_sent(body);
         if can_follow {
-            state.row.sent(seq, now, following, qos == Qos::AtMostOnce, count);
+            state.row.sent(seq, now, following, qos == Qos::AtMostOnce, (phase, count));
         } else {
             count.unobserved += 1;
         }
@@ -399,10 +400,10 @@ impl<W: World> Shard<W> {
                 Resend::Publish(message) => {
                     let InFlight { stream, seq, due, qos, packet_id, dup, .. } = message;
                     if self.encode(slot, Message { stream, seq, due, qos }, Some(packet_id), dup).is_some() {
-                        self.messages(slot, stream).resent += 1;
+                        self.messages(slot, Queued { due, stream }).resent += 1;
                     } else {
                         self.retract(slot, Some(packet_id));
-                        self.messages(slot, stream).abandoned += 1;
+                        self.messages(slot, Queued { due, stream }).abandoned += 1;
                     }
                 }
             }
@@ -412,7 +413,7 @@ impl<W: World> Shard<W> {
         {
             match self.hand_over(slot, queued, now) {
                 Ok(()) => {}
-                Err(Withheld::TooLarge) => self.messages(slot, queued.stream).withheld += 1,
+                Err(Withheld::TooLarge) => self.messages(slot, queued).withheld += 1,
                 Err(_) => break,
             }
             self.pop_queue(slot);
@@ -441,10 +442,10 @@ impl<W: World> Shard<W> {
         self.blueprint.groups[usize::from(self.roster.devices[slot].group)].model.streams()[usize::from(stream)].qos()
     }
 
-    /// The counters of a stream.
-    pub(super) fn messages(&mut self, slot: Slot, stream: u16) -> &mut Messages {
+    /// The counters in which a message belongs.
+    pub(super) fn messages(&mut self, slot: Slot, message: Queued) -> &mut Messages {
         let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
-        &mut self.counted.by_stream.of(group, stream).messages
+        &mut self.counted.by_stream.of(group, message.stream, message.due).messages
     }
 }
 

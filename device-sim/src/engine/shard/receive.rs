@@ -1,10 +1,10 @@
 //! What comes back: acknowledgements from the broker, arrivals from the observer.
 
-use fleet_contract::{stats::Messages, time::Micros};
+use fleet_contract::time::Micros;
 
 use super::{READ_MAX, Shard, connect::CLOSED};
 use crate::{
-    engine::{causes, device::State, slot::Slot, world::World},
+    engine::{causes, device::State, slot::Slot, streams::StreamCounts, world::World},
     observe::{
         Arrival, Arrivals, Mark,
         bodies::{self, Body},
@@ -137,8 +137,8 @@ impl<W: World> Shard<W> {
     fn acknowledged(&mut self, slot: Slot, message: InFlight, now: Micros) {
         let InFlight { stream, seq, due, .. } = message;
         let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
-        self.counted.by_stream.of(group, stream).messages.acknowledged += 1;
-        self.counted.acknowledgements.note(group.first_stream + usize::from(stream), now.since(due));
+        self.counted.by_stream.of(group, stream, due).messages.acknowledged += 1;
+        self.counted.acknowledgements.note(group.first_stream + usize::from(stream), due, now.since(due));
         let at = self.roster.devices[slot].stream(stream);
         self.roster.streams[at].row.acknowledged(seq);
     }
@@ -195,11 +195,11 @@ impl<W: World> Shard<W> {
                         // The observer makes a new one if it does not get this one back.
                         drop(self.watched.inlets[broker].used.try_send(batch));
                     }
-                    Arrivals::Lost => self.judge_rows(broker, Row::observer_lost),
+                    Arrivals::Lost => self.judge_rows(broker, |row, counts| row.observer_lost(counts)),
                     Arrivals::Back { session_present, at } => {
                         self.watched.inlets[broker].since = at;
                         if !session_present {
-                            self.judge_rows(broker, Row::observer_forgotten);
+                            self.judge_rows(broker, |row, counts| row.observer_forgotten(counts));
                         }
                     }
                 }
@@ -229,17 +229,18 @@ impl<W: World> Shard<W> {
                 }
             },
         };
-        let stats = self.counted.by_stream.of(group, stream);
+        let place = group.first_stream + usize::from(stream);
+        let phase = self.counted.by_stream.mark(due.unwrap_or(at));
         let row = &mut self.roster.streams[self.roster.devices[slot].stream(stream)].row;
         let lost = &self.watched.lost_memory;
         let is_lost = || lost.contains(device, stream, seq);
         if may_repeat && row.is_judged(seq) && !is_lost() {
             return;
         }
-        match row.arrived(seq, is_lost, &mut stats.messages) {
+        match row.arrived(seq, is_lost, phase, &mut self.counted.by_stream.counts(place)) {
             Judgement::Delivered { .. } => {
                 if let Some(due) = due {
-                    stats.latency.end_to_end.record(at.since(due));
+                    self.counted.by_stream.at(place, due).latency.end_to_end.record(at.since(due));
                 }
                 if let (Some(due), Some(body)) = (due, body) {
                     self.compare(slot, Message { stream, seq, due, qos }, body);
@@ -273,7 +274,7 @@ impl<W: World> Shard<W> {
     }
 
     /// Lets all rows of the devices of a broker know what has become of its observer.
-    fn judge_rows(&mut self, broker: usize, judge: impl Fn(&mut Row, &mut Messages)) {
+    fn judge_rows(&mut self, broker: usize, judge: impl Fn(&mut Row, &mut StreamCounts<'_>)) {
         for slot in self.roster.devices.slots() {
             if self.world.broker(self.roster.index(slot)) != broker {
                 continue;
@@ -282,7 +283,7 @@ impl<W: World> Shard<W> {
             let group = &self.blueprint.groups[usize::from(device.group)];
             for (number, _) in (0..).zip(group.model.streams()) {
                 let row = &mut self.roster.streams[device.stream(number)].row;
-                judge(row, &mut self.counted.by_stream.at(group.first_stream + usize::from(number)).messages);
+                judge(row, &mut self.counted.by_stream.counts(group.first_stream + usize::from(number)));
             }
         }
     }

@@ -135,6 +135,7 @@ impl<W: World> Shard<W> {
         // A growth may make much of the fleet of what was little, and the other way round.
         self.attempts.pacer.set_rate(self.attempts.share.under(&course.population, now));
         self.timers.pace = pace::pace_under(&course, now);
+        self.counted.by_stream.follow(&course.phases);
         let before = std::mem::replace(&mut self.course, course);
         let is_same_population = before.population == self.course.population;
         let is_same_pace = before.has_paces_of(&self.course);
@@ -386,7 +387,7 @@ impl<W: World> Shard<W> {
     pub(super) fn withhold_queue(&mut self, slot: Slot) {
         let Some(queue) = self.roster.devices[slot].queue.take() else { return };
         for queued in *queue {
-            self.messages(slot, queued.stream).withheld += 1;
+            self.messages(slot, queued).withheld += 1;
         }
     }
 

@@ -50,7 +50,7 @@ impl<W: World> Shard<W> {
             let (lost, memory) = (&mut self.counted.stats.lost, &mut self.watched.lost_memory);
             row.expire(
                 limit,
-                &mut self.counted.by_stream.at(group.first_stream + usize::from(number)).messages,
+                &mut self.counted.by_stream.counts(group.first_stream + usize::from(number)),
                 |message| {
                     memory.insert(index, number, message.seq);
                     if lost.len() < Stats::LOST_MAX {

@@ -14,7 +14,7 @@ use fleet_contract::{
     format::Format,
     model::Model,
     plan::{Plan, Setting},
-    stats::Stats,
+    stats::{Messages, Stats},
     time::Micros,
     units::{Rate, Share, Span},
     worker::Assignment,
@@ -22,7 +22,7 @@ use fleet_contract::{
 
 use super::{Command, Inlet, Parts, Shard, ShareOfRate, Slots};
 use crate::{
-    engine::{blueprint::Blueprint, course::Course, streams::Streams},
+    engine::{blueprint::Blueprint, course::Course, streams::Tables},
     random::Source,
 };
 use played::{Played, Trouble};
@@ -47,6 +47,8 @@ struct Stage {
     commands: mpsc::SyncSender<Command>,
     blueprint: Arc<Blueprint>,
     plan: Plan,
+    /// What was read so far.
+    read: Tables,
 }
 
 impl Stage {
@@ -87,7 +89,7 @@ impl Stage {
             inlets: vec![Inlet::new(mpsc::sync_channel(1).1, mpsc::sync_channel(1).0, Arc::default())],
             blueprint: Arc::clone(&blueprint),
         });
-        let mut stage = Self { shard, commands, blueprint, plan };
+        let mut stage = Self { shard, commands, blueprint, plan, read: Tables::default() };
         stage.shard.begin();
         stage
     }
@@ -133,9 +135,9 @@ impl Stage {
     /// What was measured so far.
     fn measured(&mut self) -> Stats {
         let now = self.shard.world.time();
-        let (mut stats, mut streams) = (self.shard.reading(now).stats, Streams::default());
-        self.shard.counted.exchange.take_into(&mut streams);
-        streams.add_to(&mut stats);
+        let mut stats = self.shard.reading(now).stats;
+        self.shard.counted.exchange.take_into(&mut self.read);
+        self.read.add_to(&mut stats, &self.shard.course.phases);
         stats
     }
 }
@@ -165,6 +167,13 @@ fn check(seed: u64, stats: &Stats, world: &Played) {
         "seed {seed}: a message of QoS 2 was new to the broker twice in a session"
     );
     assert_eq!(stats.devices.connected, 0, "seed {seed}");
+    let mut of_phases = Messages::default();
+    for (number, phase) in &stats.phases {
+        let (messages, _) = phase.total();
+        assert_eq!(messages.offered, messages.sent + messages.withheld, "seed {seed}, phase {number}: {messages:?}");
+        of_phases.merge(&messages);
+    }
+    assert_eq!(of_phases, all, "seed {seed}: each message is in one phase");
     assert!(stats.connections.accepted >= stats.connections.reconnects, "seed {seed}");
     let lag = stats.latency.schedule_lag.quantile(1.0).unwrap_or_default();
     assert!(lag <= LAG_MAX, "seed {seed}: {lag} late");
@@ -185,10 +194,11 @@ fn history(seed: u64) -> (Stats, u64) {
             draw(3, 4)
         ),
     );
-    for step in 0..12 {
+    stage.change(|plan, now, rate| plan.set(now, Setting::Phase(0), rate));
+    for step in 1..13 {
         let number = 10 + 5 * step;
         stage.run(Span::from_millis(1 + draw(number, 1_500)));
-        match draw(number + 1, 9) {
+        match draw(number + 1, 10) {
             0 => stage.shard.world.trouble(Trouble::DropAll),
             1 => stage.shard.world.trouble(Trouble::DropOne(draw(number + 2, u64::from(DEVICES)))),
             2 => stage.shard.world.trouble(Trouble::Stall(Span::from_millis(draw(number + 2, 4_000)))),
@@ -203,6 +213,7 @@ fn history(seed: u64) -> (Stats, u64) {
                 let share = Share::from_basis_points(u16::try_from(draw(number + 2, 10_000)).unwrap()).unwrap();
                 stage.change(|plan, now, rate| plan.disconnect(now, share, rate));
             }
+            8 => stage.change(|plan, now, rate| plan.set(now, Setting::Phase(step), rate)),
             _ => {
                 let factor = Some(fleet_contract::units::Factor(u32::try_from(draw(number + 2, 3_000_000)).unwrap()));
                 let over = Span::from_millis(draw(number + 3, 1_000));
@@ -255,6 +266,30 @@ fn after_an_outage_all_are_back_within_their_backoff_and_nobody_is_late() {
         let stats = stage.drain();
         assert_eq!((stats.connections.reconnects, stats.generator.overdue), (40, 0));
     }
+}
+
+#[test]
+fn what_is_sent_late_counts_in_the_phase_in_which_it_was_due() {
+    let mut stage = Stage::new(
+        5,
+        "  offline: {catchUp: {max: 100}}\n  connect: {rate: 1000/s, session: persistent, backoff: {base: 100ms, cap: 200ms}}\n",
+    );
+    let times = [0, 2, 4].map(|seconds| START.after(Span::from_secs(seconds)));
+    for (number, at) in (0..).zip(times) {
+        stage.change(|plan, _, rate| plan.set(at, Setting::Phase(number), rate));
+    }
+    stage.run(Span::from_millis(2_000));
+    stage.shard.world.trouble(Trouble::Refuse(Span::from_millis(2_500)));
+    stage.shard.world.trouble(Trouble::DropAll);
+    stage.run(Span::from_secs(8));
+    let stats = stage.drain();
+    let of = |number: u32| stats.phases[&number].total();
+    // Nobody was connected in the second phase: 2 s of 500, 400 and 900 ms from 5 devices, sent in the third.
+    let (second, _) = of(1);
+    assert!((50..=60).contains(&second.offered), "{second:?}");
+    assert_eq!((second.sent, second.withheld), (second.offered, 0));
+    assert_eq!((of(0).1.connect.count(), of(1).1.recovery.count(), of(2).1.connect.count()), (5, 5, 5));
+    assert!(of(1).1.schedule_lag.quantile(1.0).is_some_and(|lag| lag <= LAG_MAX));
 }
 
 /// Of what in flight the broker did not like, only connections that it ended tell anything.

@@ -124,8 +124,11 @@ impl Run {
         self.hear().await;
         self.processes.replace_dead(&self.workers).await?;
         self.meet();
+        if let Some(plan) = run::Run::without_kept_phases(self.processes.plan(), &self.workers) {
+            self.processes.follow(plan);
+        }
         self.push().await;
-        Ok(self.state.tick((self.now)(), self.processes.plan(), &self.workers))
+        Ok(self.state.tick((self.now)(), self.processes.plan(), &mut self.workers))
     }
 
     /// Takes in the answers to all that was asked.

@@ -33,6 +33,7 @@ use load_controller::{
     },
     run::{
         facts::{Asked, Program, RunFacts},
+        phase::{Phase, Phases},
         verdict::{ExitCode, FailOn},
     },
     words,
@@ -69,6 +70,7 @@ Examples:
   simctl run --model thermometer --devices 500 --interval 1s
   simctl run --devices 0..500/1m               they come over a minute
   simctl run -f fleet.yaml --duration 5m --report out
+  simctl run --phase ramp:0..500/1m --phase steady:5m
   simctl run -f all.yaml --fleet robotaxis     one of several fleets of a file
   simctl run --qos 0 --duration 1m --fail-on lost
   simctl run --broker mqtt://127.0.0.1:1884 --devices 2000 --qos 1 -o json > report.json
@@ -98,6 +100,16 @@ pub(crate) struct Args {
     /// How long, such as `5m`; without it until it is stopped
     #[arg(long, value_name = "TIME", env = "SIMCTL_DURATION", value_parser = interval)]
     duration: Option<Span>,
+    /// A part of the run that is measured apart, such as `steady:10m`, or `ramp:0..500/2m` if devices come in it; may be given
+    /// several times, for one after the other, and the run ends with the last one
+    #[arg(
+        long = "phase",
+        value_name = "NAME:[A..B/]TIME",
+        env = "SIMCTL_PHASE",
+        value_delimiter = ',',
+        conflicts_with = "duration"
+    )]
+    phase: Vec<Phase>,
     /// The instant that the run's clock shows at its start (RFC 3339): payloads, signals of the time of day and reports have
     /// it, so that a run sends what an earlier one has sent [default: now]
     #[arg(long, value_name = "TIME", env = "SIMCTL_START", value_parser = instant)]
@@ -147,6 +159,13 @@ impl Args {
         // From here on, so that Ctrl-C during a start cleans up as well.
         let signals = Signals::listen()?;
         let mut settings = Settings::new(&self.fleet)?;
+        let phases = Phases::new(self.phase.clone()).map_err(|error| Failure::usage(format!("--phase: {error}")))?;
+        if phases.devices_most().is_some() && self.fleet.devices.is_some_and(|devices| devices.ramp.is_some()) {
+            return Err(
+                Failure::usage("expected devices to come by --devices A..B/TIME or in a --phase, found both").into()
+            );
+        }
+        settings.divide(phases);
         settings.check_passwords()?;
         if self.engine == Kind::Rumqttc {
             settings.observe_nothing();
@@ -268,7 +287,7 @@ impl Args {
         let listener = claim.listen()?;
         let clock = Clock::new();
         let run = random();
-        let plan = self.plan(run, clock.now(), &fleet.spec);
+        let plan = self.plan(run, clock.now(), settings);
         guard(None, &plan, plan.start).map_err(Failure::usage)?;
         let split = Split::new(devices, self.per_process(machine));
         self.say_split(split, &fleet.spec, machine, printer);
@@ -284,7 +303,7 @@ impl Args {
             arguments: self.worker_arguments(),
         };
         let start = async {
-            let plan = || self.plan(run, clock.now().after(START_LEAD), &fleet.spec);
+            let plan = || self.plan(run, clock.now().after(START_LEAD), settings);
             Processes::start(launch, claim, split, assignment, plan).await
         };
         let processes = tokio::select! {
@@ -312,15 +331,15 @@ impl Args {
     }
 
     /// The plan of a run that begins at `now` by the wall clock, and shows `--start` if that is given.
-    fn plan(&self, run: u32, now: Micros, spec: &FleetSpec) -> Plan {
+    fn plan(&self, run: u32, now: Micros, settings: &Settings) -> Plan {
         let start = self.start.unwrap_or(now);
         let ahead = start.0.cast_signed() - now.0.cast_signed();
-        let Some(Ramp { from, to, over }) = self.fleet.devices.and_then(|devices| devices.ramp) else {
-            return Plan::of(run, start, spec).ahead_by(ahead);
-        };
-        let begin = FleetSpec { devices: from, ..spec.clone() };
-        let mut plan = Plan::of(run, start, &begin).ahead_by(ahead);
-        plan.set(start, Setting::Ramp { to, over }, spec.connect.rate);
+        let spec = FleetSpec { devices: settings.devices_first, ..settings.fleet().spec.clone() };
+        let mut plan = Plan::of(run, start, &spec).ahead_by(ahead);
+        if let Some(Ramp { to, over, .. }) = self.fleet.devices.and_then(|devices| devices.ramp) {
+            plan.set(start, Setting::Ramp { to, over }, spec.connect.rate);
+        }
+        settings.phases.plan(&mut plan, spec.connect.rate);
         plan
     }
 
@@ -334,8 +353,12 @@ impl Args {
                 plan.start
             ));
         }
-        let asked =
-            Asked { duration: self.duration, ends_when_sent: self.messages.is_some(), fail_on: self.fail_on.clone() };
+        let asked = Asked {
+            duration: self.duration.or(settings.phases.last()),
+            phases: settings.phases.clone(),
+            ends_when_sent: self.messages.is_some(),
+            fail_on: self.fail_on.clone(),
+        };
         let program = Program {
             engine: self.engine.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),

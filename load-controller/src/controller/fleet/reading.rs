@@ -9,7 +9,7 @@ use super::{CADENCE_WATCHED, Task};
 use crate::{
     api::{CallError, calls::Answered},
     controller::{Error, conditions, document::Document, note::Note, object::Key, plan},
-    resource::names,
+    resource::{Owner, names},
     run::{
         Run,
         facts::{Asked, Host, Program, RunFacts},
@@ -142,6 +142,16 @@ impl Task {
         {
             self.tell(&fleet, vec![Note::lost(&lost)]).await;
         }
+        self.forget_kept_phases(&owner).await
+    }
+
+    /// Workers need not tell what is kept.
+    async fn forget_kept_phases(&mut self, owner: &Owner) -> Result<(), Error> {
+        let (Some(plan), Some(met)) = (&self.plan, &self.met) else { return Ok(()) };
+        if let Some(plan) = Run::without_kept_phases(plan, &met.workers) {
+            self.write_plan(owner, &plan).await?;
+            self.push();
+        }
         Ok(())
     }
 
@@ -149,9 +159,9 @@ impl Task {
     pub(super) fn note_reading(&mut self) {
         let now = self.now();
         self.begin_run();
-        if let (Some(run), Some(met), Some(plan)) = (&mut self.run, &self.met, &self.plan) {
+        if let (Some(run), Some(met), Some(plan)) = (&mut self.run, &mut self.met, &self.plan) {
             // A fleet runs until it is deleted, so that no step follows.
-            run.tick(now, plan, &met.workers);
+            run.tick(now, plan, &mut met.workers);
         }
     }
 

@@ -121,7 +121,7 @@ impl Task {
         Ok(())
     }
 
-    async fn write_plan(&mut self, owner: &Owner, plan: &Plan) -> Result<(), Error> {
+    pub(super) async fn write_plan(&mut self, owner: &Owner, plan: &Plan) -> Result<(), Error> {
         let key = Key::of::<ConfigMap>(names::plan(&owner.name));
         if !self.refusals.is_due(&key, plan.version, Instant::now()) {
             return Ok(());

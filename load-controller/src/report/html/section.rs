@@ -6,7 +6,10 @@ use fleet_contract::{
 };
 
 use super::{Report, escape};
-use crate::{report::text, words};
+use crate::{
+    report::{Counts, Times, text},
+    words,
+};
 
 pub(super) fn reasons(report: &Report) -> String {
     let item = |reason: &crate::run::verdict::Reason| {
@@ -117,38 +120,62 @@ fn times(summary: &Summary) -> [String; 5] {
     summary.values().map(|value| value.map_or_else(|| "–".into(), words::time))
 }
 
+/// The counters that are shown of these: a column of zeros tells nothing, unless it is one that everybody looks for.
+fn columns(counts: &[&Counts]) -> Vec<&'static Counter> {
+    let is_counted = |counter: &Counter| counts.iter().any(|it| it.get(counter).is_some_and(|n| n > 0));
+    let is_shown = |counter: &&Counter| [OFFERED, SENT, DELIVERED, LOST].contains(counter) || is_counted(counter);
+    COUNTERS.iter().filter(is_shown).collect()
+}
+
+/// The distributions of which something was measured, each with a row that begins with `name` and its title.
+fn measured<'a>(name: &'a str, latency: &'a Times) -> impl Iterator<Item = Vec<String>> + 'a {
+    latency.rows().filter(|(_, summary)| summary.count > 0).map(move |(distribution, summary)| {
+        let mut row = vec![name.to_owned(), distribution.title.to_owned()];
+        row.extend(times(summary));
+        row.push(words::count(summary.count));
+        row
+    })
+}
+
+/// The headings of a table of [`measured`] rows.
+const MEASURED: [&str; 8] = ["", "", "p50", "p90", "p99", "p99.9", "max", "count"];
+
+/// The counters and the times of each phase.
+pub(super) fn phases(report: &Report) -> String {
+    if report.phases.is_empty() {
+        return String::new();
+    }
+    let columns = columns(&report.phases.iter().map(|phase| &phase.counts).collect::<Vec<_>>());
+    let titles: Vec<String> = columns.iter().map(|counter| counter.title()).collect();
+    let mut heading = vec!["", "at", "lasts"];
+    heading.extend(titles.iter().map(String::as_str));
+    let counts = report.phases.iter().map(|phase| {
+        let mut row = vec![phase.name.clone(), words::time(phase.at_seconds), words::time(phase.seconds)];
+        row.extend(columns.iter().map(|counter| shown(phase.counts.get(counter))));
+        row
+    });
+    let latencies = report.phases.iter().flat_map(|phase| measured(&phase.name, &phase.latency));
+    table("Messages by phase", &heading, counts) + &table("Latency by phase", &MEASURED, latencies)
+}
+
 /// The counters and the times of each stream.
 pub(super) fn streams(report: &Report) -> String {
     if report.groups.is_empty() {
         return String::new();
     }
-    let name = |group: &str, stream: &str| format!("{group}/{stream}");
-    // A column of zeros tells nothing, unless it is one that everybody looks for.
-    let is_shown = |counter: &&Counter| {
-        let counts =
-            |counter: &Counter| report.streams().any(|(_, _, it)| it.counts.get(counter).is_some_and(|n| n > 0));
-        [OFFERED, SENT, DELIVERED, LOST].contains(counter) || counts(counter)
-    };
-    let columns: Vec<&Counter> = COUNTERS.iter().filter(is_shown).collect();
+    let names: Vec<String> = report.streams().map(|(group, stream, _)| format!("{group}/{stream}")).collect();
+    let streams = || names.iter().zip(report.streams().map(|(_, _, figures)| figures));
+    let columns = columns(&report.streams().map(|(_, _, figures)| &figures.counts).collect::<Vec<_>>());
     let titles: Vec<String> = columns.iter().map(|counter| counter.title()).collect();
     let mut heading = vec!["", "QoS"];
     heading.extend(titles.iter().map(String::as_str));
-    let counts = report.streams().map(|(group, stream, figures)| {
-        let mut row = vec![name(group, stream), figures.qos.to_string()];
+    let counts = streams().map(|(name, figures)| {
+        let mut row = vec![name.clone(), figures.qos.to_string()];
         row.extend(columns.iter().map(|counter| shown(figures.counts.get(counter))));
         row
     });
-    let latencies = report.streams().flat_map(|(group, stream, figures)| {
-        let measured = figures.latency.rows().filter(|(_, summary)| summary.count > 0);
-        measured.map(move |(distribution, summary)| {
-            let mut row = vec![name(group, stream), distribution.title.to_owned()];
-            row.extend(times(summary));
-            row.push(words::count(summary.count));
-            row
-        })
-    });
-    let headings = ["", "", "p50", "p90", "p99", "p99.9", "max", "count"];
-    table("Messages by stream", &heading, counts) + &table("Latency by stream", &headings, latencies)
+    let latencies = streams().flat_map(|(name, figures)| measured(name, &figures.latency));
+    table("Messages by stream", &heading, counts) + &table("Latency by stream", &MEASURED, latencies)
 }
 
 pub(super) fn outages(report: &Report) -> String {

@@ -34,7 +34,7 @@ fn eventful() -> (Stats, RunFacts) {
             1..4 => 33 * u32::try_from(second).unwrap(),
             _ => 100,
         };
-        facts.timeline.push(START.after(Span::from_secs(second)), &stats, Phase::Running);
+        facts.timeline.push(START.after(Span::from_secs(second)), &stats, Stage::Running);
     }
     facts.now = START.after(Span::from_secs(60));
     (stats, facts)

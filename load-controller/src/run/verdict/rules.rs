@@ -11,7 +11,7 @@ use fleet_contract::{
 
 use super::{FailOn, Reason, Rule};
 use crate::{
-    run::{conservation::conservation, facts::RunFacts, phase::Phase},
+    run::{conservation::conservation, facts::RunFacts, stage::Stage},
     words,
 };
 
@@ -44,7 +44,7 @@ struct Case<'a> {
 
 impl Case<'_> {
     fn has_ended(&self) -> bool {
-        self.facts.phase == Phase::Ended
+        self.facts.stage == Stage::Ended
     }
 
     /// Ended and settled: what is missing now stays missing.
