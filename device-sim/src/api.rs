@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `PUT /v1/assignment` | starts the devices; `{"version": n}` of the plan that runs |
 //! | `PUT /v1/plan` | takes a newer plan over; `{"version": n}` of the plan that runs |
-//! | `GET /v1/stats` | all that was measured, [`fleet_contract::stats::WorkerStats`] |
+//! | `GET /v1/stats?ended=EPOCH` | all that was measured, [`fleet_contract::stats::WorkerStats`]; the reader has closed the books of earlier workers up to that epoch |
+//! | `GET /v1/unrecorded?after=INSTANT&until=INSTANT` | what a worker in this place may have sent in between, [`fleet_contract::stats::Stats`] |
 //! | `GET /v1/devices/{index}` | [`fleet_contract::worker::DeviceStatus`] |
 //! | `POST /v1/drain` | 202; the statistics say when it is over |
 //! | `GET /metrics` | Prometheus' text format |
@@ -21,7 +22,7 @@ use std::{io::Write as _, sync::Arc};
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, Request, State},
+    extract::{DefaultBodyLimit, Path, Query, Request, State, rejection::QueryRejection},
     http::{
         HeaderMap, StatusCode, Uri,
         header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE},
@@ -34,10 +35,11 @@ use flate2::{Compression, write::GzEncoder};
 use fleet_contract::{
     format,
     plan::Plan,
-    stats::WorkerStats,
+    stats::{Stats, WorkerStats},
+    time::Micros,
     worker::{Assignment, DeviceStatus},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -74,6 +76,7 @@ pub(crate) fn router(worker: Arc<Worker>, listen: &Listen, token: Option<watch::
         .route("/v1/assignment", put(put_assignment))
         .route("/v1/plan", put(put_plan))
         .route("/v1/stats", get(get_stats))
+        .route("/v1/unrecorded", get(get_unrecorded))
         .route("/v1/devices/{index}", get(get_device))
         .route("/v1/drain", post(post_drain))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -115,8 +118,20 @@ async fn put_plan(State(worker): State<Arc<Worker>>, body: Bytes) -> Answer<Json
 /// Longer readings are compressed for whoever takes that: histograms of many streams are mostly air.
 const COMPRESSED_FROM: usize = 16 * 1024;
 
-async fn get_stats(State(worker): State<Arc<Worker>>, headers: HeaderMap) -> Answer<Response> {
-    let stats: WorkerStats = worker.stats().await?;
+/// Up to which epoch the reader has closed books.
+#[derive(Deserialize)]
+struct Closed {
+    #[serde(default)]
+    ended: Micros,
+}
+
+async fn get_stats(
+    State(worker): State<Arc<Worker>>,
+    closed: Result<Query<Closed>, QueryRejection>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    let Query(Closed { ended }) = closed.map_err(|found| query("`ended`, an epoch in microseconds", &found))?;
+    let stats: WorkerStats = worker.stats(ended).await?;
     let takes_gzip = headers.get(ACCEPT_ENCODING).is_some_and(|accepted| accepted.as_bytes() == b"gzip");
     let text = serde_json::to_vec(&stats).expect("statistics are a value of JSON");
     let json = (CONTENT_TYPE, "application/json");
@@ -127,6 +142,26 @@ async fn get_stats(State(worker): State<Arc<Worker>>, headers: HeaderMap) -> Ans
     let compressed = compressed.write_all(&text).and_then(|()| compressed.finish());
     let compressed = compressed.expect("a buffer in memory takes everything");
     Ok(([json, (CONTENT_ENCODING, "gzip")], compressed).into_response())
+}
+
+/// A time that nothing is recorded of.
+#[derive(Deserialize)]
+struct Between {
+    after: Micros,
+    until: Micros,
+}
+
+async fn get_unrecorded(
+    State(worker): State<Arc<Worker>>,
+    between: Result<Query<Between>, QueryRejection>,
+) -> Answer<Json<Stats>> {
+    let Query(Between { after, until }) =
+        between.map_err(|found| query("`after` and `until`, instants in microseconds", &found))?;
+    Ok(Json(worker.unrecorded(after, until).await?))
+}
+
+fn query(expected: &'static str, found: &QueryRejection) -> Refusal {
+    Refusal::Request { expected, found: found.body_text() }
 }
 
 async fn get_device(State(worker): State<Arc<Worker>>, Path(index): Path<String>) -> Answer<Json<DeviceStatus>> {

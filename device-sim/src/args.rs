@@ -50,6 +50,10 @@ pub struct Args {
     /// Where the newest plan is kept, so that a restarted worker goes on with it
     #[arg(long, value_name = "FILE", env = "SIMCTL_STATE")]
     pub state: Option<PathBuf>,
+    /// Where the counters are recorded, so that a restarted worker can tell what the one before had sent [default: the folder
+    /// of --state]
+    #[arg(long, value_name = "FOLDER", env = "SIMCTL_RECORDS")]
+    pub records: Option<PathBuf>,
     /// Engine threads; 0 leaves one core to others
     #[arg(long, value_name = "N", env = "SIMCTL_THREADS", default_value_t = 0, value_parser = threads())]
     pub threads: u16,
@@ -201,6 +205,8 @@ pub struct Settings {
     pub given: Option<Given>,
     /// Where the newest plan is kept.
     pub state: Option<PathBuf>,
+    /// Where the counters are recorded.
+    pub records: Option<PathBuf>,
     /// Engine threads; 0 lets the engine choose.
     pub threads: usize,
     /// What runs the devices.
@@ -261,6 +267,7 @@ impl Settings {
             plan,
             ordinal,
             state,
+            records,
             threads,
             engine,
             source_address: sources,
@@ -280,6 +287,7 @@ impl Settings {
             token,
             token_file,
             given,
+            records: records.or_else(|| state.as_deref().map(folder)),
             state,
             threads,
             engine,
@@ -287,6 +295,14 @@ impl Settings {
             allowed_brokers,
             with_parent,
         })
+    }
+}
+
+/// The folder that a file is in.
+fn folder(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder.into(),
+        _ => ".".into(),
     }
 }
 

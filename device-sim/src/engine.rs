@@ -21,12 +21,14 @@ mod slot;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod unrecorded;
 mod wheel;
 mod world;
 
 use std::{
     io,
     net::IpAddr,
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::Ordering::Relaxed,
@@ -55,6 +57,7 @@ use course::Course;
 use crate::{
     clock::Clock,
     observe::{ObserverWatch, observer},
+    record::Record,
     reload::Reloader,
     transport::{
         Ports, Route, RouteError,
@@ -87,6 +90,8 @@ pub struct Options {
     pub sources: Vec<IpAddr>,
     /// Where brokers may be; `None` where nobody limits that.
     pub allowed_brokers: Option<AllowedBrokers>,
+    /// Where shards record what they have counted, for a successor of this process; nowhere without.
+    pub records: Option<PathBuf>,
     /// Whether the fleet ends with the drain: its devices do not come back elsewhere, as those of a pod do.
     pub ends_with_drain: bool,
 }
@@ -251,6 +256,7 @@ impl Engine {
             started: options.clock.now(),
             threads: threads(options.threads),
             ends_with_drain: options.ends_with_drain,
+            records: options.records.clone(),
             assignment,
             blueprint,
         };
@@ -299,7 +305,21 @@ impl Engine {
             plan_version: course.plan.version,
             is_drained,
             stats,
+            before: Vec::new(),
         }
+    }
+
+    /// What the process that has left a record may have sent after it, before `until`.
+    pub(crate) fn unrecorded_after(&self, record: &Record, until: Micros) -> Stats {
+        let course = Arc::clone(&lock(&self.course));
+        unrecorded::after_record(&self.blueprint, &course, record, until)
+    }
+
+    /// What a worker in this place may have sent after `after` and before `until`.
+    pub fn unrecorded_between(&self, after: Micros, until: Micros) -> Stats {
+        let course = Arc::clone(&lock(&self.course));
+        let devices = self.shard.first..self.shard.end().min(course.population.most(after));
+        unrecorded::between(&self.blueprint, &course, devices, after, until)
     }
 
     /// How many devices have been neither accepted nor refused, nor failed to connect, since the engine started;

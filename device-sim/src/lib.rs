@@ -20,6 +20,7 @@ pub mod model;
 mod observe;
 pub mod process;
 pub mod random;
+mod record;
 pub mod rehearsal;
 mod reload;
 pub mod sample;

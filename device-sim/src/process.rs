@@ -56,11 +56,29 @@ fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let Settings { listen, token, token_file, given, state, threads, engine, sources, allowed_brokers, with_parent } =
-        settings;
+    let Settings {
+        listen,
+        token,
+        token_file,
+        given,
+        state,
+        records,
+        threads,
+        engine,
+        sources,
+        allowed_brokers,
+        with_parent,
+    } = settings;
     let mut endings = Endings::watch(with_parent)?;
-    let options =
-        Options { kind: engine, threads, sources, allowed_brokers, ends_with_drain: with_parent, ..Options::default() };
+    let options = Options {
+        kind: engine,
+        threads,
+        sources,
+        allowed_brokers,
+        records,
+        ends_with_drain: with_parent,
+        ..Options::default()
+    };
     let worker = Arc::new(Worker::new(options, state));
     let listener = api::Listener::bind(&listen).await?;
     tracing::info!(api = %listener.address(), "the worker listens");

@@ -1,12 +1,13 @@
 //! A worker: an engine once there is an assignment, and everything that may be asked of it.
 
+mod before;
 mod mounted;
 mod refusal;
 
 use std::{
     path::PathBuf,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -15,12 +16,15 @@ use std::{
 use fleet_contract::{
     fleet::Fleet,
     plan::{Plan, Shard},
-    stats::{Generator, Stats, WorkerStats},
+    stats::{Epoch, Generator, Stats, WorkerStats},
+    time::Micros,
     worker::{Assignment, DeviceStatus, PULL_PATIENCE, settle_bound},
 };
 use tokio::{sync::watch, time::timeout};
 
 pub use refusal::Refusal;
+
+use before::Before;
 
 use crate::{
     args::Given,
@@ -59,6 +63,7 @@ struct Running {
     clock: Clock,
     /// Whether the first connect round is over; from then on whatever happens is not the worker's start any more.
     is_ready: AtomicBool,
+    before: Mutex<Before>,
 }
 
 impl Worker {
@@ -142,8 +147,13 @@ impl Worker {
     }
 
     /// A complete reading of all that was measured; the final one of a drained worker counts as pulled.
-    pub(crate) async fn stats(&self) -> Result<WorkerStats, Refusal> {
-        let reading = self.reading().await?;
+    ///
+    /// The reader has closed the books of all epochs up to `ended`.
+    pub(crate) async fn stats(&self, ended: Micros) -> Result<WorkerStats, Refusal> {
+        let mut reading = self.reading().await?;
+        if let Some(running) = self.running() {
+            reading.before = blocking(move || running.before(ended)).await?;
+        }
         if reading.is_drained {
             self.is_pulled.send_replace(true);
         }
@@ -155,6 +165,12 @@ impl Worker {
         let mut reading = blocking(move || running.engine.stats()).await?;
         self.meter.read(&mut reading.stats.generator);
         Ok(reading)
+    }
+
+    /// What a worker in this place may have sent after `after` and before `until`.
+    pub(crate) async fn unrecorded(&self, after: Micros, until: Micros) -> Result<Stats, Refusal> {
+        let running = self.running().ok_or(Refusal::NoAssignment)?;
+        blocking(move || running.engine.unrecorded_between(after, until)).await
     }
 
     /// What is known of device `index`.
@@ -250,8 +266,21 @@ impl Running {
         }
         let clock = options.clock.ahead_by(assignment.plan.ahead);
         let engine = Engine::start(&assignment, &Options { clock, ..options.clone() })?;
+        let before = options.records.as_ref().map(|folder| Before::find(folder, &engine, clock.epoch()));
+        let before = before.transpose().unwrap_or_else(|error| {
+            tracing::warn!(%error, "what earlier workers in this place had counted cannot be read");
+            None
+        });
         let Assignment { fleet, shard, .. } = assignment;
-        Ok(Self { engine, fleet, shard, clock, is_ready: AtomicBool::new(false) })
+        let before = Mutex::new(before.unwrap_or_default());
+        Ok(Self { engine, fleet, shard, clock, is_ready: AtomicBool::new(false), before })
+    }
+
+    /// What earlier workers had counted, but for the epochs up to `ended`.
+    fn before(&self, ended: Micros) -> Vec<Epoch> {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        before.forget(ended);
+        before.epochs().to_vec()
     }
 
     fn check_same(&self, assignment: &Assignment) -> Result<(), Refusal> {

@@ -164,6 +164,21 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         format!("the fate of {} is unknown: the observer or a worker was away", words::messages(all.unknown)),
     );
     note(
+        all.unrecorded > 0,
+        format!(
+            "up to {} may have been sent by killed workers after what they had recorded: they are in no other counter, and \
+             the times since the last readings of these workers are lost",
+            words::messages(all.unrecorded)
+        ),
+    );
+    note(
+        facts.workers_unbounded > 0,
+        format!(
+            "what {} sent after their last readings is not known, so that there may be more",
+            words::counted(facts.workers_unbounded.into(), "killed worker", "killed workers")
+        ),
+    );
+    note(
         facts.observe() == Observe::All && all.unobserved > 0,
         format!("{} went unobserved: nobody was subscribed when they were sent", words::messages(all.unobserved)),
     );

@@ -43,6 +43,8 @@ struct Case {
     /// What the plan changes.
     plan: fn(&mut Plan),
     routing: Routing,
+    /// Whether the worker records what it counts, as it does in pods: twenty times a second.
+    is_recorded: bool,
     counted: Counted,
     /// Messages after which the count ends.
     messages: u64,
@@ -85,6 +87,7 @@ const PLAIN: Case = Case {
            streams: {reading: {interval: 100ms, jitter: 0s, qos: 0}}}]",
     plan: |_| (),
     routing: Routing::Discard,
+    is_recorded: false,
     counted: Counted::Instructions,
     messages: 5_000,
     bound: 9_100.0,
@@ -94,7 +97,7 @@ const PLAIN: Case = Case {
 /// the loop; with 1 ms all are overdue, and a turn writes many. Between runs they differ by 2 % and by 0.1 %.
 ///
 /// QoS 1 at 1 ms is left out: what its full window withholds is work that no message accounts for.
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     PLAIN,
     Case {
         name: "QoS 1, every 100ms",
@@ -112,6 +115,7 @@ const CASES: [Case; 8] = [
         ..PLAIN
     },
     Case { name: "QoS 0, every 100ms, 50 changes to come", plan: fifty_changes, bound: 9_250.0, ..PLAIN },
+    Case { name: "QoS 0, every 100ms, recorded", is_recorded: true, bound: 10_100.0, ..PLAIN },
     Case { name: "QoS 0, every 100ms, the rate ramping", plan: ramping, bound: 10_200.0, ..PLAIN },
     Case {
         name: "MQTT 5, QoS 1, every 100ms",
@@ -182,6 +186,9 @@ fn measure(valgrind: &Valgrind, case: &Case, directory: &Path) -> f64 {
     let counting = if case.counted == Counted::DataMisses { Counting::CacheMisses } else { Counting::Instructions };
     let mut command = valgrind.callgrind(&project::binary("device-sim").unwrap(), &counts, counting);
     command.args(["--api", "127.0.0.1:0", "--threads", "1", "--log", "warn", "--assignment"]).arg(&file);
+    if case.is_recorded {
+        command.arg("--records").arg(directory);
+    }
     let mut worker = Process::spawn("device-sim", &mut command, directory).unwrap();
     let enough = || {
         worker.ensure_running()?;

@@ -142,6 +142,8 @@ counters! {
     LOST_ACKNOWLEDGED lost_acknowledged: Observed, Detail, BY_GROUP_AND_QOS, "Lost messages that the broker had acknowledged.";
     /// Nobody can know: the observer was away, or the worker's ledger ended.
     UNKNOWN unknown: Always, Doubtful, BY_STREAM, "Messages whose fate nobody can know.";
+    /// Perhaps sent by a worker that was killed, after what it had last recorded; they are in no other counter.
+    UNRECORDED unrecorded: Always, Detail, BY_STREAM, "Messages that a killed worker may have sent after what it had last recorded.";
     /// Arrived after they were counted as lost; these stay lost.
     LATE late: Observed, Doubtful, BY_GROUP_AND_QOS, "Messages that arrived after they were counted as lost.";
     /// Arrived again.
@@ -169,6 +171,15 @@ impl Counter {
 }
 
 impl Messages {
+    /// The worker that counts them has ended: nobody will learn what becomes of those in flight, and what waited for its
+    /// session was not sent, as far as is recorded.
+    pub const fn end_epoch(&mut self) {
+        self.unknown += self.in_flight();
+        let waiting = self.offered.saturating_sub(self.sent + self.withheld);
+        self.withheld += waiting;
+        self.unrecorded += waiting;
+    }
+
     /// Observed and not yet judged.
     pub const fn in_flight(&self) -> u64 {
         self.observed.saturating_sub(self.delivered + self.lost + self.unknown)
@@ -391,6 +402,17 @@ impl Groups {
             stream.latency = std::mem::take(&mut stream.latency).packed();
         }
         self
+    }
+
+    /// Puts a stream in the place of what was counted of it.
+    pub(crate) fn replace(&mut self, group: &str, stream: &str, stats: StreamStats) {
+        self.0.entry(group.to_owned()).or_default().insert(stream.to_owned(), stats);
+    }
+
+    /// The counters of a stream; none yet where nothing was counted.
+    pub fn messages_mut(&mut self, group: &str, stream: &str, qos: Qos) -> &mut Messages {
+        let streams = self.0.entry(group.to_owned()).or_default();
+        &mut streams.entry(stream.to_owned()).or_insert_with(|| StreamStats::of(qos)).messages
     }
 
     /// The streams, to change what was counted.

@@ -35,6 +35,36 @@ pub struct WorkerStats {
     pub is_drained: bool,
     /// What it measured since its epoch.
     pub stats: Stats,
+    /// What earlier workers in its place have recorded, the oldest first, as far as no reader has told that their books are
+    /// closed.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub before: Vec<Epoch>,
+}
+
+/// What a worker that has ended had recorded, found by its successor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Epoch {
+    /// The start of that worker process.
+    pub epoch: Micros,
+    /// When it recorded something last.
+    pub at: Micros,
+    /// Whether it had drained.
+    pub is_drained: bool,
+    /// Its counters, with what it may have sent since `at` as [`Messages::unrecorded`]; no times and no names of messages.
+    pub stats: Stats,
+}
+
+/// A worker that has ended, and of which nobody knows yet what it may have sent after its last reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gap {
+    /// Its place.
+    pub ordinal: u32,
+    /// The start of its process.
+    pub epoch: Micros,
+    /// When it was read last.
+    pub from: Micros,
 }
 
 /// What was measured since the start, by one shard or by many.
@@ -364,6 +394,35 @@ impl Stats {
         self.groups.add(group, stream, stats);
     }
 
+    /// Adds messages that a killed worker may have sent.
+    pub fn add_unrecorded(&mut self, other: &Self) {
+        for (mine, theirs) in self.messages.iter_mut().zip(&other.messages) {
+            mine.unrecorded += theirs.unrecorded;
+        }
+        add_unrecorded(&mut self.groups, &other.groups);
+        for (number, phase) in &other.phases {
+            add_unrecorded(&mut self.phases.entry(*number).or_default().groups, &phase.groups);
+        }
+    }
+
+    /// These counters, later ones of the same worker, with the times and the names that were read of it before.
+    #[must_use]
+    pub fn after(mut self, read: Self) -> Self {
+        let times = |mine: &mut Groups, theirs: &Groups| {
+            for (group, stream, stats) in theirs.streams() {
+                let messages = *mine.messages_mut(group, stream, stats.qos);
+                mine.replace(group, stream, StreamStats { messages, ..stats.clone() });
+            }
+        };
+        times(&mut self.groups, &read.groups);
+        for (number, phase) in read.phases {
+            let mine = self.phases.entry(number).or_default();
+            times(&mut mine.groups, &phase.groups);
+            mine.latency = phase.latency;
+        }
+        Self { latency: read.latency, lost: read.lost, sessions: read.sessions, ..self }
+    }
+
     fn add_phases(&mut self, phases: &BTreeMap<u32, PhaseStats>) {
         for (number, phase) in phases {
             self.phases.entry(*number).or_default().merge(phase);
@@ -382,9 +441,7 @@ impl Stats {
         self.sessions.end_epoch(at);
         let of_phases = self.phases.values_mut().flat_map(|phase| phase.groups.streams_mut());
         let of_streams = self.groups.streams_mut().chain(of_phases).map(|stream| &mut stream.messages);
-        for messages in self.messages.iter_mut().chain(of_streams) {
-            messages.unknown += messages.in_flight();
-        }
+        self.messages.iter_mut().chain(of_streams).for_each(Messages::end_epoch);
         self.devices = Devices::default();
         self.observer.subscribed = 0;
         self.observer.wanted = 0;
@@ -478,6 +535,12 @@ impl Generator {
     }
 }
 
+fn add_unrecorded(mine: &mut Groups, theirs: &Groups) {
+    for (group, stream, stats) in theirs.streams() {
+        mine.messages_mut(group, stream, stats.qos).unrecorded += stats.messages.unrecorded;
+    }
+}
+
 fn add(mine: &mut BTreeMap<String, u64>, theirs: &BTreeMap<String, u64>) {
     for (key, count) in theirs {
         *mine.entry(key.clone()).or_default() += count;
@@ -509,6 +572,10 @@ pub struct Ended {
     /// The phases below this number are whole, in `stats`: what a worker still says of one of them is not added again.
     #[serde(skip_serializing_if = "is_zero")]
     pub phases_kept: u32,
+    /// Workers that took along what they had sent after their last reading, until a successor has told how much that was at
+    /// most.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -534,12 +601,68 @@ impl Totals {
         if self.ended.epochs.get(&ordinal).is_some_and(|ended| reading.epoch <= *ended) {
             return;
         }
-        match self.current.get(&ordinal) {
-            Some(last) if (reading.epoch, reading.sequence) <= (last.epoch, last.sequence) => return,
-            Some(last) if reading.epoch > last.epoch => self.end(ordinal),
-            _ => {}
+        if self
+            .current
+            .get(&ordinal)
+            .is_some_and(|last| (reading.epoch, reading.sequence) <= (last.epoch, last.sequence))
+        {
+            return;
+        }
+        for epoch in std::mem::take(&mut reading.before) {
+            self.end_by(ordinal, epoch);
+        }
+        if self.current.get(&ordinal).is_some_and(|last| last.epoch < reading.epoch) {
+            self.end(ordinal);
         }
         self.current.insert(ordinal, reading);
+    }
+
+    /// The epochs that a reading of worker `ordinal` tells of and whose books are not closed.
+    pub fn unread<'a>(&self, ordinal: u32, reading: &'a WorkerStats) -> impl Iterator<Item = &'a Epoch> + use<'a> {
+        let ended = self.ended.epochs.get(&ordinal).copied();
+        reading.before.iter().filter(move |found| ended.is_none_or(|ended| found.epoch > ended))
+    }
+
+    /// Closes the books of an epoch with what its successor has found, if they are not closed yet.
+    fn end_by(&mut self, ordinal: u32, found: Epoch) {
+        if self.ended.epochs.get(&ordinal).is_some_and(|ended| found.epoch <= *ended) {
+            return;
+        }
+        let Epoch { epoch, at, stats, .. } = found;
+        let stats = match self.current.remove(&ordinal) {
+            // What was read of it was later than what it had recorded.
+            Some(last) if last.epoch == epoch && last.at > at => {
+                let mut read = last.stats;
+                read.add_unrecorded(&stats);
+                read
+            }
+            Some(last) if last.epoch == epoch => stats.after(last.stats),
+            Some(last) => {
+                let is_earlier = last.epoch < epoch;
+                self.current.insert(ordinal, last);
+                if is_earlier {
+                    self.end(ordinal);
+                }
+                stats
+            }
+            None => stats,
+        };
+        self.count(ordinal, epoch, at, stats);
+    }
+
+    fn count(&mut self, ordinal: u32, epoch: Micros, at: Micros, mut stats: Stats) {
+        stats.end_epoch(at);
+        stats.phases.retain(|number, _| *number >= self.ended.phases_kept);
+        self.ended.stats.merge(&stats);
+        self.ended.epochs.insert(ordinal, epoch);
+    }
+
+    /// Takes what a worker may have sent at most after it was read last.
+    pub fn fill(&mut self, gap: Gap, unrecorded: &Stats) {
+        if let Some(known) = self.ended.gaps.iter().position(|known| *known == gap) {
+            self.ended.gaps.remove(known);
+            self.ended.stats.add_unrecorded(unrecorded);
+        }
     }
 
     /// Keeps what all workers have measured in the phases below `number`.
@@ -554,10 +677,11 @@ impl Totals {
 
     /// Closes the books of worker `ordinal`, which has ended.
     pub fn end(&mut self, ordinal: u32) {
-        if let Some(mut last) = self.current.remove(&ordinal) {
-            last.stats.end_epoch(last.at);
-            self.ended.stats.merge(&last.stats);
-            self.ended.epochs.insert(ordinal, last.epoch);
+        if let Some(last) = self.current.remove(&ordinal) {
+            if !last.is_drained {
+                self.ended.gaps.push(Gap { ordinal, epoch: last.epoch, from: last.at });
+            }
+            self.count(ordinal, last.epoch, last.at, last.stats);
         }
     }
 
@@ -609,6 +733,7 @@ mod tests {
             plan_version: 1,
             is_drained: false,
             stats,
+            before: Vec::new(),
         }
     }
 
@@ -672,6 +797,68 @@ mod tests {
         let kept = serde_json::to_string(totals.ended()).unwrap();
         let successor = Totals::resume(serde_json::from_str(&kept).unwrap());
         assert_eq!((successor.ended().phases_kept, sent_in(&successor, 0)), (1, 12));
+    }
+
+    /// What a successor finds of an epoch, recorded at an instant, with messages that may have been sent since.
+    fn found(epoch: u64, at: u64, sent: u64, unrecorded: u64) -> Epoch {
+        let mut stats = Stats::default();
+        stats.messages[1] = Messages { offered: sent, sent, observed: sent, unrecorded, ..Messages::default() };
+        Epoch { epoch: Micros(epoch), at: Micros(at), is_drained: false, stats }
+    }
+
+    fn with_before(mut reading: WorkerStats, before: &[Epoch]) -> WorkerStats {
+        reading.before = before.to_vec();
+        reading
+    }
+
+    #[test]
+    fn what_a_successor_finds_closes_the_books_of_the_dead_once() {
+        let mut totals = Totals::default();
+        let mut read = reading(1, 1, 10, 8);
+        read.stats.latency.connect.record(Span(5));
+        totals.take(0, read);
+        // Of epoch 2 nobody has read anything.
+        let before = [found(1, 9, 14, 3), found(2, 20, 6, 1)];
+        totals.take(0, with_before(reading(3, 1, 2, 2), &before));
+        totals.take(0, with_before(reading(3, 2, 4, 4), &before));
+        let sum = totals.sum();
+        let Messages { sent, unrecorded, unknown, delivered, .. } = sum.messages[1];
+        assert_eq!((sent, unrecorded, unknown, delivered), (14 + 6 + 4, 4, 20, 4));
+        assert_eq!((sum.latency.connect.count(), totals.ended().gaps.len()), (1, 0));
+        // A successor of the reader counts nothing again.
+        let mut next = Totals::resume(totals.ended().clone());
+        next.take(0, with_before(reading(3, 3, 5, 5), &before));
+        assert_eq!(next.sum().messages[1].sent, 25);
+    }
+
+    #[test]
+    fn a_reading_that_is_later_than_the_record_is_not_taken_back() {
+        let mut totals = Totals::default();
+        let mut read = reading(1, 1, 10, 8);
+        read.at = Micros(30);
+        totals.take(0, read);
+        totals.take(0, with_before(reading(2, 1, 0, 0), &[found(1, 29, 9, 3)]));
+        assert_eq!((totals.sum().messages[1].sent, totals.sum().messages[1].unrecorded), (10, 3));
+    }
+
+    #[test]
+    fn a_worker_that_took_its_record_along_leaves_a_gap_until_it_is_bounded() {
+        let mut totals = Totals::default();
+        totals.take(4, reading(1, 1, 10, 8));
+        totals.end(4);
+        let [gap] = totals.ended().gaps[..] else { panic!("{:?}", totals.ended().gaps) };
+        assert_eq!(gap, Gap { ordinal: 4, epoch: Micros(1), from: Micros(0) });
+        let bound = found(1, 0, 0, 25).stats;
+        totals.fill(gap, &bound);
+        totals.fill(gap, &bound);
+        assert_eq!((totals.sum().messages[1].unrecorded, totals.ended().gaps.len()), (25, 0));
+    }
+
+    #[test]
+    fn what_waited_in_a_dead_worker_may_have_been_sent() {
+        let mut messages = Messages { offered: 10, sent: 6, withheld: 1, observed: 6, ..Messages::default() };
+        messages.end_epoch();
+        assert_eq!((messages.withheld, messages.unrecorded, messages.unknown), (4, 3, 6));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::PathBuf,
     sync::{Arc, Mutex, mpsc},
     thread::{self, JoinHandle},
 };
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     clock::Clock,
     observe::{Arrivals, ObserverWatch, observer},
+    record::Files,
     reload::Reloader,
     transport::{brokers::Brokers, make_room},
 };
@@ -42,6 +44,8 @@ pub(super) struct Builder<'a> {
     pub(super) started: Micros,
     pub(super) threads: u32,
     pub(super) ends_with_drain: bool,
+    /// Where shards record what they have counted.
+    pub(super) records: Option<PathBuf>,
 }
 
 impl Builder<'_> {
@@ -149,7 +153,13 @@ impl Builder<'_> {
             inlets.push(Inlet::new(arrivals_end, used_arrivals, Arc::clone(watch)));
             outlets.push(observer::Outlet { arrivals, used, waker: Arc::clone(&waker), batch: Vec::new() });
         }
+        // Without a place for it the devices run all the same.
+        let record = |folder: &PathBuf| {
+            let files = Files::create(folder, self.clock.epoch(), slots.first);
+            files.inspect_err(|error| tracing::warn!(%error, "what is counted cannot be recorded")).ok()
+        };
         let parts = shard::Parts {
+            records: self.records.as_ref().and_then(record),
             blueprint: Arc::clone(&self.blueprint),
             course: Arc::clone(&self.course),
             slots,

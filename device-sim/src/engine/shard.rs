@@ -11,6 +11,7 @@ mod noted;
 mod pace;
 mod publish;
 mod receive;
+mod recorder;
 mod roster;
 mod status;
 mod subscribe;
@@ -26,7 +27,9 @@ use std::{
     },
 };
 
-use fleet_contract::{stamp::Stamp, stats::Stats, time::Micros, units::Span, worker::DeviceStatus};
+use fleet_contract::{
+    cost::SHORTEST_PAUSE, stamp::Stamp, stats::Stats, time::Micros, units::Span, worker::DeviceStatus,
+};
 use mio::Token;
 
 use connect::Attempts;
@@ -35,6 +38,7 @@ use counted::Counted;
 use drive::Ready;
 pub(super) use pace::Alarm;
 pub(super) use publish::MISSED;
+use recorder::Recorder;
 pub(super) use roster::Slots;
 use roster::{Cuts, Roster};
 use timers::Timers;
@@ -48,7 +52,7 @@ use super::{
     streams::{Exchange, Streams},
     world::World,
 };
-use crate::{model::Scratch, session::Pool};
+use crate::{model::Scratch, record::Files, session::Pool};
 
 /// So many devices are looked at together before their turns come: as many as a cache of some 100 KiB holds.
 const WARMED: usize = 64;
@@ -95,6 +99,8 @@ pub(super) struct Parts<W> {
     pub(super) exchange: Arc<Exchange>,
     /// One for each of the brokers, in their order.
     pub(super) inlets: Vec<Inlet>,
+    /// Where it records what it has counted.
+    pub(super) records: Option<Files>,
 }
 
 /// One shard of the engine. Each part owns what it is about; what concerns several is a step of the shard.
@@ -112,6 +118,7 @@ pub(super) struct Shard<W: World> {
     buffers: Buffers,
     watched: Watched,
     counted: Counted,
+    recorder: Recorder,
     life: Life,
 }
 
@@ -141,7 +148,8 @@ const READ_MAX: usize = 64 * 1024;
 
 impl<W: World> Shard<W> {
     pub(super) fn new(parts: Parts<W>) -> Self {
-        let Parts { blueprint, course, slots, ends_with_drain, share, world, commands, exchange, inlets } = parts;
+        let Parts { blueprint, course, slots, ends_with_drain, share, world, commands, exchange, inlets, records } =
+            parts;
         let now = world.now();
         let rate = share.under(&course.population, now);
         let timers = Timers::new(now, pace::pace_under(&course, now));
@@ -168,6 +176,7 @@ impl<W: World> Shard<W> {
             },
             watched: Watched::new(inlets, now),
             counted,
+            recorder: Recorder::new(records, now),
             life: Life { is_draining: false, ends_with_drain, is_stopped: false },
         }
     }
@@ -179,6 +188,9 @@ impl<W: World> Shard<W> {
 
     /// Does all that there is to do: what has happened to connections, what is asked of it, and what has fallen due.
     fn turn(&mut self, ready: &[Ready]) {
+        if self.recorder.is_on() {
+            self.begin_recorded_turn(!ready.is_empty());
+        }
         self.take_commands();
         self.take_arrivals();
         self.take_ready(ready);
@@ -191,7 +203,7 @@ impl<W: World> Shard<W> {
 
     /// How long there is nothing to do by itself; `None` when there is something at once.
     fn idle(&self, now: Micros) -> Option<Span> {
-        let next = self.watched.sweep_at.min(self.attempts.next()).min(self.cuts.at());
+        let next = self.watched.sweep_at.min(self.attempts.next()).min(self.cuts.at()).min(self.recorder.due());
         let is_free = self.buffers.unread.is_empty() && self.attempts.handshakes.is_empty();
         is_free.then(|| self.timers.idle(now, next))
     }
@@ -231,8 +243,16 @@ impl<W: World> Shard<W> {
     }
 
     fn take_timers(&mut self) {
-        let fired = self.timers.turn(self.world.now());
-        for batch in fired.chunks(WARMED) {
+        let begun = self.world.now();
+        let fired = self.timers.turn(begun);
+        if !fired.is_empty() {
+            self.recorder.note_change(begun);
+        }
+        for (number, batch) in fired.chunks(WARMED).enumerate() {
+            // The first one comes close behind the beginning of the turn.
+            if number > 0 && self.recorder.is_on() {
+                self.record_in_time(self.world.now());
+            }
             self.warm(batch);
             for &slot in batch {
                 // Each device gets the time of its own turn, so that the lag of the last one is not hidden.
@@ -241,6 +261,8 @@ impl<W: World> Shard<W> {
             self.counted.lags.record_in(&mut self.counted.by_stream);
         }
         self.timers.done(fired);
+        // A timer fires with the tick of the wheel that follows.
+        self.recorder.offered(begun.before(SHORTEST_PAUSE));
     }
 
     /// What is heard of the observer of the device's broker.

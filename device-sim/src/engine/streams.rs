@@ -32,6 +32,8 @@ pub(super) struct Streams {
     mark: PhaseMark,
     /// When each phase begins, by the plan.
     phases: Arc<[(Micros, u32)]>,
+    /// What was left for a reader so far, without times, by phase and by the stream's place.
+    left: BTreeMap<Phase, Vec<Messages>>,
 }
 
 /// Tables of one shard, or the sum of several.
@@ -67,7 +69,7 @@ impl Streams {
 
     fn of_table(last: Table, names: Arc<[Name]>, phases: Arc<[(Micros, u32)]>) -> Self {
         let tables = Tables { last, phase: None, others: BTreeMap::new(), names };
-        let mut streams = Self { tables, begin: 0, length: 0, mark: PhaseMark::NONE, phases };
+        let mut streams = Self { tables, begin: 0, length: 0, mark: PhaseMark::NONE, phases, left: BTreeMap::new() };
         streams.turn_to(Micros(0));
         streams
     }
@@ -124,6 +126,36 @@ impl Streams {
         let end = self.phases.get(begun).map_or(u64::MAX, |(begin, _)| begin.0);
         (self.begin, self.length, self.mark) = (begin, end - begin, mark(phase));
         self.tables.turn_to(phase);
+    }
+
+    /// Remembers the counters of what is about to be left for a reader.
+    fn note_left(&mut self) {
+        for (phase, table) in self.tables.iter() {
+            let left = self.left.entry(phase).or_default();
+            left.resize(table.streams.len(), Messages::default());
+            for (left, stream) in left.iter_mut().zip(&table.streams) {
+                left.merge(&stream.messages);
+            }
+        }
+    }
+
+    /// Counts the messages of all of them, whether they were left for a reader or not, and no times.
+    pub(super) fn count_in(&self, stats: &mut Stats) {
+        let open =
+            self.tables.iter().map(|(phase, table)| (phase, table.streams.iter().map(|it| it.messages).collect()));
+        let all: Vec<(Phase, Vec<Messages>)> =
+            open.chain(self.left.iter().map(|(phase, left)| (*phase, left.clone()))).collect();
+        for (phase, messages) in all {
+            let streams = self.tables.last.streams.iter().zip(&*self.tables.names).zip(messages);
+            for ((StreamStats { qos, .. }, (group, name)), messages) in streams {
+                stats.messages[*qos as usize].merge(&messages);
+                stats.groups.messages_mut(group, name, *qos).merge(&messages);
+                if let Some(number) = phase.filter(|number| self.phases.iter().any(|(_, open)| open == number)) {
+                    let phase = stats.phases.entry(number).or_default();
+                    phase.groups.messages_mut(group, name, *qos).merge(&messages);
+                }
+            }
+        }
     }
 
     /// Counts all of them in what was measured.
@@ -267,6 +299,7 @@ struct Places {
 impl Exchange {
     /// The shard leaves what it has counted. What was left before, for a reader that did not wait, stays in it.
     pub(super) fn leave(&self, counted: &mut Streams) {
+        counted.note_left();
         let counted = &mut counted.tables;
         let mut places = lock(&self.0);
         if let Some(full) = &mut places.full {

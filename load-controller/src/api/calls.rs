@@ -1,6 +1,9 @@
 //! Readings and plans of many workers at once; answers come in any order.
 
-use fleet_contract::stats::WorkerStats;
+use fleet_contract::{
+    stats::{Gap, Stats, WorkerStats},
+    time::Micros,
+};
 use hyper::body::Bytes;
 use tokio::task::JoinSet;
 
@@ -22,8 +25,10 @@ pub struct Call {
 /// What is asked of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// What it has measured.
-    Reading,
+    /// What it has measured; the books of earlier workers in its place are closed up to this epoch.
+    Reading(Micros),
+    /// What the worker of a gap may have sent at most before its successor, which is asked, began.
+    Unrecorded(Gap, Micros),
     /// To run the plan of this version, written as JSON.
     Plan(u64, Bytes),
 }
@@ -44,6 +49,8 @@ pub struct Answered {
 pub enum Answer {
     /// A reading.
     Reading(Result<Box<WorkerStats>, CallError>),
+    /// What the worker of a gap may have sent.
+    Unrecorded(Gap, Result<Box<Stats>, CallError>),
     /// The worker was given the plan of this version.
     Pushed(u64, Result<(), CallError>),
 }
@@ -74,7 +81,14 @@ impl Calls {
             let client = self.client.clone();
             self.under_way.spawn(async move {
                 let answer = match question {
-                    Question::Reading => Answer::Reading(client.get(&address, "/v1/stats").await.map(Box::new)),
+                    Question::Reading(ended) => {
+                        let path = format!("/v1/stats?ended={}", ended.0);
+                        Answer::Reading(client.get(&address, &path).await.map(Box::new))
+                    }
+                    Question::Unrecorded(gap, until) => {
+                        let path = format!("/v1/unrecorded?after={}&until={}", gap.from.0, until.0);
+                        Answer::Unrecorded(gap, client.get(&address, &path).await.map(Box::new))
+                    }
                     Question::Plan(version, plan) => {
                         Answer::Pushed(version, client.put(&address, "/v1/plan", plan).await)
                     }

@@ -23,9 +23,9 @@ fn the_keys_are_those_that_scripts_rely_on() {
     };
     insta::assert_snapshot!(keys(""), @"verdict reasons phase elapsed_seconds running_seconds paused_seconds devices messages groups received latency reconnects connections outages bytes observer generator lost_messages notes manifest timeline");
     insta::assert_snapshot!(keys("/devices"), @"desired connected missing refused failed leaving");
-    insta::assert_snapshot!(keys("/messages"), @"offered withheld withheld_offline sent payload_bytes acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown late duplicated reordered in_flight by_qos rejected too_large unwelcome retained_topics");
-    insta::assert_snapshot!(keys("/groups/all"), @"offered withheld withheld_offline sent payload_bytes acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown late duplicated reordered in_flight latency streams");
-    insta::assert_snapshot!(keys("/groups/all/streams/state"), @"qos offered withheld withheld_offline sent payload_bytes acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown late duplicated reordered in_flight latency");
+    insta::assert_snapshot!(keys("/messages"), @"offered withheld withheld_offline sent payload_bytes acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown unrecorded late duplicated reordered in_flight by_qos rejected too_large unwelcome retained_topics");
+    insta::assert_snapshot!(keys("/groups/all"), @"offered withheld withheld_offline sent payload_bytes acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown unrecorded late duplicated reordered in_flight latency streams");
+    insta::assert_snapshot!(keys("/groups/all/streams/state"), @"qos offered withheld withheld_offline sent payload_bytes acknowledged abandoned resent observed unobserved delivered lost lost_acknowledged unknown unrecorded late duplicated reordered in_flight latency");
     insta::assert_snapshot!(keys("/groups/all/streams/state/latency"), @"publish_ack end_to_end");
     insta::assert_snapshot!(keys("/received"), @"messages by_qos payload_bytes redelivered subscriptions_granted subscriptions_refused subscriptions_unanswered");
     insta::assert_snapshot!(keys("/latency"), @"connect publish_ack end_to_end schedule_lag recovery");

@@ -45,6 +45,8 @@ pub struct RunFacts {
     pub timeline: Timeline,
     /// Worker processes that ended unasked.
     pub workers_lost: u32,
+    /// Of these: those of which nobody knows how much they may have sent after they were read last.
+    pub workers_unbounded: u32,
 }
 
 /// What was asked of a run beside the document.
@@ -95,6 +97,7 @@ impl RunFacts {
             aborted: false,
             timeline: Timeline::new(plan.start),
             workers_lost: 0,
+            workers_unbounded: 0,
         }
     }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_contract::{
     plan::{Plan, Shard},
-    stats::{Devices, Ended, Stats, Totals, WorkerStats},
+    stats::{Devices, Ended, Gap, Stats, Totals, WorkerStats},
     time::Micros,
 };
 
@@ -57,6 +57,8 @@ pub struct Workers {
     unread: Vec<u32>,
     /// The phases below this number are over, and are to be kept.
     phases_over: u32,
+    /// What workers that are gone may have sent at most.
+    filled: Vec<(Gap, Stats)>,
 }
 
 /// The books that are about to be closed.
@@ -138,13 +140,28 @@ impl Workers {
 
     /// What to ask every worker that is not being asked already for a reading.
     pub fn to_read(&mut self) -> Vec<Call> {
+        let ended = &self.totals.ended().epochs;
         let asked = self.members.values_mut().filter(|member| !member.is_asked);
         let call = |member: &mut Member| {
-            let call = member.call(Question::Reading)?;
+            let ended = ended.get(&member.worker.ordinal).copied().unwrap_or_default();
+            let call = member.call(Question::Reading(ended))?;
             member.is_asked = true;
             Some(call)
         };
-        asked.filter_map(call).collect()
+        let mut calls: Vec<Call> = asked.filter_map(call).collect();
+        calls.extend(self.to_fill());
+        calls
+    }
+
+    /// What to ask the successors of workers that took along what nobody has read.
+    fn to_fill(&self) -> Vec<Call> {
+        let call = |gap: &Gap| {
+            let member = self.members.get(&gap.ordinal)?;
+            let epoch = member.epoch().filter(|epoch| *epoch > gap.epoch)?;
+            member.call(Question::Unrecorded(*gap, epoch))
+        };
+        let is_open = |gap: &&Gap| !self.filled.iter().any(|(filled, _)| filled == *gap);
+        self.totals.ended().gaps.iter().filter(is_open).filter_map(call).collect()
     }
 
     /// What to tell every worker that is known to run an older plan than this one.
@@ -175,12 +192,22 @@ impl Workers {
         match answer {
             Answer::Reading(Ok(reading)) => {
                 member.read(&reading);
-                match self.totals.worker(ordinal) {
-                    Some(last) if reading.epoch > last.epoch => drop(self.newer.insert(ordinal, *reading)),
-                    _ => self.totals.take(ordinal, *reading),
+                let closes_books = match self.totals.worker(ordinal) {
+                    Some(last) => reading.epoch > last.epoch,
+                    None => self.totals.unread(ordinal, &reading).next().is_some(),
+                };
+                if closes_books {
+                    self.newer.insert(ordinal, *reading);
+                } else {
+                    self.totals.take(ordinal, *reading);
                 }
                 Ok(())
             }
+            Answer::Unrecorded(gap, Ok(stats)) => {
+                self.filled.push((gap, *stats));
+                Ok(())
+            }
+            Answer::Unrecorded(_, Err(error)) => Err(error),
             Answer::Pushed(version, Ok(())) => {
                 member.is_pushed = false;
                 member.plan_version = member.plan_version.max(Some(version));
@@ -217,11 +244,11 @@ impl Workers {
     pub fn closing(&self) -> Option<Closing> {
         let closes: BTreeSet<u32> = self.gone.iter().chain(self.newer.keys()).copied().collect();
         let is_phase_over = self.phases_over > self.ended().phases_kept;
-        if closes.is_empty() && self.unread.is_empty() && !is_phase_over {
+        if closes.is_empty() && self.unread.is_empty() && self.filled.is_empty() && !is_phase_over {
             return None;
         }
-        let is_lost = |ordinal: &u32| self.totals.worker(*ordinal).is_some_and(|last| !last.is_drained);
-        let lost: Vec<u32> = closes.into_iter().filter(is_lost).chain(self.unread.iter().copied()).collect();
+        let lost: Vec<u32> =
+            closes.into_iter().flat_map(|ordinal| self.lost(ordinal)).chain(self.unread.iter().copied()).collect();
         let mut totals = self.totals.clone();
         totals.lose(u32::try_from(lost.len()).unwrap_or(u32::MAX));
         totals.keep_phases(self.phases_over);
@@ -229,7 +256,20 @@ impl Workers {
         for (ordinal, reading) in &self.newer {
             totals.take(*ordinal, reading.clone());
         }
+        for (gap, unrecorded) in &self.filled {
+            totals.fill(*gap, unrecorded);
+        }
         Some(Closing { totals: totals.packed(), lost })
+    }
+
+    /// The ordinal of a worker, once for each of its epochs that is about to be closed and had not drained.
+    fn lost(&self, ordinal: u32) -> impl Iterator<Item = u32> {
+        let successor = self.newer.get(&ordinal);
+        let found = || successor.into_iter().flat_map(|reading| self.totals.unread(ordinal, reading));
+        let is_found = |epoch: Micros| found().any(|found| found.epoch == epoch);
+        let last = self.totals.worker(ordinal).filter(|last| !last.is_drained && !is_found(last.epoch));
+        let lost = found().filter(|found| !found.is_drained).count() + usize::from(last.is_some());
+        std::iter::repeat_n(ordinal, lost)
     }
 
     /// Closes the books, now that their sum is kept.
@@ -238,6 +278,7 @@ impl Workers {
         self.gone.clear();
         self.newer.clear();
         self.unread.clear();
+        self.filled.clear();
     }
 
     /// What all workers measured in all epochs. Devices are those of the workers that answer: one that is away cannot say
@@ -329,7 +370,9 @@ mod tests {
         stats.messages[0].sent = sent;
         stats.devices.connected = 10;
         let (epoch, at) = (Micros(epoch), Micros(epoch + sequence * 1_000_000));
-        let reading = WorkerStats { format: Format::FIRST, epoch, sequence, at, plan_version: 1, is_drained, stats };
+        let before = Vec::new();
+        let reading =
+            WorkerStats { format: Format::FIRST, epoch, sequence, at, plan_version: 1, is_drained, stats, before };
         Answered { ordinal: 0, id: id.into(), answer: Answer::Reading(Ok(Box::new(reading))) }
     }
 

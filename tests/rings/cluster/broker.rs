@@ -1,9 +1,6 @@
 //! The broker of a fleet's own: whom it admits, and how a fleet of an earlier release comes to its credentials.
 
-use std::{
-    fs, thread,
-    time::{Duration, Instant},
-};
+use std::{fs, time::Instant};
 
 use serde_json::{Value, json};
 use tests::eventually;

@@ -1,7 +1,6 @@
 //! The product comes by `simctl install` and by the chart, and leaves nothing behind.
 
 use serde_json::Value;
-use tests::project;
 
 use super::{
     TURNS, admin,

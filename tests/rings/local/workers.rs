@@ -3,7 +3,11 @@
 use std::{thread, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::run::{Run, to_the_end};
+use tests::{
+    null_broker::{self, NullBroker, Routing},
+    run::{Run, to_the_end},
+    simctl::Simctl,
+};
 
 use super::{PATIENCE, fleet::STEADY};
 
@@ -43,6 +47,43 @@ fn a_killed_worker_is_restarted_and_what_nobody_knows_is_unknown() {
     report.expect("messages.lost", 0);
     report.expect("messages.in_flight", 0);
     report.expect_conservation();
+}
+
+#[test]
+fn what_a_killed_worker_may_have_sent_is_bounded_by_its_record() {
+    const KILLS: u64 = 4;
+    for (qos, routing) in [("0", Routing::Discard), ("1", Routing::Echo)] {
+        let place = Simctl::new().unwrap();
+        let sink = NullBroker::start(null_broker::Settings { routing, ..Default::default() }, place.dir()).unwrap();
+        let observe = if routing == Routing::Echo { "all" } else { "none" };
+        let args = ["--model", "thermometer", "--interval", "100ms", "--qos", qos, "--observe", observe];
+        let fleet = ["--devices", "60", "--devices-per-worker", "30", "--broker", &sink.url()];
+        let run = Run::start_at(place, &[&args[..], &fleet].concat()).unwrap();
+        run.wait_for_devices(60).unwrap();
+        for kill in 1..=KILLS {
+            let sent = run.report().unwrap().count("messages.sent");
+            run.wait_for_messages(sent + 300).unwrap();
+            let workers = run.workers().unwrap();
+            signal(workers[usize::try_from(kill % 2).unwrap()], Signal::KILL);
+            run.wait_until("the loss is noticed", |report| report.count("generator.workers_lost") == kill).unwrap();
+            run.wait_for_devices(60).unwrap();
+        }
+        let ended = run.stop().unwrap();
+        ended.expect_verdict("invalid", 96);
+        let report = &ended.report;
+        let taken = sink.counters().unwrap().messages();
+        let (sent, unrecorded) = (report.count("messages.sent"), report.count("messages.unrecorded"));
+        println!(
+            "FIGURE {KILLS} kills at QoS {qos}: {sent} sent, {taken} at the broker, up to {unrecorded} more may have been"
+        );
+        report.claim("what is in the report was sent", sent <= taken);
+        report.claim(&format!("the broker's {taken} are bounded"), taken <= sent + unrecorded);
+        // 30 devices send 300 messages a second.
+        report.claim("the bound is that of a tenth of a second", unrecorded <= KILLS * (30 + 6));
+        if routing == Routing::Echo {
+            report.expect_conservation();
+        }
+    }
 }
 
 #[test]

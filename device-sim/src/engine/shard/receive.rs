@@ -189,6 +189,9 @@ impl<W: World> Shard<W> {
             while let Ok(arrivals) = self.watched.inlets[broker].arrivals.try_recv() {
                 match arrivals {
                     Arrivals::Messages(mut batch) => {
+                        if let Some(last) = batch.last() {
+                            self.recorder.note_change(last.at);
+                        }
                         for arrival in batch.drain(..) {
                             self.arrived(arrival);
                         }

@@ -4,9 +4,13 @@
 //! devices come and go. The same seed has the same bytes at the same instants.
 
 mod fair;
+mod killed;
 mod played;
 
-use std::sync::{Arc, mpsc};
+use std::{
+    path::Path,
+    sync::{Arc, mpsc},
+};
 
 use fleet_contract::{
     cost, document,
@@ -24,6 +28,7 @@ use super::{Command, Inlet, Parts, Shard, ShareOfRate, Slots};
 use crate::{
     engine::{blueprint::Blueprint, course::Course, streams::Tables},
     random::Source,
+    record::Files,
 };
 use played::{Played, Trouble};
 
@@ -59,6 +64,11 @@ impl Stage {
 
     /// The same with these groups and models.
     fn of(devices: u32, spec: &str, groups: &str, models: &[(&str, &str)]) -> Self {
+        Self::recorded(devices, spec, groups, models, None)
+    }
+
+    /// The same, with records in a folder.
+    fn recorded(devices: u32, spec: &str, groups: &str, models: &[(&str, &str)], folder: Option<&Path>) -> Self {
         let text = format!(
             "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: f}}\nspec:\n  devices: {devices}\n  observe: none\n  \
              lossAfter: 2s\n  broker: {{url: 'mqtt://192.0.2.1'}}\n  groups: [{groups}]\n{spec}"
@@ -86,6 +96,7 @@ impl Stage {
             commands: commands_end,
             exchange: Arc::default(),
             // Nobody observes.
+            records: folder.map(|folder| Files::create(folder, START, 0).unwrap()),
             inlets: vec![Inlet::new(mpsc::sync_channel(1).1, mpsc::sync_channel(1).0, Arc::default())],
             blueprint: Arc::clone(&blueprint),
         });

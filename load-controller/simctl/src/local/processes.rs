@@ -74,8 +74,6 @@ pub(crate) struct Processes {
     /// What each worker gets, but for the shard; its plan is the newest.
     assignment: Assignment,
     list: Vec<Process>,
-    /// How many were started.
-    started: u64,
     is_draining: bool,
 }
 
@@ -102,7 +100,7 @@ impl Processes {
     ) -> anyhow::Result<Self> {
         let count = split.workers(assignment.plan.devices_max(assignment.plan.start));
         let (client, list) = (Client::default(), Vec::new());
-        let mut processes = Self { launch, claim, split, client, assignment, list, started: 0, is_draining: false };
+        let mut processes = Self { launch, claim, split, client, assignment, list, is_draining: false };
         let mut list = (0..count).map(|ordinal| processes.spawn(ordinal)).collect::<Result<Vec<_>, _>>()?;
         for process in &mut list {
             process.listens(&processes.client).await?;
@@ -217,6 +215,8 @@ impl Processes {
             .args(&self.launch.arguments)
             .arg("--api")
             .arg(api)
+            .arg("--records")
+            .arg(self.claim.worker_records(ordinal)?)
             // Meant for a worker that somebody starts by hand.
             .env_remove("SIMCTL_ASSIGNMENT")
             .env_remove("SIMCTL_PLAN")
@@ -231,11 +231,11 @@ impl Processes {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("failed to start {} as a worker", self.launch.program.display()))?;
-        self.started += 1;
         let address = Address::Unix(socket.into());
         let worker = Worker {
             ordinal,
-            id: self.started.to_string(),
+            // Its successor finds its records, and is the same worker in a new epoch.
+            id: ordinal.to_string(),
             name: format!("worker {ordinal}"),
             address: Some(address.clone()),
             plan_version: None,

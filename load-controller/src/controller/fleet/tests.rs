@@ -193,7 +193,8 @@ fn reading(epoch: u64, sequence: u64, sent: u64, is_drained: bool) -> WorkerStat
     stats.messages[0].sent = sent;
     stats.devices.connected = 10;
     let (epoch, at) = (Micros(epoch), Micros(epoch + sequence * 1_000_000));
-    WorkerStats { format: Format::FIRST, epoch, sequence, at, plan_version: 1, is_drained, stats }
+    let before = Vec::new();
+    WorkerStats { format: Format::FIRST, epoch, sequence, at, plan_version: 1, is_drained, stats, before }
 }
 
 #[tokio::test(start_paused = true)]

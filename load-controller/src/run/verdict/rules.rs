@@ -481,7 +481,13 @@ fn worker_lost(case: &Case<'_>) -> Option<Reason> {
     let lost = case.facts.workers_lost;
     (lost > 0).then(|| {
         let found = format!("found {}", words::counted(lost.into(), "that ended unasked", "that ended unasked"));
-        let unknown = format!("the fate of {} is unknown", words::messages(case.all.unknown));
+        let unknown = match case.all.unrecorded {
+            0 => format!("the fate of {} is unknown", words::messages(case.all.unknown)),
+            more => {
+                let (unknown, more) = (words::messages(case.all.unknown), words::count(more));
+                format!("the fate of {unknown} is unknown, and up to {more} more may have been sent")
+            }
+        };
         Reason::new(Rule::WorkerLost, format!("expected every worker to live to the end, {found}; {unknown}"))
     })
 }
