@@ -92,6 +92,8 @@ pub struct Options {
     pub allowed_brokers: Option<AllowedBrokers>,
     /// Where shards record what they have counted, for a successor of this process; nowhere without.
     pub records: Option<PathBuf>,
+    /// When the process before this one began, if it is known to be dead: its observer's session is ended.
+    pub predecessor: Option<Micros>,
     /// Whether the fleet ends with the drain: its devices do not come back elsewhere, as those of a pod do.
     pub ends_with_drain: bool,
 }
@@ -257,6 +259,7 @@ impl Engine {
             threads: threads(options.threads),
             ends_with_drain: options.ends_with_drain,
             records: options.records.clone(),
+            predecessor: options.predecessor,
             assignment,
             blueprint,
         };

@@ -49,6 +49,8 @@ pub(crate) enum Mark {
 pub(crate) enum Arrivals {
     /// Messages, in the order in which they came.
     Messages(Vec<Arrival>),
+    /// A newer process runs the devices of this one.
+    Superseded,
     /// The observer has lost its connection.
     Lost,
     /// The observer is subscribed again.

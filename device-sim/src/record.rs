@@ -135,6 +135,11 @@ pub(crate) fn read(folder: &Path, epoch: Micros) -> io::Result<BTreeMap<Micros, 
     Ok(epochs)
 }
 
+/// When the process before that of `epoch` began, if it has left records.
+pub(crate) fn last_epoch(folder: &Path, epoch: Micros) -> Option<Micros> {
+    read(folder, epoch).ok()?.into_keys().next_back()
+}
+
 /// Removes all records but those of `epoch`.
 pub(crate) fn remove_others(folder: &Path, epoch: Micros) -> io::Result<()> {
     let own = format!("{}-", epoch.0);

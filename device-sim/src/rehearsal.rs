@@ -110,7 +110,7 @@ impl Rehearsal {
         match client {
             Client::Device => self.blueprint.device(position),
             Client::Observer => {
-                self.blueprint.observer(observer::client_id(&self.blueprint.name, 0, 0, position as usize))
+                self.blueprint.observer(observer::client_id(&self.blueprint.name, 0, 0, NOW, position as usize))
             }
         }
     }

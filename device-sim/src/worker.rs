@@ -31,7 +31,7 @@ use crate::{
     clock::Clock,
     engine::{Engine, Options},
     generator::Meter,
-    metrics, state,
+    metrics, record, state,
 };
 
 /// From one look at a mounted plan to the next; kubelet itself takes up to a minute to bring a change.
@@ -265,7 +265,8 @@ impl Running {
             state::save(&path, &assignment.plan)?;
         }
         let clock = options.clock.ahead_by(assignment.plan.ahead);
-        let engine = Engine::start(&assignment, &Options { clock, ..options.clone() })?;
+        let predecessor = options.records.as_ref().and_then(|folder| record::last_epoch(folder, clock.epoch()));
+        let engine = Engine::start(&assignment, &Options { clock, predecessor, ..options.clone() })?;
         let before = options.records.as_ref().map(|folder| Before::find(folder, &engine, clock.epoch()));
         let before = before.transpose().unwrap_or_else(|error| {
             tracing::warn!(%error, "what earlier workers in this place had counted cannot be read");

@@ -143,7 +143,7 @@ counters! {
     /// Nobody can know: the observer was away, or the worker's ledger ended.
     UNKNOWN unknown: Always, Doubtful, BY_STREAM, "Messages whose fate nobody can know.";
     /// Perhaps sent by a worker that was killed, after what it had last recorded; they are in no other counter.
-    UNRECORDED unrecorded: Always, Detail, BY_STREAM, "Messages that a killed worker may have sent after what it had last recorded.";
+    UNRECORDED unrecorded: Always, Detail, BY_GROUP_AND_QOS, "Messages that a killed worker may have sent after what it had last recorded.";
     /// Arrived after they were counted as lost; these stay lost.
     LATE late: Observed, Doubtful, BY_GROUP_AND_QOS, "Messages that arrived after they were counted as lost.";
     /// Arrived again.

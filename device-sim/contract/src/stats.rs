@@ -262,6 +262,8 @@ pub struct ObserverStats {
     pub changed: u64,
     /// Other runs that publish as the same devices, by run id, with their messages.
     pub other_runs: BTreeMap<String, u64>,
+    /// Observers that have seen a newer process run the devices of their worker, which has left for it.
+    pub superseded: u32,
     /// Why an observer could not subscribe, if so.
     pub error: Option<String>,
 }
@@ -469,7 +471,8 @@ impl Connections {
 impl ObserverStats {
     /// Adds what another observer knows.
     pub fn merge(&mut self, other: &Self) {
-        let Self { subscribed, wanted, losses, foreign, compared, changed, other_runs, error } = other;
+        let Self { subscribed, wanted, losses, foreign, compared, changed, other_runs, superseded, error } = other;
+        self.superseded += superseded;
         self.subscribed += subscribed;
         self.wanted += wanted;
         self.losses += losses;

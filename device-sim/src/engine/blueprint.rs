@@ -77,6 +77,8 @@ pub(crate) struct Blueprint {
     pub(crate) connect: Connect,
     pub(crate) session: session::Options,
     pub(crate) observe: Observe,
+    /// The first device of the worker.
+    first: u32,
     sample: Share,
     pub(crate) offline: Offline,
     pub(crate) loss_after: Span,
@@ -222,6 +224,7 @@ impl Blueprint {
             },
             connect: spec.connect.clone(),
             observe: spec.observe,
+            first: assignment.shard.first,
             sample: spec.observer.sample,
             offline: spec.offline,
             loss_after: spec.loss_after,
@@ -274,12 +277,14 @@ impl Blueprint {
         move |index| is_drawn(source, index, disconnect.share)
     }
 
-    /// Whether the messages of device `index` are followed: by hash of the device, never of the message.
+    /// Whether the messages of device `index` are followed: by hash of the device, never of the message; of the first device
+    /// of a worker always.
     pub(crate) fn is_observed(&self, index: u32) -> bool {
         match self.observe {
             Observe::All => true,
             Observe::None => false,
-            Observe::Sample => is_drawn(self.draws.sampling, index, self.sample),
+            // One of each worker, so that it learns of a newer one in its place.
+            Observe::Sample => index == self.first || is_drawn(self.draws.sampling, index, self.sample),
         }
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Builder<'a> {
     pub(super) ends_with_drain: bool,
     /// Where shards record what they have counted.
     pub(super) records: Option<PathBuf>,
+    /// When the process before this one began, if it is known to be dead.
+    pub(super) predecessor: Option<Micros>,
 }
 
 impl Builder<'_> {
@@ -187,6 +189,7 @@ impl Builder<'_> {
         let parts = observer::Parts {
             blueprint: Arc::clone(&self.blueprint),
             run: self.course.plan.run,
+            predecessor: self.predecessor,
             shard: self.assignment.shard,
             devices: self.most(),
             clock: self.clock,

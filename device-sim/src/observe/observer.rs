@@ -81,6 +81,8 @@ pub(crate) struct Outlet {
 pub(crate) struct Parts {
     pub(crate) blueprint: Arc<Blueprint>,
     pub(crate) run: u32,
+    /// When the process before this one began, if it is known to be dead.
+    pub(crate) predecessor: Option<Micros>,
     pub(crate) shard: plan::Shard,
     pub(crate) devices: u32,
     pub(crate) clock: Clock,
@@ -99,6 +101,11 @@ impl Parts {
         self.brokers.at(self.broker)
     }
 
+    /// The client id of the observer beside the worker that began at `epoch` in this place.
+    fn client_id(&self, epoch: Micros) -> String {
+        client_id(&self.blueprint.name, self.run, self.shard.first, epoch, self.broker)
+    }
+
     /// Whether `device` is one of those that publish there.
     fn is_here(&self, device: u32) -> bool {
         self.brokers.position(device) == self.broker
@@ -115,6 +122,8 @@ pub(crate) struct Observer {
     line: Line,
     asked: Asked,
     retry: Retry,
+    /// Whether a newer process was seen to run the devices of this one.
+    is_superseded: bool,
 }
 
 /// The connection of the moment, and memory for what goes over it.
@@ -183,27 +192,26 @@ enum Coverage {
     Names { up_to: u32 },
 }
 
-/// The client id of the observer of a broker, beside the worker whose first device that is.
-pub(crate) fn client_id(fleet: &str, run: u32, first: u32, broker: usize) -> String {
-    let client_id = format!("{fleet}-observer-{run:08x}-{first}");
+/// The client id of the observer of a broker, beside the worker whose first device that is and which began at `epoch`: two
+/// processes that run the same devices never take each other's messages.
+pub(crate) fn client_id(fleet: &str, run: u32, first: u32, epoch: Micros, broker: usize) -> String {
+    let client_id = format!("{fleet}-observer-{run:08x}-{first}-{:x}", epoch.0);
     // Two addresses may be those of one broker, which knows a name once.
     if broker > 0 { format!("{client_id}-{broker}") } else { client_id }
 }
-
-/// How long a broker of MQTT 5 keeps the session of an observer that is gone, in seconds: longer than most outages, and
-/// not for ever, since it goes on queueing for one that was killed.
-const SESSION_EXPIRY: u32 = 300;
 
 /// How the sessions of observers behave.
 pub(crate) fn options(blueprint: &Blueprint) -> Options {
     // A silent connection must be noticed before what it hides is counted as lost.
     let keep_alive = Span(blueprint.loss_after.0 / 3).clamp(Span::from_secs(1), Span::from_secs(30));
     let maximum_packet_size = u32::try_from(PACKET_MAX).ok().and_then(NonZeroU32::new);
+    // As long as a message may be of use, and as long again: a broker goes on queueing for one that was killed.
+    let session_expiry = u32::try_from((2 * blueprint.loss_after.0).div_ceil(1_000_000)).unwrap_or(u32::MAX);
     Options {
         keep_alive,
         clean: false,
         protocol: blueprint.session.protocol,
-        properties: ConnectProperties { session_expiry: SESSION_EXPIRY, maximum_packet_size, ..Default::default() },
+        properties: ConnectProperties { session_expiry, maximum_packet_size, ..Default::default() },
         ..Options::default()
     }
 }
@@ -216,7 +224,7 @@ pub(crate) fn subscribe_options(qos: Qos) -> SubscribeOptions {
 impl Observer {
     /// An observer that is not connected yet.
     pub(crate) fn new(parts: Parts) -> Self {
-        let client_id = client_id(&parts.blueprint.name, parts.run, parts.shard.first, parts.broker);
+        let client_id = parts.client_id(parts.clock.epoch());
         let options = options(&parts.blueprint);
         parts.watch.update(|stats| stats.wanted = 1);
         Self {
@@ -243,6 +251,7 @@ impl Observer {
                 was_subscribed: false,
             },
             retry: Retry { at: Micros(0), attempts: 0, accepted_at: None, young: 0 },
+            is_superseded: false,
             parts,
         }
     }
@@ -254,6 +263,7 @@ impl Observer {
     /// When the operating system does not let it wait for readiness.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(8);
+        self.forget_predecessor();
         loop {
             let now = self.parts.clock.now();
             self.parts.watch.tick(now);
@@ -412,12 +422,6 @@ impl Observer {
             rest = &rest[length..];
             match self.session.receive(&mut self.pool, &self.options, packet, now, &mut self.line.out) {
                 Ok(Event::Received(publish)) => self.arrived(&publish, now),
-                // What a killed predecessor has left at the broker: its subscriptions need not be ours, and nobody
-                // judges its messages any more.
-                Ok(Event::Connected { session_present: true }) if !self.asked.was_subscribed => {
-                    return self.reconnect(true);
-                }
-                Ok(Event::Connected { .. }) if self.options.clean => return self.reconnect(false),
                 Ok(Event::Connected { session_present }) => {
                     self.retry.accepted_at = Some(now);
                     self.asked.session_present = session_present;
@@ -444,22 +448,12 @@ impl Observer {
         }
     }
 
-    /// Ends the connection and makes another at once: a clean one discards what the broker keeps (MQTT-3.1.2-6).
-    fn reconnect(&mut self, clean: bool) {
-        let now = self.parts.clock.now();
-        self.line.out.clear();
-        self.session.disconnect(now, &mut self.line.out);
-        if let Some(connection) = &mut self.line.connection
-            && let Err(error) = connection.write(&self.line.out, &mut self.line.transport)
-        {
-            tracing::debug!(%error, "the broker has closed the observer's connection first");
+    /// The session of a process that was killed collects messages for nobody: one of MQTT 5 expires, one of 3.1.1 ends.
+    fn forget_predecessor(&self) {
+        let Some(epoch) = self.parts.predecessor.filter(|_| self.options.protocol == Protocol::V311) else { return };
+        if let Err(error) = self.forget_session(&self.parts.client_id(epoch)) {
+            tracing::warn!(%error, "the session of an earlier observer stays at the broker");
         }
-        self.line.out.clear();
-        self.line.connection = None;
-        self.line.is_open = false;
-        self.session.lost(now);
-        self.options.clean = clean;
-        self.retry.at = now;
     }
 
     fn expire(&mut self) {
@@ -518,15 +512,15 @@ impl Observer {
             && !is_forgotten
         {
             self.line.connection = None;
-            if let Err(error) = self.forget_session() {
+            if let Err(error) = self.forget_session(&self.client_id) {
                 tracing::debug!(%error, "the observer's session stays at the broker");
             }
         }
     }
 
     /// A clean session in place of the persistent one discards it (MQTT-3.1.2-6).
-    fn forget_session(&self) -> Result<(), transport::Error> {
-        let identity = self.parts.blueprint.observer(self.client_id.clone());
+    fn forget_session(&self, client_id: &str) -> Result<(), transport::Error> {
+        let identity = self.parts.blueprint.observer(client_id.to_owned());
         let broker = self.parts.broker();
         // A broker without an address has no session either.
         let Ok(address) = broker.resolver.address(self.retry.attempts) else { return Ok(()) };
@@ -542,5 +536,26 @@ impl Outlet {
         {
             tracing::debug!(%error, "a shard was not woken");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_observer_that_is_cut_off_again_and_again_waits_longer_and_longer() {
+        let mut retry = Retry { at: Micros(0), attempts: 0, accepted_at: None, young: 0 };
+        let mut waits = Vec::new();
+        let mut now = Micros(1_000_000_000);
+        for lives in [10_000, 1_000, 1_000, 1_000, 10_000].map(Span::from_millis) {
+            let accepted = now;
+            now = now.after(lives);
+            retry.cut_off(Some(accepted), now);
+            waits.push(retry.at.since(now).0 / 1_000);
+        }
+        assert_eq!(waits, [200, 400, 800, 1_600, 200]);
+        (0..20).for_each(|_| retry.cut_off(Some(now), now));
+        assert_eq!(retry.at.since(now), RETRY_MAX);
     }
 }

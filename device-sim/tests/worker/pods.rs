@@ -1,7 +1,8 @@
 //! Several workers of one fleet, each with a shard, as pods are: killed, restarted, outgrown, and merged in the end.
 
 use std::{
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     path::Path,
     time::{Duration, Instant},
 };
@@ -42,7 +43,12 @@ impl Pods {
 
     /// Starts the container of pod `ordinal`; its own directory outlives it.
     fn start(&self, ordinal: u32) -> Process {
-        let own = self.directory.path().join(ordinal.to_string());
+        self.start_on("node", ordinal)
+    }
+
+    /// Starts that of a node, of which there may be two at a time when one is cut off.
+    fn start_on(&self, node: &str, ordinal: u32) -> Process {
+        let own = self.directory.path().join(format!("{node}-{ordinal}"));
         std::fs::create_dir_all(&own).unwrap();
         let file = |directory: &Path, name: &str| directory.join(name).display().to_string();
         let (shared, ordinal) = (self.directory.path(), ordinal.to_string());
@@ -107,6 +113,71 @@ fn expect_own_messages_only(first: &Process, second: &Process) {
         let [of_first, of_second] = [0, 1].map(|at| (after[at] - before[at]) as f64);
         (of_first < 1.5 * of_second).then_some(())
     });
+}
+
+/// Connects once with somebody's client id, and leaves without a word.
+fn take_session(broker: SocketAddr, client_id: &str) {
+    let mut packet =
+        vec![0x10, 0, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, u8::try_from(client_id.len()).unwrap()];
+    packet.extend_from_slice(client_id.as_bytes());
+    packet[1] = u8::try_from(packet.len() - 2).unwrap();
+    let mut stream = TcpStream::connect(broker).unwrap();
+    stream.write_all(&packet).unwrap();
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [0x20, 2, 0, 0]);
+}
+
+#[test]
+fn of_two_workers_in_one_place_the_older_leaves_for_the_newer() {
+    for more in ["", "  observe: sample\n  observer: {sample: 0.01%}\n"] {
+        let mut pods = Pods::new(Plan::new(7, now(), 10), more);
+        let older = pods.start_on("cut-off", 0);
+        older.api.until("ten devices", |reading| reading.stats.devices.connected == 10);
+        older.api.until("messages", |reading| reading.stats.all_messages().sent > 100);
+        let began = Instant::now();
+        let newer = pods.start(0);
+        let left = older.api.until("the older leaves", |reading| reading.is_drained);
+        newer.api.until("the newer has all", |reading| reading.stats.devices.connected == 10);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert_eq!(
+            (left.stats.observer.superseded, left.stats.all_messages().lost),
+            (1, 0),
+            "{:?}",
+            left.stats.observer
+        );
+        // From now on nobody takes anything over.
+        let before = newer.api.stats().stats;
+        let sent = before.all_messages().sent;
+        let after = newer.api.until("more messages", |reading| reading.stats.all_messages().sent > sent + 300).stats;
+        let lost = |stats: &Stats| stats.connections.lost.values().sum::<u64>();
+        assert_eq!(lost(&before), lost(&after), "{:?}", after.connections);
+        assert!(lost(&after) + lost(&left.stats) <= 3 * 10, "{:?} {:?}", after.connections, left.stats.connections);
+        assert_eq!(after.observer.superseded, 0);
+        // What both had on its way was judged by each of them, and counts once.
+        pods.totals.take(0, left);
+        pods.totals.end(0);
+        pods.end(vec![(0, newer)]);
+    }
+}
+
+#[test]
+fn a_stranger_with_the_client_id_of_a_device_makes_nobody_leave() {
+    let (runtime, broker) = broker();
+    let mut pods =
+        Pods::at(runtime, broker, Plan::new(7, now(), 10), "  connect: {backoff: {base: 100ms, cap: 200ms}}");
+    let worker = pods.start(0);
+    worker.api.until("ten devices", |reading| reading.stats.devices.connected == 10);
+    for takeover in 1..=4 {
+        take_session(broker, "f-3");
+        worker.api.until("it was noticed", |reading| reading.stats.connections.lost.values().sum::<u64>() == takeover);
+        worker.api.until("all are back", |reading| reading.stats.devices.connected == 10);
+    }
+    let reading = worker.api.stats();
+    assert_eq!((reading.is_drained, reading.stats.observer.superseded), (false, 0));
+    assert_eq!(reading.stats.connections.accepted, 14);
+    let ended = pods.end(vec![(0, worker)]);
+    assert_eq!(ended.connections.accepted, 14);
 }
 
 #[test]
@@ -209,23 +280,6 @@ fn a_successor_of_wildcards_is_not_given_what_they_match() {
     expect_own_messages_only(&workers[0], &workers[1]);
     let [first, second] = workers;
     pods.end(vec![(0, first), (1, second)]);
-}
-
-#[test]
-fn the_observers_of_two_pods_with_one_ordinal_give_way_to_each_other() {
-    // The node of the one cannot be reached, but it can reach the broker; Kubernetes has started the other.
-    let pods = Pods::new(Plan::new(7, now(), 1), "  devicesPerPod: 1");
-    let old = pods.start(0);
-    old.api.until("its observer", |reading| reading.stats.observer.subscribed == 1);
-    let away = tempfile::tempdir().unwrap();
-    let file = |name: &str| pods.directory.path().join(name).display().to_string();
-    let arguments = ["--assignment", &file("assignment.json"), "--plan", &file("plan.json"), "--ordinal", "0"];
-    let started = Instant::now();
-    let new = Process::unix(away.path(), &arguments);
-    old.api.until("losses of the old one", |reading| reading.stats.observer.losses >= 4);
-    // With waits of 0.2, 0.4, 0.8 and 1.6 s on both sides this takes 3.6 s at least; without, 1.2 s.
-    assert!(started.elapsed() > Duration::from_millis(2_500), "four losses in {:?}", started.elapsed());
-    assert_eq!(new.api.stats().stats.observer.foreign + old.api.stats().stats.observer.foreign, 0);
 }
 
 #[test]

@@ -261,15 +261,27 @@ pub struct Observer {
     pub changed: u64,
     /// Messages of other runs that publish as the same devices, by run id.
     pub other_runs: BTreeMap<String, u64>,
+    /// Observers that have seen a newer process run the devices of their worker, which has left for it.
+    #[serde(default)]
+    pub superseded: u32,
     /// Why an observer could not subscribe, if so.
     pub error: Option<String>,
 }
 
 impl Observer {
     pub(super) fn new(observer: &stats::ObserverStats, observe: Observe) -> Self {
-        let stats::ObserverStats { subscribed, wanted, losses, foreign, compared, changed, other_runs, error } =
-            observer.clone();
-        Self { observe, subscribed, wanted, losses, foreign, compared, changed, other_runs, error }
+        let stats::ObserverStats {
+            subscribed,
+            wanted,
+            losses,
+            foreign,
+            compared,
+            changed,
+            other_runs,
+            superseded,
+            error,
+        } = observer.clone();
+        Self { observe, subscribed, wanted, losses, foreign, compared, changed, other_runs, superseded, error }
     }
 }
 

@@ -288,7 +288,10 @@ impl<W: World> Shard<W> {
         if is_unwelcome && !is_taken_over {
             self.note_unwelcome(slot);
         }
-        self.end(slot, if is_taken_over { "session_taken_over" } else { reason }, now);
+        self.end(slot, if is_taken_over { TAKEN_OVER } else { reason }, now);
+        if is_taken_over || reason == TAKEN_OVER {
+            self.put_off(slot, now.after(TAKEN_OVER_WAIT));
+        }
     }
 
     /// The connection is gone, whoever has ended it: of one that the device ends itself nothing in flight is the reason.
@@ -346,6 +349,15 @@ impl<W: World> Shard<W> {
         self.roster.devices[slot].attempts = attempts;
     }
 
+    /// Somebody else has the session: who takes it back at once only loses it again.
+    fn put_off(&mut self, slot: Slot, until: Micros) {
+        let device = &mut self.roster.devices[slot];
+        if device.state == State::Offline {
+            device.times.connect_at = device.times.connect_at.max(until);
+            self.set_timer(slot);
+        }
+    }
+
     /// Puts the next attempt off, longer after each failure.
     fn retry(&mut self, slot: Slot, reason: &'static str, now: Micros) {
         let index = self.roster.index(slot);
@@ -397,6 +409,12 @@ impl<W: World> Shard<W> {
         }
     }
 }
+
+/// What the loss of a session to another connection with its client id is called, as MQTT 5 does (0x8E).
+const TAKEN_OVER: &str = "session_taken_over";
+
+/// How long a device whose session was taken over lets the other one have it.
+const TAKEN_OVER_WAIT: Span = Span::from_secs(10);
 
 /// What a connection that the broker has ended is called.
 pub(in crate::engine) const CLOSED: &str = "closed_by_broker";

@@ -198,6 +198,7 @@ impl<W: World> Shard<W> {
                         // The observer makes a new one if it does not get this one back.
                         drop(self.watched.inlets[broker].used.try_send(batch));
                     }
+                    Arrivals::Superseded => self.drain(self.world.now()),
                     Arrivals::Lost => self.judge_rows(broker, |row, counts| row.observer_lost(counts)),
                     Arrivals::Back { session_present, at } => {
                         self.watched.inlets[broker].since = at;

@@ -24,6 +24,10 @@ enum Sight {
     Own(Arrival),
     /// It is of the fleet's run, but another worker's, another observer's, or an earlier process's, whose ledger is closed.
     OfTheRun,
+    /// It is of the same devices and of a process that began later.
+    Successor,
+    /// It is of the same devices and of a process that began earlier and still sends.
+    Predecessor,
     /// Something else.
     Foreign,
 }
@@ -43,6 +47,8 @@ impl Observer {
                 self.parts.outlets[outlet].batch.push(arrival);
             }
             Sight::OfTheRun => {}
+            Sight::Successor => self.yield_to_successor(now),
+            Sight::Predecessor => self.parts.watch.saw_rival(now),
             Sight::Foreign => self.parts.watch.update(|stats| stats.foreign += 1),
         }
     }
@@ -78,8 +84,21 @@ impl Observer {
                     let body = seq.is_multiple_of(COMPARED_EACH).then(|| bodies::digest(publish.payload));
                     own(Mark::Stamp { seq, due, body })
                 }
+                Some(stamp) if stamp.epoch > clock.epoch() => Sight::Successor,
+                // What was on its way when this process began is none of a rival's.
+                Some(stamp) if stamp.due > clock.epoch().after(blueprint.loss_after) => Sight::Predecessor,
                 Some(_) => Sight::OfTheRun,
             },
+        }
+    }
+
+    /// Two processes cannot share the sessions of a device, so the older one leaves, with all devices.
+    fn yield_to_successor(&mut self, now: Micros) {
+        self.parts.watch.saw_rival(now);
+        if !std::mem::replace(&mut self.is_superseded, true) {
+            tracing::warn!(client_id = self.client_id, "a newer process runs the devices of this one, which leaves");
+            self.parts.watch.update(|stats| stats.superseded = 1);
+            self.tell(|| Arrivals::Superseded);
         }
     }
 

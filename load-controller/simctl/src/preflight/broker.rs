@@ -343,7 +343,7 @@ mod tests {
         let checks = checked(&fleet("connect: {keepAlive: 7s}"), &url).await;
         let found: Vec<_> = checks.iter().map(|check| (check.outcome, check.found.clone())).collect();
         let lets = |who: &str| (Outcome::Ok, format!("{url} lets {who} (without a user name) in"));
-        let observer = "demo-observer-00000000-0";
+        let observer = "demo-observer-00000000-0-0";
         assert_eq!(found, [lets("the device `demo-0`"), lets(&format!("the observer `{observer}`"))]);
         let told = told.all().await;
         assert_eq!(told[0], b"\x10\x12\x00\x04MQTT\x04\x02\x00\x07\x00\x06demo-0\xe0\x00");
@@ -381,7 +381,7 @@ mod tests {
         let (url, _told) = answering(&[&[ACCEPTED], &[NOT_AUTHORISED]]).await;
         let check = checked(&fleet(credentials), &url).await.pop().unwrap();
         assert_eq!(check.outcome, Outcome::Refused);
-        assert!(check.found.contains("refuses the observer `demo-observer-00000000-0`"), "{}", check.found);
+        assert!(check.found.contains("refuses the observer `demo-observer-00000000-0-0`"), "{}", check.found);
         assert!(check.remedy.unwrap().starts_with("set `observer.credentials`"));
 
         let (url, _told) = answering(&[&[ACCEPTED], &[ACCEPTED, NOT_GRANTED], &[ACCEPTED]]).await;

@@ -416,13 +416,20 @@ fn clock_stepped(case: &Case<'_>) -> Option<Reason> {
 fn session_taken_over(case: &Case<'_>) -> Option<Reason> {
     let taken = *case.stats.connections.lost.get("session_taken_over")?;
     let rivals = &case.stats.observer.other_runs;
-    (taken > 0 && !rivals.is_empty()).then(|| {
+    (taken > 0).then(|| {
         let ids = rivals.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let by = match (ids.is_empty(), case.stats.observer.superseded) {
+            (false, _) => format!(" while another run ({ids}) sent with their client ids"),
+            (true, 0) => String::new(),
+            (true, superseded) => format!(
+                " while two processes ran the same devices, until {} left for the newer one",
+                words::counted(superseded.into(), "worker", "workers")
+            ),
+        };
         Reason::new(
             Rule::SessionTakenOver,
             format!(
-                "expected the devices to have their sessions to themselves, found {} taken over while another run ({ids}) \
-                 sent with their client ids",
+                "expected the devices to have their sessions to themselves, found {} taken over{by}",
                 words::counted(taken, "session", "sessions")
             ),
         )

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tests::{
     eventually,
     mosquitto::{Mosquitto, Settings},
+    process::Stream,
     proxy::{Proxy, Traffic, Which},
 };
 
@@ -66,7 +67,9 @@ fn an_aborted_run_leaves_no_session_of_its_observer() {
         ended.expect_verdict("aborted", 105);
         proxy.set_traffic(Which::All, Traffic::Forward).unwrap();
         eventually("the proxy has passed all on", PATIENCE, || Ok((proxy.connections()? == 0).then_some(()))).unwrap();
-        let id = format!("cut-observer-{}-0", ended.report.text("manifest.run"));
-        assert!(!client::has_session(&broker, &id), "{id} in {protocol}");
+        let log = broker.process().output(Stream::Stderr).unwrap();
+        let begin = format!("cut-observer-{}-0-", ended.report.text("manifest.run"));
+        let id = log.split_whitespace().find(|word| word.starts_with(&begin)).unwrap();
+        assert!(!client::has_session(&broker, id), "{id} in {protocol}");
     }
 }

@@ -1,0 +1,91 @@
+//! What is counted when something is killed: the broker's count, which knows nothing of ours, lies between what the report
+//! says was sent and that plus what may have been sent.
+
+use std::{cell::Cell, time::Duration};
+
+use tests::kubernetes::containers;
+
+use super::{
+    TURNS, admin,
+    fleet::{Fleet, PER_POD, document, name, uid},
+    own_nodes, product,
+};
+
+const DEVICES: u32 = 100;
+
+/// What the devices of a pod send in a tenth of a second, and as much as they may send in a few milliseconds more.
+const RECORDED: u64 = 125 / 10 + 3;
+
+/// What they send between two readings of a fleet that nobody watches, and until another pod runs them.
+const READ: u64 = 125 * (15 + 45);
+
+/// Holds the messages back until all are judged, and compares; how many may have been sent beside those that are counted.
+#[track_caller]
+pub(super) fn expect_bounded(fleet: &Fleet, when: &str) -> u64 {
+    fleet.simctl(&["pause"]);
+    let before = Cell::new(None);
+    let is_still = |fleet: &Fleet| {
+        let report = fleet.report();
+        let now = Some((report.count("messages.sent"), report.count("generator.workers_lost")));
+        report.count("messages.in_flight") == 0 && before.replace(now) == now
+    };
+    fleet.until("what was in flight is judged", is_still);
+    let report = fleet.report();
+    let taken = fleet.broker("simctl_broker_messages_in_total").unwrap();
+    let (sent, unrecorded) = (report.count("messages.sent"), report.count("messages.unrecorded"));
+    println!(
+        "FIGURE {when}: {sent} sent by the report, {taken} taken by the broker, up to {unrecorded} more may have been sent"
+    );
+    report.claim(&format!("{when}: what is counted was sent, of {taken}"), sent <= taken);
+    report.claim(&format!("{when}: what was sent is bounded, {taken}"), taken <= sent + unrecorded);
+    report.expect_conservation();
+    report.expect("messages.lost", 0);
+    fleet.simctl(&["resume"]);
+    unrecorded
+}
+
+#[test]
+fn the_broker_has_no_more_than_the_books_whatever_is_killed() {
+    let _turn = TURNS.alone();
+    let Some(_) = own_nodes("the end of a process in a container") else { return };
+    let fleet = Fleet::apply("books", &document(DEVICES, PER_POD).replace("interval: 2s", "interval: 200ms"));
+    let whole = fleet.clients();
+    let are_back = |fleet: &Fleet| fleet.clients() == whole;
+    let kill = |ordinal: usize| {
+        let connections = fleet.broker("simctl_broker_connections_total").unwrap();
+        containers::kill(uid(&fleet.pods()[ordinal]), "device-sim").unwrap();
+        fleet.until("its devices have come back", |fleet| {
+            fleet.broker("simctl_broker_connections_total") >= Some(connections + u64::from(PER_POD)) && are_back(fleet)
+        });
+    };
+
+    // Nobody watches yet, so that workers are read every 15 seconds.
+    fleet.until("the fleet is settled", |fleet| fleet.status("connected") == u64::from(DEVICES));
+    kill(0);
+    let unwatched = expect_bounded(&fleet, "a worker is killed that nobody watches");
+    assert!(unwatched <= RECORDED, "{unwatched} messages");
+    kill(1);
+    let watched = expect_bounded(&fleet, "a worker is killed that somebody watches") - unwatched;
+    assert!(watched <= RECORDED, "{watched} messages");
+
+    // The leader and a worker at once: the worker is back before anybody leads.
+    let leader = product::leader();
+    admin().kubectl(["delete", "pod", "-n", product::NAMESPACE, name(&leader), "--grace-period=0", "--force"]).unwrap();
+    kill(2);
+    fleet.until("another controller leads", |fleet| fleet.try_simctl(&["status", "-o", "json"]).code == Some(0));
+    let unled = expect_bounded(&fleet, "a worker is killed while nobody leads") - watched - unwatched;
+    assert!(unled <= RECORDED, "{unled} messages");
+
+    // Its record goes with the pod.
+    let pods = fleet.pods();
+    fleet.namespace.kubectl(["delete", "pod", name(&pods[3]), "--grace-period=0", "--force", "--wait=false"]).unwrap();
+    // It may be gone already.
+    let _ = containers::kill(uid(&pods[3]), "device-sim");
+    fleet.until("another pod runs its devices", |fleet| {
+        fleet.pods().get(3).is_some_and(|pod| uid(pod) != uid(&pods[3])) && are_back(fleet)
+    });
+    let all = expect_bounded(&fleet, "a pod is deleted by force");
+    assert!(all - unled - watched - unwatched <= READ, "{all} messages");
+    fleet.report().expect("generator.workers_lost", 4);
+    assert!(fleet.until_connected(DEVICES) < Duration::from_mins(1));
+}
