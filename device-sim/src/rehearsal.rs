@@ -10,7 +10,7 @@ use fleet_contract::{
     fleet::Observe,
     plan::{Plan, Shard},
     time::Micros,
-    worker::{Assignment, Document},
+    worker::{Assignment, Document, observer_client_id},
 };
 
 use crate::{
@@ -110,7 +110,7 @@ impl Rehearsal {
         match client {
             Client::Device => self.blueprint.device(position),
             Client::Observer => {
-                self.blueprint.observer(observer::client_id(&self.blueprint.name, 0, 0, NOW, position as usize))
+                self.blueprint.observer(observer_client_id(&self.blueprint.name, 0, 0, NOW, position as usize))
             }
         }
     }

@@ -79,6 +79,7 @@ pub(crate) fn facts() -> RunFacts {
         aborted: false,
         timeline: Timeline::new(START),
         workers_lost: 0,
+        observers_left: Vec::new(),
         workers_unbounded: 0,
     }
 }

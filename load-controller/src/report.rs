@@ -17,6 +17,7 @@ use fleet_contract::{
     fleet::{Observe, Protocol, SessionKind},
     series::{Distribution, END_TO_END, PUBLISH_ACK},
     stats::Stats,
+    worker::observer_client_id,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -190,6 +191,19 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         ),
     );
     let spec = &facts.fleet.spec;
+    let left = facts.observers_left.iter().map(|gap| {
+        let first = gap.ordinal.saturating_mul(spec.devices_per_pod);
+        observer_client_id(&facts.fleet.metadata.name, facts.run, first, gap.epoch, 0)
+    });
+    let left: Vec<String> = left.filter(|_| spec.protocol() == Protocol::V311).collect();
+    note(
+        facts.observe() != Observe::None && !left.is_empty(),
+        format!(
+            "observers of killed workers have left sessions at the broker, which goes on queueing for them until somebody \
+             connects with a clean session and their client id: {}",
+            left.join(", ")
+        ),
+    );
     let is_kept = spec.connect.session == SessionKind::Persistent && spec.protocol() == Protocol::V311;
     let has_left = facts.stage == Stage::Ended && !facts.embedded_broker && stats.connections.accepted > 0;
     note(

@@ -579,6 +579,9 @@ pub struct Ended {
     /// most.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
+    /// The last of all such workers: their observers have left sessions at the broker, if it keeps them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub observers_left: Vec<Gap>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -587,6 +590,9 @@ const fn is_zero(number: &u32) -> bool {
 }
 
 impl Totals {
+    /// How many observers that have left a session are kept by name.
+    pub const OBSERVERS_LEFT_MAX: usize = 16;
+
     /// Goes on from what was kept when it was counted last.
     pub fn resume(ended: Ended) -> Self {
         Self { current: BTreeMap::new(), ended }
@@ -682,7 +688,11 @@ impl Totals {
     pub fn end(&mut self, ordinal: u32) {
         if let Some(last) = self.current.remove(&ordinal) {
             if !last.is_drained {
-                self.ended.gaps.push(Gap { ordinal, epoch: last.epoch, from: last.at });
+                let gap = Gap { ordinal, epoch: last.epoch, from: last.at };
+                self.ended.gaps.push(gap);
+                self.ended.observers_left.push(gap);
+                let too_many = self.ended.observers_left.len().saturating_sub(Self::OBSERVERS_LEFT_MAX);
+                self.ended.observers_left.drain(..too_many);
             }
             self.count(ordinal, last.epoch, last.at, last.stats);
         }
@@ -855,6 +865,7 @@ mod tests {
         totals.fill(gap, &bound);
         totals.fill(gap, &bound);
         assert_eq!((totals.sum().messages[1].unrecorded, totals.ended().gaps.len()), (25, 0));
+        assert_eq!(totals.ended().observers_left, [gap]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::{
     fleet::{Fleet, FleetSpec},
     format::Format,
     plan::{Plan, Shard},
+    time::Micros,
     units::Span,
 };
 
@@ -60,6 +61,14 @@ pub struct Assignment {
     /// The files, as in [`Document::files`].
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+}
+
+/// The client id of the observer of a broker, beside the worker whose first device that is and which began at `epoch`: two
+/// processes that run the same devices never take each other's messages.
+pub fn observer_client_id(fleet: &str, run: u32, first: u32, epoch: Micros, broker: usize) -> String {
+    let client_id = format!("{fleet}-observer-{run:08x}-{first}-{:x}", epoch.0);
+    // Two addresses may be those of one broker, which knows a name once.
+    if broker > 0 { format!("{client_id}-{broker}") } else { client_id }
 }
 
 /// How long the final statistics of a worker that was told to end are served, if nobody pulls them.
@@ -119,7 +128,7 @@ pub struct DeviceStatus {
     pub said: Option<String>,
     /// When it will connect again, if it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connects_at: Option<crate::time::Micros>,
+    pub connects_at: Option<Micros>,
     /// Accepted sessions so far.
     pub sessions: u32,
     /// QoS 1 and 2 messages that wait for their acknowledgement.
@@ -140,7 +149,7 @@ pub struct StreamStatus {
     pub qos: u8,
     /// The next instant at which a message falls due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_due: Option<crate::time::Micros>,
+    pub next_due: Option<Micros>,
     /// Messages handed to the session.
     pub sent: u32,
     /// Messages that were judged: delivered, lost or unknown.
@@ -154,7 +163,6 @@ pub struct StreamStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Micros;
 
     fn fleet(spec: &str) -> Fleet {
         let text = format!(

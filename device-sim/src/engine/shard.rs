@@ -248,15 +248,15 @@ impl<W: World> Shard<W> {
         if !fired.is_empty() {
             self.recorder.note_change(begun);
         }
-        for (number, batch) in fired.chunks(WARMED).enumerate() {
-            // The first one comes close behind the beginning of the turn.
-            if number > 0 && self.recorder.is_on() {
-                self.record_in_time(self.world.now());
-            }
+        for batch in fired.chunks(WARMED) {
             self.warm(batch);
             for &slot in batch {
                 // Each device gets the time of its own turn, so that the lag of the last one is not hidden.
-                self.device_turn(slot, self.world.now());
+                let now = self.world.now();
+                if self.recorder.due() <= now {
+                    self.record_in_time(now);
+                }
+                self.device_turn(slot, now);
             }
             self.counted.lags.record_in(&mut self.counted.by_stream);
         }

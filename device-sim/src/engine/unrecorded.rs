@@ -5,9 +5,9 @@ use fleet_contract::{stats::Stats, time::Micros, units::Span};
 use super::{blueprint::Blueprint, course::Course};
 use crate::{model::Scratch, record::Record};
 
-/// A shard that has anything to record does so within this time, the turn in which it is included: half of it is its pace, the
-/// other half is for a thread that the processor has put off.
-const RECORDED_WITHIN: Span = Span::from_millis(100);
+/// A shard that has anything to record does so before it sends what is due later than this after the first message: most of it
+/// is its pace, the rest is for a first message that was late.
+const RECORDED_WITHIN: Span = Span::from_millis(80);
 
 /// What falls due in a window for some devices.
 struct Window<'a> {

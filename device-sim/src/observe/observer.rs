@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use fleet_contract::{model::BODY_MAX, plan, time::Micros, units::Span};
+use fleet_contract::{model::BODY_MAX, plan, time::Micros, units::Span, worker::observer_client_id};
 use mio::{Events, Poll, Token, Waker};
 
 use super::{Arrival, Arrivals, ObserverWatch, filters::Filter};
@@ -103,7 +103,7 @@ impl Parts {
 
     /// The client id of the observer beside the worker that began at `epoch` in this place.
     fn client_id(&self, epoch: Micros) -> String {
-        client_id(&self.blueprint.name, self.run, self.shard.first, epoch, self.broker)
+        observer_client_id(&self.blueprint.name, self.run, self.shard.first, epoch, self.broker)
     }
 
     /// Whether `device` is one of those that publish there.
@@ -190,14 +190,6 @@ enum Coverage {
     Wildcards,
     /// Each device of the worker up to this index, by the names of its topics.
     Names { up_to: u32 },
-}
-
-/// The client id of the observer of a broker, beside the worker whose first device that is and which began at `epoch`: two
-/// processes that run the same devices never take each other's messages.
-pub(crate) fn client_id(fleet: &str, run: u32, first: u32, epoch: Micros, broker: usize) -> String {
-    let client_id = format!("{fleet}-observer-{run:08x}-{first}-{:x}", epoch.0);
-    // Two addresses may be those of one broker, which knows a name once.
-    if broker > 0 { format!("{client_id}-{broker}") } else { client_id }
 }
 
 /// How the sessions of observers behave.

@@ -29,6 +29,8 @@ pub enum Question {
     Reading(Micros),
     /// What the worker of a gap may have sent at most before its successor, which is asked, began.
     Unrecorded(Gap, Micros),
+    /// To let its devices leave.
+    Drain,
     /// To run the plan of this version, written as JSON.
     Plan(u64, Bytes),
 }
@@ -51,6 +53,8 @@ pub enum Answer {
     Reading(Result<Box<WorkerStats>, CallError>),
     /// What the worker of a gap may have sent.
     Unrecorded(Gap, Result<Box<Stats>, CallError>),
+    /// The worker was told to let its devices leave.
+    Told(Result<(), CallError>),
     /// The worker was given the plan of this version.
     Pushed(u64, Result<(), CallError>),
 }
@@ -89,6 +93,7 @@ impl Calls {
                         let path = format!("/v1/unrecorded?after={}&until={}", gap.from.0, until.0);
                         Answer::Unrecorded(gap, client.get(&address, &path).await.map(Box::new))
                     }
+                    Question::Drain => Answer::Told(client.post(&address, "/v1/drain").await),
                     Question::Plan(version, plan) => {
                         Answer::Pushed(version, client.put(&address, "/v1/plan", plan).await)
                     }

@@ -82,6 +82,8 @@ pub struct Pods {
     pub loaded: u32,
     /// Pods on nodes that do not answer.
     pub unreachable: u32,
+    /// Of these: pods whose workers answer, and run on.
+    pub cut_off: u32,
     /// Pods that are older than [`POD_TIMEOUT`] and not ready.
     pub overdue: u32,
 }
@@ -216,9 +218,13 @@ fn stalled(facts: &Facts) -> Word {
 fn degraded(facts: &Facts) -> Word {
     let yes = |reason, message: String| Word::yes(DEGRADED, reason, message);
     let Facts { wanted, devices, causes, .. } = facts;
-    let Pods { wanted: replicas, present: pods, silent, answering, unreachable, overdue, .. } = &facts.pods;
+    let Pods { wanted: replicas, present: pods, silent, answering, unreachable, cut_off, overdue, .. } = &facts.pods;
     if let Some(Diagnosis { message, .. }) = &causes.broker_pod {
         return yes(Reason::BrokerNotReady, format!("the pod of the fleet's own broker does not run: {message}"));
+    }
+    if *unreachable > 0 && unreachable == cut_off {
+        let message = format!("{unreachable} pods are on nodes that do not answer; their workers do, and run on");
+        return yes(Reason::NodeUnreachable, message).with_event("pods on nodes that do not answer run on");
     }
     if *unreachable > 0 {
         return yes(Reason::NodeLost, format!("{unreachable} pods are on nodes that do not answer"))

@@ -105,6 +105,20 @@ impl Observed {
     }
 }
 
+/// Whether a worker answers, whatever its node does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reply {
+    /// It was asked, and does not.
+    #[default]
+    None,
+    /// Nobody has asked it yet.
+    Unasked,
+    /// It does.
+    Runs,
+    /// It does, and says that all of its devices have left.
+    Drained,
+}
+
 /// A pod of a worker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorkerPod {
@@ -120,6 +134,8 @@ pub struct WorkerPod {
     pub node: Option<String>,
     /// Since when its node has not answered.
     pub unreachable_since: Option<Timestamp>,
+    /// Whether its worker answers; the watches do not tell.
+    pub reply: Reply,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// Whether its readiness probe succeeds.
@@ -232,6 +248,7 @@ fn worker_pod(stores: &Stores, pod: &Pod) -> Option<WorkerPod> {
         ip: pod.status.as_ref().and_then(|status| status.pod_ip.clone()),
         node,
         unreachable_since,
+        reply: Reply::default(),
         created: pod.creation_timestamp().map(|time| time.0),
         is_ready: condition(pod, "Ready").is_some_and(|(status, _)| status == "True"),
         has_run: container_statuses(pod).iter().any(has_run),

@@ -18,7 +18,7 @@ use super::{
     document::Document,
     note::Note,
     object::{Deletion, Object},
-    observe::{Observed, ObservedBroker, WorkerPod},
+    observe::{Observed, ObservedBroker, Reply, WorkerPod},
 };
 use crate::resource::{
     Fleet, Owner, Size,
@@ -78,6 +78,8 @@ pub struct Steps {
     pub deletions: Vec<Deletion>,
     /// Pods on nodes that are lost.
     pub forces: Vec<WorkerPod>,
+    /// Pods on nodes that do not answer, whose workers do and are to let their devices leave.
+    pub drains: Vec<WorkerPod>,
     /// What people are told.
     pub notes: Vec<Note>,
     /// Whether workers are not replaced as long as their broker, or their devices, are away.
@@ -181,7 +183,8 @@ pub fn decide(situation: &Situation<'_>) -> Steps {
     let kept = observed.stateful_set.as_deref().and_then(template_of).filter(|_| is_held || turn == Turn::Waits);
     let workers = stateful_set::build(owner, replicas, kept.cloned().unwrap_or(template));
     notes.extend(tell(situation, &plan, &revision));
-    let (forces, next_loss) = lost_pods(observed.pods.iter().chain(&observed.broker.pod), now);
+    let is_wanted = |pod: &WorkerPod| pod.ordinal < replicas && pod.document.as_ref() == Some(&revision.name);
+    let CutOff { forces, drains, next: next_loss } = cut_off(observed, is_wanted, now);
     let looks = is_held || turn != Turn::None;
     let look_again = next_loss.into_iter().chain(looks.then_some(RETURN_LOOK)).min();
     notes.extend(forces.iter().map(Note::forced));
@@ -203,6 +206,7 @@ pub fn decide(situation: &Situation<'_>) -> Steps {
         size,
         broker_devices_max,
         forces,
+        drains,
         notes,
         is_held,
         turn,
@@ -408,22 +412,45 @@ fn are_returning(situation: &Situation<'_>, plan: &Plan) -> bool {
     has_known_another && now < deadline && connected < plan.devices_wanted()
 }
 
-/// The pods whose node has not answered for too long, and when the next one will be.
-fn lost_pods<'a>(pods: impl Iterator<Item = &'a WorkerPod>, now: Micros) -> (Vec<WorkerPod>, Option<Duration>) {
-    let mut lost = Vec::new();
-    let mut look_again: Option<Duration> = None;
-    for pod in pods {
+/// What becomes of pods whose node does not answer.
+#[derive(Debug, Default)]
+struct CutOff {
+    forces: Vec<WorkerPod>,
+    drains: Vec<WorkerPod>,
+    /// When the next one is to be deleted.
+    next: Option<Duration>,
+}
+
+/// A pod whose worker answers runs on, though the API server does not hear of it: its devices would be wanted twice. Where
+/// it is to go, it lets its devices leave first. Where nobody answers, the pod is deleted by force after some time.
+fn cut_off(observed: &Observed, is_wanted: impl Fn(&WorkerPod) -> bool, now: Micros) -> CutOff {
+    let mut cut_off = CutOff::default();
+    for pod in observed.pods.iter().chain(&observed.broker.pod) {
         let Some(since) = pod.unreachable_since else { continue };
+        match pod.reply {
+            Reply::Runs | Reply::Unasked => {
+                cut_off.drains.extend(Some(pod.clone()).filter(|pod| pod.reply == Reply::Runs && !is_wanted(pod)));
+                // Its silence would bring no event.
+                cut_off.next = Some(RETURN_LOOK);
+                continue;
+            }
+            Reply::Drained if !is_wanted(pod) => {
+                cut_off.forces.push(pod.clone());
+                continue;
+            }
+            Reply::Drained | Reply::None => {}
+        }
         let seconds = UNREACHABLE_SECONDS + if pod.is_terminating { 0 } else { EVICTION_SECONDS };
         let deadline = u64::try_from(since.as_microsecond() + seconds * 1_000_000).unwrap_or(0);
         let left = Micros(deadline).since(now);
         if left == Span::ZERO {
-            lost.push(pod.clone());
+            cut_off.forces.push(pod.clone());
         } else {
-            look_again = Some(look_again.map_or(left.as_duration(), |soonest| soonest.min(left.as_duration())));
+            let left = left.as_duration();
+            cut_off.next = Some(cut_off.next.map_or(left, |soonest| soonest.min(left)));
         }
     }
-    (lost, look_again)
+    cut_off
 }
 
 /// What changes for people who watch.

@@ -60,6 +60,8 @@ pub enum Reason {
     BrokerUnreachable,
     /// A node does not answer.
     NodeLost,
+    /// Pods are on nodes that do not answer, and their workers do.
+    NodeUnreachable,
     /// A Secret or ConfigMap that a pod mounts is missing.
     SecretMissing,
     /// No node can get the image.

@@ -9,7 +9,7 @@ use super::{
     document::Document,
     metrics::FleetFigures,
     note::Note,
-    observe::{Observed, WorkerPod},
+    observe::{Observed, Reply, WorkerPod},
     plan,
     reason::Reason,
     refusal::Refusal,
@@ -167,6 +167,9 @@ fn facts(view: &View<'_>) -> Facts {
                 workers.members().filter(|member| member.plan_version.is_some_and(|running| running >= version)),
             ),
             unreachable: count(observed.pods.iter().filter(|pod| pod.unreachable_since.is_some())),
+            cut_off: count(
+                observed.pods.iter().filter(|pod| pod.unreachable_since.is_some() && pod.reply == Reply::Runs),
+            ),
             overdue: count(present().filter(|pod| is_overdue(pod, now))),
         },
         waits_for_turn: view.decided.is_some_and(|decided| decided.waits_for_turn),

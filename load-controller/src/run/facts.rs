@@ -3,7 +3,7 @@
 use fleet_contract::{
     fleet::{BrokerSpec, Fleet, Observe},
     plan::Plan,
-    stats::{Devices, Stats},
+    stats::{Devices, Gap, Stats},
     time::Micros,
     units::Span,
 };
@@ -45,6 +45,8 @@ pub struct RunFacts {
     pub timeline: Timeline,
     /// Worker processes that ended unasked.
     pub workers_lost: u32,
+    /// The observers of some of these, which may have left a session at the broker.
+    pub observers_left: Vec<Gap>,
     /// Of these: those of which nobody knows how much they may have sent after they were read last.
     pub workers_unbounded: u32,
 }
@@ -97,6 +99,7 @@ impl RunFacts {
             aborted: false,
             timeline: Timeline::new(plan.start),
             workers_lost: 0,
+            observers_left: Vec::new(),
             workers_unbounded: 0,
         }
     }

@@ -164,6 +164,16 @@ impl Workers {
         self.totals.ended().gaps.iter().filter(is_open).filter_map(call).collect()
     }
 
+    /// How to tell a worker that its devices are to leave.
+    pub fn to_drain(&self, ordinal: u32) -> Option<Call> {
+        self.members.get(&ordinal)?.call(Question::Drain)
+    }
+
+    /// Whether a worker said last that all of its devices had left, and their messages were settled.
+    pub fn has_drained(&self, ordinal: u32) -> bool {
+        self.totals.worker(ordinal).is_some_and(|last| last.is_drained)
+    }
+
     /// What to tell every worker that is known to run an older plan than this one.
     pub fn to_push(&mut self, plan: &Plan) -> Vec<Call> {
         let version = plan.version;
@@ -208,6 +218,7 @@ impl Workers {
                 Ok(())
             }
             Answer::Unrecorded(_, Err(error)) => Err(error),
+            Answer::Told(told) => told,
             Answer::Pushed(version, Ok(())) => {
                 member.is_pushed = false;
                 member.plan_version = member.plan_version.max(Some(version));

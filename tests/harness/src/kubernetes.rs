@@ -32,6 +32,7 @@ pub use detour::Detour;
 pub use external_metrics::ExternalMetrics;
 pub use kwok::Kwok;
 pub use namespace::Namespace;
+pub use node::Cut;
 
 use std::time::Duration;
 

@@ -26,6 +26,9 @@ pub const PREVIOUS_BIN_DIR: &str = "SIMCTL_PREVIOUS_BIN_DIR";
 /// See [`PREVIOUS_BIN_DIR`].
 pub const PREVIOUS_CHART: &str = "SIMCTL_PREVIOUS_CHART";
 
+/// Set where tests are to be run that cut parts of a cluster off from others for minutes.
+pub const PARTITIONS: &str = "SIMCTL_TEST_PARTITIONS";
+
 /// The path that a variable of the environment names, if it is set.
 pub fn from_environment(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).map(PathBuf::from)

@@ -1,7 +1,10 @@
 //! What is counted when something is killed: the broker's count, which knows nothing of ours, lies between what the report
 //! says was sent and that plus what may have been sent.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use tests::kubernetes::containers;
 
@@ -13,8 +16,11 @@ use super::{
 
 const DEVICES: u32 = 100;
 
-/// What the devices of a pod send in a tenth of a second, and as much as they may send in a few milliseconds more.
-const RECORDED: u64 = 125 / 10 + 3;
+/// What the devices of a pod send in a tenth of a second.
+const RECORDED: u64 = 125 / 10;
+
+/// For so long nothing new is in the report: several readings of a fleet that is watched.
+const STILL: Duration = Duration::from_secs(4);
 
 /// What they send between two readings of a fleet that nobody watches, and until another pod runs them.
 const READ: u64 = 125 * (15 + 45);
@@ -23,11 +29,15 @@ const READ: u64 = 125 * (15 + 45);
 #[track_caller]
 pub(super) fn expect_bounded(fleet: &Fleet, when: &str) -> u64 {
     fleet.simctl(&["pause"]);
-    let before = Cell::new(None);
+    let seen = Cell::new((0, 0, Instant::now()));
     let is_still = |fleet: &Fleet| {
         let report = fleet.report();
-        let now = Some((report.count("messages.sent"), report.count("generator.workers_lost")));
-        report.count("messages.in_flight") == 0 && before.replace(now) == now
+        let (sent, lost) = (report.count("messages.sent"), report.count("generator.workers_lost"));
+        let (known_sent, known_lost, since) = seen.get();
+        if (sent, lost) != (known_sent, known_lost) {
+            seen.set((sent, lost, Instant::now()));
+        }
+        report.count("messages.in_flight") == 0 && seen.get().2 == since && since.elapsed() > STILL
     };
     fleet.until("what was in flight is judged", is_still);
     let report = fleet.report();
@@ -48,7 +58,8 @@ pub(super) fn expect_bounded(fleet: &Fleet, when: &str) -> u64 {
 fn the_broker_has_no_more_than_the_books_whatever_is_killed() {
     let _turn = TURNS.alone();
     let Some(_) = own_nodes("the end of a process in a container") else { return };
-    let fleet = Fleet::apply("books", &document(DEVICES, PER_POD).replace("interval: 2s", "interval: 200ms"));
+    let fleet =
+        Fleet::apply("books", &document(DEVICES, PER_POD).replace("interval: 2s", "interval: 200ms, jitter: 0s"));
     let whole = fleet.clients();
     let are_back = |fleet: &Fleet| fleet.clients() == whole;
     let kill = |ordinal: usize| {

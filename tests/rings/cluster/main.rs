@@ -19,6 +19,7 @@ mod install;
 mod listener;
 mod machine;
 mod node;
+mod partitions;
 mod product;
 mod releases;
 mod rollout;

@@ -53,10 +53,10 @@ fn kill<'a>(cluster: &'a Cluster, name: &str) -> (Dead<'a>, Instant) {
 }
 
 /// A node that takes no new pods until this is dropped.
-struct Cordoned<'a>(&'a str);
+pub(super) struct Cordoned<'a>(&'a str);
 
 impl Cordoned<'_> {
-    fn node(name: &str) -> Cordoned<'_> {
+    pub(super) fn node(name: &str) -> Cordoned<'_> {
         admin().kubectl(["cordon", name]).unwrap();
         Cordoned(name)
     }

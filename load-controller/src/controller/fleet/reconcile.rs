@@ -12,7 +12,7 @@ use crate::{
     controller::{
         Error, document,
         object::Key,
-        observe::{Observed, observe},
+        observe::{Observed, Reply, WorkerPod, observe},
         plan::{self, Situation, Turn},
         refusal::Refusal,
         status,
@@ -215,7 +215,23 @@ impl Task {
         self.take_plan(&mut observed);
         self.kept.totals_are_gone = self.kept.totals.is_some() && !observed.has_totals;
         self.meet_workers(&observed);
+        for pod in &mut observed.pods {
+            pod.reply = self.reply_of(pod);
+        }
         observed
+    }
+
+    /// Whether the worker of a pod answers.
+    fn reply_of(&self, pod: &WorkerPod) -> Reply {
+        let workers = self.workers();
+        match workers.and_then(|workers| workers.member(pod.ordinal)).filter(|member| member.worker.id == pod.uid) {
+            Some(member) if member.answers() && workers.is_some_and(|workers| workers.has_drained(pod.ordinal)) => {
+                Reply::Drained
+            }
+            Some(member) if member.answers() => Reply::Runs,
+            Some(member) if member.worker.address.is_some() && !member.is_silent() => Reply::Unasked,
+            _ => Reply::None,
+        }
     }
 
     /// Takes over which workers there are, and how they are reached.

@@ -51,6 +51,9 @@ impl Task {
         {
             self.write(owner, workers).await?;
         }
+        if let Some(met) = &self.met {
+            self.calls.make(steps.drains.iter().filter_map(|pod| met.workers.to_drain(pod.ordinal)).collect());
+        }
         for pod in &steps.forces {
             self.context.writer.force(owner, pod).await?;
         }

@@ -193,6 +193,7 @@ fn pod(name: &str, document: &str) -> WorkerPod {
         ip: None,
         node: Some("node".into()),
         unreachable_since: None,
+        reply: Reply::None,
         created: None,
         is_ready: true,
         has_run: true,
@@ -231,6 +232,39 @@ fn pods_of_a_lost_node_are_deleted_after_half_a_minute() {
     assert_eq!(steps.forces.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["lost", "broker"]);
     assert_eq!(steps.look_again, Some(Duration::from_secs(4)));
     assert!(reasons(&steps).contains(&"PodForced"));
+}
+
+#[test]
+fn a_worker_that_answers_is_left_alone_whatever_its_node_does() {
+    let first = decided_about("devices: 10", &Observed::default(), None);
+    let since = Timestamp::from_microsecond(i64::try_from(NOW.0).unwrap() - 600_000_000).unwrap();
+    let cut_off = |reply, document: &str, ordinal| WorkerPod {
+        unreachable_since: Some(since),
+        reply,
+        ordinal,
+        is_terminating: true,
+        ..pod("cut off", document)
+    };
+    let document = &first.revision.name;
+    // Reply, document, shard; whether it is deleted by force, and whether it is asked to drain.
+    for (reply, document, ordinal, is_forced, is_drained) in [
+        (Reply::Runs, document.as_str(), 0, false, false),
+        (Reply::Unasked, document, 0, false, false),
+        (Reply::None, document, 0, true, false),
+        // It is to be replaced, or not wanted any more.
+        (Reply::Runs, "demo-old", 0, false, true),
+        (Reply::Runs, document, 1, false, true),
+        (Reply::Drained, document, 1, true, false),
+        (Reply::Drained, "demo-old", 0, true, false),
+    ] {
+        let observed = Observed {
+            pods: vec![cut_off(reply, document, ordinal)],
+            ..after(&decided_about("devices: 10", &Observed::default(), None), Observed::default())
+        };
+        let steps = decided_about("devices: 10", &observed, None);
+        let found = (!steps.forces.is_empty(), !steps.drains.is_empty());
+        assert_eq!(found, (is_forced, is_drained), "{reply:?} {document} {ordinal}");
+    }
 }
 
 #[test]

@@ -318,17 +318,22 @@ fn a_clock_that_was_set_or_a_machine_that_slept_makes_time_stamps_worthless() {
 }
 
 #[test]
-fn two_runs_with_one_set_of_client_ids_prove_nothing() {
-    let disturbed = |taken: u64, foreign: u64| {
+fn who_shares_client_ids_with_somebody_proves_nothing() {
+    let disturbed = |taken: u64, foreign: u64, superseded: u32| {
         move |stats: &mut Stats, _: &mut RunFacts| {
+            stats.observer.superseded = superseded;
             stats.connections.lost = [("session_taken_over".to_owned(), taken)].into();
             stats.observer.other_runs = (foreign > 0).then(|| ("10682977".to_owned(), foreign)).into_iter().collect();
         }
     };
-    check(disturbed(6, 0), Verdict::Passed, &[]);
-    check(disturbed(0, 17), Verdict::Passed, &[]);
+    let taken =
+        "session_taken_over: expected the devices to have their sessions to themselves, found 6 sessions taken over";
+    check(disturbed(6, 0, 0), Verdict::Invalid, &[taken]);
+    let by_another = format!("{taken} while two processes ran the same devices, until 1 worker left for the newer one");
+    check(disturbed(6, 0, 1), Verdict::Invalid, &[&by_another]);
+    check(disturbed(0, 17, 0), Verdict::Passed, &[]);
     check(
-        disturbed(6, 17),
+        disturbed(6, 17, 0),
         Verdict::Invalid,
         &[
             "session_taken_over: expected the devices to have their sessions to themselves, found 6 sessions taken over while \

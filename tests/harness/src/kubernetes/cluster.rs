@@ -15,7 +15,7 @@ use super::{
     build::Tools,
     client::Client,
     control_plane::{self, ControlPlane},
-    node::{self, Node},
+    node::{self, Cut, Node},
 };
 use crate::{debian::Packages, process::Process, sandbox::Network, unavailable::Unavailable};
 
@@ -139,6 +139,16 @@ impl Cluster {
         let node = self.make_node(number)?;
         self.nodes().insert(number, node);
         Ok(())
+    }
+
+    /// Cuts `nodeNUMBER` off, until it is mended.
+    pub fn cut(&self, number: u8, cut: Cut) -> Result<()> {
+        self.nodes().get(&number).with_context(|| format!("node{number} is not running"))?.cut(cut)
+    }
+
+    /// Lets everything pass to and from `nodeNUMBER` again.
+    pub fn mend(&self, number: u8) -> Result<()> {
+        self.nodes().get(&number).with_context(|| format!("node{number} is not running"))?.mend()
     }
 
     fn make_node(&self, number: u8) -> Result<Node> {

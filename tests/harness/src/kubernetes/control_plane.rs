@@ -32,6 +32,9 @@ mod arguments;
 
 pub(super) use arguments::{ADDRESS, PODS};
 
+/// Where the API server listens.
+pub(super) const PORT: u16 = 6443;
+
 /// Of the bridge, locally administered.
 const HARDWARE_ADDRESS: &str = "02:00:0a:fa:00:01";
 
@@ -205,7 +208,7 @@ impl ControlPlane {
 
 /// How the API server is reached in its network.
 pub(super) fn url() -> String {
-    format!("https://{ADDRESS}:6443")
+    format!("https://{ADDRESS}:{PORT}")
 }
 
 fn write_identities(sandbox: &Sandbox, authority: &Authority) -> Result<()> {

@@ -39,6 +39,15 @@ pub(super) struct Node {
     identity: Identity,
 }
 
+/// What a node is cut off from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Its own programs from the API server; its pods speak to all others.
+    ApiServer,
+    /// Everything on it from everything that is elsewhere.
+    Everything,
+}
+
 /// Who a node is.
 struct Identity {
     name: String,
@@ -87,6 +96,30 @@ impl Node {
         let mut import = Command::new("ctr");
         import.args(["--namespace", "k8s.io", "images", "import"]).arg(archive);
         command::run(&mut self.sandbox.inside(&import)).map(drop)
+    }
+
+    /// Drops what goes between it and others, until it is mended.
+    pub(super) fn cut(&self, cut: Cut) -> Result<()> {
+        let chain = |hook: &str| format!("add chain inet cut {hook} {{ type filter hook {hook} priority 0; }};");
+        let rules = match cut {
+            Cut::ApiServer => {
+                let (out, address, port) = (chain("output"), control_plane::ADDRESS, control_plane::PORT);
+                format!("{out} add rule inet cut output ip daddr {address} tcp dport {port} drop")
+            }
+            Cut::Everything => {
+                let chains = ["input", "output", "forward"].map(chain).concat();
+                let rule = |hook: &str, side: &str| format!("add rule inet cut {hook} {side}name wire0 drop;");
+                let rules =
+                    [rule("input", "iif"), rule("output", "oif"), rule("forward", "iif"), rule("forward", "oif")];
+                chains + &rules.concat()
+            }
+        };
+        self.sandbox.run("nft", &[&format!("add table inet cut; {rules}")]).map(drop)
+    }
+
+    /// Lets everything pass again.
+    pub(super) fn mend(&self) -> Result<()> {
+        self.sandbox.run("nft", &["delete table inet cut"]).map(drop)
     }
 
     /// Ends it as when power fails: nothing in it gets a chance to say so.

@@ -16,7 +16,7 @@ use tests::{
     kubernetes::{Cluster, ControlPlane, EXISTING, Kwok, control_plane::DEFAULT_RATES},
     mochi,
     mosquitto::Installation,
-    project::{BIN_DIR, PREVIOUS_BIN_DIR, PREVIOUS_CHART},
+    project::{BIN_DIR, PARTITIONS, PREVIOUS_BIN_DIR, PREVIOUS_CHART},
     prometheus, rabbitmq,
     unavailable::Unavailable,
     valgrind::Valgrind,
@@ -110,6 +110,12 @@ pub(super) const STEPS: &[Step] = &[
         run: upgrade,
     },
     Step {
+        name: "partitions",
+        what: "nodes and controllers that are cut off for two minutes",
+        length: Length::Long,
+        run: partitions,
+    },
+    Step {
         name: "arm64",
         what: "the programs for arm64, emulated, beside those of this machine",
         length: Length::Long,
@@ -133,7 +139,7 @@ pub(super) struct Context {
 impl Step {
     /// Whether the build of Kubernetes is to start beside the steps before it.
     pub(super) fn needs_kubernetes(&self) -> bool {
-        ["manifests", "control-plane", "control-plane-rates", "cluster", "upgrade"].contains(&self.name)
+        ["manifests", "control-plane", "control-plane-rates", "cluster", "upgrade", "partitions"].contains(&self.name)
     }
 
     /// Whether KWOK is to be built with it.
@@ -289,6 +295,17 @@ fn upgrade(context: &Context) -> Result<Outcome> {
             let mut command = context.cargo_test(&["--test", "cluster", "--", "releases::"]);
             command.env(PREVIOUS_BIN_DIR, previous.build()?).env(PREVIOUS_CHART, previous.chart());
             tested(command.env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
+        },
+    )
+}
+
+fn partitions(context: &Context) -> Result<Outcome> {
+    with_kubernetes(
+        context,
+        || Cluster::requirements().map(drop),
+        || {
+            let mut command = context.cargo_test(&["--test", "cluster", "--", "partitions::"]);
+            tested(command.env(PARTITIONS, "1").env(BIN_DIR, context.binaries()?)).map(Outcome::Ran)
         },
     )
 }
