@@ -31,7 +31,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::Ordering::Relaxed,
+        atomic::{AtomicBool, Ordering::Relaxed},
         mpsc::{self, SyncSender},
     },
     thread::{self, JoinHandle},
@@ -196,6 +196,8 @@ struct Native {
     /// Where each shard leaves what it counts by stream.
     exchanges: Vec<Arc<Exchange>>,
     last: Mutex<Last>,
+    /// Whether the observers were told to leave because nothing is left to be judged.
+    rests: AtomicBool,
 }
 
 /// What was read so far.
@@ -414,6 +416,9 @@ impl Native {
         tables.add_to(&mut stats, phases);
         stats.generator.shards = shards;
         stats.generator.shards_silent = silent;
+        if is_drained && !self.rests.swap(true, Relaxed) {
+            self.stop_observers();
+        }
         stats.bytes.observed = 0;
         for watch in &self.watches {
             stats.observer.merge(&watch.stats());
@@ -430,7 +435,8 @@ impl Native {
     }
 
     fn is_broken(&self) -> bool {
-        self.shards.iter().any(Handle::is_broken) || self.observers.iter().any(Handle::is_broken)
+        let are_to_live = !self.rests.load(Relaxed);
+        self.shards.iter().any(Handle::is_broken) || are_to_live && self.observers.iter().any(Handle::is_broken)
     }
 
     fn drain(&self) {
@@ -439,11 +445,15 @@ impl Native {
         }
     }
 
-    fn end(&mut self) {
-        // The observers first, while the shards still take what they hand out.
+    fn stop_observers(&self) {
         for observer in &self.observers {
             observer.send(observer::Command::Stop);
         }
+    }
+
+    fn end(&mut self) {
+        // The observers first, while the shards still take what they hand out.
+        self.stop_observers();
         for observer in &mut self.observers {
             observer.join();
         }

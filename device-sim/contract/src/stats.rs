@@ -666,6 +666,11 @@ impl Totals {
         self.ended.epochs.insert(ordinal, epoch);
     }
 
+    /// A worker that was made at `created` has gone and was never read: all of its messages are missing.
+    pub fn miss(&mut self, ordinal: u32, created: Option<Micros>) {
+        self.ended.gaps.extend(created.map(|created| Gap { ordinal, epoch: created, from: created }));
+    }
+
     /// Takes what a worker may have sent at most after it was read last.
     pub fn fill(&mut self, gap: Gap, unrecorded: &Stats) {
         if let Some(known) = self.ended.gaps.iter().position(|known| *known == gap) {

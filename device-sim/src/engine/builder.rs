@@ -3,7 +3,7 @@
 use std::{
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, atomic::AtomicBool, mpsc},
     thread::{self, JoinHandle},
 };
 
@@ -86,6 +86,7 @@ impl Builder<'_> {
             watches: (0..self.brokers.count()).map(|_| Arc::default()).collect(),
             exchanges: (0..self.threads).map(|_| Arc::default()).collect(),
             last: Mutex::default(),
+            rests: AtomicBool::new(false),
             slots: (0..self.threads).map(|number| self.slots(number)).collect(),
         };
         // Of each observer: the ways to all shards.

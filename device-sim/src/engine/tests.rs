@@ -19,6 +19,7 @@ fn native(shards: Vec<Box<dyn FnMut(u64) -> Option<Reading> + Send>>) -> (Native
         slots: Vec::new(),
         exchanges: Vec::new(),
         last: Mutex::default(),
+        rests: AtomicBool::new(false),
     };
     for mut play in shards {
         let poll = Poll::new().unwrap();

@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
+use fleet_contract::time::Micros;
+
 use super::observe::WorkerPod;
 use crate::{api::Address, resource::names::WORKER_PORT, run::workers::Worker};
 
@@ -31,6 +33,7 @@ impl Tokens {
             plan_version: None,
             is_ready: pod.is_ready,
             has_run: pod.has_run,
+            created: pod.created.and_then(|created| u64::try_from(created.as_microsecond()).ok()).map(Micros),
             is_ending: pod.is_terminating,
             node: pod.node.clone(),
         }

@@ -39,6 +39,8 @@ pub struct Worker {
     pub is_ready: bool,
     /// Whether it has started, now or before.
     pub has_run: bool,
+    /// When it was made, where that is known.
+    pub created: Option<Micros>,
     /// Whether it was told to end.
     pub is_ending: bool,
     /// The machine that it runs on, where that is not this one.
@@ -53,8 +55,8 @@ pub struct Workers {
     /// Ordinals whose pod is gone, and readings of a new epoch: both close books.
     gone: BTreeSet<u32>,
     newer: BTreeMap<u32, WorkerStats>,
-    /// Ordinals of workers that have gone with all that they had measured: each counts as lost, and has no books.
-    unread: Vec<u32>,
+    /// Workers that have gone with all that they had measured, and when they were made: each counts as lost, and has no books.
+    unread: Vec<(u32, Option<Micros>)>,
     /// The phases below this number are over, and are to be kept.
     phases_over: u32,
     /// What workers that are gone may have sent at most.
@@ -114,10 +116,12 @@ impl Workers {
             self.members.values().filter(|member| !is_same(member)).map(|member| member.worker.ordinal).collect();
         for ordinal in gone {
             let has_run_unheard = |member: Member| member.epoch().is_none() && member.worker.has_run;
-            let was_unheard = self.members.remove(&ordinal).is_some_and(has_run_unheard);
+            let member = self.members.remove(&ordinal);
+            let created = member.as_ref().and_then(|member| member.worker.created);
+            let was_unheard = member.is_some_and(has_run_unheard);
             let was_not_kept = self.newer.remove(&ordinal).is_some();
             if was_unheard || was_not_kept {
-                self.unread.push(ordinal);
+                self.unread.push((ordinal, created));
             }
             // Without books of its own it must not close those of its successor.
             if self.totals.worker(ordinal).is_some() {
@@ -258,12 +262,18 @@ impl Workers {
         if closes.is_empty() && self.unread.is_empty() && self.filled.is_empty() && !is_phase_over {
             return None;
         }
-        let lost: Vec<u32> =
-            closes.into_iter().flat_map(|ordinal| self.lost(ordinal)).chain(self.unread.iter().copied()).collect();
+        let lost: Vec<u32> = closes
+            .into_iter()
+            .flat_map(|ordinal| self.lost(ordinal))
+            .chain(self.unread.iter().map(|(ordinal, _)| *ordinal))
+            .collect();
         let mut totals = self.totals.clone();
         totals.lose(u32::try_from(lost.len()).unwrap_or(u32::MAX));
         totals.keep_phases(self.phases_over);
         self.gone.iter().for_each(|ordinal| totals.end(*ordinal));
+        for (ordinal, created) in &self.unread {
+            totals.miss(*ordinal, *created);
+        }
         for (ordinal, reading) in &self.newer {
             totals.take(*ordinal, reading.clone());
         }
@@ -371,6 +381,7 @@ mod tests {
             plan_version: None,
             is_ready: true,
             has_run: true,
+            created: Some(Micros(0)),
             is_ending: false,
             node: None,
         }
@@ -441,6 +452,18 @@ mod tests {
         workers.close(closing);
         assert!(workers.closing().is_none());
         workers.answered(reading("b", 1, 2, 20, false)).unwrap();
+        // How much it may have sent since its pod was made, the new one tells.
+        let asked = workers.to_read().into_iter().find(|call| matches!(call.question, Question::Unrecorded(..)));
+        let gap = Gap { ordinal: 0, epoch: Micros(0), from: Micros(0) };
+        assert_eq!(asked.map(|call| call.question), Some(Question::Unrecorded(gap, Micros(1))));
+        let mut stats = Stats::default();
+        stats.messages[0].unrecorded = 40;
+        let answer = Answer::Unrecorded(gap, Ok(Box::new(stats)));
+        workers.answered(Answered { ordinal: 0, id: "b".into(), answer }).unwrap();
+        let closing = workers.closing().unwrap();
+        workers.close(closing);
+        assert_eq!((workers.sum().messages[0].unrecorded, workers.ended().gaps.len()), (40, 0));
+        assert!(workers.to_read().iter().all(|call| !matches!(call.question, Question::Unrecorded(..))));
         let successor = Workers::resume(workers.ended().clone());
         assert_eq!((sent(&workers), successor.ended().workers_lost), (20, 1));
     }

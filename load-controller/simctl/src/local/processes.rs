@@ -241,6 +241,7 @@ impl Processes {
             plan_version: None,
             is_ready: true,
             has_run: true,
+            created: None,
             is_ending: false,
             node: None,
         };
