@@ -99,6 +99,8 @@ pub struct Causes {
     pub unschedulable: Option<String>,
     /// The most frequent code of the broker's refusals.
     pub refusal: Option<String>,
+    /// Why devices that are missing have mostly lost their sessions.
+    pub loss: Option<String>,
     /// The most frequent reason of failures.
     pub failure: Option<String>,
 }
@@ -259,6 +261,11 @@ fn degraded(facts: &Facts) -> Word {
     let is_late = *replicas > 0 && facts.now >= facts.round_end && facts.shortage.is_missing();
     if is_late && !is_rolling && answering >= pods && devices.connected < *wanted {
         let missing = wanted - devices.connected;
+        if causes.loss.as_deref() == Some("session_taken_over") {
+            let found = "others connect with their client ids and take their sessions over";
+            let message = format!("{missing} of {wanted} devices are not connected: {found}");
+            return yes(Reason::SessionsTakenOver, message).with_event(found);
+        }
         let why = why(facts);
         return yes(Reason::DevicesMissing, format!("{missing} of {wanted} devices are not connected{why}"))
             .with_event(format!("devices are not connected{why}"));
@@ -424,6 +431,22 @@ mod tests {
         assert_eq!(judge(&refused)[0].reason, Reason::BrokerUnreachable);
         let other = Facts { causes: causes("tls_alert"), ..outage };
         check(&other, ["DevicesMissing", "Settled", "NothingRefused", "DevicesMissing", "RoomEnough"]);
+    }
+
+    #[test]
+    fn sessions_that_others_take_over_are_told_as_such() {
+        let devices = Devices { connected: 450, ..settled().devices };
+        let causes = |loss: &str| Causes { loss: Some(loss.into()), ..Causes::default() };
+        let facts = |loss: &str| {
+            let (causes, shortage) = (causes(loss), short(450, 500));
+            judge(&Facts { devices, causes, shortage, now: Micros(2_000), ..settled() })
+        };
+        let degraded = |loss: &str| facts(loss).into_iter().find(|word| word.of == DEGRADED).unwrap();
+        assert_eq!(degraded("session_taken_over").reason, Reason::SessionsTakenOver);
+        let message =
+            "50 of 500 devices are not connected: others connect with their client ids and take their sessions over";
+        assert_eq!(degraded("session_taken_over").message, message);
+        assert_eq!(degraded("closed_by_broker").reason, Reason::DevicesMissing);
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub enum Reason {
     NoWorkerAnswers,
     /// Some workers do not answer the controller.
     WorkersSilent,
+    /// Others connect with the client ids of devices.
+    SessionsTakenOver,
     /// The broker refuses devices.
     DevicesRefused,
     /// Devices are not connected.

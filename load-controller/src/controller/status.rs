@@ -22,7 +22,7 @@ use crate::{
         names::{self, Component},
         size,
     },
-    run::workers::{Member, Workers, share_of},
+    run::workers::{Member, Trouble, Workers, share_of},
 };
 
 /// How many of the worst pods are named.
@@ -149,7 +149,7 @@ fn facts(view: &View<'_>) -> Facts {
     let version = view.plan.map_or(0, |plan| plan.version);
     let present = || observed.pods.iter().filter(|pod| !pod.is_terminating);
     let spec = view.document.map(|document| &document.fleet.spec);
-    let (refusal, failure) = workers.causes();
+    let Trouble { refused: refusal, failed: failure, lost: loss } = workers.causes();
     let mut devices = workers.devices();
     devices.desired = figures.desired;
     Facts {
@@ -183,6 +183,7 @@ fn facts(view: &View<'_>) -> Facts {
                 .or_else(|| view.broker_cause.cloned()),
             unschedulable: present().find_map(|pod| pod.unschedulable.clone()),
             refusal,
+            loss,
             failure,
         },
         shortage: view.shortage,

@@ -63,6 +63,17 @@ pub struct Workers {
     filled: Vec<(Gap, Stats)>,
 }
 
+/// The most frequent causes that keep devices away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trouble {
+    /// Why the broker refuses them.
+    pub refused: Option<String>,
+    /// Why they fail to connect.
+    pub failed: Option<String>,
+    /// Why they have lost their sessions.
+    pub lost: Option<String>,
+}
+
 /// The books that are about to be closed.
 #[derive(Debug)]
 pub struct Closing {
@@ -327,9 +338,10 @@ impl Workers {
         devices
     }
 
-    /// Why the broker refuses devices, and why they fail for reasons of their own: the most frequent causes.
-    pub fn causes(&self) -> (Option<String>, Option<String>) {
-        let (mut refused, mut failed) = (BTreeMap::new(), BTreeMap::new());
+    /// Why the broker refuses devices, why they fail to connect, and why those that are missing have lost their sessions: the
+    /// most frequent causes.
+    pub fn causes(&self) -> Trouble {
+        let (mut refused, mut failed, mut lost) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (ordinal, reading) in self.totals.workers() {
             let Some(member) = self.members.get(&ordinal).filter(|member| member.answers()) else { continue };
             let connections = &reading.stats.connections;
@@ -339,8 +351,11 @@ impl Workers {
             if member.devices.failed + member.devices.refused > 0 || member.devices.connected < member.devices.desired {
                 count(&mut failed, &connections.failed);
             }
+            if member.devices.connected < member.devices.desired {
+                count(&mut lost, &connections.lost);
+            }
         }
-        (most(&refused), most(&failed))
+        Trouble { refused: most(&refused), failed: most(&failed), lost: most(&lost) }
     }
 }
 

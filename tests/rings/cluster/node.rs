@@ -10,6 +10,7 @@ use tests::{eventually, kubernetes::Cluster};
 
 use super::{
     PATIENCE, TURNS, admin,
+    books::expect_bounded,
     fleet::{Fleet, PER_POD, document, node, uid},
     machine::Pair,
     own_nodes,
@@ -97,6 +98,7 @@ fn what_ran_on_a_dead_node_is_back_within_45_seconds_of_its_mark() {
         scope.spawn(|| expect_devices_back(&fleet, &victim, &before, marked));
         scope.spawn(|| expect_broker_back(&orphan, &victim, marked));
     });
+    expect_bounded(&fleet, "a node died");
     drop(dead);
     pair.expect_back();
     fleet.expect_devices(DEVICES, PER_POD, 0);
