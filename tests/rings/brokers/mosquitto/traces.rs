@@ -54,7 +54,7 @@ fn sessions_that_stay_are_told() {
 #[test]
 fn an_aborted_run_leaves_no_session_of_its_observer() {
     for protocol in ["3.1.1", "5"] {
-        let broker = Mosquitto::start(Settings::new().unwrap()).unwrap();
+        let broker = Mosquitto::start(Settings::new().unwrap().with("connection_messages", true)).unwrap();
         let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], broker.port()))).unwrap();
         let spec = format!("  broker: {{url: mqtt://localhost, protocol: '{protocol}'}}\n");
         let fleet =
