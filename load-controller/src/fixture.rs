@@ -10,7 +10,7 @@ use fleet_contract::{
 use proptest::prelude::*;
 
 use crate::run::{
-    facts::{Asked, Host, Program, RunFacts},
+    facts::{Asked, Host, LostWorkers, Program, RunFacts},
     stage::Stage,
     timeline::Timeline,
 };
@@ -78,9 +78,7 @@ pub(crate) fn facts() -> RunFacts {
         notes: Vec::new(),
         aborted: false,
         timeline: Timeline::new(START),
-        workers_lost: 0,
-        observers_left: Vec::new(),
-        workers_unbounded: 0,
+        lost: LostWorkers::default(),
     }
 }
 

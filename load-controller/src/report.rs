@@ -173,10 +173,10 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         ),
     );
     note(
-        facts.workers_unbounded > 0,
+        facts.lost.unbounded > 0,
         format!(
             "what {} sent after their last readings is not known, so that there may be more",
-            words::counted(facts.workers_unbounded.into(), "killed worker", "killed workers")
+            words::counted(facts.lost.unbounded.into(), "killed worker", "killed workers")
         ),
     );
     note(
@@ -191,7 +191,7 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         ),
     );
     let spec = &facts.fleet.spec;
-    let left = facts.observers_left.iter().map(|gap| {
+    let left = facts.lost.observers.iter().map(|gap| {
         let first = gap.ordinal.saturating_mul(spec.devices_per_pod);
         observer_client_id(&facts.fleet.metadata.name, facts.run, first, gap.epoch, 0)
     });

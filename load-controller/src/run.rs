@@ -193,9 +193,7 @@ impl Run {
 
     fn see(&mut self, now: Micros, plan: &Plan, workers: &Workers) {
         self.facts.now = now;
-        self.facts.workers_lost = workers.ended().workers_lost;
-        self.facts.observers_left.clone_from(&workers.ended().observers_left);
-        self.facts.workers_unbounded = u32::try_from(workers.ended().gaps.len()).unwrap_or(u32::MAX);
+        self.facts.lost = workers.ended().into();
         self.look_at(plan, now);
     }
 

@@ -346,7 +346,7 @@ impl Generator {
         let (elapsed, sent) = (facts.elapsed().as_secs_f64(), stats.all_messages().sent);
         Self {
             workers,
-            workers_lost: facts.workers_lost,
+            workers_lost: facts.lost.count,
             shards,
             shards_silent,
             cpu_user_seconds,

@@ -3,7 +3,7 @@
 use fleet_contract::{
     fleet::{BrokerSpec, Fleet, Observe},
     plan::Plan,
-    stats::{Devices, Gap, Stats},
+    stats::{Devices, Ended, Gap, Stats},
     time::Micros,
     units::Span,
 };
@@ -44,11 +44,28 @@ pub struct RunFacts {
     /// One entry a second.
     pub timeline: Timeline,
     /// Worker processes that ended unasked.
-    pub workers_lost: u32,
-    /// The observers of some of these, which may have left a session at the broker.
-    pub observers_left: Vec<Gap>,
+    pub lost: LostWorkers,
+}
+
+/// Worker processes that ended unasked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LostWorkers {
+    /// How many.
+    pub count: u32,
     /// Of these: those of which nobody knows how much they may have sent after they were read last.
-    pub workers_unbounded: u32,
+    pub unbounded: u32,
+    /// Some whose observers may have left a session at the broker.
+    pub observers: Vec<Gap>,
+}
+
+impl From<&Ended> for LostWorkers {
+    fn from(ended: &Ended) -> Self {
+        Self {
+            count: ended.workers_lost,
+            unbounded: u32::try_from(ended.gaps.len()).unwrap_or(u32::MAX),
+            observers: ended.observers_left.clone(),
+        }
+    }
 }
 
 /// What was asked of a run beside the document.
@@ -98,9 +115,7 @@ impl RunFacts {
             notes: Vec::new(),
             aborted: false,
             timeline: Timeline::new(plan.start),
-            workers_lost: 0,
-            observers_left: Vec::new(),
-            workers_unbounded: 0,
+            lost: LostWorkers::default(),
         }
     }
 

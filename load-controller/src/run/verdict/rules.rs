@@ -485,7 +485,7 @@ fn mostly_unobserved(case: &Case<'_>) -> Option<Reason> {
 }
 
 fn worker_lost(case: &Case<'_>) -> Option<Reason> {
-    let lost = case.facts.workers_lost;
+    let lost = case.facts.lost.count;
     (lost > 0).then(|| {
         let found = format!("found {}", words::counted(lost.into(), "that ended unasked", "that ended unasked"));
         let unknown = match case.all.unrecorded {

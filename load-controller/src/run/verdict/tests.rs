@@ -420,7 +420,7 @@ fn a_quality_of_service_that_is_never_acknowledged_fails_although_all_arrives() 
 #[test]
 fn a_lost_worker_says_what_is_unknown() {
     let kill = |stats: &mut Stats, facts: &mut RunFacts| {
-        facts.workers_lost = 1;
+        facts.lost.count = 1;
         stats.messages[1].delivered -= 12;
         stats.messages[1].unknown += 12;
     };
