@@ -15,6 +15,7 @@ mod causes;
 mod course;
 mod device;
 mod pacer;
+mod phases;
 mod rumqttc;
 mod shard;
 mod slot;
@@ -68,7 +69,9 @@ use crate::{
 };
 use blueprint::Blueprint;
 use builder::Builder;
-use shard::{Command, Reading, Slots};
+use phases::Phases;
+pub(crate) use shard::Slots;
+use shard::{Command, Reading};
 use streams::{Exchange, Tables};
 
 /// Commands that may wait for a shard; then whoever asks waits.
@@ -396,7 +399,7 @@ impl Native {
         }
     }
 
-    fn reading(&self, phases: &[(Micros, u32)]) -> (Stats, bool) {
+    fn reading(&self, phases: &Phases) -> (Stats, bool) {
         let mut last = lock(&self.last);
         let Last { readings, tables } = &mut *last;
         readings.resize_with(self.shards.len(), Reading::default);

@@ -31,6 +31,8 @@ use fleet_contract::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Slots;
+
 /// Bytes before the record.
 const HEAD: usize = 16;
 
@@ -47,8 +49,8 @@ pub(crate) struct Record {
     pub(crate) run: u32,
     /// The start of the process.
     pub(crate) epoch: Micros,
-    /// The devices of the shard: the first, from one to the next, and one past the last that there can be.
-    pub(crate) devices: (u32, u32, u32),
+    /// The devices of the shard.
+    pub(crate) slots: Slots,
     /// When it was recorded.
     pub(crate) at: Micros,
     /// What fell due up to here is counted.
@@ -58,6 +60,9 @@ pub(crate) struct Record {
     /// The counters, without times and names of messages.
     pub(crate) stats: Stats,
 }
+
+/// The last record of each shard, by the epoch of its process.
+pub(crate) type Epochs = BTreeMap<Micros, Vec<Record>>;
 
 /// The two files of a shard.
 #[derive(Debug)]
@@ -119,25 +124,20 @@ fn parse(bytes: &[u8]) -> Option<(u64, Record)> {
 }
 
 /// The last record of each shard of each epoch before `epoch`, by epoch; files that hold none are passed over.
-pub(crate) fn read(folder: &Path, epoch: Micros) -> io::Result<BTreeMap<Micros, Vec<Record>>> {
+pub(crate) fn read(folder: &Path, epoch: Micros) -> io::Result<Epochs> {
     let mut last: BTreeMap<(Micros, u32), (u64, Record)> = BTreeMap::new();
     for path in paths(folder)? {
         let Some((number, record)) = parse(&fs::read(path)?) else { continue };
-        let key = (record.epoch, record.devices.0);
+        let key = (record.epoch, record.slots.first);
         if record.epoch < epoch && last.get(&key).is_none_or(|(known, _)| *known < number) {
             last.insert(key, (number, record));
         }
     }
-    let mut epochs: BTreeMap<Micros, Vec<Record>> = BTreeMap::new();
+    let mut epochs = Epochs::new();
     for ((epoch, _), (_, record)) in last {
         epochs.entry(epoch).or_default().push(record);
     }
     Ok(epochs)
-}
-
-/// When the process before that of `epoch` began, if it has left records.
-pub(crate) fn last_epoch(folder: &Path, epoch: Micros) -> Option<Micros> {
-    read(folder, epoch).ok()?.into_keys().next_back()
 }
 
 /// Removes all records but those of `epoch`.
@@ -161,13 +161,13 @@ mod tests {
         let mut stats = Stats::default();
         stats.messages[1].sent = sent;
         let (epoch, at) = (Micros(epoch), Micros(epoch + sent));
-        let devices = (first, 2, 100);
-        Record { format: Format::FIRST, run: 7, epoch, devices, at, offered_until: at, is_drained: false, stats }
+        let slots = Slots { first, step: 2, end: 100 };
+        Record { format: Format::FIRST, run: 7, epoch, slots, at, offered_until: at, is_drained: false, stats }
     }
 
     fn sent(folder: &Path) -> Vec<(u64, u32, u64)> {
         let epochs = read(folder, Micros(100)).unwrap();
-        let of = |record: &Record| (record.epoch.0, record.devices.0, record.stats.messages[1].sent);
+        let of = |record: &Record| (record.epoch.0, record.slots.first, record.stats.messages[1].sent);
         epochs.values().flatten().map(of).collect()
     }
 

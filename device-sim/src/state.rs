@@ -10,6 +10,7 @@ use fleet_contract::{
     format::{self, Unreadable},
     plan::Plan,
 };
+use serde::Serialize;
 
 /// A plan could not be kept or found again.
 #[derive(Debug, thiserror::Error)]
@@ -43,13 +44,14 @@ pub fn load(path: &Path) -> Result<Option<Plan>, StateError> {
 
 /// Keeps `plan`: a crash in between leaves the plan before it.
 pub fn save(path: &Path, plan: &Plan) -> Result<(), StateError> {
-    write(path, plan).map_err(|source| StateError::Io { path: path.into(), source })
+    replace(path, plan).map_err(|source| StateError::Io { path: path.into(), source })
 }
 
-fn write(path: &Path, plan: &Plan) -> io::Result<()> {
+/// Writes a value in the place of a file, as JSON: a crash in between leaves the file as it was.
+pub(crate) fn replace(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let next = path.with_extension("next");
     let mut file = fs::File::create(&next)?;
-    file.write_all(&serde_json::to_vec(plan)?)?;
+    file.write_all(&serde_json::to_vec(value)?)?;
     file.sync_all()?;
     fs::rename(next, path)
 }

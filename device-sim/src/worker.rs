@@ -265,9 +265,11 @@ impl Running {
             state::save(&path, &assignment.plan)?;
         }
         let clock = options.clock.ahead_by(assignment.plan.ahead);
-        let predecessor = options.records.as_ref().and_then(|folder| record::last_epoch(folder, clock.epoch()));
+        let folder = options.records.as_deref();
+        let found = folder.map(|folder| record::read(folder, clock.epoch()));
+        let predecessor = found.as_ref().and_then(|found| Some(*found.as_ref().ok()?.last_key_value()?.0));
         let engine = Engine::start(&assignment, &Options { clock, predecessor, ..options.clone() })?;
-        let before = options.records.as_ref().map(|folder| Before::find(folder, &engine, clock.epoch()));
+        let before = folder.zip(found).map(|(folder, found)| Before::find(folder, found?, &engine, clock.epoch()));
         let before = before.transpose().unwrap_or_else(|error| {
             tracing::warn!(%error, "what earlier workers in this place had counted cannot be read");
             None

@@ -7,7 +7,10 @@ use fleet_contract::{
     time::Micros,
 };
 
-use super::blueprint::{Blueprint, Group};
+use super::{
+    blueprint::{Blueprint, Group},
+    phases::Phases,
+};
 
 /// A version of the plan, as the threads of a worker follow it.
 #[derive(Debug)]
@@ -19,8 +22,7 @@ pub(super) struct Course {
     /// From when on it is paused, and from when it goes on.
     pauses: Box<[(Micros, bool)]>,
     disconnects: Box<[Disconnect]>,
-    /// When each phase begins, and its number.
-    pub(super) phases: Arc<[(Micros, u32)]>,
+    pub(super) phases: Phases,
 }
 
 impl Course {

@@ -135,7 +135,7 @@ impl Fleet {
             .enable_io()
             .enable_time()
             .build()?;
-        let by_stream = Streams::new(&blueprint, Arc::clone(&course.phases));
+        let by_stream = Streams::new(&blueprint, course.phases.clone());
         let shared = Arc::new(Shared {
             blueprint,
             shard,

@@ -39,7 +39,7 @@ use drive::Ready;
 pub(super) use pace::Alarm;
 pub(super) use publish::MISSED;
 use recorder::Recorder;
-pub(super) use roster::Slots;
+pub(crate) use roster::Slots;
 use roster::{Cuts, Roster};
 use timers::Timers;
 pub(super) use watched::Inlet;
@@ -154,7 +154,7 @@ impl<W: World> Shard<W> {
         let rate = share.under(&course.population, now);
         let timers = Timers::new(now, pace::pace_under(&course, now));
         let cuts = Cuts::after(&course, now);
-        let counted = Counted::new(Streams::new(&blueprint, Arc::clone(&course.phases)), exchange);
+        let counted = Counted::new(Streams::new(&blueprint, course.phases.clone()), exchange);
         // Taken from the system as it is used: the usual device reads no more than the first pages.
         let inbox = vec![0; world.inbox(READ_MAX + blueprint.connect.packet_max() as usize)].into();
         Self {

@@ -15,11 +15,9 @@ use fleet_contract::{
 use super::{
     blueprint::{Blueprint, Group},
     lock,
+    phases::{Phase, Phases},
 };
 use crate::observe::ledger::{Counts, PhaseMark};
-
-/// The number of a phase; `None` before the first one, and where a plan names none.
-type Phase = Option<u32>;
 
 /// The counters and times of all streams, in each of the phases whose messages are still judged.
 #[derive(Debug, Clone)]
@@ -30,8 +28,8 @@ pub(super) struct Streams {
     length: u64,
     /// By which mark the ledger knows that phase.
     mark: PhaseMark,
-    /// When each phase begins, by the plan.
-    phases: Arc<[(Micros, u32)]>,
+    /// Those of the plan.
+    phases: Phases,
     /// What was left for a reader so far, without times, by phase and by the stream's place.
     left: BTreeMap<Phase, Vec<Messages>>,
 }
@@ -59,7 +57,7 @@ type Name = (Box<str>, Box<str>);
 
 impl Streams {
     /// Nothing yet, for each stream of the fleet.
-    pub(super) fn new(blueprint: &Blueprint, phases: Arc<[(Micros, u32)]>) -> Self {
+    pub(super) fn new(blueprint: &Blueprint, phases: Phases) -> Self {
         let streams =
             || blueprint.groups.iter().flat_map(|group| group.model.streams().iter().map(move |it| (group, it)));
         let stats = streams().map(|(_, stream)| StreamStats::of(stream.qos())).collect();
@@ -67,7 +65,7 @@ impl Streams {
         Self::of_table(Table { streams: stats, latency: Latencies::default() }, names, phases)
     }
 
-    fn of_table(last: Table, names: Arc<[Name]>, phases: Arc<[(Micros, u32)]>) -> Self {
+    fn of_table(last: Table, names: Arc<[Name]>, phases: Phases) -> Self {
         let tables = Tables { last, phase: None, others: BTreeMap::new(), names };
         let mut streams = Self { tables, begin: 0, length: 0, mark: PhaseMark::NONE, phases, left: BTreeMap::new() };
         streams.turn_to(Micros(0));
@@ -75,9 +73,9 @@ impl Streams {
     }
 
     /// Follows another version of the plan.
-    pub(super) fn follow(&mut self, phases: &Arc<[(Micros, u32)]>) {
+    pub(super) fn follow(&mut self, phases: &Phases) {
         if self.phases != *phases {
-            self.phases = Arc::clone(phases);
+            self.phases = phases.clone();
             self.tables.end_phases(phases);
             self.turn_to(Micros(self.begin));
         }
@@ -118,13 +116,8 @@ impl Streams {
 
     #[cold]
     fn turn_to(&mut self, due: Micros) {
-        let begun = self.phases.partition_point(|(begin, _)| *begin <= due);
-        let (begin, phase) = match begun.checked_sub(1).map(|last| self.phases[last]) {
-            Some((begin, number)) => (begin.0, Some(number)),
-            None => (0, None),
-        };
-        let end = self.phases.get(begun).map_or(u64::MAX, |(begin, _)| begin.0);
-        (self.begin, self.length, self.mark) = (begin, end - begin, mark(phase));
+        let (phase, within) = self.phases.at(due);
+        (self.begin, self.length, self.mark) = (within.start, within.end - within.start, mark(phase));
         self.tables.turn_to(phase);
     }
 
@@ -141,20 +134,20 @@ impl Streams {
 
     /// Counts the messages of all of them, whether they were left for a reader or not, and no times.
     pub(super) fn count_in(&self, stats: &mut Stats) {
-        let open =
-            self.tables.iter().map(|(phase, table)| (phase, table.streams.iter().map(|it| it.messages).collect()));
-        let all: Vec<(Phase, Vec<Messages>)> =
-            open.chain(self.left.iter().map(|(phase, left)| (*phase, left.clone()))).collect();
-        for (phase, messages) in all {
-            let streams = self.tables.last.streams.iter().zip(&*self.tables.names).zip(messages);
-            for ((StreamStats { qos, .. }, (group, name)), messages) in streams {
-                stats.messages[*qos as usize].merge(&messages);
-                stats.groups.messages_mut(group, name, *qos).merge(&messages);
-                if let Some(number) = phase.filter(|number| self.phases.iter().any(|(_, open)| open == number)) {
-                    let phase = stats.phases.entry(number).or_default();
-                    phase.groups.messages_mut(group, name, *qos).merge(&messages);
-                }
+        let mut count = |phase: Phase, place: usize, messages: &Messages| {
+            let (qos, (group, name)) = (self.tables.last.streams[place].qos, &self.tables.names[place]);
+            stats.messages[qos as usize].merge(messages);
+            stats.groups.messages_mut(group, name, qos).merge(messages);
+            if let Some(number) = self.phases.number(phase) {
+                let phase = stats.phases.entry(number).or_default();
+                phase.groups.messages_mut(group, name, qos).merge(messages);
             }
+        };
+        for (phase, table) in self.tables.iter() {
+            table.streams.iter().enumerate().for_each(|(place, stream)| count(phase, place, &stream.messages));
+        }
+        for (phase, left) in &self.left {
+            left.iter().enumerate().for_each(|(place, messages)| count(*phase, place, messages));
         }
     }
 
@@ -184,13 +177,13 @@ impl Tables {
     }
 
     /// Counts all of them in what was measured, and apart what belongs to one of `phases`.
-    pub(super) fn add_to(&self, stats: &mut Stats, phases: &[(Micros, u32)]) {
+    pub(super) fn add_to(&self, stats: &mut Stats, phases: &Phases) {
         for (phase, table) in self.iter() {
             stats.latency.merge(&table.latency);
             for (stream, (group, name)) in table.streams.iter().zip(&*self.names) {
                 stats.add_stream(group, name, stream);
             }
-            if let Some(number) = phase.filter(|number| phases.iter().any(|(_, phase)| phase == number)) {
+            if let Some(number) = phases.number(phase) {
                 let sum = stats.phases.entry(number).or_default();
                 sum.latency.merge(&table.latency);
                 for (stream, (group, name)) in table.streams.iter().zip(&*self.names) {
@@ -201,8 +194,8 @@ impl Tables {
     }
 
     /// Forgets of what was counted that it was in a phase, where `phases` does not name that.
-    pub(super) fn end_phases(&mut self, phases: &[(Micros, u32)]) {
-        let is_over = |phase: &Phase| phase.is_some_and(|number| phases.iter().all(|(_, phase)| *phase != number));
+    pub(super) fn end_phases(&mut self, phases: &Phases) {
+        let is_over = |phase: &Phase| phase.is_some() && phases.number(*phase).is_none();
         let over: Vec<Phase> = self.iter().map(|(phase, _)| phase).filter(is_over).collect();
         for phase in over {
             self.turn_to(None);
@@ -275,9 +268,9 @@ impl Counts for StreamCounts<'_> {
     fn of(&mut self, of: PhaseMark) -> &mut Messages {
         let Self { streams, place } = self;
         if streams.mark != of {
-            let begin = streams.phases.iter().find(|(_, number)| mark(Some(*number)) == of);
+            let begin = streams.phases.numbers().find(|(_, number)| mark(Some(*number)) == of);
             // One that the plan has forgotten belongs to the run alone.
-            streams.table(begin.map_or(Micros(0), |(begin, _)| *begin));
+            streams.table(begin.map_or(Micros(0), |(begin, _)| begin));
         }
         &mut streams.tables.last.streams[*place].messages
     }
@@ -392,7 +385,7 @@ mod tests {
         assert_eq!((stats.messages[1].sent, stats.messages[1].lost, stats.latency.schedule_lag.count()), (8, 8, 8));
 
         // The first two are kept elsewhere.
-        counted.follow(&[(Micros(3_000), 2)].into());
+        counted.follow(&[(Micros(3_000), 2)].into_iter().collect());
         sum.end_phases(&counted.phases);
         counted.at(0, Micros(1_200)).messages.sent += 1;
         exchange.leave(&mut counted);

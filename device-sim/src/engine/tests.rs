@@ -63,7 +63,7 @@ fn a_shard_that_is_silent_takes_nothing_back() {
         Box::new(|asked| (asked != 1).then(|| counted(100 + asked, true))),
     ]);
     let read = || {
-        let (stats, is_drained) = native.reading(&[]);
+        let (stats, is_drained) = native.reading(&Phases::default());
         (stats.messages[1].sent, stats.devices.connected, stats.generator.shards_silent, is_drained)
     };
     assert_eq!(read(), (110, 10, 0, true));
@@ -78,7 +78,7 @@ fn a_shard_that_never_answers_is_neither_drained_nor_waited_for_long() {
     let (mut native, threads) =
         native(vec![Box::new(|_| None), Box::new(|_| None), Box::new(|_| Some(counted(1, true)))]);
     let started = Instant::now();
-    let (stats, is_drained) = native.reading(&[]);
+    let (stats, is_drained) = native.reading(&Phases::default());
     assert_eq!((stats.generator.shards, stats.generator.shards_silent, is_drained), (3, 2, false));
     assert!(started.elapsed() < 2 * ANSWER_PATIENCE, "two silent shards take {:?}", started.elapsed());
     native.end();

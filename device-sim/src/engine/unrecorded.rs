@@ -21,9 +21,7 @@ struct Window<'a> {
 /// The first message after a record makes the shard write the next one soon, so that it died within that time of it; if no
 /// message was due, it may have died at any time later.
 pub(super) fn after_record(blueprint: &Blueprint, course: &Course, record: &Record, until: Micros) -> Stats {
-    let (first, step, end) = record.devices;
-    let end = end.min(course.population.most(record.offered_until));
-    let devices = || (first..end).step_by(step.max(1) as usize);
+    let devices = || record.slots.indices(course.population.most(record.offered_until));
     let mut window = Window { blueprint, course, scratch: Scratch::default() };
     let from = record.offered_until.after(Span(1));
     let next = devices().filter_map(|device| window.next(device, from, until)).min();
@@ -53,17 +51,15 @@ impl Window<'_> {
     }
 
     fn count(&mut self, devices: impl Iterator<Item = u32>, from: Micros, until: Micros) -> Stats {
-        let mut stats = Stats::default();
+        let (mut stats, course) = (Stats::default(), self.course);
         for device in devices {
             let group = self.blueprint.group_of(device);
             for (number, stream) in group.model.streams().iter().enumerate() {
-                let phases = &self.course.phases;
                 let qos = stream.qos();
                 for due in self.dues(device, number, from, until) {
                     stats.messages[qos as usize].unrecorded += 1;
                     stats.groups.messages_mut(&group.name, stream.name(), qos).unrecorded += 1;
-                    let begun = phases.partition_point(|(begin, _)| *begin <= due);
-                    if let Some((_, phase)) = begun.checked_sub(1).map(|last| phases[last]) {
+                    if let (Some(phase), _) = course.phases.at(due) {
                         let phase = stats.phases.entry(phase).or_default();
                         phase.groups.messages_mut(&group.name, stream.name(), qos).unrecorded += 1;
                     }

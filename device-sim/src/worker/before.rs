@@ -1,8 +1,7 @@
 //! What earlier workers in this place had counted, until a reader tells that their books are closed.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +10,7 @@ use fleet_contract::{
     time::Micros,
 };
 
-use crate::{engine::Engine, record};
+use crate::{engine::Engine, record, state};
 
 /// The file beside the plan that keeps them, in case that this worker is killed, too.
 const NAME: &str = "before.json";
@@ -28,8 +27,9 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// Those that are found in `folder`, for the process that began at `epoch`, whose devices are those of `engine`.
-    pub(super) fn find(folder: &Path, engine: &Engine, epoch: Micros) -> io::Result<Self> {
+    /// Those that are kept in `folder`, and those whose records were found there, for the process that began at `epoch`, whose
+    /// devices are those of `engine`.
+    pub(super) fn find(folder: &Path, found: record::Epochs, engine: &Engine, epoch: Micros) -> io::Result<Self> {
         let path = folder.join(NAME);
         let mut epochs: Vec<Epoch> = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)?,
@@ -37,7 +37,7 @@ impl Before {
             Err(error) => return Err(error),
         };
         let run = engine.plan().run;
-        for (began, records) in record::read(folder, epoch)? {
+        for (began, records) in found {
             let is_known = epochs.iter().any(|known| known.epoch >= began);
             if is_known || records.iter().any(|record| record.run != run) {
                 continue;
@@ -80,10 +80,6 @@ impl Before {
 
     fn save(&self) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        let next = path.with_extension("next");
-        let mut file = fs::File::create(&next)?;
-        file.write_all(&serde_json::to_vec(&self.epochs)?)?;
-        file.sync_all()?;
-        fs::rename(next, path)
+        state::replace(path, &self.epochs)
     }
 }

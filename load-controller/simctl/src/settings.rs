@@ -6,7 +6,6 @@ use fleet_contract::{
     model::StampMode,
     units::{Rate, Share, Span},
 };
-
 use load_controller::run::phase::Phases;
 
 use crate::{

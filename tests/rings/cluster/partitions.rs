@@ -77,6 +77,15 @@ fn degraded(fleet: &Fleet) -> String {
     format!("{} {}", found["status"].as_str().unwrap_or_default(), found["reason"].as_str().unwrap_or_default())
 }
 
+/// Looks every five seconds, for as long as they are apart, whether all devices are connected.
+#[track_caller]
+fn stays_whole(fleet: &Fleet, since: Instant) {
+    while since.elapsed() < APART {
+        fleet.expect_devices(DEVICES, PER_POD, 0);
+        thread::sleep(Duration::from_secs(5));
+    }
+}
+
 fn takeovers(fleet: &Fleet) -> u64 {
     fleet.broker("simctl_broker_takeovers_total").unwrap()
 }
@@ -94,10 +103,7 @@ fn what_runs_on_a_node_that_only_the_api_server_misses_runs_on() {
     let start = Instant::now();
     fleet.until("the fleet says that the node is missed", |fleet| degraded(fleet) == "True NodeUnreachable");
     println!("FIGURE the fleet said so {:.1?} after the cut", start.elapsed());
-    while start.elapsed() < APART {
-        fleet.expect_devices(DEVICES, PER_POD, 0);
-        thread::sleep(Duration::from_secs(5));
-    }
+    stays_whole(&fleet, start);
     let after = fleet.pods();
     assert!(before.iter().zip(&after).all(|(one, other)| uid(one) == uid(other)), "a pod has been replaced");
     assert_eq!((takeovers(&fleet), fleet.report().count("reconnects")), (0, 0));
@@ -163,10 +169,7 @@ fn workers_go_on_while_nobody_controls_them() {
     fleet.until("its devices have come back", |fleet| {
         fleet.broker("simctl_broker_connections_total") == Some(connections + u64::from(PER_POD) + 2)
     });
-    while start.elapsed() < APART {
-        fleet.expect_devices(DEVICES, PER_POD, 0);
-        thread::sleep(Duration::from_secs(5));
-    }
+    stays_whole(&fleet, start);
     replicas(2);
     fleet.until("somebody controls them", |fleet| fleet.try_simctl(&["status", "-o", "json"]).code == Some(0));
     let unrecorded = expect_bounded(&fleet, "a worker was killed while nobody controlled the fleet");

@@ -94,7 +94,7 @@ impl<W: World> Shard<W> {
             format: Format::FIRST,
             run: self.course.plan.run,
             epoch: self.world.epoch(),
-            devices: (self.roster.slots.first, self.roster.slots.step, self.roster.slots.end),
+            slots: self.roster.slots,
             at: now,
             offered_until: self.recorder.offered_until,
             is_drained: is_over,

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use fleet_contract::{plan::Disconnect, time::Micros, units::Span};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Shard, pace};
 use crate::{
     engine::{
@@ -16,11 +18,11 @@ use crate::{
 };
 
 /// Which devices a shard runs: every `step`-th of the worker's from `first` on.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::engine) struct Slots {
-    pub(in crate::engine) first: u32,
-    pub(in crate::engine) step: u32,
-    pub(in crate::engine) end: u32,
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Slots {
+    pub(crate) first: u32,
+    pub(crate) step: u32,
+    pub(crate) end: u32,
 }
 
 impl Slots {
@@ -35,6 +37,11 @@ impl Slots {
             return None;
         }
         Some(Slot::new(((index - self.first) / self.step) as usize))
+    }
+
+    /// The devices of a fleet of so many that fall to the shard.
+    pub(in crate::engine) fn indices(self, devices: u32) -> impl Iterator<Item = u32> {
+        (self.first..self.end.min(devices)).step_by(self.step.max(1) as usize)
     }
 
     /// How many of a fleet of `devices` fall to the shard.
