@@ -88,12 +88,18 @@ impl Claim {
     }
 
     /// Listens on the control socket; it is its owner's alone.
+    ///
+    /// The socket gets its name once it listens: before that it refuses connections, as the socket of a dead run does,
+    /// and [`list`] would remove it.
     pub(crate) fn listen(&self) -> anyhow::Result<UnixListener> {
-        remove(&self.socket);
-        let listener = UnixListener::bind(&self.socket)
-            .with_context(|| format!("failed to listen on {}", self.socket.display()))?;
-        fs::set_permissions(&self.socket, fs::Permissions::from_mode(0o600))?;
-        Ok(listener)
+        let unnamed = self.workers.join("control.sock");
+        let listen = || {
+            let listener = UnixListener::bind(&unnamed)?;
+            fs::set_permissions(&unnamed, fs::Permissions::from_mode(0o600))?;
+            fs::rename(&unnamed, &self.socket)?;
+            Ok::<_, io::Error>(listener)
+        };
+        listen().with_context(|| format!("failed to listen on {}", self.socket.display()))
     }
 
     /// The folder in which worker `ordinal` records what it counts.
@@ -209,6 +215,30 @@ mod tests {
     fn check(live: &[Live], wanted: Option<&str>, expected: &str) {
         let found = choose(live.to_vec(), wanted);
         assert_eq!(found.map_or_else(|error| error.to_string(), |run| run.pid.to_string()), expected);
+    }
+
+    /// A second terminal may ask at any moment, also while a run begins to listen.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_asks_takes_nothing_from_a_run_that_begins() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("simctl");
+        let _claim = Claim::within(&place, "first").unwrap();
+        let asking = tokio::spawn({
+            let place = place.clone();
+            async move {
+                loop {
+                    list_within(&place).await;
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        for number in 0..2_000 {
+            let claim = Claim::within(&place, &format!("next{number}")).unwrap();
+            let _listener = claim.listen().unwrap();
+            tokio::task::yield_now().await;
+            assert!(claim.socket.exists() && claim.workers.exists());
+        }
+        asking.abort();
     }
 
     #[test]
