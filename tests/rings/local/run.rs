@@ -13,7 +13,7 @@ use super::{PATIENCE, fleet::place};
 #[test]
 fn a_run_without_arguments_passes() {
     let ended = to_the_end(&["--duration", "5s"], PATIENCE).unwrap();
-    ended.expect_passed();
+    ended.expect_verdict("passed", 0);
     let report = &ended.report;
     report.expect_all_delivered();
     report.expect("devices.desired", 100);
