@@ -22,6 +22,8 @@ pub(super) struct Device<C> {
     pub(super) sessions: u32,
     /// Attempts in a row that failed.
     pub(super) attempts: u16,
+    /// Sessions in a row that the broker ended young.
+    pub(super) young_ends: u8,
     pub(super) group: u8,
     pub(super) state: State,
     pub(super) trouble: Trouble,
@@ -118,6 +120,7 @@ impl<C> Device<C> {
             first_stream,
             sessions: 0,
             attempts: 0,
+            young_ends: 0,
             group,
             state: State::Absent,
             trouble: Trouble::None,

@@ -16,6 +16,7 @@ mod roster;
 mod status;
 mod subscribe;
 mod sweep;
+mod takeover;
 mod timers;
 mod watched;
 
@@ -41,6 +42,7 @@ pub(super) use publish::MISSED;
 use recorder::Recorder;
 pub(crate) use roster::Slots;
 use roster::{Cuts, Roster};
+use takeover::Contest;
 use timers::Timers;
 pub(super) use watched::Inlet;
 use watched::Watched;
@@ -112,6 +114,7 @@ pub(super) struct Shard<W: World> {
     roster: Roster<W::Connection>,
     timers: Timers,
     attempts: Attempts,
+    contest: Contest,
     /// The cuts of connections that the plan has.
     cuts: Cuts,
     pool: Pool,
@@ -165,6 +168,7 @@ impl<W: World> Shard<W> {
             roster: Roster::new(slots),
             timers,
             attempts: Attempts::new(share, rate),
+            contest: Contest::new(now),
             cuts,
             pool: Pool::new(),
             buffers: Buffers {
@@ -213,8 +217,11 @@ impl<W: World> Shard<W> {
             let now = self.world.now();
             match command {
                 Command::Course(course) => self.take_course(course, now),
-                // Whoever asked may have given up waiting.
-                Command::Stats(reply) => drop(reply.try_send(Box::new(self.reading(now)))),
+                Command::Stats(reply) => {
+                    self.contest.read(now);
+                    // Whoever asked may have given up waiting.
+                    drop(reply.try_send(Box::new(self.reading(now))));
+                }
                 Command::Untried(reply) => drop(reply.try_send(self.untried())),
                 Command::Device(index, reply) => drop(reply.try_send(self.device_status(index).map(Box::new))),
                 Command::Drain => self.drain(now),

@@ -276,21 +276,12 @@ impl<W: World> Shard<W> {
         self.retry(slot, code, now);
     }
 
-    /// The other side, or the network, has ended the connection; the device connects again unless it was leaving.
-    pub(super) fn lost(&mut self, slot: Slot, reason: &'static str, now: Micros) {
+    /// Notes that a broker ends one young session after the other while something is in flight.
+    pub(super) fn note_if_unwelcome(&mut self, slot: Slot, now: Micros) {
         let device = &self.roster.devices[slot];
-        let is_up = device.state.is_connected();
-        let is_taken_over = is_up && reason == CLOSED && self.inlet(slot).watch.has_rival();
-        let is_unwelcome = is_up
-            && device.times.since.after(YOUNG) >= now
-            && device.attempts >= UNWELCOME_ATTEMPTS
-            && device.session.in_flight() > 0;
-        if is_unwelcome && !is_taken_over {
+        let is_young = device.times.since.after(YOUNG) >= now;
+        if is_young && device.attempts >= UNWELCOME_ATTEMPTS && device.session.in_flight() > 0 {
             self.note_unwelcome(slot);
-        }
-        self.end(slot, if is_taken_over { TAKEN_OVER } else { reason }, now);
-        if is_taken_over || reason == TAKEN_OVER {
-            self.put_off(slot, now.after(TAKEN_OVER_WAIT));
         }
     }
 
@@ -349,15 +340,6 @@ impl<W: World> Shard<W> {
         self.roster.devices[slot].attempts = attempts;
     }
 
-    /// Somebody else has the session: who takes it back at once only loses it again.
-    fn put_off(&mut self, slot: Slot, until: Micros) {
-        let device = &mut self.roster.devices[slot];
-        if device.state == State::Offline {
-            device.times.connect_at = device.times.connect_at.max(until);
-            self.set_timer(slot);
-        }
-    }
-
     /// Puts the next attempt off, longer after each failure.
     fn retry(&mut self, slot: Slot, reason: &'static str, now: Micros) {
         let index = self.roster.index(slot);
@@ -409,12 +391,6 @@ impl<W: World> Shard<W> {
         }
     }
 }
-
-/// What the loss of a session to another connection with its client id is called, as MQTT 5 does (0x8E).
-const TAKEN_OVER: &str = "session_taken_over";
-
-/// How long a device whose session was taken over lets the other one have it.
-const TAKEN_OVER_WAIT: Span = Span::from_secs(10);
 
 /// What a connection that the broker has ended is called.
 pub(in crate::engine) const CLOSED: &str = "closed_by_broker";

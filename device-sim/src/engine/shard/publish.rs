@@ -49,7 +49,7 @@ impl<W: World> Shard<W> {
             State::Offline => {
                 self.offer(slot, now);
                 let device = &self.roster.devices[slot];
-                if device.times.connect_at <= now && !device.is_queued {
+                if device.times.connect_at <= now && !device.is_queued && !self.stays_away(slot, now) {
                     return self.try_connect(slot, now);
                 }
             }

@@ -6,6 +6,7 @@
 mod fair;
 mod killed;
 mod played;
+mod takeover;
 
 use std::{
     path::Path,
