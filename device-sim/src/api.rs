@@ -46,7 +46,7 @@ use tokio::sync::watch;
 pub(crate) use listener::Listener;
 
 use crate::{
-    args::{Listen, Token},
+    args::{Listen, Tokens},
     metrics,
     worker::{Refusal, Worker},
 };
@@ -59,17 +59,17 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 enum Access {
     /// Everybody who can open the socket: its owner.
     Owner,
-    /// Whoever knows the token of now.
-    Token(watch::Receiver<Token>),
+    /// Whoever knows a token of now.
+    Token(watch::Receiver<Tokens>),
     /// Nobody.
     Closed,
 }
 
 /// All routes of a worker that listens at `listen`.
-pub(crate) fn router(worker: Arc<Worker>, listen: &Listen, token: Option<watch::Receiver<Token>>) -> Router {
-    let access = match (listen, token) {
+pub(crate) fn router(worker: Arc<Worker>, listen: &Listen, tokens: Option<watch::Receiver<Tokens>>) -> Router {
+    let access = match (listen, tokens) {
         (Listen::Unix(_), _) => Access::Owner,
-        (Listen::Tcp(_), Some(token)) => Access::Token(token),
+        (Listen::Tcp(_), Some(tokens)) => Access::Token(tokens),
         (Listen::Tcp(_), None) => Access::Closed,
     };
     let guarded = Router::new()
@@ -98,7 +98,7 @@ async fn guard(State(access): State<Access>, request: Request, next: Next) -> An
     let offered = offered.map(|header| header.strip_prefix("Bearer ").unwrap_or_default());
     match (access, offered) {
         (Access::Owner, _) => Ok(next.run(request).await),
-        (Access::Token(token), Some(offered)) if token.borrow().is(offered) => Ok(next.run(request).await),
+        (Access::Token(tokens), Some(offered)) if tokens.borrow().include(offered) => Ok(next.run(request).await),
         (Access::Token(_), Some(_)) => Err(Refusal::Token("another one")),
         (Access::Token(_), None) => Err(Refusal::Token("none")),
         (Access::Closed, _) => Err(Refusal::Closed),

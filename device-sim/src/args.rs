@@ -34,6 +34,9 @@ pub struct Args {
     /// A file that holds the API's token, read again when it changes [default: the variable `SIMCTL_TOKEN`]
     #[arg(long, value_name = "FILE", env = "SIMCTL_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
+    /// A file with a second token that is taken, for a controller of the release before this one; it may come and go
+    #[arg(long, value_name = "FILE", env = "SIMCTL_FORMER_TOKEN_FILE", requires = "token_file")]
+    pub former_token_file: Option<PathBuf>,
     /// The devices to run, as JSON; without it the worker waits for them on its API
     ///
     /// Where the file leaves out `plan` or `shard`, they come from --plan and --ordinal.
@@ -151,6 +154,54 @@ impl fmt::Debug for Token {
     }
 }
 
+/// The tokens that whoever uses the API may show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    current: Token,
+    /// That of a controller of the release before.
+    former: Option<Token>,
+}
+
+impl Tokens {
+    /// Whether `offered` is one of them.
+    pub fn include(&self, offered: &str) -> bool {
+        self.current.is(offered) || self.former.as_ref().is_some_and(|former| former.is(offered))
+    }
+}
+
+impl From<Token> for Tokens {
+    fn from(current: Token) -> Self {
+        Self { current, former: None }
+    }
+}
+
+/// The files of the tokens.
+#[derive(Debug, Clone)]
+pub struct TokenFiles {
+    /// That of the token.
+    pub current: PathBuf,
+    /// That of the former one; it need not be there.
+    pub former: Option<PathBuf>,
+}
+
+impl TokenFiles {
+    /// What they hold now.
+    ///
+    /// # Errors
+    /// When there is no token.
+    pub(crate) fn read(&self) -> Result<Tokens, SettingsError> {
+        let text = read("a token", &self.current)?;
+        let current = Token::new(&text).ok_or_else(|| SettingsError::NoToken(self.current.clone()))?;
+        let former = self.former.as_ref().and_then(|path| Token::new(&fs::read_to_string(path).ok()?));
+        Ok(Tokens { current, former })
+    }
+
+    /// All of them.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.current].into_iter().chain(&self.former)
+    }
+}
+
 /// What was typed cannot be meant.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -198,9 +249,9 @@ pub struct Settings {
     /// Where the API listens.
     pub listen: Listen,
     /// What whoever uses the API over TCP must know; without it that is forbidden.
-    pub token: Option<Token>,
-    /// The file of the token, if it is from one.
-    pub token_file: Option<PathBuf>,
+    pub tokens: Option<Tokens>,
+    /// The files of the tokens, if they are from files.
+    pub token_files: Option<TokenFiles>,
     /// What to run from the start.
     pub given: Option<Given>,
     /// Where the newest plan is kept.
@@ -263,6 +314,7 @@ impl Settings {
         let Args {
             api,
             token_file,
+            former_token_file,
             assignment,
             plan,
             ordinal,
@@ -276,16 +328,17 @@ impl Settings {
             log: _,
             log_format: _,
         } = args;
-        let token = match &token_file {
-            Some(path) => Some(read_token(path)?),
-            None => token.and_then(Token::new),
+        let token_files = token_file.map(|current| TokenFiles { current, former: former_token_file });
+        let tokens = match &token_files {
+            Some(files) => Some(files.read()?),
+            None => token.and_then(Token::new).map(Tokens::from),
         };
         let given = assignment.map(|path| Given::read(path, plan, ordinal)).transpose()?;
         let threads = threads.into();
         Ok(Self {
             listen: api,
-            token,
-            token_file,
+            tokens,
+            token_files,
             given,
             records: records.or_else(|| state.as_deref().map(folder)),
             state,
@@ -304,11 +357,6 @@ fn folder(file: &Path) -> PathBuf {
         Some(folder) if folder != Path::new("") => folder.into(),
         _ => ".".into(),
     }
-}
-
-/// The token in the file of `--token-file`.
-pub(crate) fn read_token(path: &Path) -> Result<Token, SettingsError> {
-    Token::new(&read("a token", path)?).ok_or_else(|| SettingsError::NoToken(path.into()))
 }
 
 /// The plan in the file of `--plan`.
@@ -375,8 +423,8 @@ mod tests {
         let path = directory.path().join("token");
         fs::write(&path, "from-file\n").unwrap();
         let with_file = typed(&["--token-file", path.to_str().unwrap()]);
-        assert!(Settings::new(with_file.clone(), Some("from-variable")).unwrap().token.unwrap().is("from-file"));
-        assert!(Settings::new(typed(&[]), Some("from-variable")).unwrap().token.unwrap().is("from-variable"));
+        assert!(Settings::new(with_file.clone(), Some("from-variable")).unwrap().tokens.unwrap().include("from-file"));
+        assert!(Settings::new(typed(&[]), Some("from-variable")).unwrap().tokens.unwrap().include("from-variable"));
         fs::write(&path, " \n").unwrap();
         let error = Settings::new(with_file, None).unwrap_err().to_string();
         assert!(error.ends_with("found an empty file"), "{error}");

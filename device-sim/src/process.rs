@@ -5,7 +5,7 @@
 
 mod ending;
 
-use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{io::IsTerminal as _, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api,
-    args::{Args, LogFormat, Settings, TOKEN_VARIABLE, Token, read_token},
+    args::{Args, LogFormat, Settings, TOKEN_VARIABLE, TokenFiles, Tokens},
     engine::Options,
     reload::{Files, LOOK},
     worker::Worker,
@@ -58,8 +58,8 @@ fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let Settings {
         listen,
-        token,
-        token_file,
+        tokens,
+        token_files,
         given,
         state,
         records,
@@ -83,11 +83,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let listener = api::Listener::bind(&listen).await?;
     tracing::info!(api = %listener.address(), "the worker listens");
     let stop = CancellationToken::new();
-    let token = token.map(watch::Sender::new);
-    let current = token.as_ref().map(watch::Sender::subscribe);
+    let tokens = tokens.map(watch::Sender::new);
+    let current = tokens.as_ref().map(watch::Sender::subscribe);
     let mut looks = JoinSet::new();
-    if let (Some(token), Some(path)) = (token, token_file) {
-        looks.spawn(follow_token(path, token));
+    if let (Some(tokens), Some(files)) = (tokens, token_files) {
+        looks.spawn(follow_tokens(files, tokens));
     }
     let mut tasks = JoinSet::new();
     tasks.spawn(listener.serve(api::router(Arc::clone(&worker), &listen, current), stop.clone()));
@@ -108,13 +108,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes a changed token over, so that a controller with a new key reaches the worker without a restart of its pod.
-async fn follow_token(path: PathBuf, token: watch::Sender<Token>) {
-    let mut files = Files::new([&path]);
+/// Takes changed tokens over, so that a controller with a new key reaches the worker without a restart of its pod.
+async fn follow_tokens(paths: TokenFiles, tokens: watch::Sender<Tokens>) {
+    let mut files = Files::new(paths.paths());
     let mut looks = interval(LOOK);
     loop {
-        match read_token(&path) {
-            Ok(changed) => drop(token.send_replace(changed)),
+        match paths.read() {
+            Ok(changed) => drop(tokens.send_replace(changed)),
             Err(error) => tracing::warn!(%error, "the changed token cannot be used; the old one stays in use"),
         }
         looks.tick().await;

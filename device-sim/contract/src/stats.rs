@@ -570,6 +570,10 @@ pub struct Ended {
     pub stats: Stats,
     /// The last one of each worker that is in the sum.
     pub epochs: BTreeMap<u32, Micros>,
+    /// The epoch of each worker that was being read when this was kept. Who goes on from here and finds another one in its
+    /// place knows that its books are missing.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub open: BTreeMap<u32, Micros>,
     /// Workers that ended without draining.
     pub workers_lost: u32,
     /// The phases below this number are whole, in `stats`: what a worker still says of one of them is not added again.
@@ -617,6 +621,9 @@ impl Totals {
         {
             return;
         }
+        if self.is_orphaned_by(ordinal, &reading) {
+            self.end_orphan(ordinal);
+        }
         for epoch in std::mem::take(&mut reading.before) {
             self.end_by(ordinal, epoch);
         }
@@ -630,6 +637,43 @@ impl Totals {
     pub fn unread<'a>(&self, ordinal: u32, reading: &'a WorkerStats) -> impl Iterator<Item = &'a Epoch> + use<'a> {
         let ended = self.ended.epochs.get(&ordinal).copied();
         reading.before.iter().filter(move |found| ended.is_none_or(|ended| found.epoch > ended))
+    }
+
+    /// The epoch of worker `ordinal` that was being read when the totals were kept, and that has not been read since.
+    pub fn orphan(&self, ordinal: u32) -> Option<Micros> {
+        let open = *self.ended.open.get(&ordinal)?;
+        let has_ended = self.ended.epochs.get(&ordinal).is_some_and(|ended| *ended >= open);
+        (!has_ended && !self.current.contains_key(&ordinal)).then_some(open)
+    }
+
+    /// Whether a reading tells that such an epoch is over, without telling what became of it.
+    pub fn is_orphaned_by(&self, ordinal: u32, reading: &WorkerStats) -> bool {
+        self.orphan(ordinal)
+            .is_some_and(|orphan| reading.epoch > orphan && !reading.before.iter().any(|found| found.epoch == orphan))
+    }
+
+    /// Closes the books of such an epoch. Who read them has kept nothing, so that all of its messages are missing.
+    pub fn end_orphan(&mut self, ordinal: u32) {
+        if let Some(epoch) = self.orphan(ordinal) {
+            self.leave_gap(Gap { ordinal, epoch, from: epoch });
+            self.ended.epochs.insert(ordinal, epoch);
+        }
+    }
+
+    /// The epochs whose books are open.
+    fn open(&self) -> BTreeMap<u32, Micros> {
+        let orphans = self.ended.open.keys().filter_map(|ordinal| Some((*ordinal, self.orphan(*ordinal)?)));
+        orphans.chain(self.current.iter().map(|(ordinal, reading)| (*ordinal, reading.epoch))).collect()
+    }
+
+    /// Whether other books are open than when the totals were kept.
+    pub fn has_opened(&self) -> bool {
+        self.ended.open != self.open()
+    }
+
+    /// Notes which books are open, to be kept.
+    pub fn note_open(&mut self) {
+        self.ended.open = self.open();
     }
 
     /// Closes the books of an epoch with what its successor has found, if they are not closed yet.
@@ -693,14 +737,17 @@ impl Totals {
     pub fn end(&mut self, ordinal: u32) {
         if let Some(last) = self.current.remove(&ordinal) {
             if !last.is_drained {
-                let gap = Gap { ordinal, epoch: last.epoch, from: last.at };
-                self.ended.gaps.push(gap);
-                self.ended.observers_left.push(gap);
-                let too_many = self.ended.observers_left.len().saturating_sub(Self::OBSERVERS_LEFT_MAX);
-                self.ended.observers_left.drain(..too_many);
+                self.leave_gap(Gap { ordinal, epoch: last.epoch, from: last.at });
             }
             self.count(ordinal, last.epoch, last.at, last.stats);
         }
+    }
+
+    fn leave_gap(&mut self, gap: Gap) {
+        self.ended.gaps.push(gap);
+        self.ended.observers_left.push(gap);
+        let too_many = self.ended.observers_left.len().saturating_sub(Self::OBSERVERS_LEFT_MAX);
+        self.ended.observers_left.drain(..too_many);
     }
 
     /// Counts workers that ended without draining: the fate of their last messages is unknown.
@@ -871,6 +918,31 @@ mod tests {
         totals.fill(gap, &bound);
         assert_eq!((totals.sum().messages[1].unrecorded, totals.ended().gaps.len()), (25, 0));
         assert_eq!(totals.ended().observers_left, [gap]);
+    }
+
+    #[test]
+    fn whom_an_earlier_reader_had_read_is_missed() {
+        let mut totals = Totals::default();
+        (0..4).for_each(|ordinal| totals.take(ordinal, reading(5, 1, 10, 8)));
+        assert!(totals.has_opened());
+        totals.note_open();
+        let mut next = Totals::resume(totals.ended().clone());
+        assert!(!next.has_opened(), "the same as were kept");
+        // The first goes on; of the second its successor tells; that of the third, and whoever looks for the fourth, do not.
+        next.take(0, reading(5, 2, 12, 12));
+        next.take(1, with_before(reading(7, 1, 1, 1), &[found(5, 9, 14, 3)]));
+        next.take(2, reading(7, 1, 1, 1));
+        assert_eq!((2..4).map(|ordinal| next.orphan(ordinal)).collect::<Vec<_>>(), [None, Some(Micros(5))]);
+        next.end_orphan(3);
+        let gap = |ordinal| Gap { ordinal, epoch: Micros(5), from: Micros(5) };
+        assert_eq!(next.ended().gaps, [gap(2), gap(3)]);
+        next.note_open();
+        let open: Vec<_> = next.ended().open.iter().map(|(ordinal, epoch)| (*ordinal, epoch.0)).collect();
+        assert_eq!(open, [(0, 5), (1, 7), (2, 7)]);
+        // Nothing of it twice, neither by who counts on nor by a reading that comes late.
+        next.end_orphan(3);
+        next.take(3, reading(5, 9, 10, 10));
+        assert_eq!((next.ended().gaps.len(), next.sum().messages[1].sent), (2, 12 + 14 + 1 + 1));
     }
 
     #[test]

@@ -129,6 +129,25 @@ fn a_changed_token_counts_without_a_restart() {
     assert!(!is_known("old"));
 }
 
+/// After a rollback the controller of the former release shows the token that it knows.
+#[test]
+fn the_token_of_the_former_release_comes_and_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, former] = ["token", "former"].map(|name| folder.path().join(name));
+    fs::write(&file, "now").unwrap();
+    let args = ["--token-file", file.to_str().unwrap(), "--former-token-file", former.to_str().unwrap()];
+    let process = Process::start(&[&["--api", "127.0.0.1:0"], &args[..]].concat(), Some("now"));
+    let Api::Tcp(address, _) = process.api else { panic!("a worker over TCP") };
+    let is_known = |token| Api::Tcp(address, Some(token)).call("GET", "/v1/stats", "").0 == 409;
+    assert!(is_known("now") && !is_known("then") && !is_known(""));
+    fs::write(&former, "then").unwrap();
+    eventually("the former token", || is_known("then").then_some(()));
+    assert!(is_known("now"));
+    fs::remove_file(&former).unwrap();
+    eventually("no former token", || (!is_known("then")).then_some(()));
+    assert!(is_known("now"));
+}
+
 #[test]
 fn over_tcp_without_a_token_nobody_may_steer() {
     let worker = Process::start(&["--api", "[::1]:0"], None);

@@ -58,6 +58,7 @@ pub const IDENTITY_FOLDER: &str = "/etc/simctl/identity";
 const DOCUMENT_FOLDER: &str = "/etc/simctl/document";
 const PLAN_FOLDER: &str = "/etc/simctl/plan";
 const TOKEN_FOLDER: &str = "/etc/simctl/token";
+const FORMER_TOKEN_FOLDER: &str = "/etc/simctl/former-token";
 const STATE_FOLDER: &str = "/var/lib/simctl";
 
 /// How long a pod stays on a node that does not answer; then its devices are wanted back elsewhere.
@@ -198,6 +199,7 @@ fn environment(worker: &Worker<'_>) -> Vec<EnvVar> {
         set("SIMCTL_PLAN", format!("{PLAN_FOLDER}/{PLAN_KEY}")),
         EnvVar { name: "SIMCTL_ORDINAL".into(), value_from: Some(ordinal), ..EnvVar::default() },
         set("SIMCTL_TOKEN_FILE", format!("{TOKEN_FOLDER}/{TOKEN_KEY}")),
+        set("SIMCTL_FORMER_TOKEN_FILE", format!("{FORMER_TOKEN_FOLDER}/{TOKEN_KEY}")),
         set("SIMCTL_STATE", format!("{STATE_FOLDER}/{PLAN_KEY}")),
         set("SIMCTL_THREADS", worker.size.threads.to_string()),
         set("SIMCTL_LOG_FORMAT", "json".into()),
@@ -381,11 +383,21 @@ fn items(files: &[(&str, &str)]) -> Vec<KeyToPath> {
     files.iter().map(item).collect()
 }
 
+/// The token of the release before, where a controller of it has made one: after a rollback it shows no other.
+fn former_token_volume(fleet: &str) -> Volume {
+    let mut volume = secret_volume("former-token", names::former_token(fleet), &[(TOKEN_KEY, TOKEN_KEY)]);
+    if let Some(secret) = &mut volume.secret {
+        secret.optional = Some(true);
+    }
+    volume
+}
+
 fn volumes(worker: &Worker<'_>) -> Vec<Volume> {
     let mut volumes = vec![
         config_map_volume("document", worker.document.into(), ASSIGNMENT_KEY),
         config_map_volume("plan", names::plan(worker.fleet), PLAN_KEY),
         secret_volume("token", names::secrets(worker.fleet), &[(TOKEN_KEY, TOKEN_KEY)]),
+        former_token_volume(worker.fleet),
         Volume {
             name: "state".into(),
             empty_dir: Some(EmptyDirVolumeSource {
@@ -411,6 +423,7 @@ fn mounts(worker: &Worker<'_>) -> Vec<VolumeMount> {
         mount("document", DOCUMENT_FOLDER, true),
         mount("plan", PLAN_FOLDER, true),
         mount("token", TOKEN_FOLDER, true),
+        mount("former-token", FORMER_TOKEN_FOLDER, true),
         mount("state", STATE_FOLDER, false),
     ];
     mounts.extend(secrets(worker).into_iter().map(|Mounted { volume, folder, .. }| mount(volume, folder, true)));

@@ -105,6 +105,7 @@ fn workers_of_an_own_broker_have_its_passwords() {
         volumes,
         [
             "token: demo-secrets token as token",
+            "former-token: demo-token token as token",
             "credentials: demo-secrets devices as password",
             "observer: demo-secrets observer as password",
         ]

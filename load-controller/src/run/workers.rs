@@ -131,7 +131,10 @@ impl Workers {
             let created = member.as_ref().and_then(|member| member.worker.created);
             let was_unheard = member.is_some_and(has_run_unheard);
             let was_not_kept = self.newer.remove(&ordinal).is_some();
-            if was_unheard || was_not_kept {
+            // One that an earlier controller had read has an epoch of which the totals know.
+            if was_unheard && self.totals.orphan(ordinal).is_some() {
+                self.gone.insert(ordinal);
+            } else if was_unheard || was_not_kept {
                 self.unread.push((ordinal, created));
             }
             // Without books of its own it must not close those of its successor.
@@ -139,6 +142,8 @@ impl Workers {
                 self.gone.insert(ordinal);
             }
         }
+        let nowhere = self.totals.ended().open.keys().filter(|ordinal| !present.contains_key(ordinal));
+        self.gone.extend(nowhere.filter(|ordinal| self.totals.orphan(**ordinal).is_some()));
         let mut is_somebody_new = false;
         for (ordinal, worker) in present {
             if let Some(member) = self.members.get_mut(&ordinal) {
@@ -219,7 +224,10 @@ impl Workers {
                 member.read(&reading);
                 let closes_books = match self.totals.worker(ordinal) {
                     Some(last) => reading.epoch > last.epoch,
-                    None => self.totals.unread(ordinal, &reading).next().is_some(),
+                    None => {
+                        self.totals.unread(ordinal, &reading).next().is_some()
+                            || self.totals.is_orphaned_by(ordinal, &reading)
+                    }
                 };
                 if closes_books {
                     self.newer.insert(ordinal, *reading);
@@ -270,7 +278,8 @@ impl Workers {
     pub fn closing(&self) -> Option<Closing> {
         let closes: BTreeSet<u32> = self.gone.iter().chain(self.newer.keys()).copied().collect();
         let is_phase_over = self.phases_over > self.ended().phases_kept;
-        if closes.is_empty() && self.unread.is_empty() && self.filled.is_empty() && !is_phase_over {
+        let is_same = closes.is_empty() && self.unread.is_empty() && self.filled.is_empty();
+        if is_same && !is_phase_over && !self.totals.has_opened() {
             return None;
         }
         let lost: Vec<u32> = closes
@@ -281,7 +290,10 @@ impl Workers {
         let mut totals = self.totals.clone();
         totals.lose(u32::try_from(lost.len()).unwrap_or(u32::MAX));
         totals.keep_phases(self.phases_over);
-        self.gone.iter().for_each(|ordinal| totals.end(*ordinal));
+        for ordinal in &self.gone {
+            totals.end(*ordinal);
+            totals.end_orphan(*ordinal);
+        }
         for (ordinal, created) in &self.unread {
             totals.miss(*ordinal, *created);
         }
@@ -291,6 +303,7 @@ impl Workers {
         for (gap, unrecorded) in &self.filled {
             totals.fill(*gap, unrecorded);
         }
+        totals.note_open();
         Some(Closing { totals: totals.packed(), lost })
     }
 
@@ -300,7 +313,8 @@ impl Workers {
         let found = || successor.into_iter().flat_map(|reading| self.totals.unread(ordinal, reading));
         let is_found = |epoch: Micros| found().any(|found| found.epoch == epoch);
         let last = self.totals.worker(ordinal).filter(|last| !last.is_drained && !is_found(last.epoch));
-        let lost = found().filter(|found| !found.is_drained).count() + usize::from(last.is_some());
+        let orphan = self.totals.orphan(ordinal).filter(|epoch| !is_found(*epoch));
+        let lost = found().filter(|found| !found.is_drained).count() + usize::from(last.is_some() || orphan.is_some());
         std::iter::repeat_n(ordinal, lost)
     }
 
@@ -417,12 +431,21 @@ mod tests {
         workers.totals.sum().messages[0].sent
     }
 
+    /// Keeps which books are open; none is closed.
+    #[track_caller]
+    fn keep_open(workers: &mut Workers) {
+        let closing = workers.closing().unwrap();
+        assert_eq!((closing.lost.len(), &closing.ended().stats), (0, &workers.ended().stats));
+        workers.close(closing);
+        assert!(workers.closing().is_none());
+    }
+
     #[test]
     fn a_new_epoch_counts_only_when_the_old_one_is_kept() {
         let mut workers = Workers::default();
         workers.meet(vec![worker(0, "a")]);
         workers.answered(reading("a", 1, 1, 10, false)).unwrap();
-        assert!(workers.closing().is_none());
+        keep_open(&mut workers);
         workers.answered(reading("a", 2, 1, 3, false)).unwrap();
         assert_eq!(sent(&workers), 10);
         let closing = workers.closing().unwrap();
@@ -451,9 +474,48 @@ mod tests {
         workers.meet(vec![Worker { has_run: false, ..worker(0, "a") }]);
         workers.meet(vec![worker(0, "b")]);
         workers.answered(reading("b", 1, 1, 10, false)).unwrap();
-        assert!(workers.closing().is_none());
+        keep_open(&mut workers);
         workers.answered(reading("b", 1, 2, 20, false)).unwrap();
         assert_eq!((sent(&workers), workers.ended().workers_lost), (20, 0));
+    }
+
+    /// A worker whose pod has gone together with the controller that had read it.
+    #[test]
+    fn a_worker_of_an_earlier_controller_is_lost_wherever_it_is_missed() {
+        let mut earlier = Workers::default();
+        earlier.meet(vec![worker(0, "a")]);
+        earlier.answered(reading("a", 5, 1, 10, false)).unwrap();
+        keep_open(&mut earlier);
+        let kept = earlier.ended().clone();
+        let check = |what: &str, then: &dyn Fn(&mut Workers)| {
+            let mut workers = Workers::resume(kept.clone());
+            then(&mut workers);
+            let closing = workers.closing().expect(what);
+            assert_eq!((closing.lost.as_slice(), closing.ended().workers_lost), ([0].as_slice(), 1), "{what}");
+            workers.close(closing);
+            assert_eq!(workers.ended().gaps, [Gap { ordinal: 0, epoch: Micros(5), from: Micros(5) }], "{what}");
+            assert!(workers.closing().is_none(), "{what}");
+        };
+        check("another pod answers", &|workers| {
+            workers.meet(vec![worker(0, "b")]);
+            workers.answered(reading("b", 7, 1, 3, false)).unwrap();
+        });
+        check("there is no pod", &|workers| {
+            workers.meet(vec![]);
+        });
+        check("its pod goes before it answers", &|workers| {
+            workers.meet(vec![worker(0, "a")]);
+            workers.meet(vec![]);
+        });
+        check("its pod is replaced before it answers", &|workers| {
+            workers.meet(vec![worker(0, "a")]);
+            workers.meet(vec![worker(0, "b")]);
+            workers.answered(reading("b", 7, 1, 3, false)).unwrap();
+        });
+        let mut workers = Workers::resume(kept);
+        workers.meet(vec![worker(0, "a")]);
+        workers.answered(reading("a", 5, 2, 20, false)).unwrap();
+        assert!(workers.closing().is_none(), "it goes on");
     }
 
     #[test]
@@ -510,7 +572,7 @@ mod tests {
         let mut run = Run::new(facts, Span::ZERO);
         // The first phase ends after 5 s, `lossAfter` are 10 s, and the worker that was read longest ago was read after 9.
         run.tick(Micros(21_000_000), &plan, &mut workers);
-        assert!(workers.closing().is_none());
+        keep_open(&mut workers);
         let mut answered = reading("b", 0, 16, 6, false);
         answered.ordinal = 1;
         workers.answered(answered).unwrap();

@@ -98,6 +98,19 @@ fn the_broker_has_no_more_than_the_books_whatever_is_killed() {
     });
     let all = expect_bounded(&fleet, "a pod is deleted by force");
     assert!(all - unled - watched - unwatched <= READ, "{all} messages");
-    fleet.report().expect("generator.workers_lost", 4);
+
+    // The leader and a pod at once: what the one had read of the other goes with both, and so does its record.
+    let (leader, pods) = (product::leader(), fleet.pods());
+    let now = ["--grace-period=0", "--force", "--wait=false"];
+    fleet.namespace.kubectl([&["delete", "pod", name(&pods[1])], &now[..]].concat()).unwrap();
+    let its = ["delete", "pod", "-n", product::NAMESPACE, name(&leader)];
+    admin().kubectl([&its[..], &now].concat()).unwrap();
+    let _ = containers::kill(uid(&pods[1]), "device-sim");
+    fleet.until("another pod runs its devices", |fleet| {
+        fleet.pods().get(1).is_some_and(|pod| uid(pod) != uid(&pods[1])) && are_back(fleet)
+    });
+    fleet.until("another controller leads", |fleet| fleet.try_simctl(&["status", "-o", "json"]).code == Some(0));
+    expect_bounded(&fleet, "a pod is deleted while nobody leads");
+    fleet.report().expect("generator.workers_lost", 5);
     assert!(fleet.until_connected(DEVICES) < Duration::from_mins(1));
 }
