@@ -10,7 +10,7 @@ use fleet_contract::{
 use proptest::prelude::*;
 
 use crate::run::{
-    facts::{Asked, Host, LostWorkers, Program, RunFacts},
+    facts::{Asked, CutShort, Host, LostWorkers, Program, RunFacts},
     stage::Stage,
     timeline::Timeline,
 };
@@ -76,7 +76,7 @@ pub(crate) fn facts() -> RunFacts {
         shortest_interval: Some(Span::from_secs(1)),
         clock_bound: Span::ZERO,
         notes: Vec::new(),
-        aborted: false,
+        cut_short: CutShort::No,
         timeline: Timeline::new(START),
         lost: LostWorkers::default(),
     }

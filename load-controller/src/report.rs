@@ -9,6 +9,8 @@ pub mod files;
 pub mod hgrm;
 pub mod html;
 pub mod json;
+pub mod junit;
+pub mod markdown;
 pub mod text;
 
 use std::collections::BTreeMap;
@@ -24,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use figures::{
     Bytes, Connections, Counts, Devices, Generator, GroupFigures, LostInReport, Manifest, Messages, Observer,
-    OutageList, PhaseFigures, Received, StreamFigures, TimelineInReport, Times,
+    OutageList, PhaseFigures, Received, StreamFigures, ThresholdFigures, TimelineInReport, Times,
 };
 
 use crate::{
@@ -63,6 +65,9 @@ pub struct Report {
     /// The phases that were asked for, in their order; a message is in the one in which it fell due.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<PhaseFigures>,
+    /// What must come of the run, and what came of it; empty where nothing was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<ThresholdFigures>,
     /// What the devices' own subscriptions brought; `None` of a fleet that does not subscribe.
     #[serde(default)]
     pub received: Option<Received>,
@@ -108,6 +113,7 @@ impl Report {
             messages: Messages::new(stats, facts.observe()),
             groups: GroupFigures::by_name(&stats.groups, facts.observe()),
             phases: PhaseFigures::of_all(stats, facts),
+            thresholds: ThresholdFigures::of_all(stats, facts),
             received: Received::new(&stats.received, &facts.fleet),
             latency: Times::of_fleet(&stats.latency),
             reconnects: stats.connections.reconnects,

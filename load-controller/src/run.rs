@@ -9,6 +9,7 @@
 //! | [`workers`] | who there is, what each measured last, whose books are to be closed |
 //! | [`stage`], [`facts`] | running, paused, draining, ended; and what else is known beside the measurements |
 //! | [`phase`] | the parts of a run that are measured apart, and when one is over |
+//! | [`threshold`] | what somebody wants of a run, held against what it measured |
 //! | [`change`] | what a plan becomes when somebody changes it |
 //! | [`timeline`] | the run second by second, and the outages that it shows |
 //! | [`verdict`], [`conservation`] | what the run proved, and the laws that its counters must obey |
@@ -24,6 +25,7 @@ pub mod conservation;
 pub mod facts;
 pub mod phase;
 pub mod stage;
+pub mod threshold;
 pub mod timeline;
 pub mod verdict;
 pub mod workers;
@@ -32,7 +34,7 @@ use fleet_contract::{fleet::Fleet, plan::Plan, share::Membership, stats::Stats, 
 
 use crate::report::Report;
 use change::Change;
-use facts::RunFacts;
+use facts::{CutShort, RunFacts};
 use stage::Stage;
 use workers::Workers;
 
@@ -150,6 +152,10 @@ impl Run {
             self.facts.notes.push("the drain took too long and was cut off".into());
             return Step::End;
         }
+        if let Some(failed) = threshold::to_abort(stats, &self.facts) {
+            self.facts.cut_short = CutShort::Threshold(failed);
+            return Step::Drain;
+        }
         let is_over = asked.duration.is_some_and(|duration| now >= self.facts.started.after(duration));
         if is_over || asked.ends_when_sent && self.has_sent_all(plan, stats) { Step::Drain } else { Step::None }
     }
@@ -164,10 +170,12 @@ impl Run {
     }
 
     /// It is over, cut short or not.
-    pub const fn end(&mut self, now: Micros, is_aborted: bool) {
+    pub fn end(&mut self, now: Micros, is_aborted: bool) {
         self.facts.stage = Stage::Ended;
         self.facts.now = now;
-        self.facts.aborted = is_aborted;
+        if is_aborted {
+            self.facts.cut_short = CutShort::Aborted;
+        }
     }
 
     /// What all workers measured. How many devices are wanted the plan says: a worker that is away cannot, and the devices

@@ -14,6 +14,7 @@ use fleet_contract::{
     builtin,
     document::{self, Problem, Problems, Tree, pointer_step},
     fleet::{Fleet, check},
+    load_test::LoadTest,
     model::{self, Model},
     unknown,
 };
@@ -21,6 +22,7 @@ use serde_json::Value;
 
 use crate::{
     exit::Failure,
+    load_test,
     sources::{self, Object, Sources},
     text, which,
 };
@@ -69,6 +71,29 @@ pub(crate) fn read(path: &Path, wanted: Option<&str>) -> Result<Document, Failur
     let file = if path == Path::new("-") { sources::STDIN.into() } else { path.display().to_string() };
     let fleet = which::fleet(&sources, &file, wanted)?;
     understand(&sources, fleet, Reader::Machine)
+}
+
+/// Reads the load test of a file, if it holds one, and the Fleet that it is of; else the Fleet. `load_test` and `fleet` are the
+/// names of those that are meant.
+pub(crate) fn read_to_run(
+    path: &Path,
+    load_test: Option<&str>,
+    fleet: Option<&str>,
+) -> Result<(Document, Option<LoadTest>), Failure> {
+    let sources = sources::read(&[path.to_owned()]);
+    if !sources.wrong.is_empty() {
+        return Err(Failure::document(sources.wrong.join("\n")));
+    }
+    let file = if path == Path::new("-") { sources::STDIN.into() } else { path.display().to_string() };
+    // Who names a fleet means it alone.
+    let object = if fleet.is_some() { None } else { which::load_test(&sources, &file, load_test)? };
+    let Some(object) = object else {
+        return Ok((understand(&sources, which::fleet(&sources, &file, fleet)?, Reader::Machine)?, None));
+    };
+    let test = load_test::read(object)?;
+    let document = understand(&sources, load_test::fleet(&sources, object, &test)?, Reader::Machine)?;
+    load_test::settle(object, &test, &document)?;
+    Ok((document, Some(test)))
 }
 
 /// Reads the only Fleet of a text; models and files are looked for in `directory` too.

@@ -5,6 +5,7 @@ pub(crate) const EXAMPLES: &[(&str, &str)] = &[
     ("demo", include_str!("../../../manifests/examples/demo.yaml")),
     ("thermometers", include_str!("../../../manifests/examples/thermometers.yaml")),
     ("robotaxis", include_str!("../../../manifests/examples/robotaxis.yaml")),
+    ("rush-hour", include_str!("../../../manifests/examples/rush-hour.yaml")),
     ("street-lights", include_str!("../../../manifests/examples/street-lights.yaml")),
     ("own-model", include_str!("../../../manifests/examples/own-model.yaml")),
     ("ten-thousand", include_str!("../../../manifests/examples/ten-thousand.yaml")),

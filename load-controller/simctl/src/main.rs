@@ -28,6 +28,7 @@ mod flags;
 mod installation;
 mod keys;
 mod library;
+mod load_test;
 mod local;
 mod preflight;
 mod printer;

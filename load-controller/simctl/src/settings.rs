@@ -3,6 +3,7 @@
 use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, Credentials, Fleet, FleetSpec, Group, Observe, Protocol, Qos},
+    load_test::{Criterion, LoadTest},
     model::StampMode,
     units::{Rate, Share, Span},
 };
@@ -27,8 +28,12 @@ pub(crate) struct Settings {
     pub(crate) has_document: bool,
     /// Whether simctl itself runs the broker.
     pub(crate) is_embedded: bool,
+    /// The load test, if the document holds one.
+    pub(crate) load_test: Option<LoadTest>,
     /// The parts of the run that are measured apart.
     pub(crate) phases: Phases,
+    /// What must come of the run.
+    pub(crate) thresholds: Vec<Criterion>,
     /// How many devices there are when the run begins; the fleet has as many as there are at any time.
     pub(crate) devices_first: u32,
 }
@@ -39,11 +44,29 @@ impl Settings {
     /// A document that leaves the number of devices open is an error without `--devices`: 0 devices would show nothing,
     /// and any other number would be load that no person has asked for.
     pub(crate) fn new(flags: &FleetFlags) -> Result<Self, Failure> {
-        let mut document = match &flags.file {
+        let document = match &flags.file {
             Some(file) => document::read(file, flags.fleet.as_deref())?,
             None => document::from_text("demo", library::EXAMPLES[0].1, None)?,
         };
-        if let (Some(file), None, true) = (&flags.file, flags.devices, document.leaves_devices_open) {
+        Self::of(document, None, flags)
+    }
+
+    /// The same, with the load test that the document holds; `load_test` is the name of the one that is meant.
+    pub(crate) fn to_run(flags: &FleetFlags, load_test: Option<&str>) -> Result<Self, Failure> {
+        let Some(file) = &flags.file else { return Self::new(flags) };
+        let (document, load_test) = document::read_to_run(file, load_test, flags.fleet.as_deref())?;
+        Self::of(document, load_test, flags)
+    }
+
+    fn of(mut document: Document, load_test: Option<LoadTest>, flags: &FleetFlags) -> Result<Self, Failure> {
+        let says_devices = |test: &LoadTest| test.spec.phases.iter().any(|phase| phase.devices.is_some());
+        let is_said = load_test.as_ref().is_some_and(says_devices);
+        if is_said && flags.devices.is_some() {
+            return Err(Failure::usage(
+                "expected the load test to say how many devices there are, found --devices as well",
+            ));
+        }
+        if let (Some(file), None, true) = (&flags.file, flags.devices, document.leaves_devices_open && !is_said) {
             return Err(Failure::usage(format!(
                 "{} leaves the number of devices open: expected --devices N beside it, or `devices` in its spec",
                 file.display()
@@ -64,7 +87,9 @@ impl Settings {
             document,
             has_document: flags.file.is_some(),
             is_embedded: false,
+            load_test,
             phases: Phases::default(),
+            thresholds: Vec::new(),
         })
     }
 
@@ -140,8 +165,8 @@ impl Settings {
     pub(crate) fn divide(&mut self, phases: Phases) {
         let spec = &mut self.document.fleet.spec;
         // That of a document without `devices` is no number that anybody has asked for.
-        self.devices_first = phases.devices_first().unwrap_or(self.devices_first);
-        spec.devices = self.devices_first.max(phases.devices_most().unwrap_or(spec.devices));
+        self.devices_first = phases.devices_first(self.devices_first).unwrap_or(self.devices_first);
+        spec.devices = self.devices_first.max(phases.devices_most(self.devices_first).unwrap_or(spec.devices));
         self.phases = phases;
     }
 

@@ -50,6 +50,12 @@ impl Object {
         }
     }
 
+    /// Whether it is a load test of ours.
+    pub(crate) fn is_load_test(&self) -> bool {
+        let group = self.text("/apiVersion").and_then(|version| version.split_once('/')).map(|(group, _)| group);
+        self.text("/kind") == Some("LoadTest") && group.is_none_or(|group| group == GROUP)
+    }
+
     /// Whether it is a model, which has no kind: its fields are nothing that a Fleet has at its top.
     pub(crate) fn is_model(&self) -> bool {
         let value = self.tree.value();
@@ -125,6 +131,11 @@ impl Sources {
         self.objects.iter().filter(|object| object.is_fleet()).collect()
     }
 
+    /// The load tests among the objects.
+    pub(crate) fn load_tests(&self) -> Vec<&Object> {
+        self.objects.iter().filter(|object| object.is_load_test()).collect()
+    }
+
     /// The ConfigMap that `modelsFrom` of a fleet names, if it is among the objects.
     pub(crate) fn library(&self, fleet: &Object) -> Option<&Object> {
         let name = fleet.text("/spec/modelsFrom/configMap")?;
@@ -153,7 +164,9 @@ impl Sources {
             for tree in items(tree) {
                 let object = Object { file: file.into(), directory: directory.map(Path::to_owned), tree };
                 match object.missing() {
-                    Some(message) if !object.is_fleet() && !object.is_model() => self.wrong.push(message),
+                    Some(message) if !object.is_fleet() && !object.is_model() && !object.is_load_test() => {
+                        self.wrong.push(message);
+                    }
                     _ => self.objects.push(object),
                 }
             }

@@ -1,4 +1,5 @@
-//! Which of the Fleets of a file is meant: the only one, the one that `--fleet` names, or the one that a person chooses.
+//! Which of the Fleets of a file is meant: the only one, the one that `--fleet` names, or the one that a person chooses; and
+//! which of its load tests.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -28,6 +29,35 @@ pub(crate) fn fleet<'s>(sources: &'s Sources, file: &str, wanted: Option<&str>) 
             let (names, last) = (names[..names.len() - 1].join(", "), names[names.len() - 1]);
             Err(Failure::usage(format!("{file} holds the fleets {names} and {last}: expected --fleet NAME")))
         }
+    }
+}
+
+/// The load test that is meant, if one is: the only one of the file, or the one that is named.
+pub(crate) fn load_test<'s>(
+    sources: &'s Sources,
+    file: &str,
+    wanted: Option<&str>,
+) -> Result<Option<&'s Object>, Failure> {
+    let tests = sources.load_tests();
+    let names = || tests.iter().map(|test| test.name()).collect::<Vec<_>>().join(", ");
+    let is_wanted = |test: &&&Object| wanted.is_none_or(|wanted| test.name() == wanted);
+    match (tests.iter().filter(is_wanted).collect::<Vec<_>>().as_slice(), wanted) {
+        ([only], _) => Ok(Some(**only)),
+        ([], None) => Ok(None),
+        ([], Some(wanted)) if tests.is_empty() => {
+            Err(Failure::usage(format!("expected the load test `{wanted}` in {file}, found none")))
+        }
+        ([], Some(wanted)) => Err(Failure::usage(format!(
+            "expected a load test of {file}, found `{wanted}` in --load-test; there are {}",
+            names()
+        ))),
+        (_, Some(_)) => Err(Failure::usage(format!(
+            "{file} holds several load tests of that name: expected a file with one of them"
+        ))),
+        (_, None) => Err(Failure::usage(format!(
+            "{file} holds the load tests {}: expected --load-test NAME, or --fleet NAME for a run without one",
+            names()
+        ))),
     }
 }
 

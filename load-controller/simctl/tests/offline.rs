@@ -8,10 +8,11 @@ use assert_cmd::{Command, assert::Assert};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const EXAMPLES: [&str; 11] = [
+const EXAMPLES: [&str; 12] = [
     "demo",
     "thermometers",
     "robotaxis",
+    "rush-hour",
     "street-lights",
     "own-model",
     "ten-thousand",
@@ -158,7 +159,7 @@ fn each_fleet_of_a_file_is_checked_and_what_is_left_is_named() {
     let place = Place::new().with("f.yaml", SEVERAL);
     let said = stderr(&place.call(&["validate", "-f", "f.yaml"]).success());
     let expected = "\
-f.yaml:3: secret/password is not checked, since it is no Fleet
+f.yaml:3: secret/password is not checked, since it is neither Fleet nor LoadTest
 f.yaml:10: fleet lab of 10 devices is right
 f.yaml:15: configmap/models is checked as far as fleets name its models
 f.yaml:25: fleet sea of 5 devices is right
@@ -171,7 +172,10 @@ f.yaml:25: fleet sea of 5 devices is right
         place.call(&["validate", "-f", "f.yaml"]).code(104).says(expected);
     }
     let place = place.with("s.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n");
-    place.call(&["validate", "-f", "s.yaml"]).code(104).says("expected a Fleet or a model in s.yaml, found none");
+    place
+        .call(&["validate", "-f", "s.yaml"])
+        .code(104)
+        .says("expected a Fleet, a LoadTest or a model in s.yaml, found none");
     place.call(&["run", "-f", "s.yaml"]).code(104).says("expected a Fleet in s.yaml, found secret/s");
 }
 
@@ -247,7 +251,7 @@ fn every_example_is_listed_and_right() {
 
 #[test]
 fn the_committed_schemas_are_the_generated_ones() {
-    for kind in ["fleet", "report", "plan", "device", "models", "version"] {
+    for kind in ["fleet", "loadtest", "report", "plan", "device", "models", "version"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../manifests/schema/{kind}.json"));
         let generated = stdout(&Place::new().call(&["schema", kind]).success());
         let committed = fs::read_to_string(&path).unwrap_or_default();

@@ -3,6 +3,7 @@
 mod counts;
 mod phases;
 mod streams;
+mod thresholds;
 mod times;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use crate::run::{
 pub use counts::Counts;
 pub use phases::PhaseFigures;
 pub use streams::{GroupFigures, StreamFigures};
+pub use thresholds::ThresholdFigures;
 pub use times::Times;
 
 /// Devices by state.
@@ -401,6 +403,9 @@ impl LostInReport {
 pub struct Manifest {
     /// The name of the fleet.
     pub fleet: String,
+    /// The name of the load test, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_test: Option<String>,
     /// SHA-256 of the resolved document.
     pub document_sha256: String,
     /// The seed of all that is random.
@@ -444,6 +449,7 @@ impl Manifest {
     pub(super) fn new(facts: &RunFacts) -> Self {
         Self {
             fleet: facts.fleet.metadata.name.clone(),
+            load_test: facts.asked.load_test.clone(),
             document_sha256: facts.document_hash.clone(),
             seed: facts.fleet.spec.seed,
             run: format!("{:08x}", facts.run),

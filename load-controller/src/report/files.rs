@@ -5,11 +5,13 @@
 //! | `report.json` | the report, as `-o json` prints it |
 //! | `report.txt` | the wide table |
 //! | `report.html` | one page with charts, without anything from elsewhere |
+//! | `report.md` | verdict, thresholds and the first figures, as Markdown |
+//! | `junit.xml` | the run and each threshold as a test, for pipelines |
 //! | `timeline.csv` | the run second by second |
 //! | `phases.csv` | messages and times by phase |
 //! | `streams.csv` | messages and times by group and stream |
 //! | `lost.jsonl` | each lost message that is known by name, one JSON object a line |
-//! | `fleet.yaml` | the resolved document: running it again repeats the run |
+//! | `fleet.yaml` | the resolved document, with the load test if there is one: running it again repeats the run |
 //! | `connect.hgrm`, `publish_ack.hgrm`, `end_to_end.hgrm`, `schedule_lag.hgrm`, `recovery.hgrm` | the distributions |
 //!
 //! Each file appears at once or not at all, and `report.json` comes last: where it is, all others are.
@@ -21,10 +23,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleet_contract::stats::{Latencies, Stats};
+use fleet_contract::{
+    fleet::Metadata,
+    load_test::{self, LoadTest, LoadTestSpec},
+    stats::{Latencies, Stats},
+};
 
 use super::{
-    LostInReport, Report, csv, hgrm, html, json,
+    LostInReport, Report, csv, hgrm, html, json, junit, markdown,
     text::{self, Paint, Style, Width},
 };
 use crate::{
@@ -146,9 +152,11 @@ fn write(directory: &Path, report: &Report, stats: &Stats, facts: &RunFacts) -> 
 const LAST: &str = "report.json";
 
 /// The files, in the order in which they are written.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 15] = [
     "report.txt",
     "report.html",
+    "report.md",
+    "junit.xml",
     "timeline.csv",
     "phases.csv",
     "streams.csv",
@@ -169,6 +177,8 @@ fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<I
     let contents = [
         text::render(report, wide),
         html::render(report, &stats.latency),
+        markdown::render(report),
+        junit::render(report),
         csv::timeline(&report.timeline),
         csv::phases(report),
         csv::streams(report),
@@ -184,19 +194,37 @@ fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<I
     NAMES.into_iter().zip(contents)
 }
 
-/// The document, and in its first line how it is run again. A broker that was started for the run is started again.
+/// The document, and in its first line how it is run again. A broker that was started for the run is started again, and what
+/// flags have said of phases and thresholds is a load test of its own.
 fn document(facts: &RunFacts) -> String {
     let mut fleet = facts.fleet.clone();
     if facts.embedded_broker {
         fleet.spec.broker = None;
     }
-    let phases: String = facts.asked.phases.spanned().map(|it| format!(" --phase {}", it.phase)).collect();
-    let duration = facts.asked.duration.filter(|_| phases.is_empty());
+    let asked = &facts.asked;
+    let duration = asked.duration.filter(|_| asked.phases.is_empty());
     let duration = duration.map(|duration| format!(" --duration {duration}")).unwrap_or_default();
-    let fail_on = if facts.asked.fail_on.contains(&FailOn::Lost) { " --fail-on lost" } else { "" };
+    let fail_on = if asked.fail_on.contains(&FailOn::Lost) { " --fail-on lost" } else { "" };
+    let alone = asked.thresholds.iter().filter(|_| asked.phases.is_empty());
+    let thresholds: String = alone.map(|criterion| format!(" --threshold '{}'", criterion.expect)).collect();
     let document = yaml::text(&fleet).expect("a document has string keys");
     let start = facts.started;
-    format!("# simctl run -f fleet.yaml --start {start}{phases}{duration}{fail_on}\n{document}")
+    let head = format!("# simctl run -f fleet.yaml --start {start}{duration}{thresholds}{fail_on}");
+    if asked.phases.is_empty() {
+        return format!("{head}\n{document}");
+    }
+    let name = asked.load_test.clone().unwrap_or_else(|| fleet.metadata.name.clone());
+    let test = LoadTest {
+        api_version: fleet.api_version,
+        kind: load_test::Kind::LoadTest,
+        metadata: Metadata { name, ..Metadata::default() },
+        spec: LoadTestSpec {
+            fleet: fleet.metadata.name,
+            phases: asked.phases.all().to_vec(),
+            thresholds: asked.thresholds.clone(),
+        },
+    };
+    format!("{head}\n{document}---\n{}", yaml::text(&test).expect("a document has string keys"))
 }
 
 fn lost(stats: &Stats) -> String {
@@ -265,7 +293,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm fleet.yaml lost.jsonl phases.csv publish_ack.hgrm recovery.hgrm report.html report.json report.txt schedule_lag.hgrm streams.csv timeline.csv");
+        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm fleet.yaml junit.xml lost.jsonl phases.csv publish_ack.hgrm recovery.hgrm report.html report.json report.md report.txt schedule_lag.hgrm streams.csv timeline.csv");
     }
 
     #[test]

@@ -20,7 +20,9 @@ use chart::{Chart, Scale, Series, Ticks};
 /// The page; the distributions give the chart of percentiles its detail.
 pub fn render(report: &Report, latencies: &Latencies) -> String {
     let manifest = &report.manifest;
-    let title = format!("{} {}", escape(&manifest.fleet), report.verdict);
+    let name = manifest.load_test.as_ref().unwrap_or(&manifest.fleet);
+    let of = manifest.load_test.as_ref().map(|_| format!("fleet {}, ", escape(&manifest.fleet))).unwrap_or_default();
+    let title = format!("{} {}", escape(name), report.verdict);
     let embedded = if manifest.embedded_broker { " (embedded)" } else { "" };
     let stage = if report.stage == Stage::Ended { "ended after" } else { "has lasted" };
     let pause = match (report.stage, report.paused_seconds) {
@@ -33,9 +35,9 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n<header>\n\
          <h1>{} <span class=\"verdict {verdict}\">{verdict}</span></h1>\n\
-         <p>run {} {stage} {}{pause}, broker {}{embedded}</p>\n</header>\n<main>\n",
+         <p>{of}run {} {stage} {}{pause}, broker {}{embedded}</p>\n</header>\n<main>\n",
         include_str!("html/style.css"),
-        escape(&manifest.fleet),
+        escape(name),
         manifest.run,
         words::time(report.elapsed_seconds),
         escape(&manifest.broker),
@@ -43,6 +45,7 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
     );
     for section in [
         section::reasons(report),
+        section::thresholds(report),
         section::tiles(report),
         charts(report, latencies),
         section::messages(report),
@@ -63,7 +66,7 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
 }
 
 /// Text as HTML shows it.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -13,7 +13,7 @@ use fleet_contract::{
 
 use super::{Report, figures::OutageList};
 use crate::{
-    run::{stage::Stage, timeline::BackSeconds, verdict::Verdict},
+    run::{stage::Stage, threshold::Outcome, timeline::BackSeconds, verdict::Verdict},
     words,
 };
 use table::{Align, Table};
@@ -93,6 +93,7 @@ pub fn render(report: &Report, style: Style) -> String {
         sections.push(manifest(report, style.paint));
     }
     sections.extend(notes(report, style.paint));
+    sections.extend(thresholds(report, style.paint));
     sections.push(verdict(report, style.paint));
     sections.join("\n")
 }
@@ -103,9 +104,12 @@ fn heading(report: &Report, style: Style) -> String {
     let stage: &str = if report.stage.follows_plan() { Stage::Running } else { report.stage }.into();
     let pause = pause(report, style.paint);
     let name = style.paint.paint(Tone::Strong, &manifest.fleet);
+    let test =
+        manifest.load_test.as_ref().map(|test| format!("load test {} of ", style.paint.paint(Tone::Strong, test)));
+    let test = test.unwrap_or_default();
     let losses = losses(report, style.paint);
     format!(
-        "fleet {name}, run {}, {stage} {} {}{pause}\nbroker {}{broker}\n{losses}",
+        "{test}fleet {name}, run {}, {stage} {} {}{pause}\nbroker {}{broker}\n{losses}",
         manifest.run,
         if report.stage == Stage::Ended { "after" } else { "for" },
         words::time(report.elapsed_seconds),
@@ -267,7 +271,23 @@ fn phases(report: &Report, paint: Paint) -> Option<String> {
     (!report.phases.is_empty()).then(text)
 }
 
-fn shown_time(seconds: Option<f64>) -> String {
+/// What must come of the run, and what came of it; nothing where nothing was asked for.
+fn thresholds(report: &Report, paint: Paint) -> Option<String> {
+    let columns = [("threshold", Align::Left), ("found", Align::Right), ("", Align::Left)];
+    let mut table = Table::new(columns.map(|(name, align)| (name.to_owned(), align)).into());
+    for threshold in &report.thresholds {
+        let outcome: &str = threshold.outcome.into();
+        let tone = match threshold.outcome {
+            Outcome::Passed => Some(Tone::Good),
+            Outcome::Failed => Some(Tone::Bad),
+            Outcome::Pending => None,
+        };
+        table.row(vec![threshold.name(), threshold.shown().to_owned(), outcome.to_owned()], tone);
+    }
+    (!report.thresholds.is_empty()).then(|| table.render(paint))
+}
+
+pub(super) fn shown_time(seconds: Option<f64>) -> String {
     seconds.map_or_else(|| "-".into(), words::time)
 }
 

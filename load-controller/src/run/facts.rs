@@ -2,6 +2,7 @@
 
 use fleet_contract::{
     fleet::{BrokerSpec, Fleet, Observe},
+    load_test::Criterion,
     plan::Plan,
     stats::{Devices, Ended, Gap, Stats},
     time::Micros,
@@ -39,12 +40,24 @@ pub struct RunFacts {
     pub clock_bound: Span,
     /// What the reader must know, such as what a stream's native counter cannot prove.
     pub notes: Vec<String>,
-    /// Whether the run was cut short before it had drained.
-    pub aborted: bool,
+    /// Whether something ended the run before its time.
+    pub cut_short: CutShort,
     /// One entry a second.
     pub timeline: Timeline,
     /// Worker processes that ended unasked.
     pub lost: LostWorkers,
+}
+
+/// What ended a run before its time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum CutShort {
+    /// Nothing.
+    #[default]
+    No,
+    /// Whoever ran it, before it had drained.
+    Aborted,
+    /// A threshold that says so, which failed: how.
+    Threshold(String),
 }
 
 /// Worker processes that ended unasked.
@@ -71,6 +84,8 @@ impl From<&Ended> for LostWorkers {
 /// What was asked of a run beside the document.
 #[derive(Debug, Clone, Default)]
 pub struct Asked {
+    /// The name of the load test, if it is one.
+    pub load_test: Option<String>,
     /// How long it runs; `None` means until it is stopped.
     pub duration: Option<Span>,
     /// The parts of it that are measured apart.
@@ -79,6 +94,8 @@ pub struct Asked {
     pub ends_when_sent: bool,
     /// What makes it fail beside the default rules.
     pub fail_on: Vec<FailOn>,
+    /// What must come of it.
+    pub thresholds: Vec<Criterion>,
 }
 
 /// What made the load.
@@ -113,7 +130,7 @@ impl RunFacts {
             // A worker observes its own devices, so that sender and observer of a message share one clock.
             clock_bound: Span::ZERO,
             notes: Vec::new(),
-            aborted: false,
+            cut_short: CutShort::No,
             timeline: Timeline::new(plan.start),
             lost: LostWorkers::default(),
         }

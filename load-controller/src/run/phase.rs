@@ -1,70 +1,15 @@
-//! The parts of a run that are measured apart: each has a name, and may let devices come or leave.
-
-use std::{fmt, str::FromStr};
+//! The parts of a run that are measured apart, and what each of them changes in the plan.
 
 use fleet_contract::{
+    fleet::FleetSpec,
+    load_test::{Fault, PHASES_MAX, Phase, RateChange},
     plan::{Plan, Setting},
-    units::{Rate, Span},
+    share::Membership,
+    units::{Factor, Span},
 };
 
-/// The most phases of a run: a worker measures each apart until its figures are kept.
-pub const PHASES_MAX: usize = 64;
-
-/// The longest that a phase lasts.
-pub const LASTS_MAX: Span = Span::from_secs(7 * 24 * 3_600);
-
-/// A part of a run. As text `NAME:TIME` or `NAME:A..B/TIME`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Phase {
-    /// Its name.
-    pub name: String,
-    /// How many devices there are when it begins, and when it ends; `None` leaves them as they are.
-    pub devices: Option<(u32, u32)>,
-    /// How long it lasts.
-    pub lasts: Span,
-}
-
-impl FromStr for Phase {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| {
-            format!(
-                "expected a phase such as `steady:10m` or, with devices that come or leave, `ramp:0..500/2m`; found `{text}`{why}"
-            )
-        };
-        let (name, rest) = text.split_once(':').ok_or_else(|| wrong(""))?;
-        if name.is_empty() {
-            return Err(wrong(", which has no name"));
-        }
-        let (devices, lasts) = match rest.rsplit_once('/') {
-            None => (None, rest),
-            Some((devices, lasts)) => {
-                let (from, to) = devices.split_once("..").ok_or_else(|| wrong(""))?;
-                let count = |text: &str| text.parse::<u32>().map_err(|error| wrong(&format!(": `{text}`: {error}")));
-                (Some((count(from)?, count(to)?)), lasts)
-            }
-        };
-        let lasts: Span = lasts.parse().map_err(|error| wrong(&format!(": {error}")))?;
-        if lasts == Span::ZERO || lasts > LASTS_MAX {
-            return Err(wrong(&format!("; a phase lasts longer than no time and at most {LASTS_MAX}")));
-        }
-        Ok(Self { name: name.into(), devices, lasts })
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, devices, lasts } = self;
-        match devices {
-            Some((from, to)) => write!(f, "{name}:{from}..{to}/{lasts}"),
-            None => write!(f, "{name}:{lasts}"),
-        }
-    }
-}
-
 /// The phases of a run, one after the other from its start on; none is a run that is not divided.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Phases(Vec<Phase>);
 
 /// A phase in its place.
@@ -76,6 +21,13 @@ pub struct Spanned<'a> {
     pub phase: &'a Phase,
     /// When it begins, from the start of the run on.
     pub after: Span,
+}
+
+impl Spanned<'_> {
+    /// When it ends, from the start of the run on.
+    pub const fn until(&self) -> Span {
+        Span(self.after.0 + self.phase.duration.0)
+    }
 }
 
 impl Phases {
@@ -96,44 +48,136 @@ impl Phases {
         Ok(Self(phases))
     }
 
+    /// All of them.
+    pub fn all(&self) -> &[Phase] {
+        &self.0
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// How long all of them last; `None` where there is none.
     pub fn last(&self) -> Option<Span> {
-        (!self.0.is_empty()).then(|| Span(self.0.iter().map(|phase| phase.lasts.0).sum()))
+        (!self.0.is_empty()).then(|| Span(self.0.iter().map(|phase| phase.duration.0).sum()))
     }
 
-    /// The devices that there are when the run begins, if a phase says so.
-    pub fn devices_first(&self) -> Option<u32> {
-        self.0.first().and_then(|phase| phase.devices).map(|(from, _)| from)
+    /// The devices that there are when the run begins, if the first phase says so; `before` is how many there would be.
+    pub fn devices_first(&self, before: u32) -> Option<u32> {
+        let first = self.0.first()?;
+        let segments = first.devices.as_ref()?.segments(before.into(), first.duration);
+        segments
+            .iter()
+            .take_while(|segment| segment.after == Span::ZERO && segment.over == Span::ZERO)
+            .last()
+            .map(to_devices)
     }
 
-    /// The most devices that a phase asks for.
-    pub fn devices_most(&self) -> Option<u32> {
-        self.0.iter().filter_map(|phase| phase.devices).map(|(from, to)| from.max(to)).max()
+    /// The most devices that a phase asks for, of a fleet that begins with `before`.
+    pub fn devices_most(&self, before: u32) -> Option<u32> {
+        let curves = self.0.iter().filter_map(|phase| Some((phase.devices.as_ref()?, phase.duration)));
+        let most = curves.map(|(curve, lasts)| curve.most(before.into(), lasts));
+        most.reduce(f64::max).map(rounded)
     }
 
     /// The phases with their instants.
     pub fn spanned(&self) -> impl Iterator<Item = Spanned<'_>> {
         let begins = self.0.iter().scan(0, |after, phase| {
             let begins = Span(*after);
-            *after += phase.lasts.0;
+            *after += phase.duration.0;
             Some(begins)
         });
         (0..).zip(&self.0).zip(begins).map(|((number, phase), after)| Spanned { number, phase, after })
     }
 
-    /// Writes them into the plan of a run that begins, for a fleet whose devices connect at `rate`.
-    pub fn plan(&self, plan: &mut Plan, rate: Rate) {
-        for Spanned { number, phase, after } in self.spanned() {
-            let at = plan.start.after(after);
-            plan.set(at, Setting::Phase(number), rate);
-            if let Some((from, to)) = phase.devices {
-                if plan.devices(at) != from {
-                    plan.set(at, Setting::Devices(from), rate);
-                }
-                plan.set(at, Setting::Ramp { to, over: phase.lasts }, rate);
+    /// Writes them into the plan of a run of a fleet that begins.
+    pub fn plan(&self, plan: &mut Plan, spec: &FleetSpec) {
+        for spanned in self.spanned() {
+            let at = plan.start.after(spanned.after);
+            plan.set(at, Setting::Phase(spanned.number), spec.connect.rate);
+            let from = plan.devices_wanted();
+            plan_devices(plan, spec, &spanned, from);
+            plan_rates(plan, spec, &spanned, from);
+            for fault in &spanned.phase.faults {
+                let Fault::Disconnect { share, after } = fault;
+                plan.disconnect(at.after(*after), *share, spec.connect.rate);
             }
         }
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a checked document has at most ten million"
+)]
+fn rounded(devices: f64) -> u32 {
+    devices.round() as u32
+}
+
+fn to_devices(segment: &fleet_contract::load_test::curve::Segment) -> u32 {
+    rounded(segment.to)
+}
+
+fn plan_devices(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>, before: u32) {
+    let begins = plan.start.after(phase.after);
+    let curve = phase.phase.devices.iter();
+    for segment in curve.flat_map(|curve| curve.segments(before.into(), phase.phase.duration)) {
+        let (at, to) = (begins.after(segment.after), to_devices(&segment));
+        if segment.over > Span::ZERO {
+            plan.set(at, Setting::Ramp { to, over: segment.over }, spec.connect.rate);
+        } else if plan.devices(at) != to {
+            plan.set(at, Setting::Devices(to), spec.connect.rate);
+        }
+    }
+}
+
+/// The rates of a phase hold while it lasts: behind it, streams go as their documents say, unless the next one sets them anew.
+fn plan_rates(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>, devices: u32) {
+    let (begins, lasts) = (plan.start.after(phase.after), phase.phase.duration);
+    for change in phase.phase.rate.iter().flat_map(|rates| rates.all()) {
+        let RateChange { group, stream, factor, messages } = change;
+        let mut set = |after: Span, factor: Option<Factor>, over: Span| {
+            let rate = Setting::Rate { group: group.clone(), stream: stream.clone(), factor, over };
+            plan.set(begins.after(after), rate, spec.connect.rate);
+        };
+        for segment in factor.iter().flat_map(|factor| factor.segments(1.0, lasts)) {
+            set(segment.after, Some(as_factor(segment.to)), segment.over);
+        }
+        if let Some(messages) = messages {
+            let by_timetable = timetable(spec, group.as_deref(), stream.as_deref(), devices);
+            let factor = if by_timetable > 0.0 { messages.get() / by_timetable } else { 0.0 };
+            set(Span::ZERO, Some(as_factor(factor)), Span::ZERO);
+        }
+        set(lasts, None, Span::ZERO);
+    }
+}
+
+/// A factor in the millionths that plans have.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a thousand, in millionths")]
+fn as_factor(factor: f64) -> Factor {
+    Factor((factor.clamp(0.0, 1_000.0) * f64::from(Factor::ONE.0)).round() as u32)
+}
+
+/// How many messages a second the periodic streams that are meant make by their intervals, with so many devices.
+fn timetable(spec: &FleetSpec, group: Option<&str>, stream: Option<&str>, devices: u32) -> f64 {
+    let shares: Vec<_> = spec.groups.iter().map(|group| group.share).collect();
+    let Ok(membership) = Membership::new(&shares) else { return 0.0 };
+    let is_meant = |wanted: Option<&str>, name: &str| wanted.is_none_or(|wanted| wanted == name);
+    let groups = spec.groups.iter().enumerate().filter(|(_, it)| is_meant(group, &it.name));
+    let per_second = groups.flat_map(|(position, group)| {
+        let count = f64::from(membership.count(position, devices));
+        let streams = spec.models.get(&group.model).into_iter().flat_map(|model| &model.streams);
+        let streams = streams.filter(move |(name, _)| is_meant(stream, name));
+        streams.filter_map(move |(name, stream)| {
+            let interval = spec.intervals.get(name).or(spec.intervals.get(FleetSpec::ALL_STREAMS)).copied();
+            let interval =
+                interval.or(group.stream(name, stream).interval).filter(|interval| *interval > Span::ZERO)?;
+            Some(count / interval.as_secs_f64())
+        })
+    });
+    per_second.sum()
 }
 
 #[cfg(test)]
@@ -142,49 +186,105 @@ mod tests {
 
     use super::*;
 
-    fn phases(texts: &[&str]) -> Result<Phases, String> {
-        Phases::new(texts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?)
+    fn phases(texts: &[&str]) -> Phases {
+        Phases::new(texts.iter().map(|text| text.parse().unwrap()).collect()).unwrap()
+    }
+
+    fn written(text: &str) -> Phases {
+        Phases::new(serde_saphyr::from_str(text).unwrap()).unwrap()
+    }
+
+    fn spec() -> FleetSpec {
+        let mut spec: FleetSpec = serde_saphyr::from_str(
+            "{groups: [{name: taxi, share: 50%, model: m}, {name: van, share: 50%, model: m}], models: {m: {signals: {x: {kind: \
+             counter, rate: 1}}, streams: {fast: {topic: t, interval: 1s, qos: 0, payload: {json: {x: '{x}'}}}, slow: {topic: u, \
+             interval: 10s, qos: 0, payload: {json: {x: '{x}'}}}}}}}",
+        )
+        .unwrap();
+        spec.connect.rate = "1/s".parse().unwrap();
+        spec
+    }
+
+    const START: Micros = Micros(1_000_000_000);
+
+    fn at(millis: u64) -> Micros {
+        START.after(Span::from_millis(millis))
     }
 
     #[test]
-    fn phases_read_as_documented() {
-        let ramp = Phase { name: "ramp".into(), devices: Some((0, 500)), lasts: Span::from_secs(120) };
-        assert_eq!("ramp:0..500/2m".parse(), Ok(ramp));
-        let steady = Phase { name: "steady".into(), devices: None, lasts: Span::from_secs(600) };
-        assert_eq!("steady:10m".parse(), Ok(steady));
-        for text in ["steady:10m", "ramp:0..500/2m"] {
-            assert_eq!(text.parse::<Phase>().unwrap().to_string(), text);
-        }
-        for (text, why) in [
-            ("steady", "found `steady`"),
-            (":1m", "no name"),
-            ("a:500/1m", "found `a:500/1m`"),
-            ("a:0..x/1m", "`x`: invalid digit"),
-            ("a:0s", "longer than no time"),
-            ("a:8d", "found `a:8d`"),
-            ("a:200h", "at most 168h"),
-        ] {
-            let error = text.parse::<Phase>().unwrap_err();
-            assert!(error.contains(why), "{error}");
-        }
-        let twice = phases(&["a:1m", "b:1m", "a:2m"]).unwrap_err();
+    fn names_and_numbers_have_limits() {
+        let new = |texts: Vec<String>| Phases::new(texts.iter().map(|text| text.parse().unwrap()).collect());
+        let twice = new(["a:1m", "b:1m", "a:2m"].map(String::from).into()).unwrap_err();
         assert_eq!(twice, "expected each phase to have a name of its own, found `a` twice");
-        let many: Vec<String> = (0..65).map(|number| format!("p{number}:1s")).collect();
-        assert!(phases(&many.iter().map(String::as_str).collect::<Vec<_>>()).is_err());
+        assert!(new((0..65).map(|number| format!("p{number}:1s")).collect()).is_err());
     }
 
     #[test]
     fn a_plan_has_their_instants_and_their_devices() {
-        let phases = phases(&["ramp:0..100/10s", "steady:20s", "spike:300..50/1s"]).unwrap();
-        assert_eq!((phases.last(), phases.devices_first()), (Some(Span::from_secs(31)), Some(0)));
-        assert_eq!(phases.devices_most(), Some(300));
-        let start = Micros(1_000_000_000);
-        let mut plan = Plan::new(1, start, 0);
-        phases.plan(&mut plan, "1/s".parse().unwrap());
-        let at = |millis| start.after(Span::from_millis(millis));
+        let phases = phases(&["ramp:0..100/10s", "steady:20s", "spike:300..50/1s"]);
+        assert_eq!((phases.last(), phases.devices_first(9)), (Some(Span::from_secs(31)), Some(0)));
+        assert_eq!(phases.devices_most(9), Some(300));
+        let mut plan = Plan::new(1, START, 0);
+        phases.plan(&mut plan, &spec());
         assert_eq!(plan.phases().collect::<Vec<_>>(), [(at(0), 0), (at(10_000), 1), (at(30_000), 2)]);
         let devices = [0, 5_000, 10_000, 29_999, 30_000, 31_000, 60_000].map(|millis| plan.devices(at(millis)));
         // The first comes, and the first leaves, at the very beginning.
         assert_eq!(devices, [1, 51, 100, 100, 299, 50, 50]);
+    }
+
+    #[test]
+    fn a_spike_is_over_with_its_phase_and_what_begins_as_it_was_needs_no_number() {
+        let phases = written(
+            "[{name: a, duration: 10s}, {name: b, duration: 10s, devices: {spike: 70}}, {name: c, duration: 10s, \
+                              devices: {to: 20}}]",
+        );
+        assert_eq!((phases.devices_first(30), phases.devices_most(30)), (None, Some(70)));
+        let mut plan = Plan::new(1, START, 30);
+        phases.plan(&mut plan, &spec());
+        let devices = [0, 9_999, 10_000, 19_999, 20_001, 25_000, 30_000].map(|millis| plan.devices(at(millis)));
+        assert_eq!(devices, [30, 30, 70, 70, 29, 24, 20]);
+    }
+
+    #[test]
+    fn rates_hold_for_their_phase() {
+        let phases = written(
+            "[{name: a, duration: 10s, rate: {factor: 5}}, {name: b, duration: 10s, rate: [{factor: 2}, {group: van, factor: {from: \
+             1, to: 3}}]}, {name: c, duration: 10s}]",
+        );
+        let mut plan = Plan::new(1, START, 10);
+        phases.plan(&mut plan, &spec());
+        let every = Span::from_secs(1);
+        // From one message to the next, around an instant.
+        let interval = |group: &str, millis: u64| {
+            let pace = plan.pace(group, "fast", every);
+            pace.shortest(at(millis)).0
+        };
+        assert_eq!(
+            (interval("taxi", 0), interval("taxi", 10_000), interval("taxi", 20_000)),
+            (200_000, 500_000, 1_000_000)
+        );
+        assert_eq!((interval("van", 10_000), interval("van", 20_000)), (333_333, 1_000_000));
+    }
+
+    #[test]
+    fn an_absolute_rate_is_a_factor_of_the_timetable() {
+        // 10 devices of 1 + 0.1 messages a second each.
+        assert!((timetable(&spec(), None, None, 10) - 11.0).abs() < 1e-9);
+        assert!((timetable(&spec(), Some("van"), Some("slow"), 10) - 0.5).abs() < 1e-9);
+        let phases = written("[{name: a, duration: 10s, rate: {messages: 33/s}}]");
+        let mut plan = Plan::new(1, START, 10);
+        phases.plan(&mut plan, &spec());
+        assert_eq!(plan.pace("taxi", "slow", Span::from_secs(9)).shortest(at(0)), Span::from_secs(3));
+    }
+
+    #[test]
+    fn faults_have_their_instants() {
+        let phases = written(
+            "[{name: a, duration: 10s}, {name: b, duration: 10s, faults: [{kind: disconnect, share: 30%, after: 2s}]}]",
+        );
+        let mut plan = Plan::new(1, START, 10);
+        phases.plan(&mut plan, &spec());
+        let cuts: Vec<_> = plan.disconnects().map(|cut| (cut.at, cut.share.basis_points())).collect();
+        assert_eq!(cuts, [(at(12_000), 3_000)]);
     }
 }

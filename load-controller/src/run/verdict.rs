@@ -196,6 +196,8 @@ pub enum Rule {
     MostlyUnobserved,
     /// A worker process ended unasked.
     WorkerLost,
+    /// A threshold was not met.
+    Threshold,
 }
 
 /// What a rule weighs against others; the first one decides.
@@ -238,7 +240,8 @@ impl Rule {
             | Self::DevicesMissing
             | Self::Unacknowledged
             | Self::NeverAcknowledged
-            | Self::NothingSent => Weight::Broken,
+            | Self::NothingSent
+            | Self::Threshold => Weight::Broken,
         }
     }
 }

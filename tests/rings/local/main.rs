@@ -10,6 +10,7 @@ mod binaries;
 mod documents;
 mod fleet;
 mod load;
+mod load_tests;
 mod outages;
 mod phases;
 mod refusals;

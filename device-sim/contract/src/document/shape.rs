@@ -16,6 +16,7 @@ use super::{Problem, pointer_step};
 use crate::{
     broker_url::BrokerUrl,
     template::Template,
+    threshold::Threshold,
     units::{Bytes, Rate, Share, Span},
     unknown,
 };
@@ -24,12 +25,13 @@ use crate::{
 type Reader = fn(&str) -> Option<String>;
 
 /// The types that read themselves from text, by the `format` of their schemas: a pattern does not know all that they do.
-const FORMATS: [(&str, Reader); 6] = [
+const FORMATS: [(&str, Reader); 7] = [
     ("Span", complaint::<Span>),
     ("Bytes", complaint::<Bytes>),
     ("Rate", complaint::<Rate>),
     ("Share", complaint::<Share>),
     ("Template", complaint::<Template>),
+    ("Threshold", complaint::<Threshold>),
     ("BrokerUrl", complaint::<BrokerUrl>),
 ];
 

@@ -223,7 +223,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("simctl");
         let _claim = Claim::within(&place, "first").unwrap();
-        let asking = tokio::spawn({
+        let mut asking = tokio::task::JoinSet::<()>::new();
+        asking.spawn({
             let place = place.clone();
             async move {
                 loop {
@@ -238,7 +239,7 @@ mod tests {
             tokio::task::yield_now().await;
             assert!(claim.socket.exists() && claim.workers.exists());
         }
-        asking.abort();
+        asking.shutdown().await;
     }
 
     #[test]

@@ -18,9 +18,11 @@ use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, Fleet, FleetSpec, Observe},
     format,
+    load_test::{Criterion, LoadTest, Phase},
     model::BODY_MAX,
     plan::{Plan, Setting, Shard},
     split::{Split, devices_per_process},
+    threshold::Threshold,
     time::Micros,
     units::Span,
     worker::Assignment,
@@ -33,7 +35,7 @@ use load_controller::{
     },
     run::{
         facts::{Asked, Program, RunFacts},
-        phase::{Phase, Phases},
+        phase::Phases,
         verdict::{ExitCode, FailOn},
     },
     words,
@@ -70,7 +72,8 @@ Examples:
   simctl run --model thermometer --devices 500 --interval 1s
   simctl run --devices 0..500/1m               they come over a minute
   simctl run -f fleet.yaml --duration 5m --report out
-  simctl run --phase ramp:0..500/1m --phase steady:5m
+  simctl run --phase ramp:0..500/1m --phase steady:5m --threshold 'end_to_end.p99 < 250ms'
+  simctl run -f rush-hour.yaml --report out    a load test: phases, thresholds, verdict
   simctl run -f all.yaml --fleet robotaxis     one of several fleets of a file
   simctl run --qos 0 --duration 1m --fail-on lost
   simctl run --broker mqtt://127.0.0.1:1884 --devices 2000 --qos 1 -o json > report.json
@@ -97,6 +100,9 @@ const REQUESTS_MAX: usize = 16;
 pub(crate) struct Args {
     #[command(flatten)]
     fleet: FleetFlags,
+    /// The load test that is meant, where the file holds several
+    #[arg(long, value_name = "NAME", env = "SIMCTL_LOAD_TEST", requires = "file", conflicts_with = "fleet")]
+    load_test: Option<String>,
     /// How long, such as `5m`; without it until it is stopped
     #[arg(long, value_name = "TIME", env = "SIMCTL_DURATION", value_parser = interval)]
     duration: Option<Span>,
@@ -123,6 +129,13 @@ pub(crate) struct Args {
     /// Replace a report that is in that directory already
     #[arg(long, env = "SIMCTL_FORCE", requires = "report", value_parser = clap::builder::FalseyValueParser::new())]
     force: bool,
+    /// What must come of the run, such as `end_to_end.p99 < 200ms` or `lost == 0`; may be given several times, beside those of a
+    /// load test
+    ///
+    /// Counters of messages have `count` (the default) and `rate`, times `p50` to `p99.99`, `mean`, `max`, `count` and `rate`.
+    /// Rates and times are those of all phases in which no devices come or leave.
+    #[arg(long = "threshold", value_name = "EXPRESSION", env = "SIMCTL_THRESHOLD", value_delimiter = ',')]
+    threshold: Vec<Threshold>,
     /// What makes the run fail beside the default rules; may be given several times
     ///
     /// QoS 0 promises nothing, so its losses are shown and do not count. With `lost` they do.
@@ -158,14 +171,10 @@ impl Args {
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         // From here on, so that Ctrl-C during a start cleans up as well.
         let signals = Signals::listen()?;
-        let mut settings = Settings::new(&self.fleet)?;
-        let phases = Phases::new(self.phase.clone()).map_err(|error| Failure::usage(format!("--phase: {error}")))?;
-        if phases.devices_most().is_some() && self.fleet.devices.is_some_and(|devices| devices.ramp.is_some()) {
-            return Err(
-                Failure::usage("expected devices to come by --devices A..B/TIME or in a --phase, found both").into()
-            );
-        }
+        let mut settings = Settings::to_run(&self.fleet, self.load_test.as_deref())?;
+        let (phases, thresholds) = self.test(&settings)?;
         settings.divide(phases);
+        settings.thresholds = thresholds;
         settings.check_passwords()?;
         if self.engine == Kind::Rumqttc {
             settings.observe_nothing();
@@ -189,6 +198,30 @@ impl Args {
             embedded.stop().await;
         }
         self.conclude(&outcome?, report.as_ref(), printer)
+    }
+
+    /// What is done, and what must come of it: by the load test of the document, and by flags.
+    fn test(&self, settings: &Settings) -> Result<(Phases, Vec<Criterion>), Failure> {
+        let thresholds = self.threshold.iter().cloned().map(Criterion::of);
+        let Some(LoadTest { metadata, spec, .. }) = &settings.load_test else {
+            let phases =
+                Phases::new(self.phase.clone()).map_err(|error| Failure::usage(format!("--phase: {error}")))?;
+            if phases.devices_most(0).is_some() && self.fleet.devices.is_some_and(|devices| devices.ramp.is_some()) {
+                return Err(Failure::usage(
+                    "expected devices to come by --devices A..B/TIME or in a --phase, found both",
+                ));
+            }
+            return Ok((phases, thresholds.collect()));
+        };
+        let said = [("--phase", !self.phase.is_empty()), ("--duration", self.duration.is_some())];
+        if let Some((flag, _)) = said.iter().find(|(_, is_given)| *is_given) {
+            return Err(Failure::usage(format!(
+                "expected the phases of the load test {} alone, found {flag} as well; --fleet {} runs its fleet without it",
+                metadata.name, spec.fleet
+            )));
+        }
+        let phases = Phases::new(spec.phases.clone()).map_err(Failure::document)?;
+        Ok((phases, spec.thresholds.iter().cloned().chain(thresholds).collect()))
     }
 
     /// Takes the directory of the report before there is anything to report.
@@ -339,7 +372,7 @@ impl Args {
         if let Some(Ramp { to, over, .. }) = self.fleet.devices.and_then(|devices| devices.ramp) {
             plan.set(start, Setting::Ramp { to, over }, spec.connect.rate);
         }
-        settings.phases.plan(&mut plan, spec.connect.rate);
+        settings.phases.plan(&mut plan, &spec);
         plan
     }
 
@@ -354,10 +387,12 @@ impl Args {
             ));
         }
         let asked = Asked {
+            load_test: settings.load_test.as_ref().map(|test| test.metadata.name.clone()),
             duration: self.duration.or(settings.phases.last()),
             phases: settings.phases.clone(),
             ends_when_sent: self.messages.is_some(),
             fail_on: self.fail_on.clone(),
+            thresholds: settings.thresholds.clone(),
         };
         let program = Program {
             engine: self.engine.to_string(),

@@ -1,7 +1,7 @@
 //! `simctl schema`: the JSON Schema of a document or of a report, for editors and other tools.
 
 use clap::ValueEnum;
-use fleet_contract::{fleet::Fleet, model::Model, worker::DeviceStatus};
+use fleet_contract::{fleet::Fleet, load_test::LoadTest, model::Model, worker::DeviceStatus};
 use load_controller::{report::Report, run::verdict::ExitCode};
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
@@ -12,6 +12,7 @@ use crate::{keys, printer::Printer};
 const EXAMPLES: &str = "\
 Examples:
   simctl schema fleet > fleet.schema.json
+  simctl schema loadtest > loadtest.schema.json
   simctl schema model > model.schema.json
   simctl schema report > report.schema.json
 
@@ -31,6 +32,9 @@ pub(crate) struct Args {
 enum Kind {
     /// A population of devices
     Fleet,
+    /// What is done to a fleet, and what must come of it
+    #[value(name = "loadtest")]
+    LoadTest,
     /// What devices measure and send, in a file of its own: `models/NAME.yaml`
     Model,
     /// What a run measured: `run -o json`, `status -o json` and the file `report.json`
@@ -50,6 +54,7 @@ impl Args {
     pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let schema = match self.kind {
             Kind::Fleet => schemars::schema_for!(Fleet),
+            Kind::LoadTest => schemars::schema_for!(LoadTest),
             Kind::Model => schemars::schema_for!(Model),
             Kind::Report => output::<Report>(),
             Kind::Plan => output::<plan::Plan>(),

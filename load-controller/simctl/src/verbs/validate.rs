@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use fleet_contract::model::Model;
-use load_controller::run::verdict::ExitCode;
+use load_controller::{run::verdict::ExitCode, words};
 
 use crate::{
     document::{self, Document, Reader},
     exit::Failure,
+    load_test,
     printer::Printer,
-    sources::{self, Object},
+    sources::{self, Object, Sources},
 };
 
 const EXAMPLES: &str = "\
@@ -21,7 +22,7 @@ Examples:
 
 /// Check documents
 ///
-/// Says all that is wrong with each Fleet: file, line, column, field and what is allowed. Its models and the files that
+/// Says all that is wrong with each Fleet and `LoadTest`: file, line, column, field and what is allowed. Its models and the files that
 /// they replay are checked too, beside the document and in a ConfigMap of the same files; so is a model in a file of its
 /// own. Objects of other kinds are named and left to the cluster. The exit code is 104 if anything is wrong.
 #[derive(Debug, clap::Args)]
@@ -46,6 +47,14 @@ impl Args {
                     Ok(document) => printer.say(format_args!("{place}: {}", right(&document))),
                     Err(failure) => wrong.push(failure.to_string()),
                 }
+            } else if object.is_load_test() {
+                match load_test_of(&sources, object) {
+                    Ok((said, doubts)) => {
+                        printer.say(format_args!("{place}: {said}"));
+                        doubts.iter().for_each(|doubt| printer.warn(format_args!("{place}: {doubt}")));
+                    }
+                    Err(failure) => wrong.push(failure.to_string()),
+                }
             } else if object.is_model() {
                 match document::check_model(object) {
                     Ok(model) => printer.say(format_args!("{place}: {}", right_model(&model))),
@@ -54,18 +63,46 @@ impl Args {
             } else if libraries.iter().any(|library| std::ptr::eq(*library, object)) {
                 printer.say(format_args!("{place}: {} is checked as far as fleets name its models", object.title()));
             } else {
-                printer.say(format_args!("{place}: {} is not checked, since it is no Fleet", object.title()));
+                printer.say(format_args!(
+                    "{place}: {} is not checked, since it is neither Fleet nor LoadTest",
+                    object.title()
+                ));
             }
         }
-        if fleets.is_empty() && !sources.objects.iter().any(Object::is_model) && wrong.is_empty() {
+        let is_ours = |object: &Object| object.is_model() || object.is_load_test();
+        if fleets.is_empty() && !sources.objects.iter().any(is_ours) && wrong.is_empty() {
             let files: Vec<_> = self.files.iter().map(|file| file.display().to_string()).collect();
-            wrong.push(format!("expected a Fleet or a model in {}, found none", files.join(", ")));
+            wrong.push(format!("expected a Fleet, a LoadTest or a model in {}, found none", files.join(", ")));
         }
         if wrong.is_empty() {
             return Ok(ExitCode::Passed);
         }
         Err(Failure::document(format!("the document is not right\n{}", wrong.join("\n"))).into())
     }
+}
+
+/// `load test rush-hour of fleet robotaxis, 5 phases in 18 min, is right`, and what is doubtful. One of a fleet that is nowhere in
+/// the files is checked as far as it goes: a cluster may have it.
+fn load_test_of(sources: &Sources, object: &Object) -> Result<(String, Vec<String>), Failure> {
+    let test = load_test::read(object)?;
+    let is_here = sources.fleets().iter().any(|fleet| fleet.name() == test.spec.fleet);
+    let mut doubts = Vec::new();
+    if is_here || !sources.fleets().is_empty() {
+        let document = document::understand(sources, load_test::fleet(sources, object, &test)?, Reader::Machine)?;
+        load_test::settle(object, &test, &document)?;
+        doubts = load_test::doubts(&test, &document);
+    } else {
+        load_test::settle_alone(object, &test)?;
+    }
+    let lasts = test.spec.phases.iter().map(|phase| phase.duration.as_secs_f64()).sum();
+    let said = format!(
+        "load test {} of fleet {}, {} in {}, is right",
+        test.metadata.name,
+        test.spec.fleet,
+        words::counted(test.spec.phases.len() as u64, "phase", "phases"),
+        words::time(lasts)
+    );
+    Ok((said, doubts))
 }
 
 /// `the model of the streams reading, state is right`

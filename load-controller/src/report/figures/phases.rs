@@ -37,7 +37,7 @@ impl PhaseFigures {
             Self {
                 name: phase.name.clone(),
                 at_seconds: after.as_secs_f64(),
-                seconds: phase.lasts.as_secs_f64(),
+                seconds: phase.duration.as_secs_f64(),
                 counts: Counts::new(messages, facts.observe()),
                 latency: Times::of_fleet(&latency),
                 groups: GroupFigures::by_name(&measured.groups, facts.observe()),

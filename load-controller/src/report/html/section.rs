@@ -27,6 +27,25 @@ fn list(class: &str, items: impl Iterator<Item = String>) -> String {
     if items.is_empty() { items } else { format!("<ul class=\"{class}\">\n{items}</ul>\n") }
 }
 
+/// What must come of the run, and what came of it.
+pub(super) fn thresholds(report: &Report) -> String {
+    if report.thresholds.is_empty() {
+        return String::new();
+    }
+    let mut html = String::from(
+        "<section class=\"thresholds\">\n<h2>Thresholds</h2>\n<table>\n<tr><th>expected</th><th>found</th><th></th></tr>\n",
+    );
+    for threshold in &report.thresholds {
+        let outcome: &str = threshold.outcome.into();
+        html.push_str(&format!(
+            "<tr class=\"{outcome}\"><td>{}</td><td>{}</td><td><b>{outcome}</b></td></tr>\n",
+            escape(&threshold.name()),
+            escape(threshold.shown())
+        ));
+    }
+    html + "</table>\n</section>\n"
+}
+
 /// The figures that are looked for first.
 pub(super) fn tiles(report: &Report) -> String {
     let all = report.messages.all;

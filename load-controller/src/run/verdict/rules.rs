@@ -11,7 +11,12 @@ use fleet_contract::{
 
 use super::{FailOn, Reason, Rule};
 use crate::{
-    run::{conservation::conservation, facts::RunFacts, stage::Stage},
+    run::{
+        conservation::conservation,
+        facts::{CutShort, RunFacts},
+        stage::Stage,
+        threshold::{self, Outcome},
+    },
     words,
 };
 
@@ -49,7 +54,7 @@ impl Case<'_> {
 
     /// Ended and settled: what is missing now stays missing.
     fn is_complete(&self) -> bool {
-        self.has_ended() && !self.facts.aborted
+        self.has_ended() && self.facts.cut_short != CutShort::Aborted
     }
 }
 
@@ -91,11 +96,23 @@ pub(super) fn broken(stats: &Stats, facts: &RunFacts) -> Vec<Reason> {
     ]
     .into_iter()
     .filter_map(|rule| rule(&case))
+    .chain(thresholds(&case))
     .collect()
 }
 
+/// Each threshold that is not met, and the one that has ended the run.
+fn thresholds(case: &Case<'_>) -> Vec<Reason> {
+    let judged = threshold::judge(case.stats, case.facts).into_iter();
+    let failed = judged.filter(|judgement| judgement.outcome == Outcome::Failed).map(|judgement| judgement.to_string());
+    let ended = match &case.facts.cut_short {
+        CutShort::Threshold(text) => Some(format!("{text}, which ended the run")),
+        CutShort::No | CutShort::Aborted => None,
+    };
+    ended.into_iter().chain(failed).map(|message| Reason::new(Rule::Threshold, message)).collect()
+}
+
 fn aborted(case: &Case<'_>) -> Option<Reason> {
-    case.facts.aborted.then(|| {
+    (case.facts.cut_short == CutShort::Aborted).then(|| {
         let found = format!("found that it was cut short with {} in flight", words::messages(case.all.in_flight()));
         Reason::new(Rule::Aborted, format!("expected the run to drain to its end, {found}"))
     })

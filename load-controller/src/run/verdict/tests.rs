@@ -5,7 +5,10 @@ use fleet_contract::{
 };
 
 use super::*;
-use crate::fixture::{facts, stats_of};
+use crate::{
+    fixture::{facts, stats_of},
+    run::facts::CutShort,
+};
 
 /// What the rules make of a good run of 1,000 messages after a change.
 #[track_caller]
@@ -455,7 +458,7 @@ fn an_instrument_that_cannot_count_proves_nothing_at_all() {
 #[test]
 fn an_aborted_run_is_aborted() {
     let abort = |stats: &mut Stats, facts: &mut RunFacts| {
-        facts.aborted = true;
+        facts.cut_short = CutShort::Aborted;
         stats.messages[1].delivered -= 5;
     };
     check(

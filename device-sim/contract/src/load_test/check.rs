@@ -1,0 +1,372 @@
+//! The laws of a load test across its fields, and with its fleet.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Criterion, EACH, FAULTS_MAX, Fault, LASTS_MAX, LoadTestSpec, PHASES_MAX, Phase, SEGMENTS_MAX, THRESHOLDS_MAX,
+    curve::{Course, Curve, Shape},
+    phase::RateChange,
+};
+use crate::{
+    document::Problem,
+    fleet::FleetSpec,
+    series::Scope,
+    threshold::{Column, Statistic},
+    units::{Rate, Span},
+    unknown,
+};
+
+/// The most devices of a fleet.
+const DEVICES_MAX: f64 = 10_000_000.0;
+
+/// The largest factor of a rate.
+const FACTOR_MAX: f64 = 1_000.0;
+
+/// All that is wrong with a load test, and with it beside its fleet where that is known; of the fleet's models only those
+/// that stand in it are looked at.
+pub fn check(test: &LoadTestSpec, fleet: Option<&FleetSpec>) -> Vec<Problem> {
+    let mut check = Check { test, fleet, problems: Vec::new() };
+    check.limits();
+    check.names();
+    for (position, phase) in test.phases.iter().enumerate() {
+        check.phase(&format!("/spec/phases/{position}"), phase);
+    }
+    for (position, criterion) in test.thresholds.iter().enumerate() {
+        check.criterion(&format!("/spec/thresholds/{position}"), criterion);
+    }
+    check.problems
+}
+
+/// The phases in which devices are to come faster than a fleet connects them: the phase, how long the document gives them,
+/// and how long they take.
+pub fn steep(test: &LoadTestSpec, devices: u32, connect: Rate) -> Vec<(&str, Span, Span)> {
+    let mut before = f64::from(devices);
+    let mut steep = Vec::new();
+    for phase in &test.phases {
+        let Some(curve) = &phase.devices else { continue };
+        for segment in curve.segments(before, phase.duration) {
+            let coming = (segment.to - before).max(0.0).round();
+            before = segment.to;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most ten million")]
+            let needed = connect.time_for((coming as u64).saturating_sub(1));
+            // A jump is meant to be as fast as devices connect.
+            if segment.over > Span::ZERO && needed > segment.over {
+                steep.push((phase.name.as_str(), segment.over, needed));
+                break;
+            }
+        }
+    }
+    steep
+}
+
+struct Check<'a> {
+    test: &'a LoadTestSpec,
+    fleet: Option<&'a FleetSpec>,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn wrong(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(Problem::new(path, message));
+    }
+
+    fn limits(&mut self) {
+        let phases = &self.test.phases;
+        let faults: usize = phases.iter().map(|phase| phase.faults.len()).sum();
+        let segments: usize = phases.iter().map(segments_of).sum();
+        for (path, most, what, found) in [
+            ("/spec/phases", PHASES_MAX, "phases", phases.len()),
+            ("/spec/phases", FAULTS_MAX, "faults", faults),
+            ("/spec/phases", SEGMENTS_MAX, "straight lines in all curves", segments),
+            ("/spec/thresholds", THRESHOLDS_MAX, "thresholds", self.test.thresholds.len()),
+        ] {
+            if found > most {
+                self.wrong(path, format!("expected at most {most} {what}, found {found}"));
+            }
+        }
+    }
+
+    fn names(&mut self) {
+        let mut seen = BTreeSet::new();
+        for (position, phase) in self.test.phases.iter().enumerate() {
+            let path = format!("/spec/phases/{position}/name");
+            let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            if phase.name.is_empty() || phase.name.len() > 40 || !phase.name.chars().all(is_name) {
+                self.wrong(
+                    path,
+                    format!("expected up to 40 lower-case letters, digits and `-`, found `{}`", phase.name),
+                );
+            } else if phase.name == EACH {
+                self.wrong(path, format!("expected another name than `{EACH}`, which thresholds use for each phase"));
+            } else if !seen.insert(&phase.name) {
+                self.wrong(
+                    path,
+                    format!("expected each phase to have a name of its own, found `{}` twice", phase.name),
+                );
+            }
+        }
+    }
+
+    fn phase(&mut self, path: &str, phase: &Phase) {
+        if phase.duration == Span::ZERO || phase.duration > LASTS_MAX {
+            self.wrong(
+                format!("{path}/duration"),
+                format!("expected more than no time and at most {LASTS_MAX}, found `{}`", phase.duration),
+            );
+        }
+        if let Some(curve) = &phase.devices {
+            self.curve(&format!("{path}/devices"), curve, phase.duration, DEVICES_MAX);
+        }
+        if let Some(rates) = &phase.rate {
+            let is_one = matches!(rates, super::phase::Rates::One(_));
+            let changes: Vec<RateChange> = match rates {
+                super::phase::Rates::One(change) => vec![change.clone()],
+                super::phase::Rates::Several(changes) => changes.clone(),
+            };
+            for (position, change) in changes.iter().enumerate() {
+                let path = if is_one { format!("{path}/rate") } else { format!("{path}/rate/{position}") };
+                self.rate(&path, change, phase);
+            }
+        }
+        for (position, fault) in phase.faults.iter().enumerate() {
+            let Fault::Disconnect { after, .. } = fault;
+            if *after >= phase.duration {
+                self.wrong(
+                    format!("{path}/faults/{position}/after"),
+                    format!("expected less than the phase lasts ({}), found `{after}`", phase.duration),
+                );
+            }
+        }
+    }
+
+    fn rate(&mut self, path: &str, change: &RateChange, phase: &Phase) {
+        match (&change.factor, change.messages) {
+            (Some(curve), None) => {
+                self.curve(&format!("{path}/factor"), curve, phase.duration, FACTOR_MAX);
+            }
+            (None, Some(_)) => {}
+            (Some(_), Some(_)) => self.wrong(path, "expected one of `factor` and `messages`, found both"),
+            (None, None) => self.wrong(path, "expected one of `factor` and `messages`, found none"),
+        }
+        self.group(&format!("{path}/group"), change.group.as_deref());
+        self.stream(&format!("{path}/stream"), change.group.as_deref(), change.stream.as_deref());
+    }
+
+    fn curve<T: Copy + Into<f64>>(&mut self, path: &str, curve: &Curve<T>, lasts: Span, most: f64) {
+        if let Curve::Course(course) = curve {
+            self.course(path, course, lasts);
+        }
+        for segment in curve.segments(0.0, lasts) {
+            if !(0.0..=most).contains(&segment.to) {
+                return self.wrong(path, format!("expected values from 0 to {most}, found {}", segment.to));
+            }
+        }
+    }
+
+    fn course<T: Copy + Into<f64>>(&mut self, path: &str, course: &Course<T>, lasts: Span) {
+        let kinds = [
+            ("to", course.to.is_some()),
+            ("spike", course.spike.is_some()),
+            ("wave", course.wave.is_some()),
+            ("points", !course.points.is_empty()),
+        ];
+        let given: Vec<_> = kinds.iter().filter(|(_, is_given)| *is_given).map(|(name, _)| *name).collect();
+        if given.len() != 1 {
+            let found = if given.is_empty() { "none".into() } else { given.join(" and ") };
+            return self.wrong(path, format!("expected one of `to`, `spike`, `wave` and `points`, found {found}"));
+        }
+        let ramps = course.to.is_some();
+        for (field, is_given) in [
+            ("from", course.from.is_some()),
+            ("steps", course.steps.is_some()),
+            ("shape", course.shape != Shape::default()),
+        ] {
+            if is_given && !ramps {
+                self.wrong(format!("{path}/{field}"), format!("expected `to` beside it, found `{}`", given[0]));
+            }
+        }
+        if course.steps.is_some() && course.shape != Shape::default() {
+            self.wrong(format!("{path}/steps"), "expected `steps` or `shape`, found both");
+        }
+        if course.wave.as_ref().is_some_and(|wave| wave.period == Span::ZERO) {
+            self.wrong(format!("{path}/wave/period"), "expected more than no time, found `0s`");
+        }
+        let mut last = Span::ZERO;
+        for (position, point) in course.points.iter().enumerate() {
+            let path = format!("{path}/points/{position}/at");
+            if point.at < last {
+                self.wrong(
+                    path,
+                    format!("expected at least that of the point before (`{last}`), found `{}`", point.at),
+                );
+            } else if point.at > lasts {
+                self.wrong(path, format!("expected at most what the phase lasts (`{lasts}`), found `{}`", point.at));
+            }
+            last = point.at;
+        }
+    }
+
+    fn criterion(&mut self, path: &str, criterion: &Criterion) {
+        let Criterion { expect, phase, group, stream, qos, .. } = criterion;
+        let names = || self.test.phases.iter().map(|phase| phase.name.as_str());
+        match phase.as_deref() {
+            Some(EACH) | None => {
+                let is_of_measured = phase.is_some() || !expect.is_promise();
+                if is_of_measured && !self.test.phases.iter().any(|phase| phase.measure) {
+                    let path = if phase.is_some() { format!("{path}/phase") } else { path.into() };
+                    self.wrong(path, "expected a phase with `measure: true`, or `phase: NAME` here; found neither");
+                }
+            }
+            Some(name) if !names().any(|known| known == name) => {
+                let message = unknown::message("phase", name, names());
+                self.wrong(format!("{path}/phase"), message);
+            }
+            Some(_) => {}
+        }
+        let is_of_fleet = matches!(expect.column, Column::Distribution(row) if row.scope == Scope::Fleet);
+        for (field, is_given) in [("group", group.is_some()), ("stream", stream.is_some()), ("qos", qos.is_some())] {
+            if is_of_fleet && is_given {
+                let key = expect.column.key();
+                self.wrong(format!("{path}/{field}"), format!("expected none: {key} is measured for the fleet alone"));
+            }
+        }
+        let is_acknowledged = expect.column.key() == "publish_ack" && expect.statistic != Statistic::Rate;
+        if is_acknowledged && *qos == Some(crate::fleet::Qos::AtMostOnce) {
+            self.wrong(format!("{path}/qos"), "expected 1 or 2: nothing of QoS 0 is acknowledged");
+        }
+        self.group(&format!("{path}/group"), group.as_deref());
+        self.stream(&format!("{path}/stream"), group.as_deref(), stream.as_deref());
+    }
+
+    fn group(&mut self, path: &str, group: Option<&str>) {
+        let (Some(group), Some(fleet)) = (group, self.fleet) else { return };
+        let names = || fleet.groups.iter().map(|group| group.name.as_str());
+        if !names().any(|name| name == group) {
+            self.wrong(path, unknown::message("group", group, names()));
+        }
+    }
+
+    fn stream(&mut self, path: &str, group: Option<&str>, stream: Option<&str>) {
+        let (Some(stream), Some(fleet)) = (stream, self.fleet) else { return };
+        let is_meant = |name: &str| group.is_none_or(|group| name == group);
+        let models = fleet.groups.iter().filter(|group| is_meant(&group.name)).map(|group| &group.model);
+        let models: Vec<_> = models.map(|model| fleet.models.get(model)).collect();
+        // A model that is found elsewhere may have it.
+        if models.is_empty() || models.contains(&None) {
+            return;
+        }
+        let names: BTreeSet<&str> =
+            models.into_iter().flatten().flat_map(|model| model.streams.keys().map(String::as_str)).collect();
+        if !names.contains(stream) {
+            self.wrong(path, unknown::message("stream", stream, names));
+        }
+    }
+}
+
+/// How many straight lines the curves of a phase have.
+fn segments_of(phase: &Phase) -> usize {
+    let devices = phase.devices.as_ref().map_or(0, |curve| curve.segments(0.0, phase.duration).len());
+    let rates = phase.rate.iter().flat_map(|rates| rates.all());
+    let factors = rates.filter_map(|change| change.factor.as_ref());
+    devices + factors.map(|curve| curve.segments(0.0, phase.duration).len()).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{document, load_test::LoadTest};
+
+    /// What is wrong with a test that has these phases and thresholds.
+    fn wrong(phases: &str, thresholds: &str) -> String {
+        let text = format!(
+            "apiVersion: simctl.io/v1alpha1\nkind: LoadTest\nmetadata: {{name: t}}\nspec: {{fleet: f, phases: [{phases}], \
+             thresholds: [{thresholds}]}}\n"
+        );
+        let (test, _) = document::read::<LoadTest>("t.yaml", &text).unwrap_or_else(|problems| panic!("{problems}"));
+        let fleet = serde_saphyr::from_str::<FleetSpec>(
+            "{groups: [{name: taxi, model: m}, {name: van, model: elsewhere}], models: {m: {signals: {x: {kind: counter, rate: 1}}, \
+             streams: {state: {topic: t, interval: 1s, qos: 0, payload: {json: {x: '{x}'}}}}}}}",
+        )
+        .unwrap();
+        check(&test.spec, Some(&fleet)).iter().map(|problem| format!("{problem}\n")).collect()
+    }
+
+    const STEADY: &str = "{name: steady, duration: 1m, measure: true}";
+
+    #[test]
+    fn what_is_right_is_right() {
+        let phases = format!(
+            "{{name: ramp, duration: 1m, devices: 7, rate: [{{group: taxi, stream: state, factor: 2}}, {{messages: 50/s}}]}}, {STEADY}"
+        );
+        let thresholds = "lost == 0, {expect: 'sent.rate > 1/s', phase: each, group: van, stream: any}";
+        assert_eq!(wrong(&phases, thresholds), "");
+    }
+
+    #[test]
+    fn each_law_is_told_with_its_place() {
+        let phases = "{name: A, duration: 8d}, {name: each, duration: 1s}, {name: b, duration: 1s, devices: {from: 1}, \
+                      rate: {factor: {spike: 2000}}}, {name: b, duration: 1s, devices: {to: 3, wave: {mean: 1, amplitude: 1, \
+                      period: 1s}}, rate: {group: texi, stream: stat, messages: 3/s, factor: 2}, faults: [{kind: disconnect, \
+                      share: 1%, after: 2s}]}, {name: c, duration: 1s, devices: {points: [{at: 2s, value: 1}, {at: 1s, \
+                      value: 2}]}, rate: {}}, {name: d, duration: 1s, devices: {wave: {mean: 1, amplitude: 2, period: 0s}}}, \
+                      {name: e, duration: 1s, devices: {spike: 2, from: 1, steps: 2}}";
+        let thresholds = "end_to_end.p99 < 1s, {expect: lost == 0, phase: d2}, {expect: 'connect.p50 < 1s', group: taxi, \
+                          phase: each}, {expect: 'publish_ack.p50 < 1s', qos: 0, stream: stat, group: taxi, phase: b}";
+        insta::assert_snapshot!(wrong(phases, thresholds), @r"
+        spec.phases[0].name: expected up to 40 lower-case letters, digits and `-`, found `A`
+        spec.phases[1].name: expected another name than `each`, which thresholds use for each phase
+        spec.phases[3].name: expected each phase to have a name of its own, found `b` twice
+        spec.phases[0].duration: expected more than no time and at most 168h, found `192h`
+        spec.phases[2].devices: expected one of `to`, `spike`, `wave` and `points`, found none
+        spec.phases[2].rate.factor: expected values from 0 to 1000, found 2000
+        spec.phases[3].devices: expected one of `to`, `spike`, `wave` and `points`, found to and wave
+        spec.phases[3].rate: expected one of `factor` and `messages`, found both
+        spec.phases[3].rate.group: there is no group `texi`, did you mean `taxi`? (there are `taxi`, `van`)
+        spec.phases[3].faults[0].after: expected less than the phase lasts (1s), found `2s`
+        spec.phases[4].devices.points[0].at: expected at most what the phase lasts (`1s`), found `2s`
+        spec.phases[4].devices.points[1].at: expected at least that of the point before (`2s`), found `1s`
+        spec.phases[4].rate: expected one of `factor` and `messages`, found none
+        spec.phases[5].devices.wave.period: expected more than no time, found `0s`
+        spec.phases[6].devices.from: expected `to` beside it, found `spike`
+        spec.phases[6].devices.steps: expected `to` beside it, found `spike`
+        spec.thresholds[0]: expected a phase with `measure: true`, or `phase: NAME` here; found neither
+        spec.thresholds[1].phase: there is no phase `d2`; there are `A`, `each`, `b`, `b`, `c`, `d`, `e`
+        spec.thresholds[2].phase: expected a phase with `measure: true`, or `phase: NAME` here; found neither
+        spec.thresholds[2].group: expected none: connect is measured for the fleet alone
+        spec.thresholds[3].qos: expected 1 or 2: nothing of QoS 0 is acknowledged
+        spec.thresholds[3].stream: there is no stream `stat`, did you mean `state`? (there are `state`)
+        ");
+    }
+
+    #[test]
+    fn limits_are_told_with_the_number() {
+        let many: Vec<_> = (0..65).map(|number| format!("{{name: p{number}, duration: 1s}}")).collect();
+        let text = |faults: usize| {
+            let fault = "{kind: disconnect, share: 1%}, ".repeat(faults);
+            format!(
+                "{{name: a, duration: 7d, devices: {{wave: {{mean: 5, amplitude: 5, period: 1h}}}}, faults: [{fault}]}}, {STEADY}"
+            )
+        };
+        let spec = |phases: &str| {
+            let text = format!("{{fleet: f, phases: [{phases}], thresholds: [{}]}}", "lost == 0, ".repeat(257));
+            check(&serde_saphyr::from_str::<LoadTestSpec>(&text).unwrap(), None)
+        };
+        let messages = |problems: Vec<Problem>| problems.into_iter().map(|it| it.message).collect::<Vec<_>>();
+        let thresholds = "expected at most 256 thresholds, found 257".to_owned();
+        assert_eq!(
+            messages(spec(&many.join(", "))),
+            ["expected at most 64 phases, found 65".into(), thresholds.clone()]
+        );
+        let [faults, lines, _] = messages(spec(&text(65))).try_into().unwrap();
+        assert_eq!(faults, "expected at most 64 faults, found 65");
+        assert!(lines.starts_with("expected at most 4096 straight lines in all curves, found "), "{lines}");
+    }
+
+    #[test]
+    fn who_connects_slower_than_a_curve_rises_is_named() {
+        let text = "{fleet: f, phases: [{name: slow, duration: 10s, devices: {from: 0, to: 100}}, {name: jump, duration: 1s, \
+                    devices: 200}, {name: fast, duration: 1s, devices: 400}, {name: quick, duration: 2s, devices: {to: 501}}]}";
+        let test: LoadTestSpec = serde_saphyr::from_str(text).unwrap();
+        assert_eq!(steep(&test, 0, "20/s".parse().unwrap()), [("quick", Span::from_secs(2), Span::from_secs(5))]);
+    }
+}

@@ -1,0 +1,110 @@
+//! The load test of a document: read, and checked together with its fleet.
+
+use fleet_contract::{
+    document::{self, Problem, Problems},
+    load_test::{LoadTest, check, steep},
+    unknown,
+};
+use load_controller::words;
+
+use crate::{
+    document::Document,
+    exit::Failure,
+    sources::{Object, Sources},
+};
+
+/// What a load test object says, before its fleet is known.
+pub(crate) fn read(object: &Object) -> Result<LoadTest, Failure> {
+    document::understand(&object.file, &object.tree).map_err(|problems| wrong(&problems))
+}
+
+/// The Fleet that a load test names, among the same objects.
+pub(crate) fn fleet<'s>(sources: &'s Sources, object: &Object, test: &LoadTest) -> Result<&'s Object, Failure> {
+    let fleets = sources.fleets();
+    let found = fleets.iter().copied().find(|fleet| fleet.name() == test.spec.fleet);
+    found.ok_or_else(|| {
+        let names = fleets.iter().map(|fleet| fleet.name());
+        let message = unknown::message("fleet", &test.spec.fleet, names);
+        located(object, vec![Problem::new("/spec/fleet", message)])
+    })
+}
+
+/// Finds all that is wrong with a load test of the fleet of `document`.
+pub(crate) fn settle(object: &Object, test: &LoadTest, document: &Document) -> Result<(), Failure> {
+    let problems = check(&test.spec, Some(&document.fleet.spec));
+    if problems.is_empty() { Ok(()) } else { Err(located(object, problems)) }
+}
+
+/// Finds all that is wrong with a load test whose fleet is elsewhere.
+pub(crate) fn settle_alone(object: &Object, test: &LoadTest) -> Result<(), Failure> {
+    let problems = check(&test.spec, None);
+    if problems.is_empty() { Ok(()) } else { Err(located(object, problems)) }
+}
+
+/// What of a right load test is not as its author may think: curves that rise faster than devices connect.
+pub(crate) fn doubts(test: &LoadTest, document: &Document) -> Vec<String> {
+    let spec = &document.fleet.spec;
+    let steep = steep(&test.spec, spec.devices, spec.connect.rate).into_iter();
+    let doubt = |(phase, given, needed): (&str, _, fleet_contract::units::Span)| {
+        format!(
+            "phase {phase} lets devices come within {given}, and at connect.rate {} they take {}",
+            spec.connect.rate,
+            words::time(needed.as_secs_f64())
+        )
+    };
+    steep.map(doubt).collect()
+}
+
+fn located(object: &Object, problems: Vec<Problem>) -> Failure {
+    match Problems::locate(&object.file, &object.tree, problems) {
+        Err(problems) => wrong(&problems),
+        Ok(()) => Failure::document(format!("{}: the load test is not right", object.place())),
+    }
+}
+
+fn wrong(problems: &Problems) -> Failure {
+    Failure::document(problems.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::Reader;
+
+    const FLEET: &str = "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {name: lab}\nspec: {devices: 10, connect: {rate: \
+                         5/s}, groups: [{name: all, model: thermometer}]}\n---\n";
+
+    fn checked(test: &str) -> Result<Vec<String>, String> {
+        let head = "apiVersion: simctl.io/v1alpha1\nkind: LoadTest\nmetadata: {name: t}\nspec:\n";
+        let sources = Sources::of_text("t.yaml", &format!("{FLEET}{head}{test}"), None);
+        let object = sources.load_tests()[0];
+        let found = read(object).and_then(|test| {
+            let document = crate::document::understand(&sources, fleet(&sources, object, &test)?, Reader::Machine)?;
+            settle(object, &test, &document)?;
+            Ok(doubts(&test, &document))
+        });
+        found.map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn a_load_test_is_checked_with_its_fleet() {
+        let ramp = "  {fleet: lab, phases: [{name: a, duration: 1s, measure: true, devices: {from: 0, to: 21}}]}\n";
+        assert_eq!(
+            checked(ramp),
+            Ok(vec!["phase a lets devices come within 1s, and at connect.rate 5/s they take 4.00 s".into()])
+        );
+        for (test, expected) in [
+            (
+                "  {fleet: lap, phases: [{name: a, duration: 1s}]}\n",
+                "t.yaml:10:4: spec.fleet: there is no fleet `lap`, did you mean `lab`? (there are `lab`)",
+            ),
+            (
+                "  {fleet: lab, phases: [{name: a, duration: 1s, rate: {group: al, factor: 2}}]}\n",
+                "t.yaml:10:56: spec.phases[0].rate.group: there is no group `al`, did you mean `all`? (there are `all`)",
+            ),
+            ("  {fleet: lab, phases: []}\n", "t.yaml:10:16: spec.phases: expected at least 1, found fewer"),
+        ] {
+            assert_eq!(checked(test), Err(expected.into()));
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What must come of a run, and what came of it.
+
+use fleet_contract::{
+    fleet::Qos,
+    stats::Stats,
+    threshold::{Bound, Threshold},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::run::{
+    facts::RunFacts,
+    threshold::{self, Found, Judgement, Outcome},
+};
+
+/// A threshold, where it is looked at, and what was found there.
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
+pub struct ThresholdFigures {
+    /// The threshold, such as `end_to_end.p99 < 250ms`.
+    pub expect: Threshold,
+    /// The phase; `null` where it is about several of them, or about the whole run.
+    pub phase: Option<String>,
+    /// The group; `null` for all.
+    pub group: Option<String>,
+    /// The stream; `null` for all.
+    pub stream: Option<String>,
+    /// The quality of service; `null` for all.
+    pub qos: Option<Qos>,
+    /// Whether it is met, as far as it is judged.
+    pub outcome: Outcome,
+    /// What was found: a count, so many a second, or a time in seconds; `null` where nothing was measured, or where it is
+    /// unbounded.
+    pub found: Option<f64>,
+    /// Whether messages without an answer reach so far into the distribution that it has no such time.
+    pub unbounded: bool,
+    /// Of how many messages, or other things.
+    pub samples: u64,
+    /// Both in one sentence.
+    pub message: String,
+}
+
+impl ThresholdFigures {
+    /// Those of all thresholds of a run.
+    pub(in crate::report) fn of_all(stats: &Stats, facts: &RunFacts) -> Vec<Self> {
+        threshold::judge(stats, facts).iter().map(Self::new).collect()
+    }
+
+    fn new(judgement: &Judgement<'_>) -> Self {
+        let Judgement { criterion, phase, found, samples, outcome, .. } = judgement;
+        let in_unit = |figure: f64| match criterion.expect.bound {
+            Bound::Time(_) => figure / 1e6,
+            Bound::Count(_) | Bound::PerSecond(_) => figure,
+        };
+        Self {
+            expect: criterion.expect.clone(),
+            phase: phase.map(str::to_owned),
+            group: criterion.group.clone(),
+            stream: criterion.stream.clone(),
+            qos: criterion.qos,
+            outcome: *outcome,
+            found: match found {
+                Found::Figure(figure) => Some(in_unit(*figure)),
+                Found::Unbounded | Found::Nothing => None,
+            },
+            unbounded: *found == Found::Unbounded,
+            samples: *samples,
+            message: judgement.to_string(),
+        }
+    }
+
+    /// Its name: the threshold, and where it is looked at.
+    pub fn name(&self) -> String {
+        format!("{}{}", self.expect, self.place())
+    }
+
+    /// ` in phase steady, group taxi`; empty where it looks at everything.
+    pub fn place(&self) -> String {
+        let parts = [
+            self.phase.as_ref().map(|name| format!("phase {name}")),
+            self.group.as_ref().map(|name| format!("group {name}")),
+            self.stream.as_ref().map(|name| format!("stream {name}")),
+            self.qos.map(|qos| format!("QoS {}", u8::from(qos))),
+        ];
+        let place = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        if place.is_empty() { place } else { format!(" in {place}") }
+    }
+
+    /// What was found, in words.
+    pub fn shown(&self) -> &str {
+        self.message.rsplit_once(", found ").map_or("", |(_, found)| found)
+    }
+}

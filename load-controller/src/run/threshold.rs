@@ -1,0 +1,530 @@
+//! Thresholds: what somebody wants of a run, held against what it measured.
+//!
+//! A threshold without a phase looks at all measured phases together if it is about rates or times, and at the whole run if it
+//! is a promise about messages. A figure of which nothing was measured fails: no data is no pass.
+
+use fleet_contract::{
+    fleet::Qos,
+    load_test::{AbortOnFail, Criterion, EACH},
+    series::{CONNECT, Distribution, END_TO_END, Known, OFFERED, PUBLISH_ACK, RECOVERY, total},
+    stats::{Groups, Latencies, Latency, Messages, Stats},
+    threshold::{Bound, Column, Statistic, Threshold},
+    units::Span,
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{SETTLING, facts::RunFacts, phase::Spanned, stage::Stage};
+use crate::words;
+
+/// What was measured of what a threshold looks at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Found {
+    /// A count, so many a second, or microseconds.
+    Figure(f64),
+    /// Messages that have no answer reach so far into the distribution that it has no such time.
+    Unbounded,
+    /// Nothing.
+    Nothing,
+}
+
+/// How far a threshold is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize, strum::IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Outcome {
+    /// Not yet: it is met, or not, as far as it has come.
+    Pending,
+    /// It is met.
+    Passed,
+    /// It is not.
+    Failed,
+}
+
+/// A threshold of one phase, or of several together, and what was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement<'a> {
+    /// The threshold.
+    pub criterion: &'a Criterion,
+    /// The phase; `None` where it is about several of them, or about the whole run.
+    pub phase: Option<&'a str>,
+    /// What was measured.
+    pub found: Found,
+    /// Of how many messages, or other things.
+    pub samples: u64,
+    /// How many of these have no answer, and take longer than any bound.
+    pub unanswered: u64,
+    /// How far it is judged.
+    pub outcome: Outcome,
+}
+
+/// Holds all thresholds of a run against what it has measured by now.
+pub fn judge<'a>(stats: &Stats, facts: &'a RunFacts) -> Vec<Judgement<'a>> {
+    let judged = facts.asked.thresholds.iter().flat_map(|criterion| {
+        places(criterion, facts).into_iter().map(|place| place.judge(criterion, stats, facts)).collect::<Vec<_>>()
+    });
+    judged.collect()
+}
+
+/// A threshold that fails now and is to end the run.
+pub fn to_abort(stats: &Stats, facts: &RunFacts) -> Option<String> {
+    let elapsed = facts.elapsed();
+    facts.asked.thresholds.iter().find_map(|criterion| {
+        let AbortOnFail { after } = criterion.abort_on_fail?;
+        let is_failing = |place: &Place<'_>| {
+            let begins = place.phases.first().map_or(Span::ZERO, |phase| phase.after);
+            let is_due = elapsed.0 >= begins.0.saturating_add(after.0);
+            let judged = place.judge(criterion, stats, facts);
+            // Nothing yet is no failure, and what is judged for good is in the verdict anyway.
+            (is_due && judged.found != Found::Nothing && !judged.is_met()).then(|| judged.to_string())
+        };
+        places(criterion, facts).iter().find_map(is_failing)
+    })
+}
+
+/// Where a threshold looks.
+struct Place<'a> {
+    /// Those phases; none is the whole run.
+    phases: Vec<Spanned<'a>>,
+    /// The name, where it is a single one.
+    name: Option<&'a str>,
+}
+
+/// The places of a threshold: one, or one for each measured phase.
+fn places<'a>(criterion: &Criterion, facts: &'a RunFacts) -> Vec<Place<'a>> {
+    let one = |phase: Spanned<'a>| Place { phases: vec![phase], name: Some(&phase.phase.name) };
+    let measured = || facts.asked.phases.spanned().filter(|it| it.phase.measure);
+    match criterion.phase.as_deref() {
+        Some(EACH) => measured().map(one).collect(),
+        Some(name) => facts.asked.phases.spanned().filter(|it| it.phase.name == name).map(one).collect(),
+        None if criterion.expect.is_promise() => vec![Place { phases: Vec::new(), name: None }],
+        None => vec![Place { phases: measured().collect(), name: None }],
+    }
+}
+
+/// What was counted and timed at a place.
+struct Measured {
+    messages: Messages,
+    /// Of these: those that a broker acknowledges.
+    acknowledgeable: Messages,
+    latency: Latencies,
+    /// How long it was measured.
+    seconds: f64,
+}
+
+impl<'a> Place<'a> {
+    fn judge<'c>(&self, criterion: &'c Criterion, stats: &Stats, facts: &'c RunFacts) -> Judgement<'c>
+    where
+        'a: 'c,
+    {
+        let measured = self.measured(criterion, stats, facts);
+        let is_final = self.is_final(facts);
+        let unanswered = match criterion.expect.column {
+            Column::Distribution(distribution) => self.unanswered(distribution, &measured, stats, facts),
+            Column::Counter(_) => 0,
+        };
+        let (found, samples) = measured.figure(&criterion.expect, unanswered, facts);
+        let (phase, outcome) = (self.name, Outcome::Pending);
+        let mut judgement = Judgement { criterion, phase, found, samples, unanswered, outcome };
+        if is_final {
+            judgement.outcome = if judgement.is_met() { Outcome::Passed } else { Outcome::Failed };
+        }
+        judgement
+    }
+
+    /// Whether nothing of it can change any more.
+    fn is_final(&self, facts: &RunFacts) -> bool {
+        let settling = facts.fleet.spec.loss_after.0.saturating_add(SETTLING.0);
+        let is_settled = |phase: &Spanned<'_>| facts.elapsed().0 >= phase.until().0.saturating_add(settling);
+        facts.stage == Stage::Ended || !self.phases.is_empty() && self.phases.iter().all(is_settled)
+    }
+
+    fn measured(&self, criterion: &Criterion, stats: &Stats, facts: &RunFacts) -> Measured {
+        if self.phases.is_empty() {
+            let mut measured = selected(&stats.groups, criterion);
+            let is_all = criterion.group.is_none() && criterion.stream.is_none() && criterion.qos.is_none();
+            if is_all {
+                // Workers of an earlier release tell nothing of streams.
+                measured.messages = stats.all_messages();
+                measured.acknowledgeable = stats.messages[1];
+                measured.acknowledgeable.merge(&stats.messages[2]);
+                measured.latency = stats.latency.clone();
+            }
+            return Measured { seconds: facts.running().as_secs_f64(), ..measured };
+        }
+        let mut sum = selected(&Groups::default(), criterion);
+        for phase in &self.phases {
+            // As much of it as has been.
+            let lasted = facts.elapsed().0.min(phase.until().0).saturating_sub(phase.after.0);
+            sum.seconds += Span(lasted).as_secs_f64();
+            let Some(counted) = stats.phases.get(&phase.number) else { continue };
+            let mut of_phase = selected(&counted.groups, criterion);
+            of_phase.latency.merge(&counted.latency);
+            sum.messages.merge(&of_phase.messages);
+            sum.acknowledgeable.merge(&of_phase.acknowledgeable);
+            sum.latency.merge(&of_phase.latency);
+        }
+        sum
+    }
+
+    /// How many times of a distribution have no end, by now: those of messages without an answer, and of devices that have not
+    /// come or come back.
+    fn unanswered(&self, distribution: &Distribution, measured: &Measured, stats: &Stats, facts: &RunFacts) -> u64 {
+        let is_final = self.is_final(facts);
+        let in_flight = |open: u64| if is_final { open } else { 0 };
+        // Whoever is missing in the end is missing in what ends last.
+        let last = facts.asked.phases.last();
+        let ends_last = self.phases.is_empty() || self.phases.iter().any(|phase| Some(phase.until()) == last);
+        let missing = || {
+            let devices = facts.devices(stats);
+            let missing = u64::from(devices.desired.saturating_sub(devices.connected));
+            if is_final && ends_last { missing } else { 0 }
+        };
+        let lost_for_good = || {
+            let lost: u64 = stats.connections.lost.values().sum();
+            lost.saturating_sub(stats.connections.reconnects).min(missing())
+        };
+        if *distribution == END_TO_END {
+            measured.messages.lost + in_flight(measured.messages.in_flight())
+        } else if *distribution == PUBLISH_ACK {
+            let Messages { sent, acknowledged, .. } = measured.acknowledgeable;
+            in_flight(sent.saturating_sub(acknowledged))
+        } else if *distribution == RECOVERY {
+            lost_for_good()
+        } else if *distribution == CONNECT {
+            missing().saturating_sub(lost_for_good())
+        } else {
+            0
+        }
+    }
+}
+
+/// What the streams that a threshold is about have counted.
+fn selected(groups: &Groups, criterion: &Criterion) -> Measured {
+    let is_meant = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
+    let streams = || {
+        groups.streams().filter(|(group, stream, stats)| {
+            is_meant(&criterion.group, group)
+                && is_meant(&criterion.stream, stream)
+                && criterion.qos.is_none_or(|qos| qos == stats.qos)
+        })
+    };
+    let (messages, latency) = total(streams().map(|(_, _, stats)| stats));
+    let (acknowledgeable, _) =
+        total(streams().filter(|(_, _, stats)| stats.qos != Qos::AtMostOnce).map(|(_, _, stats)| stats));
+    Measured { messages, acknowledgeable, latency, seconds: 0.0 }
+}
+
+impl Measured {
+    /// The figure that a threshold asks for, and of how many things it is; `open` times of a distribution have no end.
+    fn figure(&self, wanted: &Threshold, open: u64, facts: &RunFacts) -> (Found, u64) {
+        let per_second = |count: u64| {
+            if self.seconds > 0.0 { Found::Figure(count as f64 / self.seconds) } else { Found::Nothing }
+        };
+        match wanted.column {
+            Column::Counter(counter) => {
+                let is_known =
+                    counter.known == Known::Always || facts.fleet.spec.observe != fleet_contract::fleet::Observe::None;
+                // Where nothing was to be sent, nothing was lost, and that proves nothing.
+                let is_counted = self.messages.offered > 0 || *counter == OFFERED;
+                let count = (counter.get)(&self.messages);
+                let found = match wanted.statistic {
+                    _ if !is_known || !is_counted => Found::Nothing,
+                    Statistic::Rate => per_second(count),
+                    _ => Found::Figure(count as f64),
+                };
+                (found, self.messages.offered)
+            }
+            Column::Distribution(distribution) => {
+                let latency = (distribution.get)(&self.latency);
+                let count = latency.count();
+                let found = match wanted.statistic {
+                    Statistic::Count => Found::Figure(count as f64),
+                    Statistic::Rate => per_second(count),
+                    _ if count + open == 0 => Found::Nothing,
+                    Statistic::Mean if open == 0 => Found::Figure(latency.sum_seconds() * 1e6 / count as f64),
+                    Statistic::Max if open == 0 => time(latency.max()),
+                    Statistic::Percentile(hundredths) => percentile(latency, count, open, hundredths),
+                    Statistic::Mean | Statistic::Max => Found::Unbounded,
+                };
+                (found, count + open)
+            }
+        }
+    }
+}
+
+fn time(time: Option<Span>) -> Found {
+    time.map_or(Found::Nothing, |time| Found::Figure(time.0 as f64))
+}
+
+/// The percentile of `count` times and of `open` ones that are longer than any of them.
+fn percentile(latency: &Latency, count: u64, open: u64, hundredths: u16) -> Found {
+    let share = f64::from(hundredths) / 10_000.0;
+    let rank = (share * (count + open) as f64).ceil();
+    if open > 0 && rank > count as f64 {
+        return Found::Unbounded;
+    }
+    time(latency.quantile(if open == 0 { share } else { (rank / count as f64).min(1.0) }))
+}
+
+impl Judgement<'_> {
+    /// Whether what was found is what is wanted.
+    pub fn is_met(&self) -> bool {
+        let Threshold { operator, bound, .. } = &self.criterion.expect;
+        match self.found {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time that was recorded")]
+            Found::Figure(figure) if let Bound::Time(bound) = bound => {
+                // A distribution knows no finer difference.
+                let [figure, bound] = [Span(figure as u64), *bound].map(|time| Latency::told_apart(time).0 as f64);
+                operator.holds(figure, bound)
+            }
+            Found::Figure(figure) => operator.holds(figure, bound.get()),
+            Found::Unbounded => operator.holds(f64::INFINITY, bound.get()),
+            Found::Nothing => false,
+        }
+    }
+
+    /// Where it looks, in words: `in phase steady, group taxi`; empty for the whole of everything.
+    pub fn place(&self) -> String {
+        let Criterion { group, stream, qos, .. } = self.criterion;
+        let parts = [
+            self.phase.map(|name| format!("phase {name}")),
+            group.as_ref().map(|name| format!("group {name}")),
+            stream.as_ref().map(|name| format!("stream {name}")),
+            qos.map(|qos| format!("QoS {}", u8::from(qos))),
+        ];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        if parts.is_empty() { String::new() } else { format!("in {}", parts.join(", ")) }
+    }
+
+    /// What was found, in words.
+    pub fn shown(&self) -> String {
+        match (self.found, &self.criterion.expect.bound) {
+            (Found::Nothing, _) => "nothing measured".into(),
+            (Found::Unbounded, _) => {
+                format!("no end: {} of {} have no answer", words::count(self.unanswered), words::count(self.samples))
+            }
+            (Found::Figure(figure), Bound::Time(_)) => words::time(figure / 1e6),
+            (Found::Figure(figure), Bound::PerSecond(_)) => format!("{}/s", words::number(figure)),
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+            (Found::Figure(figure), Bound::Count(_)) => words::count(figure as u64),
+        }
+    }
+}
+
+impl std::fmt::Display for Judgement<'_> {
+    /// `expected end_to_end.p99 < 250ms in phase steady, found 312 ms (of 60,000)`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = self.place();
+        let place = if place.is_empty() { place } else { format!(" {place}") };
+        write!(f, "expected {}{place}, found {}", self.criterion.expect, self.shown())?;
+        if matches!(self.found, Found::Figure(_)) && matches!(self.criterion.expect.column, Column::Distribution(_)) {
+            write!(f, " (of {})", words::count(self.samples))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_contract::{
+        stats::{Connections, Devices, PhaseStats, StreamStats},
+        time::Micros,
+    };
+
+    use super::*;
+    use crate::{
+        fixture::{START, facts, stats_of},
+        run::{facts::Asked, phase::Phases},
+    };
+
+    fn criterion(text: &str) -> Criterion {
+        serde_saphyr::from_str(text).unwrap()
+    }
+
+    /// A run of 60 s that has ended, with `ramp` of 20 s, `steady` of 30 s and `peak` of 10 s, the last two measured.
+    fn asking(thresholds: &[&str]) -> RunFacts {
+        let phases = "[{name: ramp, duration: 20s}, {name: steady, duration: 30s, measure: true}, {name: peak, duration: 10s, \
+                      measure: true}]";
+        let phases = Phases::new(serde_saphyr::from_str(phases).unwrap()).unwrap();
+        let thresholds = thresholds.iter().map(|text| criterion(text)).collect();
+        RunFacts { asked: Asked { phases, thresholds, ..Asked::default() }, now: at(80), ..facts() }
+    }
+
+    fn at(seconds: u64) -> Micros {
+        START.after(Span::from_secs(seconds))
+    }
+
+    /// A stream with deliveries after 1 ms, 2 ms, … and others that were lost.
+    fn stream(delivered: u64, lost: u64) -> StreamStats {
+        let mut stream = StreamStats::of(Qos::AtLeastOnce);
+        let sent = delivered + lost;
+        stream.messages = Messages {
+            offered: sent,
+            sent,
+            acknowledged: delivered,
+            observed: sent,
+            delivered,
+            lost,
+            ..Messages::default()
+        };
+        (1..=delivered).for_each(|millis| stream.latency.end_to_end.record(Span::from_millis(millis)));
+        stream
+    }
+
+    fn stats(phases: [(u64, u64); 3]) -> Stats {
+        let mut stats =
+            Stats { devices: Devices { desired: 9, connected: 9, ..Devices::default() }, ..Stats::default() };
+        for (number, (delivered, lost)) in (0..).zip(phases) {
+            let mut phase = PhaseStats::default();
+            for (group, stream) in [("taxi", stream(delivered, lost)), ("van", stream(delivered, 0))] {
+                phase.groups.add(group, "state", &stream);
+                stats.add_stream(group, "state", &stream);
+            }
+            stats.phases.insert(number, phase);
+        }
+        stats
+    }
+
+    #[track_caller]
+    fn check(text: &str, stats: &Stats, expected: &str, outcome: Outcome) {
+        let facts = asking(&[text]);
+        let [judged] = &judge(stats, &facts)[..] else { panic!("one place") };
+        assert_eq!((judged.to_string().as_str(), judged.outcome), (expected, outcome));
+    }
+
+    #[test]
+    fn a_threshold_looks_where_it_says() {
+        let stats = stats([(1_000, 0), (100, 0), (10, 0)]);
+        for (text, expected, outcome) in [
+            ("end_to_end.p50 < 60ms", "expected end_to_end.p50 < 60ms, found 45.0 ms (of 220)", Outcome::Passed),
+            (
+                "{expect: end_to_end.max <= 10ms, phase: peak}",
+                "expected end_to_end.max <= 10ms in phase peak, found 10.0 ms (of 20)",
+                Outcome::Passed,
+            ),
+            (
+                "{expect: end_to_end.max < 10ms, phase: peak, group: van}",
+                "expected end_to_end.max < 10ms in phase peak, group van, found 10.0 ms (of 10)",
+                Outcome::Failed,
+            ),
+            (
+                "{expect: sent.rate == 2/s, phase: peak}",
+                "expected sent.rate == 2/s in phase peak, found 2.00/s",
+                Outcome::Passed,
+            ),
+            ("sent.rate > 6/s", "expected sent.rate > 6/s, found 5.50/s", Outcome::Failed),
+            ("sent == 2220", "expected sent == 2220, found 2,220", Outcome::Passed),
+            (
+                "{expect: sent == 1110, stream: state, qos: 1, group: taxi}",
+                "expected sent == 1110 in group taxi, stream state, QoS 1, found 1,110",
+                Outcome::Passed,
+            ),
+            ("{expect: sent == 0, qos: 2}", "expected sent == 0 in QoS 2, found nothing measured", Outcome::Failed),
+            ("connect.p99 < 1s", "expected connect.p99 < 1s, found nothing measured", Outcome::Failed),
+        ] {
+            check(text, &stats, expected, outcome);
+        }
+        let facts = asking(&["{expect: 'end_to_end.mean < 1s', phase: each}"]);
+        let places: Vec<_> = judge(&stats, &facts).iter().map(Judgement::place).collect();
+        assert_eq!(places, ["in phase steady", "in phase peak"]);
+    }
+
+    #[test]
+    fn what_has_no_answer_takes_longer_than_any_bound() {
+        // Of 100 and 100, one was lost: the last of 200 has no end, the 199th is 100 ms.
+        let stats = stats([(0, 0), (100, 0), (0, 1)]);
+        check("end_to_end.p99 < 1h", &stats, "expected end_to_end.p99 < 1h, found 100 ms (of 201)", Outcome::Passed);
+        check(
+            "end_to_end.p99.9 < 1h",
+            &stats,
+            "expected end_to_end.p99.9 < 1h, found no end: 1 of 201 have no answer",
+            Outcome::Failed,
+        );
+        check(
+            "end_to_end.max < 1h",
+            &stats,
+            "expected end_to_end.max < 1h, found no end: 1 of 201 have no answer",
+            Outcome::Failed,
+        );
+        check(
+            "{expect: 'publish_ack.p50 < 1h', phase: peak}",
+            &stats,
+            "expected publish_ack.p50 < 1h in phase peak, found no end: 1 of 1 have no answer",
+            Outcome::Failed,
+        );
+        check("lost == 0", &stats, "expected lost == 0, found 1", Outcome::Failed);
+        check("{expect: lost == 0, group: van}", &stats, "expected lost == 0 in group van, found 0", Outcome::Passed);
+    }
+
+    #[test]
+    fn devices_that_do_not_come_back_recover_never() {
+        let mut stats = stats([(1, 0), (1, 0), (1, 0)]);
+        stats.devices.connected = 7;
+        stats.connections =
+            Connections { reconnects: 3, lost: [("closed".into(), 5)].into(), ..Connections::default() };
+        (0..3).for_each(|_| stats.phases.get_mut(&1).unwrap().latency.recovery.record(Span::from_millis(5)));
+        check(
+            "recovery.p95 < 30s",
+            &stats,
+            "expected recovery.p95 < 30s, found no end: 2 of 5 have no answer",
+            Outcome::Failed,
+        );
+        check(
+            "{expect: 'recovery.p95 < 30s', phase: steady}",
+            &stats,
+            "expected recovery.p95 < 30s in phase steady, found 5.00 ms (of 3)",
+            Outcome::Passed,
+        );
+    }
+
+    #[test]
+    fn a_phase_is_judged_when_its_last_messages_are() {
+        let stats = stats([(10, 0), (10, 0), (10, 0)]);
+        let outcome = |elapsed: u64| {
+            let facts = RunFacts {
+                now: at(elapsed),
+                stage: Stage::Running,
+                ..asking(&["{expect: 'end_to_end.p99 < 1s', phase: steady}", "lost == 0"])
+            };
+            judge(&stats, &facts).iter().map(|judged| judged.outcome).collect::<Vec<_>>()
+        };
+        // It lasts until 50 s; a message is lost after 10 s.
+        assert_eq!(outcome(60), [Outcome::Pending, Outcome::Pending]);
+        assert_eq!(outcome(61), [Outcome::Passed, Outcome::Pending]);
+    }
+
+    #[test]
+    fn a_run_ends_for_a_threshold_that_says_so_once_it_is_time() {
+        let stats = stats([(10, 0), (10, 5), (0, 0)]);
+        let ends = |text: &str, elapsed: u64| {
+            let facts = RunFacts { now: at(elapsed), stage: Stage::Running, ..asking(&[text]) };
+            to_abort(&stats, &facts)
+        };
+        let steady = "{expect: lost < 3, phase: steady, abortOnFail: {after: 10s}}";
+        assert_eq!(ends(steady, 29), None);
+        assert_eq!(ends(steady, 30).as_deref(), Some("expected lost < 3 in phase steady, found 5"));
+        assert_eq!(ends("{expect: lost < 3, phase: steady}", 30), None, "it does not say so");
+        assert_eq!(ends("{expect: lost < 6, abortOnFail: {}}", 30), None, "it is met");
+        assert_eq!(
+            ends("{expect: 'end_to_end.p99 < 1ms', phase: peak, abortOnFail: {}}", 51),
+            None,
+            "nothing was measured yet"
+        );
+    }
+
+    #[test]
+    fn a_run_without_phases_is_one_place() {
+        let stats = stats_of(50);
+        let facts = RunFacts {
+            asked: Asked {
+                thresholds: vec![criterion("end_to_end.p99 < 250ms"), criterion("sent.rate < 9/s")],
+                ..Asked::default()
+            },
+            ..facts()
+        };
+        let outcomes: Vec<_> = judge(&stats, &facts).iter().map(|judged| (judged.outcome, judged.phase)).collect();
+        assert_eq!(outcomes, [(Outcome::Passed, None), (Outcome::Passed, None)]);
+    }
+}

@@ -1,0 +1,152 @@
+//! Load tests on one machine: from the document to the exit code of a pipeline.
+
+use std::fs;
+
+use tests::{
+    report::Report,
+    run::{Ended, Run},
+    simctl::Simctl,
+};
+
+use super::PATIENCE;
+
+/// A fleet, and a load test of it with these thresholds.
+fn place(thresholds: &str) -> Simctl {
+    let simctl = Simctl::new().unwrap();
+    let text = format!(
+        "
+apiVersion: simctl.io/v1alpha1
+kind: Fleet
+metadata: {{name: robotaxis}}
+spec:
+  devices: 20
+  lossAfter: 2s
+  connect: {{rate: 500/s, backoff: {{base: 200ms, cap: 1s}}}}
+  groups: [{{name: taxi, model: robotaxi}}]
+---
+apiVersion: simctl.io/v1alpha1
+kind: LoadTest
+metadata: {{name: rush-hour}}
+spec:
+  fleet: robotaxis
+  phases:
+    - {{name: ramp, duration: 2s, devices: {{from: 0, to: 100}}}}
+    - {{name: steady, duration: 4s, measure: true}}
+    - {{name: peak, duration: 3s, rate: {{factor: 5}}, measure: true}}
+    - {{name: outage, duration: 2s, faults: [{{kind: disconnect, share: 30%}}]}}
+    - {{name: recovery, duration: 3s, measure: true}}
+  thresholds: [{thresholds}]
+"
+    );
+    fs::write(simctl.dir().join("rush-hour.yaml"), text).unwrap();
+    simctl
+}
+
+fn run(thresholds: &str, more: &[&str]) -> (Ended, String) {
+    let simctl = place(thresholds);
+    let out = tempfile::tempdir().unwrap();
+    let report = out.path().join("out");
+    let args = ["-f", "rush-hour.yaml", "--report", report.to_str().unwrap()];
+    let ended = Run::start_at(simctl, &[&args[..], more].concat()).unwrap().end(PATIENCE).unwrap();
+    let junit = fs::read_to_string(report.join("junit.xml")).unwrap();
+    assert!(fs::read_to_string(report.join("report.md")).unwrap().contains("rush-hour"));
+    // What was run can be run again.
+    let again = Simctl::new().unwrap();
+    fs::copy(report.join("fleet.yaml"), again.dir().join("again.yaml")).unwrap();
+    let checked = again.call(&["validate", "-f", "again.yaml"], PATIENCE).unwrap();
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(
+        checked.stderr.contains("load test rush-hour of fleet robotaxis, 5 phases in 14.0 s, is right"),
+        "{checked:?}"
+    );
+    (ended, junit)
+}
+
+fn outcomes(report: &Report) -> Vec<String> {
+    let one = |it: &serde_json::Value| {
+        format!("{}: {}", it["phase"].as_str().unwrap_or("-"), it["outcome"].as_str().unwrap_or_default())
+    };
+    report.list("thresholds").iter().map(one).collect()
+}
+
+#[test]
+fn a_load_test_passes_by_its_thresholds() {
+    let thresholds = "{expect: 'end_to_end.p99 < 2s', phase: steady}, {expect: 'sent.rate > 200/s', phase: peak, stream: state, \
+                      abortOnFail: {after: 3s}}, lost == 0, {expect: 'recovery.p95 < 30s', phase: outage}, {expect: \
+                      'delivered > 0', phase: each}";
+    let (ended, junit) = run(thresholds, &["--threshold", "schedule_lag.max < 60s"]);
+    let report = &ended.report;
+    assert_eq!(
+        outcomes(report),
+        [
+            "steady: passed",
+            "peak: passed",
+            "-: passed",
+            "outage: passed",
+            "steady: passed",
+            "peak: passed",
+            "recovery: passed",
+            "-: passed"
+        ],
+        "{report}"
+    );
+    assert!(junit.contains("tests=\"9\" failures=\"0\"") && junit.contains("classname=\"rush-hour\""), "{junit}");
+    report.expect("manifest.load_test", "rush-hour");
+    report.expect("devices.desired", 100);
+    let phases = report.list("phases");
+    let recovered = phases[3]["latency"]["recovery"]["count"].as_u64().unwrap();
+    report.claim("about a third lost their connections, and came back", (15..=45).contains(&recovered));
+    let rate = |number: usize, seconds: f64| phases[number]["offered"].as_u64().unwrap() as f64 / seconds;
+    let times = rate(2, 3.0) / rate(1, 4.0);
+    report.claim(&format!("the peak is {times} times the usual rate"), (3.5..=5.5).contains(&times));
+    ended.expect_passed();
+}
+
+#[test]
+fn a_threshold_that_is_not_met_fails_the_pipeline() {
+    let (ended, junit) =
+        run("{expect: 'end_to_end.p50 < 1us', phase: steady}, lost == 0, 'publish_ack.p50 < 10s'", &[]);
+    assert_eq!(outcomes(&ended.report), ["steady: failed", "-: passed", "-: passed"]);
+    ended.report.claim("it is a reason", ended.report.has_reason("threshold"));
+    assert!(junit.contains("tests=\"4\" failures=\"1\""), "{junit}");
+    assert!(
+        junit
+            .contains("<failure type=\"threshold\" message=\"expected end_to_end.p50 &lt; 1us in phase steady, found ")
+    );
+    assert!(ended.code == Some(99) || ended.report.has_reason("schedule_lag"), "{:?}", ended.code);
+}
+
+#[test]
+fn a_threshold_ends_a_test_that_proves_nothing_more() {
+    let (ended, _) = run("{expect: 'sent.rate > 1000000/s', phase: steady, abortOnFail: {after: 1s}}", &[]);
+    let report = &ended.report;
+    let elapsed = report.seconds("elapsed_seconds");
+    report.claim(&format!("it ended after {elapsed} s"), (3.0..8.0).contains(&elapsed));
+    let said = report
+        .list("reasons")
+        .iter()
+        .any(|reason| reason["message"].as_str().is_some_and(|message| message.ends_with("which ended the run")));
+    report.claim("it says why", said);
+    assert!(ended.code == Some(99) || ended.report.has_reason("schedule_lag"), "{:?}", ended.code);
+}
+
+#[test]
+fn what_contradicts_a_load_test_is_refused() {
+    let simctl = place("lost == 0");
+    for (args, expected) in [
+        (&["--phase", "a:1s"][..], "found --phase as well; --fleet robotaxis runs its fleet without it"),
+        (&["--duration", "1s"], "found --duration as well"),
+        (&["--devices", "5"], "expected the load test to say how many devices there are, found --devices as well"),
+        (&["--load-test", "other"], "found `other` in --load-test; there are rush-hour"),
+        (&["--threshold", "lots == 0"], "did you mean `lost`?"),
+    ] {
+        let refused = simctl.call(&[&["run", "-f", "rush-hour.yaml"], args].concat(), PATIENCE).unwrap();
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains(expected), "{refused:?}");
+    }
+    let alone = ["run", "-f", "rush-hour.yaml", "--fleet", "robotaxis", "--duration", "1s", "-o", "json"];
+    let ended = simctl.call(&alone, PATIENCE).unwrap();
+    let report = Report::of(&ended).unwrap();
+    report.expect("devices.desired", 20);
+    assert!(report.list("phases").is_empty());
+}
