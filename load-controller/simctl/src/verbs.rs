@@ -17,6 +17,7 @@ pub(crate) mod logs;
 pub(crate) mod models;
 pub(crate) mod pause;
 pub(crate) mod plan;
+pub(crate) mod report;
 pub(crate) mod resume;
 pub(crate) mod rollout;
 pub(crate) mod run;
@@ -59,6 +60,7 @@ pub(crate) enum Verb {
     Wait(wait::Args),
     Rollout(rollout::Args),
     Stop(stop::Args),
+    Report(report::Args),
     Delete(delete::Args),
     Plan(Box<plan::Args>),
     Install(install::Args),
@@ -98,6 +100,7 @@ impl Verb {
             Self::Wait(args) => args.run(printer).await,
             Self::Rollout(args) => args.run(printer).await,
             Self::Stop(args) => args.run(printer).await,
+            Self::Report(args) => args.run(printer),
             Self::Delete(args) => args.run(printer).await,
             Self::Plan(args) => args.run(printer).await,
             Self::Install(args) => args.run(printer).await,

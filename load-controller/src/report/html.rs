@@ -15,7 +15,7 @@ use fleet_contract::{
 
 use super::Report;
 use crate::{run::stage::Stage, words};
-use chart::{Chart, Scale, Series, Ticks};
+use chart::{Chart, Scale, Series, Stretch, Ticks};
 
 /// The page; the distributions give the chart of percentiles its detail.
 pub fn render(report: &Report, latencies: &Latencies) -> String {
@@ -104,6 +104,17 @@ fn bands(report: &Report) -> Vec<(f64, f64)> {
     report.outages.list.iter().map(|outage| (outage.at_seconds, outage.at_seconds + outage.seconds)).collect()
 }
 
+/// The phases of the run.
+fn phases(report: &Report) -> Vec<Stretch> {
+    let stretch = |phase: &super::PhaseFigures| Stretch {
+        name: phase.name.clone(),
+        from: phase.at_seconds,
+        until: phase.at_seconds + phase.seconds,
+        is_measured: phase.measured,
+    };
+    report.phases.iter().map(stretch).collect()
+}
+
 fn messages_chart(report: &Report) -> Chart {
     let is_observed = report.messages.all.get(&DELIVERED).is_some();
     let mut series = vec![
@@ -122,6 +133,7 @@ fn messages_chart(report: &Report) -> Chart {
         scale: Scale::Linear,
         series,
         bands: bands(report),
+        phases: phases(report),
     }
 }
 
@@ -138,6 +150,7 @@ fn devices_chart(report: &Report) -> Chart {
         scale: Scale::Linear,
         series,
         bands: bands(report),
+        phases: phases(report),
     }
 }
 
@@ -152,7 +165,16 @@ fn latency_chart(report: &Report) -> Chart {
     ];
     let title =
         if is_observed { "Latency from due to the observer" } else { "Latency from due to the acknowledgement" };
-    Chart { title, class: "", x: Ticks::Time, y: Ticks::Time, scale: Scale::Logarithmic, series, bands: bands(report) }
+    Chart {
+        title,
+        class: "",
+        x: Ticks::Time,
+        y: Ticks::Time,
+        scale: Scale::Logarithmic,
+        series,
+        bands: bands(report),
+        phases: phases(report),
+    }
 }
 
 /// The share of values beyond on a logarithmic axis: as much room for 99 % to 99.9 % as for 90 % to 99 %.
@@ -179,6 +201,7 @@ fn distribution_chart(latencies: &Latencies) -> Chart {
         scale: Scale::Logarithmic,
         series,
         bands: Vec::new(),
+        phases: Vec::new(),
     }
 }
 

@@ -258,14 +258,14 @@ fn time(time: Option<Span>) -> Found {
     time.map_or(Found::Nothing, |time| Found::Figure(time.0 as f64))
 }
 
-/// The percentile of `count` times and of `open` ones that are longer than any of them.
+/// The percentile of `count` times and of `open` ones that are longer than any of them, by the nearest rank.
 fn percentile(latency: &Latency, count: u64, open: u64, hundredths: u16) -> Found {
-    let share = f64::from(hundredths) / 10_000.0;
-    let rank = (share * (count + open) as f64).ceil();
-    if open > 0 && rank > count as f64 {
+    let rank = (u128::from(hundredths) * u128::from(count + open)).div_ceil(10_000);
+    if rank > u128::from(count) {
         return Found::Unbounded;
     }
-    time(latency.quantile(if open == 0 { share } else { (rank / count as f64).min(1.0) }))
+    // In the middle of the rank, so that no rounding leads to the next one.
+    time(latency.quantile((rank as f64 - 0.5) / count as f64))
 }
 
 impl Judgement<'_> {
@@ -330,8 +330,10 @@ impl std::fmt::Display for Judgement<'_> {
 mod tests {
     use fleet_contract::{
         stats::{Connections, Devices, PhaseStats, StreamStats},
+        threshold::Operator,
         time::Micros,
     };
+    use proptest::prelude::*;
 
     use super::*;
     use crate::{
@@ -347,7 +349,7 @@ mod tests {
     fn asking(thresholds: &[&str]) -> RunFacts {
         let phases = "[{name: ramp, duration: 20s}, {name: steady, duration: 30s, measure: true}, {name: peak, duration: 10s, \
                       measure: true}]";
-        let phases = Phases::new(serde_saphyr::from_str(phases).unwrap()).unwrap();
+        let phases = Phases::new(serde_saphyr::from_str(phases).unwrap());
         let thresholds = thresholds.iter().map(|text| criterion(text)).collect();
         RunFacts { asked: Asked { phases, thresholds, ..Asked::default() }, now: at(80), ..facts() }
     }
@@ -512,6 +514,60 @@ mod tests {
             None,
             "nothing was measured yet"
         );
+    }
+
+    /// Phases with the times of what was delivered in them, in microseconds, how many were lost, and whether they are measured.
+    fn any_phases() -> impl Strategy<Value = Vec<(Vec<u64>, u64, bool)>> {
+        let times = prop::collection::vec(1_u64..3_000_000, 0..30);
+        prop::collection::vec((times, 0_u64..3, any::<bool>()), 1..6)
+    }
+
+    proptest! {
+        /// Who has all times in one list comes to the same.
+        #[test]
+        fn a_naive_judge_agrees(
+            phases in any_phases(),
+            hundredths in 1_u16..10_000,
+            bound in 1_u64..3_000_000,
+            (operator, symbol) in prop::sample::select(vec![(Operator::Less, "<"), (Operator::AtMost, "<="), (Operator::More, ">"), (Operator::AtLeast, ">="), (Operator::Equal, "==")]),
+            place in 0_usize..8,
+        ) {
+            let mut stats = Stats::default();
+            for (number, (times, lost, _)) in (0..).zip(&phases) {
+                let mut counted = StreamStats::of(Qos::AtLeastOnce);
+                let delivered = times.len() as u64;
+                counted.messages = Messages { offered: delivered + lost, sent: delivered + lost, observed: delivered + lost, delivered, lost: *lost, ..Messages::default() };
+                times.iter().for_each(|time| counted.latency.end_to_end.record(Span(*time)));
+                let mut phase = PhaseStats::default();
+                phase.groups.add("taxi", "state", &counted);
+                stats.phases.insert(number, phase);
+            }
+            let written: Vec<_> = phases.iter().enumerate().map(|(number, (_, _, measure))| format!("{{name: p{number}, duration: 1s, measure: {measure}}}")).collect();
+            let asked = Phases::new(serde_saphyr::from_str(&format!("[{}]", written.join(", "))).unwrap());
+            // A place is a phase, each of the measured ones, or all of them together.
+            let text = format!("end_to_end.p{} {symbol} {bound}us", f64::from(hundredths) / 100.0);
+            let mut wanted = Criterion::of(text.parse().unwrap());
+            wanted.phase = (place > 0).then(|| if place == 1 { EACH.into() } else { format!("p{}", (place - 2) % phases.len()) });
+            let facts = RunFacts { asked: Asked { phases: asked, thresholds: vec![wanted], ..Asked::default() }, now: at(80), ..facts() };
+
+            let naive = |of: &[&(Vec<u64>, u64, bool)]| {
+                let mut times: Vec<u64> = of.iter().flat_map(|(times, _, _)| times.iter().map(|time| Latency::told_apart(Span(*time)).0)).collect();
+                times.sort_unstable();
+                times.extend(of.iter().flat_map(|(_, lost, _)| std::iter::repeat_n(u64::MAX, usize::try_from(*lost).unwrap())));
+                let rank = (usize::from(hundredths) * times.len()).div_ceil(10_000);
+                let bound = Latency::told_apart(Span(bound)).0;
+                rank > 0 && operator.holds(times[rank - 1] as f64, bound as f64)
+            };
+            let measured: Vec<_> = phases.iter().filter(|(_, _, measure)| *measure).collect();
+            let expected: Vec<bool> = match place {
+                0 if measured.is_empty() => vec![false],
+                0 => vec![naive(&measured)],
+                1 => measured.iter().map(|phase| naive(&[phase])).collect(),
+                _ => vec![naive(&[&phases[(place - 2) % phases.len()]])],
+            };
+            let found: Vec<bool> = judge(&stats, &facts).iter().map(Judgement::is_met).collect();
+            prop_assert_eq!(found, expected);
+        }
     }
 
     #[test]

@@ -160,5 +160,6 @@ fn an_upgrade_closes_the_broker_and_takes_no_more_than_a_pods_share_away() {
     // It may have taken the session of one of ours, for it has the same client id.
     fleet.until("all devices are connected, and nobody else", |fleet| fleet.clients() == Some(all));
     fleet.scale(0);
-    fleet.report().expect("generator.workers_lost", 0);
+    // Those that were replaced while nobody led took along what nobody had read; the upgrade has lost none.
+    fleet.report().expect("generator.workers_lost", DEVICES / PER_POD);
 }

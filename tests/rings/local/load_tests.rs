@@ -50,8 +50,16 @@ fn run(thresholds: &str, more: &[&str]) -> (Ended, String) {
     let ended = Run::start_at(simctl, &[&args[..], more].concat()).unwrap().end(PATIENCE).unwrap();
     let junit = fs::read_to_string(report.join("junit.xml")).unwrap();
     assert!(fs::read_to_string(report.join("report.md")).unwrap().contains("rush-hour"));
-    // What was run can be run again.
+    // What was run can be shown again, and run again.
     let again = Simctl::new().unwrap();
+    let shown = |args: &[&str]| again.call(&[&["report", report.to_str().unwrap()], args].concat(), PATIENCE).unwrap();
+    for (format, file) in
+        [("junit", "junit.xml"), ("markdown", "report.md"), ("json", "report.json"), ("csv", "timeline.csv")]
+    {
+        let written = fs::read_to_string(report.join(file)).unwrap();
+        assert_eq!(shown(&["-o", format]).stdout.trim_end(), written.trim_end(), "{format}");
+    }
+    assert_eq!((shown(&[]).code, shown(&["--exit-code"]).code), (Some(0), ended.code));
     fs::copy(report.join("fleet.yaml"), again.dir().join("again.yaml")).unwrap();
     let checked = again.call(&["validate", "-f", "again.yaml"], PATIENCE).unwrap();
     assert_eq!(checked.code, Some(0), "{checked:?}");

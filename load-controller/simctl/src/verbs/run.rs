@@ -18,7 +18,7 @@ use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, Fleet, FleetSpec, Observe},
     format,
-    load_test::{Criterion, LoadTest, Phase},
+    load_test::{Criterion, LoadTest, LoadTestSpec, Phase, check},
     model::BODY_MAX,
     plan::{Plan, Setting, Shard},
     split::{Split, devices_per_process},
@@ -204,14 +204,23 @@ impl Args {
     fn test(&self, settings: &Settings) -> Result<(Phases, Vec<Criterion>), Failure> {
         let thresholds = self.threshold.iter().cloned().map(Criterion::of);
         let Some(LoadTest { metadata, spec, .. }) = &settings.load_test else {
-            let phases =
-                Phases::new(self.phase.clone()).map_err(|error| Failure::usage(format!("--phase: {error}")))?;
+            let thresholds: Vec<_> = thresholds.collect();
+            let phases = Phases::new(self.phase.clone());
+            if !phases.is_empty() {
+                let fleet = settings.fleet();
+                let name = fleet.metadata.name.clone();
+                let spec = LoadTestSpec { fleet: name, phases: self.phase.clone(), thresholds: thresholds.clone() };
+                let problems = check(&spec, Some(&fleet.spec)).into_iter().map(|problem| problem.message);
+                if let Some(all) = problems.reduce(|all, next| format!("{all}; {next}")) {
+                    return Err(Failure::usage(format!("--phase, --threshold: {all}")));
+                }
+            }
             if phases.devices_most(0).is_some() && self.fleet.devices.is_some_and(|devices| devices.ramp.is_some()) {
                 return Err(Failure::usage(
                     "expected devices to come by --devices A..B/TIME or in a --phase, found both",
                 ));
             }
-            return Ok((phases, thresholds.collect()));
+            return Ok((phases, thresholds));
         };
         let said = [("--phase", !self.phase.is_empty()), ("--duration", self.duration.is_some())];
         if let Some((flag, _)) = said.iter().find(|(_, is_given)| *is_given) {
@@ -220,7 +229,7 @@ impl Args {
                 metadata.name, spec.fleet
             )));
         }
-        let phases = Phases::new(spec.phases.clone()).map_err(Failure::document)?;
+        let phases = Phases::new(spec.phases.clone());
         Ok((phases, spec.thresholds.iter().cloned().chain(thresholds).collect()))
     }
 

@@ -18,6 +18,9 @@ pub struct PhaseFigures {
     pub at_seconds: f64,
     /// How long it lasts, in seconds.
     pub seconds: f64,
+    /// Whether its rates and times count where a threshold names no phase.
+    #[serde(default)]
+    pub measured: bool,
     /// What became of its messages.
     #[serde(flatten)]
     pub counts: Counts,
@@ -38,6 +41,7 @@ impl PhaseFigures {
                 name: phase.name.clone(),
                 at_seconds: after.as_secs_f64(),
                 seconds: phase.duration.as_secs_f64(),
+                measured: phase.measure,
                 counts: Counts::new(messages, facts.observe()),
                 latency: Times::of_fleet(&latency),
                 groups: GroupFigures::by_name(&measured.groups, facts.observe()),

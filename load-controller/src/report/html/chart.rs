@@ -20,7 +20,25 @@ pub(super) struct Chart {
     pub(super) series: Vec<Series>,
     /// Stretches of the x axis that are shaded: the outages.
     pub(super) bands: Vec<(f64, f64)>,
+    /// The phases of the run, one after the other.
+    pub(super) phases: Vec<Stretch>,
 }
+
+/// A named stretch of the x axis.
+#[derive(Clone)]
+pub(super) struct Stretch {
+    pub(super) name: String,
+    pub(super) from: f64,
+    pub(super) until: f64,
+    /// Whether its figures are those that count.
+    pub(super) is_measured: bool,
+}
+
+/// The most columns that show their values when the pointer is over them.
+const COLUMNS_MAX: usize = 240;
+
+/// The width of a letter of a phase's name, about.
+const LETTER: f64 = 6.5;
 
 /// A line; it is interrupted where nothing was measured.
 pub(super) struct Series {
@@ -136,6 +154,9 @@ impl Chart {
             "<svg class=\"{}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
             self.class, self.title
         );
+        for phase in &self.phases {
+            svg.push_str(&phase.draw(x, y));
+        }
         for (from, until) in &self.bands {
             let (from, until) = (x.place(*from), x.place(until.min(x.high)));
             let (top, height, width) = (y.to, y.from - y.to, (until - from).max(1.0));
@@ -161,8 +182,36 @@ impl Chart {
         for series in drawn {
             svg.push_str(&series.draw(x, y));
         }
+        svg.push_str(&self.columns(drawn, x, y));
         svg.push_str("</svg>\n");
         svg
+    }
+
+    /// What browsers show when the pointer is over a place of the time axis: its values.
+    fn columns(&self, drawn: &[&Series], x: &Axis, y: &Axis) -> String {
+        let longest = drawn.iter().map(|series| series.points.len()).max().unwrap_or_default();
+        if self.x != Ticks::Time || longest == 0 {
+            return String::new();
+        }
+        let step = longest.div_ceil(COLUMNS_MAX);
+        let column = |first: usize| {
+            let at =
+                |index: usize| drawn.iter().find_map(|series| series.points.get(index)).map(|(at, _)| x.place(*at));
+            let left = at(first)?;
+            let right = at(first + step).unwrap_or(x.to).max(left + 1.0);
+            let instant = drawn.iter().find_map(|series| series.points.get(first)).map(|(at, _)| *at)?;
+            let value = |series: &&Series| Some((series.name, series.points.get(first)?.1?));
+            let lines = drawn.iter().filter_map(value).map(|(name, value)| format!("\n{name} {}", self.y.value(value)));
+            Some(format!(
+                "<rect class=\"column\" x=\"{left:.1}\" y=\"{}\" width=\"{:.1}\" height=\"{}\"><title>{}{}</title></rect>\n",
+                y.to,
+                right - left,
+                y.from - y.to,
+                words::time(instant),
+                lines.collect::<String>()
+            ))
+        };
+        (0..longest).step_by(step).filter_map(column).collect()
     }
 
     fn x_ticks(&self, x: &Axis) -> Vec<f64> {
@@ -173,7 +222,41 @@ impl Chart {
     }
 }
 
+impl Stretch {
+    fn draw(&self, x: &Axis, y: &Axis) -> String {
+        let (from, until) = (x.place(self.from.min(x.high)), x.place(self.until.min(x.high)));
+        let width = until - from;
+        if width < 1.0 {
+            return String::new();
+        }
+        let class = if self.is_measured { "phase measured" } else { "phase" };
+        let (top, height) = (y.to, y.from - y.to);
+        let mut svg =
+            format!("<rect class=\"{class}\" x=\"{from:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"{height}\"/>\n");
+        svg.push_str(&format!(
+            "<line class=\"edge\" x1=\"{from:.1}\" x2=\"{from:.1}\" y1=\"{top}\" y2=\"{}\"/>\n",
+            y.from
+        ));
+        if width >= self.name.chars().count() as f64 * LETTER + 6.0 {
+            let (left, line) = (from + 4.0, top + 11.0);
+            svg.push_str(&format!(
+                "<text class=\"name\" x=\"{left:.1}\" y=\"{line}\">{}</text>\n",
+                super::escape(&self.name)
+            ));
+        }
+        svg
+    }
+}
+
 impl Ticks {
+    /// A value in words.
+    fn value(self, value: f64) -> String {
+        match self {
+            Self::Time => words::time(value),
+            Self::Number | Self::Nines => words::number(value),
+        }
+    }
+
     fn label(self, value: f64) -> String {
         match self {
             Self::Number if value == 0.0 => "0".into(),
