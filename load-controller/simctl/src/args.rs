@@ -117,6 +117,35 @@ mod tests {
         }
     }
 
+    /// The command lines of a document: what follows the image, or `args`, in words of a shell or of YAML.
+    fn command_lines(text: &str) -> Vec<Vec<String>> {
+        let words = |line: &str| {
+            line.split(['"', ',', ' ', '[', ']']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+        };
+        let line = |line: &str| {
+            line.split_once("$SIMCTL ").or_else(|| line.split_once("args: ")).map(|(_, rest)| rest.to_owned())
+        };
+        let without_shell = |line: String| line.split(" >>").next().unwrap_or_default().to_owned();
+        text.lines().filter_map(line).map(|line| words(&without_shell(line))).collect()
+    }
+
+    #[test]
+    fn pipelines_call_what_there_is() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/examples/pipelines");
+        let mut seen = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            fleet_contract::document::Tree::parse("f", text.split("\n---\n").last().unwrap()).unwrap();
+            for line in command_lines(&text) {
+                let words = std::iter::once("simctl").chain(line.iter().map(String::as_str));
+                Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{}: {line:?}: {error}", path.display()));
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 5, "two of GitHub, and one of each other");
+    }
+
     #[test]
     fn every_verb_shows_examples() {
         for verb in Cli::command().get_subcommands().filter(|verb| !verb.is_hide_set()) {

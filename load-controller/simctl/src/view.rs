@@ -14,9 +14,10 @@ use fleet_contract::{
     stats::Summary,
 };
 use load_controller::{
-    report::Report,
+    report::{PhaseFigures, Report},
     run::{
         stage::Stage,
+        threshold::Outcome,
         timeline::{Point, Quantiles},
     },
     words,
@@ -38,7 +39,10 @@ pub(crate) enum Hint {
 /// The live figures, line by line.
 pub(crate) fn lines(report: &Report, hint: Hint, palette: Palette) -> Vec<String> {
     let last = report.timeline.points.last().copied().unwrap_or_default();
-    let mut lines = vec![heading(report, palette), devices(report, palette), String::new()];
+    let mut lines = vec![heading(report, palette), devices(report, palette)];
+    lines.extend(phase(report).map(|phase| labelled("phase", phase, palette)));
+    lines.extend(thresholds(report, palette));
+    lines.push(String::new());
     lines.extend(messages(report, &last, palette));
     lines.push(String::new());
     lines.extend(latencies(report, &last, palette));
@@ -91,6 +95,9 @@ pub(crate) fn line(report: &Report) -> String {
         time(report.latency.of(&SCHEDULE_LAG).p99),
         observer(report),
     );
+    if let Some(phase) = phase_of(report) {
+        let _ = write!(line, "  phase {}", phase.name);
+    }
     line.push_str(match report.stage {
         Stage::Paused => "  paused",
         Stage::Draining => "  draining",
@@ -173,6 +180,42 @@ fn heading(report: &Report, palette: Palette) -> String {
         words::time(report.elapsed_seconds),
         manifest.broker
     )
+}
+
+/// The phase that the run is in; none before the first and behind the last.
+fn phase_of(report: &Report) -> Option<&PhaseFigures> {
+    let is_now = |phase: &&PhaseFigures| (0.0..phase.seconds).contains(&(report.elapsed_seconds - phase.at_seconds));
+    report.phases.iter().find(is_now).filter(|_| report.stage.follows_plan())
+}
+
+/// `steady (2 of 5)  40.0 s of 10 min`
+fn phase(report: &Report) -> Option<String> {
+    let phase = phase_of(report)?;
+    let position = report.phases.iter().position(|it| it.name == phase.name)?;
+    let of = report.manifest.load_test.as_ref().map(|test| format!(" of {test}")).unwrap_or_default();
+    Some(format!(
+        "{} ({} of {}{of})  {} of {}",
+        phase.name,
+        position + 1,
+        report.phases.len(),
+        words::time(report.elapsed_seconds - phase.at_seconds),
+        words::time(phase.seconds)
+    ))
+}
+
+/// How far the thresholds are judged; nothing of a run without.
+fn thresholds(report: &Report, palette: Palette) -> Option<String> {
+    let counted = |outcome: Outcome, what: &str, tone: Tone| {
+        let number = report.thresholds.iter().filter(|threshold| threshold.outcome == outcome).count();
+        (number > 0).then(|| palette.paint(tone, format!("{number} {what}")).to_string())
+    };
+    let all = [
+        counted(Outcome::Passed, "passed", Tone::Good),
+        counted(Outcome::Failed, "failed", Tone::Bad),
+        counted(Outcome::Pending, "to be judged", Tone::Faint),
+    ];
+    let text = all.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    (!text.is_empty()).then(|| labelled("thresholds", text, palette))
 }
 
 /// The connected devices; with a bar as long as some are missing.
@@ -372,7 +415,10 @@ mod tests {
         time::Micros,
         units::Span,
     };
-    use load_controller::run::facts::{Asked, Program, RunFacts};
+    use load_controller::run::{
+        facts::{Asked, Program, RunFacts},
+        phase::Phases,
+    };
 
     use super::*;
     use crate::document;
@@ -405,11 +451,15 @@ mod tests {
     }
 
     fn report(change: impl FnOnce(&mut Stats)) -> Report {
+        asking(Asked::default(), change)
+    }
+
+    fn asking(asked: Asked, change: impl FnOnce(&mut Stats)) -> Report {
         let document = document::from_text("demo", crate::library::example("demo").unwrap(), None).unwrap();
         let mut fleet = document.fleet;
         fleet.spec.broker = Some(BrokerSpec::at(vec![BrokerUrl::tcp("127.0.0.1", 1883)]));
         let plan = Plan::of(0, START, &fleet.spec);
-        let mut facts = RunFacts::new(fleet, String::new(), &plan, Asked::default(), Program::default());
+        let mut facts = RunFacts::new(fleet, String::new(), &plan, asked, Program::default());
         facts.embedded_broker = true;
         facts.timeline.push(START.after(Span::from_secs(64)), &stats(64), Stage::Running);
         let mut now = stats(65);
@@ -431,6 +481,25 @@ mod tests {
         let view = drawn(&report);
         assert!(view.contains("running 65.0 s (paused)") && view.contains("simctl resume goes on"), "{view}");
         assert!(line(&report).ends_with("  paused"), "{}", line(&report));
+    }
+
+    #[test]
+    fn a_load_test_shows_its_phase_and_what_is_judged() {
+        let phases = ["ramp:0..100/20s", "steady:30s", "peak:1m"].map(|text| text.parse().unwrap());
+        let thresholds = ["{expect: offered == 0, phase: steady}", "{expect: 'sent > 1', phase: ramp}", "lost == 0"];
+        let report = asking(
+            Asked {
+                load_test: Some("rush-hour".into()),
+                phases: Phases::new(phases.into()),
+                thresholds: thresholds.map(|text| serde_saphyr::from_str(text).unwrap()).into(),
+                ..Asked::default()
+            },
+            |_| (),
+        );
+        let view = drawn(&report);
+        assert!(view.contains("\nphase         peak (3 of 3 of rush-hour)  15.0 s of 60.0 s\n"), "{view}");
+        assert!(view.contains("\nthresholds    1 passed, 1 failed, 1 to be judged\n"), "{view}");
+        assert!(line(&report).ends_with("  phase peak"), "{}", line(&report));
     }
 
     #[test]

@@ -35,12 +35,14 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n<header>\n\
          <h1>{} <span class=\"verdict {verdict}\">{verdict}</span></h1>\n\
-         <p>{of}run {} {stage} {}{pause}, broker {}{embedded}</p>\n</header>\n<main>\n",
+         <p>{of}run {} {stage} {}{pause}, broker {}{embedded}</p>\n<p>{} · simctl {}</p>\n</header>\n<main>\n",
         include_str!("html/style.css"),
         escape(name),
         manifest.run,
         words::time(report.elapsed_seconds),
         escape(&manifest.broker),
+        escape(&manifest.started),
+        escape(&manifest.version),
         verdict = report.verdict,
     );
     for section in [

@@ -20,6 +20,7 @@ mod listener;
 mod machine;
 mod node;
 mod partitions;
+mod pipelines;
 mod product;
 mod releases;
 mod rollout;

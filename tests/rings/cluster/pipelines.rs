@@ -1,0 +1,75 @@
+//! A load test as a Kubernetes Job, as `manifests/examples/pipelines/kubernetes-job.yaml` has it: its pod ends by the verdict.
+
+use tests::project;
+
+use super::{PATIENCE, TURNS, admin, product};
+
+/// What it loads, where the example looks for it.
+fn broker() -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: broker, labels: {{app: broker}}}}
+spec:
+  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
+  containers:
+    - name: broker
+      image: {}
+      imagePullPolicy: IfNotPresent
+      args: ['--listen=0.0.0.0:1883', '--metrics=0.0.0.0:9465']
+      securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: broker}}
+spec: {{selector: {{app: broker}}, ports: [{{port: 1883}}]}}
+",
+        product::image("broker")
+    )
+}
+
+/// The example with our image, seconds instead of minutes, and another name and threshold.
+fn job(name: &str, threshold: &str) -> String {
+    let example = project::root().join("manifests/examples/pipelines/kubernetes-job.yaml");
+    let text = std::fs::read_to_string(example).unwrap();
+    let changed = [
+        ("registry.example/team/simctl:0.1.0".to_owned(), product::image("simctl")),
+        ("duration: 30s".into(), "duration: 2s".into()),
+        ("duration: 5m".into(), "duration: 5s".into()),
+        ("devices: 500".into(), "devices: 50".into()),
+        ("to: 500".into(), "to: 50".into()),
+        ("end_to_end.p99 < 250ms".into(), threshold.into()),
+        ("metadata: {name: rush-hour}\ndata".into(), format!("metadata: {{name: {name}}}\ndata")),
+        ("metadata: {name: rush-hour}\nspec:\n  # A".into(), format!("metadata: {{name: {name}}}\nspec:\n  # A")),
+        ("configMap: {name: rush-hour}".into(), format!("configMap: {{name: {name}}}")),
+    ];
+    changed.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{from} is not in {text}");
+        text.replace(from, to)
+    })
+}
+
+#[test]
+fn a_job_ends_by_the_verdict_of_its_load_test() {
+    let _turn = TURNS.shared();
+    let namespace = admin().namespace("pipeline").unwrap();
+    namespace.apply(&broker()).unwrap();
+    namespace.kubectl(["wait", "--for=condition=ready", "pod/broker", "--timeout=120s"]).unwrap();
+    namespace.apply(&job("good", "end_to_end.p99 < 1h")).unwrap();
+    namespace.apply(&job("bad", "end_to_end.p99 < 1us")).unwrap();
+    let is_over = |name: &str| {
+        let conditions = "{.status.conditions[?(@.status=='True')].type}";
+        let is_over = |types: &str| types.split(' ').any(|kind| ["Complete", "Failed"].contains(&kind));
+        namespace.wait_for(&format!("job/{name}"), conditions, PATIENCE, is_over).unwrap();
+        let pods = namespace.get(["pods", "-l", &format!("batch.kubernetes.io/job-name={name}")]).unwrap();
+        let code = pods["items"][0]["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"].clone();
+        (code, namespace.kubectl(["logs", &format!("job/{name}")]).unwrap())
+    };
+    let (code, log) = is_over("good");
+    assert!(code == 0 || log.contains("schedule_lag"), "{code}: {log}");
+    assert!(log.contains("load test rush-hour of fleet robotaxis") && log.contains("50 of 50 connected"), "{log}");
+    let (code, log) = is_over("bad");
+    assert!(code == 99 || log.contains("schedule_lag"), "{code}: {log}");
+    assert!(log.contains("threshold: expected end_to_end.p99 < 1us"), "{log}");
+}
