@@ -234,7 +234,7 @@ impl<W: World> Shard<W> {
         for slot in std::mem::take(&mut self.buffers.unread) {
             self.readable(slot);
         }
-        for &Ready { slot, is_readable, is_writable } in ready {
+        for &Ready { slot, is_readable, is_writable, is_ending } in ready {
             // A device may have gone in an earlier step of this turn.
             if self.roster.devices.get(slot).is_none_or(|device| device.connection.is_none()) {
                 continue;
@@ -244,6 +244,10 @@ impl<W: World> Shard<W> {
             }
             if is_readable {
                 self.readable(slot);
+            }
+            if is_ending && self.roster.devices.get(slot).is_some_and(|device| device.connection.is_some()) {
+                // Behind what was read there is the end, which is not announced again.
+                self.buffers.unread.push(slot);
             }
         }
         self.counted.acknowledgements.record_in(&mut self.counted.by_stream);

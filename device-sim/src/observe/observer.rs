@@ -277,7 +277,7 @@ impl Observer {
                     self.writable();
                 }
                 if event.is_readable() || event.is_read_closed() {
-                    self.readable();
+                    self.readable(event.is_read_closed());
                 }
             }
             self.expire();
@@ -345,7 +345,7 @@ impl Observer {
                 self.send_connect();
                 // What came behind the handshake has been announced already.
                 if is_layered {
-                    self.readable();
+                    self.readable(true);
                 }
             }
             Ok(false) => {}
@@ -370,7 +370,9 @@ impl Observer {
         }
     }
 
-    fn readable(&mut self) {
+    /// Reads what there is. Where the broker sends nothing more (`is_ending`) the end is read, too: it is announced once,
+    /// together with the last of what has come, perhaps.
+    fn readable(&mut self, is_ending: bool) {
         if !self.line.is_open {
             return self.establish();
         }
@@ -382,7 +384,8 @@ impl Observer {
             connection.acknowledge();
             let (length, goes_on) = match read {
                 Ok(Read::More(length)) => (length, true),
-                Ok(Read::Drained(length) | Read::Closed(length)) => (length, false),
+                Ok(Read::Drained(length)) => (length, is_ending && length > 0),
+                Ok(Read::Closed(length)) => (length, false),
                 Err(error) => {
                     self.cut_off(&format!("the connection broke: {error}"));
                     break;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use fleet_contract::units::Span;
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Token, event::Event};
 
 use super::{Connection, Error, Read, Route, Transport};
 use crate::session::{
@@ -60,6 +60,8 @@ pub(crate) struct Errand {
     events: Events,
     connection: Connection,
     deadline: Instant,
+    /// Whether the other end sends nothing more: that is told once, and then there is something to read, be it the end.
+    is_ending: bool,
 }
 
 impl Errand {
@@ -68,7 +70,8 @@ impl Errand {
         let transport = Transport::new(route);
         let (poll, deadline) = (Poll::new()?, Instant::now() + patience);
         let connection = Connection::open(address, 0, route, poll.registry(), Token(0))?;
-        let mut errand = Self { transport, poll, events: Events::with_capacity(4), connection, deadline };
+        let events = Events::with_capacity(4);
+        let mut errand = Self { transport, poll, events, connection, deadline, is_ending: false };
         while !errand.connection.establish(&mut errand.transport)? {
             errand.wait()?;
         }
@@ -110,10 +113,14 @@ impl Errand {
         if left.is_zero() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, self.connection.overdue()).into());
         }
-        match self.poll.poll(&mut self.events, Some(left)) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error.into()),
-            _ => Ok(()),
+        if self.is_ending {
+            return Ok(());
         }
+        match self.poll.poll(&mut self.events, Some(left)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
+            _ => self.is_ending = self.events.iter().any(Event::is_read_closed),
+        }
+        Ok(())
     }
 
     fn connack(&mut self, protocol: Protocol) -> Result<Option<Refusal>, Error> {

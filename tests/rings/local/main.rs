@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod addresses;
+mod adversary;
 mod binaries;
 mod documents;
 mod fleet;

@@ -19,6 +19,8 @@ pub(super) struct Ready {
     pub(super) slot: Slot,
     pub(super) is_readable: bool,
     pub(super) is_writable: bool,
+    /// Whether the other end sends nothing more. That is told once, together with the last of what it has sent, perhaps.
+    pub(super) is_ending: bool,
 }
 
 impl Shard<Net> {
@@ -41,6 +43,7 @@ impl Shard<Net> {
                     slot: Slot::new(slot),
                     is_readable,
                     is_writable: event.is_writable() || event.is_error(),
+                    is_ending: event.is_read_closed(),
                 });
             }
             self.turn(&ready);

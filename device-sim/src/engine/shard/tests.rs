@@ -304,6 +304,20 @@ fn what_is_sent_late_counts_in_the_phase_in_which_it_was_due() {
     assert!(of(1).1.schedule_lag.quantile(1.0).is_some_and(|lag| lag <= LAG_MAX));
 }
 
+/// Its last words and its end come together, and are announced once.
+#[test]
+fn an_end_right_behind_an_acknowledgement_is_seen_at_once() {
+    let model = MODEL.replace("interval: 500ms", "interval: 1h").replace("interval: 900ms", "interval: 1h");
+    let spec = "  connect: {rate: 1000/s, backoff: {base: 100ms, cap: 100ms}}\n";
+    let mut stage =
+        Stage::of(7, spec, "{name: all, model: m}", &[("m", &model.replace("interval: 400ms", "interval: 10s"))]);
+    stage.shard.world.odd = played::Odd::Abrupt;
+    stage.run(Span::from_secs(20));
+    let stats = stage.drain();
+    assert_eq!(stats.connections.lost.keys().collect::<Vec<_>>(), ["closed_by_broker"]);
+    assert_eq!((stats.messages[1].resent, stats.messages[1].acknowledged), (0, stats.messages[1].sent));
+}
+
 /// Of what in flight the broker did not like, only connections that it ended tell anything.
 #[test]
 fn connections_that_the_devices_end_themselves_accuse_no_message() {

@@ -46,6 +46,8 @@ pub(super) enum Odd {
     Silent,
     /// It accepts the session and reads nothing more.
     Deaf,
+    /// It ends the connection right behind an acknowledgement.
+    Abrupt,
 }
 
 /// What the operating system's calls cost the thread; nothing, unless a test says so.
@@ -218,7 +220,7 @@ impl Played {
             let is_readable = is_closed || arrived > wire.announced;
             wire.announced = wire.announced.max(arrived);
             if is_writable || is_readable {
-                ready.push(Ready { slot: wire.slot, is_readable, is_writable });
+                ready.push(Ready { slot: wire.slot, is_readable, is_writable, is_ending: is_closed });
             }
         }
         ready
@@ -292,7 +294,15 @@ impl Played {
         }
         self.taken.insert((qos, publish.topic.clone(), stamp.seq));
         match qos {
-            1 => self.answer(id, &v4::Packet::PubAck(v4::PubAck::new(publish.pkid))),
+            1 => {
+                self.answer(id, &v4::Packet::PubAck(v4::PubAck::new(publish.pkid)));
+                let (now, odd) = (self.now, self.odd);
+                let wire =
+                    self.wires.get_mut(&id).filter(|wire| odd == Odd::Abrupt && wire.slot.number().is_multiple_of(7));
+                if let Some(wire) = wire {
+                    wire.close(now);
+                }
+            }
             2 => self.answer(id, &v4::Packet::PubRec(v4::PubRec::new(publish.pkid))),
             _ => {}
         }
@@ -411,7 +421,8 @@ impl World for Played {
     fn read(&mut self, line: &mut Line, buffer: &mut [u8]) -> Result<Read, transport::Error> {
         self.now = self.now.after(self.costs.read);
         let now = self.now;
-        let mut end = line.kept.len();
+        let kept = line.kept.len();
+        let mut end = kept;
         buffer[..end].copy_from_slice(&line.kept);
         line.kept.clear();
         let Some(wire) = self.wires.get_mut(&line.id) else { return Ok(Read::Closed(end)) };
@@ -420,7 +431,8 @@ impl World for Played {
             end += bytes.len();
             wire.announced = wire.announced.saturating_sub(1);
         }
-        let is_closed = wire.closes.is_some_and(|at| at <= now);
+        // As a socket does: of what has come and of the end behind it, one read takes what has come.
+        let is_closed = end == kept && wire.closes.is_some_and(|at| at <= now);
         Ok(if is_closed { Read::Closed(end) } else { Read::Drained(end) })
     }
 

@@ -1,0 +1,344 @@
+//! A broker of MQTT 3.1.1 that treats messages badly, by a seed, and keeps a log of what it did.
+//!
+//! It drops messages, delivers them twice, and holds them back until a later one of their stream has gone; and it ends
+//! connections. Of one that it ends it reads what is still on the way, so that its log has all that a device has sent. Who
+//! subscribes is the observer, and is never cut off.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use fleet_contract::stamp::Stamp;
+use rumqttc::mqttbytes::{self, QoS, v4};
+
+/// How long a message is held back at most: it must not be lost for that.
+const HELD: Duration = Duration::from_millis(400);
+
+/// The largest packet.
+const PACKET_MAX: usize = 1 << 20;
+
+/// Of a thousand messages or packets, how many meet which fate.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Habits {
+    pub(super) seed: u64,
+    /// Messages that nobody gets.
+    pub(super) drops: u64,
+    /// Messages that are delivered twice.
+    pub(super) doubles: u64,
+    /// Messages that are held back.
+    pub(super) holds: u64,
+    /// Packets of a device behind which its connection ends.
+    pub(super) cuts: u64,
+}
+
+/// A message, whoever brings it and however often.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Message {
+    qos: u8,
+    topic: String,
+    epoch: u64,
+    seq: u32,
+}
+
+/// What became of messages.
+#[derive(Debug, Default)]
+struct Log {
+    /// How often each has come.
+    arrived: BTreeMap<Message, u32>,
+    /// What the observers got, in that order.
+    forwarded: Vec<Message>,
+    cuts: u64,
+}
+
+/// What a report must say of the messages of a quality of service.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) sent: u64,
+    pub(super) delivered: u64,
+    pub(super) lost: u64,
+    pub(super) duplicated: u64,
+    pub(super) reordered: u64,
+}
+
+/// What goes to an observer.
+struct Outgoing {
+    message: Message,
+    packet: Vec<u8>,
+    is_held: bool,
+}
+
+/// An observer: its filters, and the way to it.
+struct Observer {
+    filters: Vec<String>,
+    way: Sender<Outgoing>,
+}
+
+struct Shared {
+    habits: Habits,
+    log: Mutex<Log>,
+    observers: Mutex<HashMap<String, Observer>>,
+    /// By client: identifiers of QoS 2 that are not released.
+    sessions: Mutex<HashMap<String, BTreeSet<u16>>>,
+}
+
+/// The broker; it ends with the test's process.
+pub(super) struct Adversary {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Adversary {
+    pub(super) fn start(habits: Habits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared =
+            Arc::new(Shared { habits, log: Mutex::default(), observers: Mutex::default(), sessions: Mutex::default() });
+        let serving = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shared = Arc::clone(&serving);
+                thread::spawn(move || Line::new(stream, shared).serve());
+            }
+        });
+        Self { address, shared }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("mqtt://{}", self.address)
+    }
+
+    /// How many connections it has ended.
+    pub(super) fn cuts(&self) -> u64 {
+        lock(&self.shared.log).cuts
+    }
+
+    /// What it has done to the messages of a quality of service.
+    pub(super) fn counts(&self, qos: u8) -> Counts {
+        let log = lock(&self.shared.log);
+        let sent = log.arrived.keys().filter(|message| message.qos == qos).count() as u64;
+        let mut counts = Counts { sent, ..Counts::default() };
+        let (mut seen, mut highest) = (BTreeSet::new(), BTreeMap::new());
+        for message in log.forwarded.iter().filter(|message| message.qos == qos) {
+            let highest = highest.entry((&message.topic, message.epoch)).or_insert(0);
+            if seen.insert(message) {
+                counts.delivered += 1;
+                counts.reordered += u64::from(message.seq < *highest);
+            } else {
+                counts.duplicated += 1;
+            }
+            *highest = (*highest).max(message.seq);
+        }
+        counts.lost = sent - counts.delivered;
+        counts
+    }
+}
+
+/// A connection.
+struct Line {
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    client: String,
+    packets: u64,
+    /// Whether it was ended, and what still comes is only noted.
+    is_cut: bool,
+}
+
+impl Line {
+    const fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
+        Self { stream, shared, client: String::new(), packets: 0, is_cut: false }
+    }
+
+    /// Serves the connection to its end; who leaves is no observer any more.
+    fn serve(mut self) {
+        self.read_to_the_end();
+        lock(&self.shared.observers).remove(&self.client);
+    }
+
+    fn read_to_the_end(&mut self) {
+        let mut input = BytesMut::new();
+        let mut bytes = vec![0; 64 * 1024];
+        loop {
+            match v4::Packet::read(&mut input, PACKET_MAX) {
+                Ok(packet) => {
+                    if !self.receive(packet) {
+                        return;
+                    }
+                    continue;
+                }
+                Err(mqttbytes::Error::InsufficientBytes(_)) => {}
+                Err(error) => panic!("{} wrote what is no packet: {error:?}", self.client),
+            }
+            match self.stream.read(&mut bytes) {
+                Ok(count @ 1..) => input.extend_from_slice(&bytes[..count]),
+                Ok(0) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Takes a packet; whether the connection goes on.
+    fn receive(&mut self, packet: v4::Packet) -> bool {
+        self.packets += 1;
+        match packet {
+            v4::Packet::Connect(connect) => {
+                self.client.clone_from(&connect.client_id);
+                let mut sessions = lock(&self.shared.sessions);
+                let is_present = !connect.clean_session && sessions.contains_key(&self.client);
+                if !is_present {
+                    sessions.insert(self.client.clone(), BTreeSet::new());
+                }
+                drop(sessions);
+                self.answer(&v4::Packet::ConnAck(v4::ConnAck::new(v4::ConnectReturnCode::Success, is_present)));
+            }
+            v4::Packet::Subscribe(subscribe) => self.subscribe(&subscribe),
+            v4::Packet::Unsubscribe(unsubscribe) => {
+                if let Some(observer) = lock(&self.shared.observers).get_mut(&self.client) {
+                    observer.filters.retain(|filter| !unsubscribe.topics.contains(filter));
+                }
+                self.answer(&v4::Packet::UnsubAck(v4::UnsubAck::new(unsubscribe.pkid)));
+            }
+            v4::Packet::Publish(publish) => self.take(&publish),
+            v4::Packet::PubRel(release) if !self.is_cut => {
+                lock(&self.shared.sessions).entry(self.client.clone()).or_default().remove(&release.pkid);
+                self.answer(&v4::Packet::PubComp(v4::PubComp::new(release.pkid)));
+            }
+            v4::Packet::PingReq => self.answer(&v4::Packet::PingResp),
+            v4::Packet::Disconnect => return false,
+            _ => {}
+        }
+        let is_observer = lock(&self.shared.observers).contains_key(&self.client);
+        if !self.is_cut && !is_observer && self.falls(("cut", &self.client, self.packets), self.shared.habits.cuts) {
+            self.is_cut = true;
+            lock(&self.shared.log).cuts += 1;
+            // It may have gone by itself.
+            drop(self.stream.shutdown(Shutdown::Write));
+        }
+        true
+    }
+
+    fn subscribe(&self, subscribe: &v4::Subscribe) {
+        let mut observers = lock(&self.shared.observers);
+        let observer = observers.entry(self.client.clone()).or_insert_with(|| {
+            let (way, outgoing) = mpsc::channel();
+            let (stream, shared) = (self.stream.try_clone().unwrap(), Arc::clone(&self.shared));
+            thread::spawn(move || forward(&outgoing, stream, &shared));
+            Observer { filters: Vec::new(), way }
+        });
+        observer.filters.extend(subscribe.filters.iter().map(|filter| filter.path.clone()));
+        drop(observers);
+        let granted = subscribe.filters.iter().map(|_| v4::SubscribeReasonCode::Success(QoS::AtMostOnce)).collect();
+        self.answer(&v4::Packet::SubAck(v4::SubAck::new(subscribe.pkid, granted)));
+    }
+
+    /// Takes a message and lets it meet its fate.
+    fn take(&self, publish: &v4::Publish) {
+        let Stamp { epoch, seq, .. } = Stamp::find(&publish.payload).expect("a message has its stamp");
+        let qos = publish.qos as u8;
+        let message = Message { qos, topic: publish.topic.clone(), epoch: epoch.0, seq };
+        let time = {
+            let mut log = lock(&self.shared.log);
+            let times = log.arrived.entry(message.clone()).or_default();
+            *times += 1;
+            *times
+        };
+        if self.is_cut {
+            return;
+        }
+        let is_new =
+            qos < 2 || lock(&self.shared.sessions).entry(self.client.clone()).or_default().insert(publish.pkid);
+        if is_new {
+            self.forward(&message, publish, time);
+        }
+        match qos {
+            1 => self.answer(&v4::Packet::PubAck(v4::PubAck::new(publish.pkid))),
+            2 => self.answer(&v4::Packet::PubRec(v4::PubRec::new(publish.pkid))),
+            _ => {}
+        }
+    }
+
+    fn forward(&self, message: &Message, publish: &v4::Publish, time: u32) {
+        let Habits { drops, doubles, holds, .. } = self.shared.habits;
+        if self.falls(("drop", message, time), drops) {
+            return;
+        }
+        let mut packet = BytesMut::new();
+        let copy = v4::Publish::new(&publish.topic, QoS::AtMostOnce, publish.payload.clone());
+        v4::Packet::Publish(copy).write(&mut packet, PACKET_MAX).unwrap();
+        let is_held = self.falls(("hold", message, time), holds);
+        let copies = if self.falls(("double", message, time), doubles) { 2 } else { 1 };
+        for observer in lock(&self.shared.observers).values() {
+            if observer.filters.iter().any(|filter| matches(filter, &message.topic)) {
+                for _ in 0..copies {
+                    let outgoing = Outgoing { message: message.clone(), packet: packet.to_vec(), is_held };
+                    // Whoever has gone gets nothing.
+                    drop(observer.way.send(outgoing));
+                }
+            }
+        }
+    }
+
+    /// Whether what is named by `what` is among so many of a thousand.
+    fn falls(&self, what: impl Hash, of_thousand: u64) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (self.shared.habits.seed, what).hash(&mut hasher);
+        hasher.finish() % 1_000 < of_thousand
+    }
+
+    fn answer(&self, packet: &v4::Packet) {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, PACKET_MAX).unwrap();
+        if !self.is_cut {
+            // Whoever has gone gets nothing.
+            drop((&self.stream).write_all(&bytes));
+        }
+    }
+}
+
+/// Writes what goes to an observer; what is held back goes behind the next message of its stream, or after a while.
+fn forward(outgoing: &mpsc::Receiver<Outgoing>, mut stream: TcpStream, shared: &Shared) {
+    let mut held: Vec<(Instant, Outgoing)> = Vec::new();
+    let mut write = |going: Outgoing| {
+        lock(&shared.log).forwarded.push(going.message);
+        // Whoever has gone gets nothing.
+        drop(stream.write_all(&going.packet));
+    };
+    loop {
+        match outgoing.recv_timeout(Duration::from_millis(50)) {
+            Ok(going) if going.is_held => held.push((Instant::now(), going)),
+            Ok(going) => {
+                let topic = going.message.topic.clone();
+                write(going);
+                held.extract_if(.., |(_, it)| it.message.topic == topic).for_each(|(_, it)| write(it));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        held.extract_if(.., |(since, _)| since.elapsed() > HELD).for_each(|(_, it)| write(it));
+    }
+}
+
+/// Whether a filter of MQTT means a topic (MQTT 3.1.1, 4.7).
+fn matches(filter: &str, topic: &str) -> bool {
+    let (mut filter, mut topic) = (filter.split('/'), topic.split('/'));
+    loop {
+        match (filter.next(), topic.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some("+"), Some(_)) => {}
+            (Some(level), Some(found)) if level == found => {}
+            _ => return false,
+        }
+    }
+}
