@@ -115,6 +115,20 @@ impl Run {
         change.of(plan, &self.facts.fleet, now.after(self.lead))
     }
 
+    /// The plan with the phase that goes on being over soon, as if it had gone to its end; `Err` says why not.
+    pub fn skip(&mut self, plan: &Plan, now: Micros) -> Result<Plan, String> {
+        let at = now.after(self.lead);
+        let phases = &self.facts.asked.phases;
+        let cut = phases.cut_at(at.since(self.facts.started)).filter(|_| self.follows_plan());
+        let Some((cut, number)) = cut else {
+            return Err("expected a run with a phase that goes on, found none; `simctl stop` ends a run".into());
+        };
+        let plan = cut.skipped(phases, number, plan, &self.facts.fleet.spec, at);
+        self.facts.asked.duration = cut.last();
+        self.facts.asked.phases = cut;
+        Ok(plan)
+    }
+
     /// Takes in what the workers have told up to `now`, and says what comes next.
     pub fn tick(&mut self, now: Micros, plan: &Plan, workers: &mut Workers) -> Step {
         self.see(now, plan, workers);

@@ -224,6 +224,21 @@ impl Plan {
         self.set(at, Setting::Disconnect { share, number: self.faults }, rate);
     }
 
+    /// How many devices the phases before `number` leave behind.
+    pub fn devices_before_phase(&self, number: u32) -> u32 {
+        let mut before = self.clone();
+        let is_its = |change: &Change| matches!(change.set, Setting::Phase(phase) if phase >= number);
+        let end = self.changes.iter().position(is_its).unwrap_or(self.changes.len());
+        before.changes.truncate(end);
+        before.devices_wanted()
+    }
+
+    /// Takes back what was to be from `at` on.
+    pub fn take_back(&mut self, at: Micros) {
+        self.version += 1;
+        self.changes.retain(|change| change.at < at);
+    }
+
     /// When each phase begins that somebody still has to measure, the earliest first; what falls due before belongs to none.
     pub fn phases(&self) -> impl Iterator<Item = (Micros, u32)> + '_ {
         self.changes.iter().filter_map(|change| match change.set {

@@ -1,5 +1,6 @@
 //! The verbs, one a file, each with the same members in the same order: its examples, its flags, and what it does.
 
+pub(crate) mod abort;
 pub(crate) mod apply;
 pub(crate) mod assignment;
 pub(crate) mod broker_credentials;
@@ -25,6 +26,7 @@ pub(crate) mod sample;
 pub(crate) mod scale;
 pub(crate) mod schema;
 pub(crate) mod set;
+pub(crate) mod skip;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod top;
@@ -59,7 +61,9 @@ pub(crate) enum Verb {
     BrokerCredentials(broker_credentials::Args),
     Wait(wait::Args),
     Rollout(rollout::Args),
+    Skip(skip::Args),
     Stop(stop::Args),
+    Abort(abort::Args),
     Report(report::Args),
     Delete(delete::Args),
     Plan(Box<plan::Args>),
@@ -99,7 +103,9 @@ impl Verb {
             Self::BrokerCredentials(args) => args.run(printer).await,
             Self::Wait(args) => args.run(printer).await,
             Self::Rollout(args) => args.run(printer).await,
+            Self::Skip(args) => args.run(printer).await,
             Self::Stop(args) => args.run(printer).await,
+            Self::Abort(args) => args.run(printer).await,
             Self::Report(args) => args.run(printer),
             Self::Delete(args) => args.run(printer).await,
             Self::Plan(args) => args.run(printer).await,

@@ -5,6 +5,7 @@ use fleet_contract::{
     load_test::{Fault, Phase, RateChange},
     plan::{Plan, Setting},
     share::Membership,
+    time::Micros,
     units::{Factor, Span},
 };
 
@@ -79,9 +80,43 @@ impl Phases {
         (0..).zip(&self.0).zip(begins).map(|((number, phase), after)| Spanned { number, phase, after })
     }
 
+    /// The same with the phase that goes on after so much of the run ending then, and its number; `None` if none goes on.
+    pub fn cut_at(&self, elapsed: Span) -> Option<(Self, u32)> {
+        let Spanned { number, after, .. } =
+            self.spanned().find(|phase| (phase.after..phase.until()).contains(&elapsed))?;
+        let mut phases = self.0.clone();
+        // No phase lasts no time.
+        phases[number as usize].duration = Span((elapsed.0 - after.0).max(1));
+        Some((Self(phases), number))
+    }
+
+    /// The plan of a run that follows these phases, if at `at` phase `number` of `before` is over at once, as if it had gone to
+    /// its end.
+    pub fn skipped(&self, before: &Self, number: u32, plan: &Plan, spec: &FleetSpec, at: Micros) -> Plan {
+        let mut skipped = plan.clone();
+        skipped.take_back(at);
+        if let Some(phase) = before.spanned().find(|phase| phase.number == number) {
+            let devices = plan.devices_before_phase(number + 1);
+            if skipped.devices(at) != devices || skipped.devices_wanted() != devices {
+                skipped.set(at, Setting::Devices(devices), spec.connect.rate);
+            }
+            for RateChange { group, stream, .. } in phase.phase.rate.iter().flat_map(|rates| rates.all()) {
+                let rate =
+                    Setting::Rate { group: group.clone(), stream: stream.clone(), factor: None, over: Span::ZERO };
+                skipped.set(at, rate, spec.connect.rate);
+            }
+        }
+        self.plan_from(number + 1, &mut skipped, spec);
+        skipped
+    }
+
     /// Writes them into the plan of a run of a fleet that begins.
     pub fn plan(&self, plan: &mut Plan, spec: &FleetSpec) {
-        for spanned in self.spanned() {
+        self.plan_from(0, plan, spec);
+    }
+
+    fn plan_from(&self, first: u32, plan: &mut Plan, spec: &FleetSpec) {
+        for spanned in self.spanned().filter(|phase| phase.number >= first) {
             let at = plan.start.after(spanned.after);
             plan.set(at, Setting::Phase(spanned.number), spec.connect.rate);
             let from = plan.devices_wanted();
@@ -170,8 +205,6 @@ fn timetable(spec: &FleetSpec, group: Option<&str>, stream: Option<&str>, device
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::time::Micros;
-
     use super::*;
 
     fn phases(texts: &[&str]) -> Phases {
@@ -255,6 +288,31 @@ mod tests {
         let mut plan = Plan::new(1, START, 10);
         phases.plan(&mut plan, &spec());
         assert_eq!(plan.pace("taxi", "slow", Span::from_secs(9)).shortest(at(0)), Span::from_secs(3));
+    }
+
+    #[test]
+    fn a_phase_that_is_skipped_leaves_what_it_would_have_left() {
+        let phases = written(
+            "[{name: a, duration: 10s, devices: {from: 0, to: 50}, rate: {factor: 5}}, {name: b, duration: 10s, devices: {spike: \
+             90}}, {name: c, duration: 10s, faults: [{kind: disconnect, share: 1%, after: 1s}]}]",
+        );
+        let mut plan = Plan::new(1, START, 0);
+        phases.plan(&mut plan, &spec());
+        let (cut, number) = phases.cut_at(Span::from_secs(4)).unwrap();
+        let skipped = cut.skipped(&phases, number, &plan, &spec(), at(4_000));
+        assert_eq!((number, cut.last()), (0, Some(Span::from_secs(24))));
+        assert_eq!(skipped.phases().collect::<Vec<_>>(), [(at(0), 0), (at(4_000), 1), (at(14_000), 2)]);
+        let devices = |plan: &Plan, millis| plan.devices(at(millis));
+        assert_eq!([3_999, 4_000, 13_999, 14_000].map(|millis| devices(&skipped, millis)), [20, 90, 90, 50]);
+        assert_eq!(skipped.pace("taxi", "fast", Span::from_secs(1)).shortest(at(4_000)), Span::from_secs(1));
+        assert_eq!(skipped.disconnects().map(|cut| cut.at).collect::<Vec<_>>(), [at(15_000)]);
+        // The second one, too, and then the last.
+        let (again, number) = cut.cut_at(Span::from_secs(5)).unwrap();
+        let skipped = again.skipped(&cut, number, &skipped, &spec(), at(5_000));
+        assert_eq!((number, devices(&skipped, 5_000), devices(&skipped, 60_000)), (1, 50, 50));
+        assert_eq!(again.last(), Some(Span::from_secs(15)));
+        let (last, number) = again.cut_at(Span::from_secs(6)).unwrap();
+        assert_eq!((number, last.last(), last.cut_at(Span::from_secs(7))), (2, Some(Span::from_secs(6)), None));
     }
 
     #[test]

@@ -139,6 +139,48 @@ fn a_threshold_ends_a_test_that_proves_nothing_more() {
 }
 
 #[test]
+fn phases_are_skipped_and_a_test_is_aborted_from_another_terminal() {
+    let run = Run::start_at(place("lost == 0"), &["-f", "rush-hour.yaml"]).unwrap();
+    run.wait_until("it runs", |report| report.seconds("elapsed_seconds") > 1.0).unwrap();
+    run.must(&["skip"]).unwrap();
+    // As if the ramp had gone to its end.
+    run.wait_for_devices(100).unwrap();
+    for phase in ["steady", "peak", "outage"] {
+        run.must(&["skip"]).unwrap_or_else(|error| panic!("{phase}: {error:#}"));
+    }
+    let begun = run.report().unwrap();
+    begun.claim("the last phase begins early", begun.list("phases")[4]["at_seconds"].as_f64() < Some(8.0));
+    run.wait_until("the last phase is measured", |report| report.list("phases")[4]["offered"].as_u64() > Some(20))
+        .unwrap();
+    run.must(&["skip"]).unwrap();
+    let ended = run.end(PATIENCE).unwrap();
+    let report = &ended.report;
+    let phases = report.list("phases");
+    let seconds: f64 = phases.iter().filter_map(|phase| phase["seconds"].as_f64()).sum();
+    report.claim(&format!("all phases took {seconds} s"), seconds < 11.0);
+    report
+        .claim("nobody was cut off", phases[3]["latency"]["recovery"]["count"] == 0 && report.count("reconnects") == 0);
+    report.expect(
+        "manifest.duration_seconds",
+        phases[4]["at_seconds"].as_f64().unwrap() + phases[4]["seconds"].as_f64().unwrap(),
+    );
+    ended.expect_passed();
+
+    let run = Run::start_at(place("lost == 0"), &["-f", "rush-hour.yaml"]).unwrap();
+    run.wait_for_messages(20).unwrap();
+    run.must(&["abort"]).unwrap();
+    run.end(PATIENCE).unwrap().expect_verdict("aborted", 105);
+
+    let run = Run::start(&["--devices", "1"]).unwrap();
+    let refused = run.call(&["skip"]).unwrap();
+    assert!(
+        refused.code == Some(1) && refused.stderr.contains("expected a run with a phase that goes on"),
+        "{refused:?}"
+    );
+    run.stop().unwrap();
+}
+
+#[test]
 fn what_contradicts_a_load_test_is_refused() {
     let simctl = place("lost == 0");
     for (args, expected) in [

@@ -9,7 +9,9 @@
 //! | `GET /v1/plan` | the plan |
 //! | `PATCH /v1/plan` | `{"devices": 500, "over": "1m"}`, `{"paused": true}`, `{"interval": "200ms", "stream": null}`, `{"factor": "2", "stream": null, "over": "30s"}` or `{"disconnect": "30%"}`: the new plan |
 //! | `GET /v1/devices/{index}` | the device, asked of the worker that runs it |
+//! | `POST /v1/skip` | 202: the phase that goes on is over |
 //! | `POST /v1/stop` | 202: the run drains and ends |
+//! | `POST /v1/abort` | 202: the run ends at once |
 
 use std::io;
 
@@ -53,8 +55,12 @@ pub(crate) enum Request {
     Metrics(oneshot::Sender<Result<String, String>>),
     /// Whether every device that is wanted is connected.
     IsReady(oneshot::Sender<bool>),
+    /// The end of the phase that goes on; the answer says why not.
+    Skip(oneshot::Sender<Result<(), String>>),
     /// The end.
     Stop(oneshot::Sender<()>),
+    /// The end, without a drain.
+    Abort(oneshot::Sender<()>),
 }
 
 /// Answers requests until `shutdown`.
@@ -68,7 +74,9 @@ pub(crate) async fn serve(
         .route("/v1/fleet", get(fleet))
         .route("/v1/plan", get(plan).patch(change))
         .route("/v1/devices/{index}", get(device))
+        .route("/v1/skip", post(skip))
         .route("/v1/stop", post(stop))
+        .route("/v1/abort", post(abort))
         .with_state(requests);
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
@@ -152,6 +160,15 @@ async fn device(State(requests): Requests, Path(index): Path<u32>) -> Result<Jso
     })
 }
 
+async fn skip(State(requests): Requests) -> Result<StatusCode, Refusal> {
+    let skipped = ask(&requests, Request::Skip).await?;
+    skipped.map(|()| StatusCode::ACCEPTED).map_err(|message| Refusal(StatusCode::CONFLICT, message))
+}
+
+async fn abort(State(requests): Requests) -> Result<StatusCode, Refusal> {
+    ask(&requests, Request::Abort).await.map(|()| StatusCode::ACCEPTED)
+}
+
 async fn stop(State(requests): Requests) -> Result<StatusCode, Refusal> {
     ask(&requests, Request::Stop).await.map(|()| StatusCode::ACCEPTED)
 }
@@ -216,6 +233,16 @@ impl Remote {
     /// Asks for the end.
     pub(crate) async fn stop(&self) -> Result<(), CallError> {
         self.client.post(&self.address, "/v1/stop").await
+    }
+
+    /// Asks for the end of the phase that goes on.
+    pub(crate) async fn skip(&self) -> Result<(), CallError> {
+        self.client.post(&self.address, "/v1/skip").await
+    }
+
+    /// Asks for the end, without a drain.
+    pub(crate) async fn abort(&self) -> Result<(), CallError> {
+        self.client.post(&self.address, "/v1/abort").await
     }
 
     /// Whether the run still listens.

@@ -187,6 +187,22 @@ impl Run {
                 signals.drain.cancel();
                 answer.send(()).unwrap_or(());
             }
+            Request::Abort(answer) => {
+                signals.drain.cancel();
+                signals.abort.cancel();
+                answer.send(()).unwrap_or(());
+            }
+            Request::Skip(answer) => {
+                let now = (self.now)();
+                let skipped = self.state.skip(self.processes.plan(), now);
+                if let Ok(plan) = &skipped {
+                    self.processes.follow(plan.clone());
+                    self.state.follow(plan, now);
+                    self.push().await;
+                }
+                // Those of whoever looks at once are of the phase that begins.
+                drop(answer.send(skipped.map(|_| ())));
+            }
             Request::Change(change, answer) => {
                 let changed = self.change(&change).await;
                 drop(answer.send(changed));
