@@ -7,6 +7,7 @@ pub mod csv;
 mod figures;
 pub mod files;
 pub mod hgrm;
+pub mod hlog;
 pub mod html;
 pub mod json;
 pub mod junit;

@@ -13,6 +13,7 @@
 //! | `lost.jsonl` | each lost message that is known by name, one JSON object a line |
 //! | `fleet.yaml` | the resolved document, with the load test if there is one: running it again repeats the run |
 //! | `connect.hgrm`, `publish_ack.hgrm`, `end_to_end.hgrm`, `schedule_lag.hgrm`, `recovery.hgrm` | the distributions |
+//! | `latency.hlog` | the same by phase, as an interval log of `HdrHistogram` |
 //!
 //! Each file appears at once or not at all, and `report.json` comes last: where it is, all others are.
 
@@ -30,7 +31,7 @@ use fleet_contract::{
 };
 
 use super::{
-    LostInReport, Report, csv, hgrm, html, json, junit, markdown,
+    LostInReport, Report, csv, hgrm, hlog, html, json, junit, markdown,
     text::{self, Paint, Style, Width},
 };
 use crate::{
@@ -152,7 +153,7 @@ fn write(directory: &Path, report: &Report, stats: &Stats, facts: &RunFacts) -> 
 const LAST: &str = "report.json";
 
 /// The files, in the order in which they are written.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "report.txt",
     "report.html",
     "report.md",
@@ -167,6 +168,7 @@ const NAMES: [&str; 15] = [
     "end_to_end.hgrm",
     "schedule_lag.hgrm",
     "recovery.hgrm",
+    "latency.hlog",
     LAST,
 ];
 
@@ -189,6 +191,7 @@ fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<I
         hgrm::render(end_to_end),
         hgrm::render(schedule_lag),
         hgrm::render(recovery),
+        hlog::render(stats, facts),
         json::render(report),
     ];
     NAMES.into_iter().zip(contents)
@@ -293,7 +296,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm fleet.yaml junit.xml lost.jsonl phases.csv publish_ack.hgrm recovery.hgrm report.html report.json report.md report.txt schedule_lag.hgrm streams.csv timeline.csv");
+        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm fleet.yaml junit.xml latency.hlog lost.jsonl phases.csv publish_ack.hgrm recovery.hgrm report.html report.json report.md report.txt schedule_lag.hgrm streams.csv timeline.csv");
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl Latency {
     }
 
     /// The recorded times as the library's histogram, if there are any: 188 kB for as long as it is asked.
-    fn histogram(&self) -> Option<Histogram<u64>> {
+    pub fn histogram(&self) -> Option<Histogram<u64>> {
         if self.is_empty() {
             return None;
         }
