@@ -103,6 +103,12 @@ struct Objects<'a> {
 }
 
 impl Objects<'_> {
+    /// Whether there is such an object.
+    fn has(&self, object: &str) -> bool {
+        let found = self.site.namespace.kubectl(["get", object, "--ignore-not-found", "-o", "name"]).unwrap();
+        !found.trim().is_empty()
+    }
+
     fn get(&mut self, object: String) -> &Value {
         let site = self.site;
         self.known.entry(object).or_insert_with_key(|object| site.namespace.get([object]).unwrap())
@@ -153,6 +159,9 @@ fn write_volume(volume: &Value, objects: &mut Objects<'_>, folder: &Path) {
     let sources = [("configMap", "name", "configmap"), ("secret", "secretName", "secret")];
     for (source, name, kind) in sources {
         let source = &volume[source];
+        if source["optional"] == true && !objects.has(&format!("{kind}/{}", text(&source[name]))) {
+            continue;
+        }
         for item in list(&source["items"]) {
             let data = &objects.get(format!("{kind}/{}", text(&source[name])))["data"][text(&item["key"])];
             let bytes = match kind {
