@@ -166,7 +166,8 @@ impl Run {
             self.facts.notes.push("the drain took too long and was cut off".into());
             return Step::End;
         }
-        if let Some(failed) = threshold::to_abort(stats, &self.facts) {
+        let goes_on = self.facts.stage == Stage::Running;
+        if let Some(failed) = threshold::to_abort(stats, &self.facts).filter(|_| goes_on) {
             self.facts.cut_short = CutShort::Threshold(failed);
             return Step::Drain;
         }

@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) phases: Phases,
     /// What must come of the run.
     pub(crate) thresholds: Vec<Criterion>,
+    /// How many devices there are before a phase says otherwise, if that is not what the fleet has in the end.
+    pub(crate) devices_before: Option<u32>,
     /// How many devices there are when the run begins; the fleet has as many as there are at any time.
     pub(crate) devices_first: u32,
 }
@@ -90,6 +92,7 @@ impl Settings {
             load_test,
             phases: Phases::default(),
             thresholds: Vec::new(),
+            devices_before: None,
         })
     }
 
@@ -165,6 +168,7 @@ impl Settings {
     pub(crate) fn divide(&mut self, phases: Phases) {
         let spec = &mut self.document.fleet.spec;
         // That of a document without `devices` is no number that anybody has asked for.
+        self.devices_before = Some(spec.devices).filter(|_| !phases.is_empty());
         self.devices_first = phases.devices_first(self.devices_first).unwrap_or(self.devices_first);
         spec.devices = self.devices_first.max(phases.devices_most(self.devices_first).unwrap_or(spec.devices));
         self.phases = phases;

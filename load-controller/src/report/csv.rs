@@ -23,7 +23,7 @@ pub fn streams(report: &Report) -> String {
 /// A row for each phase, all of its streams together; a cell is empty where nothing was measured.
 pub fn phases(report: &Report) -> String {
     let rows = report.phases.iter().map(|phase| {
-        let begin = [quoted(&phase.name), format!("{:.3}", phase.at_seconds), format!("{:.3}", phase.seconds)];
+        let begin = [quoted(&phase.name), format!("{:.3}", phase.at_seconds), format!("{:.3}", phase.lasted_seconds)];
         begin.into_iter().chain(figures_of(&phase.counts, &phase.latency, |_| true)).collect()
     });
     table(["phase", "at_seconds", "length_seconds"].into_iter().map(str::to_owned).chain(columns(|_| true)), rows)

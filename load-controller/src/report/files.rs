@@ -205,6 +205,7 @@ fn document(facts: &RunFacts) -> String {
         fleet.spec.broker = None;
     }
     let asked = &facts.asked;
+    fleet.spec.devices = asked.devices.unwrap_or(fleet.spec.devices);
     let duration = asked.duration.filter(|_| asked.phases.is_empty());
     let duration = duration.map(|duration| format!(" --duration {duration}")).unwrap_or_default();
     let fail_on = if asked.fail_on.contains(&FailOn::Lost) { " --fail-on lost" } else { "" };

@@ -90,6 +90,8 @@ pub struct Asked {
     pub duration: Option<Span>,
     /// The parts of it that are measured apart.
     pub phases: Phases,
+    /// How many devices there are before a phase says otherwise, if that is not what the document says.
+    pub devices: Option<u32>,
     /// Whether it ends once every device has sent all that it is to send.
     pub ends_when_sent: bool,
     /// What makes it fail beside the default rules.
@@ -151,11 +153,25 @@ impl RunFacts {
         self.now.since(self.started)
     }
 
+    /// How long messages have been offered, pauses included.
+    pub fn offered_for(&self) -> Span {
+        let drains_from = self.timeline.running_until().filter(|_| !self.stage.follows_plan());
+        drains_from.unwrap_or(self.now).since(self.started)
+    }
+
+    /// How many seconds of a stretch of the run have been, without pauses and the drain.
+    pub fn offered_within(&self, after: Span, until: Span) -> f64 {
+        let [after, until] = [after, until.min(self.offered_for())].map(Span::as_secs_f64);
+        let paused = self.timeline.points().iter().filter(|point| point.paused_seconds > 0.0).map(|point| {
+            let within = (point.at + point.seconds).min(until) - point.at.max(after);
+            point.paused_seconds * (within / point.seconds).clamp(0.0, 1.0)
+        });
+        (until - after - paused.sum::<f64>()).max(0.0)
+    }
+
     /// How long of that it was neither paused nor draining.
     pub fn running(&self) -> Span {
-        let drains_from = self.timeline.running_until().filter(|_| !self.stage.follows_plan());
-        let lasted = drains_from.unwrap_or(self.now).since(self.started);
-        Span(lasted.0.saturating_sub(self.timeline.paused().0))
+        Span(self.offered_for().0.saturating_sub(self.timeline.paused().0))
     }
 
     /// Its devices: those of now, and once it drains, when they leave by intent, those that it had before.

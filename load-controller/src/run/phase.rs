@@ -2,7 +2,10 @@
 
 use fleet_contract::{
     fleet::FleetSpec,
-    load_test::{Fault, Phase, RateChange},
+    load_test::{
+        Fault, Phase, RateChange,
+        curve::{Course, Curve},
+    },
     plan::{Plan, Setting},
     share::Membership,
     time::Micros,
@@ -55,6 +58,10 @@ impl Phases {
     /// The devices that there are when the run begins, if the first phase says so; `before` is how many there would be.
     pub fn devices_first(&self, before: u32) -> Option<u32> {
         let first = self.0.first()?;
+        if matches!(&first.devices, Some(Curve::Course(Course { spike: Some(_), .. }))) {
+            // It goes back to what there was before.
+            return None;
+        }
         let segments = first.devices.as_ref()?.segments(before.into(), first.duration);
         segments
             .iter()
@@ -121,11 +128,16 @@ impl Phases {
             plan.set(at, Setting::Phase(spanned.number), spec.connect.rate);
             let from = plan.devices_wanted();
             plan_devices(plan, spec, &spanned, from);
-            plan_rates(plan, spec, &spanned, from);
+            plan_rates(plan, spec, &spanned);
             for fault in &spanned.phase.faults {
                 let Fault::Disconnect { share, after } = fault;
                 plan.disconnect(at.after(*after), *share, spec.connect.rate);
             }
+        }
+        // What falls due behind the last one belongs to none that anybody has asked for.
+        if let Some(last) = self.last() {
+            let behind = Setting::Phase(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
+            plan.set(plan.start.after(last), behind, spec.connect.rate);
         }
     }
 }
@@ -157,10 +169,11 @@ fn plan_devices(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>, before: 
 }
 
 /// The rates of a phase hold while it lasts: behind it, streams go as their documents say, unless the next one sets them anew.
-fn plan_rates(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>, devices: u32) {
+fn plan_rates(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>) {
     let (begins, lasts) = (plan.start.after(phase.after), phase.phase.duration);
     for change in phase.phase.rate.iter().flat_map(|rates| rates.all()) {
         let RateChange { group, stream, factor, messages } = change;
+        let counts = devices_of(plan, phase);
         let mut set = |after: Span, factor: Option<Factor>, over: Span| {
             let rate = Setting::Rate { group: group.clone(), stream: stream.clone(), factor, over };
             plan.set(begins.after(after), rate, spec.connect.rate);
@@ -169,12 +182,25 @@ fn plan_rates(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>, devices: u
             set(segment.after, Some(as_factor(segment.to)), segment.over);
         }
         if let Some(messages) = messages {
-            let by_timetable = timetable(spec, group.as_deref(), stream.as_deref(), devices);
-            let factor = if by_timetable > 0.0 { messages.get() / by_timetable } else { 0.0 };
-            set(Span::ZERO, Some(as_factor(factor)), Span::ZERO);
+            for (after, devices) in counts {
+                let by_timetable = timetable(spec, group.as_deref(), stream.as_deref(), devices);
+                let factor = if by_timetable > 0.0 { messages.get() / by_timetable } else { 0.0 };
+                set(after, Some(as_factor(factor)), Span::ZERO);
+            }
         }
         set(lasts, None, Span::ZERO);
     }
+}
+
+/// How many devices there are in a phase, from its beginning on; where their number changes, in the middle of each of its parts.
+fn devices_of(plan: &Plan, phase: &Spanned<'_>) -> Vec<(Span, u32)> {
+    const PARTS: u64 = 32;
+    let begins = plan.start.after(phase.after);
+    if !matches!(phase.phase.devices, Some(Curve::Course(_))) {
+        return vec![(Span::ZERO, plan.devices(begins))];
+    }
+    let part = |number: u64| Span(phase.phase.duration.0 / (2 * PARTS) * number);
+    (0..PARTS).map(|number| (part(2 * number), plan.devices(begins.after(part(2 * number + 1))))).collect()
 }
 
 /// A factor in the millionths that plans have.
@@ -239,7 +265,8 @@ mod tests {
         assert_eq!(phases.devices_most(9), Some(300));
         let mut plan = Plan::new(1, START, 0);
         phases.plan(&mut plan, &spec());
-        assert_eq!(plan.phases().collect::<Vec<_>>(), [(at(0), 0), (at(10_000), 1), (at(30_000), 2)]);
+        let begun = [(at(0), 0), (at(10_000), 1), (at(30_000), 2), (at(31_000), 3)];
+        assert_eq!(plan.phases().collect::<Vec<_>>(), begun);
         let devices = [0, 5_000, 10_000, 29_999, 30_000, 31_000, 60_000].map(|millis| plan.devices(at(millis)));
         // The first comes, and the first leaves, at the very beginning.
         assert_eq!(devices, [1, 51, 100, 100, 299, 50, 50]);
@@ -288,6 +315,16 @@ mod tests {
         let mut plan = Plan::new(1, START, 10);
         phases.plan(&mut plan, &spec());
         assert_eq!(plan.pace("taxi", "slow", Span::from_secs(9)).shortest(at(0)), Span::from_secs(3));
+        // With devices that come, it follows their number: 33 a second from 20 of them and from 30.
+        let phases = written("[{name: a, duration: 10s, devices: {from: 20, to: 30}, rate: {messages: 33/s}}]");
+        let mut plan = Plan::new(1, START, 10);
+        phases.plan(&mut plan, &spec());
+        let factor = |millis: u64| {
+            let every = Span::from_secs(9);
+            every.as_secs_f64() / plan.pace("taxi", "slow", every).shortest(at(millis)).as_secs_f64()
+        };
+        assert!((factor(0) - 33.0 / 22.0).abs() < 0.1, "{}", factor(0));
+        assert!((factor(9_900) - 33.0 / 33.0).abs() < 0.1, "{}", factor(9_900));
     }
 
     #[test]
@@ -301,7 +338,8 @@ mod tests {
         let (cut, number) = phases.cut_at(Span::from_secs(4)).unwrap();
         let skipped = cut.skipped(&phases, number, &plan, &spec(), at(4_000));
         assert_eq!((number, cut.last()), (0, Some(Span::from_secs(24))));
-        assert_eq!(skipped.phases().collect::<Vec<_>>(), [(at(0), 0), (at(4_000), 1), (at(14_000), 2)]);
+        let begun = [(at(0), 0), (at(4_000), 1), (at(14_000), 2), (at(24_000), 3)];
+        assert_eq!(skipped.phases().collect::<Vec<_>>(), begun);
         let devices = |plan: &Plan, millis| plan.devices(at(millis));
         assert_eq!([3_999, 4_000, 13_999, 14_000].map(|millis| devices(&skipped, millis)), [20, 90, 90, 50]);
         assert_eq!(skipped.pace("taxi", "fast", Span::from_secs(1)).shortest(at(4_000)), Span::from_secs(1));

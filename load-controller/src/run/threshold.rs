@@ -8,7 +8,7 @@ use fleet_contract::{
     load_test::{AbortOnFail, Criterion, EACH},
     series::{CONNECT, Distribution, END_TO_END, Known, OFFERED, PUBLISH_ACK, RECOVERY, total},
     stats::{Groups, Latencies, Latency, Messages, Stats},
-    threshold::{Bound, Column, Statistic, Threshold},
+    threshold::{Bound, Column, Operator, Statistic, Threshold},
     units::Span,
 };
 
@@ -76,8 +76,9 @@ pub fn to_abort(stats: &Stats, facts: &RunFacts) -> Option<String> {
             let begins = place.phases.first().map_or(Span::ZERO, |phase| phase.after);
             let is_due = elapsed.0 >= begins.0.saturating_add(after.0);
             let judged = place.judge(criterion, stats, facts);
-            // Nothing yet is no failure, and what is judged for good is in the verdict anyway.
-            (is_due && judged.found != Found::Nothing && !judged.is_met()).then(|| judged.to_string())
+            // Nothing yet is no failure.
+            let is_failing = judged.found != Found::Nothing && !judged.is_met() && !judged.may_still_be_met();
+            (is_due && is_failing).then(|| judged.to_string())
         };
         places(criterion, facts).iter().find_map(is_failing)
     })
@@ -155,9 +156,7 @@ impl<'a> Place<'a> {
         }
         let mut sum = selected(&Groups::default(), criterion);
         for phase in &self.phases {
-            // As much of it as has been.
-            let lasted = facts.elapsed().0.min(phase.until().0).saturating_sub(phase.after.0);
-            sum.seconds += Span(lasted).as_secs_f64();
+            sum.seconds += facts.offered_within(phase.after, phase.until());
             let Some(counted) = stats.phases.get(&phase.number) else { continue };
             let mut of_phase = selected(&counted.groups, criterion);
             of_phase.latency.merge(&counted.latency);
@@ -285,6 +284,14 @@ impl Judgement<'_> {
         }
     }
 
+    /// Whether a count that is too low may still grow to what is wanted.
+    fn may_still_be_met(&self) -> bool {
+        let Threshold { statistic, operator, bound, .. } = &self.criterion.expect;
+        let is_open = self.outcome == Outcome::Pending && *statistic == Statistic::Count;
+        let is_low = matches!(self.found, Found::Figure(figure) if figure <= bound.get());
+        is_open && is_low && matches!(operator, Operator::More | Operator::AtLeast | Operator::Equal)
+    }
+
     /// Where it looks, in words: `in phase steady, group taxi`; empty for the whole of everything.
     pub fn place(&self) -> String {
         let Criterion { group, stream, qos, .. } = self.criterion;
@@ -330,7 +337,6 @@ impl std::fmt::Display for Judgement<'_> {
 mod tests {
     use fleet_contract::{
         stats::{Connections, Devices, PhaseStats, StreamStats},
-        threshold::Operator,
         time::Micros,
     };
     use proptest::prelude::*;
@@ -509,6 +515,11 @@ mod tests {
         assert_eq!(ends(steady, 30).as_deref(), Some("expected lost < 3 in phase steady, found 5"));
         assert_eq!(ends("{expect: lost < 3, phase: steady}", 30), None, "it does not say so");
         assert_eq!(ends("{expect: lost < 6, abortOnFail: {}}", 30), None, "it is met");
+        // Of a count that grows, too little is no failure before the end.
+        assert_eq!(ends("{expect: sent > 99, abortOnFail: {}}", 30), None);
+        assert_eq!(ends("{expect: sent == 99, abortOnFail: {}}", 30), None);
+        assert!(ends("{expect: sent == 9, abortOnFail: {}}", 30).is_some());
+        assert!(ends("{expect: sent > 99, phase: ramp, abortOnFail: {}}", 31).is_some(), "that is over");
         assert_eq!(
             ends("{expect: 'end_to_end.p99 < 1ms', phase: peak, abortOnFail: {}}", 51),
             None,

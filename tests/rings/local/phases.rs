@@ -47,7 +47,9 @@ fn phases_add_up_to_the_run_whoever_is_killed_in_between() {
     report.claim("its successor connects in the second", phase(report, 1)["latency"]["connect"]["count"] == 50);
     for key in ["offered", "sent", "delivered", "unknown", "withheld", "payload_bytes"] {
         let sum: u64 = (0..3).map(|number| count(report, number, key)).sum();
-        report.expect(&format!("messages.{key}"), sum);
+        // What falls due behind the last phase, until the devices leave, is in none.
+        let behind = report.count(&format!("messages.{key}")).checked_sub(sum);
+        report.claim(&format!("{key} add up, {behind:?} behind"), behind.is_some_and(|behind| behind * 50 <= sum));
     }
     let of_group = phase(report, 1)["groups"]["room"]["streams"]["reading"]["sent"].as_u64();
     report.claim("streams are told apart", of_group == Some(count(report, 1, "sent")));

@@ -124,6 +124,13 @@ impl Check<'_> {
                 super::phase::Rates::Several(changes) => changes.clone(),
             };
             for (position, change) in changes.iter().enumerate() {
+                let is_same = |other: &RateChange| (&other.group, &other.stream) == (&change.group, &change.stream);
+                if changes[..position].iter().any(is_same) {
+                    self.wrong(
+                        format!("{path}/rate/{position}"),
+                        "expected another group or stream than an earlier one",
+                    );
+                }
                 let path = if is_one { format!("{path}/rate") } else { format!("{path}/rate/{position}") };
                 self.rate(&path, change, phase);
             }
@@ -222,6 +229,14 @@ impl Check<'_> {
                 self.wrong(format!("{path}/phase"), message);
             }
             Some(_) => {}
+        }
+        let lasts = |name: &str| self.test.phases.iter().find(|phase| phase.name == name).map(|phase| phase.duration);
+        let lasts = match phase.as_deref() {
+            Some(name) if name != EACH => lasts(name).unwrap_or(LASTS_MAX),
+            _ => Span(self.test.phases.iter().map(|phase| phase.duration.0).fold(0, u64::saturating_add)),
+        };
+        if criterion.abort_on_fail.is_some_and(|abort| abort.after >= lasts) {
+            self.wrong(format!("{path}/abortOnFail/after"), format!("expected less than it lasts (`{lasts}`)"));
         }
         let is_of_fleet = matches!(expect.column, Column::Distribution(row) if row.scope == Scope::Fleet);
         for (field, is_given) in [("group", group.is_some()), ("stream", stream.is_some()), ("qos", qos.is_some())] {

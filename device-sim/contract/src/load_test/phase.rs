@@ -81,7 +81,7 @@ pub struct RateChange {
 pub enum Fault {
     /// Connections are cut, once; the devices come back by themselves.
     Disconnect {
-        /// How many of the devices are hit.
+        /// How many of the devices are hit, about: the seed decides for each of them by this chance.
         share: Share,
         /// When, from the beginning of the phase on.
         #[serde(default)]

@@ -92,19 +92,14 @@ impl Run {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {
-                    match self.read().await? {
-                        Step::None => {}
-                        Step::Drain => signals.drain.cancel(),
-                        Step::End => return Ok(()),
-                    }
-                    // Before the start there is nothing to see.
-                    if self.state.facts().now > self.state.facts().started {
-                        show(&self.report());
-                    }
+            let end = self.end();
+            let is_time = tokio::select! {
+                _ = ticks.tick() => true,
+                () = at_its_end(end) => true,
+                Some(request) = requests.recv() => {
+                    self.answer(request, signals).await;
+                    false
                 }
-                Some(request) = requests.recv() => self.answer(request, signals).await,
                 () = signals.drain.cancelled(), if self.state.follows_plan() => {
                     // A last look at the devices as they were before they left.
                     self.read().await?;
@@ -113,9 +108,30 @@ impl Run {
                     show(&self.report());
                     // Mostly there is little left to settle: look more often than once a second.
                     ticks = tokio::time::interval(TICK / 5);
+                    false
                 }
+            };
+            if !is_time {
+                continue;
+            }
+            match self.read().await? {
+                Step::None => {}
+                Step::Drain => signals.drain.cancel(),
+                Step::End => return Ok(()),
+            }
+            // Before the start there is nothing to see.
+            if self.state.facts().now > self.state.facts().started {
+                show(&self.report());
             }
         }
+    }
+
+    /// How long it goes on, if that is known and it has not ended: the second's tick would let it run on for up to a second.
+    fn end(&self) -> Option<Duration> {
+        let facts = self.state.facts();
+        let end = facts.started.after(facts.asked.duration?);
+        let left = end.since((self.now)());
+        (self.state.follows_plan() && left > Span::ZERO).then(|| left.as_duration())
     }
 
     /// Reads all workers, replaces those that have ended, and says what comes next.
@@ -224,6 +240,14 @@ impl Run {
         self.state.follow(&plan, now);
         self.push().await;
         Ok(plan)
+    }
+}
+
+/// Waits so long, or for ever.
+async fn at_its_end(left: Option<Duration>) {
+    match left {
+        Some(left) => tokio::time::sleep(left).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -399,6 +399,7 @@ impl Args {
             load_test: settings.load_test.as_ref().map(|test| test.metadata.name.clone()),
             duration: self.duration.or(settings.phases.last()),
             phases: settings.phases.clone(),
+            devices: settings.devices_before,
             ends_when_sent: self.messages.is_some(),
             fail_on: self.fail_on.clone(),
             thresholds: settings.thresholds.clone(),

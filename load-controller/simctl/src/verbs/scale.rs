@@ -173,7 +173,7 @@ impl Args {
         if self.dry_run.is_some() {
             return Err(Failure::usage("expected --dry-run with a cluster, found a run on this machine").into());
         }
-        let before = remote.plan().await?.devices_wanted();
+        let before = remote.report().await?.devices.desired;
         let devices = wanted.from(before)?;
         let plan = remote.change(&Change::Devices { devices, over: self.over }).await?;
         let expected = remote.connects_within(before.abs_diff(devices)).await?.max(self.over.unwrap_or_default());

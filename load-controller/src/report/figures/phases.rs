@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use fleet_contract::stats::{PhaseStats, Stats};
+use fleet_contract::{
+    stats::{PhaseStats, Stats},
+    units::Span,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +19,11 @@ pub struct PhaseFigures {
     pub name: String,
     /// When it begins, in seconds since the start of the run.
     pub at_seconds: f64,
-    /// How long it lasts, in seconds.
+    /// How long it is to last, in seconds.
     pub seconds: f64,
+    /// How long it has lasted, in seconds, without pauses.
+    #[serde(default)]
+    pub lasted_seconds: f64,
     /// Whether its rates and times count where a threshold names no phase.
     #[serde(default)]
     pub measured: bool,
@@ -41,6 +47,7 @@ impl PhaseFigures {
                 name: phase.name.clone(),
                 at_seconds: after.as_secs_f64(),
                 seconds: phase.duration.as_secs_f64(),
+                lasted_seconds: facts.offered_within(after, Span(after.0 + phase.duration.0)),
                 measured: phase.measure,
                 counts: Counts::new(messages, facts.observe()),
                 latency: Times::of_fleet(&latency),
