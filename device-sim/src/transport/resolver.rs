@@ -317,7 +317,8 @@ mod tests {
 
     #[test]
     fn a_dead_address_gets_no_device_and_comes_back_when_it_lives() {
-        let closed = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // At an address that nothing else uses, so that nobody takes its port meanwhile.
+        let closed = || TcpListener::bind("127.77.0.1:0").unwrap().local_addr().unwrap();
         let (dead, listener) = (closed(), TcpListener::bind("127.0.0.1:0").unwrap());
         let living = listener.local_addr().unwrap();
         let resolver = at(&[dead, living], accepts);

@@ -30,7 +30,7 @@ fn fleets() -> Vec<(String, FleetFlags)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/examples");
     let mut files: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     // Others scale what a Fleet elsewhere describes.
-    files.retain(|file| fs::read_to_string(file).unwrap().contains("kind: Fleet\n"));
+    files.retain(|file| file.is_file() && fs::read_to_string(file).unwrap().contains("kind: Fleet\n"));
     files.sort();
     let example = |file: std::path::PathBuf| {
         let name = format!("example {}", file.file_stem().unwrap().display());
