@@ -49,7 +49,7 @@ fn phases_add_up_to_the_run_whoever_is_killed_in_between() {
         let sum: u64 = (0..3).map(|number| count(report, number, key)).sum();
         // What falls due behind the last phase, until the devices leave, is in none.
         let behind = report.count(&format!("messages.{key}")).checked_sub(sum);
-        report.claim(&format!("{key} add up, {behind:?} behind"), behind.is_some_and(|behind| behind * 50 <= sum));
+        report.claim(&format!("{key} add up, {behind:?} behind"), behind.is_some_and(|behind| behind <= sum / 50 + 20));
     }
     let of_group = phase(report, 1)["groups"]["room"]["streams"]["reading"]["sent"].as_u64();
     report.claim("streams are told apart", of_group == Some(count(report, 1, "sent")));
