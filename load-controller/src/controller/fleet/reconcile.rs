@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{Met, Task, writing::SECRET_AGE};
 use crate::{
     controller::{
-        Error, document,
+        Error, conditions, document,
         object::Key,
         observe::{Observed, Reply, WorkerPod, observe},
         plan::{self, Situation, Turn},
@@ -132,7 +132,10 @@ impl Task {
     async fn stall(&mut self, fleet: &Arc<Fleet>, owner: &Owner, refusal: &Refusal) -> Result<Action, Error> {
         let known = self.told.status.clone().or_else(|| fleet.status.clone()).unwrap_or_default();
         let (status, words) = status::stalled(&known, refusal, fleet.metadata.generation, self.now());
-        if status != known {
+        // A controller that has just died may have a write under way that comes behind ours.
+        let is_shown =
+            fleet.status.as_ref().is_some_and(|shown| conditions::holds(&shown.conditions, conditions::STALLED));
+        if status != known || !is_shown {
             self.context.writer.status(owner, &status).await?;
             let notes = status::notes(&known.conditions, &words);
             self.told.status = Some(status);
