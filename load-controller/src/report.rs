@@ -34,6 +34,7 @@ use crate::{
     run::{
         facts::RunFacts,
         stage::Stage,
+        threshold,
         verdict::{ExitCode, FailOn, Reason, Verdict, judge},
     },
     words,
@@ -102,7 +103,8 @@ impl Report {
 
     /// The report of what was measured, and its verdict by the default rules.
     pub fn new(stats: &Stats, facts: &RunFacts) -> Self {
-        let (verdict, reasons) = judge(stats, facts);
+        let thresholds = threshold::judge(stats, facts);
+        let (verdict, reasons) = judge(stats, facts, &thresholds);
         Self {
             verdict,
             reasons,
@@ -114,7 +116,7 @@ impl Report {
             messages: Messages::new(stats, facts.observe()),
             groups: GroupFigures::by_name(&stats.groups, facts.observe()),
             phases: PhaseFigures::of_all(stats, facts),
-            thresholds: ThresholdFigures::of_all(stats, facts),
+            thresholds: thresholds.iter().map(ThresholdFigures::new).collect(),
             received: Received::new(&stats.received, &facts.fleet),
             latency: Times::of_fleet(&stats.latency),
             reconnects: stats.connections.reconnects,

@@ -166,8 +166,9 @@ impl Run {
             self.facts.notes.push("the drain took too long and was cut off".into());
             return Step::End;
         }
-        let goes_on = self.facts.stage == Stage::Running;
-        if let Some(failed) = threshold::to_abort(stats, &self.facts).filter(|_| goes_on) {
+        if self.facts.stage == Stage::Running
+            && let Some(failed) = threshold::to_abort(stats, &self.facts)
+        {
             self.facts.cut_short = CutShort::Threshold(failed);
             return Step::Drain;
         }

@@ -64,13 +64,19 @@ pub(crate) enum Reader {
 
 /// Reads the Fleet of a file; `-` is standard input. Where there are several, `wanted` is the name of the one.
 pub(crate) fn read(path: &Path, wanted: Option<&str>) -> Result<Document, Failure> {
-    let sources = sources::read(&[path.to_owned()]);
-    if !sources.wrong.is_empty() {
-        return Err(Failure::document(sources.wrong.join("\n")));
-    }
+    let (sources, file) = objects(path)?;
+    understand(&sources, which::fleet(&sources, &file, wanted)?, Reader::Machine)
+}
+
+/// The objects of a file, and what messages call it.
+fn objects(path: &Path) -> Result<(Sources, String), Failure> {
     let file = if path == Path::new("-") { sources::STDIN.into() } else { path.display().to_string() };
-    let fleet = which::fleet(&sources, &file, wanted)?;
-    understand(&sources, fleet, Reader::Machine)
+    Ok((readable(sources::read(&[path.to_owned()]))?, file))
+}
+
+/// The same, if all of them can be read.
+fn readable(sources: Sources) -> Result<Sources, Failure> {
+    if sources.wrong.is_empty() { Ok(sources) } else { Err(Failure::document(sources.wrong.join("\n"))) }
 }
 
 /// Reads the load test of a file, if it holds one, and the Fleet that it is of; else the Fleet. `load_test` and `fleet` are the
@@ -80,11 +86,7 @@ pub(crate) fn read_to_run(
     load_test: Option<&str>,
     fleet: Option<&str>,
 ) -> Result<(Document, Option<LoadTest>), Failure> {
-    let sources = sources::read(&[path.to_owned()]);
-    if !sources.wrong.is_empty() {
-        return Err(Failure::document(sources.wrong.join("\n")));
-    }
-    let file = if path == Path::new("-") { sources::STDIN.into() } else { path.display().to_string() };
+    let (sources, file) = objects(path)?;
     // Who names a fleet means it alone.
     let object = if fleet.is_some() { None } else { which::load_test(&sources, &file, load_test)? };
     let Some(object) = object else {
@@ -92,16 +94,13 @@ pub(crate) fn read_to_run(
     };
     let test = load_test::read(object)?;
     let document = understand(&sources, load_test::fleet(&sources, object, &test)?, Reader::Machine)?;
-    load_test::settle(object, &test, &document)?;
+    load_test::settle(object, &test, Some(&document))?;
     Ok((document, Some(test)))
 }
 
 /// Reads the only Fleet of a text; models and files are looked for in `directory` too.
 pub(crate) fn from_text(name: &str, text: &str, directory: Option<&Path>) -> Result<Document, Failure> {
-    let sources = Sources::of_text(name, text, directory);
-    if !sources.wrong.is_empty() {
-        return Err(Failure::document(sources.wrong.join("\n")));
-    }
+    let sources = readable(Sources::of_text(name, text, directory))?;
     understand(&sources, which::fleet(&sources, name, None)?, Reader::Machine)
 }
 

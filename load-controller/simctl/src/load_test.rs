@@ -3,6 +3,7 @@
 use fleet_contract::{
     document::{self, Problem, Problems},
     load_test::{LoadTest, check, steep},
+    units::Span,
     unknown,
 };
 use load_controller::words;
@@ -15,37 +16,31 @@ use crate::{
 
 /// What a load test object says, before its fleet is known.
 pub(crate) fn read(object: &Object) -> Result<LoadTest, Failure> {
-    document::understand(&object.file, &object.tree).map_err(|problems| wrong(&problems))
+    document::understand(&object.file, &object.tree).map_err(wrong)
 }
 
 /// The Fleet that a load test names, among the same objects.
 pub(crate) fn fleet<'s>(sources: &'s Sources, object: &Object, test: &LoadTest) -> Result<&'s Object, Failure> {
     let fleets = sources.fleets();
-    let found = fleets.iter().copied().find(|fleet| fleet.name() == test.spec.fleet);
-    found.ok_or_else(|| {
-        let names = fleets.iter().map(|fleet| fleet.name());
-        let message = unknown::message("fleet", &test.spec.fleet, names);
-        located(object, vec![Problem::new("/spec/fleet", message)])
-    })
+    if let Some(found) = fleets.iter().copied().find(|fleet| fleet.name() == test.spec.fleet) {
+        return Ok(found);
+    }
+    let message = unknown::message("fleet", &test.spec.fleet, fleets.iter().map(|fleet| fleet.name()));
+    let problem = Problem::new("/spec/fleet", message);
+    // Which always finds this one.
+    located(object, vec![problem.clone()]).and(Err(Failure::document(problem.to_string())))
 }
 
-/// Finds all that is wrong with a load test of the fleet of `document`.
-pub(crate) fn settle(object: &Object, test: &LoadTest, document: &Document) -> Result<(), Failure> {
-    let problems = check(&test.spec, Some(&document.fleet.spec));
-    if problems.is_empty() { Ok(()) } else { Err(located(object, problems)) }
-}
-
-/// Finds all that is wrong with a load test whose fleet is elsewhere.
-pub(crate) fn settle_alone(object: &Object, test: &LoadTest) -> Result<(), Failure> {
-    let problems = check(&test.spec, None);
-    if problems.is_empty() { Ok(()) } else { Err(located(object, problems)) }
+/// Finds all that is wrong with a load test, beside its fleet where that is known: a cluster may have it.
+pub(crate) fn settle(object: &Object, test: &LoadTest, document: Option<&Document>) -> Result<(), Failure> {
+    located(object, check(&test.spec, document.map(|document| &document.fleet.spec)))
 }
 
 /// What of a right load test is not as its author may think: curves that rise faster than devices connect.
 pub(crate) fn doubts(test: &LoadTest, document: &Document) -> Vec<String> {
     let spec = &document.fleet.spec;
     let steep = steep(&test.spec, spec.devices, spec.connect.rate).into_iter();
-    let doubt = |(phase, given, needed): (&str, _, fleet_contract::units::Span)| {
+    let doubt = |(phase, given, needed): (&str, _, Span)| {
         format!(
             "phase {phase} lets devices come within {given}, and at connect.rate {} they take {}",
             spec.connect.rate,
@@ -55,14 +50,12 @@ pub(crate) fn doubts(test: &LoadTest, document: &Document) -> Vec<String> {
     steep.map(doubt).collect()
 }
 
-fn located(object: &Object, problems: Vec<Problem>) -> Failure {
-    match Problems::locate(&object.file, &object.tree, problems) {
-        Err(problems) => wrong(&problems),
-        Ok(()) => Failure::document(format!("{}: the load test is not right", object.place())),
-    }
+fn located(object: &Object, problems: Vec<Problem>) -> Result<(), Failure> {
+    Problems::locate(&object.file, &object.tree, problems).map_err(wrong)
 }
 
-fn wrong(problems: &Problems) -> Failure {
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` calls it")]
+fn wrong(problems: Problems) -> Failure {
     Failure::document(problems.to_string())
 }
 
@@ -80,7 +73,7 @@ mod tests {
         let object = sources.load_tests()[0];
         let found = read(object).and_then(|test| {
             let document = crate::document::understand(&sources, fleet(&sources, object, &test)?, Reader::Machine)?;
-            settle(object, &test, &document)?;
+            settle(object, &test, Some(&document))?;
             Ok(doubts(&test, &document))
         });
         found.map_err(|failure| failure.to_string())

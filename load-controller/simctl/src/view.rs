@@ -95,7 +95,7 @@ pub(crate) fn line(report: &Report) -> String {
         time(report.latency.of(&SCHEDULE_LAG).p99),
         observer(report),
     );
-    if let Some(phase) = phase_of(report) {
+    if let Some((_, phase)) = phase_of(report) {
         let _ = write!(line, "  phase {}", phase.name);
     }
     line.push_str(match report.stage {
@@ -182,16 +182,16 @@ fn heading(report: &Report, palette: Palette) -> String {
     )
 }
 
-/// The phase that the run is in; none before the first and behind the last.
-fn phase_of(report: &Report) -> Option<&PhaseFigures> {
-    let is_now = |phase: &&PhaseFigures| (0.0..phase.seconds).contains(&(report.elapsed_seconds - phase.at_seconds));
-    report.phases.iter().find(is_now).filter(|_| report.stage.follows_plan())
+/// The phase that the run is in, and its place; none before the first and behind the last.
+fn phase_of(report: &Report) -> Option<(usize, &PhaseFigures)> {
+    let is_now = |phase: &PhaseFigures| (0.0..phase.seconds).contains(&(report.elapsed_seconds - phase.at_seconds));
+    let mut phases = report.phases.iter().enumerate();
+    phases.find(|(_, phase)| is_now(phase)).filter(|_| report.stage.follows_plan())
 }
 
 /// `steady (2 of 5)  40.0 s of 10 min`
 fn phase(report: &Report) -> Option<String> {
-    let phase = phase_of(report)?;
-    let position = report.phases.iter().position(|it| it.name == phase.name)?;
+    let (position, phase) = phase_of(report)?;
     let of = report.manifest.load_test.as_ref().map(|test| format!(" of {test}")).unwrap_or_default();
     Some(format!(
         "{} ({} of {}{of})  {} of {}",

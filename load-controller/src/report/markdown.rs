@@ -34,7 +34,8 @@ pub fn render(report: &Report) -> String {
                 Outcome::Pending => "pending",
             };
             let (expect, place) = (&threshold.expect, escape(&threshold.place()));
-            let _ = writeln!(page, "| `{expect}`{place} | {} | {outcome} |", escape(threshold.shown()));
+            let name = format!("`{expect}` {place}");
+            let _ = writeln!(page, "| {} | {} | {outcome} |", name.trim_end(), escape(threshold.shown()));
         }
     }
     let row = |name: &str, counts: &super::Counts, latency: &super::Times| {

@@ -4,7 +4,7 @@ use fleet_contract::{
     fleet::FleetSpec,
     load_test::{
         Fault, Phase, RateChange,
-        curve::{Course, Curve},
+        curve::{Course, Curve, Segment},
     },
     plan::{Plan, Setting},
     share::Membership,
@@ -107,10 +107,8 @@ impl Phases {
             if skipped.devices(at) != devices || skipped.devices_wanted() != devices {
                 skipped.set(at, Setting::Devices(devices), spec.connect.rate);
             }
-            for RateChange { group, stream, .. } in phase.phase.rate.iter().flat_map(|rates| rates.all()) {
-                let rate =
-                    Setting::Rate { group: group.clone(), stream: stream.clone(), factor: None, over: Span::ZERO };
-                skipped.set(at, rate, spec.connect.rate);
+            for change in phase.phase.rate.iter().flat_map(|rates| rates.all()) {
+                skipped.set(at, rate(change, None, Span::ZERO), spec.connect.rate);
             }
         }
         self.plan_from(number + 1, &mut skipped, spec);
@@ -151,7 +149,7 @@ fn rounded(devices: f64) -> u32 {
     devices.round() as u32
 }
 
-fn to_devices(segment: &fleet_contract::load_test::curve::Segment) -> u32 {
+fn to_devices(segment: &Segment) -> u32 {
     rounded(segment.to)
 }
 
@@ -173,15 +171,14 @@ fn plan_rates(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>) {
     let (begins, lasts) = (plan.start.after(phase.after), phase.phase.duration);
     for change in phase.phase.rate.iter().flat_map(|rates| rates.all()) {
         let RateChange { group, stream, factor, messages } = change;
-        let counts = devices_of(plan, phase);
+        let absolute = messages.map(|messages| (messages, devices_of(plan, phase)));
         let mut set = |after: Span, factor: Option<Factor>, over: Span| {
-            let rate = Setting::Rate { group: group.clone(), stream: stream.clone(), factor, over };
-            plan.set(begins.after(after), rate, spec.connect.rate);
+            plan.set(begins.after(after), rate(change, factor, over), spec.connect.rate);
         };
         for segment in factor.iter().flat_map(|factor| factor.segments(1.0, lasts)) {
             set(segment.after, Some(as_factor(segment.to)), segment.over);
         }
-        if let Some(messages) = messages {
+        if let Some((messages, counts)) = absolute {
             for (after, devices) in counts {
                 let by_timetable = timetable(spec, group.as_deref(), stream.as_deref(), devices);
                 let factor = if by_timetable > 0.0 { messages.get() / by_timetable } else { 0.0 };
@@ -190,6 +187,11 @@ fn plan_rates(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>) {
         }
         set(lasts, None, Span::ZERO);
     }
+}
+
+/// The streams of a change go at this factor; `None` leaves them to what is less specific.
+fn rate(change: &RateChange, factor: Option<Factor>, over: Span) -> Setting {
+    Setting::Rate { group: change.group.clone(), stream: change.stream.clone(), factor, over }
 }
 
 /// How many devices there are in a phase, from its beginning on; where their number changes, in the middle of each of its parts.

@@ -4,14 +4,13 @@
 //! is a promise about messages. A figure of which nothing was measured fails: no data is no pass.
 
 use fleet_contract::{
-    fleet::Qos,
+    fleet::{Observe, Qos},
     load_test::{AbortOnFail, Criterion, EACH},
     series::{CONNECT, Distribution, END_TO_END, Known, OFFERED, PUBLISH_ACK, RECOVERY, total},
     stats::{Groups, Latencies, Latency, Messages, Stats},
     threshold::{Bound, Column, Operator, Statistic, Threshold},
     units::Span,
 };
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -210,8 +209,10 @@ fn selected(groups: &Groups, criterion: &Criterion) -> Measured {
         })
     };
     let (messages, latency) = total(streams().map(|(_, _, stats)| stats));
-    let (acknowledgeable, _) =
-        total(streams().filter(|(_, _, stats)| stats.qos != Qos::AtMostOnce).map(|(_, _, stats)| stats));
+    let mut acknowledgeable = Messages::default();
+    for (_, _, stats) in streams().filter(|(_, _, stats)| stats.qos != Qos::AtMostOnce) {
+        acknowledgeable.merge(&stats.messages);
+    }
     Measured { messages, acknowledgeable, latency, seconds: 0.0 }
 }
 
@@ -223,8 +224,7 @@ impl Measured {
         };
         match wanted.column {
             Column::Counter(counter) => {
-                let is_known =
-                    counter.known == Known::Always || facts.fleet.spec.observe != fleet_contract::fleet::Observe::None;
+                let is_known = counter.known == Known::Always || facts.observe() != Observe::None;
                 // Where nothing was to be sent, nothing was lost, and that proves nothing.
                 let is_counted = self.messages.offered > 0 || *counter == OFFERED;
                 let count = (counter.get)(&self.messages);
@@ -292,17 +292,10 @@ impl Judgement<'_> {
         is_open && is_low && matches!(operator, Operator::More | Operator::AtLeast | Operator::Equal)
     }
 
-    /// Where it looks, in words: `in phase steady, group taxi`; empty for the whole of everything.
+    /// Where it looks, as [`place`] has it.
     pub fn place(&self) -> String {
         let Criterion { group, stream, qos, .. } = self.criterion;
-        let parts = [
-            self.phase.map(|name| format!("phase {name}")),
-            group.as_ref().map(|name| format!("group {name}")),
-            stream.as_ref().map(|name| format!("stream {name}")),
-            qos.map(|qos| format!("QoS {}", u8::from(qos))),
-        ];
-        let parts: Vec<_> = parts.into_iter().flatten().collect();
-        if parts.is_empty() { String::new() } else { format!("in {}", parts.join(", ")) }
+        place(self.phase, group.as_deref(), stream.as_deref(), *qos)
     }
 
     /// What was found, in words.
@@ -320,12 +313,19 @@ impl Judgement<'_> {
     }
 }
 
+/// Where a threshold looks, in words: `in phase steady, group taxi`; empty for the whole of everything.
+pub fn place(phase: Option<&str>, group: Option<&str>, stream: Option<&str>, qos: Option<Qos>) -> String {
+    let named = [("phase", phase), ("group", group), ("stream", stream)];
+    let names = named.into_iter().filter_map(|(what, name)| Some(format!("{what} {}", name?)));
+    let parts: Vec<_> = names.chain(qos.map(|qos| format!("QoS {}", u8::from(qos)))).collect();
+    if parts.is_empty() { String::new() } else { format!("in {}", parts.join(", ")) }
+}
+
 impl std::fmt::Display for Judgement<'_> {
     /// `expected end_to_end.p99 < 250ms in phase steady, found 312 ms (of 60,000)`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let place = self.place();
-        let place = if place.is_empty() { place } else { format!(" {place}") };
-        write!(f, "expected {}{place}, found {}", self.criterion.expect, self.shown())?;
+        let subject = format!("{} {}", self.criterion.expect, self.place());
+        write!(f, "expected {}, found {}", subject.trim_end(), self.shown())?;
         if matches!(self.found, Found::Figure(_)) && matches!(self.criterion.expect.column, Column::Distribution(_)) {
             write!(f, " (of {})", words::count(self.samples))?;
         }

@@ -19,7 +19,11 @@ use fleet_contract::stats::Stats;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{facts::RunFacts, stage::Stage};
+use super::{
+    facts::{CutShort, RunFacts},
+    stage::Stage,
+    threshold::{Judgement, Outcome},
+};
 
 pub use rules::THROTTLED_SHARE_MAX;
 
@@ -262,11 +266,23 @@ impl Weight {
     }
 }
 
-/// Judges a run by the default rules; the heaviest reasons come first.
+/// Each threshold that is not met, and the one that has ended the run.
+fn unmet(facts: &RunFacts, thresholds: &[Judgement<'_>]) -> impl Iterator<Item = Reason> {
+    let failed = thresholds.iter().filter(|judgement| judgement.outcome == Outcome::Failed);
+    let ended = match &facts.cut_short {
+        CutShort::Threshold(text) => Some(format!("{text}, which ended the run")),
+        CutShort::No | CutShort::Aborted => None,
+    };
+    let messages = ended.into_iter().chain(failed.map(ToString::to_string));
+    messages.map(|message| Reason::new(Rule::Threshold, message))
+}
+
+/// Judges a run by the default rules, and by its thresholds as they were judged; the heaviest reasons come first.
 ///
 /// While the run goes on the verdict is pending, and the reasons are those that there are already.
-pub fn judge(stats: &Stats, facts: &RunFacts) -> (Verdict, Vec<Reason>) {
+pub fn judge(stats: &Stats, facts: &RunFacts, thresholds: &[Judgement<'_>]) -> (Verdict, Vec<Reason>) {
     let mut reasons = rules::broken(stats, facts);
+    reasons.extend(unmet(facts, thresholds));
     reasons.sort_by_key(|reason| reason.name.weight());
     let verdict = match (facts.stage, reasons.first()) {
         (Stage::Running | Stage::Paused | Stage::Draining, _) => Verdict::Pending,

@@ -99,19 +99,17 @@ impl Drop for Addresses {
 /// The ConfigMaps and Secrets of a namespace, each asked for once.
 struct Objects<'a> {
     site: &'a Site,
-    known: BTreeMap<String, Value>,
+    known: BTreeMap<String, Option<Value>>,
 }
 
 impl Objects<'_> {
-    /// Whether there is such an object.
-    fn has(&self, object: &str) -> bool {
-        let found = self.site.namespace.kubectl(["get", object, "--ignore-not-found", "-o", "name"]).unwrap();
-        !found.trim().is_empty()
-    }
-
-    fn get(&mut self, object: String) -> &Value {
-        let site = self.site;
-        self.known.entry(object).or_insert_with_key(|object| site.namespace.get([object]).unwrap())
+    /// The object, if there is one.
+    fn get(&mut self, object: String) -> Option<&Value> {
+        let ask = |object: &String| {
+            let found = self.site.namespace.kubectl(["get", object, "--ignore-not-found", "-o", "json"]).unwrap();
+            (!found.trim().is_empty()).then(|| serde_json::from_str(&found).unwrap())
+        };
+        self.known.entry(object).or_insert_with_key(ask).as_ref()
     }
 }
 
@@ -159,11 +157,13 @@ fn write_volume(volume: &Value, objects: &mut Objects<'_>, folder: &Path) {
     let sources = [("configMap", "name", "configmap"), ("secret", "secretName", "secret")];
     for (source, name, kind) in sources {
         let source = &volume[source];
-        if source["optional"] == true && !objects.has(&format!("{kind}/{}", text(&source[name]))) {
-            continue;
-        }
         for item in list(&source["items"]) {
-            let data = &objects.get(format!("{kind}/{}", text(&source[name])))["data"][text(&item["key"])];
+            let object = format!("{kind}/{}", text(&source[name]));
+            let Some(object) = objects.get(object.clone()) else {
+                assert!(source["optional"] == true, "there is no {object}");
+                continue;
+            };
+            let data = &object["data"][text(&item["key"])];
             let bytes = match kind {
                 "secret" => BASE64_STANDARD.decode(text(data)).unwrap(),
                 _ => text(data).into_bytes(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     Criterion, EACH, FAULTS_MAX, Fault, LASTS_MAX, LoadTestSpec, PHASES_MAX, Phase, SEGMENTS_MAX, THRESHOLDS_MAX,
     curve::{Course, Curve, Shape},
-    phase::RateChange,
+    phase::{RateChange, Rates},
 };
 use crate::{
     document::Problem,
@@ -118,11 +118,7 @@ impl Check<'_> {
             self.curve(&format!("{path}/devices"), curve, phase.duration, DEVICES_MAX);
         }
         if let Some(rates) = &phase.rate {
-            let is_one = matches!(rates, super::phase::Rates::One(_));
-            let changes: Vec<RateChange> = match rates {
-                super::phase::Rates::One(change) => vec![change.clone()],
-                super::phase::Rates::Several(changes) => changes.clone(),
-            };
+            let (is_one, changes) = (matches!(rates, Rates::One(_)), rates.as_written());
             for (position, change) in changes.iter().enumerate() {
                 let is_same = |other: &RateChange| (&other.group, &other.stream) == (&change.group, &change.stream);
                 if changes[..position].iter().any(is_same) {
@@ -230,10 +226,12 @@ impl Check<'_> {
             }
             Some(_) => {}
         }
-        let lasts = |name: &str| self.test.phases.iter().find(|phase| phase.name == name).map(|phase| phase.duration);
+        let phases = &self.test.phases;
         let lasts = match phase.as_deref() {
-            Some(name) if name != EACH => lasts(name).unwrap_or(LASTS_MAX),
-            _ => Span(self.test.phases.iter().map(|phase| phase.duration.0).fold(0, u64::saturating_add)),
+            Some(name) if name != EACH => {
+                phases.iter().find(|phase| phase.name == name).map_or(LASTS_MAX, |phase| phase.duration)
+            }
+            _ => Span(phases.iter().map(|phase| phase.duration.0).fold(0, u64::saturating_add)),
         };
         if criterion.abort_on_fail.is_some_and(|abort| abort.after >= lasts) {
             self.wrong(format!("{path}/abortOnFail/after"), format!("expected less than it lasts (`{lasts}`)"));

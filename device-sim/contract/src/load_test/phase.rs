@@ -45,12 +45,17 @@ pub enum Rates {
 }
 
 impl Rates {
+    /// All of them, in the order of the document.
+    pub const fn as_written(&self) -> &[RateChange] {
+        match self {
+            Self::One(change) => std::slice::from_ref(change),
+            Self::Several(changes) => changes.as_slice(),
+        }
+    }
+
     /// All of them, the least specific first.
     pub fn all(&self) -> Vec<&RateChange> {
-        let mut all: Vec<&RateChange> = match self {
-            Self::One(change) => vec![change],
-            Self::Several(changes) => changes.iter().collect(),
-        };
+        let mut all: Vec<&RateChange> = self.as_written().iter().collect();
         all.sort_by_key(|change| (change.stream.is_some(), change.group.is_some()));
         all
     }

@@ -45,6 +45,21 @@ impl Target {
     }
 }
 
+impl Target {
+    /// The same for a verb of this machine alone; `why` refuses a cluster.
+    pub(crate) async fn find_local(
+        flags: &TargetFlags,
+        fleet: Option<&str>,
+        printer: Printer,
+        why: &str,
+    ) -> anyhow::Result<Remote> {
+        match Self::find(flags, fleet, printer).await? {
+            Self::Local(remote) => Ok(remote),
+            Self::Cluster(_) => Err(Failure::usage(why).into()),
+        }
+    }
+}
+
 /// What the flags and the sockets of this machine say.
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {

@@ -31,6 +31,8 @@ pub(crate) struct Args {
     target: TargetFlags,
 }
 
+const IN_CLUSTER: &str = "expected a run on this machine, found a cluster, where faults are not known yet";
+
 impl Args {
     /// Cuts them.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
@@ -38,16 +40,9 @@ impl Args {
             return Err(Failure::usage("expected --share of more than 0%, found `0%`").into());
         }
         let fleet = self.fleet.as_ref().map(|fleet| fleet.0.as_str());
-        match Target::find(&self.target, fleet, printer).await? {
-            Target::Local(remote) => {
-                remote.change(&Change::Disconnect { disconnect: self.share }).await?;
-                printer.say(format_args!("fleet {}: {} of the devices are cut off", remote.fleet(), self.share));
-                Ok(ExitCode::Passed)
-            }
-            Target::Cluster(_) => {
-                Err(Failure::usage("expected a run on this machine, found a cluster, where faults are not known yet")
-                    .into())
-            }
-        }
+        let remote = Target::find_local(&self.target, fleet, printer, IN_CLUSTER).await?;
+        remote.change(&Change::Disconnect { disconnect: self.share }).await?;
+        printer.say(format_args!("fleet {}: {} of the devices are cut off", remote.fleet(), self.share));
+        Ok(ExitCode::Passed)
     }
 }

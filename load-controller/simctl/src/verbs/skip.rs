@@ -2,7 +2,7 @@
 
 use load_controller::run::verdict::ExitCode;
 
-use crate::{cluster::target::Target, exit::Failure, flags::TargetFlags, printer::Printer};
+use crate::{cluster::target::Target, flags::TargetFlags, printer::Printer};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,19 +20,14 @@ pub(crate) struct Args {
     target: TargetFlags,
 }
 
+const IN_CLUSTER: &str = "expected a run on this machine, found a cluster, where phases are not known yet";
+
 impl Args {
     /// Ends it.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        match Target::find(&self.target, None, printer).await? {
-            Target::Local(remote) => {
-                remote.skip().await?;
-                printer.say(format_args!("fleet {}: the phase is over", remote.fleet()));
-                Ok(ExitCode::Passed)
-            }
-            Target::Cluster(_) => {
-                Err(Failure::usage("expected a run on this machine, found a cluster, where phases are not known yet")
-                    .into())
-            }
-        }
+        let remote = Target::find_local(&self.target, None, printer, IN_CLUSTER).await?;
+        remote.skip().await?;
+        printer.say(format_args!("fleet {}: the phase is over", remote.fleet()));
+        Ok(ExitCode::Passed)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fleet_contract::units::Span;
 use load_controller::run::verdict::ExitCode;
 
-use crate::{cluster::target::Target, exit::Failure, flags::TargetFlags, printer::Printer};
+use crate::{cluster::target::Target, flags::TargetFlags, printer::Printer};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,10 +37,7 @@ const IN_CLUSTER: &str = "a fleet of a cluster does not stop: `simctl delete fle
 impl Args {
     /// Asks the run to stop and waits until it is gone.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let remote = match Target::find(&self.target, None, printer).await? {
-            Target::Local(remote) => remote,
-            Target::Cluster(_) => return Err(Failure::usage(IN_CLUSTER).into()),
-        };
+        let remote = Target::find_local(&self.target, None, printer, IN_CLUSTER).await?;
         remote.stop().await?;
         if self.no_wait {
             printer.say(format_args!("fleet {} drains", remote.fleet()));

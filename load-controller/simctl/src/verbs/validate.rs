@@ -85,15 +85,13 @@ impl Args {
 /// the files is checked as far as it goes: a cluster may have it.
 fn load_test_of(sources: &Sources, object: &Object) -> Result<(String, Vec<String>), Failure> {
     let test = load_test::read(object)?;
-    let is_here = sources.fleets().iter().any(|fleet| fleet.name() == test.spec.fleet);
-    let mut doubts = Vec::new();
-    if is_here || !sources.fleets().is_empty() {
-        let document = document::understand(sources, load_test::fleet(sources, object, &test)?, Reader::Machine)?;
-        load_test::settle(object, &test, &document)?;
-        doubts = load_test::doubts(&test, &document);
+    let document = if sources.fleets().is_empty() {
+        None
     } else {
-        load_test::settle_alone(object, &test)?;
-    }
+        Some(document::understand(sources, load_test::fleet(sources, object, &test)?, Reader::Machine)?)
+    };
+    load_test::settle(object, &test, document.as_ref())?;
+    let doubts = document.map(|document| load_test::doubts(&test, &document)).unwrap_or_default();
     let lasts = test.spec.phases.iter().map(|phase| phase.duration.as_secs_f64()).sum();
     let said = format!(
         "load test {} of fleet {}, {} in {}, is right",

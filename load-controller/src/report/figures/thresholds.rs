@@ -2,16 +2,12 @@
 
 use fleet_contract::{
     fleet::Qos,
-    stats::Stats,
     threshold::{Bound, Threshold},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::run::{
-    facts::RunFacts,
-    threshold::{self, Found, Judgement, Outcome},
-};
+use crate::run::threshold::{self, Found, Judgement, Outcome};
 
 /// A threshold, where it is looked at, and what was found there.
 #[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
@@ -40,12 +36,7 @@ pub struct ThresholdFigures {
 }
 
 impl ThresholdFigures {
-    /// Those of all thresholds of a run.
-    pub(in crate::report) fn of_all(stats: &Stats, facts: &RunFacts) -> Vec<Self> {
-        threshold::judge(stats, facts).iter().map(Self::new).collect()
-    }
-
-    fn new(judgement: &Judgement<'_>) -> Self {
+    pub(in crate::report) fn new(judgement: &Judgement<'_>) -> Self {
         let Judgement { criterion, phase, found, samples, outcome, .. } = judgement;
         let in_unit = |figure: f64| match criterion.expect.bound {
             Bound::Time(_) => figure / 1e6,
@@ -70,19 +61,12 @@ impl ThresholdFigures {
 
     /// Its name: the threshold, and where it is looked at.
     pub fn name(&self) -> String {
-        format!("{}{}", self.expect, self.place())
+        format!("{} {}", self.expect, self.place()).trim_end().to_owned()
     }
 
-    /// ` in phase steady, group taxi`; empty where it looks at everything.
+    /// `in phase steady, group taxi`; empty where it looks at everything.
     pub fn place(&self) -> String {
-        let parts = [
-            self.phase.as_ref().map(|name| format!("phase {name}")),
-            self.group.as_ref().map(|name| format!("group {name}")),
-            self.stream.as_ref().map(|name| format!("stream {name}")),
-            self.qos.map(|qos| format!("QoS {}", u8::from(qos))),
-        ];
-        let place = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
-        if place.is_empty() { place } else { format!(" in {place}") }
+        threshold::place(self.phase.as_deref(), self.group.as_deref(), self.stream.as_deref(), self.qos)
     }
 
     /// What was found, in words.

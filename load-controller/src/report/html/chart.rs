@@ -195,11 +195,10 @@ impl Chart {
         }
         let step = longest.div_ceil(COLUMNS_MAX);
         let column = |first: usize| {
-            let at =
-                |index: usize| drawn.iter().find_map(|series| series.points.get(index)).map(|(at, _)| x.place(*at));
-            let left = at(first)?;
-            let right = at(first + step).unwrap_or(x.to).max(left + 1.0);
-            let instant = drawn.iter().find_map(|series| series.points.get(first)).map(|(at, _)| *at)?;
+            let at = |index: usize| drawn.iter().find_map(|series| series.points.get(index)).map(|(at, _)| *at);
+            let instant = at(first)?;
+            let left = x.place(instant);
+            let right = at(first + step).map_or(x.to, |next| x.place(next)).max(left + 1.0);
             let value = |series: &&Series| Some((series.name, series.points.get(first)?.1?));
             let lines = drawn.iter().filter_map(value).map(|(name, value)| format!("\n{name} {}", self.y.value(value)));
             Some(format!(

@@ -15,7 +15,6 @@ use crate::{
         conservation::conservation,
         facts::{CutShort, RunFacts},
         stage::Stage,
-        threshold::{self, Outcome},
     },
     words,
 };
@@ -96,19 +95,7 @@ pub(super) fn broken(stats: &Stats, facts: &RunFacts) -> Vec<Reason> {
     ]
     .into_iter()
     .filter_map(|rule| rule(&case))
-    .chain(thresholds(&case))
     .collect()
-}
-
-/// Each threshold that is not met, and the one that has ended the run.
-fn thresholds(case: &Case<'_>) -> Vec<Reason> {
-    let judged = threshold::judge(case.stats, case.facts).into_iter();
-    let failed = judged.filter(|judgement| judgement.outcome == Outcome::Failed).map(|judgement| judgement.to_string());
-    let ended = match &case.facts.cut_short {
-        CutShort::Threshold(text) => Some(format!("{text}, which ended the run")),
-        CutShort::No | CutShort::Aborted => None,
-    };
-    ended.into_iter().chain(failed).map(|message| Reason::new(Rule::Threshold, message)).collect()
 }
 
 fn aborted(case: &Case<'_>) -> Option<Reason> {

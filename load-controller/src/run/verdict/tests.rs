@@ -15,7 +15,7 @@ use crate::{
 fn check(change: impl FnOnce(&mut Stats, &mut RunFacts), verdict: Verdict, reasons: &[&str]) {
     let (mut stats, mut facts) = (stats_of(1_000), facts());
     change(&mut stats, &mut facts);
-    let (found, because) = judge(&stats, &facts);
+    let (found, because) = judge(&stats, &facts, &[]);
     let because: Vec<String> = because.iter().map(ToString::to_string).collect();
     assert_eq!((found, because), (verdict, reasons.iter().map(ToString::to_string).collect()));
 }
@@ -444,7 +444,7 @@ fn an_instrument_that_cannot_count_proves_nothing_at_all() {
     };
     let (mut stats, mut facts) = (stats_of(1_000), facts());
     miscount(&mut stats, &mut facts);
-    let (verdict, reasons) = judge(&stats, &facts);
+    let (verdict, reasons) = judge(&stats, &facts, &[]);
     assert_eq!((verdict, reasons[0].name), (Verdict::Invalid, Rule::Conservation));
     check(
         |stats, _| stats.messages[1].delivered -= 5,
