@@ -18,6 +18,7 @@
 //! | [`status`], [`conditions`], [`reason`] | what people are told; pure |
 //! | [`note`], [`events`] | what people are told about changes, and how |
 //! | [`fleet`] | one task owns everything that is known of one fleet |
+//! | [`load_test`] | the life of a load test; pure |
 //! | [`query`] | answers to those who may ask for a fleet's figures |
 //! | [`run`] | the watched stores, and who is asked to look at what |
 //! | `watch` | what happens to the objects of one kind |
@@ -29,6 +30,7 @@ pub mod document;
 pub mod error;
 pub mod events;
 pub mod fleet;
+pub mod load_test;
 pub mod metrics;
 pub mod note;
 pub mod object;

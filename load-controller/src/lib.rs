@@ -25,6 +25,7 @@ pub mod key;
 mod kube_error;
 pub mod lease;
 pub mod limits;
+mod packed;
 pub mod report;
 pub mod resource;
 pub mod run;

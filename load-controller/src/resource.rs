@@ -1,4 +1,4 @@
-//! The custom resources Fleet and FleetQuery, and the objects that a fleet consists of.
+//! The custom resources Fleet, LoadTest and FleetQuery, and the objects that a fleet consists of.
 //!
 //! One kind a file; each builder is pure and sets every field that is its own and no other.
 //!
@@ -10,12 +10,14 @@
 //! | [`secret`] | `X-secrets` | the token of the workers' API, and the passwords at a broker of its own |
 //! | [`pod_disruption_budget`], [`network_policy`] | `X` | one pod's share at a time; one port |
 //! | [`broker`] | `X-broker` | the broker of a fleet that names none |
+//! | [`config_map`] | `T-load-test`, `T-report-0` … | what a load test has measured so far, and its report |
 
 pub mod broker;
 pub mod config_map;
 pub mod crd;
 pub mod fleet;
 pub mod fleet_query;
+pub mod load_test;
 pub mod names;
 pub mod network_policy;
 pub mod owner;
@@ -25,13 +27,16 @@ pub mod rbac;
 pub mod secret;
 pub mod service;
 pub mod size;
+mod spec;
 pub mod stateful_set;
 mod structural;
 
-pub use fleet::{Fleet, FleetStatus, Spec};
+pub use fleet::{Fleet, FleetStatus};
 pub use fleet_query::FleetQuery;
+pub use load_test::{LoadTest, LoadTestStatus};
 pub use owner::Owner;
 pub use size::Size;
+pub use spec::Spec;
 
 #[cfg(test)]
 pub(crate) mod fixture;

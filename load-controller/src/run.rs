@@ -11,6 +11,7 @@
 //! | [`phase`] | the parts of a run that are measured apart, and when one is over |
 //! | [`threshold`] | what somebody wants of a run, held against what it measured |
 //! | [`change`] | what a plan becomes when somebody changes it |
+//! | [`saved`] | what is kept of a run, so that another process goes on with it |
 //! | [`timeline`] | the run second by second, and the outages that it shows |
 //! | [`verdict`], [`conservation`] | what the run proved, and the laws that its counters must obey |
 //!
@@ -24,17 +25,29 @@ pub mod change;
 pub mod conservation;
 pub mod facts;
 pub mod phase;
+pub mod saved;
 pub mod stage;
 pub mod threshold;
 pub mod timeline;
 pub mod verdict;
 pub mod workers;
 
-use fleet_contract::{fleet::Fleet, plan::Plan, share::Membership, stats::Stats, time::Micros, units::Span};
+use std::collections::BTreeMap;
+
+use fleet_contract::{
+    fleet::Fleet,
+    plan::Plan,
+    share::Membership,
+    stats::{Groups, Latencies, Stats},
+    time::Micros,
+    units::Span,
+};
+use serde::{Deserialize, Serialize};
 
 use crate::report::Report;
 use change::Change;
-use facts::{CutShort, RunFacts};
+use facts::{CutShort, LostWorkers, RunFacts};
+use phase::Spanned;
 use stage::Stage;
 use workers::Workers;
 
@@ -52,8 +65,38 @@ pub struct Run {
     lead: Span,
     /// The version of the plan whose intervals the facts know.
     plan_version: u64,
-    /// When a drain has taken too long.
-    drain_deadline: Option<Micros>,
+    drain: Option<Drain>,
+    /// What was before, where it is part of a longer run.
+    before: Option<Box<Before>>,
+}
+
+/// From when on messages settle, and when that has taken too long.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    from: Micros,
+    deadline: Micros,
+}
+
+/// What was measured before a run that is part of a longer one.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Before {
+    stats: Stats,
+    lost: LostWorkers,
+}
+
+impl Before {
+    /// What workers have measured by now.
+    pub fn of(workers: &Workers) -> Self {
+        // Messages and times are told apart by their phases.
+        let stats = Stats {
+            groups: Groups::default(),
+            phases: BTreeMap::new(),
+            latency: Latencies::default(),
+            ..workers.sum()
+        };
+        Self { stats, lost: workers.ended().into() }
+    }
 }
 
 /// What a run needs next.
@@ -70,7 +113,29 @@ pub enum Step {
 impl Run {
     /// A run of which nothing was read yet; changes of its plan take effect `lead` from now.
     pub const fn new(facts: RunFacts, lead: Span) -> Self {
-        Self { facts, lead, plan_version: 0, drain_deadline: None }
+        Self { facts, lead, plan_version: 0, drain: None, before: None }
+    }
+
+    /// The same of a part of a longer run.
+    pub fn part(facts: RunFacts, lead: Span, before: Before) -> Self {
+        Self { before: Some(Box::new(before)), ..Self::new(facts, lead) }
+    }
+
+    /// The name of the phase that goes on.
+    pub fn phase_at(&self, now: Micros) -> Option<&str> {
+        let elapsed = now.since(self.facts.started);
+        let goes_on = |phase: &Spanned<'_>| (phase.after..phase.until()).contains(&elapsed);
+        self.facts.asked.phases.spanned().find(goes_on).map(|phase| phase.phase.name.as_str())
+    }
+
+    /// What was before it, where it is part of a longer run.
+    pub fn before(&self) -> Option<&Before> {
+        self.before.as_deref()
+    }
+
+    /// It has not begun yet, and what workers have measured by now was before it.
+    pub fn wait(&mut self, workers: &Workers) {
+        self.before = Some(Box::new(Before::of(workers)));
     }
 
     /// What is known of it.
@@ -123,7 +188,7 @@ impl Run {
         let Some((cut, number)) = cut else {
             return Err("expected a run with a phase that goes on, found none; `simctl stop` ends a run".into());
         };
-        let plan = cut.skipped(phases, number, plan, &self.facts.fleet.spec, at);
+        let plan = cut.skipped(phases, number, plan, &self.facts.fleet.spec, self.facts.started);
         self.facts.asked.duration = cut.last();
         self.facts.asked.phases = cut;
         Ok(plan)
@@ -141,10 +206,14 @@ impl Run {
     /// The phases below this number are settled in the last reading of every worker: `lossAfter` after the end of a phase all
     /// of its messages are judged, but for those that devices still have to send.
     fn phases_over(&self, plan: &Plan, workers: &Workers) -> u32 {
-        let settling = Span(self.facts.fleet.spec.loss_after.0.saturating_add(SETTLING.0));
-        let is_settled = |end: Micros| workers.heard_until().is_some_and(|heard| end.after(settling) <= heard);
+        let is_settled = |end: Micros| workers.heard_until().is_some_and(|heard| end.after(self.settling()) <= heard);
         let ends = plan.phases().zip(plan.phases().skip(1)).map(|((_, number), (end, _))| (end, number));
         ends.filter(|(end, _)| is_settled(*end)).map(|(_, number)| number + 1).last().unwrap_or_default()
+    }
+
+    /// How long it takes until all is judged that was sent.
+    const fn settling(&self) -> Span {
+        Span(self.facts.fleet.spec.loss_after.0.saturating_add(SETTLING.0))
     }
 
     /// The plan without the phases whose figures are kept, if it has any of them: workers need not tell them any more.
@@ -156,8 +225,13 @@ impl Run {
     /// What comes next, as far as the clock and the last readings tell.
     fn step(&mut self, now: Micros, plan: &Plan, stats: &Stats, workers: &Workers) -> Step {
         let asked = &self.facts.asked;
-        if let Some(deadline) = self.drain_deadline {
-            if workers.are_drained() {
+        if let Some(Drain { from, deadline }) = self.drain {
+            let is_over = match &self.before {
+                None => workers.are_drained(),
+                // Its devices go on with something else.
+                Some(_) => workers.heard_until().is_some_and(|heard| from.after(self.settling()) <= heard),
+            };
+            if is_over {
                 return Step::End;
             }
             if now < deadline {
@@ -182,7 +256,7 @@ impl Run {
         let spec = &self.facts.fleet.spec;
         let leaving = spec.connect.rate.time_for(u64::from(plan.devices_wanted()));
         let patience = spec.loss_after.0.saturating_add(leaving.0).saturating_add(DRAIN_PATIENCE.0);
-        self.drain_deadline = Some(now.after(Span(patience)));
+        self.drain = Some(Drain { from: now, deadline: now.after(Span(patience)) });
     }
 
     /// It is over, cut short or not.
@@ -198,6 +272,9 @@ impl Run {
     /// that it should run are missing.
     pub fn stats(&self, plan: &Plan, workers: &Workers) -> Stats {
         let mut stats = workers.sum();
+        if let Some(before) = &self.before {
+            stats = stats.part(self.facts.asked.phases.numbers(), self.facts.span(), &before.stats);
+        }
         if self.follows_plan() {
             stats.devices.desired = plan.devices(self.facts.now);
         }
@@ -218,6 +295,9 @@ impl Run {
     fn see(&mut self, now: Micros, plan: &Plan, workers: &Workers) {
         self.facts.now = now;
         self.facts.lost = workers.ended().into();
+        if let Some(before) = &self.before {
+            self.facts.lost = self.facts.lost.since(&before.lost);
+        }
         self.look_at(plan, now);
     }
 

@@ -77,6 +77,56 @@ pub struct LoadTestSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub thresholds: Vec<Criterion>,
+    /// In a cluster: whether tests of other fleets of the namespace may go on beside it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub concurrency_policy: ConcurrencyPolicy,
+    /// In a cluster: holds the test back before its start, and all messages after it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub suspend: bool,
+    /// In a cluster: the phase of this name is over as soon as it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<String>,
+    /// In a cluster: ends the test at once; what is under way is not judged.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub abort: bool,
+}
+
+/// Whether tests of other fleets may go on at the same time: they load the same nodes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConcurrencyPolicy {
+    /// No other one in the namespace.
+    #[default]
+    Forbid,
+    /// Others that allow it, too.
+    Allow,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl LoadTestSpec {
+    /// A test of a fleet that nobody has touched.
+    pub const fn new(fleet: String, phases: Vec<Phase>, thresholds: Vec<Criterion>) -> Self {
+        let concurrency_policy = ConcurrencyPolicy::Forbid;
+        Self { fleet, phases, thresholds, concurrency_policy, suspend: false, skip: None, abort: false }
+    }
+
+    /// The field that changes a test while it goes on, if one is set; a test on one machine has verbs for that.
+    pub const fn control(&self) -> Option<&'static str> {
+        match self {
+            Self { suspend: true, .. } => Some("suspend"),
+            Self { skip: Some(_), .. } => Some("skip"),
+            Self { abort: true, .. } => Some("abort"),
+            _ => None,
+        }
+    }
+
+    /// Whether it asks for the same as `other`, but for what changes a test while it goes on.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let asked = |spec: &Self| Self { suspend: false, skip: None, abort: false, ..spec.clone() };
+        asked(self) == asked(other)
+    }
 }
 
 /// A threshold, and where it is looked at. Written as the threshold alone where nothing else is said.

@@ -239,6 +239,23 @@ impl Plan {
         self.changes.retain(|change| change.at < at);
     }
 
+    /// Lets the streams go by their intervals again from `at` on, for a fleet whose devices connect at `rate`; whether any had a
+    /// factor.
+    pub fn reset_rates(&mut self, at: Micros, rate: Rate) -> bool {
+        let mut set = BTreeMap::new();
+        for change in &self.changes {
+            if let Setting::Rate { group, stream, factor, .. } = &change.set {
+                set.insert((group.clone(), stream.clone()), *factor);
+            }
+        }
+        set.retain(|_, factor| factor.is_some());
+        let is_any = !set.is_empty();
+        for (group, stream) in set.into_keys() {
+            self.set(at, Setting::Rate { group, stream, factor: None, over: Span::ZERO }, rate);
+        }
+        is_any
+    }
+
     /// When each phase begins that somebody still has to measure, the earliest first; what falls due before belongs to none.
     pub fn phases(&self) -> impl Iterator<Item = (Micros, u32)> + '_ {
         self.changes.iter().filter_map(|change| match change.set {

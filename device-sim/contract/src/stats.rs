@@ -4,6 +4,7 @@
 //! these sums, so that a percentile over a cluster is as exact as one over a thread.
 
 mod latency;
+mod part;
 mod sessions;
 
 use std::collections::BTreeMap;
@@ -731,6 +732,11 @@ impl Totals {
             self.ended.stats.add_phases(&over);
         }
         self.ended.phases_kept = self.ended.phases_kept.max(number);
+    }
+
+    /// Forgets what was measured in the phases below `number`: whoever asked for them has it.
+    pub fn forget_phases(&mut self, number: u32) {
+        self.ended.stats.phases = self.ended.stats.phases.split_off(&number);
     }
 
     /// Closes the books of worker `ordinal`, which has ended.

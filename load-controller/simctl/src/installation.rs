@@ -95,9 +95,13 @@ fn rank(kind: &str) -> u8 {
     }
 }
 
-/// Whether an object stays as long as there are fleets: their kind, and the policy that judges who may write what.
+/// The kinds whose objects people write, and which a policy judges.
+const JUDGED: [&str; 2] = ["fleets.simctl.io", "loadtests.simctl.io"];
+
+/// Whether an object stays as long as there are fleets: the kinds of what people write, and the policies that judge who may
+/// write what.
 pub(crate) fn stays_with_fleets(object: &Value) -> bool {
-    name(object).ends_with("fleets.simctl.io")
+    JUDGED.iter().any(|kind| name(object).ends_with(kind))
 }
 
 /// The kind of an object.
@@ -114,7 +118,8 @@ pub(crate) fn name(object: &Value) -> &str {
 /// controller may do across the cluster carries its namespace in the name.
 pub(crate) fn is_shared(object: &Value) -> bool {
     let is_in_namespace = object.pointer("/metadata/namespace").is_some() || kind(object) == "Namespace";
-    let carries_namespace = name(object).contains(':') || name(object).ends_with(".fleets.simctl.io");
+    let is_policy = JUDGED.iter().any(|kind| name(object).strip_suffix(kind).is_some_and(|place| place.ends_with('.')));
+    let carries_namespace = name(object).contains(':') || is_policy;
     !is_in_namespace && !carries_namespace
 }
 
@@ -246,9 +251,12 @@ subjects: [{kind: ServiceAccount, name: load-controller, namespace: simctl-syste
         let at = |wanted: &str| objects.iter().position(|object| kind(object) == wanted).unwrap();
         let (policy, binding) = (at("ValidatingAdmissionPolicy"), at("ValidatingAdmissionPolicyBinding"));
         assert!(policy < binding && binding < at("CustomResourceDefinition"));
-        let ours: Vec<_> = objects.iter().filter(|object| name(object) == "load.fleets.simctl.io").collect();
-        assert_eq!(ours.len(), 2);
-        assert_eq!(ours[1]["spec"]["policyName"], "load.fleets.simctl.io");
+        for kind in JUDGED {
+            let policy = format!("load.{kind}");
+            let ours: Vec<_> = objects.iter().filter(|object| name(object) == policy).collect();
+            assert_eq!(ours.len(), 2);
+            assert_eq!(ours[1]["spec"]["policyName"], policy);
+        }
     }
 
     #[test]
@@ -324,12 +332,16 @@ subjects: [{kind: ServiceAccount, name: load-controller, namespace: simctl-syste
     fn what_all_controllers_share_is_the_kinds_and_the_rights_of_people() {
         let objects = objects(&chosen()).unwrap();
         let is_shared = |of: &str| is_shared(objects.iter().find(|object| name(object) == of).unwrap());
-        assert!(["fleets.simctl.io", "simctl-fleets-view", "simctl-fleets-edit"].into_iter().all(is_shared));
-        assert!(
-            !["load", "load-controller", "load:load-controller-fleets", "load.fleets.simctl.io"]
-                .into_iter()
-                .any(is_shared)
-        );
+        let shared = ["fleets.simctl.io", "loadtests.simctl.io", "simctl-fleets-view", "simctl-fleets-edit"];
+        assert!(shared.into_iter().all(is_shared));
+        let own = [
+            "load",
+            "load-controller",
+            "load:load-controller-fleets",
+            "load.fleets.simctl.io",
+            "load.loadtests.simctl.io",
+        ];
+        assert!(!own.into_iter().any(is_shared));
     }
 
     #[test]

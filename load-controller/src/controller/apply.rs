@@ -32,10 +32,11 @@ use super::{
     refusal::Refusal,
 };
 use crate::resource::{
-    Fleet, FleetStatus, Owner, config_map,
-    names::{self, FIELD_MANAGER, GROUP, VERSION},
+    Fleet, FleetStatus, LoadTest, LoadTestStatus, Owner, config_map,
+    names::{self, FIELD_MANAGER, GROUP, STARTED_ANNOTATION, VERSION},
     secret,
 };
+use crate::run::saved::Saved;
 
 /// How long the API server may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -192,6 +193,42 @@ impl Writer {
         self.succeed(owner, &config_map::totals(owner, ended, version)).await
     }
 
+    /// Keeps what a load test has measured, as the successor of the object with the version that it names; the new version.
+    pub async fn keep(&self, owner: &Owner, object: &ConfigMap) -> Result<Option<String>, Error> {
+        self.succeed(owner, object).await
+    }
+
+    /// What is kept of this very load test, and the version of the object; nothing where it cannot be read.
+    pub async fn read_load_test(&self, owner: &Owner) -> Result<(Option<Saved>, Option<String>), Error> {
+        let name = names::load_test(&owner.name);
+        let api: Api<ConfigMap> = self.api(&owner.namespace);
+        let read = self.timed("get", api.get_opt(&name)).await;
+        let object = read.map_err(|error| Error::api(format!("read the ConfigMap {name}"), error))?;
+        let is_own = |object: &ConfigMap| object.owner_references().iter().any(|owned| owned.uid == owner.uid);
+        let Some(object) = object.filter(is_own) else { return Ok((None, None)) };
+        let saved = config_map::read_load_test(&object);
+        if let Err(error) = &saved {
+            tracing::warn!(name, %error, "what is kept of a load test cannot be read");
+        }
+        Ok((saved.ok(), object.resource_version()))
+    }
+
+    /// Creates an object that never changes; one that is there already is the owner's, and is the same.
+    pub async fn create_own(&self, owner: &Owner, object: &ConfigMap) -> Result<(), Error> {
+        let object = Object::of(object, None);
+        let api = Api::namespaced_with(self.client.clone(), &owner.namespace, object.resource());
+        self.create(owner, object.key(), &api, object.body()).await.map(drop)
+    }
+
+    /// Marks a load test as started; this very one.
+    pub async fn mark_started(&self, owner: &Owner, at: &str) -> Result<(), Error> {
+        let api = self.untyped::<LoadTest>(&owner.namespace);
+        let patch = json!({"metadata": {"uid": owner.uid, "annotations": {STARTED_ANNOTATION: at}}});
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let marked = self.timed("patch", api.patch_metadata(&owner.name, &parameters, &Patch::Merge(patch))).await;
+        marked.map(drop).map_err(|error| Error::write(&Key::of::<LoadTest>(owner.name.clone()), error))
+    }
+
     /// Only as the successor of what was read: two controllers that both believe to lead cannot mix.
     async fn succeed(&self, owner: &Owner, object: &ConfigMap) -> Result<Option<String>, Error> {
         let api: Api<ConfigMap> = self.api(&owner.namespace);
@@ -280,17 +317,26 @@ impl Writer {
 
     /// Writes the status of a Fleet.
     pub async fn status(&self, owner: &Owner, status: &FleetStatus) -> Result<(), Error> {
-        let api = self.untyped::<Fleet>(&owner.namespace);
+        self.status_of::<Fleet>(owner, json!(status)).await
+    }
+
+    /// Writes the status of a load test.
+    pub async fn load_test_status(&self, owner: &Owner, status: &LoadTestStatus) -> Result<(), Error> {
+        self.status_of::<LoadTest>(owner, json!(status)).await
+    }
+
+    async fn status_of<K: Resource<DynamicType = ()>>(&self, owner: &Owner, status: Value) -> Result<(), Error> {
+        let api = self.untyped::<K>(&owner.namespace);
         let patch = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
-            "kind": "Fleet",
+            "kind": K::kind(&()),
             "metadata": {"name": owner.name, "uid": owner.uid},
             "status": status,
         });
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let written = self.timed("status", api.patch_status(&owner.name, &parameters, &Patch::Apply(patch))).await;
         match written {
-            // The fleet is gone: there is nobody to tell.
+            // The object is gone: there is nobody to tell.
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             written => written.map(drop).map_err(|error| Error::api("write the status", error)),
         }
@@ -341,7 +387,7 @@ fn ownership<K>(object: &PartialObjectMeta<K>, owner: &Owner) -> Ownership {
     if owners.iter().any(|found| found.uid == owner.uid) {
         return Ownership::Own;
     }
-    let is_earlier = owners.iter().any(|found| found.kind == "Fleet" && found.name == owner.name);
+    let is_earlier = owners.iter().any(|found| found.kind == owner.kind() && found.name == owner.name);
     if is_earlier || object.metadata.deletion_timestamp.is_some() {
         return Ownership::Leaving;
     }

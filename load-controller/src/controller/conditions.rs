@@ -121,11 +121,11 @@ pub struct Word {
 }
 
 impl Word {
-    fn yes(of: &'static str, reason: Reason, message: impl Into<String>) -> Self {
+    pub(super) fn yes(of: &'static str, reason: Reason, message: impl Into<String>) -> Self {
         Self { of, holds: true, reason, message: message.into(), event: None }
     }
 
-    fn no(of: &'static str, reason: Reason, message: impl Into<String>) -> Self {
+    pub(super) fn no(of: &'static str, reason: Reason, message: impl Into<String>) -> Self {
         Self { holds: false, ..Self::yes(of, reason, message) }
     }
 

@@ -9,11 +9,13 @@ use fleet_contract::{
     plan::LIVE,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::resource::{
     Fleet, Owner, broker,
+    config_map::{ASSIGNMENT_KEY, SPEC_KEY},
     pod::{
         self, AUTHORITY_FOLDER, AUTHORITY_KEY, CERTIFICATE_KEY, DEVICES_PASSWORD_FILE, IDENTITY_FOLDER,
         OBSERVER_PASSWORD_FILE, PRIVATE_KEY_KEY,
@@ -76,6 +78,32 @@ pub fn resolve(
     }
     let hash = hash_of(&assignment, image);
     Ok(Document { fleet: document, has_own_broker, broker_access, assignment, spec, hash })
+}
+
+impl Document {
+    /// The document that the ConfigMap of a revision holds, with the live numbers of `fleet`; `None` for one that does not.
+    pub fn pinned(fleet: &Fleet, owner: &Owner, object: &ConfigMap, hash: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Assignment {
+            fleet: fleet::Fleet,
+        }
+        let (assignment, spec) = (text_of(object, ASSIGNMENT_KEY)?, text_of(object, SPEC_KEY)?);
+        let resolved: Assignment = serde_json::from_str(assignment).ok()?;
+        let mut written: Map<String, Value> = serde_json::from_str(spec).ok()?;
+        let live =
+            LIVE.iter().filter_map(|field| Some(((*field).to_owned(), fleet.spec.written().get(*field)?.clone())));
+        written.extend(live);
+        let mut document = Fleet::new(&owner.name, written).document().ok()?;
+        document.metadata = resolved.fleet.metadata;
+        document.spec.models = resolved.fleet.spec.models;
+        let has_own_broker = document.spec.has_own_broker();
+        let broker_access = document.spec.broker.as_ref().and_then(|broker| broker.access).unwrap_or_default();
+        if has_own_broker {
+            sign_in_at_own_broker(&mut document, owner);
+        }
+        let (assignment, spec, hash) = (assignment.to_owned(), spec.to_owned(), hash.to_owned());
+        Some(Self { fleet: document, has_own_broker, broker_access, assignment, spec, hash })
+    }
 }
 
 /// Fills in the models that groups name: those of the document come first, then those of `modelsFrom`, then ours.

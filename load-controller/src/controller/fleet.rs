@@ -3,7 +3,7 @@
 //! Requests to reconcile, questions of FleetQueries, answers of workers and the tick of each second come to it one after
 //! the other, so that there is nothing to lock.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use fleet_contract::{plan::Plan, time::Micros};
 use k8s_openapi::jiff::Timestamp;
@@ -19,6 +19,8 @@ use tokio::{
 mod answer;
 mod causes;
 mod limits;
+mod load_test;
+mod orphan;
 mod reading;
 mod reconcile;
 mod telling;
@@ -28,11 +30,13 @@ pub use answer::PodReport;
 use causes::Causes;
 pub use limits::Guard;
 use limits::Limited;
+use load_test::Trial;
+pub(super) use orphan::tell_of_missing_fleets;
 use reconcile::Resolved;
 
 use super::{
-    Error, apply::Writer, document::Document, events::Events, metrics::Metrics, note::Note, observe::Stores,
-    plan::Images, refusal::Refusals, shortage::Shortage, status::Decided, tokens::Tokens, turn::Turns,
+    Error, apply::Writer, document::Document, events::Events, load_test::Going, metrics::Metrics, note::Note,
+    observe::Stores, plan::Images, refusal::Refusals, shortage::Shortage, status::Decided, tokens::Tokens, turn::Turns,
 };
 use crate::{
     api::{self, Address, Calls, calls::Answered},
@@ -68,6 +72,8 @@ pub struct Context {
     pub key: Key,
     /// Whose turn it is to roll out a release.
     pub turns: Arc<Turns>,
+    /// The load tests that go on.
+    pub going: Arc<Going>,
     /// What holds fleets to the administrator's limits.
     pub guard: Guard,
     /// Who this controller is, in events.
@@ -140,6 +146,10 @@ struct Wish {
     /// The last document that was right.
     document: Option<Document>,
     decided: Option<Decided>,
+    /// The load test that the fleet is busy with.
+    trial: Option<Trial>,
+    /// The UIDs of those that are over, as long as the watch may not show it yet.
+    tests_over: HashSet<String>,
 }
 
 /// What the cluster keeps of a fleet and only its controller knows to be right.
@@ -159,6 +169,8 @@ struct Kept {
 struct Pace {
     watched_until: Option<Instant>,
     next_pull: Instant,
+    /// When the load test was looked at last.
+    followed_at: Instant,
     /// Failures in a row, and when to try again.
     failures: u32,
     retry_at: Instant,
@@ -166,7 +178,8 @@ struct Pace {
 
 impl Pace {
     fn now() -> Self {
-        Self { watched_until: None, next_pull: Instant::now(), failures: 0, retry_at: Instant::now() }
+        let now = Instant::now();
+        Self { watched_until: None, next_pull: now, followed_at: now, failures: 0, retry_at: now }
     }
 }
 
@@ -204,6 +217,7 @@ pub(super) async fn look_after(
         }
     }
     task.context.turns.pass(&task.key);
+    task.context.going.end(&task.key);
     task.context.guard.forget(&task.key);
     task.context.metrics.forget(task.key.namespace.as_deref().unwrap_or_default(), &task.key.name);
 }

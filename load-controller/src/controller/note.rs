@@ -72,6 +72,10 @@ impl Note {
         Self::warning(Reason::UnfitAutoscaler, "Scale", text)
     }
 
+    pub(super) fn load_test(is_warning: bool, reason: Reason, text: &str) -> Self {
+        Self { is_warning, reason, action: "Test", text: text.into() }
+    }
+
     /// A condition that has changed to something that matters.
     pub(super) fn condition(is_warning: bool, reason: Reason, action: &'static str, word: &Word) -> Self {
         let text = word.event.as_ref().unwrap_or(&word.message).clone();

@@ -20,7 +20,7 @@ use kube::{
 
 use super::diagnosis::Diagnosis;
 use crate::resource::{
-    Fleet, Owner, config_map,
+    Fleet, LoadTest, Owner, config_map,
     names::{self, FLEET_LABEL, WORKER_CONTAINER},
     pod::{DOCUMENT_ANNOTATION, SECRETS_ANNOTATION},
 };
@@ -36,6 +36,8 @@ const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 pub struct Stores {
     /// The fleets.
     pub fleets: Store<Fleet>,
+    /// What is done to them.
+    pub load_tests: Store<LoadTest>,
     /// Of workers and brokers.
     pub stateful_sets: Store<StatefulSet>,
     /// Plans with their data; documents and totals without.
@@ -327,6 +329,7 @@ pub fn prune_pod(pod: &mut Pod) {
 /// Leaves of a ConfigMap what is looked at: the plan, and whom a broker admits; documents are known by their names.
 pub fn prune_config_map(object: &mut ConfigMap) {
     object.metadata.managed_fields = None;
+    object.binary_data = None;
     if let Some(data) = &mut object.data {
         data.retain(|key, _| key == config_map::PLAN_KEY || key == config_map::ANONYMOUS_KEY);
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use fleet_contract::{allowed::AllowedBrokers, plan::Plan, time::Micros, units::Span};
+use fleet_contract::{allowed::AllowedBrokers, fleet::FleetSpec, plan::Plan, time::Micros, units::Span};
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     document::Document,
+    load_test::Hold,
     note::Note,
     object::{Deletion, Object},
     observe::{Observed, ObservedBroker, Reply, WorkerPod},
@@ -151,6 +152,8 @@ pub struct Situation<'a> {
     pub connected: u32,
     /// Whether another fleet has the turn to roll out a release.
     pub is_others_turn: bool,
+    /// What a load test holds the fleet to.
+    pub hold: Option<Hold>,
     /// Now.
     pub now: Micros,
 }
@@ -163,7 +166,7 @@ pub fn decide(situation: &Situation<'_>) -> Steps {
     let (plan, is_new_plan) = next_plan(situation);
     let revision = revision(owner, &document.hash, observed);
     let size = Size::of(spec);
-    let replicas = spec.devices.div_ceil(spec.devices_per_pod.max(1));
+    let replicas = devices_most(situation).div_ceil(spec.devices_per_pod.max(1));
     let template = pod::build(&Worker {
         fleet: &owner.name,
         spec,
@@ -175,6 +178,7 @@ pub fn decide(situation: &Situation<'_>) -> Steps {
         allowed: allowed_brokers(situation),
     });
     let turn = turn(situation, &template);
+    let turn = if is_pinned(situation) { Turn::Waits } else { turn };
     let OwnBroker { objects: broker_objects, devices_max: broker_devices_max, is_rolling } =
         own_broker(situation, turn);
     // Both at once would take more devices away than a pod's share: the broker comes first, and the workers stay until
@@ -264,8 +268,10 @@ fn next_plan(situation: &Situation<'_>) -> (Plan, bool) {
     let seen = observed.plan.as_ref().map(|(plan, _)| plan);
     if let Some(newest) = plan.into_iter().chain(seen).max_by_key(|plan| plan.version) {
         let mut next = newest.clone();
-        let is_new = next.follow(now.after(LEAD), spec) || seen.is_none();
-        return (next, is_new);
+        let at = now.after(LEAD);
+        // That of a test is written with it.
+        let is_new = !is_pinned(situation) && leave_phases(&mut next, at, spec) | next.follow(at, spec);
+        return (next, is_new || seen.is_none());
     }
     let told = fleet.status.as_ref().and_then(|status| Some((status.run?, instant(status.start.as_ref()?)?, status)));
     let plan = match told {
@@ -277,6 +283,27 @@ fn next_plan(situation: &Situation<'_>) -> (Plan, bool) {
         None => Plan::of(run_of(owner), now.after(LEAD), spec),
     };
     (plan, true)
+}
+
+/// Whether a load test goes on, which is about what its fleet was when it began.
+fn is_pinned(situation: &Situation<'_>) -> bool {
+    situation.hold.is_some_and(|hold| hold.devices.is_none())
+}
+
+/// The most devices that the fleet has: there are pods for those of a load test from before its start on.
+fn devices_most(situation: &Situation<'_>) -> u32 {
+    situation.hold.map_or(situation.document.fleet.spec.devices, |hold| hold.devices_most)
+}
+
+/// Takes what a load test has left out of a plan; whether there was anything.
+fn leave_phases(plan: &mut Plan, at: Micros, spec: &FleetSpec) -> bool {
+    let has_phases = plan.phases().next().is_some();
+    if has_phases {
+        plan.take_back(at);
+        plan.end_phases(u32::MAX);
+        plan.reset_rates(at, spec.connect.rate);
+    }
+    has_phases
 }
 
 /// Tells the messages of this fleet from those of any other of the same name, before or after it.
@@ -366,8 +393,7 @@ fn wanted_broker(situation: &Situation<'_>) -> Option<(StatefulSet, u64)> {
         return None;
     }
     let existing = observed.broker.stateful_set.as_deref();
-    let memory =
-        existing.and_then(broker::memory_of).unwrap_or_else(|| broker::memory_for(document.fleet.spec.devices));
+    let memory = existing.and_then(broker::memory_of).unwrap_or_else(|| broker::memory_for(devices_most(situation)));
     let special = &document.fleet.spec.pod;
     let kept = existing.map(broker::storage_of);
     let storage = kept.as_ref().map_or(situation.storage, Option::as_ref);

@@ -48,7 +48,7 @@ pub enum Reason {
     AdmissionDenied,
     /// The writer lacks the right.
     Forbidden,
-    /// The API server finds the object invalid.
+    /// The API server finds the object invalid; of a load test: its figures cannot be trusted.
     Invalid,
 
     // The condition Degraded.
@@ -98,6 +98,26 @@ pub enum Reason {
     OldWorkers,
     /// The fleet's own broker, if there is one, wants credentials.
     CredentialsNeeded,
+
+    // The conditions Complete and Passed of a load test. Invalid is among those of Stalled.
+    /// Something else goes on that it waits for.
+    Waiting,
+    /// Somebody holds it back.
+    Suspended,
+    /// Its fleet is brought to where it begins.
+    Preparing,
+    /// Its phases go on.
+    Running,
+    /// Its last messages are being judged.
+    Settling,
+    /// All that was asked for has come of it.
+    Passed,
+    /// A promise or a threshold is broken.
+    Failed,
+    /// It ended before its time.
+    Aborted,
+    /// It is not as it should be, or its fleet is not as it needs it.
+    CannotStart,
 
     // Events alone.
     /// The fleet was created.

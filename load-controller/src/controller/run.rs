@@ -47,7 +47,7 @@ use crate::{
     key::Key,
     limits::Limits,
     resource::{
-        Fleet,
+        Fleet, LoadTest,
         broker::Storage,
         names::{FIELD_MANAGER, FLEET_LABEL},
     },
@@ -125,6 +125,7 @@ pub async fn run(
         storage: settings.storage.clone().map(Arc::new),
         key,
         turns: Arc::default(),
+        going: Arc::default(),
         guard: fleet::Guard::new(settings.limits.clone()),
         identity: Arc::from(settings.identity.as_str()),
     };
@@ -140,6 +141,7 @@ pub async fn run(
         let (store, wakes) = watch_scope(&context, scope.as_deref(), &mut tasks);
         let store = Arc::new(store);
         stores.insert(scope.clone(), Arc::clone(&store));
+        tasks.spawn(fleet::tell_of_missing_fleets(context.clone(), Arc::clone(&store)));
         tasks.spawn(query::serve(context.clone(), fleets.clone(), Arc::clone(&store), scope));
         tasks.spawn(schedule(fleets.clone(), store, wakes));
     }
@@ -234,6 +236,7 @@ impl Stores {
     /// Waits until everything that is needed has been listed once; errs when the watches have ended.
     async fn listed(&self) -> Result<(), ()> {
         listed(&self.fleets).await?;
+        listed(&self.load_tests).await?;
         listed(&self.stateful_sets).await?;
         listed(&self.config_maps).await?;
         listed(&self.services).await?;
@@ -272,6 +275,7 @@ fn watch_scope(
     let fleet = |fleet: &Fleet| Some(ObjectRef::from_obj(fleet));
     let stores = Stores {
         fleets: scope.watch(&wakes, &everything, prune_managed_fields, fleet),
+        load_tests: scope.watch(&wakes, &everything, prune_managed_fields, fleet_tested_by),
         stateful_sets: scope.watch(&stirs, &ours, prune_managed_fields, fleet_of),
         config_maps: scope.watch(&wakes, &ours, prune_config_map, fleet_of),
         services: scope.watch(&wakes, &ours, prune_managed_fields, fleet_of),
@@ -387,6 +391,11 @@ fn fleet_of(object: &impl Resource) -> Option<ObjectRef<Fleet>> {
     let meta = object.meta();
     let name = meta.labels.as_ref()?.get(FLEET_LABEL)?;
     Some(ObjectRef::new(name).within(meta.namespace.as_deref()?))
+}
+
+/// The fleet that a load test names.
+fn fleet_tested_by(test: &LoadTest) -> Option<ObjectRef<Fleet>> {
+    Some(ObjectRef::new(test.fleet()?).within(test.metadata.namespace.as_deref()?))
 }
 
 /// The fleet that an autoscaler scales.

@@ -57,6 +57,8 @@ pub struct View<'a> {
     pub broker_cause: Option<&'a Diagnosis>,
     /// Whether devices are missing, over time.
     pub shortage: Shortage,
+    /// Devices that there are to be in the end; where a load test goes on, now.
+    pub wanted: u32,
     /// Now.
     pub now: Micros,
 }
@@ -123,18 +125,18 @@ pub fn stalled(
     (FleetStatus { conditions, last_error: last_error(&words), ..previous.clone() }, words)
 }
 
-fn timestamp(now: Micros) -> Timestamp {
+/// An instant as conditions have it.
+pub fn timestamp(now: Micros) -> Timestamp {
     i64::try_from(now.0).ok().and_then(|us| Timestamp::from_microsecond(us).ok()).unwrap_or_default()
 }
 
 /// The fleet's figures, for status and metrics.
 pub fn figures(view: &View<'_>) -> FleetFigures {
     let present = || view.observed.pods.iter().filter(|pod| !pod.is_terminating);
-    let wanted = view.plan.map_or(0, Plan::devices_wanted);
     let per_pod = view.document.map_or(1, |document| document.fleet.spec.devices_per_pod);
     FleetFigures {
         desired: view.plan.map_or(0, |plan| plan.devices(view.now)),
-        assigned: present().map(|pod| share_of(pod.ordinal, per_pod, wanted)).sum(),
+        assigned: present().map(|pod| share_of(pod.ordinal, per_pod, view.wanted)).sum(),
         connected: view.workers.devices().connected,
         pods_desired: view.decided.map_or(0, |decided| decided.replicas),
         pods_present: count(present()),
@@ -189,7 +191,7 @@ fn facts(view: &View<'_>) -> Facts {
         shortage: view.shortage,
         broker: spec.and_then(|spec| spec.broker.as_ref()).map(BrokerSpec::names).unwrap_or_default(),
         devices,
-        wanted: view.plan.map_or(0, Plan::devices_wanted),
+        wanted: view.wanted,
         round_end: view.plan.zip(spec).map_or(now, |(plan, spec)| conditions::round_end(plan, spec)),
         rate: view
             .plan
@@ -219,7 +221,7 @@ fn is_missed(member: &Member) -> bool {
 }
 
 /// Pods of an older template.
-fn outdated(stateful_set: &StatefulSet) -> u32 {
+pub fn outdated(stateful_set: &StatefulSet) -> u32 {
     let Some(status) = &stateful_set.status else { return 0 };
     if status.current_revision == status.update_revision {
         return 0;
@@ -347,6 +349,7 @@ mod tests {
             worker_cause: None,
             broker_cause: None,
             shortage: Shortage::default(),
+            wanted: 0,
             now: Micros(1_700_000_000_000_000),
         })
     }

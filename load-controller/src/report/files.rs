@@ -18,6 +18,7 @@
 //! Each file appears at once or not at all, and `report.json` comes last: where it is, all others are.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
@@ -35,6 +36,7 @@ use super::{
     text::{self, Paint, Style, Width},
 };
 use crate::{
+    packed,
     run::{facts::RunFacts, verdict::FailOn},
     yaml,
 };
@@ -172,6 +174,39 @@ const NAMES: [&str; 16] = [
     LAST,
 ];
 
+/// How much of a packed report is kept, in bytes: eight ConfigMaps of 768 KiB.
+pub const PACKED_MAX: usize = 8 * PART_MAX;
+
+/// How much of it one ConfigMap holds, in bytes: with what Base64 adds, the API server takes 1 MiB.
+pub const PART_MAX: usize = 768 << 10;
+
+/// All files by name, compressed, for where there is no disk; where they would be too large, without the largest ones.
+/// `report.json` is always among them.
+pub fn pack(report: &Report, stats: &Stats, facts: &RunFacts) -> Vec<u8> {
+    let mut files: BTreeMap<&str, String> = contents(report, stats, facts).collect();
+    loop {
+        let packed = packed::pack(&serde_json::to_vec(&files).expect("texts by name are a value of JSON"));
+        let largest = files.iter().filter(|(name, _)| **name != LAST).max_by_key(|(_, text)| text.len());
+        match largest.map(|(name, _)| *name) {
+            Some(largest) if packed.len() > PACKED_MAX => drop(files.remove(largest)),
+            _ => return packed,
+        }
+    }
+}
+
+/// The files of a packed report, by name.
+///
+/// # Errors
+///
+/// When it is not whole.
+pub fn unpack(packed: &[u8]) -> io::Result<BTreeMap<String, String>> {
+    let text = packed::unpack(packed, UNPACKED_MAX)?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+/// The most bytes of the files of a report.
+const UNPACKED_MAX: u64 = 256 << 20;
+
 /// What the files hold.
 fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<Item = (&'static str, String)> {
     let Latencies { connect, publish_ack, end_to_end, schedule_lag, recovery } = &stats.latency;
@@ -222,11 +257,7 @@ fn document(facts: &RunFacts) -> String {
         api_version: fleet.api_version,
         kind: load_test::Kind::LoadTest,
         metadata: Metadata { name, ..Metadata::default() },
-        spec: LoadTestSpec {
-            fleet: fleet.metadata.name,
-            phases: asked.phases.all().to_vec(),
-            thresholds: asked.thresholds.clone(),
-        },
+        spec: LoadTestSpec::new(fleet.metadata.name, asked.phases.all().to_vec(), asked.thresholds.clone()),
     };
     format!("{head}\n{document}---\n{}", yaml::text(&test).expect("a document has string keys"))
 }

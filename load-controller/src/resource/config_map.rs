@@ -8,14 +8,15 @@ use fleet_contract::{
     plan::Plan,
     stats::Ended,
 };
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::{ByteString, api::core::v1::ConfigMap};
 use kube::ResourceExt as _;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 
 use super::{
     Owner,
     names::{self, Component, REVISION_ANNOTATION},
 };
+use crate::{packed, run::saved::Saved};
 
 /// The key of the resolved document.
 pub const ASSIGNMENT_KEY: &str = "assignment.json";
@@ -25,6 +26,12 @@ pub const SPEC_KEY: &str = "spec.json";
 pub const PLAN_KEY: &str = "plan.json";
 /// The key of the totals.
 pub const TOTALS_KEY: &str = "totals.json";
+/// The key of what a load test has measured so far.
+pub const LOAD_TEST_KEY: &str = "load-test.json.gz";
+/// The key of a part of a load test's report.
+pub const REPORT_KEY: &str = "report.json.gz";
+/// The most bytes of what is kept of a load test, unpacked.
+const SAVED_BYTES_MAX: u64 = 64 << 20;
 /// The key that says whether a broker of the fleet's own admits clients without credentials: `true` or `false`.
 pub const ANONYMOUS_KEY: &str = "anonymous";
 
@@ -74,6 +81,42 @@ pub fn read_totals(config_map: &ConfigMap) -> Result<Ended, Unreadable> {
 fn read<T: DeserializeOwned>(config_map: &ConfigMap, key: &str) -> Result<T, Unreadable> {
     let text = config_map.data.as_ref().and_then(|data| data.get(key));
     format::read(text.map_or("", String::as_str).as_bytes())
+}
+
+/// The ConfigMap with what a load test has measured so far; with `resource_version` only as the successor of what was read
+/// there.
+pub fn load_test(owner: &Owner, fleet: &str, saved: &Saved, resource_version: Option<String>) -> ConfigMap {
+    let mut metadata = owner.metadata_of_test(names::load_test(&owner.name), fleet);
+    metadata.resource_version = resource_version;
+    let text = serde_json::to_vec(saved).expect("a run is a value of JSON");
+    let data = [(LOAD_TEST_KEY.into(), ByteString(packed::pack(&text)))];
+    ConfigMap { metadata, binary_data: Some(data.into()), ..ConfigMap::default() }
+}
+
+/// What a load test has measured so far.
+///
+/// # Errors
+///
+/// When it is not there, or nothing that this release can read.
+pub fn read_load_test(config_map: &ConfigMap) -> Result<Saved, Unreadable> {
+    let bytes = config_map.binary_data.as_ref().and_then(|data| data.get(LOAD_TEST_KEY));
+    let text = packed::unpack(bytes.map_or(&[], |bytes| &bytes.0), SAVED_BYTES_MAX);
+    format::read(&text.map_err(serde_json::Error::custom)?)
+}
+
+/// The immutable ConfigMap with a part of the report of a load test.
+pub fn report(owner: &Owner, fleet: &str, part: usize, bytes: &[u8]) -> ConfigMap {
+    ConfigMap {
+        metadata: owner.metadata_of_test(names::report(&owner.name, part), fleet),
+        binary_data: Some([(REPORT_KEY.to_owned(), ByteString(bytes.to_vec()))].into()),
+        immutable: Some(true),
+        ..ConfigMap::default()
+    }
+}
+
+/// The part of a report in a ConfigMap.
+pub fn read_report(config_map: &ConfigMap) -> Option<&[u8]> {
+    config_map.binary_data.as_ref()?.get(REPORT_KEY).map(|bytes| bytes.0.as_slice())
 }
 
 /// The ConfigMap that says whether a broker of the fleet's own admits clients without credentials. The broker reads it

@@ -5,6 +5,7 @@
 //! the controller checks and tells in the condition `Ready`.
 
 mod fleet_query;
+mod load_test;
 
 use fleet_contract::fleet::{FleetSpec, OWN_LABELS, OWN_PREFIX};
 use k8s_openapi::{
@@ -37,18 +38,21 @@ const GROUPS_MAX: u32 = 255;
 pub enum Kind {
     /// Fleet
     Fleets,
+    /// LoadTest
+    LoadTests,
     /// FleetQuery
     FleetQueries,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::Fleets, Self::FleetQueries];
+    pub const ALL: [Self; 3] = [Self::Fleets, Self::LoadTests, Self::FleetQueries];
 
     /// Its definition.
     pub fn build(self) -> CustomResourceDefinition {
         match self {
             Self::Fleets => fleet(),
+            Self::LoadTests => load_test::build(),
             Self::FleetQueries => fleet_query::build(),
         }
     }

@@ -15,7 +15,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::names::{GROUP, VERSION};
+use super::{
+    Spec,
+    names::{GROUP, VERSION},
+};
 
 /// A Fleet as the API server stores it; [`Fleet::document`] checks it.
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,7 +32,7 @@ pub struct Fleet {
     pub metadata: ObjectMeta,
     /// The specification.
     #[serde(default)]
-    pub spec: Spec,
+    pub spec: Spec<FleetSpec>,
     /// What the controller found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<FleetStatus>,
@@ -44,7 +47,7 @@ impl Fleet {
 
     /// The devices that it asks for; none when that is no number.
     pub fn devices(&self) -> u32 {
-        let devices = self.spec.written.get("devices").and_then(Value::as_u64);
+        let devices = self.spec.written().get("devices").and_then(Value::as_u64);
         devices.and_then(|devices| u32::try_from(devices).ok()).unwrap_or(0)
     }
 
@@ -52,46 +55,10 @@ impl Fleet {
     pub fn document(&self) -> Result<fleet::Fleet, Problems> {
         let metadata = Metadata { name: self.name_any(), namespace: self.namespace(), ..Metadata::default() };
         let text = serde_json::json!({
-            "apiVersion": ApiVersion::default(), "kind": Kind::default(), "metadata": metadata, "spec": self.spec.written,
+            "apiVersion": ApiVersion::default(), "kind": Kind::default(), "metadata": metadata, "spec": self.spec.written(),
         });
         // JSON is YAML, so that one reader does for both.
         document::read::<fleet::Fleet>(&self.name_any(), &text.to_string()).map(|(fleet, _)| fleet)
-    }
-}
-
-/// The specification of a Fleet: as it was written, and as a [`FleetSpec`] where it can be read as one.
-///
-/// A Fleet that cannot be read must not keep the controller from the others, so it is no error here.
-#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Map<String, Value>", into = "Map<String, Value>")]
-pub struct Spec {
-    written: Map<String, Value>,
-    typed: Option<Box<FleetSpec>>,
-}
-
-impl Spec {
-    /// What was written: fields that were left out are not there.
-    pub const fn written(&self) -> &Map<String, Value> {
-        &self.written
-    }
-
-    /// What it means, with all defaults and without the laws that [`Fleet::document`] checks; `None` for what cannot be
-    /// read.
-    pub fn typed(&self) -> Option<&FleetSpec> {
-        self.typed.as_deref()
-    }
-}
-
-impl From<Map<String, Value>> for Spec {
-    fn from(written: Map<String, Value>) -> Self {
-        let typed = serde_json::from_value(Value::Object(written.clone())).ok();
-        Self { written, typed }
-    }
-}
-
-impl From<Spec> for Map<String, Value> {
-    fn from(spec: Spec) -> Self {
-        spec.written
     }
 }
 

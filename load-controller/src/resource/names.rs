@@ -14,6 +14,10 @@ pub const FLEET_LABEL: &str = "simctl.io/fleet";
 pub const LEADER_LABEL: &str = "simctl.io/leader";
 /// The annotation of a document's ConfigMap: its number in the history.
 pub const REVISION_ANNOTATION: &str = "simctl.io/revision";
+/// The annotation of a load test that was started: when, in RFC 3339.
+pub const STARTED_ANNOTATION: &str = "simctl.io/started";
+/// The label of what belongs to a load test; its value is the test's name.
+pub const LOAD_TEST_LABEL: &str = "simctl.io/load-test";
 /// The name of the worker's container.
 pub const WORKER_CONTAINER: &str = "device-sim";
 /// The port of the worker's API and metrics.
@@ -38,6 +42,8 @@ pub enum Component {
     Worker,
     /// Is the broker of a fleet that names none.
     Broker,
+    /// No process: what is kept of a load test.
+    LoadTest,
 }
 
 impl Component {
@@ -45,6 +51,7 @@ impl Component {
         match self {
             Self::Worker => "device-sim",
             Self::Broker => "broker",
+            Self::LoadTest => CONTROLLER,
         }
     }
 
@@ -52,6 +59,7 @@ impl Component {
         match self {
             Self::Worker => "worker",
             Self::Broker => "broker",
+            Self::LoadTest => "load-test",
         }
     }
 }
@@ -109,6 +117,16 @@ pub fn plan(fleet: &str) -> String {
 /// The ConfigMap with what ended epochs have measured.
 pub fn totals(fleet: &str) -> String {
     format!("{fleet}-totals")
+}
+
+/// The ConfigMap with what a load test has measured so far.
+pub fn load_test(name: &str) -> String {
+    format!("{name}-load-test")
+}
+
+/// A ConfigMap with a part of the report of a load test.
+pub fn report(name: &str, part: usize) -> String {
+    format!("{name}-report-{part}")
 }
 
 /// The immutable ConfigMap with a document, by its hash.

@@ -10,6 +10,9 @@ pub fn fleets() -> Vec<PolicyRule> {
         // What is wanted. It never changes a specification: whoever scales owns it.
         rule("simctl.io", &["fleets"], &["get", "list", "watch"]),
         rule("simctl.io", &["fleets/status"], &["patch"]),
+        // patch: the mark that a test was started, an annotation. Its specification is never changed.
+        rule("simctl.io", &["loadtests"], &["list", "watch", "patch"]),
+        rule("simctl.io", &["loadtests/status"], &["patch"]),
         // Questions about figures: answered in their status, and deleted when their minute is over.
         rule("simctl.io", &["fleetqueries"], &["list", "watch", "delete"]),
         rule("simctl.io", &["fleetqueries/status"], &["patch"]),
@@ -18,8 +21,8 @@ pub fn fleets() -> Vec<PolicyRule> {
         rule("", &["services"], &["list", "watch", "create", "patch", "delete"]),
         rule("networking.k8s.io", &["networkpolicies"], &["list", "watch", "create", "patch", "delete"]),
         rule("policy", &["poddisruptionbudgets"], &["list", "watch", "create", "patch"]),
-        // get: the models that a fleet takes from a ConfigMap, and totals at the start. update: plan and totals, whose
-        // writes must not mix. patch: the number of a revision. delete: revisions beyond the last ten.
+        // get: the models that a fleet takes from a ConfigMap, and totals at the start. update: plan, totals and what a load test
+        // has measured, whose writes must not mix. patch: the number of a revision. delete: revisions beyond the last ten.
         rule("", &["configmaps"], &["get", "list", "watch", "create", "update", "patch", "delete"]),
         // Tokens and passwords follow from the controller's key: none is read. A patch begins with a test of the owner.
         rule("", &["secrets"], &["create", "patch"]),

@@ -1,5 +1,7 @@
 //! What is known of a run beside its statistics.
 
+use std::ops::Range;
+
 use fleet_contract::{
     fleet::{BrokerSpec, Fleet, Observe},
     load_test::Criterion,
@@ -48,8 +50,21 @@ pub struct RunFacts {
     pub lost: LostWorkers,
 }
 
+impl LostWorkers {
+    /// Those that have ended since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            count: self.count.saturating_sub(before.count),
+            unbounded: self.unbounded.saturating_sub(before.unbounded),
+            observers: self.observers.iter().filter(|left| !before.observers.contains(left)).copied().collect(),
+        }
+    }
+}
+
 /// What ended a run before its time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum CutShort {
     /// Nothing.
     #[default]
@@ -61,7 +76,8 @@ pub enum CutShort {
 }
 
 /// Worker processes that ended unasked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LostWorkers {
     /// How many.
     pub count: u32,
@@ -136,6 +152,19 @@ impl RunFacts {
             timeline: Timeline::new(plan.start),
             lost: LostWorkers::default(),
         }
+    }
+
+    /// The same of a run that begins at `start`, within that of its plan.
+    #[must_use]
+    pub fn beginning_at(self, start: Micros, plan: &Plan) -> Self {
+        let shortest_interval = shortest_interval(&self.fleet, plan, start);
+        Self { shortest_interval, started: start, now: start, timeline: Timeline::new(start), ..self }
+    }
+
+    /// When it begins and when it ends, as far as that is known.
+    pub fn span(&self) -> Range<Micros> {
+        let end = self.asked.duration.map_or(Micros::NEVER, |duration| self.started.after(duration));
+        self.started..end
     }
 
     /// Which devices were observed.

@@ -1,5 +1,7 @@
 //! The parts of a run that are measured apart, and what each of them changes in the plan.
 
+use std::ops::Range;
+
 use fleet_contract::{
     fleet::FleetSpec,
     load_test::{
@@ -11,10 +13,15 @@ use fleet_contract::{
     time::Micros,
     units::{Factor, Span},
 };
+use serde::{Deserialize, Serialize};
 
 /// The phases of a run, one after the other from its start on; none is a run that is not divided.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Phases(Vec<Phase>);
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Phases {
+    /// The number of the first one in the plan and in statistics: not 0 where the run is part of a longer one.
+    first: u32,
+    phases: Vec<Phase>,
+}
 
 /// A phase in its place.
 #[derive(Debug, Clone, Copy)]
@@ -37,27 +44,42 @@ impl Spanned<'_> {
 impl Phases {
     /// Those of a checked document.
     pub const fn new(phases: Vec<Phase>) -> Self {
-        Self(phases)
+        Self::numbered(phases, 0)
+    }
+
+    /// The same, of which the first one has this number.
+    pub const fn numbered(phases: Vec<Phase>, first: u32) -> Self {
+        Self { first, phases }
     }
 
     /// All of them.
     pub fn all(&self) -> &[Phase] {
-        &self.0
+        &self.phases
     }
 
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.phases.is_empty()
+    }
+
+    /// Their numbers.
+    pub fn numbers(&self) -> Range<u32> {
+        self.first..self.behind()
+    }
+
+    /// The number of what comes behind the last one.
+    pub fn behind(&self) -> u32 {
+        self.first.saturating_add(u32::try_from(self.phases.len()).unwrap_or(u32::MAX))
     }
 
     /// How long all of them last; `None` where there is none.
     pub fn last(&self) -> Option<Span> {
-        (!self.0.is_empty()).then(|| Span(self.0.iter().map(|phase| phase.duration.0).sum()))
+        (!self.phases.is_empty()).then(|| Span(self.phases.iter().map(|phase| phase.duration.0).sum()))
     }
 
     /// The devices that there are when the run begins, if the first phase says so; `before` is how many there would be.
     pub fn devices_first(&self, before: u32) -> Option<u32> {
-        let first = self.0.first()?;
+        let first = self.phases.first()?;
         if matches!(&first.devices, Some(Curve::Course(Course { spike: Some(_), .. }))) {
             // It goes back to what there was before.
             return None;
@@ -72,34 +94,36 @@ impl Phases {
 
     /// The most devices that a phase asks for, of a fleet that begins with `before`.
     pub fn devices_most(&self, before: u32) -> Option<u32> {
-        let curves = self.0.iter().filter_map(|phase| Some((phase.devices.as_ref()?, phase.duration)));
+        let curves = self.phases.iter().filter_map(|phase| Some((phase.devices.as_ref()?, phase.duration)));
         let most = curves.map(|(curve, lasts)| curve.most(before.into(), lasts));
         most.reduce(f64::max).map(rounded)
     }
 
     /// The phases with their instants.
     pub fn spanned(&self) -> impl Iterator<Item = Spanned<'_>> {
-        let begins = self.0.iter().scan(0, |after, phase| {
+        let begins = self.phases.iter().scan(0, |after, phase| {
             let begins = Span(*after);
             *after += phase.duration.0;
             Some(begins)
         });
-        (0..).zip(&self.0).zip(begins).map(|((number, phase), after)| Spanned { number, phase, after })
+        (self.first..).zip(&self.phases).zip(begins).map(|((number, phase), after)| Spanned { number, phase, after })
     }
 
     /// The same with the phase that goes on after so much of the run ending then, and its number; `None` if none goes on.
     pub fn cut_at(&self, elapsed: Span) -> Option<(Self, u32)> {
         let Spanned { number, after, .. } =
             self.spanned().find(|phase| (phase.after..phase.until()).contains(&elapsed))?;
-        let mut phases = self.0.clone();
+        let mut cut = self.clone();
         // No phase lasts no time.
-        phases[number as usize].duration = Span((elapsed.0 - after.0).max(1));
-        Some((Self(phases), number))
+        cut.phases[(number - self.first) as usize].duration = Span((elapsed.0 - after.0).max(1));
+        Some((cut, number))
     }
 
-    /// The plan of a run that follows these phases, if at `at` phase `number` of `before` is over at once, as if it had gone to
-    /// its end.
-    pub fn skipped(&self, before: &Self, number: u32, plan: &Plan, spec: &FleetSpec, at: Micros) -> Plan {
+    /// The plan of a run that began at `start` and follows these phases, if phase `number` of `before` is over at once, as if it
+    /// had gone to its end.
+    pub fn skipped(&self, before: &Self, number: u32, plan: &Plan, spec: &FleetSpec, start: Micros) -> Plan {
+        let ends = self.spanned().find(|phase| phase.number == number).map(|phase| phase.until());
+        let at = start.after(ends.unwrap_or_default());
         let mut skipped = plan.clone();
         skipped.take_back(at);
         if let Some(phase) = before.spanned().find(|phase| phase.number == number) {
@@ -111,22 +135,35 @@ impl Phases {
                 skipped.set(at, rate(change, None, Span::ZERO), spec.connect.rate);
             }
         }
-        self.plan_from(number + 1, &mut skipped, spec);
+        self.plan_from(number + 1, &mut skipped, spec, start);
         skipped
     }
 
-    /// Writes them into the plan of a run of a fleet that begins.
-    pub fn plan(&self, plan: &mut Plan, spec: &FleetSpec) {
-        self.plan_from(0, plan, spec);
+    /// Writes them into the plan of a fleet, from `start` on.
+    pub fn plan(&self, plan: &mut Plan, spec: &FleetSpec, start: Micros) {
+        self.plan_from(0, plan, spec, start);
     }
 
-    fn plan_from(&self, first: u32, plan: &mut Plan, spec: &FleetSpec) {
+    /// The plan of a run that is over at `at`: nothing of it is to come any more, and its devices stay as they are.
+    pub fn ended(&self, plan: &Plan, spec: &FleetSpec, at: Micros) -> Plan {
+        let mut ended = plan.clone();
+        ended.take_back(at);
+        let devices = ended.devices(at);
+        if ended.devices_wanted() != devices {
+            ended.set(at, Setting::Devices(devices), spec.connect.rate);
+        }
+        ended.reset_rates(at, spec.connect.rate);
+        ended.set(at, Setting::Phase(self.behind()), spec.connect.rate);
+        ended
+    }
+
+    fn plan_from(&self, first: u32, plan: &mut Plan, spec: &FleetSpec, start: Micros) {
         for spanned in self.spanned().filter(|phase| phase.number >= first) {
-            let at = plan.start.after(spanned.after);
+            let at = start.after(spanned.after);
             plan.set(at, Setting::Phase(spanned.number), spec.connect.rate);
             let from = plan.devices_wanted();
-            plan_devices(plan, spec, &spanned, from);
-            plan_rates(plan, spec, &spanned);
+            plan_devices(plan, spec, &spanned, at, from);
+            plan_rates(plan, spec, &spanned, at);
             for fault in &spanned.phase.faults {
                 let Fault::Disconnect { share, after } = fault;
                 plan.disconnect(at.after(*after), *share, spec.connect.rate);
@@ -134,8 +171,7 @@ impl Phases {
         }
         // What falls due behind the last one belongs to none that anybody has asked for.
         if let Some(last) = self.last() {
-            let behind = Setting::Phase(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
-            plan.set(plan.start.after(last), behind, spec.connect.rate);
+            plan.set(start.after(last), Setting::Phase(self.behind()), spec.connect.rate);
         }
     }
 }
@@ -153,8 +189,7 @@ fn to_devices(segment: &Segment) -> u32 {
     rounded(segment.to)
 }
 
-fn plan_devices(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>, before: u32) {
-    let begins = plan.start.after(phase.after);
+fn plan_devices(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>, begins: Micros, before: u32) {
     let curve = phase.phase.devices.iter();
     for segment in curve.flat_map(|curve| curve.segments(before.into(), phase.phase.duration)) {
         let (at, to) = (begins.after(segment.after), to_devices(&segment));
@@ -167,11 +202,11 @@ fn plan_devices(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>, before: 
 }
 
 /// The rates of a phase hold while it lasts: behind it, streams go as their documents say, unless the next one sets them anew.
-fn plan_rates(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>) {
-    let (begins, lasts) = (plan.start.after(phase.after), phase.phase.duration);
+fn plan_rates(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>, begins: Micros) {
+    let lasts = phase.phase.duration;
     for change in phase.phase.rate.iter().flat_map(|rates| rates.all()) {
         let RateChange { group, stream, factor, messages } = change;
-        let absolute = messages.map(|messages| (messages, devices_of(plan, phase)));
+        let absolute = messages.map(|messages| (messages, devices_of(plan, phase, begins)));
         let mut set = |after: Span, factor: Option<Factor>, over: Span| {
             plan.set(begins.after(after), rate(change, factor, over), spec.connect.rate);
         };
@@ -195,9 +230,8 @@ fn rate(change: &RateChange, factor: Option<Factor>, over: Span) -> Setting {
 }
 
 /// How many devices there are in a phase, from its beginning on; where their number changes, in the middle of each of its parts.
-fn devices_of(plan: &Plan, phase: &Spanned<'_>) -> Vec<(Span, u32)> {
+fn devices_of(plan: &Plan, phase: &Spanned<'_>, begins: Micros) -> Vec<(Span, u32)> {
     const PARTS: u64 = 32;
-    let begins = plan.start.after(phase.after);
     if !matches!(phase.phase.devices, Some(Curve::Course(_))) {
         return vec![(Span::ZERO, plan.devices(begins))];
     }
@@ -266,7 +300,7 @@ mod tests {
         assert_eq!((phases.last(), phases.devices_first(9)), (Some(Span::from_secs(31)), Some(0)));
         assert_eq!(phases.devices_most(9), Some(300));
         let mut plan = Plan::new(1, START, 0);
-        phases.plan(&mut plan, &spec());
+        phases.plan(&mut plan, &spec(), START);
         let begun = [(at(0), 0), (at(10_000), 1), (at(30_000), 2), (at(31_000), 3)];
         assert_eq!(plan.phases().collect::<Vec<_>>(), begun);
         let devices = [0, 5_000, 10_000, 29_999, 30_000, 31_000, 60_000].map(|millis| plan.devices(at(millis)));
@@ -282,7 +316,7 @@ mod tests {
         );
         assert_eq!((phases.devices_first(30), phases.devices_most(30)), (None, Some(70)));
         let mut plan = Plan::new(1, START, 30);
-        phases.plan(&mut plan, &spec());
+        phases.plan(&mut plan, &spec(), START);
         let devices = [0, 9_999, 10_000, 19_999, 20_001, 25_000, 30_000].map(|millis| plan.devices(at(millis)));
         assert_eq!(devices, [30, 30, 70, 70, 29, 24, 20]);
     }
@@ -294,7 +328,7 @@ mod tests {
              1, to: 3}}]}, {name: c, duration: 10s}]",
         );
         let mut plan = Plan::new(1, START, 10);
-        phases.plan(&mut plan, &spec());
+        phases.plan(&mut plan, &spec(), START);
         let every = Span::from_secs(1);
         // From one message to the next, around an instant.
         let interval = |group: &str, millis: u64| {
@@ -315,12 +349,12 @@ mod tests {
         assert!((timetable(&spec(), Some("van"), Some("slow"), 10) - 0.5).abs() < 1e-9);
         let phases = written("[{name: a, duration: 10s, rate: {messages: 33/s}}]");
         let mut plan = Plan::new(1, START, 10);
-        phases.plan(&mut plan, &spec());
+        phases.plan(&mut plan, &spec(), START);
         assert_eq!(plan.pace("taxi", "slow", Span::from_secs(9)).shortest(at(0)), Span::from_secs(3));
         // With devices that come, it follows their number: 33 a second from 20 of them and from 30.
         let phases = written("[{name: a, duration: 10s, devices: {from: 20, to: 30}, rate: {messages: 33/s}}]");
         let mut plan = Plan::new(1, START, 10);
-        phases.plan(&mut plan, &spec());
+        phases.plan(&mut plan, &spec(), START);
         let factor = |millis: u64| {
             let every = Span::from_secs(9);
             every.as_secs_f64() / plan.pace("taxi", "slow", every).shortest(at(millis)).as_secs_f64()
@@ -336,9 +370,9 @@ mod tests {
              90}}, {name: c, duration: 10s, faults: [{kind: disconnect, share: 1%, after: 1s}]}]",
         );
         let mut plan = Plan::new(1, START, 0);
-        phases.plan(&mut plan, &spec());
+        phases.plan(&mut plan, &spec(), START);
         let (cut, number) = phases.cut_at(Span::from_secs(4)).unwrap();
-        let skipped = cut.skipped(&phases, number, &plan, &spec(), at(4_000));
+        let skipped = cut.skipped(&phases, number, &plan, &spec(), START);
         assert_eq!((number, cut.last()), (0, Some(Span::from_secs(24))));
         let begun = [(at(0), 0), (at(4_000), 1), (at(14_000), 2), (at(24_000), 3)];
         assert_eq!(skipped.phases().collect::<Vec<_>>(), begun);
@@ -348,11 +382,29 @@ mod tests {
         assert_eq!(skipped.disconnects().map(|cut| cut.at).collect::<Vec<_>>(), [at(15_000)]);
         // The second one, too, and then the last.
         let (again, number) = cut.cut_at(Span::from_secs(5)).unwrap();
-        let skipped = again.skipped(&cut, number, &skipped, &spec(), at(5_000));
+        let skipped = again.skipped(&cut, number, &skipped, &spec(), START);
         assert_eq!((number, devices(&skipped, 5_000), devices(&skipped, 60_000)), (1, 50, 50));
         assert_eq!(again.last(), Some(Span::from_secs(15)));
         let (last, number) = again.cut_at(Span::from_secs(6)).unwrap();
         assert_eq!((number, last.last(), last.cut_at(Span::from_secs(7))), (2, Some(Span::from_secs(6)), None));
+    }
+
+    #[test]
+    fn a_part_of_a_longer_run_has_its_own_start_and_numbers_and_leaves_nothing_behind() {
+        let texts = [
+            "[{name: a, duration: 10s, devices: {from: 0, to: 50}, rate: {factor: 5}}, {name: b, duration: 10s, devices: 90}]",
+        ];
+        let part = Phases::numbered(serde_saphyr::from_str(texts[0]).unwrap(), 7);
+        assert_eq!((part.numbers(), part.cut_at(Span::from_secs(4)).map(|(_, number)| number)), (7..9, Some(7)));
+        let mut plan = Plan::new(1, START, 20);
+        part.plan(&mut plan, &spec(), at(100_000));
+        assert_eq!(plan.phases().collect::<Vec<_>>(), [(at(100_000), 7), (at(110_000), 8), (at(120_000), 9)]);
+        assert_eq!([99_000, 100_000, 109_999, 110_000].map(|millis| plan.devices(at(millis))), [20, 1, 50, 90]);
+        let ended = part.ended(&plan, &spec(), at(104_000));
+        assert_eq!(ended.phases().collect::<Vec<_>>(), [(at(100_000), 7), (at(104_000), 9)]);
+        assert_eq!([103_999, 104_000, 200_000].map(|millis| ended.devices(at(millis))), [20, 21, 21]);
+        let every = Span::from_secs(1);
+        assert_eq!(ended.pace("taxi", "fast", every).shortest(at(104_000)), every);
     }
 
     #[test]
@@ -361,7 +413,7 @@ mod tests {
             "[{name: a, duration: 10s}, {name: b, duration: 10s, faults: [{kind: disconnect, share: 30%, after: 2s}]}]",
         );
         let mut plan = Plan::new(1, START, 10);
-        phases.plan(&mut plan, &spec());
+        phases.plan(&mut plan, &spec(), START);
         let cuts: Vec<_> = plan.disconnects().map(|cut| (cut.at, cut.share.basis_points())).collect();
         assert_eq!(cuts, [(at(12_000), 3_000)]);
     }

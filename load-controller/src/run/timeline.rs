@@ -21,7 +21,8 @@ pub use outages::{BackSeconds, OutageReport, Outages};
 use super::stage::Stage;
 
 /// The readings of a run, condensed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Timeline {
     start: Micros,
     points_max: usize,
@@ -40,7 +41,7 @@ pub struct Timeline {
 }
 
 /// What a point needs to know of the reading before.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Reading {
     at: Micros,
     /// What [`Point::between`] looks at, and nothing else; packed, because it waits for seconds.

@@ -59,6 +59,8 @@ pub struct Workers {
     unread: Vec<(u32, Option<Micros>)>,
     /// The phases below this number are over, and are to be kept.
     phases_over: u32,
+    /// Of these: those that nobody needs.
+    phases_forgotten: u32,
     /// What workers that are gone may have sent at most.
     filled: Vec<(Gap, Stats)>,
 }
@@ -269,6 +271,17 @@ impl Workers {
         self.phases_over = self.phases_over.max(number);
     }
 
+    /// Nobody needs what was measured in the phases below `number` any more: it goes with the books that are closed next.
+    pub fn forget_phases(&mut self, number: u32) {
+        self.end_phases(number);
+        self.phases_forgotten = self.phases_forgotten.max(number);
+    }
+
+    /// The number that no phase has had yet.
+    pub fn next_phase(&self) -> u32 {
+        self.phases_over.max(self.ended().phases_kept)
+    }
+
     /// Up to when everything of every worker is known that has been read; `None` where nobody has been.
     pub fn heard_until(&self) -> Option<Micros> {
         self.totals.workers().map(|(_, reading)| reading.at).min()
@@ -290,6 +303,7 @@ impl Workers {
         let mut totals = self.totals.clone();
         totals.lose(u32::try_from(lost.len()).unwrap_or(u32::MAX));
         totals.keep_phases(self.phases_over);
+        totals.forget_phases(self.phases_forgotten);
         for ordinal in &self.gone {
             totals.end(*ordinal);
             totals.end_orphan(*ordinal);

@@ -7,6 +7,8 @@ rule has its reason; a test compares them.
 {{- define "simctl.rules.fleets" -}}
 - {apiGroups: [simctl.io], resources: [fleets], verbs: [get, list, watch]}
 - {apiGroups: [simctl.io], resources: [fleets/status], verbs: [patch]}
+- {apiGroups: [simctl.io], resources: [loadtests], verbs: [list, watch, patch]}
+- {apiGroups: [simctl.io], resources: [loadtests/status], verbs: [patch]}
 - {apiGroups: [simctl.io], resources: [fleetqueries], verbs: [list, watch, delete]}
 - {apiGroups: [simctl.io], resources: [fleetqueries/status], verbs: [patch]}
 - {apiGroups: [apps], resources: [statefulsets], verbs: [list, watch, create, patch, delete]}

@@ -24,7 +24,7 @@ fn every_program_prints_its_version() {
 #[test]
 fn the_controller_knows_the_committed_kinds() {
     let controller = arm64::binary("load-controller").unwrap();
-    for kind in ["fleets", "fleetqueries"] {
+    for kind in ["fleets", "loadtests", "fleetqueries"] {
         let made = command::text(&mut EMULATOR.run(Command::new(&controller).args(["crd", kind]))).unwrap();
         let committed = fs::read_to_string(project::root().join(format!("manifests/crd/{kind}.yaml"))).unwrap();
         assert!(made == committed, "{kind} differ on arm64: {made}");

@@ -56,6 +56,7 @@ fn expect_gone(fleet: &Fleet) {
 }
 
 const CRD: &str = "CustomResourceDefinition /fleets.simctl.io";
+const TESTS: &str = "CustomResourceDefinition /loadtests.simctl.io";
 const QUERIES: &str = "CustomResourceDefinition /fleetqueries.simctl.io";
 
 #[test]
@@ -100,13 +101,13 @@ fn the_chart_brings_it_and_takes_it_away() {
     product::helm(&[&["uninstall"][..], &place, &["--wait"]].concat());
     let no_lease = || Ok(leases().is_empty().then_some(()));
     tests::eventually("the Lease is gone", super::PATIENCE, no_lease).unwrap();
-    let policy = "/load-testing.fleets.simctl.io";
-    let policies =
-        [format!("ValidatingAdmissionPolicy {policy}"), format!("ValidatingAdmissionPolicyBinding {policy}")];
-    expect_left(&[QUERIES, CRD, &policies[0], &policies[1]]);
-    admin().kubectl(["delete", "crd", "fleets.simctl.io", "fleetqueries.simctl.io"]).unwrap();
+    let policies = ["load-testing.fleets.simctl.io", "load-testing.loadtests.simctl.io"];
+    let judged = |kind: &str| policies.map(|policy| format!("{kind} /{policy}"));
+    let [policy, bindings] = ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"].map(judged);
+    expect_left(&[QUERIES, CRD, TESTS, &policy[0], &policy[1], &bindings[0], &bindings[1]]);
+    admin().kubectl(["delete", "crd", "fleets.simctl.io", "loadtests.simctl.io", "fleetqueries.simctl.io"]).unwrap();
     let kinds = "validatingadmissionpolicies,validatingadmissionpolicybindings";
-    admin().kubectl(["delete", kinds, "load-testing.fleets.simctl.io"]).unwrap();
+    admin().kubectl(["delete", kinds, policies[0], policies[1]]).unwrap();
     admin().kubectl(["delete", "namespace", "load-testing"]).unwrap();
 }
 

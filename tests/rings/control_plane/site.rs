@@ -44,7 +44,7 @@ pub(crate) static TURNS: Turns = Turns::new();
 
 /// The kinds as they are committed, the controller's rules, and what the chart lets people do, once for all.
 static PRODUCT: LazyLock<()> = LazyLock::new(|| {
-    for kind in ["fleets", "fleetqueries"] {
+    for kind in ["fleets", "loadtests", "fleetqueries"] {
         let definition = std::fs::read_to_string(project::root().join(format!("manifests/crd/{kind}.yaml"))).unwrap();
         admin().apply(&definition).unwrap();
         let definition = format!("crd/{kind}.simctl.io");
@@ -59,7 +59,7 @@ static PRODUCT: LazyLock<()> = LazyLock::new(|| {
     admin()
         .apply(&format!("{{apiVersion: v1, kind: Node, metadata: {{name: {NODE}}}, spec: {{unschedulable: true}}}}"))
         .unwrap();
-    for template in ["aggregated-roles", "admission", "fleetqueries"] {
+    for template in ["aggregated-roles", "admission", "loadtests", "fleetqueries"] {
         let template = ["--show-only", &format!("templates/{template}.yaml")];
         admin().apply(&Helm::find_or_build().unwrap().template(&template).unwrap()).unwrap();
     }

@@ -196,7 +196,7 @@ fn with_plain_numbers(value: &Value) -> Value {
 #[test]
 fn the_kinds_are_the_controllers_and_outlive_the_release() {
     let objects = objects(&[]);
-    for kind in ["fleets", "fleetqueries"] {
+    for kind in ["fleets", "loadtests", "fleetqueries"] {
         let rendered = find(&objects, "CustomResourceDefinition", &format!("{kind}.simctl.io"));
         let text = fs::read_to_string(project::root().join(format!("manifests/crd/{kind}.yaml"))).unwrap();
         let committed: Value = read(&text).remove(0);

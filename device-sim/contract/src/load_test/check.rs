@@ -31,6 +31,10 @@ pub fn check(test: &LoadTestSpec, fleet: Option<&FleetSpec>) -> Vec<Problem> {
     for (position, phase) in test.phases.iter().enumerate() {
         check.phase(&format!("/spec/phases/{position}"), phase);
     }
+    if let Some(skip) = test.skip.as_ref().filter(|skip| test.phases.iter().all(|phase| phase.name != **skip)) {
+        let message = unknown::message("phase", skip, test.phases.iter().map(|phase| phase.name.as_str()));
+        check.wrong("/spec/skip", message);
+    }
     for (position, criterion) in test.thresholds.iter().enumerate() {
         check.criterion(&format!("/spec/thresholds/{position}"), criterion);
     }

@@ -117,6 +117,17 @@ impl Sessions {
         }
     }
 
+    /// What has happened from `start` on, of all that did since `before`.
+    pub(super) fn since(&self, start: Micros, before: &Self) -> Self {
+        Self {
+            away: self.away,
+            changes: self.changes.range(Self::instant(start)..).map(|(at, change)| (*at, *change)).collect(),
+            away_micros: self.away_micros.saturating_sub(before.away_micros),
+            backoff_micros: self.backoff_micros.saturating_sub(before.backoff_micros),
+            counted_at: self.counted_at,
+        }
+    }
+
     /// Adds those of another worker or thread.
     pub fn merge(&mut self, other: &Self) {
         let Self { away, changes, away_micros, backoff_micros, counted_at } = other;

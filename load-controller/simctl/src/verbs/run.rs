@@ -209,7 +209,7 @@ impl Args {
             if !phases.is_empty() {
                 let fleet = settings.fleet();
                 let name = fleet.metadata.name.clone();
-                let spec = LoadTestSpec { fleet: name, phases: self.phase.clone(), thresholds: thresholds.clone() };
+                let spec = LoadTestSpec::new(name, self.phase.clone(), thresholds.clone());
                 let problems = check(&spec, Some(&fleet.spec)).into_iter().map(|problem| problem.message);
                 if let Some(all) = problems.reduce(|all, next| format!("{all}; {next}")) {
                     return Err(Failure::usage(format!("--phase, --threshold: {all}")));
@@ -381,7 +381,8 @@ impl Args {
         if let Some(Ramp { to, over, .. }) = self.fleet.devices.and_then(|devices| devices.ramp) {
             plan.set(start, Setting::Ramp { to, over }, spec.connect.rate);
         }
-        settings.phases.plan(&mut plan, &spec);
+        let start = plan.start;
+        settings.phases.plan(&mut plan, &spec, start);
         plan
     }
 

@@ -37,9 +37,18 @@ const LOOK_UPS_MAX: usize = 4;
 #[derive(Clone)]
 pub struct Guard {
     limits: Arc<Limits>,
-    /// Messages a second of an average device of each fleet, once they are known.
-    rates: Arc<Mutex<HashMap<ObjectRef<Fleet>, f64>>>,
+    /// What each fleet sends, once that is known.
+    known: Arc<Mutex<HashMap<ObjectRef<Fleet>, Known>>>,
     look_ups: Arc<Semaphore>,
+}
+
+/// What is known of a fleet beside its document.
+#[derive(Clone, Copy)]
+struct Known {
+    /// Messages a second of an average device.
+    messages_per_device: f64,
+    /// The most devices of a load test that it is busy with.
+    tested: Option<u32>,
 }
 
 /// What the limits do to one fleet.
@@ -67,7 +76,7 @@ impl Guard {
     /// Holds fleets to `limits`.
     pub fn new(limits: Limits) -> Self {
         let look_ups = Arc::new(Semaphore::new(LOOK_UPS_MAX));
-        Self { limits: Arc::new(limits), rates: Arc::default(), look_ups }
+        Self { limits: Arc::new(limits), known: Arc::default(), look_ups }
     }
 
     /// The limits.
@@ -77,16 +86,22 @@ impl Guard {
 
     /// A fleet is gone, and its messages with it.
     pub(super) fn forget(&self, key: &ObjectRef<Fleet>) {
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    fn know(&self, key: &ObjectRef<Fleet>, messages_per_device: f64) {
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), messages_per_device);
+    /// Messages a second of an average device of a fleet, and the most devices of a load test that it is busy with.
+    fn know(&self, key: &ObjectRef<Fleet>, messages_per_device: f64, tested: Option<u32>) {
+        let known = Known { messages_per_device, tested };
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), known);
     }
 
     fn claim(&self, fleet: &Fleet) -> Claim {
-        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        Claim { devices: fleet.devices(), messages_per_device: rates.get(&ObjectRef::from_obj(fleet)).copied() }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&ObjectRef::from_obj(fleet)).copied();
+        let tested = known.and_then(|known| known.tested);
+        Claim {
+            devices: tested.unwrap_or_else(|| fleet.devices()),
+            messages_per_device: known.map(|known| known.messages_per_device),
+        }
     }
 
     async fn places(&self, broker: &BrokerSpec, namespace: &str) -> Vec<Place> {
@@ -123,7 +138,7 @@ impl Task {
         let guard = self.context.guard.clone();
         let spec = &document.fleet.spec;
         let rate = messages_per_device(spec);
-        guard.know(&self.key, rate);
+        guard.know(&self.key, rate, self.hold().map(|hold| hold.devices_most));
         let brokers = spec.broker.as_ref().filter(|_| !document.has_own_broker);
         let hosts = brokers.into_iter().flat_map(BrokerSpec::addresses).map(|url| url.host().to_owned());
         let is_same = hosts.eq(self.limited.places.iter().map(|place| place.host.clone()));
@@ -141,7 +156,7 @@ impl Task {
             self.limited.refusal = Some(refuse(message));
             return None;
         }
-        let own = Claim { devices: spec.devices, messages_per_device: Some(rate) };
+        let own = self.claim(spec);
         let running = self.plan.as_ref().map_or(0, Plan::devices_wanted);
         let grant = guard.limits.grant(own, &self.older_claims(fleet), running);
         self.limited.is_refused = false;
@@ -150,10 +165,20 @@ impl Task {
         Some(document)
     }
 
+    /// What a fleet asks for.
+    pub(super) fn claim(&self, spec: &FleetSpec) -> Claim {
+        Claim { devices: spec.devices, messages_per_device: Some(messages_per_device(spec)) }
+    }
+
+    /// Why a fleet may not have so much, with what it runs now.
+    pub(super) fn excess(&self, fleet: &Fleet, claim: Claim) -> Option<String> {
+        self.context.guard.limits.grant(claim, &self.older_claims(fleet), 0).excess
+    }
+
     /// A fleet whose document is wrong and never was right sends nothing.
     pub(super) fn limit_wrong(&self) {
         if self.wish.document.is_none() {
-            self.context.guard.know(&self.key, 0.0);
+            self.context.guard.know(&self.key, 0.0, None);
         }
     }
 

@@ -22,6 +22,9 @@ const CADENCE_MISSING: Duration = Duration::from_secs(5);
 /// How often all others are read.
 const CADENCE_IDLE: Duration = Duration::from_secs(15);
 
+/// How long a load test waits for the last worker of a round.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(2);
+
 impl Task {
     /// How often the workers are to be read now.
     pub(super) fn cadence(&self) -> Duration {
@@ -34,7 +37,7 @@ impl Task {
             .as_ref()
             .is_none_or(|status| conditions::holds(&status.conditions, conditions::RECONCILING));
         let is_missing = self.told.status.as_ref().is_some_and(|status| status.connected < status.devices);
-        if is_watched || needs_a_look || is_progressing || self.shortage.is_changing() {
+        if is_watched || self.wish.trial.is_some() || needs_a_look || is_progressing || self.shortage.is_changing() {
             CADENCE_WATCHED
         } else if is_missing {
             CADENCE_MISSING
@@ -64,6 +67,11 @@ impl Task {
             self.told.is_due = true;
         }
         self.keep_up().await;
+        // A worker that does not answer holds the others' round up.
+        if self.pace.followed_at.elapsed() > FOLLOW_WITHIN {
+            self.note_reading();
+            self.keep_up_test().await;
+        }
         std::ops::ControlFlow::Continue(())
     }
 
@@ -93,14 +101,28 @@ impl Task {
         if let Err(error @ CallError::Refused { .. }) = &taken {
             tracing::debug!(fleet = %self.key, %error, "a worker refuses");
         }
-        // Whoever has come back with an older plan gets the newest one again.
-        self.push();
+        // Whoever has come back with an older plan gets the newest one again; who has just refused it, at the next reading.
+        if !is_push || taken.is_ok() {
+            self.push();
+        }
         if self.calls.is_waiting() {
             return;
         }
         self.told.is_due = true;
         self.keep_up().await;
         self.note_reading();
+        self.keep_up_test().await;
+    }
+
+    /// Goes on with the load test; after a failure not before its time.
+    async fn keep_up_test(&mut self) {
+        if Instant::now() < self.pace.retry_at {
+            return;
+        }
+        self.pace.followed_at = Instant::now();
+        if let Err(error) = Box::pin(self.follow_test()).await {
+            self.pace.retry_at = Instant::now() + self.failed(error).retry;
+        }
     }
 
     /// Keeps the sum of the epochs that have ended, and only then closes their books.
@@ -184,7 +206,7 @@ impl Task {
 }
 
 /// What makes the load in a cluster.
-fn program() -> Program {
+pub(super) fn program() -> Program {
     Program {
         engine: "native".into(),
         version: env!("CARGO_PKG_VERSION").into(),

@@ -7,10 +7,11 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::controller::Action;
 use tokio::time::Instant;
 
-use super::{Met, Task, writing::SECRET_AGE};
+use super::{Met, Task, Wish, load_test::Trial, writing::SECRET_AGE};
 use crate::{
     controller::{
-        Error, conditions, document,
+        Error, conditions,
+        document::{self, Document},
         object::Key,
         observe::{Observed, Reply, WorkerPod, observe},
         plan::{self, Situation, Turn},
@@ -51,6 +52,31 @@ impl Resolved {
     }
 }
 
+impl Wish {
+    /// The generation of the Fleet that was read last.
+    pub(super) fn generation(&self) -> Option<i64> {
+        self.resolved.as_ref()?.generation
+    }
+
+    /// Whether a load test goes on: edits wait until it is over.
+    fn is_pinned(&self) -> bool {
+        self.document.is_some() && self.trial.as_ref().is_some_and(Trial::goes_on)
+    }
+
+    /// Goes back to the document that a load test was begun with, of that generation.
+    pub(super) fn go_back_to(&mut self, document: Document, generation: Option<i64>) {
+        let (at, problems) = (Instant::now(), Vec::new());
+        self.resolved = Some(Resolved { generation, names_library: false, library: None, at, problems });
+        self.document = Some(document);
+    }
+
+    /// The fleet is its own again, with what has been edited meanwhile.
+    pub(super) fn leave_trial(&mut self) {
+        self.trial = None;
+        self.resolved = None;
+    }
+}
+
 impl Task {
     /// Observes, decides, applies; the status follows when the workers have been told.
     pub(super) async fn reconcile(&mut self) -> Result<Action, Error> {
@@ -65,8 +91,9 @@ impl Task {
             Err(Error::Refused(refusal)) => return self.stall(&fleet, &owner, &refusal).await,
             Err(error) => return Err(error),
         }
-        self.resolve(&fleet, &owner).await?;
         let observed = self.look(&owner);
+        Box::pin(self.look_at_tests(&fleet)).await?;
+        self.resolve(&fleet, &owner).await?;
         // A plan of our own is written again in the place of what cannot be read; without one, a new run would begin.
         if let (None, Some(error)) = (&self.plan, &observed.plan_error) {
             let key = Key::of::<ConfigMap>(names::plan(&owner.name));
@@ -75,16 +102,22 @@ impl Task {
         let Some(document) = self.wish.document.clone().filter(|_| self.problems().is_empty()) else {
             // What already runs goes on.
             self.limit_wrong();
+            Box::pin(self.prepare_test(&fleet, &observed, None)).await?;
             self.told.is_due = true;
             self.write_status_of(&fleet, &owner, &observed).await?;
             return Ok(self.document_age_max().map_or_else(Action::await_change, Action::requeue));
         };
-        let Some(document) = self.limit(&fleet, &owner, document).await else {
+        let Some(mut document) = self.limit(&fleet, &owner, document).await else {
             // Here, too.
+            Box::pin(self.prepare_test(&fleet, &observed, None)).await?;
             self.told.is_due = true;
             self.write_status_of(&fleet, &owner, &observed).await?;
             return Ok(self.look_at_limits().map_or_else(Action::await_change, Action::requeue));
         };
+        let look_at_test = Box::pin(self.prepare_test(&fleet, &observed, Some(&document))).await?;
+        if let Some(devices) = self.hold().and_then(|hold| hold.devices) {
+            document.fleet.spec.devices = devices;
+        }
         let steps = plan::decide(&Situation {
             fleet: &fleet,
             owner: &owner,
@@ -95,6 +128,7 @@ impl Task {
             storage: self.context.storage.as_deref(),
             allowed: &self.context.guard.limits().brokers,
             is_others_turn: self.context.turns.other(&self.key, Instant::now()).is_some(),
+            hold: self.hold(),
             connected: self.workers().map_or(0, |workers| workers.devices().connected),
             now: self.now(),
         });
@@ -122,6 +156,7 @@ impl Task {
         let soonest = look_again
             .into_iter()
             .chain(secret)
+            .chain(look_at_test)
             .chain(self.document_age_max())
             .chain(self.refusals.next(Instant::now()))
             .chain(self.look_at_limits());
@@ -163,6 +198,10 @@ impl Task {
 
     /// Makes the document anew when the Fleet or its library may have changed.
     async fn resolve(&mut self, fleet: &Fleet, owner: &Owner) -> Result<(), Error> {
+        if self.wish.is_pinned() {
+            // Edits wait until its load test is over.
+            return Ok(());
+        }
         let generation = fleet.metadata.generation;
         let spec = fleet.spec.typed();
         let named = spec.and_then(|spec| spec.models_from.as_ref()).map(|from| from.config_map.as_str());

@@ -102,6 +102,7 @@ impl Task {
             worker_cause: self.causes.worker.as_ref(),
             broker_cause: self.causes.broker.as_ref(),
             shortage: self.shortage,
+            wanted: self.devices_wanted(),
             now: self.now(),
         };
         let namespace = self.key.namespace.as_deref().unwrap_or_default();
@@ -112,8 +113,8 @@ impl Task {
 
     /// Takes note of how many devices are missing now.
     fn note_shortage(&mut self, fleet: &Fleet) {
-        let (Some(met), Some(plan)) = (&self.met, &self.plan) else { return };
-        let wanted = plan.devices_wanted();
+        let wanted = self.devices_wanted();
+        let (Some(met), Some(_)) = (&self.met, &self.plan) else { return };
         let was_ready = || fleet.status.as_ref().is_some_and(|status| conditions::holds(&status.conditions, READY));
         if self.shortage == Shortage::default() && was_ready() {
             self.shortage = Shortage::of_ready_fleet(wanted);

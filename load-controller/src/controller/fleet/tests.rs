@@ -1,6 +1,7 @@
 //! The task of a fleet against an API server that the test plays: what is written in which order, what is kept before
 //! books are closed, and what is never written. The ring of the control plane shows the same on a real one.
 
+mod load_test;
 mod server;
 
 use std::{
@@ -31,6 +32,7 @@ use crate::{
 };
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/load/configmaps";
+const LOAD_TESTS: &str = "/apis/simctl.io/v1alpha1/namespaces/load/loadtests";
 const PODS: &str = "/api/v1/namespaces/load/pods";
 const SERVICES: &str = "/api/v1/namespaces/load/services";
 const STATEFUL_SETS: &str = "/apis/apps/v1/namespaces/load/statefulsets";
@@ -45,6 +47,8 @@ const NOW: Micros = Micros(1_772_366_400_000_000);
 struct Cluster {
     server: Server,
     watches: Vec<Box<dyn FnMut(&Server) + Send>>,
+    /// What time it is, in microseconds.
+    clock: Arc<AtomicU64>,
     task: Task,
 }
 
@@ -76,6 +80,7 @@ impl Cluster {
     fn over(server: Server) -> Self {
         let mut watches = Vec::new();
         let stores = Stores {
+            load_tests: watched(LOAD_TESTS, &mut watches),
             fleets: watched("/apis/simctl.io/v1alpha1/namespaces/load/fleets", &mut watches),
             stateful_sets: watched(STATEFUL_SETS, &mut watches),
             config_maps: watched(CONFIG_MAPS, &mut watches),
@@ -87,12 +92,15 @@ impl Cluster {
             nodes: watched("/api/v1/nodes", &mut watches),
         };
         let client = server.client();
+        let clock = Arc::new(AtomicU64::new(NOW.0));
+        let time = Arc::clone(&clock);
         let context = Context {
+            going: Arc::default(),
             writer: Writer::new(client.clone(), Metrics::default()),
             client,
             metrics: Metrics::default(),
             workers: api::Client::default(),
-            clock: Arc::new(|| NOW),
+            clock: Arc::new(move || Micros(time.load(Relaxed))),
             images: Arc::new(Images { worker: "device-sim:1".into(), broker: "broker:1".into(), pull_policy: None }),
             storage: None,
             key: Key::new(&[7; 32]),
@@ -101,7 +109,7 @@ impl Cluster {
             identity: "controller-a".into(),
         };
         let task = Task::new(context, Arc::new(stores), ObjectRef::new("demo").within("load"));
-        Self { server, watches, task }
+        Self { server, watches, clock, task }
     }
 
     fn watch(&mut self) {

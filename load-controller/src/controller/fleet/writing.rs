@@ -61,7 +61,7 @@ impl Task {
             self.context.writer.delete(owner, deletion).await?;
         }
         self.wish.decided = Some(Decided {
-            generation: fleet.metadata.generation,
+            generation: self.wish.generation().or(fleet.metadata.generation),
             replicas: steps.replicas,
             revision: steps.revision.number,
             size: steps.size,

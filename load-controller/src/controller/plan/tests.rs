@@ -38,6 +38,7 @@ fn decided_with(more: &str, observed: &Observed, known: Option<&Plan>, connected
         storage: None,
         allowed: &AllowedBrokers::default(),
         connected,
+        hold: None,
         is_others_turn: false,
         now: NOW,
     };
@@ -165,6 +166,7 @@ fn a_lost_plan_is_made_again_and_goes_on() {
         storage: None,
         allowed: &AllowedBrokers::default(),
         connected: 0,
+        hold: None,
         is_others_turn: false,
         now: NOW,
     })
@@ -437,6 +439,7 @@ fn what_a_new_controller_wants_waits_for_the_fleets_turn_and_what_an_author_want
             storage: None,
             allowed: &AllowedBrokers::default(),
             connected: 10,
+            hold: None,
             is_others_turn,
             now: NOW,
         })

@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use episode::{Episode, Walk};
 
 /// The outages of a run; the newest [`Outages::KEPT`] are kept, all are counted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Outages {
     /// Those that are over, and that no reading changes any more.
     kept: VecDeque<Episode>,
@@ -35,7 +36,7 @@ pub struct Outages {
 }
 
 /// What happened at an instant.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Happened {
     /// As the workers count it.
     counted: Change,

@@ -4,6 +4,7 @@ use fleet_contract::{
     stats::{Change, Sessions},
     time::Micros,
 };
+use serde::{Deserialize, Serialize};
 
 use super::{BackSeconds, OutageReport, net, seconds};
 
@@ -11,7 +12,8 @@ use super::{BackSeconds, OutageReport, net, seconds};
 const RETURNS_MAX: usize = 8_192;
 
 /// An outage, by instants.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Episode {
     from: u64,
     until: Option<u64>,
@@ -27,7 +29,7 @@ pub(super) struct Episode {
 }
 
 /// Where a walk through what happened stands.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Walk {
     missing: i64,
     current: Option<Episode>,

@@ -1,0 +1,188 @@
+//! A part of a run, cut out of what was measured of all of it.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use super::{Bytes, Connections, Generator, ObserverStats, Oversize, Received, Stats, Unwelcome};
+use crate::time::Micros;
+
+impl Stats {
+    /// What was measured in a part of a run that has `phases` of its own and lasts for `span`.
+    ///
+    /// A message belongs to the phase in which it fell due, so that messages and their times are exact. Of all else it is what
+    /// has come since `before`, which was read shortly before the part began.
+    #[must_use]
+    pub fn part(&self, phases: Range<u32>, span: Range<Micros>, before: &Self) -> Self {
+        let mut part = Self {
+            devices: self.devices,
+            phases: self.phases.range(phases).map(|(number, phase)| (*number, phase.clone())).collect(),
+            rejected: less(&self.rejected, &before.rejected),
+            too_large: without(&self.too_large, &before.too_large, Oversize::without),
+            unwelcome: without(&self.unwelcome, &before.unwelcome, Unwelcome::without),
+            retained: self.retained.saturating_sub(before.retained),
+            receive_maximum: self.receive_maximum,
+            received: self.received.without(&before.received),
+            bytes: self.bytes.without(before.bytes),
+            connections: self.connections.without(&before.connections),
+            sessions: self.sessions.since(span.start, &before.sessions),
+            observer: self.observer.without(&before.observer),
+            generator: self.generator.without(&before.generator),
+            lost: self.lost.iter().filter(|lost| span.contains(&lost.sent)).cloned().collect(),
+            ..Self::default()
+        };
+        for phase in std::mem::take(&mut part.phases) {
+            for (group, stream, stats) in phase.1.groups.streams() {
+                part.add_stream(group, stream, stats);
+            }
+            part.latency.merge(&phase.1.latency);
+            part.phases.insert(phase.0, phase.1);
+        }
+        part
+    }
+}
+
+impl Oversize {
+    fn without(&self, before: &Self) -> Option<Self> {
+        let packets = self.packets.saturating_sub(before.packets);
+        (packets > 0).then_some(Self { packets, ..*self })
+    }
+}
+
+impl Unwelcome {
+    fn without(&self, before: &Self) -> Option<Self> {
+        let connections = self.connections.saturating_sub(before.connections);
+        (connections > 0).then_some(Self { connections, ..*self })
+    }
+}
+
+impl Received {
+    fn without(&self, before: &Self) -> Self {
+        let mut messages = self.messages;
+        for (mine, theirs) in messages.iter_mut().zip(before.messages) {
+            *mine = mine.saturating_sub(theirs);
+        }
+        Self {
+            messages,
+            payload_bytes: self.payload_bytes.saturating_sub(before.payload_bytes),
+            redelivered: self.redelivered.saturating_sub(before.redelivered),
+            granted: self.granted.saturating_sub(before.granted),
+            refused: less(&self.refused, &before.refused),
+            unanswered: self.unanswered.saturating_sub(before.unanswered),
+            too_large: self.too_large.without(&before.too_large).unwrap_or_default(),
+        }
+    }
+}
+
+impl Bytes {
+    const fn without(self, before: Self) -> Self {
+        Self {
+            sent: self.sent.saturating_sub(before.sent),
+            received: self.received.saturating_sub(before.received),
+            observed: self.observed.saturating_sub(before.observed),
+        }
+    }
+}
+
+impl Connections {
+    fn without(&self, before: &Self) -> Self {
+        Self {
+            accepted: self.accepted.saturating_sub(before.accepted),
+            reconnects: self.reconnects.saturating_sub(before.reconnects),
+            lost: less(&self.lost, &before.lost),
+            failed: less(&self.failed, &before.failed),
+            refused: less(&self.refused, &before.refused),
+            unsolicited: self.unsolicited.saturating_sub(before.unsolicited),
+            said: less(&self.said, &before.said),
+        }
+    }
+}
+
+impl ObserverStats {
+    /// Who is subscribed now, and what an observer has to say now, is no count.
+    fn without(&self, before: &Self) -> Self {
+        Self {
+            losses: self.losses.saturating_sub(before.losses),
+            foreign: self.foreign.saturating_sub(before.foreign),
+            compared: self.compared.saturating_sub(before.compared),
+            changed: self.changed.saturating_sub(before.changed),
+            other_runs: less(&self.other_runs, &before.other_runs),
+            ..self.clone()
+        }
+    }
+}
+
+impl Generator {
+    /// What there is now (threads, memory, files) is no count, and of the clock the largest difference of all counts.
+    fn without(&self, before: &Self) -> Self {
+        Self {
+            cpu_user_seconds: (self.cpu_user_seconds - before.cpu_user_seconds).max(0.0),
+            cpu_system_seconds: (self.cpu_system_seconds - before.cpu_system_seconds).max(0.0),
+            missed_ticks: self.missed_ticks.saturating_sub(before.missed_ticks),
+            overdue: self.overdue.saturating_sub(before.overdue),
+            buffer_full: self.buffer_full.saturating_sub(before.buffer_full),
+            cpu_periods: self.cpu_periods.saturating_sub(before.cpu_periods),
+            cpu_periods_throttled: self.cpu_periods_throttled.saturating_sub(before.cpu_periods_throttled),
+            secrets_unusable: less(&self.secrets_unusable, &before.secrets_unusable),
+            ..self.clone()
+        }
+    }
+}
+
+/// The counts that have come, without those of which none has.
+fn less(now: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let come = |count: &u64, before: &u64| Some(count.saturating_sub(*before)).filter(|come| *come > 0);
+    without(now, before, come)
+}
+
+fn without<T: Default>(
+    now: &BTreeMap<String, T>,
+    before: &BTreeMap<String, T>,
+    without: impl Fn(&T, &T) -> Option<T>,
+) -> BTreeMap<String, T> {
+    let nothing = T::default();
+    let come = |(key, value): (&String, &T)| Some((key.clone(), without(value, before.get(key).unwrap_or(&nothing))?));
+    now.iter().filter_map(come).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fleet::Qos, stats::StreamStats, units::Span};
+
+    fn stream(qos: Qos, sent: u64, micros: u64) -> StreamStats {
+        let mut stats = StreamStats { qos, ..StreamStats::default() };
+        stats.messages.offered = sent;
+        stats.messages.sent = sent;
+        for _ in 0..sent {
+            stats.latency.end_to_end.record(Span(micros));
+        }
+        stats
+    }
+
+    #[test]
+    fn a_part_has_the_messages_of_its_phases_and_what_else_has_come() {
+        let mut before = Stats::default();
+        before.add_stream("cars", "state", &stream(Qos::AtLeastOnce, 100, 7));
+        before.bytes.sent = 1_000;
+        before.connections.lost.insert("reset".into(), 2);
+        before.generator.overdue = 5;
+        let mut now = before.clone();
+        now.bytes.sent = 1_700;
+        now.connections.lost.insert("reset".into(), 2);
+        now.connections.lost.insert("timed_out".into(), 1);
+        now.generator.overdue = 6;
+        now.generator.workers = 3;
+        for (number, sent) in [(4, 10), (5, 20), (6, 40)] {
+            let of_phase = stream(Qos::AtLeastOnce, sent, 9);
+            now.add_stream("cars", "state", &of_phase);
+            now.phases.entry(number).or_default().groups.add("cars", "state", &of_phase);
+            now.phases.entry(number).or_default().latency.connect.record(Span(3));
+        }
+        let part = now.part(4..6, Micros(0)..Micros(9), &before);
+        assert_eq!((part.all_messages().sent, part.messages[1].sent), (30, 30));
+        assert_eq!((part.latency.end_to_end.count(), part.latency.connect.count()), (30, 2));
+        assert_eq!(part.groups.streams().map(|(_, _, stats)| stats.messages.sent).collect::<Vec<_>>(), [30]);
+        assert_eq!(part.phases.keys().copied().collect::<Vec<_>>(), [4, 5]);
+        assert_eq!((part.bytes.sent, part.generator.overdue, part.generator.workers), (700, 1, 3));
+        assert_eq!(part.connections.lost, [("timed_out".to_owned(), 1)].into());
+    }
+}
