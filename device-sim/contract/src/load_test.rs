@@ -171,7 +171,7 @@ struct Placed {
     /// What must come of the test, such as `end_to_end.p99 < 250ms`.
     expect: Threshold,
     /// The phase in which messages fell due, or `each` for every measured one; without it rates and times are those of all
-    /// measured phases together, and counts those of the whole test.
+    /// measured phases together, and counts and recovery those of the whole test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     phase: Option<String>,
     /// The group of the fleet.

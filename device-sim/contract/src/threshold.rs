@@ -16,7 +16,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    series::{COUNTERS, Counter, DISTRIBUTIONS, Distribution, PAYLOAD_BYTES},
+    series::{COUNTERS, Counter, DISTRIBUTIONS, Distribution, PAYLOAD_BYTES, RECOVERY},
     units::{Bytes, Rate, Span},
     unknown,
 };
@@ -142,6 +142,12 @@ impl Threshold {
     /// Whether it is a promise, which holds for a run from its first message to its last: a count of messages.
     pub const fn is_promise(&self) -> bool {
         matches!((self.column, self.statistic), (Column::Counter(_), Statistic::Count))
+    }
+
+    /// Whether it looks at the whole run where no phase is named: promises do, and recovery, because nobody measures the phase in
+    /// which connections are cut.
+    pub fn is_of_whole_run(&self) -> bool {
+        self.is_promise() || matches!(self.column, Column::Distribution(distribution) if *distribution == RECOVERY)
     }
 }
 

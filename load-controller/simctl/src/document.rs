@@ -95,6 +95,7 @@ pub(crate) fn read_to_run(
     let test = load_test::read(object)?;
     let document = understand(&sources, load_test::fleet(&sources, object, &test)?, Reader::Machine)?;
     load_test::settle(object, &test, Some(&document))?;
+    load_test::untouched(object, &test)?;
     Ok((document, Some(test)))
 }
 

@@ -36,6 +36,17 @@ pub(crate) fn settle(object: &Object, test: &LoadTest, document: Option<&Documen
     located(object, check(&test.spec, document.map(|document| &document.fleet.spec)))
 }
 
+/// Refuses a load test with a field that changes one while it goes on: on one machine verbs do that.
+pub(crate) fn untouched(object: &Object, test: &LoadTest) -> Result<(), Failure> {
+    let problem = test.spec.control().map(|field| {
+        let message = format!(
+            "expected no `{field}` on one machine, where `simctl pause`, `skip` and `abort` change a test that goes on, found it"
+        );
+        Problem::new(format!("/spec/{field}"), message)
+    });
+    located(object, problem.into_iter().collect())
+}
+
 /// What of a right load test is not as its author may think: curves that rise faster than devices connect.
 pub(crate) fn doubts(test: &LoadTest, document: &Document) -> Vec<String> {
     let spec = &document.fleet.spec;

@@ -106,7 +106,7 @@ impl Verb {
             Self::Skip(args) => args.run(printer).await,
             Self::Stop(args) => args.run(printer).await,
             Self::Abort(args) => args.run(printer).await,
-            Self::Report(args) => args.run(printer),
+            Self::Report(args) => args.run(printer).await,
             Self::Delete(args) => args.run(printer).await,
             Self::Plan(args) => args.run(printer).await,
             Self::Install(args) => args.run(printer).await,

@@ -39,6 +39,8 @@ pub struct Facts {
     pub pods: Pods,
     /// Whether another fleet takes a new release over first.
     pub waits_for_turn: bool,
+    /// Whether a load test goes on, and edits wait.
+    pub is_tested: bool,
     /// What keeps pods and devices away, as far as that is known.
     pub causes: Causes,
     /// The devices of the workers that answer; those that the plan wants now.
@@ -183,6 +185,12 @@ fn reconciling(facts: &Facts) -> Word {
     let stalled = stalled(facts);
     if stalled.holds {
         return Word::no(RECONCILING, stalled.reason, "nothing is under way; see the condition Stalled");
+    }
+    if facts.is_tested {
+        return yes(
+            Reason::LoadTestGoesOn,
+            "a load test goes on: a scale and other edits wait until it is over".into(),
+        );
     }
     if *outdated > 0 && *replicas > 0 {
         return yes(Reason::RollingOut, format!("{outdated} of {replicas} pods are to be replaced"));

@@ -22,6 +22,8 @@ pub enum Reason {
     RollingOut,
     /// Another fleet takes a new release over first.
     RolloutQueued,
+    /// A load test goes on, and edits wait until it is over.
+    LoadTestGoesOn,
     /// Pods are created or removed.
     Scaling,
     /// Pods end in order.

@@ -78,6 +78,8 @@ pub struct Decided {
     pub broker_devices_max: Option<u32>,
     /// Whether it waits for another fleet to take the new release over.
     pub waits_for_turn: bool,
+    /// Whether a load test goes on, and edits wait.
+    pub is_tested: bool,
 }
 
 /// The status now, and the conditions in it.
@@ -175,6 +177,7 @@ fn facts(view: &View<'_>) -> Facts {
             overdue: count(present().filter(|pod| is_overdue(pod, now))),
         },
         waits_for_turn: view.decided.is_some_and(|decided| decided.waits_for_turn),
+        is_tested: view.decided.is_some_and(|decided| decided.is_tested),
         causes: Causes {
             pod: present().find_map(|pod| pod.diagnosis.clone()).or_else(|| view.worker_cause.cloned()),
             broker_pod: observed

@@ -1,7 +1,7 @@
 //! Thresholds: what somebody wants of a run, held against what it measured.
 //!
 //! A threshold without a phase looks at all measured phases together if it is about rates or times, and at the whole run if it
-//! is a promise about messages. A figure of which nothing was measured fails: no data is no pass.
+//! is a promise about messages, or about recovery. A figure of which nothing was measured fails: no data is no pass.
 
 use fleet_contract::{
     fleet::{Observe, Qos},
@@ -98,7 +98,7 @@ fn places<'a>(criterion: &Criterion, facts: &'a RunFacts) -> Vec<Place<'a>> {
     match criterion.phase.as_deref() {
         Some(EACH) => measured().map(one).collect(),
         Some(name) => facts.asked.phases.spanned().filter(|it| it.phase.name == name).map(one).collect(),
-        None if criterion.expect.is_promise() => vec![Place { phases: Vec::new(), name: None }],
+        None if criterion.expect.is_of_whole_run() => vec![Place { phases: Vec::new(), name: None }],
         None => vec![Place { phases: measured().collect(), name: None }],
     }
 }
@@ -472,7 +472,9 @@ mod tests {
         stats.devices.connected = 7;
         stats.connections =
             Connections { reconnects: 3, lost: [("closed".into(), 5)].into(), ..Connections::default() };
-        (0..3).for_each(|_| stats.phases.get_mut(&1).unwrap().latency.recovery.record(Span::from_millis(5)));
+        for latency in [&mut stats.phases.get_mut(&1).unwrap().latency, &mut stats.latency] {
+            (0..3).for_each(|_| latency.recovery.record(Span::from_millis(5)));
+        }
         check(
             "recovery.p95 < 30s",
             &stats,

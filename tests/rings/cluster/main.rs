@@ -17,6 +17,7 @@ mod fleet;
 mod heal;
 mod install;
 mod listener;
+mod load_tests;
 mod machine;
 mod node;
 mod partitions;

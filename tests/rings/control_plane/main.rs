@@ -20,6 +20,7 @@ mod formats;
 mod handover;
 mod kubelet;
 mod limits;
+mod load_tests;
 mod monitoring;
 mod ownership;
 mod panels;

@@ -218,7 +218,7 @@ impl Check<'_> {
         let names = || self.test.phases.iter().map(|phase| phase.name.as_str());
         match phase.as_deref() {
             Some(EACH) | None => {
-                let is_of_measured = phase.is_some() || !expect.is_promise();
+                let is_of_measured = phase.is_some() || !expect.is_of_whole_run();
                 if is_of_measured && !self.test.phases.iter().any(|phase| phase.measure) {
                     let path = if phase.is_some() { format!("{path}/phase") } else { path.into() };
                     self.wrong(path, "expected a phase with `measure: true`, or `phase: NAME` here; found neither");

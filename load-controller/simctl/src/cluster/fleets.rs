@@ -1,9 +1,11 @@
 //! Which of a cluster's fleets is meant: by its name as kubectl writes it, or because there is no other.
 
-use std::str::FromStr;
+use std::{fmt::Debug, str::FromStr};
 
-use kube::{ResourceExt, api::ListParams};
-use load_controller::resource::Fleet;
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt, api::ListParams};
+use load_controller::resource::{Fleet, LoadTest};
+use serde::de::DeserializeOwned;
 
 use super::client::{Cluster, ClusterError};
 use crate::exit::Failure;
@@ -38,6 +40,15 @@ pub(crate) fn names(words: &[String]) -> Result<Vec<FleetName>, Failure> {
     words.iter().map(|word| word.parse().map_err(|error: String| Failure::usage(error))).collect()
 }
 
+/// A kind of ours.
+pub(crate) trait Ours:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static
+{
+}
+
+impl Ours for Fleet {}
+impl Ours for LoadTest {}
+
 impl Cluster {
     /// The fleet of that name, or the only one of the namespace.
     pub(crate) async fn fleet(&self, name: Option<&FleetName>) -> anyhow::Result<Fleet> {
@@ -53,12 +64,21 @@ impl Cluster {
 
     /// The fleet of that name.
     pub(crate) async fn fleet_named(&self, name: &str) -> Result<Fleet, ClusterError> {
-        self.ask(self.fleets().get(name)).await.map_err(|error| self.untaught(error))
+        self.named(name).await
     }
 
-    /// The fleets that fit a label selector.
-    pub(crate) async fn select(&self, is_everywhere: bool, selector: Option<&str>) -> Result<Vec<Fleet>, ClusterError> {
-        let api = if is_everywhere { self.everywhere() } else { self.fleets() };
+    /// The object of a kind of ours with that name.
+    pub(crate) async fn named<K: Ours>(&self, name: &str) -> Result<K, ClusterError> {
+        self.ask(self.api::<K>().get(name)).await.map_err(|error| self.untaught(error))
+    }
+
+    /// The objects of a kind of ours that fit a label selector.
+    pub(crate) async fn select<K: Ours>(
+        &self,
+        is_everywhere: bool,
+        selector: Option<&str>,
+    ) -> Result<Vec<K>, ClusterError> {
+        let api: Api<K> = if is_everywhere { self.everywhere() } else { self.api() };
         let params = ListParams { label_selector: selector.map(String::from), ..ListParams::default() };
         Ok(self.ask(api.list(&params)).await.map_err(|error| self.untaught(error))?.items)
     }

@@ -1,6 +1,6 @@
 //! What `simctl apply` sends for the objects of files.
 //!
-//! Fleets are checked here, with file, line and field, before anything is sent; objects of other kinds go as they are.
+//! Fleets and load tests are checked here, with file, line and field, before anything is sent; objects of other kinds go as they are.
 //! What a fleet needs of the files beside its document travels with it: models inside the document, recordings in a
 //! ConfigMap.
 
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     document::{self, Document, Reader},
     exit::Failure,
+    load_test,
     sources::{self, Object, Sources},
 };
 
@@ -101,6 +102,13 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
 
 fn manifest(sources: &Sources, object: &Object) -> Result<Manifest, Failure> {
     let (file, value) = (object.file.clone(), object.tree.value().clone());
+    if object.is_load_test() {
+        let test = load_test::read(object)?;
+        // The cluster may have the fleet.
+        let its = load_test::fleet(sources, object, &test).ok();
+        let document = its.map(|fleet| document::understand(sources, fleet, Reader::Cluster)).transpose()?;
+        load_test::settle(object, &test, document.as_ref())?;
+    }
     if !object.is_fleet() {
         return Ok(Manifest { file, object: value, fleet: None });
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::ListParams;
 use load_controller::{
+    controller::{conditions::RECONCILING, reason::Reason},
     resource::{Fleet, FleetStatus, names::FLEET_LABEL},
     words,
 };
@@ -49,6 +50,11 @@ impl Cluster {
                 words::count(fleet.devices().into())
             );
             let status = fleet.status.clone().unwrap_or_default();
+            if is_tested(&status) {
+                progress.clear();
+                printer.say("a load test of the fleet goes on: the number is kept, and holds when it is over");
+                return Ok(());
+            }
             if is_connected(&fleet, &status, devices) {
                 progress.clear();
                 let took = words::time(started.elapsed().as_secs_f64());
@@ -107,6 +113,12 @@ impl Cluster {
 /// Workers stand behind the broker that they need.
 fn component(pod: &Pod) -> Option<String> {
     pod.metadata.labels.as_ref()?.get("app.kubernetes.io/component").cloned()
+}
+
+/// Whether a load test says how many devices there are.
+fn is_tested(status: &FleetStatus) -> bool {
+    let goes_on = Reason::LoadTestGoesOn.text();
+    status.conditions.iter().any(|condition| condition.type_ == RECONCILING && condition.reason == goes_on)
 }
 
 /// Whether the controller has seen what the fleet asks for and all of it is there.

@@ -9,45 +9,60 @@ use load_controller::{
     words,
 };
 
-/// Which columns a table of fleets has.
+/// An object that people see as a row.
+pub(crate) trait Row {
+    /// What one is called.
+    const ONE: &'static str;
+
+    /// The heading.
+    fn heading(columns: Columns) -> Vec<String>;
+
+    /// The columns that hold numbers.
+    fn right(columns: Columns) -> Vec<usize>;
+
+    /// Its row.
+    fn row(&self, columns: Columns, now: Timestamp) -> Vec<String>;
+}
+
+/// Which columns a table has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Columns {
-    /// Fleets of several namespaces.
+    /// Objects of several namespaces.
     pub(crate) namespace: bool,
     /// All there are.
     pub(crate) wide: bool,
 }
 
-impl Columns {
-    /// The heading.
-    pub(crate) fn heading(self) -> Vec<String> {
-        let namespace = self.namespace.then_some("NAMESPACE");
+impl Row for Fleet {
+    const ONE: &'static str = "fleet";
+
+    fn heading(columns: Columns) -> Vec<String> {
+        let namespace = columns.namespace.then_some("NAMESPACE");
         let always = ["NAME", "DEVICES", "CONNECTED", "PODS", "READY", "MSG/S", "AGE"];
-        let wide = ["REVISION", "BROKER", "MODELS", "STATE"].into_iter().filter(|_| self.wide);
+        let wide = ["REVISION", "BROKER", "MODELS", "STATE"].into_iter().filter(|_| columns.wide);
         namespace.into_iter().chain(always).chain(wide).map(String::from).collect()
     }
 
-    /// The columns that hold numbers.
-    pub(crate) fn right(self) -> Vec<usize> {
-        let shift = usize::from(self.namespace);
+    fn right(columns: Columns) -> Vec<usize> {
+        let shift = usize::from(columns.namespace);
         [1, 2, 3, 5].map(|column| column + shift).to_vec()
     }
 
-    /// A fleet's row.
-    pub(crate) fn row(self, fleet: &Fleet, now: Timestamp) -> Vec<String> {
-        let status = fleet.status.clone().unwrap_or_default();
-        let mut row: Vec<String> = self.namespace.then(|| fleet.namespace().unwrap_or_default()).into_iter().collect();
+    fn row(&self, columns: Columns, now: Timestamp) -> Vec<String> {
+        let status = self.status.clone().unwrap_or_default();
+        let mut row: Vec<String> =
+            columns.namespace.then(|| self.namespace().unwrap_or_default()).into_iter().collect();
         row.extend([
-            fleet.name_any(),
-            fleet.devices().to_string(),
+            self.name_any(),
+            self.devices().to_string(),
             status.connected.to_string(),
             format!("{}/{}", status.pods_ready, status.pods),
             condition(&status, "Ready").to_owned(),
             words::number(status.messages_per_second as f64),
-            age(fleet.metadata.creation_timestamp.as_ref(), now),
+            age(self.metadata.creation_timestamp.as_ref(), now),
         ]);
-        if self.wide {
-            row.extend([status.revision.to_string(), broker(fleet), models(fleet), state(fleet, &status)]);
+        if columns.wide {
+            row.extend([status.revision.to_string(), broker(self), models(self), state(self, &status)]);
         }
         row
     }
@@ -174,7 +189,7 @@ mod tests {
 
     fn table(columns_: Columns) -> String {
         let now = "2026-01-02T03:09:10Z".parse().unwrap();
-        columns(Palette::PLAIN, &columns_.right(), &[columns_.heading(), columns_.row(&fleet(), now)])
+        columns(Palette::PLAIN, &Fleet::right(columns_), &[Fleet::heading(columns_), fleet().row(columns_, now)])
     }
 
     #[test]

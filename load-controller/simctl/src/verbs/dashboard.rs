@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, process::Stdio, sync::Arc};
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{ResourceExt as _, api::ListParams};
-use load_controller::run::verdict::ExitCode;
+use load_controller::{resource::Fleet, run::verdict::ExitCode};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -90,7 +90,7 @@ impl Args {
         if let Some(FleetName(name)) = &self.fleet {
             return Ok(Some(cluster.fleet_named(name).await?.name_any()));
         }
-        let fleets = cluster.select(false, None).await?;
+        let fleets = cluster.select::<Fleet>(false, None).await?;
         Ok(if let [fleet] = fleets.as_slice() { Some(fleet.name_any()) } else { None })
     }
 }

@@ -1,17 +1,23 @@
-//! `simctl delete`: removes fleets from a cluster, with all that belongs to them.
+//! `simctl delete`: removes fleets and load tests from a cluster, with all that belongs to them.
 
 use std::{path::PathBuf, time::Duration};
 
 use fleet_contract::units::Span;
 use kube::ResourceExt;
-use load_controller::{run::verdict::ExitCode, words};
+use load_controller::{
+    resource::{Fleet, LoadTest},
+    run::verdict::ExitCode,
+    words,
+};
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
     cluster::{
         client::Cluster,
-        fleets::{self, FleetName},
+        fleets::{FleetName, Ours},
+        kinds::{self, Meant},
+        load_tests::TestName,
         manifest,
         objects::{DryRun, trial},
         settle::Progress,
@@ -24,19 +30,20 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   simctl delete fleet/robotaxis
+  simctl delete loadtest/rush-hour
   simctl delete -f fleet.yaml             all that the file describes
   simctl delete -l team=maps
   simctl delete --all --no-wait";
 
-/// Remove fleets from a cluster
+/// Remove fleets from a cluster, or load tests
 ///
-/// Their devices disconnect, then their pods go, and all else that belongs to them. Waits until the pods are gone.
+/// A load test that goes on ends, and its fleet is its own again; its reports go with it. Of fleets the devices disconnect, then their pods go, and all else that belongs to them. Waits until the pods are gone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Names, such as `robotaxis` or `fleet/robotaxis`
-    #[arg(value_name = "FLEET", required_unless_present_any = ["files", "selector", "all"])]
-    fleets: Vec<String>,
+    /// Names, such as `robotaxis`, `fleet/robotaxis` or `loadtest/rush-hour`
+    #[arg(value_name = "FLEET|LOADTEST", required_unless_present_any = ["files", "selector", "all"])]
+    objects: Vec<String>,
     /// What these documents describe; `-` reads standard input
     #[arg(short, long = "file", visible_alias = "filename", value_name = "FILE", num_args = 1..)]
     files: Vec<PathBuf>,
@@ -65,7 +72,10 @@ pub(crate) struct Args {
 impl Args {
     /// Removes them, and waits until nothing is left of them.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let names = fleets::names(&self.fleets)?;
+        let (kind, names) = match kinds::read(&self.objects)? {
+            Meant::Fleets(names) => ("Fleet", names.into_iter().map(|FleetName(name)| name).collect::<Vec<_>>()),
+            Meant::LoadTests(names) => ("LoadTest", names.into_iter().map(|TestName(name)| name).collect()),
+        };
         let ways = [!names.is_empty(), !self.files.is_empty(), self.selector.is_some() || self.all];
         if ways.into_iter().filter(|way| *way).count() != 1 {
             return Err(Failure::usage("expected names, -f or one of -l and --all, found more than one of them").into());
@@ -73,9 +83,16 @@ impl Args {
         let manifests = if self.files.is_empty() { Vec::new() } else { manifest::read(&self.files)? };
         let cluster = Cluster::find(&self.cluster, printer).await?;
         let mut objects: Vec<_> = manifests.into_iter().map(|manifest| manifest.object).collect();
-        for name in self.chosen(&cluster, names).await? {
+        let names = if !names.is_empty() || !self.files.is_empty() {
+            names
+        } else if kind == "Fleet" {
+            self.chosen::<Fleet>(&cluster).await?
+        } else {
+            self.chosen::<LoadTest>(&cluster).await?
+        };
+        for name in names {
             objects.push(json!({
-                "apiVersion": fleet_contract::fleet::API_VERSION, "kind": "Fleet", "metadata": { "name": name },
+                "apiVersion": fleet_contract::fleet::API_VERSION, "kind": kind, "metadata": { "name": name },
             }));
         }
         let mut gone = Vec::new();
@@ -102,12 +119,10 @@ impl Args {
         Ok(ExitCode::Passed)
     }
 
-    async fn chosen(&self, cluster: &Cluster, names: Vec<FleetName>) -> anyhow::Result<Vec<String>> {
-        if self.selector.is_some() || self.all {
-            let found = cluster.select(false, self.selector.as_deref()).await?;
-            return Ok(found.iter().map(ResourceExt::name_any).collect());
-        }
-        Ok(names.into_iter().map(|FleetName(name)| name).collect())
+    /// Those with the labels of `--selector`, or all.
+    async fn chosen<K: Ours>(&self, cluster: &Cluster) -> anyhow::Result<Vec<String>> {
+        let found: Vec<K> = cluster.select(false, self.selector.as_deref()).await?;
+        Ok(found.iter().map(ResourceExt::name_any).collect())
     }
 
     async fn wait(&self, cluster: &Cluster, name: &str, printer: Printer) -> anyhow::Result<()> {

@@ -1,9 +1,14 @@
-//! `simctl describe`: all that a cluster knows of a fleet: conditions, pods, events.
+//! `simctl describe`: all that a cluster knows of a fleet or a load test: conditions, pods, events.
+
+mod load_test;
 
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::{
+    api::core::v1::{Event, Pod},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
 use kube::ResourceExt as _;
 use load_controller::{
     resource::{Fleet, FleetStatus},
@@ -14,8 +19,10 @@ use load_controller::{
 use crate::{
     cluster::{
         client::Cluster,
-        fleets,
+        fleets::FleetName,
         hindrance::{self, Observed},
+        kinds::{self, Meant},
+        load_tests::TestName,
         table::{age, broker},
     },
     flags::ClusterFlags,
@@ -25,15 +32,16 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   simctl describe
-  simctl describe fleet robotaxis -n load";
+  simctl describe fleet robotaxis -n load
+  simctl describe loadtest/rush-hour";
 
-/// Show all that the cluster knows of a fleet, with its pods and events
+/// Show all that the cluster knows of a fleet, with its pods and events, or of a load test
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Names, such as `robotaxis` or `fleet/robotaxis` [default: the only one]
-    #[arg(value_name = "FLEET")]
-    fleets: Vec<String>,
+    /// Names, such as `robotaxis`, `fleet/robotaxis` or `loadtest/rush-hour` [default: the only fleet]
+    #[arg(value_name = "FLEET|LOADTEST")]
+    objects: Vec<String>,
     #[command(flatten)]
     cluster: ClusterFlags,
 }
@@ -42,24 +50,46 @@ pub(crate) struct Args {
 const PODS_MAX: usize = 20;
 
 impl Args {
-    /// Prints each fleet.
+    /// Prints each of them.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let names = fleets::names(&self.fleets)?;
+        let meant = kinds::read(&self.objects)?;
         let cluster = Cluster::find(&self.cluster, printer).await?;
-        let mut found = Vec::new();
-        for name in &names {
-            found.push(cluster.fleet(Some(name)).await?);
-        }
-        if names.is_empty() {
-            found.push(cluster.fleet(None).await?);
-        }
-        for (position, fleet) in found.iter().enumerate() {
-            let observed = cluster.observe(fleet).await?;
-            let gap = if position > 0 { "\n\n" } else { "" };
-            printer.data(format_args!("{gap}{}", text(&observed, printer.palette())))?;
+        match meant {
+            Meant::Fleets(names) => fleets(&cluster, &names, printer).await?,
+            Meant::LoadTests(names) => load_tests(&cluster, names, printer).await?,
         }
         Ok(ExitCode::Passed)
     }
+}
+
+async fn load_tests(cluster: &Cluster, names: Vec<TestName>, printer: Printer) -> anyhow::Result<()> {
+    // Without a name the one that goes on is meant.
+    let names: Vec<_> = if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() };
+    for (position, name) in names.iter().enumerate() {
+        let test = cluster.load_test(name.as_ref()).await?;
+        let mut events = cluster.events_of(&test.name_any()).await?;
+        events.retain(|event| event.involved_object.kind.as_deref() == Some("LoadTest"));
+        let gap = if position > 0 { "\n\n" } else { "" };
+        let text = load_test::text(&test, &events, Timestamp::now(), printer.palette());
+        printer.data(format_args!("{gap}{text}"))?;
+    }
+    Ok(())
+}
+
+async fn fleets(cluster: &Cluster, names: &[FleetName], printer: Printer) -> anyhow::Result<()> {
+    let mut found = Vec::new();
+    for name in names {
+        found.push(cluster.fleet(Some(name)).await?);
+    }
+    if names.is_empty() {
+        found.push(cluster.fleet(None).await?);
+    }
+    for (position, fleet) in found.iter().enumerate() {
+        let observed = cluster.observe(fleet).await?;
+        let gap = if position > 0 { "\n\n" } else { "" };
+        printer.data(format_args!("{gap}{}", text(&observed, printer.palette())))?;
+    }
+    Ok(())
 }
 
 /// The fleet as text.
@@ -71,18 +101,12 @@ fn text(observed: &Observed, palette: Palette) -> String {
     for (name, fact) in facts(fleet, &status, now) {
         let _ = writeln!(text, "{} {fact}", palette.paint(Tone::Faint, format_args!("{name:<14}")));
     }
-    let mut section = |title: &str, rows: Vec<Vec<String>>| {
-        if rows.len() > 1 {
-            let _ = write!(text, "\n{}\n", palette.paint(Tone::Strong, title));
-            let table = columns(Palette::PLAIN, &[], &rows);
-            table.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
-        }
-    };
-    section("groups", groups(fleet));
-    section("conditions", conditions(&status, now));
-    section("worst pods", worst(&status));
-    section(&pods_title(pods), pod_rows(pods, now));
-    section("events", event_rows(events, now));
+    let mut section = |title: &str, rows: &[Vec<String>]| write_section(&mut text, palette, title, rows);
+    section("groups", &groups(fleet));
+    section("conditions", &condition_rows(&status.conditions, now));
+    section("worst pods", &worst(&status));
+    section(&pods_title(pods), &pod_rows(pods, now));
+    section("events", &event_rows(events, now));
     let hindrances = hindrance::find(observed);
     if !hindrances.is_empty() {
         let _ = write!(text, "\n{}\n", palette.paint(Tone::Warning, "what hinders"));
@@ -150,9 +174,18 @@ fn groups(fleet: &Fleet) -> Vec<Vec<String>> {
     rows
 }
 
-fn conditions(status: &FleetStatus, now: Timestamp) -> Vec<Vec<String>> {
+/// A table with a title; nothing where it has a heading alone.
+fn write_section(text: &mut String, palette: Palette, title: &str, rows: &[Vec<String>]) {
+    if rows.len() > 1 {
+        let _ = write!(text, "\n{}\n", palette.paint(Tone::Strong, title));
+        let table = columns(Palette::PLAIN, &[], rows);
+        table.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+    }
+}
+
+fn condition_rows(conditions: &[Condition], now: Timestamp) -> Vec<Vec<String>> {
     let mut rows = vec![row(["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"])];
-    rows.extend(status.conditions.iter().map(|condition| {
+    rows.extend(conditions.iter().map(|condition| {
         let since = age(Some(&condition.last_transition_time), now);
         row([&condition.type_, &condition.status, &condition.reason, &since, &condition.message])
     }));

@@ -1,38 +1,54 @@
-//! `simctl report`: what a run has left, in another format.
+//! `simctl report`: what a run, or a load test of a cluster, has left, in another format.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use clap::ValueEnum;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
 use load_controller::{
     report::{
-        Report, csv, json, junit, markdown,
+        self, Report, csv, json, junit, markdown,
         text::{self, Paint, Style, Width},
     },
+    resource::config_map,
     run::verdict::ExitCode,
     yaml,
 };
 
-use crate::{exit::Failure, printer::Printer, text as files};
+use crate::{
+    cluster::{
+        client::Cluster,
+        load_tests::{self, TestName},
+    },
+    exit::Failure,
+    flags::ClusterFlags,
+    printer::Printer,
+    text as files,
+};
 
 const EXAMPLES: &str = "\
 Examples:
   simctl report out
   simctl report out -o markdown >> \"$GITHUB_STEP_SUMMARY\"
   simctl report out -o junit --exit-code
-  simctl run -o json | tee report.json | simctl report - -o markdown";
+  simctl run -o json | tee report.json | simctl report - -o markdown
+  simctl report loadtest/rush-hour -n load -o html > rush-hour.html";
 
 /// Print the report of a run that has ended
 ///
-/// Reads the directory that `run --report` has written, a file `report.json`, or standard input.
+/// Reads the directory that `run --report` has written, a file `report.json`, or standard input; of a load test of a cluster, what
+/// the load controller has kept.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The directory of a report, or its file `report.json`; `-` reads that from standard input
-    #[arg(value_name = "DIR|FILE")]
+    /// The directory of a report, or its file `report.json`; `-` reads that from standard input; or a load test, such as
+    /// `loadtest/rush-hour`
+    #[arg(value_name = "DIR|FILE|LOADTEST")]
     path: PathBuf,
     /// How to print it
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
@@ -40,6 +56,8 @@ pub(crate) struct Args {
     /// End with the exit code of the run's verdict
     #[arg(long)]
     exit_code: bool,
+    #[command(flatten)]
+    cluster: ClusterFlags,
 }
 
 /// The formats of a report.
@@ -65,18 +83,26 @@ enum Format {
 
 impl Args {
     /// Reads the report and prints it.
-    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let file = if self.path.is_dir() { self.path.join("report.json") } else { self.path.clone() };
-        let text = if file == Path::new("-") { files::read_stdin("stdin") } else { files::read(&file) };
-        let text = text.map_err(|message| anyhow::anyhow!("{message}; `simctl run --report DIR` writes one"))?;
+    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+        let kept = match self.test() {
+            Some(name) => Some(self.kept(&name, printer).await?),
+            None => None,
+        };
+        let (text, place) = match &kept {
+            Some(files) => (files.get("report.json").cloned().unwrap_or_default(), self.path.display().to_string()),
+            None => self.read()?,
+        };
         let report: Report = serde_json::from_str(&text)
-            .map_err(|error| Failure::document(format!("expected a report in {}, found: {error}", file.display())))?;
+            .map_err(|error| Failure::document(format!("expected a report in {place}, found: {error}")))?;
         let paint = if printer.palette().has_colors() { Paint::Coloured } else { Paint::Plain };
         let table = |width| text::render(&report, Style { width, paint });
         let shown = match self.output {
             Format::Table => table(Width::Table),
             Format::Wide => table(Width::Wide),
-            Format::Html => page(&self.path)?,
+            Format::Html => match &kept {
+                Some(files) => files.get("report.html").cloned().ok_or_else(too_large)?,
+                None => page(&self.path)?,
+            },
             Format::Json => json::render(&report),
             Format::Yaml => yaml::text(&report).context("failed to write YAML")?,
             Format::Junit => junit::render(&report),
@@ -86,6 +112,53 @@ impl Args {
         printer.data(shown.trim_end())?;
         Ok(if self.exit_code { report.exit_code() } else { ExitCode::Passed })
     }
+
+    /// The load test that is meant: by its kind, or because there is no such file and a cluster is.
+    fn test(&self) -> Option<TestName> {
+        let text = self.path.to_str()?;
+        let is_kind = text.split_once('/').is_some_and(|(kind, _)| load_tests::is_kind(kind));
+        let is_file = text == "-" || self.path.exists();
+        (is_kind || !is_file && self.cluster.is_given()).then(|| text.parse().ok()).flatten()
+    }
+
+    /// The text of a report, and where it was found.
+    fn read(&self) -> anyhow::Result<(String, String)> {
+        let file = if self.path.is_dir() { self.path.join("report.json") } else { self.path.clone() };
+        let text = if file == Path::new("-") { files::read_stdin("stdin") } else { files::read(&file) };
+        let remedy =
+            "`simctl run --report DIR` writes one, `simctl report loadtest/NAME` reads that of a cluster's load test";
+        let text = text.map_err(|message| anyhow::anyhow!("{message}; {remedy}"))?;
+        Ok((text, file.display().to_string()))
+    }
+
+    /// The files that are kept of a load test of a cluster.
+    async fn kept(&self, name: &TestName, printer: Printer) -> anyhow::Result<BTreeMap<String, String>> {
+        let cluster = Cluster::find(&self.cluster, printer).await?;
+        let test = cluster.load_test(Some(name)).await?;
+        let status = test.status.clone().unwrap_or_default();
+        let (state, why) = load_tests::state(&status);
+        let TestName(name) = name;
+        if status.reports.is_empty() {
+            let remedy = if test.is_complete() { "" } else { "; `simctl wait loadtest/NAME` waits for its end" };
+            let why = why.lines().next().unwrap_or_default().to_owned();
+            return Err(Failure::refused(format!("load test {name} has no report: {state}: {why}{remedy}")).into());
+        }
+        let mut packed = Vec::new();
+        for part in &status.reports {
+            let object = cluster.ask(cluster.api::<ConfigMap>().get(part)).await?;
+            let is_its = object.owner_references().iter().any(|owner| Some(&owner.uid) == test.metadata.uid.as_ref());
+            let bytes = config_map::read_report(&object).filter(|_| is_its);
+            packed.extend_from_slice(
+                bytes.with_context(|| format!("expected a part of the report in ConfigMap {part}"))?,
+            );
+        }
+        report::files::unpack(&packed).with_context(|| format!("failed to read what is kept of load test {name}"))
+    }
+}
+
+/// Where a page was left out of what is kept.
+fn too_large() -> Failure {
+    Failure::refused("the page was too large to be kept in the cluster; -o json has all of its figures")
 }
 
 /// The page of a report, whose charts of percentiles need more than its figures: it was written with them.

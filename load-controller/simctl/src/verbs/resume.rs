@@ -4,10 +4,7 @@ use load_controller::run::verdict::ExitCode;
 
 use super::pause::set_paused;
 use crate::{
-    cluster::{
-        fleets::FleetName,
-        objects::{self, DryRun},
-    },
+    cluster::objects::{self, DryRun},
     flags::TargetFlags,
     printer::Printer,
 };
@@ -15,7 +12,8 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   simctl resume
-  simctl resume fleet/robotaxis -n load";
+  simctl resume fleet/robotaxis -n load
+  simctl resume loadtest/rush-hour";
 
 /// Go on after a pause
 ///
@@ -23,8 +21,9 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The fleet, if there are several: `robotaxis` or `fleet/robotaxis`
-    fleet: Option<FleetName>,
+    /// The fleet, if there are several: `robotaxis` or `fleet/robotaxis`; or a load test, such as `loadtest/rush-hour`
+    #[arg(value_name = "FLEET|LOADTEST")]
+    object: Option<String>,
     /// Only try, in a cluster
     #[arg(long, value_name = "HOW")]
     dry_run: Option<DryRun>,
@@ -35,8 +34,8 @@ pub(crate) struct Args {
 impl Args {
     /// Lifts the pause.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let name = set_paused(false, &self.target, self.fleet.as_ref(), self.dry_run, printer).await?;
-        printer.say(format_args!("fleet {name} goes on{}", objects::trial(self.dry_run)));
+        let name = set_paused(false, &self.target, self.object.as_ref(), self.dry_run, printer).await?;
+        printer.say(format_args!("{name} goes on{}", objects::trial(self.dry_run)));
         Ok(ExitCode::Passed)
     }
 }

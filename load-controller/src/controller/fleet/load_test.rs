@@ -117,8 +117,7 @@ impl Task {
         {
             self.resume_test(fleet, test).await?;
         }
-        let goes_on = self.wish.trial.as_ref().is_some_and(Trial::goes_on);
-        if !goes_on && self.plan.as_ref().is_some_and(|plan| plan.phases().next().is_some()) {
+        if !self.is_tested() && self.plan.as_ref().is_some_and(|plan| plan.phases().next().is_some()) {
             self.leave_phases();
         }
         Ok(())
@@ -140,10 +139,16 @@ impl Task {
         self.wish.trial.as_ref().map(Trial::hold)
     }
 
+    /// Whether its load test goes on.
+    pub(super) fn is_tested(&self) -> bool {
+        self.wish.trial.as_ref().is_some_and(Trial::goes_on)
+    }
+
     /// The devices that there are to be in the end, or now where a test says so.
     pub(super) fn devices_wanted(&self) -> u32 {
-        let goes_on = self.wish.trial.as_ref().is_some_and(Trial::goes_on);
-        self.plan.as_ref().map_or(0, |plan| if goes_on { plan.devices(self.now()) } else { plan.devices_wanted() })
+        self.plan
+            .as_ref()
+            .map_or(0, |plan| if self.is_tested() { plan.devices(self.now()) } else { plan.devices_wanted() })
     }
 
     /// Says what keeps the fleet's tests from beginning, and brings the next one nearer to its start; when to look again.

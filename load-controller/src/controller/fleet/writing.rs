@@ -66,7 +66,8 @@ impl Task {
             revision: steps.revision.number,
             size: steps.size,
             broker_devices_max: steps.broker_devices_max,
-            waits_for_turn: steps.turn == Turn::Waits,
+            waits_for_turn: steps.turn == Turn::Waits && !self.is_tested(),
+            is_tested: self.is_tested(),
         });
         self.told.standing.retain(|known| steps.notes.contains(known));
         self.tell(fleet, steps.notes).await;

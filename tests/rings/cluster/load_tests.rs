@@ -1,0 +1,108 @@
+//! The example of the product on real pods, with the leader and a worker killed in the middle of it.
+
+use tests::{kubernetes::containers, report::Report, simctl::Finished};
+
+use super::{
+    TURNS, admin,
+    fleet::{Fleet, NAME, PER_POD, document, name, uid},
+    own_nodes, product,
+};
+
+/// Devices at its peak: two pods of them.
+const MOST: u32 = 2 * PER_POD;
+
+/// The example with another fleet, seconds and devices.
+fn rush_hour() -> String {
+    format!(
+        "apiVersion: simctl.io/v1alpha1
+kind: LoadTest
+metadata: {{name: rush-hour}}
+spec:
+  fleet: {NAME}
+  phases:
+    - {{name: ramp, duration: 5s, devices: {{from: 0, to: {MOST}}}}}
+    - {{name: steady, duration: 40s, measure: true}}
+    - {{name: peak, duration: 5s, rate: {{factor: 5}}, measure: true}}
+    - {{name: outage, duration: 5s, faults: [{{kind: disconnect, share: 30%}}]}}
+    - {{name: recovery, duration: 10s, measure: true}}
+  thresholds:
+    - {{expect: 'end_to_end.p99 < 30s', phase: steady}}
+    - {{expect: 'end_to_end.p99 < 30s', phase: peak, stream: reading, abortOnFail: {{after: 2s}}}}
+    - lost == 0
+    - recovery.p95 < 30s
+"
+    )
+}
+
+/// What of a report the same test has wherever it runs.
+fn outcomes(report: &Report) -> Vec<String> {
+    let phases = report.list("phases").iter().map(|phase| phase["name"].to_string());
+    let thresholds = report.list("thresholds").iter().map(|it| format!("{}: {}", it["expect"], it["outcome"]));
+    phases.chain(thresholds).collect()
+}
+
+#[test]
+fn the_example_goes_on_when_the_leader_and_a_worker_are_killed() {
+    let _turn = TURNS.alone();
+    let Some(_) = own_nodes("the end of a process in a container") else { return };
+    let lab = document(10, PER_POD).replace("interval: 2s", "interval: 200ms, jitter: 0s");
+    let fleet = Fleet::apply("load-test", &lab);
+    let clients = fleet.clients();
+    fleet.namespace.apply(&rush_hour()).unwrap();
+    let phase = |wanted: &str| {
+        let path = "{.status.phase}";
+        fleet.namespace.wait_for("loadtest/rush-hour", path, super::PATIENCE, |seen| seen == wanted).unwrap();
+    };
+    phase("steady");
+    let leader = product::leader();
+    admin().kubectl(["delete", "pod", "-n", product::NAMESPACE, name(&leader), "--grace-period=0", "--force"]).unwrap();
+    containers::kill(uid(&fleet.pods()[1]), "device-sim").unwrap();
+    let over = fleet.simctl(&["wait", "loadtest/rush-hour", "--timeout", "3m"]);
+    assert!(over.stdout.contains("Complete=True"), "{}", over.stdout);
+
+    let shown = fleet.try_simctl(&["report", "loadtest/rush-hour", "-o", "json", "--exit-code"]);
+    assert_eq!(shown.code, Some(96), "a worker was killed: {}", shown.stderr);
+    let report = Report::of(&shown).unwrap();
+    report.expect_conservation();
+    report.expect("generator.workers_lost", 1);
+    report.claim("the verdict says so", report.has_reason("worker_lost"));
+    let (sent, unrecorded) = (report.count("messages.sent"), report.count("messages.unrecorded"));
+    let of = |list: &str| report.list(list).iter().map(|part| part["sent"].as_u64().unwrap()).collect::<Vec<_>>();
+    println!("FIGURE {sent} sent, up to {unrecorded} more, by phase {:?}", of("phases"));
+    report.claim("each message is in one phase", of("phases").iter().sum::<u64>() == sent);
+    // 50 devices and five messages a second each; those of the worker that was killed are away for some seconds.
+    let [_, steady, peak, _, recovery] = of("phases")[..] else { panic!("five phases") };
+    report.claim("all have sent what was due", (9_000..=10_100).contains(&steady));
+    report.claim("five times as much, and as before", (6_000..6_500).contains(&peak) && recovery > 2_000);
+    assert!(report.count("reconnects") > 0);
+
+    // The fleet is its own again, and has lost nothing but what the verdict says.
+    fleet.until("the fleet has its own devices", |fleet| fleet.status("connected") == 10 && fleet.clients() == clients);
+    let page = fleet.simctl(&["report", "loadtest/rush-hour", "-o", "html"]).stdout;
+    assert!(page.starts_with("<!doctype html>") && page.contains("rush-hour"), "{} bytes", page.len());
+}
+
+#[test]
+fn the_same_test_ends_alike_in_a_cluster_and_on_one_machine() {
+    let _turn = TURNS.shared();
+    let lab = document(10, PER_POD).replace("interval: 2s", "interval: 200ms, jitter: 0s");
+    let fleet = Fleet::start("both", &lab);
+    let test = rush_hour().replace("duration: 40s", "duration: 10s");
+    std::fs::write(fleet.dir().join("test.yaml"), format!("{lab}---\n{test}")).unwrap();
+    fleet.simctl(&["apply", "-f", "test.yaml"]);
+    fleet.simctl(&["wait", "loadtest/rush-hour", "--timeout", "3m"]);
+    let cluster = fleet.try_simctl(&["report", "loadtest/rush-hour", "-o", "json", "--exit-code"]);
+    let output = fleet.command(&["run", "-f", "test.yaml", "-o", "json"]).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let machine = Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
+    let both = [&cluster, &machine].map(|finished| Report::of(finished).unwrap());
+    for (report, finished) in both.iter().zip([&cluster, &machine]) {
+        // On a busy machine an instrument that was late says so.
+        let is_late = finished.code == Some(96) && report.has_reason("schedule_lag");
+        report.claim("it passes", finished.code == Some(0) || is_late);
+        report.expect_conservation();
+        let offered: Vec<_> = report.list("phases").iter().map(|phase| phase["offered"].to_string()).collect();
+        println!("FIGURE {} offered by phase", offered.join(", "));
+    }
+    assert_eq!(outcomes(&both[0]), outcomes(&both[1]));
+}

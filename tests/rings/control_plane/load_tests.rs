@@ -1,0 +1,238 @@
+//! Load tests on a real API server, with real workers and a real broker: who may write one, what waits for it, who goes on with
+//! it, and what it leaves.
+
+use fleet_contract::plan::Plan;
+use serde_json::Value;
+use tests::report::Report;
+
+use super::{
+    PATIENCE,
+    kubelet::Kubelet,
+    simctl::Hand,
+    site::{Site, fleet},
+    workers::{Broker, connects},
+};
+
+/// A load test of the fleet `f`: the example of the product, in seconds.
+fn rush_hour(name: &str, more: &str) -> String {
+    format!(
+        "apiVersion: simctl.io/v1alpha1
+kind: LoadTest
+metadata: {{name: {name}}}
+spec:
+  fleet: f
+  phases:
+    - {{name: ramp, duration: 2s, devices: {{from: 0, to: 20}}}}
+    - {{name: steady, duration: 25s, measure: true}}
+    - {{name: peak, duration: 3s, rate: {{factor: 5}}, measure: true}}
+    - {{name: outage, duration: 3s, faults: [{{kind: disconnect, share: 30%}}]}}
+    - {{name: recovery, duration: 5s, measure: true}}
+  thresholds:
+    - {{expect: 'end_to_end.p99 < 5s', phase: steady}}
+    - {{expect: 'end_to_end.p99 < 1us', phase: peak}}
+    - lost == 0
+{more}"
+    )
+}
+
+/// Awaits how far a test has come; the message of its condition.
+fn state(site: &Site, name: &str, wanted: &[&str]) -> (String, String) {
+    let find = |field: &str| format!("{{.status.conditions[?(@.type==\"Complete\")].{field}}}");
+    let field = format!("{}: {}", find("reason"), find("message"));
+    let is_wanted = |seen: &str| seen.split_once(": ").is_some_and(|(found, _)| wanted.contains(&found));
+    let found = site.namespace.wait_for(&format!("loadtest/{name}"), &field, PATIENCE, is_wanted).unwrap();
+    let (reason, message) = found.split_once(": ").unwrap();
+    (reason.to_owned(), message.to_owned())
+}
+
+fn phase(site: &Site, name: &str, wanted: &str) {
+    let phase = "{.status.phase}";
+    site.namespace.wait_for(&format!("loadtest/{name}"), phase, PATIENCE, |seen| seen == wanted).unwrap();
+}
+
+#[test]
+fn a_test_goes_on_with_another_controller_and_gives_its_fleet_back() {
+    let site = Site::new("rush-hour");
+    let (broker, hand) = (Broker::start(&site), Hand::of(&site));
+    let first = site.controller("first");
+    first.leads(PATIENCE);
+    let lab = broker.fleet("f", 6, 10).replace("  connect:", "  lossAfter: 2s\n  intervals: {'*': 200ms}\n  connect:");
+    let path = hand.document("rush-hour.yaml", &format!("{lab}---\n{}", rush_hour("rush", "")));
+    assert!(hand.does(&["apply", "-f", &path]).contains("loadtest.simctl.io/rush created"));
+
+    // There are pods for the most devices before any of them comes.
+    state(&site, "rush", &["Preparing"]);
+    site.settles("f", 0, 2);
+    let plan: Plan = serde_json::from_value(site.plan("f")).unwrap();
+    assert_eq!(plan.devices_wanted(), 0);
+    let mut workers = Kubelet::run(&site, "f");
+    phase(&site, "rush", "steady");
+    let second = site.controller("second");
+
+    // A second one waits for it, and so does a scale.
+    site.namespace.apply(&rush_hour("later", "  suspend: true\n")).unwrap();
+    let (_, message) = state(&site, "later", &["Waiting"]);
+    assert_eq!(message, "load test rush of this fleet comes first");
+    let scaled = hand.call(&["scale", "fleet/f", "9"]);
+    assert!(scaled.code == Some(0) && scaled.stderr.contains("a load test of the fleet goes on"), "{scaled:?}");
+
+    drop(first);
+    second.leads(PATIENCE);
+    let waited = hand.call(&["wait", "loadtest/rush", "--timeout", "2m"]);
+    assert!(waited.code == Some(0) && waited.stdout.contains("loadtest.simctl.io/rush Complete=True"), "{waited:?}");
+    site.namespace.kubectl(["wait", "--for=condition=Complete", "loadtest/rush", "--timeout=1s"]).unwrap();
+
+    let (reason, message) = state(&site, "rush", &["Failed", "Invalid"]);
+    assert!(reason == "Failed" || message.contains("schedule_lag"), "{reason}: {message}");
+    assert!(message.contains("expected end_to_end.p99 < 1us in phase peak"), "{message}");
+    let shown = hand.call(&["report", "loadtest/rush", "-o", "json", "--exit-code"]);
+    assert_eq!(shown.code, Some(if reason == "Failed" { 99 } else { 96 }), "{}", shown.stderr);
+    let report = Report::of(&shown).unwrap();
+    report.expect_conservation();
+    report.expect("messages.lost", 0);
+    let sent = report.count("messages.sent");
+    let of = |list: &str| report.list(list).iter().map(|part| part["sent"].as_u64().unwrap()).collect::<Vec<_>>();
+    println!("FIGURE a test over two controllers: {sent} sent, by phase {:?}", of("phases"));
+    report.claim("each message is in one phase", of("phases").iter().sum::<u64>() == sent);
+    report.claim("the timeline has all of them", of("timeline.points").iter().sum::<u64>() == sent);
+    let outcomes: Vec<_> = report.list("thresholds").iter().map(|it| it["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["passed", "failed", "passed"]);
+    // 20 devices for 25 s, five messages a second each; five times as many, and for three seconds.
+    let [_, steady, peak, ..] = of("phases")[..] else { panic!("five phases") };
+    report.claim("the timetable was kept", (2_400..2_600).contains(&steady) && (1_400..1_600).contains(&peak));
+    report.claim("connections were cut", report.count("reconnects") > 0);
+    let junit = hand.does(&["report", "loadtest/rush", "-o", "junit"]);
+    assert!(junit.contains("tests=\"4\"") && junit.contains("failures=\""), "{junit}");
+    let table = hand.does(&["get", "loadtests"]);
+    assert!(table.contains("STATE") && table.lines().any(|line| line.starts_with("rush ")), "{table}");
+    let told = hand.does(&["describe", "loadtest/rush"]);
+    assert!(told.contains("2 met, 1 not met, 0 to be judged") && told.contains("recovery"), "{told}");
+
+    // Its fleet has the devices that somebody has asked for meanwhile.
+    connects(&site, "f", 9);
+    assert_eq!(state(&site, "later", &["Suspended"]).1, "spec.suspend holds it back");
+    workers.workers().iter().for_each(|worker| worker.ensure_running().unwrap());
+
+    // The next one can be told to begin, to skip and to end.
+    hand.does(&["resume", "loadtest/later"]);
+    phase(&site, "later", "ramp");
+    hand.does(&["skip", "loadtest/later"]);
+    phase(&site, "later", "steady");
+    hand.does(&["abort", "loadtest/later"]);
+    state(&site, "later", &["Aborted"]);
+    assert_eq!(hand.call(&["report", "loadtest/later", "--exit-code"]).code, Some(105));
+    connects(&site, "f", 9);
+    let late = hand.call(&["abort", "loadtest/later"]);
+    assert!(late.code == Some(1) && late.stderr.contains("load test later is over: Aborted"), "{late:?}");
+
+    // What is kept of a test goes with it.
+    hand.does(&["delete", "loadtest/rush"]);
+    let kept = ["configmaps", "-l", "simctl.io/load-test=rush"];
+    let is_gone = || Ok(site.namespace.get(kept)?["items"].as_array().is_some_and(Vec::is_empty).then_some(()));
+    tests::eventually("its ConfigMaps are gone", PATIENCE, is_gone).unwrap();
+}
+
+/// What somebody is told who writes a document; `None` where it is taken.
+fn refusal(written: anyhow::Result<String>) -> Option<String> {
+    written.err().map(|error| error.to_string())
+}
+
+#[test]
+fn whoever_may_not_update_a_fleet_may_not_test_it() {
+    let site = Site::new("testers");
+    site.fleet("f", 2, 2, "");
+    let namespace = site.namespace.name();
+    let tests = ["--verb=create,get,update,patch", "--resource=loadtests.simctl.io"];
+    let fleets = ["--verb=get", "--resource=fleets.simctl.io"];
+    let tester = site.person_with("tester", &[&fleets, &tests], ["create", "loadtests.simctl.io"]);
+    let of = |name: &str, more: &str| {
+        rush_hour(name, more).replace("metadata: {name:", &format!("metadata: {{namespace: {namespace}, name:"))
+    };
+    // The API server goes by a new policy some moments after it has stored it.
+    let mut attempts = 0;
+    let is_refused = || {
+        attempts += 1;
+        Ok(refusal(tester.apply(&of(&format!("attempt-{attempts}"), ""))))
+    };
+    let told = tests::eventually("the policy holds", PATIENCE, is_refused).unwrap();
+    assert!(told.contains("cannot update Fleet \"f\"") && told.contains("tester-of-"), "{told}");
+
+    site.namespace.apply(&rush_hour("mine", "")).unwrap();
+    let suspends = ["patch", "loadtest/mine", "--type=merge", "-p", r#"{"spec": {"suspend": true}}"#];
+    let told = tester.kubectl([&["-n", namespace][..], &suspends].concat()).unwrap_err().to_string();
+    assert!(told.contains("cannot update Fleet"), "who may not test may not hold a test back: {told}");
+    tester.kubectl(["-n", namespace, "label", "loadtest/mine", "team=maps"]).unwrap();
+}
+
+#[test]
+fn a_test_that_was_started_stays_as_it_is() {
+    let site = Site::new("started");
+    site.fleet("f", 2, 2, "");
+    site.namespace.apply(&rush_hour("t", "")).unwrap();
+    site.namespace.apply(&rush_hour("t", "").replace("5s'", "6s'")).unwrap();
+    let start = "simctl.io/started=2026-01-01T00:00:00Z";
+    site.namespace.kubectl(["annotate", "loadtest/t", start]).unwrap();
+    let patch = |patch: &str| site.namespace.kubectl(["patch", "loadtest/t", "--type=merge", "-p", patch]);
+    for change in [
+        r#"{"spec": {"fleet": "g"}}"#,
+        r#"{"spec": {"phases": [{"name": "a", "duration": "1s"}]}}"#,
+        r#"{"spec": {"thresholds": []}}"#,
+        r#"{"spec": {"concurrencyPolicy": "Allow"}}"#,
+        r#"{"metadata": {"annotations": {"simctl.io/started": null}}}"#,
+        r#"{"metadata": {"annotations": {"simctl.io/started": "2026-02-02T00:00:00Z"}}}"#,
+    ] {
+        let told = refusal(patch(change)).unwrap_or_else(|| panic!("{change} is taken"));
+        assert!(told.contains("stays"), "{change}: {told}");
+    }
+    for change in [r#"{"spec": {"suspend": true}}"#, r#"{"spec": {"skip": "ramp"}}"#, r#"{"spec": {"abort": true}}"#] {
+        patch(change).unwrap();
+    }
+    // A controller that comes to it finds nothing kept, and begins nothing.
+    let _controller = site.controller("only");
+    let (_, message) = state(&site, "t", &["Aborted"]);
+    assert!(message.contains("does not run twice"), "{message}");
+    site.settles("f", 2, 1);
+}
+
+#[test]
+fn what_is_wrong_with_a_test_is_told_by_whoever_sees_it_first() {
+    let site = Site::new("wrong-tests");
+    let hand = Hand::of(&site);
+    let lab = fleet("f", 2, 2, "");
+    let of = |from: &str, to: &str| {
+        let text = rush_hour("t", "");
+        assert!(text.contains(from));
+        hand.document("test.yaml", &format!("{lab}---\n{}", text.replace(from, to)))
+    };
+    let told = |path: &str| {
+        let finished = hand.call(&["apply", "-f", path]);
+        assert_eq!(finished.code, Some(104), "{finished:?}");
+        finished.stderr
+    };
+    let at = |told: String, expected: &str| assert!(told.contains(expected), "{expected} is not in {told}");
+    at(
+        told(&of("phase: steady", "phase: stedy")),
+        "spec.thresholds[0].phase: there is no phase `stedy`, did you mean `steady`?",
+    );
+    at(
+        told(&of("duration: 25s", "duration: 8d")),
+        "spec.phases[1].duration: expected more than no time and at most 168h",
+    );
+    at(told(&of("factor: 5", "factor: 5, group: some")), "spec.phases[2].rate.group: there is no group `some`");
+
+    // kubectl sends what the schema lets through; the controller says the same.
+    let _controller = site.controller("only");
+    site.fleet("f", 2, 2, "");
+    site.namespace.apply(&rush_hour("t", "").replace("phase: steady", "phase: stedy")).unwrap();
+    let (_, message) = state(&site, "t", &["CannotStart"]);
+    assert!(message.contains("there is no phase `stedy`"), "{message}");
+    let passed = site.field("loadtest/t", "{.status.conditions[?(@.type==\"Passed\")].status}");
+    assert_eq!(passed, "False");
+    let unknown = site.namespace.apply(&rush_hour("u", "").replace("measure: true", "mesure: true")).unwrap_err();
+    assert!(unknown.to_string().contains(".spec.phases[1].mesure: field not declared in schema"), "{unknown}");
+    site.namespace.apply(&rush_hour("v", "").replace("fleet: f", "fleet: nowhere")).unwrap();
+    let (_, message) = state(&site, "v", &["Waiting"]);
+    assert!(message.starts_with("there is no fleet nowhere in namespace"), "{message}");
+    let listed: Value = site.namespace.get(["loadtests"]).unwrap();
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(2));
+}
