@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | [`stateful_set`], [`pod`] | `X` | the workers: pod n runs shard n |
 //! | [`service`] | `X` | their names in DNS |
-//! | [`config_map`] | `X-HASH`, `X-plan`, `X-totals` | what devices are, what they do, what ended epochs measured |
+//! | [`config_map`] | `X-HASH`, `X-plan`, `X-totals`, `X-phase-0` … | what devices are, what they do, what ended epochs measured |
 //! | [`secret`] | `X-secrets` | the token of the workers' API, and the passwords at a broker of its own |
 //! | [`pod_disruption_budget`], [`network_policy`] | `X` | one pod's share at a time; one port |
 //! | [`broker`] | `X-broker` | the broker of a fleet that names none |

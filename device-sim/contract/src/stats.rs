@@ -580,6 +580,9 @@ pub struct Ended {
     /// The phases below this number are whole, in `stats`: what a worker still says of one of them is not added again.
     #[serde(skip_serializing_if = "is_zero")]
     pub phases_kept: u32,
+    /// Of these: those that whoever keeps this keeps apart, by their numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub phases_apart: Vec<u32>,
     /// Workers that took along what they had sent after their last reading, until a successor has told how much that was at
     /// most.
     #[serde(skip_serializing_if = "Vec::is_empty")]

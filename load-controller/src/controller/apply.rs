@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use fleet_contract::{plan::Plan, stats::Ended};
+use fleet_contract::{
+    plan::Plan,
+    stats::{Ended, PhaseStats},
+};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{ConfigMap, Event, ObjectReference, Pod, Secret},
@@ -193,7 +196,7 @@ impl Writer {
         self.succeed(owner, &config_map::totals(owner, ended, version)).await
     }
 
-    /// Keeps what a load test has measured, as the successor of the object with the version that it names; the new version.
+    /// Keeps what was measured in a phase, or by a load test, as the successor of the object with the version that it names; the new version.
     pub async fn keep(&self, owner: &Owner, object: &ConfigMap) -> Result<Option<String>, Error> {
         self.succeed(owner, object).await
     }
@@ -268,6 +271,27 @@ impl Writer {
         let ended = config_map::read_totals(&object);
         let ended = ended.map_err(|error| Error::Refused(Refusal::unreadable(&key, &error)))?;
         Ok((ended, object.resource_version()))
+    }
+
+    /// What is kept apart of the totals: each phase with the version of its object. One that is missing is an error, as it is with
+    /// the totals.
+    pub async fn read_phases(
+        &self,
+        owner: &Owner,
+        numbers: &[u32],
+    ) -> Result<Vec<(u32, PhaseStats, Option<String>)>, Error> {
+        let api: Api<ConfigMap> = self.api(&owner.namespace);
+        let mut phases = Vec::new();
+        for number in numbers {
+            let name = names::phase(&owner.name, *number);
+            let read = self.timed("get", api.get_opt(&name)).await;
+            let object = read.map_err(|error| Error::api(format!("read the ConfigMap {name}"), error))?;
+            let stats = config_map::read_phase(object.as_ref().unwrap_or(&ConfigMap::default()));
+            let key = Key::of::<ConfigMap>(name);
+            let stats = stats.map_err(|error| Error::Refused(Refusal::unreadable(&key, &error)))?;
+            phases.push((*number, stats, object.and_then(|object| object.resource_version())));
+        }
+        Ok(phases)
     }
 
     /// A ConfigMap with models, if there is one.

@@ -3,9 +3,13 @@
 //! Requests to reconcile, questions of FleetQueries, answers of workers and the tick of each second come to it one after
 //! the other, so that there is nothing to lock.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use fleet_contract::{plan::Plan, time::Micros};
+use fleet_contract::{plan::Plan, stats::PhaseStats, time::Micros};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Client,
@@ -161,8 +165,18 @@ struct Kept {
     totals: Option<String>,
     /// Whether somebody has deleted the object with the totals.
     totals_are_gone: bool,
+    /// What is kept of phases that are over.
+    phases: BTreeMap<u32, KeptPhase>,
     /// When the Secret was last known to be there.
     secret_at: Option<Instant>,
+}
+
+/// What the cluster keeps of a phase.
+struct KeptPhase {
+    /// The version of its object.
+    version: Option<String>,
+    /// What it holds.
+    stats: PhaseStats,
 }
 
 /// When what is to be done.

@@ -188,7 +188,7 @@ pub fn observe(stores: &Stores, owner: &Owner) -> Observed {
 }
 
 /// The object of that name, unless it belonged to an earlier fleet of the same name and is about to go.
-fn own<K>(store: &Store<K>, owner: &Owner, name: &str) -> Option<Arc<K>>
+pub fn own<K>(store: &Store<K>, owner: &Owner, name: &str) -> Option<Arc<K>>
 where
     K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + 'static,
 {

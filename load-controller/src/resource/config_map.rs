@@ -1,12 +1,13 @@
 //! The ConfigMaps of a fleet: what its devices are (one for each revision), what they do (the plan), and what ended
-//! epochs have measured (the totals); and whom a broker of its own admits.
+//! epochs have measured (the totals, and one for each phase that is over); and whom a broker of its own admits. Those of a load
+//! test: what it has measured so far, and its report.
 
 use std::collections::BTreeMap;
 
 use fleet_contract::{
     format::{self, Unreadable},
     plan::Plan,
-    stats::Ended,
+    stats::{Ended, PhaseStats},
 };
 use k8s_openapi::{ByteString, api::core::v1::ConfigMap};
 use kube::ResourceExt as _;
@@ -30,8 +31,10 @@ pub const TOTALS_KEY: &str = "totals.json";
 pub const LOAD_TEST_KEY: &str = "load-test.json.gz";
 /// The key of a part of a load test's report.
 pub const REPORT_KEY: &str = "report.json.gz";
-/// The most bytes of what is kept of a load test, unpacked.
-const SAVED_BYTES_MAX: u64 = 64 << 20;
+/// The key of what was measured in a phase.
+pub const PHASE_KEY: &str = "phase.json.gz";
+/// The most bytes of what is kept compressed, as they come out again.
+const UNPACKED_MAX: u64 = 64 << 20;
 /// The key that says whether a broker of the fleet's own admits clients without credentials: `true` or `false`.
 pub const ANONYMOUS_KEY: &str = "anonymous";
 
@@ -63,13 +66,36 @@ pub fn read_plan(config_map: &ConfigMap) -> Result<Plan, Unreadable> {
     read(config_map, PLAN_KEY)
 }
 
-/// The ConfigMap of totals; with `resource_version` only as the successor of what was read there.
+/// The ConfigMap of totals, without the phases that are over, which have [`phase`]; with `resource_version` only as the
+/// successor of what was read there.
 pub fn totals(owner: &Owner, ended: &Ended, resource_version: Option<String>) -> ConfigMap {
-    let text = serde_json::to_string(ended).expect("statistics are a value of JSON");
+    let mut ended = ended.clone();
+    let open = ended.stats.phases.split_off(&ended.phases_kept);
+    ended.phases_apart = std::mem::replace(&mut ended.stats.phases, open).into_keys().collect();
+    let text = serde_json::to_string(&ended).expect("statistics are a value of JSON");
     single(owner, names::totals(&owner.name), TOTALS_KEY, text, resource_version)
 }
 
-/// The totals in a ConfigMap.
+/// The ConfigMap with what was measured in a phase that is over; with `resource_version` only as the successor of what was read
+/// there.
+pub fn phase(owner: &Owner, number: u32, stats: &PhaseStats, resource_version: Option<String>) -> ConfigMap {
+    let mut metadata = owner.metadata(names::phase(&owner.name, number), Component::Worker);
+    metadata.resource_version = resource_version;
+    let text = serde_json::to_vec(stats).expect("statistics are a value of JSON");
+    let data = [(PHASE_KEY.into(), ByteString(packed::pack(&text)))];
+    ConfigMap { metadata, binary_data: Some(data.into()), ..ConfigMap::default() }
+}
+
+/// What was measured in a phase.
+///
+/// # Errors
+///
+/// When it is not there, or nothing that this release can read.
+pub fn read_phase(config_map: &ConfigMap) -> Result<PhaseStats, Unreadable> {
+    Ok(serde_json::from_slice(&unpacked(config_map, PHASE_KEY)?)?)
+}
+
+/// The totals in a ConfigMap; those of phases that are kept apart are not among them.
 ///
 /// # Errors
 ///
@@ -99,9 +125,13 @@ pub fn load_test(owner: &Owner, fleet: &str, saved: &Saved, resource_version: Op
 ///
 /// When it is not there, or nothing that this release can read.
 pub fn read_load_test(config_map: &ConfigMap) -> Result<Saved, Unreadable> {
-    let bytes = config_map.binary_data.as_ref().and_then(|data| data.get(LOAD_TEST_KEY));
-    let text = packed::unpack(bytes.map_or(&[], |bytes| &bytes.0), SAVED_BYTES_MAX);
-    format::read(&text.map_err(serde_json::Error::custom)?)
+    format::read(&unpacked(config_map, LOAD_TEST_KEY)?)
+}
+
+fn unpacked(config_map: &ConfigMap, key: &str) -> Result<Vec<u8>, Unreadable> {
+    let bytes = config_map.binary_data.as_ref().and_then(|data| data.get(key));
+    let text = packed::unpack(bytes.map_or(&[], |bytes| &bytes.0), UNPACKED_MAX);
+    Ok(text.map_err(serde_json::Error::custom)?)
 }
 
 /// The immutable ConfigMap with a part of the report of a load test.

@@ -119,6 +119,11 @@ pub fn totals(fleet: &str) -> String {
     format!("{fleet}-totals")
 }
 
+/// The ConfigMap with what was measured in a phase that is over.
+pub fn phase(fleet: &str, number: u32) -> String {
+    format!("{fleet}-phase-{number}")
+}
+
 /// The ConfigMap with what a load test has measured so far.
 pub fn load_test(name: &str) -> String {
     format!("{name}-load-test")

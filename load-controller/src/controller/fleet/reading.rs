@@ -2,14 +2,22 @@
 
 use std::time::Duration;
 
+use fleet_contract::stats::Ended;
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::time::Instant;
 
-use super::{CADENCE_WATCHED, Task};
+use super::{CADENCE_WATCHED, Kept, KeptPhase, Task};
 use crate::{
     api::{CallError, calls::Answered},
-    controller::{Error, conditions, document::Document, note::Note, object::Key, plan},
-    resource::{Owner, names},
+    controller::{
+        Error, conditions,
+        document::Document,
+        note::Note,
+        object::{Deletion, Key},
+        observe::own,
+        plan,
+    },
+    resource::{Owner, config_map, names},
     run::{
         Run,
         facts::{Asked, Host, Program, RunFacts},
@@ -133,29 +141,33 @@ impl Task {
         if closing.is_none() && !self.kept.totals_are_gone || !self.refusals.is_due(&key, 0, Instant::now()) {
             return Ok(());
         }
-        let ended = closing.as_ref().map_or(met.workers.ended(), Closing::ended);
-        let written = self.context.writer.totals(&owner, ended, self.kept.totals.clone()).await;
+        let ended = closing.as_ref().map_or(met.workers.ended(), Closing::ended).clone();
+        let written = match self.keep_phases(&owner, &ended).await {
+            Ok(()) => self.context.writer.totals(&owner, &ended, self.kept.totals.clone()).await,
+            Err(error) => Err(error),
+        };
         match self.unless_refused(&key, 0, written) {
             Ok(Some(version)) => self.kept.totals = version,
             Ok(None) => return Ok(()),
             Err(error @ Error::Conflict { .. }) => {
                 // Somebody else has counted: what they kept counts, and the workers are read again.
-                let read = self.context.writer.read_totals(&owner).await;
+                let read = self.read_kept(&owner).await;
                 if matches!(read, Err(Error::Refused(_))) {
                     // The next look stalls the fleet.
                     self.met = None;
                 }
-                let (ended, version) = read?;
+                let (ended, kept) = read?;
                 if let Some(met) = &mut self.met {
                     met.workers = Workers::resume(ended);
                 }
-                self.kept.totals = version;
+                (self.kept.totals, self.kept.phases) = (kept.totals, kept.phases);
                 self.pace.next_pull = Instant::now();
                 return Err(error);
             }
             Err(error) => return Err(error),
         }
         self.kept.totals_are_gone = false;
+        self.drop_phases(&owner, &ended).await?;
         let (Some(closing), Some(met)) = (closing, &mut self.met) else { return Ok(()) };
         let lost = closing.lost.clone();
         met.workers.close(closing);
@@ -165,6 +177,46 @@ impl Task {
             self.tell(&fleet, vec![Note::lost(&lost)]).await;
         }
         self.forget_kept_phases(&owner).await
+    }
+
+    /// Keeps each phase that is over apart, before the totals say so.
+    async fn keep_phases(&mut self, owner: &Owner, ended: &Ended) -> Result<(), Error> {
+        for (number, stats) in ended.stats.phases.range(..ended.phases_kept) {
+            let known = self.kept.phases.get(number);
+            if known.is_some_and(|known| known.stats == *stats) {
+                continue;
+            }
+            let object = config_map::phase(owner, *number, stats, known.and_then(|known| known.version.clone()));
+            let version = self.context.writer.keep(owner, &object).await?;
+            self.kept.phases.insert(*number, KeptPhase { version, stats: stats.clone() });
+        }
+        Ok(())
+    }
+
+    /// Deletes what is kept of phases that nobody needs any more.
+    async fn drop_phases(&mut self, owner: &Owner, ended: &Ended) -> Result<(), Error> {
+        let gone: Vec<u32> =
+            self.kept.phases.keys().filter(|number| !ended.stats.phases.contains_key(number)).copied().collect();
+        for number in gone {
+            let object = own(&self.stores.config_maps, owner, &names::phase(&owner.name, number));
+            if let Some(deletion) = object.as_deref().and_then(Deletion::of) {
+                self.context.writer.delete(owner, &deletion).await?;
+            }
+            self.kept.phases.remove(&number);
+        }
+        Ok(())
+    }
+
+    /// What is kept of the fleet's totals, phases and all.
+    pub(super) async fn read_kept(&self, owner: &Owner) -> Result<(Ended, Kept), Error> {
+        let (mut ended, totals) = self.context.writer.read_totals(owner).await?;
+        let apart = std::mem::take(&mut ended.phases_apart);
+        let mut kept = Kept { totals, ..Kept::default() };
+        for (number, stats, version) in self.context.writer.read_phases(owner, &apart).await? {
+            ended.stats.phases.insert(number, stats.clone());
+            kept.phases.insert(number, KeptPhase { version, stats });
+        }
+        Ok((ended, kept))
     }
 
     /// Workers need not tell what is kept.

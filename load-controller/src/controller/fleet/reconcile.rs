@@ -184,9 +184,9 @@ impl Task {
         if self.met.as_ref().is_some_and(|met| met.owner == *owner) {
             return Ok(());
         }
-        let (ended, version) = self.context.writer.read_totals(owner).await?;
+        let (ended, kept) = self.read_kept(owner).await?;
         *self = Self::new(self.context.clone(), Arc::clone(&self.stores), self.key.clone());
-        self.kept.totals = version;
+        self.kept = kept;
         self.met = Some(Met {
             owner: owner.clone(),
             at: Instant::now(),

@@ -13,6 +13,7 @@ use crate::{report::files, resource::load_test::COMPLETE};
 
 const TEST: &str = "/apis/simctl.io/v1alpha1/namespaces/load/loadtests/rush";
 const KEPT: &str = "/api/v1/namespaces/load/configmaps/rush-load-test";
+const PHASE: &str = "/api/v1/namespaces/load/configmaps/demo-phase-0";
 const REPORT: &str = "/api/v1/namespaces/load/configmaps/rush-report-0";
 
 /// The fleet sends what it is told to, and its own devices are 10.
@@ -268,16 +269,19 @@ async fn another_controller_goes_on_with_a_test() {
     cluster.pass(Span::from_secs(14));
     tokio::time::advance(Duration::from_secs(20)).await;
     cluster.hear(1_500, &[(0, 40), (1, 60)]).await;
+    cluster.hear(1_500, &[(0, 40), (1, 60)]).await;
     let mut successor = Cluster::over(cluster.server.clone());
     successor.server.writes();
     successor.clock.store(cluster.clock.load(Relaxed), Relaxed);
     let writes: Vec<_> = successor.reconcile().await.into_iter().filter(|write| !write.contains("secrets")).collect();
     assert_eq!(writes, [""; 0], "nothing of the fleet changes");
     successor.pass(Span::from_secs(6));
-    successor.hear(1_500, &[(0, 40), (1, 160)]).await;
+    // The first phase is kept, so that nobody else tells it any more.
+    assert!(successor.server.get(PHASE).is_some());
+    successor.hear(1_500, &[(1, 160)]).await;
     assert_eq!(successor.state(), "Settling");
     successor.pass(Span::from_secs(8));
-    successor.hear(1_500, &[(0, 40), (1, 160)]).await;
+    successor.hear(1_500, &[(1, 160)]).await;
     assert_eq!(
         (successor.state().as_str(), successor.message().as_str()),
         ("Passed", "everything that was asked for has come of it")
@@ -291,6 +295,21 @@ async fn another_controller_goes_on_with_a_test() {
     assert_eq!(sent, 200, "the timeline has what the first one saw, too");
     successor.reconcile().await;
     assert_eq!(successor.plan().devices_wanted(), 700);
+    successor.hear(700, &[]).await;
+    assert_eq!(successor.server.get(PHASE), None, "nobody needs it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phase_that_is_missing_stalls_its_fleet() {
+    let mut cluster = Cluster::begun(&spec()).await;
+    cluster.pass(Span::from_secs(14));
+    cluster.hear(1_500, &[(0, 40), (1, 60)]).await;
+    cluster.hear(1_500, &[(0, 40), (1, 60)]).await;
+    cluster.server.remove(PHASE);
+    let mut successor = Cluster::over(cluster.server.clone());
+    successor.watch();
+    successor.task.reconcile().await.unwrap();
+    assert_eq!(successor.condition(conditions::STALLED), ("True".into(), "Unreadable".into()));
 }
 
 #[tokio::test(start_paused = true)]
