@@ -297,6 +297,7 @@ impl Engine {
     ///
     /// A shard that does not answer within two seconds is counted as it was when it last did, and as silent.
     pub fn stats(&self) -> WorkerStats {
+        let begun = self.clock.now();
         let mut sequence = lock(&self.sequence);
         *sequence += 1;
         let course = Arc::clone(&lock(&self.course));
@@ -309,7 +310,9 @@ impl Engine {
             format: Format::FIRST,
             epoch: self.clock.epoch(),
             sequence: *sequence,
+            begun,
             at: self.clock.now(),
+            asked: None,
             plan_version: course.plan.version,
             is_drained,
             stats,

@@ -10,7 +10,7 @@ use fleet_contract::{
 use proptest::prelude::*;
 
 use crate::run::{
-    facts::{Asked, CutShort, Host, LostWorkers, Program, RunFacts},
+    facts::{AboutWorkers, Asked, CutShort, Host, Program, RunFacts},
     stage::Stage,
     timeline::Timeline,
 };
@@ -74,11 +74,10 @@ pub(crate) fn facts() -> RunFacts {
             open_files_limit: 1_048_576,
         },
         shortest_interval: Some(Span::from_secs(1)),
-        clock_bound: Span::ZERO,
         notes: Vec::new(),
         cut_short: CutShort::No,
         timeline: Timeline::new(START),
-        lost: LostWorkers::default(),
+        workers: AboutWorkers::default(),
     }
 }
 

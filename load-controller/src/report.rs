@@ -182,10 +182,10 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         ),
     );
     note(
-        facts.lost.unbounded > 0,
+        facts.workers.lost.unbounded > 0,
         format!(
             "what {} sent after their last readings is not known, so that there may be more",
-            words::counted(facts.lost.unbounded.into(), "killed worker", "killed workers")
+            words::counted(facts.workers.lost.unbounded.into(), "killed worker", "killed workers")
         ),
     );
     note(
@@ -200,7 +200,7 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         ),
     );
     let spec = &facts.fleet.spec;
-    let left = facts.lost.observers.iter().map(|gap| {
+    let left = facts.workers.lost.observers.iter().map(|gap| {
         let first = gap.ordinal.saturating_mul(spec.devices_per_pod);
         observer_client_id(&facts.fleet.metadata.name, facts.run, first, gap.epoch, 0)
     });

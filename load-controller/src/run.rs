@@ -13,6 +13,7 @@
 //! | [`change`] | what a plan becomes when somebody changes it |
 //! | [`saved`] | what is kept of a run, so that another process goes on with it |
 //! | [`timeline`] | the run second by second, and the outages that it shows |
+//! | [`culprits`] | which worker is the cause of what makes a run invalid |
 //! | [`verdict`], [`conservation`] | what the run proved, and the laws that its counters must obey |
 //!
 //! ```text
@@ -23,6 +24,7 @@
 
 pub mod change;
 pub mod conservation;
+pub mod culprits;
 pub mod facts;
 pub mod phase;
 pub mod saved;
@@ -46,6 +48,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::Report;
 use change::Change;
+use culprits::Marks;
 use facts::{CutShort, LostWorkers, RunFacts};
 use phase::Spanned;
 use stage::Stage;
@@ -83,6 +86,8 @@ struct Drain {
 pub struct Before {
     stats: Stats,
     lost: LostWorkers,
+    #[serde(default)]
+    marks: Marks,
 }
 
 impl Before {
@@ -95,7 +100,7 @@ impl Before {
             latency: Latencies::default(),
             ..workers.sum()
         };
-        Self { stats, lost: workers.ended().into() }
+        Self { stats, lost: workers.ended().into(), marks: culprits::marks(workers) }
     }
 }
 
@@ -294,10 +299,16 @@ impl Run {
 
     fn see(&mut self, now: Micros, plan: &Plan, workers: &Workers) {
         self.facts.now = now;
-        self.facts.lost = workers.ended().into();
+        self.facts.workers.lost = workers.ended().into();
         if let Some(before) = &self.before {
-            self.facts.lost = self.facts.lost.since(&before.lost);
+            self.facts.workers.lost = self.facts.workers.lost.since(&before.lost);
         }
+        if self.follows_plan() || self.before.is_some() {
+            let nothing = Marks::new();
+            self.facts.workers.culprits =
+                culprits::find(workers, self.before.as_ref().map_or(&nothing, |before| &before.marks));
+        }
+        self.facts.workers.see_clock(workers.clock_farthest(now));
         self.look_at(plan, now);
     }
 

@@ -10,6 +10,7 @@
 pub mod allowed;
 pub mod broker_url;
 pub mod builtin;
+pub mod clock;
 pub mod cost;
 pub mod document;
 pub mod expression;

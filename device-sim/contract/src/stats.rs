@@ -15,7 +15,7 @@ pub use latency::{Latency, Summary};
 pub use sessions::{Change, Sessions};
 
 pub use crate::series::{Groups, Latencies, Messages, PhaseStats, StreamStats};
-use crate::{fleet::Qos, format::Format, time::Micros};
+use crate::{clock::Exchange, fleet::Qos, format::Format, time::Micros};
 
 /// What one worker hands over: numbered within its epoch, so that a lost or repeated pull does no harm.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,8 +28,14 @@ pub struct WorkerStats {
     pub epoch: Micros,
     /// Grows with each reading within an epoch.
     pub sequence: u64,
+    /// When the worker began to take it; 0 of one of release 0.1.
+    #[serde(default)]
+    pub begun: Micros,
     /// When the reading was taken.
     pub at: Micros,
+    /// When it was asked for and when it came, by the clock of who asked, where that is another machine's.
+    #[serde(skip)]
+    pub asked: Option<(Micros, Micros)>,
     /// The version of the plan that the worker runs.
     pub plan_version: u64,
     /// Whether the worker has finished: every device has left and every message is settled.
@@ -40,6 +46,14 @@ pub struct WorkerStats {
     /// closed.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub before: Vec<Epoch>,
+}
+
+impl WorkerStats {
+    /// What the reading says of the worker's clock.
+    pub fn exchange(&self) -> Option<Exchange> {
+        let (sent, received) = self.asked.filter(|_| self.begun > Micros(0))?;
+        Some(Exchange { sent, begun: self.begun, done: self.at, received })
+    }
 }
 
 /// What a worker that has ended had recorded, found by its successor.
@@ -803,7 +817,9 @@ mod tests {
             format: Format::FIRST,
             epoch: Micros(epoch),
             sequence,
+            begun: Micros(0),
             at: Micros(0),
+            asked: None,
             plan_version: 1,
             is_drained: false,
             stats,

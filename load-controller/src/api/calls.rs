@@ -5,6 +5,7 @@ use fleet_contract::{
     time::Micros,
 };
 use hyper::body::Bytes;
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::{Address, CallError, Client};
@@ -66,6 +67,11 @@ impl Answered {
     }
 }
 
+/// The wall clock.
+fn clock() -> Micros {
+    Micros(u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(0))
+}
+
 /// Calls that are under way.
 #[derive(Debug, Default)]
 pub struct Calls {
@@ -87,7 +93,11 @@ impl Calls {
                 let answer = match question {
                     Question::Reading(ended) => {
                         let path = format!("/v1/stats?ended={}", ended.0);
-                        Answer::Reading(client.get(&address, &path).await.map(Box::new))
+                        let sent = clock();
+                        let answer = client.get::<WorkerStats>(&address, &path).await;
+                        // A process of this machine has the same clock.
+                        let asked = matches!(address, Address::Tcp { .. }).then(|| (sent, clock()));
+                        Answer::Reading(answer.map(|reading| Box::new(WorkerStats { asked, ..reading })))
                     }
                     Question::Unrecorded(gap, until) => {
                         let path = format!("/v1/unrecorded?after={}&until={}", gap.from.0, until.0);

@@ -207,6 +207,9 @@ pub struct OutageList {
     /// Of this: how long they waited by the fleet's own backoff.
     #[serde(default)]
     pub backoff_seconds: f64,
+    /// How long devices were missing that had been connected, all together, to a reading; those of workers that died among them.
+    #[serde(default)]
+    pub missing_device_seconds: f64,
 }
 
 impl OutageList {
@@ -214,7 +217,13 @@ impl OutageList {
         let (count, list) = facts.timeline.outages().report(facts.started, facts.now);
         // A wait counts when it begins, and may be longer than the outage is so far.
         let (away, backoff) = (Span(sessions.away_micros), Span(sessions.backoff_micros.min(sessions.away_micros)));
-        Self { count, list, away_seconds: away.as_secs_f64(), backoff_seconds: backoff.as_secs_f64() }
+        Self {
+            count,
+            list,
+            away_seconds: away.as_secs_f64(),
+            backoff_seconds: backoff.as_secs_f64(),
+            missing_device_seconds: facts.timeline.missing_device_seconds(),
+        }
     }
 
     /// How much of the time away was the fleet's own backoff; `None` where no session was lost.
@@ -348,7 +357,7 @@ impl Generator {
         let (elapsed, sent) = (facts.elapsed().as_secs_f64(), stats.all_messages().sent);
         Self {
             workers,
-            workers_lost: facts.lost.count,
+            workers_lost: facts.workers.lost.count,
             shards,
             shards_silent,
             cpu_user_seconds,
@@ -438,7 +447,8 @@ pub struct Manifest {
     pub loss_after_seconds: f64,
     /// The shortest interval of any periodic stream.
     pub shortest_interval_seconds: Option<f64>,
-    /// By how much the clocks of sender and observer may differ; zero where they are the same.
+    /// By how much the clock of a worker may have differed from that of who read it, at most; zero where all run on one machine.
+    /// A worker observes its own devices, so that each time is between two instants of one clock.
     pub clock_bound_seconds: f64,
     /// What makes it fail beside the default rules.
     #[serde(default)]
@@ -466,7 +476,7 @@ impl Manifest {
             observe: facts.observe(),
             loss_after_seconds: facts.fleet.spec.loss_after.as_secs_f64(),
             shortest_interval_seconds: facts.shortest_interval.map(Span::as_secs_f64),
-            clock_bound_seconds: facts.clock_bound.as_secs_f64(),
+            clock_bound_seconds: facts.workers.clock.as_ref().map_or(0.0, |(_, offset)| offset.at_most().as_secs_f64()),
             fail_on: facts.asked.fail_on.clone(),
         }
     }

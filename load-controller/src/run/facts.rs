@@ -1,8 +1,9 @@
 //! What is known of a run beside its statistics.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use fleet_contract::{
+    clock::Offset,
     fleet::{BrokerSpec, Fleet, Observe},
     load_test::Criterion,
     plan::Plan,
@@ -13,7 +14,12 @@ use fleet_contract::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{phase::Phases, stage::Stage, timeline::Timeline, verdict::FailOn};
+use super::{
+    phase::Phases,
+    stage::Stage,
+    timeline::Timeline,
+    verdict::{FailOn, Rule},
+};
 
 /// Everything that a report says and that no worker measured.
 #[derive(Debug, Clone)]
@@ -38,16 +44,35 @@ pub struct RunFacts {
     pub program: Program,
     /// The shortest interval of any periodic stream, live changes included.
     pub shortest_interval: Option<Span>,
-    /// By how much the clocks of sender and observer may differ; zero where they are the same.
-    pub clock_bound: Span,
     /// What the reader must know, such as what a stream's native counter cannot prove.
     pub notes: Vec<String>,
     /// Whether something ended the run before its time.
     pub cut_short: CutShort,
     /// One entry a second.
     pub timeline: Timeline,
-    /// Worker processes that ended unasked.
+    /// What is known of its workers one by one.
+    pub workers: AboutWorkers,
+}
+
+/// What is known of the workers of a run one by one.
+#[derive(Debug, Clone, Default)]
+pub struct AboutWorkers {
+    /// Processes that ended unasked.
     pub lost: LostWorkers,
+    /// Of what several may have broken: who has most.
+    pub culprits: BTreeMap<Rule, String>,
+    /// Whose clock was farthest from that of who reads them, so far, and how far; `None` where all run on one machine.
+    pub clock: Option<(String, Offset)>,
+}
+
+impl AboutWorkers {
+    /// Takes how far a clock is off now; the farthest counts.
+    pub fn see_clock(&mut self, found: Option<(&str, Offset)>) {
+        let Some((name, offset)) = found else { return };
+        if self.clock.as_ref().is_none_or(|(_, known)| offset.at_most() > known.at_most()) {
+            self.clock = Some((name.to_owned(), offset));
+        }
+    }
 }
 
 impl LostWorkers {
@@ -145,12 +170,10 @@ impl RunFacts {
             now: plan.start,
             asked,
             program,
-            // A worker observes its own devices, so that sender and observer of a message share one clock.
-            clock_bound: Span::ZERO,
             notes: Vec::new(),
             cut_short: CutShort::No,
             timeline: Timeline::new(plan.start),
-            lost: LostWorkers::default(),
+            workers: AboutWorkers::default(),
         }
     }
 

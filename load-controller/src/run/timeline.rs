@@ -37,6 +37,8 @@ pub struct Timeline {
     /// How long it was paused, to a reading.
     paused: Span,
     memory_bytes_max: u64,
+    /// How long devices were missing that had been connected, all together, in seconds, to a reading.
+    missing_device_seconds: f64,
     outages: Outages,
 }
 
@@ -115,6 +117,7 @@ impl Timeline {
             running: None,
             paused: Span::ZERO,
             memory_bytes_max: 0,
+            missing_device_seconds: 0.0,
             outages: Outages::new(),
         }
     }
@@ -137,6 +140,8 @@ impl Timeline {
         if stage.follows_plan() {
             self.running = Some((at, stats.devices));
             self.outages.push(at, stats.devices, &stats.sessions);
+            let missing = self.outages.missing(stats.devices);
+            self.missing_device_seconds += f64::from(missing) * at.since(before).as_secs_f64();
         }
         self.memory_bytes_max = self.memory_bytes_max.max(stats.generator.memory_bytes);
         self.last = Some(Reading {
@@ -176,6 +181,12 @@ impl Timeline {
     /// How long it was paused before the drain, to a reading.
     pub const fn paused(&self) -> Span {
         self.paused
+    }
+
+    /// How long devices were missing that had been connected, all together, in seconds, to a reading: those of a worker that has
+    /// died are counted by nobody else.
+    pub const fn missing_device_seconds(&self) -> f64 {
+        self.missing_device_seconds
     }
 
     /// The most resident memory of any reading, in bytes.

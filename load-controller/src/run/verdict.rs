@@ -138,7 +138,9 @@ impl fmt::Display for Reason {
 }
 
 /// A rule that every run is judged by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, JsonSchema, Serialize, Deserialize, strum::IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Rule {
@@ -186,6 +188,8 @@ pub enum Rule {
     CpuThrottled,
     /// The clock of the devices was not that of the world.
     ClockStepped,
+    /// The clocks of workers were too far apart for them to begin phases together.
+    ClocksApart,
     /// Another run took the sessions of devices over.
     SessionTakenOver,
     /// Devices were missing for reasons of the generator's own.
@@ -231,6 +235,7 @@ impl Rule {
             Self::ScheduleLag
             | Self::CpuThrottled
             | Self::ClockStepped
+            | Self::ClocksApart
             | Self::SessionTakenOver
             | Self::DevicesFailed
             | Self::PacketsTooLarge

@@ -9,6 +9,7 @@ mod member;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_contract::{
+    clock::Offset,
     plan::{Plan, Shard},
     stats::{Devices, Ended, Gap, Stats, Totals, WorkerStats},
     time::Micros,
@@ -282,6 +283,18 @@ impl Workers {
         self.phases_over.max(self.ended().phases_kept)
     }
 
+    /// The worker whose clock may be farthest from ours at `now`, and how far; `None` where all have this machine's.
+    pub fn clock_farthest(&self, now: Micros) -> Option<(&str, Offset)> {
+        let offset = |member: &'_ Member| Some((member.worker.ordinal, member.clock.offset(now)?));
+        let (ordinal, offset) = self.members.values().filter_map(offset).max_by_key(|(_, offset)| offset.at_most())?;
+        Some((&self.members[&ordinal].worker.name, offset))
+    }
+
+    /// The last readings of the workers whose books are open, by ordinal.
+    pub fn readings(&self) -> impl Iterator<Item = (u32, &WorkerStats)> {
+        self.totals.workers()
+    }
+
     /// Up to when everything of every worker is known that has been read; `None` where nobody has been.
     pub fn heard_until(&self) -> Option<Micros> {
         self.totals.workers().map(|(_, reading)| reading.at).min()
@@ -436,8 +449,18 @@ mod tests {
         stats.devices.connected = 10;
         let (epoch, at) = (Micros(epoch), Micros(epoch + sequence * 1_000_000));
         let before = Vec::new();
-        let reading =
-            WorkerStats { format: Format::FIRST, epoch, sequence, at, plan_version: 1, is_drained, stats, before };
+        let reading = WorkerStats {
+            format: Format::FIRST,
+            epoch,
+            sequence,
+            begun: at,
+            at,
+            asked: None,
+            plan_version: 1,
+            is_drained,
+            stats,
+            before,
+        };
         Answered { ordinal: 0, id: id.into(), answer: Answer::Reading(Ok(Box::new(reading))) }
     }
 

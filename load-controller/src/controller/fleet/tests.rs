@@ -202,7 +202,18 @@ fn reading(epoch: u64, sequence: u64, sent: u64, is_drained: bool) -> WorkerStat
     stats.devices.connected = 10;
     let (epoch, at) = (Micros(epoch), Micros(epoch + sequence * 1_000_000));
     let before = Vec::new();
-    WorkerStats { format: Format::FIRST, epoch, sequence, at, plan_version: 1, is_drained, stats, before }
+    WorkerStats {
+        format: Format::FIRST,
+        epoch,
+        sequence,
+        begun: at,
+        at,
+        asked: None,
+        plan_version: 1,
+        is_drained,
+        stats,
+        before,
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -105,6 +105,11 @@ impl Outages {
         Self { kept: VecDeque::new(), count: 0, held: 0, recent: BTreeMap::new(), walk: Walk::new(), walked_until: 0 }
     }
 
+    /// Devices that were connected, are wanted, and are not there.
+    pub(super) const fn missing(&self, devices: Devices) -> u32 {
+        self.held.saturating_sub(devices.connected)
+    }
+
     /// Takes how many devices are wanted and connected at `at`, and what became of sessions.
     pub(super) fn push(&mut self, at: Micros, devices: Devices, sessions: &Sessions) {
         for (instant, change) in sessions.changes.range(self.walked_until..) {
@@ -117,7 +122,7 @@ impl Outages {
             };
         }
         self.held = self.held.max(devices.connected).min(devices.desired);
-        let missing = self.held.saturating_sub(devices.connected).max(sessions.away);
+        let missing = self.missing(devices).max(sessions.away);
         self.notice(Sessions::instant(at), missing);
         self.walk_on(Sessions::instant(at).saturating_sub(Self::OPEN));
     }

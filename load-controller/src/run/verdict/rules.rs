@@ -85,6 +85,7 @@ pub(super) fn broken(stats: &Stats, facts: &RunFacts) -> Vec<Reason> {
         schedule_lag,
         cpu_throttled,
         clock_stepped,
+        clocks_apart,
         session_taken_over,
         devices_failed,
         ramp_unfinished,
@@ -95,6 +96,10 @@ pub(super) fn broken(stats: &Stats, facts: &RunFacts) -> Vec<Reason> {
     ]
     .into_iter()
     .filter_map(|rule| rule(&case))
+    .map(|reason| match facts.workers.culprits.get(&reason.name) {
+        Some(culprit) => Reason { message: format!("{}; {culprit}", reason.message), ..reason },
+        None => reason,
+    })
     .collect()
 }
 
@@ -417,6 +422,23 @@ fn clock_stepped(case: &Case<'_>) -> Option<Reason> {
     })
 }
 
+/// Each time is between two instants of one clock; but by its own a worker knows when a phase begins and a ramp is due.
+fn clocks_apart(case: &Case<'_>) -> Option<Reason> {
+    let (name, offset) = case.facts.workers.clock.as_ref()?;
+    let shortest = case.facts.asked.phases.all().iter().map(|phase| Span(phase.duration.0 / 10)).min();
+    let allowed = shortest.unwrap_or(CLOCK_OFFSET_MAX).min(CLOCK_OFFSET_MAX);
+    (offset.at_most() > allowed).then(|| {
+        let by = words::time(Span(offset.ahead.unsigned_abs()).as_secs_f64());
+        let side = if offset.ahead > 0 { "ahead of" } else { "behind" };
+        let bound = words::time(offset.bound.as_secs_f64());
+        let found = format!("found that of {name} {by} {side} it, give or take {bound}");
+        Reason::new(
+            Rule::ClocksApart,
+            format!("expected the workers' clocks within {allowed} of the controller's, {found}: phases begin by them"),
+        )
+    })
+}
+
 fn session_taken_over(case: &Case<'_>) -> Option<Reason> {
     let taken = *case.stats.connections.lost.get("session_taken_over")?;
     let rivals = &case.stats.observer.other_runs;
@@ -489,7 +511,7 @@ fn mostly_unobserved(case: &Case<'_>) -> Option<Reason> {
 }
 
 fn worker_lost(case: &Case<'_>) -> Option<Reason> {
-    let lost = case.facts.lost.count;
+    let lost = case.facts.workers.lost.count;
     (lost > 0).then(|| {
         let found = format!("found {}", words::counted(lost.into(), "that ended unasked", "that ended unasked"));
         let unknown = match case.all.unrecorded {

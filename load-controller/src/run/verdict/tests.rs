@@ -1,4 +1,5 @@
 use fleet_contract::{
+    clock::Offset,
     fleet::Observe,
     stats::{Devices, Messages, Oversize, Received, Unwelcome},
     units::Span,
@@ -7,7 +8,7 @@ use fleet_contract::{
 use super::*;
 use crate::{
     fixture::{facts, stats_of},
-    run::facts::CutShort,
+    run::{facts::CutShort, phase::Phases},
 };
 
 /// What the rules make of a good run of 1,000 messages after a change.
@@ -421,9 +422,49 @@ fn a_quality_of_service_that_is_never_acknowledged_fails_although_all_arrives() 
 }
 
 #[test]
+fn clocks_that_are_too_far_apart_for_phases_make_a_run_invalid_and_name_the_worker() {
+    let offset = |ahead, bound| {
+        move |_: &mut Stats, facts: &mut RunFacts| {
+            facts.workers.see_clock(Some(("lab-0", Offset { ahead: 3, bound: Span(5) })));
+            facts.workers.see_clock(Some(("lab-7", Offset { ahead, bound: Span(bound) })));
+        }
+    };
+    check(offset(-900_000, 20_000), Verdict::Passed, &[]);
+    check(
+        offset(-35_000_000, 2_000),
+        Verdict::Invalid,
+        &[
+            "clocks_apart: expected the workers' clocks within 1s of the controller's, found that of lab-7 35.0 s behind it, give \
+             or take 2.00 ms: phases begin by them",
+        ],
+    );
+    let short = |stats: &mut Stats, facts: &mut RunFacts| {
+        offset(250_000, 1_000)(stats, facts);
+        facts.asked.phases = Phases::new(vec!["a:2s".parse().unwrap()]);
+    };
+    check(
+        short,
+        Verdict::Invalid,
+        &[
+            "clocks_apart: expected the workers' clocks within 200ms of the controller's, found that of lab-7 250 ms ahead of it, \
+             give or take 1.00 ms: phases begin by them",
+        ],
+    );
+}
+
+#[test]
+fn what_several_workers_may_have_broken_names_the_worst() {
+    let (mut stats, mut facts) = (stats_of(1_000), facts());
+    overdue(&mut stats, 300, 100);
+    facts.workers.culprits.insert(Rule::ScheduleLag, "most of it by lab-1: 90 of 100".into());
+    let (_, reasons) = judge(&stats, &facts, &[]);
+    assert!(reasons[0].message.ends_with("p99 of 300 ms; most of it by lab-1: 90 of 100"), "{reasons:?}");
+}
+
+#[test]
 fn a_lost_worker_says_what_is_unknown() {
     let kill = |stats: &mut Stats, facts: &mut RunFacts| {
-        facts.lost.count = 1;
+        facts.workers.lost.count = 1;
         stats.messages[1].delivered -= 12;
         stats.messages[1].unknown += 12;
     };

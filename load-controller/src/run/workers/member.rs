@@ -1,6 +1,7 @@
 //! What is known of one worker.
 
 use fleet_contract::{
+    clock::OtherClock,
     stats::{Devices, WorkerStats},
     time::Micros,
 };
@@ -39,6 +40,8 @@ pub struct Member {
     pub(super) is_asked: bool,
     /// Whether it is being given a plan.
     pub(super) is_pushed: bool,
+    /// How far its clock is ahead of ours.
+    pub(super) clock: OtherClock,
     silent: u32,
     /// Readings in a row by which a thread of it hangs.
     hung: u32,
@@ -69,6 +72,7 @@ impl Member {
             is_unreadable: false,
             is_asked: false,
             is_pushed: false,
+            clock: OtherClock::default(),
             silent: 0,
             hung: 0,
             last: None,
@@ -129,6 +133,9 @@ impl Member {
             self.cpu_cores = (now.cpu_seconds - before.cpu_seconds).max(0.0) / seconds;
         }
         self.last = Some(now);
+        if let Some(exchange) = reading.exchange() {
+            self.clock.note(exchange);
+        }
         self.devices = stats.devices;
         self.memory_bytes = stats.generator.memory_bytes;
         self.plan_version = Some(reading.plan_version);
