@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `PUT /v1/assignment` | starts the devices; `{"version": n}` of the plan that runs |
 //! | `PUT /v1/plan` | takes a newer plan over; `{"version": n}` of the plan that runs |
-//! | `GET /v1/stats?ended=EPOCH` | all that was measured, [`fleet_contract::stats::WorkerStats`]; the reader has closed the books of earlier workers up to that epoch |
+//! | `GET /v1/stats?ended=EPOCH` | all that was measured, [`fleet_contract::stats::WorkerStats`]; the reader has closed the books of earlier workers up to that epoch. With `brief=true` without the times of single streams |
 //! | `GET /v1/unrecorded?after=INSTANT&until=INSTANT` | what a worker in this place may have sent in between, [`fleet_contract::stats::Stats`] |
 //! | `GET /v1/devices/{index}` | [`fleet_contract::worker::DeviceStatus`] |
 //! | `POST /v1/drain` | 202; the statistics say when it is over |
@@ -118,20 +118,30 @@ async fn put_plan(State(worker): State<Arc<Worker>>, body: Bytes) -> Answer<Json
 /// Longer readings are compressed for whoever takes that: histograms of many streams are mostly air.
 const COMPRESSED_FROM: usize = 16 * 1024;
 
-/// Up to which epoch the reader has closed books.
+/// What the reader has, and wants.
 #[derive(Deserialize)]
-struct Closed {
+struct Wanted {
+    /// It has closed books up to that epoch.
     #[serde(default)]
     ended: Micros,
+    /// It can do without the times of single streams.
+    #[serde(default)]
+    brief: bool,
 }
 
 async fn get_stats(
     State(worker): State<Arc<Worker>>,
-    closed: Result<Query<Closed>, QueryRejection>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let Query(Closed { ended }) = closed.map_err(|found| query("`ended`, an epoch in microseconds", &found))?;
-    let stats: WorkerStats = worker.stats(ended).await?;
+    let wanted = wanted.map_err(|found| query("`ended`, an epoch in microseconds, and `brief`, true or false", &found));
+    let Query(Wanted { ended, brief }) = wanted?;
+    let mut stats: WorkerStats = worker.stats(ended).await?;
+    // There is no reading after the last one.
+    if brief && !stats.is_drained {
+        stats.is_brief = true;
+        drop(stats.stats.split_times());
+    }
     let takes_gzip = headers.get(ACCEPT_ENCODING).is_some_and(|accepted| accepted.as_bytes() == b"gzip");
     let text = serde_json::to_vec(&stats).expect("statistics are a value of JSON");
     let json = (CONTENT_TYPE, "application/json");

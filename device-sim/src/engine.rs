@@ -315,6 +315,7 @@ impl Engine {
             asked: None,
             plan_version: course.plan.version,
             is_drained,
+            is_brief: false,
             stats,
             before: Vec::new(),
         }

@@ -216,6 +216,15 @@ impl Run {
         ends.filter(|(end, _)| is_settled(*end)).map(|(_, number)| number + 1).last().unwrap_or_default()
     }
 
+    /// Whether what comes next depends on the times of single streams: a phase is to be kept, a threshold may end the run, or its
+    /// messages settle.
+    pub fn wants_times(&self, now: Micros, plan: &Plan) -> bool {
+        let ends = plan.phases().zip(plan.phases().skip(1)).map(|(_, (end, _))| end);
+        let is_to_be_kept = ends.into_iter().any(|end| end.after(self.settling()) <= now);
+        let may_abort = self.facts.asked.thresholds.iter().any(|criterion| criterion.abort_on_fail.is_some());
+        is_to_be_kept || may_abort || self.drain.is_some()
+    }
+
     /// How long it takes until all is judged that was sent.
     const fn settling(&self) -> Span {
         Span(self.facts.fleet.spec.loss_after.0.saturating_add(SETTLING.0))

@@ -48,7 +48,7 @@ impl Exchange {
     pub fn offset(&self) -> Offset {
         let Self { sent, begun, done, received } = *self;
         let apart = |other: Micros, own: Micros| i128::from(other.0) - i128::from(own.0);
-        let ahead = (apart(begun, sent) + apart(done, received)) / 2;
+        let ahead = i128::midpoint(apart(begun, sent), apart(done, received));
         let under_way = received.since(sent).0.saturating_sub(done.since(begun).0);
         Offset { ahead: i64::try_from(ahead).unwrap_or(i64::MAX), bound: Span(under_way.div_ceil(2)) }
     }

@@ -76,7 +76,7 @@ macro_rules! counters {
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
         pub struct Messages {
-            $($(#[doc = $doc])+ pub $key: u64,)*
+            $($(#[doc = $doc])+ #[serde(skip_serializing_if = "is_zero")] pub $key: u64,)*
         }
 
         $(#[doc = $help] pub const $constant: Counter = Counter {
@@ -96,6 +96,12 @@ macro_rules! counters {
         /// The counters of messages, in the order in which they are shown; the last one follows from others.
         pub const COUNTERS: &[Counter] = &[$($constant,)* IN_FLIGHT];
     };
+}
+
+/// Most counters are 0, and a thousand readings a second are read.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Observed messages that are not judged yet.

@@ -6,13 +6,15 @@
 mod latency;
 mod part;
 mod sessions;
+mod times;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use serde::{Deserialize, Serialize};
 
 pub use latency::{Latency, Summary};
 pub use sessions::{Change, Sessions};
+use times::Times;
 
 pub use crate::series::{Groups, Latencies, Messages, PhaseStats, StreamStats};
 use crate::{clock::Exchange, fleet::Qos, format::Format, time::Micros};
@@ -40,6 +42,9 @@ pub struct WorkerStats {
     pub plan_version: u64,
     /// Whether the worker has finished: every device has left and every message is settled.
     pub is_drained: bool,
+    /// Whether it leaves the times of single streams out.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_brief: bool,
     /// What it measured since its epoch.
     pub stats: Stats,
     /// What earlier workers in its place have recorded, the oldest first, as far as no reader has told that their books are
@@ -571,7 +576,11 @@ fn add(mine: &mut BTreeMap<String, u64>, theirs: &BTreeMap<String, u64>) {
 /// closed and kept. So pulls may be lost or repeated, and workers may die and come back.
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
+    /// The last readings, without the times of single streams.
     current: BTreeMap<u32, WorkerStats>,
+    /// Those, as each worker has told them last, and their sum once somebody has asked for it.
+    times: BTreeMap<u32, Times>,
+    sum_of_times: OnceLock<Stats>,
     ended: Ended,
 }
 
@@ -607,6 +616,11 @@ pub struct Ended {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_false(is: &bool) -> bool {
+    !*is
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 const fn is_zero(number: &u32) -> bool {
     *number == 0
 }
@@ -617,7 +631,7 @@ impl Totals {
 
     /// Goes on from what was kept when it was counted last.
     pub fn resume(ended: Ended) -> Self {
-        Self { current: BTreeMap::new(), ended }
+        Self { ended, ..Self::default() }
     }
 
     /// What has to be kept so that a successor can [`Totals::resume`].
@@ -648,7 +662,29 @@ impl Totals {
         if self.current.get(&ordinal).is_some_and(|last| last.epoch < reading.epoch) {
             self.end(ordinal);
         }
+        if !reading.is_brief {
+            let stats = reading.stats.split_times();
+            self.times.insert(ordinal, Times { at: reading.at, stats });
+            self.sum_of_times = OnceLock::new();
+        }
         self.current.insert(ordinal, reading);
+    }
+
+    /// Takes the last reading of worker `ordinal` out, with the times of its streams.
+    fn take_out(&mut self, ordinal: u32) -> Option<WorkerStats> {
+        let mut last = self.current.remove(&ordinal)?;
+        if let Some(times) = self.times.remove(&ordinal) {
+            last.stats.merge(&times.stats);
+            self.sum_of_times = OnceLock::new();
+        }
+        Some(last)
+    }
+
+    /// Up to when everything of every worker is known whose books are open, the times of its streams among it; `None` where there
+    /// is no worker.
+    pub fn known_until(&self) -> Option<Micros> {
+        let known = |ordinal: &u32| self.times.get(ordinal).map_or(Micros(0), |times| times.at);
+        self.current.keys().map(known).min()
     }
 
     /// The epochs that a reading of worker `ordinal` tells of and whose books are not closed.
@@ -700,7 +736,10 @@ impl Totals {
             return;
         }
         let Epoch { epoch, at, stats, .. } = found;
-        let stats = match self.current.remove(&ordinal) {
+        // What is read now is of a process that came later.
+        let is_another = self.current.get(&ordinal).is_some_and(|last| last.epoch > epoch);
+        let last = if is_another { None } else { self.take_out(ordinal) };
+        let stats = match last {
             // What was read of it was later than what it had recorded.
             Some(last) if last.epoch == epoch && last.at > at => {
                 let mut read = last.stats;
@@ -709,11 +748,7 @@ impl Totals {
             }
             Some(last) if last.epoch == epoch => stats.after(last.stats),
             Some(last) => {
-                let is_earlier = last.epoch < epoch;
-                self.current.insert(ordinal, last);
-                if is_earlier {
-                    self.end(ordinal);
-                }
+                self.end_with(ordinal, last);
                 stats
             }
             None => stats,
@@ -748,6 +783,12 @@ impl Totals {
             let over = std::mem::replace(&mut reading.stats.phases, still_open);
             self.ended.stats.add_phases(&over);
         }
+        for times in self.times.values_mut() {
+            let still_open = times.stats.phases.split_off(&number);
+            let over = std::mem::replace(&mut times.stats.phases, still_open);
+            self.ended.stats.add_phases(&over);
+        }
+        self.sum_of_times = OnceLock::new();
         self.ended.phases_kept = self.ended.phases_kept.max(number);
     }
 
@@ -758,12 +799,16 @@ impl Totals {
 
     /// Closes the books of worker `ordinal`, which has ended.
     pub fn end(&mut self, ordinal: u32) {
-        if let Some(last) = self.current.remove(&ordinal) {
-            if !last.is_drained {
-                self.leave_gap(Gap { ordinal, epoch: last.epoch, from: last.at });
-            }
-            self.count(ordinal, last.epoch, last.at, last.stats);
+        if let Some(last) = self.take_out(ordinal) {
+            self.end_with(ordinal, last);
         }
+    }
+
+    fn end_with(&mut self, ordinal: u32, last: WorkerStats) {
+        if !last.is_drained {
+            self.leave_gap(Gap { ordinal, epoch: last.epoch, from: last.at });
+        }
+        self.count(ordinal, last.epoch, last.at, last.stats);
     }
 
     fn leave_gap(&mut self, gap: Gap) {
@@ -800,7 +845,16 @@ impl Totals {
         for reading in self.current.values() {
             sum.merge(&reading.stats);
         }
+        sum.merge(self.sum_of_times());
         sum
+    }
+
+    fn sum_of_times(&self) -> &Stats {
+        self.sum_of_times.get_or_init(|| {
+            let mut sum = Stats::default();
+            self.times.values().for_each(|times| sum.merge(&times.stats));
+            sum
+        })
     }
 }
 
@@ -822,9 +876,49 @@ mod tests {
             asked: None,
             plan_version: 1,
             is_drained: false,
+            is_brief: false,
             stats,
             before: Vec::new(),
         }
+    }
+
+    /// A reading of one stream, with as many times as messages, in all and in phase 2; brief ones have counters alone.
+    fn timed(sequence: u64, sent: u64, is_brief: bool) -> WorkerStats {
+        let mut stream = StreamStats::of(Qos::AtLeastOnce);
+        stream.messages.sent = sent;
+        (0..sent).for_each(|_| stream.latency.end_to_end.record(Span(7)));
+        let mut timed = reading(1, sequence, 0, 0);
+        timed.stats = Stats::default();
+        timed.stats.add_stream("cars", "state", &stream);
+        timed.stats.phases.entry(2).or_default().groups.add("cars", "state", &stream);
+        if is_brief {
+            drop(timed.stats.split_times());
+        }
+        WorkerStats { at: Micros(sequence), is_brief, ..timed }
+    }
+
+    #[test]
+    fn a_brief_reading_keeps_the_times_of_streams_and_books_are_closed_with_them() {
+        let mut totals = Totals::default();
+        totals.take(0, timed(1, 10, false));
+        totals.take(0, timed(2, 25, true));
+        let found = |stats: &Stats| {
+            let of = |groups: &Groups| {
+                groups.streams().map(|(_, _, it)| (it.messages.sent, it.latency.end_to_end.count())).collect::<Vec<_>>()
+            };
+            (stats.latency.end_to_end.count(), of(&stats.groups), of(&stats.phases[&2].groups))
+        };
+        let expected = (25, vec![(25, 10)], vec![(25, 10)]);
+        assert_eq!((found(&totals.sum()), totals.known_until()), (expected.clone(), Some(Micros(1))));
+        let mut closed = totals.clone();
+        closed.end(0);
+        assert_eq!((found(&closed.sum()), closed.known_until()), (expected, None));
+        totals.take(0, timed(3, 30, false));
+        totals.keep_phases(3);
+        assert_eq!(
+            (found(&totals.sum()), totals.known_until()),
+            ((30, vec![(30, 30)], vec![(30, 30)]), Some(Micros(3)))
+        );
     }
 
     #[test]

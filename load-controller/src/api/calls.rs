@@ -23,11 +23,20 @@ pub struct Call {
     pub question: Question,
 }
 
+/// How much of what a worker has measured is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// All of it.
+    Full,
+    /// All but the times of single streams.
+    Brief,
+}
+
 /// What is asked of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// What it has measured; the books of earlier workers in its place are closed up to this epoch.
-    Reading(Micros),
+    Reading(Micros, Detail),
     /// What the worker of a gap may have sent at most before its successor, which is asked, began.
     Unrecorded(Gap, Micros),
     /// To let its devices leave.
@@ -91,8 +100,9 @@ impl Calls {
             let client = self.client.clone();
             self.under_way.spawn(async move {
                 let answer = match question {
-                    Question::Reading(ended) => {
-                        let path = format!("/v1/stats?ended={}", ended.0);
+                    Question::Reading(ended, detail) => {
+                        let brief = if detail == Detail::Brief { "&brief=true" } else { "" };
+                        let path = format!("/v1/stats?ended={}{brief}", ended.0);
                         let sent = clock();
                         let answer = client.get::<WorkerStats>(&address, &path).await;
                         // A process of this machine has the same clock.

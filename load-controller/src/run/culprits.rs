@@ -146,6 +146,7 @@ mod tests {
                 asked: None,
                 plan_version: 1,
                 is_drained: false,
+                is_brief: false,
                 stats,
                 before: Vec::new(),
             };

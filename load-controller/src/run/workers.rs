@@ -19,7 +19,7 @@ pub use member::{Member, SILENT_MAX};
 
 use crate::api::{
     Address, CallError,
-    calls::{Answer, Answered, Call, Question},
+    calls::{Answer, Answered, Call, Detail, Question},
     client::json,
 };
 
@@ -162,12 +162,12 @@ impl Workers {
     }
 
     /// What to ask every worker that is not being asked already for a reading.
-    pub fn to_read(&mut self) -> Vec<Call> {
+    pub fn to_read(&mut self, detail: Detail) -> Vec<Call> {
         let ended = &self.totals.ended().epochs;
         let asked = self.members.values_mut().filter(|member| !member.is_asked);
         let call = |member: &mut Member| {
             let ended = ended.get(&member.worker.ordinal).copied().unwrap_or_default();
-            let call = member.call(Question::Reading(ended))?;
+            let call = member.call(Question::Reading(ended, detail))?;
             member.is_asked = true;
             Some(call)
         };
@@ -297,7 +297,13 @@ impl Workers {
 
     /// Up to when everything of every worker is known that has been read; `None` where nobody has been.
     pub fn heard_until(&self) -> Option<Micros> {
-        self.totals.workers().map(|(_, reading)| reading.at).min()
+        self.totals.known_until()
+    }
+
+    /// How many distributions a full reading of all of them holds, about.
+    pub fn series(&self) -> usize {
+        let phases = |stats: &Stats| stats.phases.values().map(|phase| phase.groups.streams().count()).sum::<usize>();
+        self.totals.workers().map(|(_, it)| it.stats.groups.streams().count() + phases(&it.stats)).sum()
     }
 
     /// The books that are to be closed, if there are any; nothing has changed yet.
@@ -458,6 +464,7 @@ mod tests {
             asked: None,
             plan_version: 1,
             is_drained,
+            is_brief: false,
             stats,
             before,
         };
@@ -567,7 +574,8 @@ mod tests {
         assert!(workers.closing().is_none());
         workers.answered(reading("b", 1, 2, 20, false)).unwrap();
         // How much it may have sent since its pod was made, the new one tells.
-        let asked = workers.to_read().into_iter().find(|call| matches!(call.question, Question::Unrecorded(..)));
+        let asked =
+            workers.to_read(Detail::Full).into_iter().find(|call| matches!(call.question, Question::Unrecorded(..)));
         let gap = Gap { ordinal: 0, epoch: Micros(0), from: Micros(0) };
         assert_eq!(asked.map(|call| call.question), Some(Question::Unrecorded(gap, Micros(1))));
         let mut stats = Stats::default();
@@ -577,7 +585,7 @@ mod tests {
         let closing = workers.closing().unwrap();
         workers.close(closing);
         assert_eq!((workers.sum().messages[0].unrecorded, workers.ended().gaps.len()), (40, 0));
-        assert!(workers.to_read().iter().all(|call| !matches!(call.question, Question::Unrecorded(..))));
+        assert!(workers.to_read(Detail::Full).iter().all(|call| !matches!(call.question, Question::Unrecorded(..))));
         let successor = Workers::resume(workers.ended().clone());
         assert_eq!((sent(&workers), successor.ended().workers_lost), (20, 1));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fleet_contract::{plan::Plan, stats::Stats, time::Micros, units::Span};
 use load_controller::{
-    api::Calls,
+    api::{Calls, calls::Detail},
     report::Report,
     run::{self, Step, change::Change, facts::RunFacts, workers::Workers},
 };
@@ -136,7 +136,7 @@ impl Run {
 
     /// Reads all workers, replaces those that have ended, and says what comes next.
     async fn read(&mut self) -> anyhow::Result<Step> {
-        self.calls.make(self.workers.to_read());
+        self.calls.make(self.workers.to_read(Detail::Full));
         self.hear().await;
         self.processes.replace_dead(&self.workers).await?;
         self.meet();

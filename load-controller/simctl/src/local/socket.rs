@@ -281,7 +281,14 @@ mod tests {
         let _claim = Claim::within(&place, "next").unwrap();
         assert!(place.join(format!("far-{dead}.sock")).exists(), "it answers");
         drop(elsewhere);
-        let _claim = Claim::within(&place, "next").unwrap();
+        // A program that another test starts holds the socket, too, until it is another program.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let _claim = loop {
+            let claim = Claim::within(&place, "next").unwrap();
+            if !place.join(format!("far-{dead}.sock")).exists() || std::time::Instant::now() > deadline {
+                break claim;
+            }
+        };
         let mut left: Vec<_> = fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         let next = format!("next-{own}.workers");

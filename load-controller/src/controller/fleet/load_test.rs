@@ -88,6 +88,14 @@ impl Trial {
         }
     }
 
+    /// How far it has come, once it has begun.
+    pub(super) const fn run(&self) -> Option<&Run> {
+        match &self.at {
+            At::Going { run, .. } => Some(run),
+            At::Preparing { .. } => None,
+        }
+    }
+
     /// Whether its plan is the fleet's.
     pub(super) const fn goes_on(&self) -> bool {
         matches!(self.at, At::Going { .. })

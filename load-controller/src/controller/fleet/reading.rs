@@ -6,9 +6,12 @@ use fleet_contract::stats::Ended;
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::time::Instant;
 
-use super::{CADENCE_WATCHED, Kept, KeptPhase, Task};
+use super::{CADENCE_WATCHED, Kept, KeptPhase, Task, load_test::Trial};
 use crate::{
-    api::{CallError, calls::Answered},
+    api::{
+        CallError,
+        calls::{Answered, Detail},
+    },
     controller::{
         Error, conditions,
         document::Document,
@@ -29,6 +32,12 @@ use crate::{
 const CADENCE_MISSING: Duration = Duration::from_secs(5);
 /// How often all others are read.
 const CADENCE_IDLE: Duration = Duration::from_secs(15);
+
+/// How often the times of single streams are read, where nobody needs them sooner.
+const TIMES_EVERY: Duration = Duration::from_secs(10);
+
+/// So many distributions may be read each second.
+const SERIES_EACH_SECOND: usize = 1_000;
 
 /// How long a load test waits for the last worker of a round.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(2);
@@ -54,6 +63,21 @@ impl Task {
         }
     }
 
+    /// How much the workers are asked for: the times of many streams of many workers every ten seconds, and when somebody needs
+    /// them. They are most of a reading, and of the work with it.
+    fn detail(&mut self, at: Instant) -> Detail {
+        let now = self.now();
+        let runs = self.run.iter().chain(self.wish.trial.as_ref().and_then(Trial::run));
+        let is_wanted = self.plan.as_ref().is_some_and(|plan| runs.into_iter().any(|run| run.wants_times(now, plan)));
+        let is_cheap = self.workers().is_none_or(|workers| workers.series() <= SERIES_EACH_SECOND);
+        if is_wanted || is_cheap || at.duration_since(self.pace.times_at) >= TIMES_EVERY {
+            self.pace.times_at = at;
+            Detail::Full
+        } else {
+            Detail::Brief
+        }
+    }
+
     /// Once a second: reads workers that are due, closes books, writes the status if it is due.
     ///
     /// Counts from the instant that the tick was meant for: by its own clock, each second one that comes a little
@@ -66,8 +90,9 @@ impl Task {
         self.pace.next_pull = self.pace.next_pull.min(at + cadence);
         if at >= self.pace.next_pull {
             self.pace.next_pull = at + cadence;
+            let detail = self.detail(at);
             if let Some(met) = &mut self.met {
-                let calls = met.workers.to_read();
+                let calls = met.workers.to_read(detail);
                 self.context.metrics.pulls.inc_by(calls.len() as u64);
                 self.calls.make(calls);
             }

@@ -186,7 +186,8 @@ impl Cluster {
     fn kept(&self) -> Option<u64> {
         let totals = self.server.get(TOTALS)?;
         let ended: Value = serde_json::from_str(totals["data"]["totals.json"].as_str().unwrap()).unwrap();
-        ended["stats"]["messages"][0]["sent"].as_u64()
+        // One that is 0 is left out.
+        ended["stats"]["messages"].as_array().map(|messages| messages[0]["sent"].as_u64().unwrap_or(0))
     }
 
     fn reported(&mut self) -> u64 {
@@ -211,6 +212,7 @@ fn reading(epoch: u64, sequence: u64, sent: u64, is_drained: bool) -> WorkerStat
         asked: None,
         plan_version: 1,
         is_drained,
+        is_brief: false,
         stats,
         before,
     }

@@ -104,6 +104,7 @@ impl Cluster {
                 asked: None,
                 plan_version: version,
                 is_drained: false,
+                is_brief: false,
                 stats,
                 before: Vec::new(),
             };

@@ -1,0 +1,65 @@
+//! The times of single streams, apart from all else: they are most of a reading, and seldom needed.
+//!
+//! A worker whose reader wants no more hands over counters and the times of the fleet; the reader then keeps those of the streams
+//! that it was told last.
+
+use super::{Stats, StreamStats};
+use crate::{series::Groups, time::Micros};
+
+/// What a worker said of the times of its streams.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Times {
+    /// When it said so.
+    pub(super) at: Micros,
+    /// By group and stream, in all and by phase; nothing else.
+    pub(super) stats: Stats,
+}
+
+impl Stats {
+    /// Takes the times of single streams out.
+    #[must_use]
+    pub fn split_times(&mut self) -> Self {
+        let mut times = Self { groups: split(&mut self.groups), ..Self::default() };
+        for (number, phase) in &mut self.phases {
+            times.phases.entry(*number).or_default().groups = split(&mut phase.groups);
+        }
+        times
+    }
+}
+
+fn split(groups: &mut Groups) -> Groups {
+    let mut times = Groups::default();
+    let names: Vec<(String, String)> =
+        groups.streams().map(|(group, stream, _)| (group.to_owned(), stream.to_owned())).collect();
+    for ((group, stream), stats) in names.iter().zip(groups.streams_mut()) {
+        let latency = std::mem::take(&mut stats.latency);
+        times.replace(group, stream, StreamStats { latency, ..StreamStats::of(stats.qos) });
+    }
+    times
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fleet::Qos, units::Span};
+
+    #[test]
+    fn times_are_taken_out_and_come_back_by_a_merge() {
+        let mut stats = Stats::default();
+        for (stream, sent) in [("state", 3), ("event", 5)] {
+            let mut counted = StreamStats::of(Qos::AtLeastOnce);
+            counted.messages.sent = sent;
+            (0..sent).for_each(|_| counted.latency.end_to_end.record(Span(7)));
+            stats.add_stream("cars", stream, &counted);
+            stats.phases.entry(4).or_default().groups.add("cars", stream, &counted);
+        }
+        stats.phases.get_mut(&4).unwrap().latency.connect.record(Span(1));
+        let whole = stats.clone();
+        let times = stats.split_times();
+        assert!(stats.groups.streams().all(|(_, _, it)| it.latency.end_to_end.is_empty() && it.messages.sent > 0));
+        assert_eq!((stats.latency.end_to_end.count(), stats.phases[&4].latency.connect.count()), (8, 1));
+        assert_eq!((times.all_messages().sent, times.latency.end_to_end.count()), (0, 0));
+        stats.merge(&times);
+        assert_eq!(stats, whole);
+    }
+}
