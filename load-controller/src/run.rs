@@ -349,3 +349,6 @@ fn messages_meant(fleet: &Fleet, devices: u32) -> Option<u64> {
     }
     Some(meant)
 }
+
+#[cfg(test)]
+mod tests;

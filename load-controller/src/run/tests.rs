@@ -1,0 +1,366 @@
+//! Runs on virtual time, from seeds: phases that end, are skipped and are kept, workers that die, readers that die, and all that
+//! was measured in the end what an oracle knows that was told everything.
+
+use std::collections::BTreeMap;
+
+use fleet_contract::{
+    fleet::Qos,
+    load_test::Criterion,
+    plan::Plan,
+    series::{DELIVERED, SENT},
+    stats::{Devices, Ended, Epoch, Latency, Stats, StreamStats, WorkerStats},
+};
+
+use super::{
+    facts::{Asked, Program},
+    phase::Phases,
+    saved::Saved,
+    workers::{Worker, Workers},
+    *,
+};
+use crate::{
+    api::calls::{Answer, Answered, Detail},
+    fixture::{self, START},
+    report::Report,
+    run::threshold::Outcome,
+};
+
+/// Numbers that a seed makes (splitmix64).
+struct Seed(u64);
+
+impl Seed {
+    const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    const fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    const fn happens(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// What a process has measured since it began.
+struct Process {
+    epoch: Micros,
+    sequence: u64,
+    stats: Stats,
+    /// What the one before it had recorded.
+    before: Vec<Epoch>,
+}
+
+/// What was in a phase, one by one: times of what was delivered in microseconds, and how much was lost.
+#[derive(Default)]
+struct Truth {
+    times: Vec<u64>,
+    lost: u64,
+}
+
+/// What came of a run, and what is true of it.
+struct Played {
+    report: Report,
+    truth: BTreeMap<u32, Truth>,
+    phases: Phases,
+    thresholds: Vec<Criterion>,
+    deaths: u32,
+    readers: u32,
+}
+
+/// A run that is part of a longer one, its workers, and all that ever happened in it.
+struct World {
+    seed: Seed,
+    now: Micros,
+    start: Micros,
+    plan: Plan,
+    processes: Vec<Process>,
+    workers: Workers,
+    run: Run,
+    truth: BTreeMap<u32, Truth>,
+    /// Workers and readers that have died.
+    deaths: u32,
+    readers: u32,
+}
+
+impl World {
+    fn new(number: u64) -> Self {
+        let mut seed = Seed(number);
+        let count = 1 + seed.below(6);
+        let phase = |index: u64, seed: &mut Seed| {
+            format!("{{name: p{index}, duration: {}s, measure: {}}}", 1 + seed.below(6), seed.happens(70))
+        };
+        let phases: Vec<String> = (0..count).map(|index| phase(index, &mut seed)).collect();
+        let first = u32::try_from(seed.below(5)).unwrap();
+        let phases = Phases::numbered(serde_saphyr::from_str(&format!("[{}]", phases.join(", "))).unwrap(), first);
+        let threshold = |seed: &mut Seed| {
+            let mut criterion = Criterion::of(match seed.below(3) {
+                0 => "lost < 3".parse().unwrap(),
+                1 => format!("end_to_end.p{} < {}us", 1 + seed.below(99), 1 + seed.below(9_000)).parse().unwrap(),
+                _ => format!("delivered >= {}", seed.below(200)).parse().unwrap(),
+            });
+            criterion.phase = Some(format!("p{}", seed.below(count)));
+            criterion
+        };
+        let thresholds = (0..seed.below(8)).map(|_| threshold(&mut seed)).collect();
+        let mut plan = Plan::new(7, START, 100);
+        let start = START.after(Span::from_secs(3 + seed.below(5)));
+        let mut fleet = fixture::facts().fleet;
+        fleet.spec.loss_after = Span::from_secs(2);
+        phases.plan(&mut plan, &fleet.spec, start);
+        let asked =
+            Asked { load_test: Some("seeded".into()), duration: phases.last(), phases, thresholds, ..Asked::default() };
+        let facts = RunFacts::new(fleet, "hash".into(), &plan, asked, Program::default()).beginning_at(start, &plan);
+        let processes: Vec<Process> = (0..1 + seed.below(4)).map(|_| Process::new(START)).collect();
+        let mut world = Self {
+            seed,
+            now: START,
+            start,
+            plan,
+            processes,
+            workers: Workers::resume(Ended { phases_kept: first, ..Ended::default() }),
+            run: Run::part(facts, Span::from_millis(250), Before::default()),
+            truth: BTreeMap::new(),
+            deaths: 0,
+            readers: 0,
+        };
+        world.meet();
+        world
+    }
+
+    fn meet(&mut self) {
+        let worker = |ordinal: usize| Worker {
+            ordinal: u32::try_from(ordinal).unwrap(),
+            id: ordinal.to_string(),
+            name: format!("demo-{ordinal}"),
+            address: None,
+            plan_version: None,
+            is_ready: true,
+            has_run: true,
+            created: Some(START),
+            is_ending: false,
+            node: None,
+        };
+        self.workers.meet((0..self.processes.len()).map(worker).collect());
+    }
+
+    /// The phase of what falls due now, by the plan.
+    fn phase(&self) -> Option<u32> {
+        self.plan.phases().take_while(|(begins, _)| *begins <= self.now).map(|(_, number)| number).last()
+    }
+
+    /// Each worker sends for a second.
+    fn send(&mut self) {
+        let phase = self.phase();
+        for process in &mut self.processes {
+            let mut stream = StreamStats::of(Qos::AtLeastOnce);
+            for _ in 0..self.seed.below(12) {
+                let (is_lost, time) = (self.seed.happens(4), 1 + self.seed.below(10_000));
+                let messages = &mut stream.messages;
+                messages.offered += 1;
+                messages.sent += 1;
+                messages.observed += 1;
+                let truth = phase.map(|number| self.truth.entry(number).or_default());
+                if is_lost {
+                    messages.lost += 1;
+                    truth.into_iter().for_each(|truth| truth.lost += 1);
+                } else {
+                    messages.acknowledged += 1;
+                    messages.delivered += 1;
+                    stream.latency.end_to_end.record(Span(time));
+                    truth.into_iter().for_each(|truth| truth.times.push(time));
+                }
+            }
+            process.stats.add_stream("all", "reading", &stream);
+            if let Some(number) = phase {
+                process.stats.phases.entry(number).or_default().groups.add("all", "reading", &stream);
+            }
+        }
+    }
+
+    /// All of them are read, in full or not.
+    fn read(&mut self, detail: Detail) {
+        let wants = detail == Detail::Full || self.run.wants_times(self.now, &self.plan);
+        for (ordinal, process) in (0..).zip(&mut self.processes) {
+            let first = self.plan.phases().next().map_or(u32::MAX, |(_, number)| number);
+            process.stats.phases.retain(|number, _| *number >= first);
+            process.stats.devices = Devices { desired: 100, connected: 100, ..Devices::default() };
+            process.sequence += 1;
+            let is_brief = !wants && self.seed.happens(50);
+            let mut stats = process.stats.clone();
+            if is_brief {
+                drop(stats.split_times());
+            }
+            let reading = WorkerStats {
+                format: fleet_contract::format::Format::FIRST,
+                epoch: process.epoch,
+                sequence: process.sequence,
+                begun: self.now,
+                at: self.now,
+                asked: None,
+                plan_version: self.plan.version,
+                is_drained: false,
+                is_brief,
+                stats,
+                before: process.before.clone(),
+            };
+            let answer = Answer::Reading(Ok(Box::new(reading)));
+            self.workers.answered(Answered { ordinal, id: ordinal.to_string(), answer }).unwrap();
+        }
+        self.keep();
+    }
+
+    /// What is to be kept is kept, and the plan forgets the phases that are.
+    fn keep(&mut self) {
+        if let Some(closing) = self.workers.closing() {
+            self.workers.close(closing);
+        }
+        if let Some(plan) = Run::without_kept_phases(&self.plan, &self.workers) {
+            self.plan = plan;
+        }
+    }
+
+    /// A worker dies of which all has just been read, in full.
+    fn kill(&mut self, ordinal: usize) {
+        let dead = &mut self.processes[ordinal];
+        let mut stats = dead.stats.clone();
+        drop(stats.split_times());
+        stats.latency = fleet_contract::stats::Latencies::default();
+        let left = Epoch { epoch: dead.epoch, at: self.now, is_drained: false, stats };
+        let mut next = Process::new(Micros(self.now.0 + 1));
+        next.before = vec![left];
+        *dead = next;
+        self.deaths += 1;
+    }
+
+    /// Whoever reads dies; another one has what was kept.
+    fn replace_reader(&mut self) {
+        let ended: Ended = serde_json::from_str(&serde_json::to_string(self.workers.ended()).unwrap()).unwrap();
+        let saved: Saved = serde_json::from_str(&serde_json::to_string(&Saved::of(&self.run)).unwrap()).unwrap();
+        self.workers = Workers::resume(ended);
+        self.meet();
+        let asked = saved.asked("seeded".into());
+        let facts = RunFacts::new(self.run.facts().fleet.clone(), "hash".into(), &self.plan, asked, Program::default());
+        self.run = saved.resume(facts, Span::from_millis(250), &self.plan, self.now);
+    }
+
+    /// The run from its first second to its end.
+    fn play(mut self) -> Played {
+        loop {
+            self.now = self.now.after(Span::from_secs(1));
+            assert!(self.now < START.after(Span::from_secs(600)), "it never ends");
+            self.send();
+            self.read(Detail::Brief);
+            if self.now < self.start {
+                self.run.wait(&self.workers);
+                continue;
+            }
+            match self.run.tick(self.now, &self.plan, &mut self.workers) {
+                Step::None => {}
+                Step::Drain => self.run.drain(self.now, &self.plan),
+                Step::End => break,
+            }
+            self.keep();
+            if self.run.follows_plan() && self.seed.happens(3) {
+                // It takes effect before the next second.
+                if let Ok(plan) = self.run.skip(&self.plan, self.now) {
+                    self.plan = plan;
+                }
+            }
+            if self.seed.happens(4) {
+                self.replace_reader();
+                self.read(Detail::Brief);
+                self.readers += 1;
+            }
+            if self.seed.happens(4) {
+                // What nobody has read of its times would be lost.
+                self.read(Detail::Full);
+                let ordinal = usize::try_from(self.seed.below(self.processes.len() as u64)).unwrap();
+                self.kill(ordinal);
+            }
+        }
+        self.run.end(self.now, false);
+        let report = self.run.report(&self.plan, &self.workers);
+        let Asked { phases, thresholds, .. } = self.run.facts().asked.clone();
+        assert_eq!(report.generator.workers_lost, self.deaths, "each worker that died is counted");
+        Played { report, truth: self.truth, phases, thresholds, deaths: self.deaths, readers: self.readers }
+    }
+}
+
+impl Process {
+    fn new(epoch: Micros) -> Self {
+        Self { epoch, sequence: 0, stats: Stats::default(), before: Vec::new() }
+    }
+}
+
+/// Whether a threshold of one phase is met, by all that happened in it.
+fn is_met(criterion: &Criterion, truth: &Truth) -> bool {
+    let text = criterion.expect.to_string();
+    let (column, rest) = text.split_once(['.', ' ']).unwrap();
+    let (operator, bound) = rest.rsplit_once(' ').unwrap();
+    match column {
+        "lost" => truth.lost < bound.parse().unwrap() && !(truth.times.is_empty() && truth.lost == 0),
+        "delivered" => {
+            truth.times.len() as u64 >= bound.parse().unwrap() && !(truth.times.is_empty() && truth.lost == 0)
+        }
+        _ => {
+            let percent: usize = operator.strip_prefix('p').unwrap().split(' ').next().unwrap().parse().unwrap();
+            let told_apart = |micros: u64| Latency::told_apart(Span(micros)).0;
+            let mut times: Vec<u64> = truth.times.iter().map(|time| told_apart(*time)).collect();
+            times.sort_unstable();
+            times.extend(std::iter::repeat_n(u64::MAX, usize::try_from(truth.lost).unwrap()));
+            let rank = (percent * times.len()).div_ceil(100);
+            rank > 0 && times[rank - 1] < told_apart(bound.parse::<Span>().unwrap().0)
+        }
+    }
+}
+
+#[test]
+fn phases_and_thresholds_come_to_what_happened_whoever_dies_and_whatever_is_skipped() {
+    let (mut phases_seen, mut judged, mut messages, mut died) = (0, 0, 0, (0, 0));
+    for number in 0..1_000 {
+        let Played { report, truth, phases, thresholds, deaths, readers } = World::new(number).play();
+        assert!(
+            !report.reasons.iter().any(|reason| reason.message.contains("counters that add up")),
+            "{number}: {:?}",
+            report.reasons
+        );
+        let nothing = Truth::default();
+        let of = |number: u32| truth.get(&number).unwrap_or(&nothing);
+        let mut all = (0, 0);
+        for (place, found) in phases.numbers().zip(&report.phases) {
+            let truth = of(place);
+            let expected = (truth.times.len() as u64 + truth.lost, truth.times.len() as u64);
+            let counted = (found.counts.get(&SENT).unwrap(), found.counts.get(&DELIVERED).unwrap());
+            assert_eq!(counted, expected, "seed {number}, phase {place}");
+            all = (all.0 + expected.0, all.1 + expected.1);
+            phases_seen += 1;
+        }
+        let total = report.messages.all;
+        assert_eq!((total.get(&SENT).unwrap(), total.get(&DELIVERED).unwrap()), all, "seed {number}");
+        let in_timeline: u64 = report.timeline.points.iter().map(|point| point.messages.sent).sum();
+        assert_eq!(in_timeline, all.0, "seed {number}: the timeline has all of them");
+        for (criterion, found) in thresholds.iter().zip(&report.thresholds) {
+            let place = phases.all().iter().position(|phase| Some(&phase.name) == criterion.phase.as_ref()).unwrap();
+            let truth = of(phases.numbers().start + u32::try_from(place).unwrap());
+            let expected = if is_met(criterion, truth) { Outcome::Passed } else { Outcome::Failed };
+            assert_eq!(
+                found.outcome,
+                expected,
+                "seed {number}: {} of {} and {}",
+                criterion.expect,
+                truth.times.len(),
+                truth.lost
+            );
+            judged += 1;
+        }
+        messages += all.0;
+        died = (died.0 + deaths, died.1 + readers);
+    }
+    println!("{phases_seen} phases, {judged} thresholds, {messages} messages, {died:?} workers and readers died");
+    assert!(phases_seen > 3_000 && judged > 2_500 && died.0 > 500 && died.1 > 500, "{phases_seen} {judged} {died:?}");
+}
