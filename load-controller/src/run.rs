@@ -9,6 +9,7 @@
 //! | [`workers`] | who there is, what each measured last, whose books are to be closed |
 //! | [`stage`], [`facts`] | running, paused, draining, ended; and what else is known beside the measurements |
 //! | [`phase`] | the parts of a run that are measured apart, and when one is over |
+//! | `steering` | keeps a phase at the messages a second that it asks for |
 //! | [`threshold`] | what somebody wants of a run, held against what it measured |
 //! | [`change`] | what a plan becomes when somebody changes it |
 //! | [`saved`] | what is kept of a run, so that another process goes on with it |
@@ -29,6 +30,7 @@ pub mod facts;
 pub mod phase;
 pub mod saved;
 pub mod stage;
+mod steering;
 pub mod threshold;
 pub mod timeline;
 pub mod verdict;
@@ -52,6 +54,7 @@ use culprits::Marks;
 use facts::{CutShort, LostWorkers, RunFacts};
 use phase::Spanned;
 use stage::Stage;
+use steering::Steering;
 use workers::Workers;
 
 /// How long a drain may take beyond the time after which a message is lost.
@@ -69,6 +72,7 @@ pub struct Run {
     /// The version of the plan whose intervals the facts know.
     plan_version: u64,
     drain: Option<Drain>,
+    steering: Steering,
     /// What was before, where it is part of a longer run.
     before: Option<Box<Before>>,
 }
@@ -117,8 +121,8 @@ pub enum Step {
 
 impl Run {
     /// A run of which nothing was read yet; changes of its plan take effect `lead` from now.
-    pub const fn new(facts: RunFacts, lead: Span) -> Self {
-        Self { facts, lead, plan_version: 0, drain: None, before: None }
+    pub fn new(facts: RunFacts, lead: Span) -> Self {
+        Self { facts, lead, plan_version: 0, drain: None, steering: Steering::default(), before: None }
     }
 
     /// The same of a part of a longer run.
@@ -197,6 +201,17 @@ impl Run {
         self.facts.asked.duration = cut.last();
         self.facts.asked.phases = cut;
         Ok(plan)
+    }
+
+    /// The plan with a correction of a rate that a phase asks for, if one is due; see `steering.rs`.
+    pub fn steer(&mut self, now: Micros, plan: &Plan, workers: &Workers) -> Option<Plan> {
+        let has_rates = self.facts.asked.phases.all().iter().any(|phase| phase.rate.is_some());
+        if !has_rates || self.facts.stage != Stage::Running {
+            return None;
+        }
+        let (stats, at) = (self.stats(plan, workers), now.after(self.lead));
+        let RunFacts { fleet, started, asked, .. } = &self.facts;
+        self.steering.correct(&asked.phases, *started, &fleet.spec, plan, &stats, (now, at))
     }
 
     /// Takes in what the workers have told up to `now`, and says what comes next.

@@ -239,6 +239,19 @@ impl Plan {
         self.changes.retain(|change| change.at < at);
     }
 
+    /// The factor that was set for exactly these streams, at `at`; `None` where none was, or it was taken back.
+    pub fn factor(&self, group: Option<&str>, stream: Option<&str>, at: Micros) -> Option<Factor> {
+        let set = self.changes.iter().take_while(|change| change.at <= at).filter_map(|change| match &change.set {
+            Setting::Rate { group: of, stream: named, factor, .. }
+                if (of.as_deref(), named.as_deref()) == (group, stream) =>
+            {
+                Some(*factor)
+            }
+            _ => None,
+        });
+        set.last().flatten()
+    }
+
     /// Lets the streams go by their intervals again from `at` on, for a fleet whose devices connect at `rate`; whether any had a
     /// factor.
     pub fn reset_rates(&mut self, at: Micros, rate: Rate) -> bool {

@@ -115,7 +115,7 @@ impl World {
         let asked =
             Asked { load_test: Some("seeded".into()), duration: phases.last(), phases, thresholds, ..Asked::default() };
         let facts = RunFacts::new(fleet, "hash".into(), &plan, asked, Program::default()).beginning_at(start, &plan);
-        let processes: Vec<Process> = (0..1 + seed.below(4)).map(|_| Process::new(START)).collect();
+        let processes: Vec<Process> = (0..=seed.below(4)).map(|_| Process::new(START)).collect();
         let mut world = Self {
             seed,
             now: START,

@@ -111,12 +111,15 @@ fn kubectl_shows_and_scales_it_by_all_of_its_names() {
     let _controller = site.controller("only");
     site.fleet("f", 4, 2, "");
     site.settles("f", 4, 2);
-    for name in ["fleet", "fleets", "fl", "simctl", "fleets.v1alpha1.simctl.io"] {
+    for name in ["fleet", "fleets", "fl", "fleets.v1alpha1.simctl.io"] {
         let shown = site.namespace.kubectl(["get", name]).unwrap();
         let words: Vec<&str> = shown.split_whitespace().collect();
         assert_eq!(words[..7], ["NAME", "DEVICES", "CONNECTED", "PODS", "MSG/S", "READY", "AGE"], "{name}: {shown}");
         assert_eq!(words[7..13], ["f", "4", "0", "2", "0", "False"], "{name}: {shown}");
     }
+    // All kinds that people write, each by its name.
+    let all = site.namespace.kubectl(["get", "simctl"]).unwrap();
+    assert!(all.contains("fleet.simctl.io/f "), "{all}");
     let wide = site.namespace.kubectl(["get", "fleets", "-o", "wide"]).unwrap();
     assert!(wide.contains("mqtt://broker.example:1883") && wide.contains("LAST ERROR"), "{wide}");
     site.scale("f", 5);

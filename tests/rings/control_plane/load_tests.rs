@@ -70,7 +70,9 @@ fn a_test_goes_on_with_another_controller_and_gives_its_fleet_back() {
     let second = site.controller("second");
 
     // A second one waits for it, and so does a scale.
-    site.namespace.apply(&rush_hour("later", "  suspend: true\n")).unwrap();
+    // Of devices that one pod runs: to that the fleet shrinks meanwhile, and no other worker is there.
+    let later = rush_hour("later", "  suspend: true\n").replace("to: 20", "to: 10");
+    site.namespace.apply(&later).unwrap();
     let (_, message) = state(&site, "later", &["Waiting"]);
     assert_eq!(message, "load test rush of this fleet comes first");
     let scaled = hand.call(&["scale", "fleet/f", "9"]);

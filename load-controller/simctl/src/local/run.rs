@@ -144,7 +144,13 @@ impl Run {
             self.processes.follow(plan);
         }
         self.push().await;
-        Ok(self.state.tick((self.now)(), self.processes.plan(), &mut self.workers))
+        let now = (self.now)();
+        let step = self.state.tick(now, self.processes.plan(), &mut self.workers);
+        if let Some(plan) = self.state.steer(now, self.processes.plan(), &self.workers) {
+            self.processes.follow(plan);
+            self.push().await;
+        }
+        Ok(step)
     }
 
     /// Takes in the answers to all that was asked.

@@ -382,7 +382,7 @@ impl Task {
         run.follow(plan, now);
         let mut changed = run.follows_plan().then(|| controlled(run, &trial.spec, plan, now)).flatten();
         match run.tick(now, plan, &mut met.workers) {
-            Step::None => {}
+            Step::None => changed = changed.or_else(|| run.steer(now, plan, &met.workers)),
             Step::Drain => {
                 run.drain(now, plan);
                 let (facts, at) = (run.facts(), now.after(plan::LEAD));

@@ -1,0 +1,243 @@
+//! Keeps a phase at the messages a second that it asks for, where streams that follow rules are among those that are meant.
+//!
+//! The factor of the periodic streams follows from their intervals; what rules add nobody knows before. So every five seconds what
+//! was offered is held against what is asked for, and the factor of the periodic ones is corrected, by a tenth at most. A fleet
+//! that cannot send what it is to send is left alone: more of it would prove nothing.
+
+use fleet_contract::{
+    fleet::FleetSpec,
+    load_test::RateChange,
+    plan::{Plan, Setting},
+    stats::{Groups, Stats},
+    time::Micros,
+    units::{Factor, Span},
+};
+
+use super::phase::{Phases, Spanned};
+
+/// How often it looks.
+const EVERY: Span = Span::from_secs(5);
+
+/// The most that a factor changes at a time, as a share of it, and the least that is worth a change.
+const STEP_MAX: f64 = 0.1;
+const STEP_MIN: f64 = 0.01;
+
+/// Corrections of a phase: the plan keeps each of them, and the first few bring it there.
+const CORRECTIONS_MAX: u32 = 64;
+
+/// More overdue or withheld messages than this share of those that fell due are a fleet that is saturated.
+const SATURATED_SHARE: f64 = 0.01;
+
+/// What was seen when it looked last.
+#[derive(Debug, Default)]
+pub(super) struct Steering {
+    last: Option<Look>,
+}
+
+#[derive(Debug)]
+struct Look {
+    phase: u32,
+    at: Micros,
+    corrections: u32,
+    /// What was offered of each rate of the phase.
+    offered: Vec<u64>,
+    /// What was overdue or withheld of all.
+    missed: u64,
+    offered_in_all: u64,
+}
+
+impl Steering {
+    /// The plan with corrections from `at` on, if any are due at `now`; `start` is that of the phases.
+    pub(super) fn correct(
+        &mut self,
+        phases: &Phases,
+        start: Micros,
+        spec: &FleetSpec,
+        plan: &Plan,
+        stats: &Stats,
+        (now, at): (Micros, Micros),
+    ) -> Option<Plan> {
+        let elapsed = now.since(start);
+        let goes_on = |phase: &Spanned<'_>| (phase.after..phase.until()).contains(&elapsed);
+        let phase = phases.spanned().find(goes_on)?;
+        let rates: Vec<&RateChange> = phase.phase.rate.iter().flat_map(|rates| rates.all()).collect();
+        if !rates.iter().any(|change| change.messages.is_some() && follows_rules(spec, change)) {
+            return None;
+        }
+        let look = Look::of(phase.number, &rates, stats, now);
+        let last = match &mut self.last {
+            Some(last) if last.phase == phase.number => last,
+            last => {
+                *last = Some(look);
+                return None;
+            }
+        };
+        if now.since(last.at) < EVERY {
+            return None;
+        }
+        let look = Look { corrections: last.corrections, ..look };
+        let before = std::mem::replace(last, look);
+        if last.corrections >= CORRECTIONS_MAX || at >= start.after(phase.until()) || last.is_saturated_since(&before) {
+            return None;
+        }
+        let seconds = now.since(before.at).as_secs_f64();
+        let mut corrected = None;
+        for (place, change) in rates.iter().enumerate() {
+            let Some(wanted) = change.messages.filter(|_| follows_rules(spec, change)) else { continue };
+            let found = last.offered[place].saturating_sub(before.offered[place]) as f64 / seconds;
+            let Some(step) = step(wanted.get(), found) else { continue };
+            let plan = corrected.get_or_insert_with(|| plan.clone());
+            let factor = plan.factor(change.group.as_deref(), change.stream.as_deref(), at).unwrap_or(Factor::ONE);
+            let factor = Some(scaled(factor, step));
+            let (group, stream) = (change.group.clone(), change.stream.clone());
+            plan.set(at, Setting::Rate { group, stream, factor, over: Span::ZERO }, spec.connect.rate);
+        }
+        last.corrections += u32::from(corrected.is_some());
+        corrected
+    }
+}
+
+impl Look {
+    fn of(phase: u32, rates: &[&RateChange], stats: &Stats, at: Micros) -> Self {
+        let nothing = Groups::default();
+        let groups = stats.phases.get(&phase).map_or(&nothing, |phase| &phase.groups);
+        let offered = |change: &&RateChange| {
+            let is_meant = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
+            let streams = groups.streams();
+            let meant =
+                streams.filter(|(group, name, _)| is_meant(&change.group, group) && is_meant(&change.stream, name));
+            meant.map(|(_, _, stream)| stream.messages.offered).sum()
+        };
+        let all = stats.all_messages();
+        Self {
+            phase,
+            at,
+            corrections: 0,
+            offered: rates.iter().map(offered).collect(),
+            missed: stats.generator.overdue + all.withheld,
+            offered_in_all: all.offered,
+        }
+    }
+
+    fn is_saturated_since(&self, before: &Self) -> bool {
+        let offered = self.offered_in_all.saturating_sub(before.offered_in_all);
+        self.missed.saturating_sub(before.missed) as f64 > SATURATED_SHARE * offered as f64
+    }
+}
+
+/// Whether a stream that is meant follows a rule.
+fn follows_rules(spec: &FleetSpec, change: &RateChange) -> bool {
+    let groups = spec.groups.iter().filter(|group| change.group.as_ref().is_none_or(|wanted| *wanted == group.name));
+    groups.filter_map(|group| spec.models.get(&group.model)).any(|model| {
+        let meant =
+            model.streams.iter().filter(|(name, _)| change.stream.as_ref().is_none_or(|wanted| wanted == *name));
+        meant.into_iter().any(|(_, stream)| stream.trigger.is_some())
+    })
+}
+
+/// By which share the factor is to change; `None` where it is right.
+fn step(wanted: f64, found: f64) -> Option<f64> {
+    if found <= 0.0 {
+        return None;
+    }
+    let step = (wanted / found - 1.0).clamp(-STEP_MAX, STEP_MAX);
+    (step.abs() >= STEP_MIN).then_some(step)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a thousand, in millionths")]
+fn scaled(factor: Factor, step: f64) -> Factor {
+    let most = f64::from(Factor::ONE.0) * 1_000.0;
+    Factor((f64::from(factor.0) * (1.0 + step)).clamp(0.0, most).round() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_contract::{fleet::Qos, stats::StreamStats};
+
+    use super::*;
+
+    const START: Micros = Micros(1_000_000_000);
+
+    fn spec() -> FleetSpec {
+        let model = "{signals: {x: {kind: counter, rate: 1}}, streams: {state: {topic: t, interval: 1s, qos: 0, payload: {json: {x: '{x}'}}}, \
+                     event: {topic: u, trigger: {change: {signal: x}}, qos: 0, payload: {json: {x: '{x}'}}}}}";
+        let text = format!("{{groups: [{{name: taxi, model: m}}], models: {{m: {model}}}}}");
+        serde_saphyr::from_str(&text).unwrap()
+    }
+
+    /// A played fleet of ten devices: each sends by its factor, and rules add so many messages a second.
+    struct Played {
+        spec: FleetSpec,
+        phases: Phases,
+        plan: Plan,
+        steering: Steering,
+        stats: Stats,
+        rules: u64,
+    }
+
+    impl Played {
+        fn new(phases: &str, rules: u64) -> Self {
+            let (spec, phases) = (spec(), Phases::new(serde_saphyr::from_str(phases).unwrap()));
+            let mut plan = Plan::new(1, START, 10);
+            phases.plan(&mut plan, &spec, START);
+            Self { spec, phases, plan, steering: Steering::default(), stats: Stats::default(), rules }
+        }
+
+        /// What is offered in each of so many seconds.
+        fn play(&mut self, seconds: std::ops::Range<u64>) -> Vec<u64> {
+            let mut offered = Vec::new();
+            for second in seconds {
+                let now = START.after(Span::from_secs(second + 1));
+                let factor = self.plan.factor(None, None, now).map_or(1.0, |factor| f64::from(factor.0) / 1e6);
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some messages")]
+                let periodic = (10.0 * factor).round() as u64;
+                for (name, count) in [("state", periodic), ("event", self.rules)] {
+                    let mut stream = StreamStats::of(Qos::AtMostOnce);
+                    stream.messages.offered = count;
+                    self.stats.add_stream("taxi", name, &stream);
+                    self.stats.phases.entry(0).or_default().groups.add("taxi", name, &stream);
+                }
+                offered.push(periodic + self.rules);
+                let both = (now, now.after(Span::from_millis(250)));
+                if let Some(plan) =
+                    self.steering.correct(&self.phases, START, &self.spec, &self.plan, &self.stats, both)
+                {
+                    self.plan = plan;
+                }
+            }
+            offered
+        }
+    }
+
+    #[test]
+    fn what_rules_add_is_taken_from_what_follows_the_timetable_a_tenth_at_a_time() {
+        let mut played = Played::new("[{name: a, duration: 2m, rate: {messages: 100/s}}]", 20);
+        let offered = played.play(0..118);
+        assert_eq!(offered[0], 120, "the timetable alone makes a hundred");
+        assert!(offered.windows(2).all(|pair| pair[1].abs_diff(pair[0]) <= 11), "a tenth at a time: {offered:?}");
+        assert!(offered[60..].iter().all(|offered| (99..=101).contains(offered)), "{offered:?}");
+        assert!(played.steering.last.unwrap().corrections < 8);
+    }
+
+    #[test]
+    fn a_saturated_fleet_is_left_alone_and_so_is_one_without_rules() {
+        let mut played = Played::new("[{name: a, duration: 2m, rate: {messages: 100/s}}]", 20);
+        played.stats.generator.overdue = 10;
+        played.play(0..2);
+        for second in 2..40 {
+            played.stats.generator.overdue += 30;
+            assert_eq!(played.play(second..second + 1), [120]);
+        }
+        let mut played = Played::new("[{name: a, duration: 2m, rate: {messages: 50/s, stream: state}}]", 20);
+        assert!(
+            played
+                .steering
+                .correct(&played.phases, START, &played.spec, &played.plan, &played.stats, (START, START))
+                .is_none()
+        );
+        assert!(played.steering.last.is_none(), "the timetable is all of it");
+        let mut played = Played::new("[{name: a, duration: 2m, rate: {factor: 2}}]", 20);
+        let offered = played.play(0..40);
+        assert!(offered.iter().all(|offered| *offered == 40), "a factor is what it is: {offered:?}");
+    }
+}
