@@ -18,7 +18,12 @@ use fleet_contract::{
 };
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 
-use super::{conditions::Word, reason::Reason, shortage};
+use super::{
+    conditions::{self, Word},
+    reason::Reason,
+    shortage,
+    status::timestamp,
+};
 use crate::{
     report::Report,
     resource::{
@@ -182,6 +187,19 @@ const fn verdict(verdict: Verdict) -> Reason {
 fn told(reasons: &[Found]) -> String {
     let lines: Vec<String> = reasons.iter().take(REASONS_MAX).map(ToString::to_string).collect();
     if lines.is_empty() { "everything that was asked for has come of it".into() } else { lines.join("\n") }
+}
+
+/// The status of a test that nobody follows, because it has not begun or never will; `None` where it says so already.
+pub fn unfollowed(test: &LoadTest, words: &[Word], is_over: bool, now: Micros) -> Option<LoadTestStatus> {
+    let known = test.status.clone().unwrap_or_default();
+    let generation = test.metadata.generation;
+    let status = LoadTestStatus {
+        observed_generation: generation,
+        conditions: conditions::merge(&known.conditions, words, generation, timestamp(now)),
+        end: if is_over { Some(now.to_string()) } else { known.end.clone() },
+        ..known.clone()
+    };
+    (status != known).then_some(status)
 }
 
 /// The figures of a status; the conditions, and what does not change while a test goes on, are the caller's.

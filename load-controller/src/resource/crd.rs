@@ -11,6 +11,7 @@ use fleet_contract::fleet::{FleetSpec, OWN_LABELS, OWN_PREFIX};
 use k8s_openapi::{
     api::core::v1::Affinity, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
+use schemars::Schema;
 use serde_json::{Value, json};
 
 use super::{
@@ -66,38 +67,70 @@ impl Kind {
 
 /// The definition of Fleet.
 fn fleet() -> CustomResourceDefinition {
+    let names = json!({
+        "kind": "Fleet", "listKind": "FleetList", "plural": "fleets", "singular": "fleet",
+        "shortNames": ["fl"], "categories": ["simctl"],
+    });
+    let scale = json!({
+        "specReplicasPath": ".spec.devices",
+        "statusReplicasPath": ".status.devices",
+        "labelSelectorPath": ".status.selector",
+    });
+    let about = "A population of simulated devices.";
+    let name = rule(
+        // A Service is named so (RFC 1035), and 40 characters leave room for the names of pods.
+        "self.metadata.name.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')",
+        "expected a name of at most 40 lower-case letters, digits and `-` that begins with a letter",
+        None,
+    );
+    let schema = schema(about, spec(), &schemars::schema_for!(FleetStatus), &[name]);
+    definition(&names, &json!({"status": {}, "scale": scale}), &schema, &columns())
+}
+
+/// The definition of a kind of ours, of which there is one version.
+fn definition(names: &Value, subresources: &Value, schema: &Value, columns: &Value) -> CustomResourceDefinition {
     let definition = json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
-            "name": format!("fleets.{GROUP}"),
+            "name": format!("{}.{GROUP}", names["plural"].as_str().unwrap_or_default()),
             "labels": {"app.kubernetes.io/name": "load-controller", "app.kubernetes.io/part-of": "simctl"},
         },
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
-            "names": {
-                "kind": "Fleet", "listKind": "FleetList", "plural": "fleets", "singular": "fleet",
-                "shortNames": ["fl"], "categories": ["simctl"],
-            },
+            "names": names,
             "versions": [{
                 "name": VERSION,
                 "served": true,
                 "storage": true,
-                "schema": {"openAPIV3Schema": schema()},
-                "subresources": {
-                    "status": {},
-                    "scale": {
-                        "specReplicasPath": ".spec.devices",
-                        "statusReplicasPath": ".status.devices",
-                        "labelSelectorPath": ".status.selector",
-                    },
-                },
-                "additionalPrinterColumns": columns(),
+                "schema": {"openAPIV3Schema": schema},
+                "subresources": subresources,
+                "additionalPrinterColumns": columns,
             }],
         },
     });
     serde_json::from_value(definition).expect("what is written above is a definition, as the tests prove")
+}
+
+/// The schema of a kind whose specification has a schema already, with laws of the whole object.
+fn schema(about: &str, spec: Value, status: &Schema, laws: &[Value]) -> Value {
+    let mut schema = json!({
+        "type": "object",
+        "description": about,
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": structural(status.as_value()),
+        },
+    });
+    if !laws.is_empty() {
+        schema["x-kubernetes-validations"] = json!(laws);
+    }
+    schema
 }
 
 /// The columns of `kubectl get fleets`; those of priority 1 only with `-o wide`.
@@ -120,27 +153,6 @@ fn columns() -> Value {
 
 fn column(name: &str, kind: &str, path: &str, priority: u8, description: &str) -> Value {
     json!({"name": name, "type": kind, "jsonPath": path, "priority": priority, "description": description})
-}
-
-fn schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "A population of simulated devices.",
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": spec(),
-            "status": structural(&schemars::schema_for!(FleetStatus).to_value()),
-        },
-        "x-kubernetes-validations": [rule(
-            // A Service is named so (RFC 1035), and 40 characters leave room for the names of pods.
-            "self.metadata.name.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')",
-            "expected a name of at most 40 lower-case letters, digits and `-` that begins with a letter",
-            None,
-        )],
-    })
 }
 
 fn spec() -> Value {
@@ -367,7 +379,7 @@ mod tests {
 
     #[test]
     fn the_schema_is_structural() {
-        let schema = schema();
+        let schema = schema("", spec(), &schemars::schema_for!(FleetStatus), &[]);
         check_structural("spec", &schema["properties"]["spec"]);
         check_structural("status", &schema["properties"]["status"]);
         assert_eq!(schema["properties"]["spec"]["properties"]["lossAfter"]["type"], "string");

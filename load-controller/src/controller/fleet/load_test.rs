@@ -502,20 +502,8 @@ impl Task {
     /// The same of one that it is not busy with.
     async fn tell_of(&mut self, test: &LoadTest, stage: &Stage<'_>) -> Result<(), Error> {
         let Some(owner) = Owner::of_test(test) else { return Ok(()) };
-        let known = test.status.clone().unwrap_or_default();
-        let generation = test.metadata.generation;
         let words = stage.words();
-        let conditions = conditions::merge(&known.conditions, &words, generation, timestamp(self.now()));
-        let end = stage.is_over().then(|| self.now().to_string());
-        let status = LoadTestStatus {
-            observed_generation: generation,
-            conditions,
-            end: end.or_else(|| known.end.clone()),
-            ..known.clone()
-        };
-        if status == known {
-            return Ok(());
-        }
+        let Some(status) = load_test::unfollowed(test, &words, stage.is_over(), self.now()) else { return Ok(()) };
         self.context.writer.load_test_status(&owner, &status).await?;
         if stage.is_over() {
             self.wish.tests_over.insert(owner.uid);

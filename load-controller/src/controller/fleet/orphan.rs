@@ -7,10 +7,15 @@ use kube::{Resource as _, runtime::reflector::ObjectRef};
 use super::{Context, wall_clock};
 use crate::{
     controller::{
-        Error, conditions, events::Events, load_test::Stage, note::Note, observe::Stores, run::listed,
+        Error,
+        events::Events,
+        load_test::{self, Stage},
+        note::Note,
+        observe::Stores,
+        run::listed,
         status::timestamp,
     },
-    resource::{Fleet, LoadTest, LoadTestStatus, Owner},
+    resource::{Fleet, LoadTest, Owner},
 };
 
 /// How often they are looked at.
@@ -60,14 +65,8 @@ async fn tell(
     test: &LoadTest,
     stage: &Stage<'_>,
 ) -> Result<(), Error> {
-    let known = test.status.clone().unwrap_or_default();
-    let (generation, now, words) = (test.metadata.generation, wall_clock(), stage.words());
-    let conditions = conditions::merge(&known.conditions, &words, generation, timestamp(now));
-    let end = stage.is_over().then(|| now.to_string());
-    let status = LoadTestStatus { observed_generation: generation, conditions, end, ..known.clone() };
-    if status == known {
-        return Ok(());
-    }
+    let words = stage.words();
+    let Some(status) = load_test::unfollowed(test, &words, stage.is_over(), wall_clock()) else { return Ok(()) };
     context.writer.load_test_status(owner, &status).await?;
     if stage.is_over() {
         let note = Note::load_test(true, words[0].reason, &words[0].message);

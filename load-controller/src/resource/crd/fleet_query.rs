@@ -3,61 +3,31 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
-use super::{add, column, rule};
+use super::{add, column, definition, rule};
 use crate::resource::{
     fleet_query::{QuerySpec, QueryStatus},
-    names::{GROUP, VERSION},
     structural::structural,
 };
 
 /// The definition of FleetQuery.
 pub(super) fn build() -> CustomResourceDefinition {
-    let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": format!("fleetqueries.{GROUP}"),
-            "labels": {"app.kubernetes.io/name": "load-controller", "app.kubernetes.io/part-of": "simctl"},
-        },
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            // No category: whoever may list all of ours may not list these.
-            "names": {
-                "kind": "FleetQuery", "listKind": "FleetQueryList", "plural": "fleetqueries", "singular": "fleetquery",
-            },
-            "versions": [{
-                "name": VERSION,
-                "served": true,
-                "storage": true,
-                "schema": {"openAPIV3Schema": schema()},
-                "subresources": {"status": {}},
-                "additionalPrinterColumns": [
-                    column("Fleet", "string", ".spec.fleet", 0, "The fleet; none means all of the namespace"),
-                    column("What", "string", ".spec.what", 0, "Which figures"),
-                    column("Answered", "date", ".status.answeredAt", 0, "Time since the last answer"),
-                    column("Error", "string", ".status.error.reason", 0, "Why there is no answer"),
-                    column("Age", "date", ".metadata.creationTimestamp", 0, "Time since its creation"),
-                ],
-            }],
-        },
+    // No category: whoever may list all of ours may not list these.
+    let names = json!({
+        "kind": "FleetQuery", "listKind": "FleetQueryList", "plural": "fleetqueries", "singular": "fleetquery",
     });
-    serde_json::from_value(definition).expect("what is written above is a definition, as the tests prove")
+    let columns = json!([
+        column("Fleet", "string", ".spec.fleet", 0, "The fleet; none means all of the namespace"),
+        column("What", "string", ".spec.what", 0, "Which figures"),
+        column("Answered", "date", ".status.answeredAt", 0, "Time since the last answer"),
+        column("Error", "string", ".status.error.reason", 0, "Why there is no answer"),
+        column("Age", "date", ".metadata.creationTimestamp", 0, "Time since its creation"),
+    ]);
+    definition(&names, &json!({"status": {}}), &schema(), &columns)
 }
 
 fn schema() -> Value {
-    json!({
-        "type": "object",
-        "description": "A question about the figures of a fleet, gone 60 s after its last renewal.",
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": spec(),
-            "status": structural(&schemars::schema_for!(QueryStatus).to_value()),
-        },
-    })
+    let about = "A question about the figures of a fleet, gone 60 s after its last renewal.";
+    super::schema(about, spec(), &schemars::schema_for!(QueryStatus), &[])
 }
 
 fn spec() -> Value {
