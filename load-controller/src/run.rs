@@ -55,6 +55,7 @@ use facts::{CutShort, LostWorkers, RunFacts};
 use phase::Spanned;
 use stage::Stage;
 use steering::Steering;
+use threshold::Recent;
 use workers::Workers;
 
 /// How long a drain may take beyond the time after which a message is lost.
@@ -73,6 +74,7 @@ pub struct Run {
     plan_version: u64,
     drain: Option<Drain>,
     steering: Steering,
+    recent: Recent,
     /// What was before, where it is part of a longer run.
     before: Option<Box<Before>>,
 }
@@ -122,7 +124,15 @@ pub enum Step {
 impl Run {
     /// A run of which nothing was read yet; changes of its plan take effect `lead` from now.
     pub fn new(facts: RunFacts, lead: Span) -> Self {
-        Self { facts, lead, plan_version: 0, drain: None, steering: Steering::default(), before: None }
+        Self {
+            facts,
+            lead,
+            plan_version: 0,
+            drain: None,
+            steering: Steering::default(),
+            recent: Recent::default(),
+            before: None,
+        }
     }
 
     /// The same of a part of a longer run.
@@ -270,7 +280,7 @@ impl Run {
             return Step::End;
         }
         if self.facts.stage == Stage::Running
-            && let Some(failed) = threshold::to_abort(stats, &self.facts)
+            && let Some(failed) = threshold::to_abort(stats, &self.facts, &mut self.recent)
         {
             self.facts.cut_short = CutShort::Threshold(failed);
             return Step::Drain;

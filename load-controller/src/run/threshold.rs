@@ -3,6 +3,8 @@
 //! A threshold without a phase looks at all measured phases together if it is about rates or times, and at the whole run if it
 //! is a promise about messages, or about recovery. A figure of which nothing was measured fails: no data is no pass.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use fleet_contract::{
     fleet::{Observe, Qos},
     load_test::{AbortOnFail, Criterion, EACH},
@@ -66,21 +68,64 @@ pub fn judge<'a>(stats: &Stats, facts: &'a RunFacts) -> Vec<Judgement<'a>> {
     judged.collect()
 }
 
-/// A threshold that fails now and is to end the run.
-pub fn to_abort(stats: &Stats, facts: &RunFacts) -> Option<String> {
+/// A threshold that fails now and is to end the run. A time reads what is settled, and what has been under way for longer than
+/// its bound already.
+pub fn to_abort(stats: &Stats, facts: &RunFacts, recent: &mut Recent) -> Option<String> {
     let elapsed = facts.elapsed();
-    facts.asked.thresholds.iter().find_map(|criterion| {
+    facts.asked.thresholds.iter().enumerate().find_map(|(number, criterion)| {
         let AbortOnFail { after } = criterion.abort_on_fail?;
-        let is_failing = |place: &Place<'_>| {
+        let mut is_failing = |(place_number, place): (usize, &Place<'_>)| {
             let begins = place.phases.first().map_or(Span::ZERO, |phase| phase.after);
             let is_due = elapsed.0 >= begins.0.saturating_add(after.0);
-            let judged = place.judge(criterion, stats, facts);
+            let overdue = recent.overdue((number, place_number), place, criterion, stats, facts);
+            let judged = place.judge_with(criterion, stats, facts, overdue);
             // Nothing yet is no failure.
             let is_failing = judged.found != Found::Nothing && !judged.is_met() && !judged.may_still_be_met();
             (is_due && is_failing).then(|| judged.to_string())
         };
-        places(criterion, facts).iter().find_map(is_failing)
+        places(criterion, facts).iter().enumerate().find_map(&mut is_failing)
     })
+}
+
+/// How many messages had been sent at each of the last readings, for each threshold that may end a run and each place of it.
+///
+/// Of those that had been sent by an instant, at least as many are still under way as there are more of them than answers by now.
+#[derive(Debug, Default)]
+pub struct Recent(BTreeMap<(usize, usize), VecDeque<(Span, u64)>>);
+
+impl Recent {
+    /// How many messages, at least, have been under way for longer than the bound of a time.
+    fn overdue(
+        &mut self,
+        key: (usize, usize),
+        place: &Place<'_>,
+        criterion: &Criterion,
+        stats: &Stats,
+        facts: &RunFacts,
+    ) -> u64 {
+        let (Column::Distribution(distribution), Bound::Time(bound)) =
+            (criterion.expect.column, criterion.expect.bound)
+        else {
+            return 0;
+        };
+        let measured = place.measured(criterion, stats, facts);
+        let Messages { observed, delivered, lost, unknown, .. } = measured.messages;
+        let (sent, answered) = if *distribution == END_TO_END {
+            (observed, delivered + lost + unknown)
+        } else if *distribution == PUBLISH_ACK {
+            (measured.acknowledgeable.sent, measured.acknowledgeable.acknowledged)
+        } else {
+            return 0;
+        };
+        let (seen, now) = (self.0.entry(key).or_default(), facts.elapsed());
+        seen.push_back((now, sent));
+        let is_older = |(at, _): &(Span, u64)| at.0.saturating_add(bound.0) <= now.0;
+        // The last of those that are old enough says what had been sent by then.
+        while seen.get(1).is_some_and(is_older) {
+            seen.pop_front();
+        }
+        seen.front().filter(|first| is_older(first)).map_or(0, |(_, sent)| sent.saturating_sub(answered))
+    }
 }
 
 /// Where a threshold looks.
@@ -118,10 +163,24 @@ impl<'a> Place<'a> {
     where
         'a: 'c,
     {
+        self.judge_with(criterion, stats, facts, 0)
+    }
+
+    /// The same, where so many messages that are under way have been so for longer than the bound.
+    fn judge_with<'c>(
+        &self,
+        criterion: &'c Criterion,
+        stats: &Stats,
+        facts: &'c RunFacts,
+        overdue: u64,
+    ) -> Judgement<'c>
+    where
+        'a: 'c,
+    {
         let measured = self.measured(criterion, stats, facts);
         let is_final = self.is_final(facts);
         let unanswered = match criterion.expect.column {
-            Column::Distribution(distribution) => self.unanswered(distribution, &measured, stats, facts),
+            Column::Distribution(distribution) => overdue + self.unanswered(distribution, &measured, stats, facts),
             Column::Counter(_) => 0,
         };
         let (found, samples) = measured.figure(&criterion.expect, unanswered, facts);
@@ -510,7 +569,7 @@ mod tests {
         let stats = stats([(10, 0), (10, 5), (0, 0)]);
         let ends = |text: &str, elapsed: u64| {
             let facts = RunFacts { now: at(elapsed), stage: Stage::Running, ..asking(&[text]) };
-            to_abort(&stats, &facts)
+            to_abort(&stats, &facts, &mut Recent::default())
         };
         let steady = "{expect: lost < 3, phase: steady, abortOnFail: {after: 10s}}";
         assert_eq!(ends(steady, 29), None);
@@ -526,6 +585,32 @@ mod tests {
             ends("{expect: 'end_to_end.p99 < 1ms', phase: peak, abortOnFail: {}}", 51),
             None,
             "nothing was measured yet"
+        );
+    }
+
+    #[test]
+    fn what_has_been_under_way_for_longer_than_the_bound_fails_before_it_is_lost() {
+        let text = "{expect: 'end_to_end.p90 < 3s', phase: steady, abortOnFail: {}}";
+        let mut recent = Recent::default();
+        let mut at_second = |elapsed: u64, sent: u64, delivered: u64| {
+            let mut stats = stats([(1, 0), (1, 0), (1, 0)]);
+            let mut counted = StreamStats::of(Qos::AtLeastOnce);
+            counted.messages = Messages { offered: sent, sent, observed: sent, delivered, ..Messages::default() };
+            (0..delivered).for_each(|_| counted.latency.end_to_end.record(Span::from_millis(5)));
+            let mut phase = PhaseStats::default();
+            phase.groups.add("taxi", "state", &counted);
+            stats.phases.insert(1, phase);
+            let facts = RunFacts { now: at(elapsed), stage: Stage::Running, ..asking(&[text]) };
+            to_abort(&stats, &facts, &mut recent)
+        };
+        // A hundred a second, and from 24 s on no answer comes.
+        assert_eq!(at_second(22, 200, 200), None);
+        assert_eq!(at_second(23, 300, 300), None);
+        assert_eq!(at_second(24, 400, 300), None, "for two seconds nobody knows");
+        assert_eq!(at_second(26, 600, 300), None);
+        assert_eq!(
+            at_second(27, 700, 300).as_deref(),
+            Some("expected end_to_end.p90 < 3s in phase steady, found no end: 100 of 400 have no answer")
         );
     }
 
