@@ -80,6 +80,17 @@ fn the_broker_has_no_more_than_the_books_whatever_is_killed() {
     let watched = expect_bounded(&fleet, "a worker is killed that somebody watches") - unwatched;
     assert!(watched <= RECORDED, "{watched} messages");
 
+    // The leader alone takes nothing along, whoever watches.
+    product::is_unwatched();
+    product::kill_leader();
+    let led = |when: &str| {
+        fleet.until("it answers", |fleet| fleet.try_simctl(&["status", "-o", "json"]).code == Some(0));
+        assert_eq!(expect_bounded(&fleet, when), watched + unwatched, "nothing more is unknown");
+    };
+    led("the leader is killed while nobody watches");
+    product::kill_leader();
+    led("the leader is killed while somebody watches");
+
     // The leader and a worker at once: the worker is back before anybody leads.
     let leader = product::leader();
     admin().kubectl(["delete", "pod", "-n", product::NAMESPACE, name(&leader), "--grace-period=0", "--force"]).unwrap();
@@ -89,15 +100,23 @@ fn the_broker_has_no_more_than_the_books_whatever_is_killed() {
     assert!(unled <= RECORDED, "{unled} messages");
 
     // Its record goes with the pod.
-    let pods = fleet.pods();
-    fleet.namespace.kubectl(["delete", "pod", name(&pods[3]), "--grace-period=0", "--force", "--wait=false"]).unwrap();
-    // It may be gone already.
-    let _ = containers::kill(uid(&pods[3]), "device-sim");
-    fleet.until("another pod runs its devices", |fleet| {
-        fleet.pods().get(3).is_some_and(|pod| uid(pod) != uid(&pods[3])) && are_back(fleet)
-    });
-    let all = expect_bounded(&fleet, "a pod is deleted by force");
+    let take_away = |place: usize| {
+        let pods = fleet.pods();
+        let pod = ["delete", "pod", name(&pods[place]), "--grace-period=0", "--force", "--wait=false"];
+        fleet.namespace.kubectl(pod).unwrap();
+        // It may be gone already.
+        let _ = containers::kill(uid(&pods[place]), "device-sim");
+        fleet.until("another pod runs its devices", |fleet| {
+            fleet.pods().get(place).is_some_and(|pod| uid(pod) != uid(&pods[place])) && are_back(fleet)
+        });
+    };
+    take_away(3);
+    let all = expect_bounded(&fleet, "a pod is deleted by force while somebody watches");
     assert!(all - unled - watched - unwatched <= READ, "{all} messages");
+    product::is_unwatched();
+    take_away(2);
+    let more = expect_bounded(&fleet, "a pod is deleted by force while nobody watches");
+    assert!(more - all <= READ, "{more} messages");
 
     // The leader and a pod at once: what the one had read of the other goes with both, and so does its record.
     let (leader, pods) = (product::leader(), fleet.pods());
@@ -111,6 +130,6 @@ fn the_broker_has_no_more_than_the_books_whatever_is_killed() {
     });
     fleet.until("another controller leads", |fleet| fleet.try_simctl(&["status", "-o", "json"]).code == Some(0));
     expect_bounded(&fleet, "a pod is deleted while nobody leads");
-    fleet.report().expect("generator.workers_lost", 5);
+    fleet.report().expect("generator.workers_lost", 6);
     assert!(fleet.until_connected(DEVICES) < Duration::from_mins(1));
 }

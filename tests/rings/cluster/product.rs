@@ -4,9 +4,12 @@ use std::{
     env,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
+use fleet_contract::metric::controller::PULLS;
 use images::{Image, PROGRAMS, Reference};
+use load_controller::resource::names::CONTROLLER_PORT;
 use serde_json::Value;
 use tests::{
     command, eventually,
@@ -113,6 +116,38 @@ pub(super) fn leader() -> Value {
         Ok(pods.cloned().find(|pod| pod["metadata"]["deletionTimestamp"].is_null()))
     };
     eventually("a controller leads", PATIENCE, leads).unwrap()
+}
+
+/// Awaits that the leader leaves the workers alone: nobody watches any more.
+pub(super) fn is_unwatched() {
+    let api = admin().api().unwrap();
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{}:{CONTROLLER_PORT}/proxy/metrics", leader_name());
+    let pulls = || {
+        let text = api.get(&path).unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix(PULLS.name)?.trim().parse::<f64>().ok());
+        count.unwrap_or_default()
+    };
+    let mut last = (pulls(), Instant::now());
+    let rests = || {
+        let now = pulls();
+        if now > last.0 {
+            last = (now, Instant::now());
+        }
+        Ok((last.1.elapsed() > Duration::from_secs(3)).then_some(()))
+    };
+    eventually("the workers are left alone for three seconds", PATIENCE, rests).unwrap();
+}
+
+fn leader_name() -> String {
+    leader()["metadata"]["name"].as_str().unwrap().to_owned()
+}
+
+/// Kills the pod of the leader, and awaits that another one leads.
+pub(super) fn kill_leader() {
+    let name = leader_name();
+    admin().kubectl(["delete", "pod", "-n", NAMESPACE, &name, "--grace-period=0", "--force"]).unwrap();
+    let is_another = || Ok((leader_name() != name).then_some(()));
+    eventually("another controller leads", PATIENCE, is_another).unwrap();
 }
 
 /// Calls the real Helm, in the cluster's network.
