@@ -20,6 +20,7 @@ use fleet_contract::{
     fleet::{Observe, Protocol, SessionKind},
     series::{Distribution, END_TO_END, PUBLISH_ACK},
     stats::Stats,
+    units::Span,
     worker::observer_client_id,
 };
 use schemars::JsonSchema;
@@ -168,6 +169,21 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         facts.observe() == Observe::None,
         "nobody observed: acknowledgements decide, and what was delivered, lost, duplicated or reordered is unknown"
             .into(),
+    );
+    let paused = facts.timeline.paused().as_secs_f64();
+    note(
+        paused > 0.0,
+        format!("messages were held back for {}: what fell due then is in no counter", words::time(paused)),
+    );
+    // Those of workers that are counted themselves are in `away`.
+    let away = Span(stats.sessions.away_micros).as_secs_f64();
+    let missing = facts.timeline.missing_device_seconds() - away;
+    note(
+        missing >= 1.0,
+        format!(
+            "devices of workers that were replaced were missing for {missing:.0} device-seconds: what fell due on them is in no \
+             counter, and their return in no recovery"
+        ),
     );
     note(
         facts.observe() != Observe::None && all.unknown > 0,

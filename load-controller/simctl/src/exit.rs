@@ -32,6 +32,11 @@ impl Failure {
         Self { code: ExitCode::Other, message: message.into() }
     }
 
+    /// A load test has no report, and ended so.
+    pub(crate) fn ended(code: ExitCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
     /// The run was stopped before there was anything to judge.
     pub(crate) fn aborted(message: impl Into<String>) -> Self {
         Self { code: ExitCode::Aborted, message: message.into() }

@@ -253,7 +253,7 @@ fn hash_of(assignment: &str, image: &str) -> String {
 }
 
 /// The problems one by one, without the name of a file that does not exist.
-fn lines(problems: &document::Problems) -> Vec<String> {
+pub fn lines(problems: &document::Problems) -> Vec<String> {
     let text = problems.to_string();
     text.lines().map(|line| line.split_once(": ").map_or(line, |(_, problem)| problem).trim().to_owned()).collect()
 }

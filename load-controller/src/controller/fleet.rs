@@ -152,8 +152,8 @@ struct Wish {
     decided: Option<Decided>,
     /// The load test that the fleet is busy with.
     trial: Option<Trial>,
-    /// The UIDs of those that are over, as long as the watch may not show it yet.
-    tests_over: HashSet<String>,
+    /// The UIDs and generations of those that are over, as long as the watch may not show it yet.
+    tests_over: HashSet<(String, Option<i64>)>,
 }
 
 /// What the cluster keeps of a fleet and only its controller knows to be right.

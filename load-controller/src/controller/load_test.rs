@@ -20,6 +20,7 @@ use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 
 use super::{
     conditions::{self, Word},
+    document,
     reason::Reason,
     shortage,
     status::timestamp,
@@ -71,9 +72,19 @@ impl Hold {
     }
 }
 
-/// Why a test cannot start beside this fleet, whatever happens; all of it, a line each.
-pub fn check(spec: &LoadTestSpec, fleet: &FleetSpec) -> Result<(), String> {
-    let problems = load_test::check(spec, Some(fleet));
+/// What a test asks for, looked at alone; `Err` where it waits for nobody: it is wrong, given up, or held back.
+pub fn stands_alone(test: &LoadTest) -> Result<LoadTestSpec, Stage<'static>> {
+    let spec = test.document().map_err(|problems| Stage::CannotStart(document::lines(&problems).join("\n")))?.spec;
+    if spec.abort {
+        return Err(Stage::Aborted("it was aborted before its start".into()));
+    }
+    check(&spec, None).map_err(Stage::CannotStart)?;
+    if spec.suspend { Err(Stage::Suspended) } else { Ok(spec) }
+}
+
+/// Why a test cannot start, beside its fleet if that is known, whatever happens; all of it, a line each.
+pub fn check(spec: &LoadTestSpec, fleet: Option<&FleetSpec>) -> Result<(), String> {
+    let problems = load_test::check(spec, fleet);
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     if lines.is_empty() { Ok(()) } else { Err(lines.join("\n")) }
 }
@@ -125,8 +136,10 @@ pub enum Stage<'a> {
     Suspended,
     /// Its fleet is brought to where it begins.
     Preparing(String),
-    /// Its phases go on, or hold all messages back.
+    /// Its phases go on.
     Running(&'a Report),
+    /// The same, and somebody holds all messages back.
+    Paused(&'a Report),
     /// Its phases are over, and the last messages are being judged.
     Settling(&'a Report),
     /// It is over.
@@ -146,7 +159,7 @@ impl Stage<'_> {
     /// The report so far.
     pub const fn report(&self) -> Option<&Report> {
         match self {
-            Self::Running(report) | Self::Settling(report) | Self::Over(report) => Some(report),
+            Self::Running(report) | Self::Paused(report) | Self::Settling(report) | Self::Over(report) => Some(report),
             _ => None,
         }
     }
@@ -159,6 +172,9 @@ impl Stage<'_> {
             Self::Suspended => going(Reason::Suspended, "spec.suspend holds it back".into()),
             Self::Preparing(lack) => going(Reason::Preparing, lack.clone()),
             Self::Running(_) => going(Reason::Running, "its phases go on".into()),
+            Self::Paused(_) => {
+                going(Reason::Paused, "its phases go on, and spec.suspend holds all messages back".into())
+            }
             Self::Settling(_) => {
                 going(Reason::Settling, "its phases are over; the last messages are being judged".into())
             }
@@ -196,7 +212,8 @@ pub fn unfollowed(test: &LoadTest, words: &[Word], is_over: bool, now: Micros) -
     let status = LoadTestStatus {
         observed_generation: generation,
         conditions: conditions::merge(&known.conditions, words, generation, timestamp(now)),
-        end: if is_over { Some(now.to_string()) } else { known.end.clone() },
+        end: is_over.then(|| known.end.clone().unwrap_or_else(|| now.to_string())),
+        phase: None,
         ..known.clone()
     };
     (status != known).then_some(status)

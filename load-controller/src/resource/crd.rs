@@ -83,7 +83,7 @@ fn fleet() -> CustomResourceDefinition {
         "expected a name of at most 40 lower-case letters, digits and `-` that begins with a letter",
         None,
     );
-    let schema = schema(about, spec(), &schemars::schema_for!(FleetStatus), &[name]);
+    let schema = schema(about, &spec(), &schemars::schema_for!(FleetStatus), &[name]);
     definition(&names, &json!({"status": {}, "scale": scale}), &schema, &columns())
 }
 
@@ -114,7 +114,7 @@ fn definition(names: &Value, subresources: &Value, schema: &Value, columns: &Val
 }
 
 /// The schema of a kind whose specification has a schema already, with laws of the whole object.
-fn schema(about: &str, spec: Value, status: &Schema, laws: &[Value]) -> Value {
+fn schema(about: &str, spec: &Value, status: &Schema, laws: &[Value]) -> Value {
     let mut schema = json!({
         "type": "object",
         "description": about,
@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn the_schema_is_structural() {
-        let schema = schema("", spec(), &schemars::schema_for!(FleetStatus), &[]);
+        let schema = schema("", &spec(), &schemars::schema_for!(FleetStatus), &[]);
         check_structural("spec", &schema["properties"]["spec"]);
         check_structural("status", &schema["properties"]["status"]);
         assert_eq!(schema["properties"]["spec"]["properties"]["lossAfter"]["type"], "string");

@@ -58,10 +58,12 @@ impl LoadTest {
         self.spec.written().get("fleet")?.as_str()
     }
 
-    /// Whether it is over.
+    /// Whether it is over. One that never began and was edited since gets another chance.
     pub fn is_complete(&self) -> bool {
         let complete = |condition: &Condition| condition.type_ == COMPLETE && condition.status == "True";
-        self.status.iter().flat_map(|status| &status.conditions).any(complete)
+        let Some(status) = &self.status else { return false };
+        let is_edited = self.started().is_none() && status.observed_generation != self.metadata.generation;
+        status.conditions.iter().any(complete) && !is_edited
     }
 
     /// When it was started, as its annotation says: nothing takes that back, not even a copy from a backup.

@@ -208,7 +208,8 @@ impl RunFacts {
     /// How long messages have been offered, pauses included.
     pub fn offered_for(&self) -> Span {
         let drains_from = self.timeline.running_until().filter(|_| !self.stage.follows_plan());
-        drains_from.unwrap_or(self.now).since(self.started)
+        // The last reading before the drain may have come later than its end.
+        drains_from.map_or(self.now, |from| from.min(self.span().end)).since(self.started)
     }
 
     /// How many seconds of a stretch of the run have been, without pauses and the drain.

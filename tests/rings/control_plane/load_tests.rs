@@ -73,10 +73,16 @@ fn a_test_goes_on_with_another_controller_and_gives_its_fleet_back() {
     // Of devices that one pod runs: to that the fleet shrinks meanwhile, and no other worker is there.
     let later = rush_hour("later", "  suspend: true\n").replace("to: 20", "to: 10");
     site.namespace.apply(&later).unwrap();
-    let (_, message) = state(&site, "later", &["Waiting"]);
+    // Nobody waits for one that is held back.
+    assert_eq!(state(&site, "later", &["Suspended"]).1, "spec.suspend holds it back");
+    site.namespace.apply(&rush_hour("third", "")).unwrap();
+    let (_, message) = state(&site, "third", &["Waiting"]);
     assert_eq!(message, "load test rush of this fleet comes first");
-    let scaled = hand.call(&["scale", "fleet/f", "9"]);
-    assert!(scaled.code == Some(0) && scaled.stderr.contains("a load test of the fleet goes on"), "{scaled:?}");
+    hand.does(&["delete", "loadtest/third"]);
+    for change in [&["scale", "fleet/f", "9"][..], &["set", "f", "interval=100ms"]] {
+        let changed = hand.call(change);
+        assert!(changed.code == Some(0) && changed.stderr.contains("a load test of the fleet goes on"), "{changed:?}");
+    }
 
     drop(first);
     second.leads(PATIENCE);
@@ -126,6 +132,11 @@ fn a_test_goes_on_with_another_controller_and_gives_its_fleet_back() {
     connects(&site, "f", 9);
     let late = hand.call(&["abort", "loadtest/later"]);
     assert!(late.code == Some(1) && late.stderr.contains("load test later is over: Aborted"), "{late:?}");
+    let again = hand.call(&["apply", "-f", &path]);
+    assert!(
+        again.stderr.contains("load test rush is over") && again.stderr.contains("does not run again"),
+        "{again:?}"
+    );
 
     // What is kept of a test goes with it.
     hand.does(&["delete", "loadtest/rush"]);
@@ -180,11 +191,12 @@ fn a_test_that_was_started_stays_as_it_is() {
         r#"{"spec": {"phases": [{"name": "a", "duration": "1s"}]}}"#,
         r#"{"spec": {"thresholds": []}}"#,
         r#"{"spec": {"concurrencyPolicy": "Allow"}}"#,
+        r#"{"spec": {"skip": "nowhere"}}"#,
         r#"{"metadata": {"annotations": {"simctl.io/started": null}}}"#,
         r#"{"metadata": {"annotations": {"simctl.io/started": "2026-02-02T00:00:00Z"}}}"#,
     ] {
         let told = refusal(patch(change)).unwrap_or_else(|| panic!("{change} is taken"));
-        assert!(told.contains("stays"), "{change}: {told}");
+        assert!(told.contains("stays") || told.contains("there is no phase \"nowhere\""), "{change}: {told}");
     }
     for change in [r#"{"spec": {"suspend": true}}"#, r#"{"spec": {"skip": "ramp"}}"#, r#"{"spec": {"abort": true}}"#] {
         patch(change).unwrap();

@@ -176,6 +176,9 @@ fn a_roll_out_has_a_history_and_a_way_back() {
     assert!(history.contains("2 (current)") && history.contains("lossAfter"), "{history}");
     assert_eq!(history.lines().count(), 3, "{history}");
     site.scale("f", 5);
+    hand.does(&["rollout", "restart", "f"]);
+    let restarted = "{.spec.template.metadata.annotations.kubectl\\.kubernetes\\.io/restartedAt}";
+    site.namespace.wait_for("statefulset/f", restarted, PATIENCE, |at| !at.is_empty()).unwrap();
     hand.does(&["rollout", "undo", "f"]);
     site.namespace.wait_for("fleet/f", "{.status.revision}", PATIENCE, |it| it == "3").unwrap();
     let rolled = hand.does(&["rollout", "status", "f"]);

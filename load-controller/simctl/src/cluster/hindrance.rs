@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::ResourceExt as _;
 use load_controller::{resource::Fleet, words};
 
+use super::settle;
+
 /// What was found of a fleet in its cluster.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Observed {
@@ -51,6 +53,9 @@ fn controller(fleet: &Fleet, now: Timestamp) -> Option<String> {
     let changes = fleet.managed_fields().iter().filter(|entry| entry.subresource.as_deref() != Some("status"));
     let changed = changes.filter_map(|entry| entry.time.as_ref()).map(|time| time.0.as_second()).max();
     let is_recent = changed.is_some_and(|changed| now.as_second() - changed < ATTENTION_SECONDS);
+    if seen < generation && settle::is_tested(&fleet.status.clone().unwrap_or_default()) {
+        return Some(settle::TESTED.into());
+    }
     (seen < generation && !is_recent).then(|| {
         "the load controller has not looked at the change; is it running? `simctl install` installs it, \
          `kubectl get pods -A -l app.kubernetes.io/name=load-controller` shows it"

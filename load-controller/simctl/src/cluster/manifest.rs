@@ -35,6 +35,11 @@ impl Manifest {
         self.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// Whether it is a load test.
+    pub(crate) fn is_load_test(&self) -> bool {
+        self.object["kind"] == "LoadTest"
+    }
+
     /// Its namespace, if it names one.
     pub(crate) fn namespace(&self) -> Option<&str> {
         self.object.pointer("/metadata/namespace").and_then(Value::as_str)

@@ -52,7 +52,7 @@ impl Cluster {
             let status = fleet.status.clone().unwrap_or_default();
             if is_tested(&status) {
                 progress.clear();
-                printer.say("a load test of the fleet goes on: the number is kept, and holds when it is over");
+                printer.say(TESTED);
                 return Ok(());
             }
             if is_connected(&fleet, &status, devices) {
@@ -115,8 +115,11 @@ fn component(pod: &Pod) -> Option<String> {
     pod.metadata.labels.as_ref()?.get("app.kubernetes.io/component").cloned()
 }
 
-/// Whether a load test says how many devices there are.
-fn is_tested(status: &FleetStatus) -> bool {
+/// What becomes of a change while a load test of the fleet goes on.
+pub(crate) const TESTED: &str = "a load test of the fleet goes on: the change is kept, and holds when it is over";
+
+/// Whether a load test of the fleet goes on, so that changes wait.
+pub(crate) fn is_tested(status: &FleetStatus) -> bool {
     let goes_on = Reason::LoadTestGoesOn.text();
     status.conditions.iter().any(|condition| condition.type_ == RECONCILING && condition.reason == goes_on)
 }

@@ -9,6 +9,8 @@ use load_controller::{
     words,
 };
 
+use super::settle;
+
 /// An object that people see as a row.
 pub(crate) trait Row {
     /// What one is called.
@@ -96,6 +98,9 @@ pub(crate) fn state(fleet: &Fleet, status: &FleetStatus) -> String {
     }
     if fleet.spec.typed().is_some_and(|spec| spec.paused) {
         words.push("Paused");
+    }
+    if settle::is_tested(status) {
+        words.push("LoadTest");
     }
     words.extend(["Stalled", "Degraded", "Saturated", "Reconciling"].into_iter().filter(|kind| is(kind)));
     match words.as_slice() {

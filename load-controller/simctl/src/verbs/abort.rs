@@ -42,9 +42,10 @@ impl Args {
                 let test = cluster.load_test(self.test.as_ref()).await?;
                 cluster.change_test(&test, json!({ "abort": true }), None).await?;
                 let name = test.name_any();
-                printer.say(format_args!(
-                    "load test {name} is aborted; `simctl report loadtest/{name}` shows how far it came"
-                ));
+                let has_begun = test.started().is_some();
+                let report = format!("; `simctl report loadtest/{name}` shows how far it came");
+                let more = if has_begun { report.as_str() } else { ", before its start" };
+                printer.say(format_args!("load test {name} is aborted{more}"));
             }
         }
         Ok(ExitCode::Passed)

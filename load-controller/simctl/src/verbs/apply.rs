@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     cluster::{
         client::{Cluster, ClusterError},
+        load_tests,
         manifest::{self, Manifest},
         objects::{DryRun, Manner, Outcome, Place, title, trial},
         ownership::{self, Kept},
@@ -83,6 +84,9 @@ impl Args {
             Some(namespace) => cluster.within(namespace),
             None => cluster.clone(),
         };
+        if manifest.is_load_test() {
+            self.warn_of_the_end(&cluster, &place, printer).await?;
+        }
         if manifest.fleet.is_none() {
             return self.apply_object(&cluster, &place, &manifest.object).await;
         }
@@ -117,6 +121,19 @@ impl Args {
             self.apply_recordings(&cluster, recordings, Some(&fleet), printer).await?;
         }
         Ok(applied)
+    }
+
+    /// Says so where a load test is over and would not run again.
+    async fn warn_of_the_end(&self, cluster: &Cluster, place: &Place, printer: Printer) -> anyhow::Result<()> {
+        let Some(test) = cluster.ask_for(cluster.load_tests().get(&place.name)).await? else { return Ok(()) };
+        if test.is_complete() && test.started().is_some() {
+            let (name, (state, _)) = (&place.name, load_tests::state(&test.status.unwrap_or_default()));
+            printer.warn(format_args!(
+                "load test {name} is over ({state}) and does not run again: `simctl delete loadtest/{name}` before, or another \
+                 name, makes a new one"
+            ));
+        }
+        Ok(())
     }
 
     /// Takes the number of devices out of `spec` where an autoscaler sets it, whom Kubernetes does not always note as its owner.

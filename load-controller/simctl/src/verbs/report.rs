@@ -141,7 +141,14 @@ impl Args {
         if status.reports.is_empty() {
             let remedy = if test.is_complete() { "" } else { "; `simctl wait loadtest/NAME` waits for its end" };
             let why = why.lines().next().unwrap_or_default().to_owned();
-            return Err(Failure::refused(format!("load test {name} has no report: {state}: {why}{remedy}")).into());
+            let code = match state.as_str() {
+                "Aborted" => ExitCode::Aborted,
+                "CannotStart" => ExitCode::Document,
+                _ => ExitCode::Other,
+            };
+            let code = if self.exit_code { code } else { ExitCode::Other };
+            let message = format!("load test {name} has no report: {state}: {why}{remedy}");
+            return Err(Failure::ended(code, message).into());
         }
         let mut packed = Vec::new();
         for part in &status.reports {

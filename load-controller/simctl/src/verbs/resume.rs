@@ -3,11 +3,7 @@
 use load_controller::run::verdict::ExitCode;
 
 use super::pause::set_paused;
-use crate::{
-    cluster::objects::{self, DryRun},
-    flags::TargetFlags,
-    printer::Printer,
-};
+use crate::{cluster::objects::DryRun, flags::TargetFlags, printer::Printer};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,8 +30,8 @@ pub(crate) struct Args {
 impl Args {
     /// Lifts the pause.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let name = set_paused(false, &self.target, self.object.as_ref(), self.dry_run, printer).await?;
-        printer.say(format_args!("{name} goes on{}", objects::trial(self.dry_run)));
+        let paused = set_paused(false, &self.target, self.object.as_ref(), self.dry_run, printer).await?;
+        paused.tell("goes on", "", self.dry_run, printer);
         Ok(ExitCode::Passed)
     }
 }

@@ -27,7 +27,7 @@ use crate::{
         fleets::FleetName,
         hindrance, revision,
         revision::Revision,
-        settle::{Progress, reasons},
+        settle::{Progress, TESTED, is_tested, reasons},
         table::age,
     },
     flags::ClusterFlags,
@@ -154,6 +154,9 @@ fn rollout(fleet: &Fleet, set: Option<&StatefulSet>) -> (bool, String) {
     let name = fleet.name_any();
     let status = fleet.status.clone().unwrap_or_default();
     if status.observed_generation < fleet.metadata.generation {
+        if is_tested(&fleet.status.clone().unwrap_or_default()) {
+            return (false, format!("fleet {name}: {TESTED}"));
+        }
         return (false, format!("fleet {name}: the load controller has not looked at the change yet"));
     }
     let Some(set) = set else {
@@ -252,8 +255,8 @@ impl Restart {
         let fleet = cluster.fleet(self.fleet.as_ref()).await?;
         let name = fleet.name_any();
         let now = Timestamp::now().to_string();
-        // As `kubectl rollout restart` does: an annotation of the pods that changes makes new pods.
-        let patch = json!({ "pod": { "annotations": { "simctl.io/restarted-at": now } } });
+        // As `kubectl rollout restart` does, by its own annotation: keys of ours are the load controller's.
+        let patch = json!({ "pod": { "annotations": { "kubectl.kubernetes.io/restartedAt": now } } });
         cluster.change(&name, None, |_| Ok(patch.clone())).await?;
         let pods = words::counted(fleet.status.map_or(0, |status| status.pods).into(), "pod", "pods");
         printer.say(format_args!(

@@ -11,6 +11,7 @@ use crate::{
         fleets::{self, FleetName},
         live,
         objects::{self, DryRun},
+        settle,
         target::Target,
     },
     exit::Failure,
@@ -116,7 +117,11 @@ impl Args {
                 (Target::Local(remote), _) => drop(remote.change(&change).await?),
                 (Target::Cluster(cluster), Value::Interval(interval)) => {
                     let change = |fleet: &_| live::interval(fleet, stream.as_deref(), *interval);
-                    cluster.change(&name, self.dry_run, change).await?;
+                    let changed = cluster.change(&name, self.dry_run, change).await?;
+                    if settle::is_tested(&changed.status.unwrap_or_default()) {
+                        printer.say(format_args!("fleet {name}: {}", settle::TESTED));
+                        continue;
+                    }
                 }
                 (Target::Cluster(_), Value::Rate { .. }) => {
                     return Err(Failure::usage("expected `rate` with a run on this machine, found a cluster").into());

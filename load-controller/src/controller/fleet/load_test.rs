@@ -6,6 +6,7 @@ use fleet_contract::{
     load_test::LoadTestSpec,
     plan::{Plan, Setting},
     time::Micros,
+    units::Span,
 };
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
@@ -33,6 +34,9 @@ use crate::{
         saved::Saved,
     },
 };
+
+/// How long a device that a curve lets come may take before it counts as missing.
+const COMING: Span = Span::from_secs(5);
 
 /// How often a test that waits for something outside of its fleet is looked at.
 const WAIT_LOOK: Duration = Duration::from_secs(5);
@@ -75,7 +79,12 @@ enum At {
 
 impl Trial {
     fn of(test: &LoadTest, owner: Owner, spec: LoadTestSpec, hold: Hold, at: At) -> Self {
-        let status = test.status.clone().unwrap_or_default();
+        let known = test.status.clone().unwrap_or_default();
+        let status = match at {
+            At::Going { .. } => known,
+            // It may have been wrong before it was edited.
+            At::Preparing { .. } => LoadTestStatus { conditions: known.conditions, ..LoadTestStatus::default() },
+        };
         let (generation, about) = (test.metadata.generation, test.object_ref(&()));
         Self { owner, about, generation, spec, hold, at, status, written: None, written_at: Instant::now() }
     }
@@ -137,8 +146,9 @@ impl Task {
         let is_its = |test: &LoadTest| test.metadata.namespace.as_deref() == namespace && test.fleet() == Some(name);
         let mut tests = load_test::in_order(self.stores.load_tests.state_filter(is_its));
         let over = &mut self.wish.tests_over;
-        over.retain(|uid| tests.iter().any(|test| test.metadata.uid.as_ref() == Some(uid)));
-        tests.retain(|test| test.metadata.uid.as_ref().is_some_and(|uid| !over.contains(uid)));
+        let key = |test: &LoadTest| (test.metadata.uid.clone().unwrap_or_default(), test.metadata.generation);
+        over.retain(|known| tests.iter().any(|test| key(test) == *known));
+        tests.retain(|test| !over.contains(&key(test)));
         tests
     }
 
@@ -154,9 +164,13 @@ impl Task {
 
     /// The devices that there are to be in the end, or now where a test says so.
     pub(super) fn devices_wanted(&self) -> u32 {
-        self.plan
-            .as_ref()
-            .map_or(0, |plan| if self.is_tested() { plan.devices(self.now()) } else { plan.devices_wanted() })
+        let Some(plan) = &self.plan else { return 0 };
+        if !self.is_tested() {
+            return plan.devices_wanted();
+        }
+        // Those that come just now are not missing yet.
+        let now = self.now();
+        plan.devices(now).min(plan.devices(now.before(COMING)))
     }
 
     /// Says what keeps the fleet's tests from beginning, and brings the next one nearer to its start; when to look again.
@@ -167,18 +181,26 @@ impl Task {
         document: Option<&Document>,
     ) -> Result<Option<Duration>, Error> {
         let tests = self.tests();
-        let Some(first) = tests.first() else { return Ok(None) };
-        let chosen = self.wish.trial.as_ref().map(|trial| trial.owner.uid.clone());
-        let chosen = chosen.or_else(|| first.metadata.uid.clone());
+        if tests.is_empty() {
+            return Ok(None);
+        }
+        let mut first = self.wish.trial.as_ref().map(|trial| trial.owner.clone());
         for test in &tests {
-            if test.metadata.uid == chosen {
-                if self.wish.trial.is_none() {
-                    self.choose_test(fleet, test, document).await?;
-                }
-            } else {
-                let why = format!("load test {} of this fleet comes first", first.name_any());
-                self.tell_of(test, &Stage::Waiting(why)).await?;
+            let Some(owner) = Owner::of_test(test) else { continue };
+            if first.as_ref().is_some_and(|first| *first == owner) {
+                continue;
             }
+            // What is wrong, held back or given up waits for nobody, and nobody for it.
+            let stage = match (load_test::stands_alone(test), &first) {
+                (Err(stage), _) => stage,
+                (Ok(_), Some(first)) => Stage::Waiting(format!("load test {} of this fleet comes first", first.name)),
+                (Ok(spec), None) => {
+                    first = Some(owner);
+                    self.choose_test(fleet, test, spec, document).await?;
+                    continue;
+                }
+            };
+            self.tell_of(test, &stage).await?;
         }
         let Some(trial) = &self.wish.trial else { return Ok(Some(WAIT_LOOK)) };
         let (At::Preparing { since }, Some(document)) = (&trial.at, document) else { return Ok(None) };
@@ -205,11 +227,12 @@ impl Task {
         &mut self,
         fleet: &Fleet,
         test: &Arc<LoadTest>,
+        spec: LoadTestSpec,
         document: Option<&Document>,
     ) -> Result<(), Error> {
         let Some(owner) = Owner::of_test(test) else { return Ok(()) };
-        let stage = match self.may_begin(fleet, test, document) {
-            Ok((spec, hold)) => {
+        let stage = match self.may_begin(fleet, test, &spec, document) {
+            Ok(hold) => {
                 self.wish.trial = Some(Trial::of(test, owner, spec, hold, At::Preparing { since: self.now() }));
                 return Ok(());
             }
@@ -218,24 +241,18 @@ impl Task {
         self.tell_of(test, &stage).await
     }
 
-    /// What a test asks for, and what it holds its fleet to; `Err` says what stands against it.
+    /// What a test holds its fleet to; `Err` says what stands against it.
     fn may_begin(
         &self,
         fleet: &Fleet,
         test: &LoadTest,
+        spec: &LoadTestSpec,
         document: Option<&Document>,
-    ) -> Result<(LoadTestSpec, Hold), Stage<'static>> {
-        let spec = test.document().map_err(|problems| Stage::CannotStart(problems.to_string()))?.spec;
-        if spec.abort {
-            return Err(Stage::Aborted("it was aborted before its start".into()));
-        }
-        if spec.suspend {
-            return Err(Stage::Suspended);
-        }
+    ) -> Result<Hold, Stage<'static>> {
         let Some(document) = document.filter(|_| self.problems().is_empty()) else {
             return Err(Stage::Waiting(format!("the document of fleet {} is not right yet", self.key.name)));
         };
-        load_test::check(&spec, &document.fleet.spec).map_err(Stage::CannotStart)?;
+        load_test::check(spec, Some(&document.fleet.spec)).map_err(Stage::CannotStart)?;
         if document.fleet.spec.paused {
             return Err(Stage::Waiting(format!("fleet {} is paused; `simctl resume` lets it go on", self.key.name)));
         }
@@ -251,7 +268,7 @@ impl Task {
         let started = self.stores.load_tests.state_filter(is_started);
         let going = &self.context.going;
         going.begin(&self.key, &test.name_any(), spec.concurrency_policy, &started).map_err(Stage::Waiting)?;
-        Ok((spec, hold))
+        Ok(hold)
     }
 
     /// How far the fleet is on its way to where its test begins.
@@ -301,7 +318,6 @@ impl Task {
         let kept = config_map::load_test(&trial.owner, &fleet, &Saved::of(&run), version);
         let version = self.context.writer.keep(&trial.owner, &kept).await?;
         self.context.writer.mark_started(&trial.owner, &start.to_string()).await?;
-        trial.status.start = Some(start.to_string());
         trial.status.revision = self.wish.decided.map(|decided| decided.revision);
         trial.at = At::Going { run: Box::new(run), version, keep_at: Instant::now() + KEEP_PAUSE };
         self.write_plan(&fleet_owner, &next).await?;
@@ -469,9 +485,18 @@ impl Task {
         if !is_due && !is_new && trial.written_at.elapsed() < FIGURES_PAUSE {
             return Ok(());
         }
+        // kubectl shows instants to come as wrong ones.
+        let started = run.facts().started;
+        if now >= started {
+            trial.status.start = Some(started.to_string());
+        }
         let report = run.report(plan, &met.workers);
         trial.status = load_test::figures(&trial.status, &report, phase);
-        let stage = if run.follows_plan() { Stage::Running(&report) } else { Stage::Settling(&report) };
+        let stage = match run.facts().stage {
+            run::stage::Stage::Paused => Stage::Paused(&report),
+            stage if stage.follows_plan() => Stage::Running(&report),
+            _ => Stage::Settling(&report),
+        };
         self.tell_test(&stage).await
     }
 
@@ -489,7 +514,7 @@ impl Task {
             trial.written_at = Instant::now();
         }
         if stage.is_over() {
-            self.wish.tests_over.insert(trial.owner.uid.clone());
+            self.wish.tests_over.insert((trial.owner.uid.clone(), trial.generation));
         }
         let is_other = was.as_deref() != Some(words[0].reason.text());
         if stage.is_over() || is_other && matches!(stage, Stage::Settling(_)) {
@@ -506,7 +531,7 @@ impl Task {
         let Some(status) = load_test::unfollowed(test, &words, stage.is_over(), self.now()) else { return Ok(()) };
         self.context.writer.load_test_status(&owner, &status).await?;
         if stage.is_over() {
-            self.wish.tests_over.insert(owner.uid);
+            self.wish.tests_over.insert((owner.uid, test.metadata.generation));
             let note = Note::load_test(true, words[0].reason, &words[0].message);
             self.told.events.tell(&self.context.writer, &test.object_ref(&()), &note).await;
         }

@@ -51,6 +51,11 @@ fn stage(stores: &Stores, test: &LoadTest) -> Option<Stage<'static>> {
     let why = format!("there is no fleet {name} in namespace {namespace}");
     let created = test.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
     let now = timestamp(wall_clock()).as_second();
+    if test.started().is_none()
+        && let Err(stage) = load_test::stands_alone(test)
+    {
+        return Some(stage);
+    }
     Some(match () {
         () if test.started().is_some() => Stage::Aborted(format!("{why} any more")),
         () if now - created > PATIENCE_SECONDS => Stage::CannotStart(why),

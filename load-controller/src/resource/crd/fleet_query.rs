@@ -27,7 +27,7 @@ pub(super) fn build() -> CustomResourceDefinition {
 
 fn schema() -> Value {
     let about = "A question about the figures of a fleet, gone 60 s after its last renewal.";
-    super::schema(about, spec(), &schemars::schema_for!(QueryStatus), &[])
+    super::schema(about, &spec(), &schemars::schema_for!(QueryStatus), &[])
 }
 
 fn spec() -> Value {

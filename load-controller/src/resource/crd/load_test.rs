@@ -34,7 +34,7 @@ fn schema() -> Value {
     let about = "A load test of a fleet: what is done to it, and what must come of that.";
     // Its objects carry it as a label.
     let name = rule("self.metadata.name.size() <= 63", "expected a name of at most 63 characters", None);
-    super::schema(about, spec(), &schemars::schema_for!(LoadTestStatus), &[name])
+    super::schema(about, &spec(), &schemars::schema_for!(LoadTestStatus), &[name])
 }
 
 fn spec() -> Value {

@@ -188,13 +188,56 @@ async fn a_test_begins_when_its_pods_are_there_and_the_devices_have_left() {
     );
     assert_eq!(cluster.state(), "Running");
     let (start, plan) = (NOW.after(Span::from_secs(3)), cluster.plan());
-    assert_eq!(cluster.test_status()["start"], start.to_string());
     assert_eq!(
         cluster.server.get(TEST).unwrap()["metadata"]["annotations"][names::STARTED_ANNOTATION],
         start.to_string()
     );
     let phases: Vec<_> = plan.phases().map(|(at, number)| (at.since(start).0 / 1_000_000, number)).collect();
     assert_eq!((phases, plan.devices_wanted()), (vec![(0, 0), (5, 1), (15, 2)], 1_500));
+    assert_eq!(cluster.test_status()["start"], Value::Null, "kubectl shows instants to come as wrong ones");
+    cluster.pass(Span::from_secs(4));
+    cluster.hear(300, &[(0, 4)]).await;
+    assert_eq!(cluster.test_status()["start"], start.to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_held_back_or_given_up_waits_for_nobody_and_nobody_for_it() {
+    let mut cluster = Cluster::new(FLEET_SPEC);
+    let of = |name: &str, field: &str| {
+        let mut spec = spec();
+        spec[field] = true.into();
+        (format!("{LOAD_TESTS}/{name}"), test(name, &spec))
+    };
+    let (held, given_up) = (of("a", "suspend"), of("b", "abort"));
+    cluster.server.put(&held.0, held.1);
+    cluster.server.put(TEST, test("rush", &spec()));
+    cluster.reconcile().await;
+    let reason = |cluster: &Cluster, path: &str| {
+        cluster.server.get(path).unwrap()["status"]["conditions"][0]["reason"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((reason(&cluster, &held.0), cluster.state()), ("Suspended".into(), "Preparing".into()));
+    cluster.server.put(&given_up.0, given_up.1);
+    cluster.reconcile().await;
+    assert_eq!((reason(&cluster, &given_up.0), cluster.state()), ("Aborted".into(), "Preparing".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_was_wrong_gets_another_chance_when_it_is_edited() {
+    let mut wrong = spec();
+    wrong["thresholds"] = json!(["lots == 0"]);
+    let mut cluster = Cluster::of_test(&wrong);
+    cluster.reconcile().await;
+    assert_eq!(cluster.state(), "CannotStart");
+    assert!(cluster.message().starts_with("spec.thresholds[0]: expected one of"), "{}", cluster.message());
+    cluster.reconcile().await;
+    assert_eq!(cluster.state(), "CannotStart");
+    let mut edited = cluster.server.get(TEST).unwrap();
+    edited["spec"] = spec();
+    edited["metadata"]["generation"] = 2.into();
+    cluster.server.put(TEST, edited);
+    cluster.reconcile().await;
+    assert_eq!(cluster.state(), "Preparing");
+    assert_eq!(cluster.test_status()["conditions"].as_array().map(Vec::len), Some(1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -411,6 +454,8 @@ async fn a_suspended_test_waits_and_one_that_goes_on_holds_its_messages_back() {
     cluster.pass(Span::from_secs(6));
     cluster.hear(1_500, &[(0, 40)]).await;
     assert!(cluster.plan().is_paused(Micros::NEVER));
+    cluster.hear(1_500, &[(0, 40)]).await;
+    assert_eq!(cluster.state(), "Paused");
     cluster.control("suspend", false.into());
     cluster.reconcile().await;
     cluster.pass(Span::from_secs(2));
