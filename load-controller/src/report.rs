@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use fleet_contract::{
     fleet::{Observe, Protocol, SessionKind},
-    series::{Distribution, END_TO_END, PUBLISH_ACK},
+    series::{Distribution, END_TO_END, FOLDED, PUBLISH_ACK, SERIES_MAX},
     stats::Stats,
     units::Span,
     worker::observer_client_id,
@@ -156,19 +156,22 @@ impl Report {
     }
 }
 
-/// The notes of the run, and what the figures themselves call for.
-fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
-    let all = stats.all_messages();
-    let mut notes = facts.notes.clone();
+/// What stands in no counter, or not in its own.
+fn left_out(stats: &Stats, facts: &RunFacts) -> Vec<String> {
+    let mut notes = Vec::new();
     let mut note = |is_so: bool, text: String| {
         if is_so {
             notes.push(text);
         }
     };
+    let is_folded = |(_, name, _): (&str, &str, &_)| FOLDED.contains(&name);
+    let in_phases = stats.phases.values().flat_map(|phase| phase.groups.streams());
     note(
-        facts.observe() == Observe::None,
-        "nobody observed: acknowledgements decide, and what was delivered, lost, duplicated or reordered is unknown"
-            .into(),
+        stats.groups.streams().chain(in_phases).any(is_folded),
+        format!(
+            "there are more streams, in all and by phase, than the {SERIES_MAX} that a worker tells apart: some stand together, by \
+             group and quality of service, and a threshold of one of them finds nothing"
+        ),
     );
     let paused = facts.timeline.paused().as_secs_f64();
     note(
@@ -184,6 +187,24 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
             "devices of workers that were replaced were missing for {missing:.0} device-seconds: what fell due on them is in no \
              counter, and their return in no recovery"
         ),
+    );
+    notes
+}
+
+/// The notes of the run, and what the figures themselves call for.
+fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
+    let all = stats.all_messages();
+    let mut notes = facts.notes.clone();
+    notes.extend(left_out(stats, facts));
+    let mut note = |is_so: bool, text: String| {
+        if is_so {
+            notes.push(text);
+        }
+    };
+    note(
+        facts.observe() == Observe::None,
+        "nobody observed: acknowledgements decide, and what was delivered, lost, duplicated or reordered is unknown"
+            .into(),
     );
     note(
         facts.observe() != Observe::None && all.unknown > 0,

@@ -427,6 +427,12 @@ impl Groups {
     }
 }
 
+/// The most streams, in all and in each phase that is open, that a worker tells apart by name.
+pub const SERIES_MAX: usize = 1_024;
+
+/// What stands in the place of a group's streams of a quality of service, where there are more.
+pub const FOLDED: [&str; 3] = ["all of QoS 0", "all of QoS 1", "all of QoS 2"];
+
 /// What was counted and timed of what fell due in one phase of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

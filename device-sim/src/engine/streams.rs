@@ -8,6 +8,7 @@ use std::{
 };
 
 use fleet_contract::{
+    series::{FOLDED, SERIES_MAX},
     stats::{Latencies, Messages, Stats, StreamStats},
     time::Micros,
 };
@@ -177,16 +178,24 @@ impl Tables {
     }
 
     /// Counts all of them in what was measured, and apart what belongs to one of `phases`.
+    ///
+    /// What would be more than [`SERIES_MAX`] is told by group and quality of service: first what belongs to phases, and where there
+    /// are more streams than that, all.
     pub(super) fn add_to(&self, stats: &mut Stats, phases: &Phases) {
+        let streams = self.names.len();
+        let open = self.iter().filter(|(phase, _)| phases.number(*phase).is_some()).count();
+        let [folds, folds_phases] = [streams, (1 + open).saturating_mul(streams)].map(|series| series > SERIES_MAX);
         for (phase, table) in self.iter() {
             stats.latency.merge(&table.latency);
-            for (stream, (group, name)) in table.streams.iter().zip(&*self.names) {
+            for (stream, name) in table.streams.iter().zip(&*self.names) {
+                let (group, name) = told(stream, name, folds);
                 stats.add_stream(group, name, stream);
             }
             if let Some(number) = phases.number(phase) {
                 let sum = stats.phases.entry(number).or_default();
                 sum.latency.merge(&table.latency);
-                for (stream, (group, name)) in table.streams.iter().zip(&*self.names) {
+                for (stream, name) in table.streams.iter().zip(&*self.names) {
+                    let (group, name) = told(stream, name, folds_phases);
                     sum.groups.add(group, name, stream);
                 }
             }
@@ -226,6 +235,11 @@ impl Tables {
             self.of_phase(phase).merge(table);
         }
     }
+}
+
+/// By which group and name a stream is told.
+fn told<'a>(stream: &StreamStats, (group, name): &'a Name, folds: bool) -> (&'a str, &'a str) {
+    (group, if folds { FOLDED[stream.qos as usize] } else { name })
 }
 
 impl Table {
@@ -320,6 +334,23 @@ mod tests {
     use fleet_contract::{fleet::Qos, units::Span};
 
     use super::*;
+
+    #[test]
+    fn more_streams_than_a_worker_tells_apart_are_told_by_group_and_qos() {
+        let told = |count: usize, begins: &[u64]| {
+            let mut streams = streams(count, begins);
+            for place in 0..count {
+                streams.at(place, Micros(15)).messages.sent += 1;
+            }
+            let mut stats = Stats::default();
+            streams.add_to(&mut stats);
+            assert_eq!((stats.all_messages().sent, stats.phases[&0].total().0.sent), (count as u64, count as u64));
+            [&stats.groups, &stats.phases[&0].groups].map(|groups| groups.streams().count())
+        };
+        assert_eq!(told(500, &[10]), [500, 500]);
+        assert_eq!(told(600, &[10]), [600, 1], "phases come first");
+        assert_eq!(told(1_100, &[10]), [1, 1]);
+    }
 
     /// So many streams of one group, and phases 0, 1, … that begin at these instants.
     fn streams(count: usize, begins: &[u64]) -> Streams {

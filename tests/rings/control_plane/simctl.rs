@@ -176,9 +176,6 @@ fn a_roll_out_has_a_history_and_a_way_back() {
     assert!(history.contains("2 (current)") && history.contains("lossAfter"), "{history}");
     assert_eq!(history.lines().count(), 3, "{history}");
     site.scale("f", 5);
-    hand.does(&["rollout", "restart", "f"]);
-    let restarted = "{.spec.template.metadata.annotations.kubectl\\.kubernetes\\.io/restartedAt}";
-    site.namespace.wait_for("statefulset/f", restarted, PATIENCE, |at| !at.is_empty()).unwrap();
     hand.does(&["rollout", "undo", "f"]);
     site.namespace.wait_for("fleet/f", "{.status.revision}", PATIENCE, |it| it == "3").unwrap();
     let rolled = hand.does(&["rollout", "status", "f"]);
@@ -186,6 +183,9 @@ fn a_roll_out_has_a_history_and_a_way_back() {
     assert_eq!(site.field("fleet/f", "{.spec.lossAfter} {.spec.devices}"), " 5", "devices stay what they are");
     let history = hand.does(&["rollout", "history", "f"]);
     assert_eq!(history.lines().count(), 3, "an old document that is wanted again is no new one: {history}");
+    hand.does(&["rollout", "restart", "f"]);
+    let restarted = "{.spec.template.metadata.annotations.kubectl\\.kubernetes\\.io/restartedAt}";
+    site.namespace.wait_for("statefulset/f", restarted, PATIENCE, |at| !at.is_empty()).unwrap();
 }
 
 #[test]
