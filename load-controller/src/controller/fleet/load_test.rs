@@ -117,26 +117,56 @@ impl Task {
         let tests = self.tests();
         if let Some(trial) = &mut self.wish.trial {
             let its = tests.iter().find(|test| test.metadata.uid.as_deref() == Some(&trial.owner.uid));
-            if let Some(test) = its {
-                trial.generation = test.metadata.generation;
-                if let Some(newest) = test.spec.typed() {
-                    // All else was fixed when it began.
-                    let LoadTestSpec { suspend, skip, abort, .. } = newest.clone();
-                    trial.spec = LoadTestSpec { suspend, skip, abort, ..trial.spec.clone() };
+            match its.map(|test| (test.metadata.generation, test.spec.typed())) {
+                None => {
+                    tracing::info!(fleet = %self.key, test = trial.owner.name, "the load test was deleted");
+                    self.leave_test();
                 }
-            } else {
-                tracing::info!(fleet = %self.key, test = trial.owner.name, "the load test was deleted");
-                self.leave_test();
+                // What it asks for was edited before it began: it is looked at anew.
+                Some((_, newest)) if !trial.goes_on() && newest.is_none_or(|newest| !newest.is_same(&trial.spec)) => {
+                    self.leave_test();
+                }
+                Some((generation, newest)) => {
+                    trial.generation = generation;
+                    if let Some(LoadTestSpec { suspend, skip, abort, .. }) = newest.cloned() {
+                        trial.spec = LoadTestSpec { suspend, skip, abort, ..trial.spec.clone() };
+                    }
+                }
             }
         }
+        self.plan_test().await?;
         if self.wish.trial.is_none()
             && let Some(test) = tests.first().filter(|test| test.started().is_some())
         {
             self.resume_test(fleet, test).await?;
+            self.plan_test().await?;
         }
         if !self.is_tested() && self.plan.as_ref().is_some_and(|plan| plan.phases().next().is_some()) {
             self.leave_phases();
         }
+        Ok(())
+    }
+
+    /// Writes the phases of a test that goes on into the plan, where an earlier attempt has failed and there is time.
+    async fn plan_test(&mut self) -> Result<(), Error> {
+        let now = self.now();
+        let (Some(trial), Some(met), Some(plan)) = (&self.wish.trial, &self.met, &self.plan) else { return Ok(()) };
+        let Some(facts) = trial.run().map(Run::facts) else { return Ok(()) };
+        let (phases, start) = (&facts.asked.phases, facts.started);
+        // What comes behind the last one stays in the plan until the test is over.
+        if plan.phases().any(|(_, number)| phases.numbers().start <= number) {
+            return Ok(());
+        }
+        if now.after(plan::LEAD) < start {
+            let (owner, mut next) = (met.owner.clone(), plan.clone());
+            phases.plan(&mut next, &facts.fleet.spec, start);
+            self.write_plan(&owner, &next).await?;
+            self.push();
+            return Ok(());
+        }
+        let why = format!("its phases could not be written into the plan before its start at {start}");
+        self.tell_test(&Stage::Aborted(why)).await?;
+        self.leave_test();
         Ok(())
     }
 
@@ -367,11 +397,6 @@ impl Task {
         let generation = fleet.status.as_ref().and_then(|status| status.observed_generation);
         self.wish.go_back_to(document.clone(), generation);
         self.wish.trial = Some(Trial::of(test, owner, spec, hold, at));
-        if !was_planned {
-            let mut next = plan.clone();
-            phases.plan(&mut next, &document.fleet.spec, start);
-            self.write_plan(&fleet_owner, &next).await?;
-        }
         tracing::info!(fleet = %self.key, test = test.name_any(), "goes on with the load test");
         Ok(())
     }

@@ -378,6 +378,41 @@ async fn a_controller_that_dies_as_a_test_begins_leaves_it_to_the_next_in_time_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_plan_that_cannot_be_written_is_tried_again_in_time_or_ends_the_test() {
+    for (late, expected) in [(Span::from_secs(1), "Running"), (Span::from_secs(9), "Aborted")] {
+        let mut cluster = Cluster::prepared(&spec()).await;
+        cluster.server.refuse(PLAN, StatusCode::INTERNAL_SERVER_ERROR, "not now");
+        cluster.watch();
+        assert!(cluster.task.reconcile().await.is_err());
+        cluster.server.allow(PLAN);
+        cluster.pass(late);
+        cluster.reconcile().await;
+        cluster.pass(Span::from_secs(4));
+        cluster.hear(0, &[]).await;
+        assert_eq!(cluster.state(), expected, "{}", cluster.message());
+        let has_phases = cluster.plan().phases().next().is_some();
+        assert_eq!(
+            (has_phases, cluster.plan().devices_wanted()),
+            if late < Span::from_secs(3) { (true, 1_500) } else { (false, 10) }
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_test_that_is_edited_before_its_start_is_prepared_for_anew() {
+    let mut cluster = Cluster::of_test(&spec());
+    cluster.reconcile().await;
+    let pods =
+        |cluster: &Cluster| cluster.server.get(&format!("{STATEFUL_SETS}/demo")).unwrap()["spec"]["replicas"].clone();
+    assert_eq!((cluster.state().as_str(), pods(&cluster)), ("Preparing", 2.into()));
+    let mut more = spec()["phases"].clone();
+    more[0]["devices"]["to"] = 3_500.into();
+    cluster.control("phases", more);
+    cluster.reconcile().await;
+    assert_eq!((cluster.state().as_str(), pods(&cluster)), ("Preparing", 4.into()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_was_restored_from_a_backup_does_not_run_again() {
     let mut cluster = Cluster::new(FLEET_SPEC);
     let mut restored = test("rush", &spec());
