@@ -91,6 +91,21 @@ mod tests {
     }
 
     #[test]
+    fn a_field_that_changes_a_test_while_it_goes_on_is_for_clusters() {
+        let head = "apiVersion: simctl.io/v1alpha1\nkind: LoadTest\nmetadata: {name: t}\nspec:\n";
+        for (field, name) in [("suspend: true", "suspend"), ("skip: a", "skip"), ("abort: true", "abort")] {
+            let test = format!("  {{fleet: lab, phases: [{{name: a, duration: 1s}}], {field}}}\n");
+            let sources = Sources::of_text("t.yaml", &format!("{FLEET}{head}{test}"), None);
+            let object = sources.load_tests()[0];
+            let told = untouched(object, &read(object).unwrap()).unwrap_err().to_string();
+            assert!(
+                told.starts_with(&format!("t.yaml:10:49: spec.{name}: expected no `{name}` on one machine")),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
     fn a_load_test_is_checked_with_its_fleet() {
         let ramp = "  {fleet: lab, phases: [{name: a, duration: 1s, measure: true, devices: {from: 0, to: 21}}]}\n";
         assert_eq!(

@@ -21,6 +21,9 @@ use crate::{
     sandbox::Network,
 };
 
+/// How long a watch is trusted to tell what changes: on a busy machine some have told nothing for two minutes.
+const WATCH_MAX: Duration = Duration::from_secs(15);
+
 /// Names the kubeconfig of a cluster that exists already.
 pub const EXISTING: &str = "E2E_KUBECONFIG";
 
@@ -157,7 +160,7 @@ impl Client {
             kubectl.arg("get").args(object).args(["--watch", "-o"]).arg(format!("jsonpath={field}{{\"\\n\"}}"));
             let watch = Process::spawn("watch", &mut kubectl, logs.path())?;
             let left = deadline.saturating_duration_since(Instant::now());
-            if let Ok(value) = watch.wait_for_line(Stream::Stdout, left, &wanted) {
+            if let Ok(value) = watch.wait_for_line(Stream::Stdout, left.min(WATCH_MAX), &wanted) {
                 return Ok(value);
             }
             write!(seen, "{}{}", watch.output(Stream::Stdout)?, watch.output(Stream::Stderr)?)?;
@@ -167,7 +170,8 @@ impl Client {
                 object.join(" "),
                 last_lines(&seen)
             );
-            // The object does not exist yet, or the API server ended the watch, as it does from time to time.
+            // The object does not exist yet, or the API server ended the watch, as it does from time to time, or has said nothing
+            // for long: a new one begins with what there is.
         }
     }
 
