@@ -99,7 +99,7 @@ mod tests {
             let object = sources.load_tests()[0];
             let told = untouched(object, &read(object).unwrap()).unwrap_err().to_string();
             assert!(
-                told.starts_with(&format!("t.yaml:10:49: spec.{name}: expected no `{name}` on one machine")),
+                told.starts_with(&format!("t.yaml:10:51: spec.{name}: expected no `{name}` on one machine")),
                 "{told}"
             );
         }
