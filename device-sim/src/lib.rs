@@ -14,6 +14,7 @@ pub mod clock;
 pub mod credentials;
 pub mod encode;
 pub mod engine;
+mod fault;
 pub mod generator;
 pub mod metrics;
 pub mod model;

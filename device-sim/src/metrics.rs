@@ -100,6 +100,7 @@ fn of_worker(stats: &Stats) -> Vec<(Metric, Vec<Sample<'_>>)> {
         latency: _,
         connections,
         sessions,
+        faults: _,
         observer,
         generator,
         lost: _,

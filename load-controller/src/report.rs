@@ -27,8 +27,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use figures::{
-    Bytes, Connections, Counts, Devices, Generator, GroupFigures, LostInReport, Manifest, Messages, Observer,
-    OutageList, PhaseFigures, Received, StreamFigures, ThresholdFigures, TimelineInReport, Times,
+    Bytes, Connections, Counts, Devices, FaultFigures, Generator, GroupFigures, LostInReport, Manifest, Messages,
+    Observer, OutageList, PhaseFigures, Received, StreamFigures, ThresholdFigures, TimelineInReport, Times,
 };
 
 use crate::{
@@ -68,6 +68,9 @@ pub struct Report {
     /// The phases that were asked for, in their order; a message is in the one in which it fell due.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<PhaseFigures>,
+    /// The faults of these phases that have begun, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<FaultFigures>,
     /// What must come of the run, and what came of it; empty where nothing was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub thresholds: Vec<ThresholdFigures>,
@@ -117,6 +120,7 @@ impl Report {
             messages: Messages::new(stats, facts.observe()),
             groups: GroupFigures::by_name(&stats.groups, facts.observe()),
             phases: PhaseFigures::of_all(stats, facts),
+            faults: FaultFigures::of_all(stats, facts),
             thresholds: thresholds.iter().map(ThresholdFigures::new).collect(),
             received: Received::new(&stats.received, &facts.fleet),
             latency: Times::of_fleet(&stats.latency),

@@ -9,6 +9,7 @@
 //! | [`workers`] | who there is, what each measured last, whose books are to be closed |
 //! | [`stage`], [`facts`] | running, paused, draining, ended; and what else is known beside the measurements |
 //! | [`phase`] | the parts of a run that are measured apart, and when one is over |
+//! | [`fault`] | what goes wrong on purpose, and how long it took until the run was whole again |
 //! | `steering` | keeps a phase at the messages a second that it asks for |
 //! | [`threshold`] | what somebody wants of a run, held against what it measured |
 //! | [`change`] | what a plan becomes when somebody changes it |
@@ -27,6 +28,7 @@ pub mod change;
 pub mod conservation;
 pub mod culprits;
 pub mod facts;
+pub mod fault;
 pub mod phase;
 pub mod saved;
 pub mod stage;

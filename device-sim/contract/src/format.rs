@@ -6,7 +6,8 @@
 //! | format | what it brought |
 //! | --- | --- |
 //! | 1 | release 0.1 |
-//! | 2 | plans with ramps, rates, faults, phases or another date |
+//! | 2 | plans with ramps, rates, cuts of connections, phases or another date |
+//! | 3 | plans with other faults |
 //!
 //! A writer names the lowest format whose readers take its text for what it is. So a plan that uses nothing new is of
 //! format 1, and workers of the previous release run it; so are readings with groups and streams, which readers of
@@ -22,10 +23,12 @@ pub struct Format(u32);
 impl Format {
     /// That of release 0.1.
     pub const FIRST: Self = Self(1);
-    /// With ramps, rates, faults and phases in plans.
+    /// With ramps, rates, cuts of connections and phases in plans.
     pub const SECOND: Self = Self(2);
+    /// With faults in plans that are more than cuts of connections.
+    pub const THIRD: Self = Self(3);
     /// The newest one that this release reads.
-    pub const NEWEST: Self = Self::SECOND;
+    pub const NEWEST: Self = Self::THIRD;
 
     /// Whether it is left out of a text.
     pub fn is_first(&self) -> bool {

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod cost;
 pub mod document;
 pub mod expression;
+pub mod fault;
 pub mod fleet;
 pub mod format;
 pub mod lag;

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::{check, steep};
-pub use phase::{Fault, Phase, RateChange};
+pub use phase::{Phase, RateChange};
 
 use crate::{
     fleet::{ApiVersion, Metadata, Qos},
@@ -29,9 +29,6 @@ pub const PHASES_MAX: usize = 64;
 
 /// The longest that a phase lasts.
 pub const LASTS_MAX: Span = Span::from_secs(7 * 24 * 3_600);
-
-/// The most faults of a test.
-pub const FAULTS_MAX: usize = 64;
 
 /// The most thresholds of a test.
 pub const THRESHOLDS_MAX: usize = 256;
@@ -137,6 +134,8 @@ pub struct Criterion {
     pub expect: Threshold,
     /// The phase, or [`EACH`].
     pub phase: Option<String>,
+    /// The fault, by its name: only what it did.
+    pub fault: Option<String>,
     /// The group.
     pub group: Option<String>,
     /// The stream.
@@ -174,6 +173,9 @@ struct Placed {
     /// measured phases together, and counts and recovery those of the whole test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     phase: Option<String>,
+    /// The fault, by its name or else its kind: how long it took each device to get a session back that it lost by this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
     /// The group of the fleet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     group: Option<String>,
@@ -191,7 +193,7 @@ struct Placed {
 impl Criterion {
     /// A threshold of the whole fleet.
     pub const fn of(expect: Threshold) -> Self {
-        Self { expect, phase: None, group: None, stream: None, qos: None, abort_on_fail: None }
+        Self { expect, phase: None, fault: None, group: None, stream: None, qos: None, abort_on_fail: None }
     }
 }
 
@@ -199,18 +201,18 @@ impl From<Written> for Criterion {
     fn from(written: Written) -> Self {
         match written {
             Written::Alone(expect) => Self::of(expect),
-            Written::Placed(Placed { expect, phase, group, stream, qos, abort_on_fail }) => {
-                Self { expect, phase, group, stream, qos, abort_on_fail }
+            Written::Placed(Placed { expect, phase, fault, group, stream, qos, abort_on_fail }) => {
+                Self { expect, phase, fault, group, stream, qos, abort_on_fail }
             }
         }
     }
 }
 
 impl From<Criterion> for Written {
-    fn from(Criterion { expect, phase, group, stream, qos, abort_on_fail }: Criterion) -> Self {
-        match (&phase, &group, &stream, qos, abort_on_fail) {
-            (None, None, None, None, None) => Self::Alone(expect),
-            _ => Self::Placed(Placed { expect, phase, group, stream, qos, abort_on_fail }),
+    fn from(Criterion { expect, phase, fault, group, stream, qos, abort_on_fail }: Criterion) -> Self {
+        match (&phase, &fault, &group, &stream, qos, abort_on_fail) {
+            (None, None, None, None, None, None) => Self::Alone(expect),
+            _ => Self::Placed(Placed { expect, phase, fault, group, stream, qos, abort_on_fail }),
         }
     }
 }
@@ -271,9 +273,9 @@ spec:
         let problems = document::read::<LoadTest>("t.yaml", &wrong).unwrap_err().to_string();
         insta::assert_snapshot!(problems, @r"
         t.yaml:8:20: spec.phases[0].duration: expected a length of time such as `200ms`, `1.5s` or `5m`, found `soon`
-        t.yaml:11:47: spec.phases[3].faults[0].kind: expected one of `disconnect`, found `unplug`
+        t.yaml:11:47: spec.phases[3].faults[0].kind: expected one of `disconnect`, `storm`, `churn`, `blackhole`, `credentials`, `silence`, found `unplug`
         t.yaml:16:7: spec.thresholds[2]: expected one of offered, withheld, withheld_offline, sent, payload_bytes, acknowledged, abandoned, resent, observed, unobserved, delivered, lost, lost_acknowledged, unknown, unrecorded, late, duplicated, reordered, in_flight, connect, publish_ack, end_to_end, schedule_lag, recovery (did you mean `lost`?), found `lots` at column 1 of `lots == 0`
-        t.yaml:17:35: spec.thresholds[3].phsae: unknown field, did you mean `phase`? (allowed: expect, phase, group, stream, qos, abortOnFail)
+        t.yaml:17:35: spec.thresholds[3].phsae: unknown field, did you mean `phase`? (allowed: expect, phase, fault, group, stream, qos, abortOnFail)
         ");
     }
 }

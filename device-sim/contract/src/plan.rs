@@ -17,6 +17,7 @@ pub use population::{Population, Stay};
 use warp::{Ramp, Warp};
 
 use crate::{
+    fault::{self, Fault},
     fleet::FleetSpec,
     format::Format,
     time::Micros,
@@ -93,12 +94,22 @@ pub enum Setting {
         /// How long it takes from what it is to there, in a straight line.
         over: Span,
     },
-    /// At this instant connections are cut.
+    /// At this instant connections are closed without a word; other faults are a matter of [`Setting::Fault`].
     Disconnect {
         /// How many of the devices are hit.
         share: Share,
         /// Which fault of the run it is: with the seed it decides whom it hits, whoever runs them.
         number: u32,
+    },
+    /// From this instant on something goes wrong with some of the devices.
+    Fault {
+        /// Which fault of the run it is.
+        number: u32,
+        /// How long it lasts; no time if it is over as soon as it has begun.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        lasts: Span,
+        /// What goes wrong, and with whom.
+        fault: Fault,
     },
     /// What falls due belongs to the phase of this number, which grows with each phase of the run.
     Phase(u32),
@@ -110,19 +121,22 @@ impl Setting {
         match self {
             Self::Devices(_) | Self::Paused(_) | Self::Interval { .. } => Format::FIRST,
             Self::Ramp { .. } | Self::Rate { .. } | Self::Disconnect { .. } | Self::Phase(_) => Format::SECOND,
+            Self::Fault { .. } => Format::THIRD,
         }
     }
 }
 
-/// Connections that are cut at an instant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Disconnect {
-    /// When.
+/// A fault at its time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Strike {
+    /// When it begins.
     pub at: Micros,
-    /// How many of the devices are hit.
-    pub share: Share,
-    /// Which fault of the run it is.
+    /// When it ends: `at` if it is over as soon as it has begun.
+    pub until: Micros,
+    /// Which fault of the run it is: with the seed it decides whom it hits, whoever runs them.
     pub number: u32,
+    /// What goes wrong, and with whom.
+    pub fault: Fault,
 }
 
 /// The fields of a fleet's specification that change while it runs and travel in the plan alone; see [`Plan::follow`].
@@ -219,9 +233,18 @@ impl Plan {
 
     /// Cuts the connections of a share of the devices at `at`.
     pub fn disconnect(&mut self, at: Micros, share: Share, rate: Rate) {
-        self.format = Format::SECOND;
+        self.format = self.format.max(Format::SECOND);
         self.faults += 1;
         self.set(at, Setting::Disconnect { share, number: self.faults }, rate);
+    }
+
+    /// Adds a fault of a number of its own, from `at` on; it lasts so long.
+    pub fn strike(&mut self, at: Micros, number: u32, fault: &Fault, lasts: Span, rate: Rate) {
+        let setting = match fault.as_cut() {
+            Some(share) => Setting::Disconnect { share, number },
+            None => Setting::Fault { number, lasts, fault: fault.clone() },
+        };
+        self.set(at, setting, rate);
     }
 
     /// How many devices the phases before `number` leave behind.
@@ -233,10 +256,15 @@ impl Plan {
         before.devices_wanted()
     }
 
-    /// Takes back what was to be from `at` on.
+    /// Takes back what was to be from `at` on; faults end then.
     pub fn take_back(&mut self, at: Micros) {
         self.version += 1;
         self.changes.retain(|change| change.at < at);
+        for change in &mut self.changes {
+            if let Setting::Fault { lasts, .. } = &mut change.set {
+                *lasts = (*lasts).min(at.since(change.at));
+            }
+        }
     }
 
     /// The factor that was set for exactly these streams, at `at`; `None` where none was, or it was taken back.
@@ -307,7 +335,7 @@ impl Plan {
         };
         let is_kept = |index: &usize| {
             let change: &Change = &all[*index];
-            let is_past_fault = matches!(change.set, Setting::Disconnect { .. }) && change.at <= now;
+            let is_past_fault = change.strike().is_some_and(|strike| strike.until <= now);
             !is_past_fault && !is_replaced(*index)
         };
         self.changes = (0..all.len()).filter(is_kept).map(|index| all[index].clone()).collect();
@@ -351,12 +379,9 @@ impl Plan {
         })
     }
 
-    /// When connections are cut, the earliest first.
-    pub fn disconnects(&self) -> impl Iterator<Item = Disconnect> + '_ {
-        self.changes.iter().filter_map(|change| match change.set {
-            Setting::Disconnect { share, number } => Some(Disconnect { at: change.at, share, number }),
-            _ => None,
-        })
+    /// The faults, the earliest first.
+    pub fn strikes(&self) -> impl Iterator<Item = Strike> + '_ {
+        self.changes.iter().filter_map(Change::strike)
     }
 
     /// How fast a periodic stream of a group goes whose document says `interval`.
@@ -398,6 +423,20 @@ impl Plan {
 
 fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
     *number == T::default()
+}
+
+impl Change {
+    /// The fault that it is, if it is one.
+    fn strike(&self) -> Option<Strike> {
+        let (number, lasts, fault) = match &self.set {
+            Setting::Disconnect { share, number } => {
+                (*number, Span::ZERO, Fault::Disconnect(fault::Disconnect::of(*share)))
+            }
+            Setting::Fault { number, lasts, fault } => (*number, *lasts, fault.clone()),
+            _ => return None,
+        };
+        Some(Strike { at: self.at, until: self.at.after(lasts), number, fault })
+    }
 }
 
 impl Setting {

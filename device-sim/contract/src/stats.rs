@@ -3,6 +3,7 @@
 //! Shards of an engine, worker processes and pods all hand over a [`Stats`]; [`Stats::merge`] is used for each of
 //! these sums, so that a percentile over a cluster is as exact as one over a thread.
 
+mod faults;
 mod latency;
 mod part;
 mod sessions;
@@ -12,6 +13,7 @@ use std::{collections::BTreeMap, sync::OnceLock};
 
 use serde::{Deserialize, Serialize};
 
+pub use faults::{FaultStats, Faults};
 pub use latency::{Latency, Summary};
 pub use sessions::{Change, Sessions};
 use times::Times;
@@ -122,6 +124,9 @@ pub struct Stats {
     pub connections: Connections,
     /// Sessions that were lost and came back, by instant.
     pub sessions: Sessions,
+    /// What faults have done.
+    #[serde(skip_serializing_if = "Faults::is_empty")]
+    pub faults: Faults,
     /// What the observer saw beside the messages of this run.
     pub observer: ObserverStats,
     /// How the generator itself fared.
@@ -372,6 +377,7 @@ impl Stats {
             latency,
             connections,
             sessions,
+            faults,
             observer,
             generator,
             lost,
@@ -402,6 +408,7 @@ impl Stats {
         self.latency.merge(latency);
         self.connections.merge(connections);
         self.sessions.merge(sessions);
+        self.faults.merge(faults);
         self.observer.merge(observer);
         self.generator.merge(generator);
         self.lost.extend_from_slice(lost);
@@ -455,12 +462,19 @@ impl Stats {
     #[must_use]
     pub fn packed(self) -> Self {
         let phases = self.phases.into_iter().map(|(number, phase)| (number, phase.packed())).collect();
-        Self { latency: self.latency.packed(), groups: self.groups.packed(), phases, ..self }
+        Self {
+            latency: self.latency.packed(),
+            groups: self.groups.packed(),
+            faults: self.faults.packed(),
+            phases,
+            ..self
+        }
     }
 
     /// Closes the books of a worker that was last read at `at`: what is in flight is unknown, and nobody is connected.
     pub fn end_epoch(&mut self, at: Micros) {
         self.sessions.end_epoch(at);
+        self.faults.end_epoch(at);
         let of_phases = self.phases.values_mut().flat_map(|phase| phase.groups.streams_mut());
         let of_streams = self.groups.streams_mut().chain(of_phases).map(|stream| &mut stream.messages);
         self.messages.iter_mut().chain(of_streams).for_each(Messages::end_epoch);

@@ -6,7 +6,7 @@ use fleet_contract::{
     document::Problem,
     fleet::{self, Connect, Credentials, Fleet, Observe, Offline, RetainHandling, SessionKind},
     model::Files,
-    plan::Disconnect,
+    plan::Strike,
     share::{Membership, ShareError},
     template::{Bound, Names, Template, TemplateError},
     time::Micros,
@@ -16,6 +16,7 @@ use fleet_contract::{
 
 use crate::{
     credentials::{Password, PasswordError},
+    fault::Aimed,
     model::{Context, Model},
     random::Source,
     reload::Reload,
@@ -169,6 +170,13 @@ pub(crate) struct Identity<'a> {
 }
 
 impl Identity<'_> {
+    /// Lets it sign in with a password that nobody has.
+    pub(crate) fn with_wrong_password(self) -> Self {
+        // MQTT 3.1.1 has no password without a user name.
+        let user = self.user.or_else(|| Some(self.client_id.clone()));
+        Self { user, password: Some(Arc::from(&b"a wrong password, on purpose"[..])), ..self }
+    }
+
     /// What its CONNECT says.
     pub(crate) fn connect(&self) -> codec::Connect<'_> {
         codec::Connect {
@@ -271,10 +279,9 @@ impl Blueprint {
         self.membership.group_of(index)
     }
 
-    /// Whom a cut of connections hits: by hash of the device, the same in whatever worker it is.
-    pub(crate) fn hit_by(&self, disconnect: Disconnect) -> impl Fn(u32) -> bool + use<> {
-        let source = Source::new(self.seed, &format!("fault {}", disconnect.number));
-        move |index| is_drawn(source, index, disconnect.share)
+    /// A fault with whom it hits, the same in whatever worker a device is.
+    pub(crate) fn aim(&self, strike: Strike) -> Aimed {
+        Aimed::new(strike, self.seed, self.groups.iter().map(|group| group.name.as_str()))
     }
 
     /// Whether the messages of device `index` are followed: by hash of the device, never of the message; of the first device

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fleet_contract::{
-    plan::{Disconnect, Pace, Plan, Population},
+    plan::{Pace, Plan, Population},
     time::Micros,
 };
 
@@ -11,6 +11,7 @@ use super::{
     blueprint::{Blueprint, Group},
     phases::Phases,
 };
+use crate::fault::Aimed;
 
 /// A version of the plan, as the threads of a worker follow it.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(super) struct Course {
     paces: Box<[Box<[Pace]>]>,
     /// From when on it is paused, and from when it goes on.
     pauses: Box<[(Micros, bool)]>,
-    disconnects: Box<[Disconnect]>,
+    faults: Box<[Arc<Aimed>]>,
     pub(super) phases: Phases,
 }
 
@@ -40,7 +41,7 @@ impl Course {
             population: plan.population(blueprint.connect.rate),
             paces: blueprint.groups.iter().map(pace).collect(),
             pauses: plan.pauses().collect(),
-            disconnects: plan.disconnects().collect(),
+            faults: plan.strikes().map(|strike| Arc::new(blueprint.aim(strike))).collect(),
             phases: plan.phases().collect(),
             plan,
         }
@@ -67,8 +68,8 @@ impl Course {
         earlier.checked_sub(1).is_some_and(|last| self.pauses[last].1)
     }
 
-    /// The first cut of connections after `after`.
-    pub(super) fn next_disconnect(&self, after: Micros) -> Option<Disconnect> {
-        self.disconnects.iter().copied().find(|disconnect| disconnect.at > after)
+    /// What goes wrong, the earliest first.
+    pub(super) fn faults(&self) -> &[Arc<Aimed>] {
+        &self.faults
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Device<C> {
     pub(super) is_queued: bool,
     /// Whether the broker has answered what its group subscribes to, in the session that it keeps of the device.
     pub(super) is_subscribed: bool,
+    /// Whether a fault that lasts has set conditions for it.
+    pub(super) is_hit: bool,
     /// The label of its last error.
     pub(super) last_error: Option<&'static str>,
 }
@@ -127,6 +129,7 @@ impl<C> Device<C> {
             is_observed,
             is_queued: false,
             is_subscribed: false,
+            is_hit: false,
             last_error: None,
         }
     }

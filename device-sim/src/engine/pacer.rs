@@ -64,6 +64,11 @@ impl Pacer {
         Ok(())
     }
 
+    /// An attempt begins that no pace holds.
+    pub(super) const fn begin(&mut self) {
+        self.under_way += 1;
+    }
+
     /// An attempt has ended, one way or the other.
     pub(super) fn release(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);

@@ -7,6 +7,7 @@
 mod connect;
 mod counted;
 mod drive;
+mod faults;
 mod noted;
 mod pace;
 mod publish;
@@ -37,11 +38,12 @@ use connect::Attempts;
 pub(super) use connect::{CLOSED, ShareOfRate, YOUNG};
 use counted::Counted;
 use drive::Ready;
+use faults::Faults;
 pub(super) use pace::Alarm;
 pub(super) use publish::MISSED;
 use recorder::Recorder;
+use roster::Roster;
 pub(crate) use roster::Slots;
-use roster::{Cuts, Roster};
 use takeover::Contest;
 use timers::Timers;
 pub(super) use watched::Inlet;
@@ -115,8 +117,8 @@ pub(super) struct Shard<W: World> {
     timers: Timers,
     attempts: Attempts,
     contest: Contest,
-    /// The cuts of connections that the plan has.
-    cuts: Cuts,
+    /// The faults that the plan has.
+    faults: Faults<W::Connection>,
     pool: Pool,
     buffers: Buffers,
     watched: Watched,
@@ -156,7 +158,7 @@ impl<W: World> Shard<W> {
         let now = world.now();
         let rate = share.under(&course.population, now);
         let timers = Timers::new(now, pace::pace_under(&course, now));
-        let cuts = Cuts::after(&course, now);
+        let faults = Faults::after(&course, now);
         let counted = Counted::new(Streams::new(&blueprint, course.phases.clone()), exchange);
         // Taken from the system as it is used: the usual device reads no more than the first pages.
         let inbox = vec![0; world.inbox(READ_MAX + blueprint.connect.packet_max() as usize)].into();
@@ -169,7 +171,7 @@ impl<W: World> Shard<W> {
             timers,
             attempts: Attempts::new(share, rate),
             contest: Contest::new(now),
-            cuts,
+            faults,
             pool: Pool::new(),
             buffers: Buffers {
                 scratch: Scratch::default(),
@@ -201,14 +203,15 @@ impl<W: World> Shard<W> {
         self.take_handshakes();
         self.take_timers();
         self.admit();
-        self.disconnect_in_time();
+        self.strike_in_time();
         self.sweep();
     }
 
     /// How long there is nothing to do by itself; `None` when there is something at once.
     fn idle(&self, now: Micros) -> Option<Span> {
-        let next = self.watched.sweep_at.min(self.attempts.next()).min(self.cuts.at()).min(self.recorder.due());
-        let is_free = self.buffers.unread.is_empty() && self.attempts.handshakes.is_empty();
+        let next = self.watched.sweep_at.min(self.attempts.next()).min(self.faults.at()).min(self.recorder.due());
+        let waits = self.attempts.handshakes.is_empty() && !self.faults.is_rushing();
+        let is_free = self.buffers.unread.is_empty() && waits;
         is_free.then(|| self.timers.idle(now, next))
     }
 

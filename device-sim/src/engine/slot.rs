@@ -6,7 +6,7 @@ use std::ops::{Index, IndexMut};
 use super::device::{Device, StreamState};
 
 /// The place of a device among those of its shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Slot(u32);
 
 impl Slot {
@@ -63,11 +63,6 @@ impl<C> Devices<C> {
     /// The device in a slot, if it has not gone meanwhile.
     pub(super) fn get(&self, slot: Slot) -> Option<&Device<C>> {
         self.0.get(slot.place())
-    }
-
-    /// The device in a slot, if it has not gone meanwhile.
-    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Device<C>> {
-        self.0.get_mut(slot.place())
     }
 
     /// The slot that the next device gets.

@@ -76,6 +76,9 @@ pub(super) trait World {
     /// Keeps the beginning of a packet until its end comes.
     fn keep(&self, connection: &mut Self::Connection, partial: &[u8]);
 
+    /// Lets the end of a connection be a reset (TCP RST), for the other side to see no orderly close.
+    fn reset(&self, connection: &Self::Connection);
+
     /// Says that nothing more will be written.
     fn finish(&mut self, connection: &mut Self::Connection) -> Result<(), transport::Error>;
 }
@@ -165,6 +168,10 @@ impl World for Net {
 
     fn keep(&self, connection: &mut Connection, partial: &[u8]) {
         connection.keep(partial);
+    }
+
+    fn reset(&self, connection: &Connection) {
+        connection.reset_on_close();
     }
 
     fn finish(&mut self, connection: &mut Connection) -> Result<(), transport::Error> {

@@ -156,6 +156,11 @@ impl Connection {
         }
     }
 
+    /// Lets its end be a reset. Where the system refuses that, it ends by an orderly close.
+    pub(crate) fn reset_on_close(&self) {
+        drop(socket::reset_on_close(&self.stream));
+    }
+
     /// Says that nothing more will be written.
     pub(crate) fn finish(&mut self, transport: &mut Transport) -> Result<(), Error> {
         let Self { stream, unsent, beside } = self;

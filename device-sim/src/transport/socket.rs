@@ -19,7 +19,7 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags},
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// `IP_LOCAL_PORT_RANGE` of `linux/in.h`, which no crate names yet.
 const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
@@ -92,6 +92,11 @@ pub(super) fn is_connected(stream: &TcpStream) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Lets the socket be closed by a reset (TCP RST) instead of an orderly close: nothing lingers (socket(7), `SO_LINGER`).
+pub(super) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }
 
 /// Writes until the socket takes no more; how much it has taken.

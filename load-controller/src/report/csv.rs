@@ -3,7 +3,7 @@
 use fleet_contract::series::{COUNTERS, DISTRIBUTIONS, Distribution, Scope};
 
 use super::{Counts, Report, TimelineInReport, Times};
-use crate::run::timeline::{Point, Quantiles, flow};
+use crate::run::timeline::{BackSeconds, Point, Quantiles, flow};
 
 /// A row for each point; a cell is empty where nothing was measured.
 pub fn timeline(timeline: &TimelineInReport) -> String {
@@ -27,6 +27,43 @@ pub fn phases(report: &Report) -> String {
         begin.into_iter().chain(figures_of(&phase.counts, &phase.latency, |_| true)).collect()
     });
     table(["phase", "at_seconds", "length_seconds"].into_iter().map(str::to_owned).chain(columns(|_| true)), rows)
+}
+
+/// A row for each fault that has begun; a cell is empty where nothing is known.
+pub fn faults(report: &Report) -> String {
+    let columns = [
+        "fault",
+        "kind",
+        "phase",
+        "at_seconds",
+        "length_seconds",
+        "devices",
+        "effects",
+        "sessions_lost",
+        "sessions_back",
+        "lets_go_seconds",
+        "back_p50_seconds",
+        "back_p90_seconds",
+        "back_p95_seconds",
+        "back_all_seconds",
+        "recovery_p50_seconds",
+        "recovery_p99_seconds",
+        "recovery_max_seconds",
+        "latency_back_seconds",
+    ];
+    let rows = report.faults.iter().map(|fault| {
+        let BackSeconds { p50, p90, p95, p100 } = fault.back_seconds;
+        let mut cells = vec![quoted(&fault.name), fault.kind.clone(), quoted(&fault.phase)];
+        cells.extend([fault.at_seconds, fault.seconds].map(|seconds| format!("{seconds:.3}")));
+        let counts = [fault.devices, fault.effects, fault.sessions_lost, fault.sessions_back];
+        cells.extend(counts.map(|count| count.to_string()));
+        cells.push(format!("{:.3}", fault.lets_go_seconds));
+        let recovery = [fault.recovery.p50, fault.recovery.p99, fault.recovery.max];
+        cells.extend([p50, p90, p95, p100].into_iter().chain(recovery).map(seconds));
+        cells.push(seconds(fault.latency_back_seconds));
+        cells
+    });
+    table(columns.into_iter().map(str::to_owned), rows)
 }
 
 fn is_by_stream(row: &Distribution) -> bool {

@@ -1,6 +1,7 @@
 //! The parts of a report, each made from what was measured.
 
 mod counts;
+mod faults;
 mod phases;
 mod streams;
 mod thresholds;
@@ -23,6 +24,7 @@ use crate::run::{
 };
 
 pub use counts::Counts;
+pub use faults::FaultFigures;
 pub use phases::PhaseFigures;
 pub use streams::{GroupFigures, StreamFigures};
 pub use thresholds::ThresholdFigures;

@@ -9,6 +9,7 @@
 //! | `junit.xml` | the run and each threshold as a test, for pipelines |
 //! | `timeline.csv` | the run second by second |
 //! | `phases.csv` | messages and times by phase |
+//! | `faults.csv` | what went wrong on purpose, and how long it took until all was well again |
 //! | `streams.csv` | messages and times by group and stream |
 //! | `lost.jsonl` | each lost message that is known by name, one JSON object a line |
 //! | `fleet.yaml` | the resolved document, with the load test if there is one: running it again repeats the run |
@@ -155,13 +156,14 @@ fn write(directory: &Path, report: &Report, stats: &Stats, facts: &RunFacts) -> 
 const LAST: &str = "report.json";
 
 /// The files, in the order in which they are written.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "report.txt",
     "report.html",
     "report.md",
     "junit.xml",
     "timeline.csv",
     "phases.csv",
+    "faults.csv",
     "streams.csv",
     "lost.jsonl",
     "fleet.yaml",
@@ -218,6 +220,7 @@ fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<I
         junit::render(report),
         csv::timeline(&report.timeline),
         csv::phases(report),
+        csv::faults(report),
         csv::streams(report),
         lost(stats),
         document(facts),
@@ -328,7 +331,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm fleet.yaml junit.xml latency.hlog lost.jsonl phases.csv publish_ack.hgrm recovery.hgrm report.html report.json report.md report.txt schedule_lag.hgrm streams.csv timeline.csv");
+        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm faults.csv fleet.yaml junit.xml latency.hlog lost.jsonl phases.csv publish_ack.hgrm recovery.hgrm report.html report.json report.md report.txt schedule_lag.hgrm streams.csv timeline.csv");
     }
 
     #[test]

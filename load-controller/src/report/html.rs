@@ -54,6 +54,7 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
         section::received(report),
         section::latencies(report),
         section::phases(report) + &section::streams(report),
+        section::faults(report),
         section::outages(report),
         section::connections(report),
         section::lost(report),
@@ -117,6 +118,17 @@ fn phases(report: &Report) -> Vec<Stretch> {
     report.phases.iter().map(stretch).collect()
 }
 
+/// What went wrong on purpose.
+fn faults(report: &Report) -> Vec<Stretch> {
+    let stretch = |fault: &super::FaultFigures| Stretch {
+        name: fault.name.clone(),
+        from: fault.at_seconds,
+        until: fault.at_seconds + fault.seconds,
+        is_measured: false,
+    };
+    report.faults.iter().map(stretch).collect()
+}
+
 fn messages_chart(report: &Report) -> Chart {
     let is_observed = report.messages.all.get(&DELIVERED).is_some();
     let mut series = vec![
@@ -136,6 +148,7 @@ fn messages_chart(report: &Report) -> Chart {
         series,
         bands: bands(report),
         phases: phases(report),
+        faults: faults(report),
     }
 }
 
@@ -153,6 +166,7 @@ fn devices_chart(report: &Report) -> Chart {
         series,
         bands: bands(report),
         phases: phases(report),
+        faults: faults(report),
     }
 }
 
@@ -176,6 +190,7 @@ fn latency_chart(report: &Report) -> Chart {
         series,
         bands: bands(report),
         phases: phases(report),
+        faults: faults(report),
     }
 }
 
@@ -204,6 +219,7 @@ fn distribution_chart(latencies: &Latencies) -> Chart {
         series,
         bands: Vec::new(),
         phases: Vec::new(),
+        faults: Vec::new(),
     }
 }
 

@@ -55,6 +55,12 @@ pub fn render(report: &Report) -> String {
         page.push_str(&row(&phase.name, &phase.counts, &phase.latency));
     }
     page.push_str(&row("whole run", &report.messages.all, &report.latency));
+    if !report.faults.is_empty() {
+        let _ = writeln!(page, "\n| {} |\n| --- |{}", text::FAULT.join(" | "), " ---: |".repeat(text::FAULT.len() - 1));
+        for fault in &report.faults {
+            let _ = writeln!(page, "| {} |", text::fault(fault).map(|cell| escape(&cell)).join(" | "));
+        }
+    }
     for note in &report.notes {
         let _ = writeln!(page, "\n> {}", escape(note));
     }

@@ -11,7 +11,7 @@ use fleet_contract::{
     stats,
 };
 
-use super::{Report, figures::OutageList};
+use super::{FaultFigures, Report, figures::OutageList};
 use crate::{
     run::{stage::Stage, threshold::Outcome, timeline::BackSeconds, verdict::Verdict},
     words,
@@ -87,6 +87,7 @@ pub fn render(report: &Report, style: Style) -> String {
     sections.push(latencies(report, style.paint));
     sections.extend(phases(report, style.paint));
     sections.extend(streams(report, style));
+    sections.extend(faults(report, style.paint));
     sections.extend(outages(report, style.paint));
     sections.push(generator(report, style));
     if style.width == Width::Wide {
@@ -316,6 +317,43 @@ fn streams(report: &Report, style: Style) -> Option<String> {
         text.push_str(&format!("and {} more: -o wide\n", words::counted((number - most) as u64, "stream", "streams")));
     }
     Some(text)
+}
+
+/// The columns of a table of faults; the last three count from when the fault let go of its devices.
+pub(super) const FAULT: [&str; 8] = ["fault", "at", "lasts", "devices", "effects", "50 % back", "all", "p99 back"];
+
+/// What a fault did, in these columns.
+pub(super) fn fault(fault: &FaultFigures) -> [String; 8] {
+    let devices = |seconds: Option<f64>| match seconds {
+        _ if fault.sessions_lost == 0 => "-".into(),
+        Some(seconds) => words::time(seconds),
+        None => "not yet".into(),
+    };
+    let latency = match (fault.latency_bound_seconds, fault.latency_back_seconds) {
+        (None, _) => "-".into(),
+        (_, Some(seconds)) => words::time(seconds),
+        (_, None) => "not yet".into(),
+    };
+    [
+        fault.name.clone(),
+        words::time(fault.at_seconds),
+        if fault.seconds > 0.0 { words::time(fault.seconds) } else { "-".into() },
+        words::count(fault.devices),
+        words::count(fault.effects),
+        devices(fault.back_seconds.p50),
+        devices(fault.back_seconds.p100),
+        latency,
+    ]
+}
+
+/// Each fault, and how long it took until all was well again; nothing of a run without.
+fn faults(report: &Report, paint: Paint) -> Option<String> {
+    let align = |name: &&str| if *name == "fault" { Align::Left } else { Align::Right };
+    let mut table = Table::new(FAULT.iter().map(|name| ((*name).to_owned(), align(name))).collect());
+    for figures in &report.faults {
+        table.row(fault(figures).into(), (figures.effects == 0).then_some(Tone::Bad));
+    }
+    (!report.faults.is_empty()).then(|| table.render(paint))
 }
 
 /// When half, 90 %, 95 % and all of those that fell away were back.

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use fleet_contract::{
+    fault,
     fleet::FleetSpec,
     load_test::{
-        Fault, Phase, RateChange,
+        Phase, RateChange,
         curve::{Course, Curve, Segment},
     },
     plan::{Plan, Setting},
@@ -164,9 +165,11 @@ impl Phases {
             let from = plan.devices_wanted();
             plan_devices(plan, spec, &spanned, at, from);
             plan_rates(plan, spec, &spanned, at);
-            for fault in &spanned.phase.faults {
-                let Fault::Disconnect { share, after } = fault;
-                plan.disconnect(at.after(*after), *share, spec.connect.rate);
+            for (position, fault) in spanned.phase.faults.iter().enumerate() {
+                let after = fault.aim().after;
+                let lasts = fault.lasts_within(Span(spanned.phase.duration.0.saturating_sub(after.0)));
+                let number = fault::number(spanned.number, position);
+                plan.strike(at.after(after), number, fault, lasts, spec.connect.rate);
             }
         }
         // What falls due behind the last one belongs to none that anybody has asked for.
@@ -379,7 +382,7 @@ mod tests {
         let devices = |plan: &Plan, millis| plan.devices(at(millis));
         assert_eq!([3_999, 4_000, 13_999, 14_000].map(|millis| devices(&skipped, millis)), [20, 90, 90, 50]);
         assert_eq!(skipped.pace("taxi", "fast", Span::from_secs(1)).shortest(at(4_000)), Span::from_secs(1));
-        assert_eq!(skipped.disconnects().map(|cut| cut.at).collect::<Vec<_>>(), [at(15_000)]);
+        assert_eq!(skipped.strikes().map(|strike| strike.at).collect::<Vec<_>>(), [at(15_000)]);
         // The second one, too, and then the last.
         let (again, number) = cut.cut_at(Span::from_secs(5)).unwrap();
         let skipped = again.skipped(&cut, number, &skipped, &spec(), START);
@@ -410,11 +413,13 @@ mod tests {
     #[test]
     fn faults_have_their_instants() {
         let phases = written(
-            "[{name: a, duration: 10s}, {name: b, duration: 10s, faults: [{kind: disconnect, share: 30%, after: 2s}]}]",
+            "[{name: a, duration: 10s}, {name: b, duration: 10s, faults: [{kind: disconnect, share: 30%, after: 2s}, {kind: blackhole, \
+             after: 4s}, {kind: storm, lasts: 1s}]}]",
         );
         let mut plan = Plan::new(1, START, 10);
         phases.plan(&mut plan, &spec(), START);
-        let cuts: Vec<_> = plan.disconnects().map(|cut| (cut.at, cut.share.basis_points())).collect();
-        assert_eq!(cuts, [(at(12_000), 3_000)]);
+        let strikes: Vec<_> = plan.strikes().map(|it| (it.fault.name().to_owned(), it.at, it.until)).collect();
+        let expected = [("storm", 10_000, 11_000), ("disconnect", 12_000, 12_000), ("blackhole", 14_000, 20_000)];
+        assert_eq!(strikes, expected.map(|(name, begins, ends)| (name.to_owned(), at(begins), at(ends))));
     }
 }

@@ -16,7 +16,7 @@ use fleet_contract::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SETTLING, facts::RunFacts, phase::Spanned, stage::Stage};
+use super::{SETTLING, facts::RunFacts, fault, phase::Spanned, stage::Stage};
 use crate::words;
 
 /// What was measured of what a threshold looks at.
@@ -75,7 +75,7 @@ pub fn to_abort(stats: &Stats, facts: &RunFacts, recent: &mut Recent) -> Option<
     facts.asked.thresholds.iter().enumerate().find_map(|(number, criterion)| {
         let AbortOnFail { after } = criterion.abort_on_fail?;
         let mut is_failing = |(place_number, place): (usize, &Place<'_>)| {
-            let begins = place.phases.first().map_or(Span::ZERO, |phase| phase.after);
+            let begins = place.begins();
             let is_due = elapsed.0 >= begins.0.saturating_add(after.0);
             let overdue = recent.overdue((number, place_number), place, criterion, stats, facts);
             let judged = place.judge_with(criterion, stats, facts, overdue);
@@ -134,17 +134,30 @@ struct Place<'a> {
     phases: Vec<Spanned<'a>>,
     /// The name, where it is a single one.
     name: Option<&'a str>,
+    /// Those faults alone, where it is about what they did.
+    faults: Option<Vec<fault::Spanned<'a>>>,
 }
 
 /// The places of a threshold: one, or one for each measured phase.
 fn places<'a>(criterion: &Criterion, facts: &'a RunFacts) -> Vec<Place<'a>> {
-    let one = |phase: Spanned<'a>| Place { phases: vec![phase], name: Some(&phase.phase.name) };
+    let faults_in = |phase: Option<&str>| {
+        let name = criterion.fault.as_deref()?;
+        let mut faults = fault::spanned(&facts.asked.phases);
+        faults.retain(|fault| fault.fault.name() == name && phase.is_none_or(|phase| phase == fault.phase));
+        Some(faults)
+    };
+    let one = |phase: Spanned<'a>| {
+        let name = &phase.phase.name;
+        Place { phases: vec![phase], name: Some(name), faults: faults_in(Some(name)) }
+    };
     let measured = || facts.asked.phases.spanned().filter(|it| it.phase.measure);
     match criterion.phase.as_deref() {
         Some(EACH) => measured().map(one).collect(),
         Some(name) => facts.asked.phases.spanned().filter(|it| it.phase.name == name).map(one).collect(),
-        None if criterion.expect.is_of_whole_run() => vec![Place { phases: Vec::new(), name: None }],
-        None => vec![Place { phases: measured().collect(), name: None }],
+        None if criterion.expect.is_of_whole_run() || criterion.fault.is_some() => {
+            vec![Place { phases: Vec::new(), name: None, faults: faults_in(None) }]
+        }
+        None => vec![Place { phases: measured().collect(), name: None, faults: None }],
     }
 }
 
@@ -192,14 +205,32 @@ impl<'a> Place<'a> {
         judgement
     }
 
+    /// When it begins, from the start of the run on.
+    fn begins(&self) -> Span {
+        let begins = match &self.faults {
+            Some(faults) => faults.first().map(|fault| fault.after),
+            None => self.phases.first().map(|phase| phase.after),
+        };
+        begins.unwrap_or_default()
+    }
+
     /// Whether nothing of it can change any more.
     fn is_final(&self, facts: &RunFacts) -> bool {
         let settling = facts.fleet.spec.loss_after.0.saturating_add(SETTLING.0);
         let is_settled = |phase: &Spanned<'_>| facts.elapsed().0 >= phase.until().0.saturating_add(settling);
-        facts.stage == Stage::Ended || !self.phases.is_empty() && self.phases.iter().all(is_settled)
+        // Devices come back when they can, if they do.
+        let is_of_phases = !self.phases.is_empty() && self.faults.is_none();
+        facts.stage == Stage::Ended || is_of_phases && self.phases.iter().all(is_settled)
     }
 
     fn measured(&self, criterion: &Criterion, stats: &Stats, facts: &RunFacts) -> Measured {
+        if let Some(faults) = &self.faults {
+            let mut sum = selected(&Groups::default(), criterion);
+            for fault in faults.iter().filter_map(|fault| stats.faults.get(fault.number)) {
+                sum.latency.recovery.merge(&fault.recovery);
+            }
+            return Measured { seconds: facts.running().as_secs_f64(), ..sum };
+        }
         if self.phases.is_empty() {
             let mut measured = selected(&stats.groups, criterion);
             let is_all = criterion.group.is_none() && criterion.stream.is_none() && criterion.qos.is_none();
@@ -242,7 +273,11 @@ impl<'a> Place<'a> {
             let lost: u64 = stats.connections.lost.values().sum();
             lost.saturating_sub(stats.connections.reconnects).min(missing())
         };
-        if *distribution == END_TO_END {
+        if let Some(faults) = &self.faults {
+            let away =
+                faults.iter().filter_map(|fault| stats.faults.get(fault.number)).map(|fault| fault.sessions.away);
+            in_flight(away.map(u64::from).sum())
+        } else if *distribution == END_TO_END {
             measured.messages.lost + in_flight(measured.messages.in_flight())
         } else if *distribution == PUBLISH_ACK {
             let Messages { sent, acknowledged, .. } = measured.acknowledgeable;
@@ -353,8 +388,8 @@ impl Judgement<'_> {
 
     /// Where it looks, as [`place`] has it.
     pub fn place(&self) -> String {
-        let Criterion { group, stream, qos, .. } = self.criterion;
-        place(self.phase, group.as_deref(), stream.as_deref(), *qos)
+        let Criterion { fault, group, stream, qos, .. } = self.criterion;
+        place([self.phase, fault.as_deref(), group.as_deref(), stream.as_deref()], *qos)
     }
 
     /// What was found, in words.
@@ -372,10 +407,11 @@ impl Judgement<'_> {
     }
 }
 
-/// Where a threshold looks, in words: `in phase steady, group taxi`; empty for the whole of everything.
-pub fn place(phase: Option<&str>, group: Option<&str>, stream: Option<&str>, qos: Option<Qos>) -> String {
-    let named = [("phase", phase), ("group", group), ("stream", stream)];
-    let names = named.into_iter().filter_map(|(what, name)| Some(format!("{what} {}", name?)));
+/// Where a threshold looks, in words, by the names of phase, fault, group and stream: `in phase steady, group taxi`; empty for the
+/// whole of everything.
+pub fn place(names: [Option<&str>; 4], qos: Option<Qos>) -> String {
+    let named = ["phase", "fault", "group", "stream"].into_iter().zip(names);
+    let names = named.filter_map(|(what, name)| Some(format!("{what} {}", name?)));
     let parts: Vec<_> = names.chain(qos.map(|qos| format!("QoS {}", u8::from(qos)))).collect();
     if parts.is_empty() { String::new() } else { format!("in {}", parts.join(", ")) }
 }

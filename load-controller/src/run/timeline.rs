@@ -7,6 +7,8 @@
 
 pub mod flow;
 mod outages;
+mod recoveries;
+mod returns;
 
 use fleet_contract::{
     stats::{Devices, Latencies, Latency, Messages, Stats},
@@ -17,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use outages::{BackSeconds, OutageReport, Outages};
+pub use recoveries::{Recovered, Recoveries};
 
 use super::stage::Stage;
 
@@ -40,6 +43,8 @@ pub struct Timeline {
     /// How long devices were missing that had been connected, all together, in seconds, to a reading.
     missing_device_seconds: f64,
     outages: Outages,
+    #[serde(default)]
+    recoveries: Recoveries,
 }
 
 /// What a point needs to know of the reading before.
@@ -119,6 +124,7 @@ impl Timeline {
             memory_bytes_max: 0,
             missing_device_seconds: 0.0,
             outages: Outages::new(),
+            recoveries: Recoveries::new(),
         }
     }
 
@@ -140,6 +146,7 @@ impl Timeline {
         if stage.follows_plan() {
             self.running = Some((at, stats.devices));
             self.outages.push(at, stats.devices, &stats.sessions);
+            self.recoveries.push(at, &stats.faults);
             let missing = self.outages.missing(stats.devices);
             self.missing_device_seconds += f64::from(missing) * at.since(before).as_secs_f64();
         }
@@ -197,6 +204,11 @@ impl Timeline {
     /// The outages so far.
     pub const fn outages(&self) -> &Outages {
         &self.outages
+    }
+
+    /// What became of devices that lost their sessions by faults.
+    pub const fn recoveries(&self) -> &Recoveries {
+        &self.recoveries
     }
 
     fn add(&mut self, point: &Point) {

@@ -192,6 +192,8 @@ pub enum Rule {
     ClocksApart,
     /// Another run took the sessions of devices over.
     SessionTakenOver,
+    /// A fault did nothing, so that nothing was proved by it.
+    FaultWithoutEffect,
     /// Devices were missing for reasons of the generator's own.
     DevicesFailed,
     /// The run ended before all devices had had their turn to connect.
@@ -237,6 +239,7 @@ impl Rule {
             | Self::ClockStepped
             | Self::ClocksApart
             | Self::SessionTakenOver
+            | Self::FaultWithoutEffect
             | Self::DevicesFailed
             | Self::PacketsTooLarge
             | Self::RampUnfinished

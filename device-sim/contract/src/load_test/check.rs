@@ -3,21 +3,25 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Criterion, EACH, FAULTS_MAX, Fault, LASTS_MAX, LoadTestSpec, PHASES_MAX, Phase, SEGMENTS_MAX, THRESHOLDS_MAX,
+    Criterion, EACH, LASTS_MAX, LoadTestSpec, PHASES_MAX, Phase, SEGMENTS_MAX, THRESHOLDS_MAX,
     curve::{Course, Curve, Shape},
     phase::{RateChange, Rates},
 };
 use crate::{
     document::Problem,
+    fault::{Aim, FAULTS_MAX, Fault},
     fleet::FleetSpec,
-    series::Scope,
-    threshold::{Column, Statistic},
-    units::{Rate, Span},
+    series::{RECOVERY, Scope},
+    threshold::{Column, Statistic, Threshold},
+    units::{Rate, Share, Span},
     unknown,
 };
 
 /// The most devices of a fleet.
 const DEVICES_MAX: f64 = 10_000_000.0;
+
+/// The shortest time from one end of a session to the next, by `churn`.
+const CHURN_MIN: Span = Span::from_millis(100);
 
 /// The largest factor of a rate.
 const FACTOR_MAX: f64 = 1_000.0;
@@ -136,13 +140,36 @@ impl Check<'_> {
             }
         }
         for (position, fault) in phase.faults.iter().enumerate() {
-            let Fault::Disconnect { after, .. } = fault;
-            if *after >= phase.duration {
-                self.wrong(
-                    format!("{path}/faults/{position}/after"),
-                    format!("expected less than the phase lasts ({}), found `{after}`", phase.duration),
-                );
+            self.fault(&format!("{path}/faults/{position}"), fault, phase);
+        }
+    }
+
+    fn fault(&mut self, path: &str, fault: &Fault, phase: &Phase) {
+        let Aim { share, group, after, lasts, .. } = fault.aim();
+        if share == Share::NONE {
+            self.wrong(format!("{path}/share"), "expected more than nobody, found `0%`");
+        }
+        if after >= phase.duration {
+            let lasts = phase.duration;
+            self.wrong(
+                format!("{path}/after"),
+                format!("expected less than the phase lasts ({lasts}), found `{after}`"),
+            );
+        } else if let Some(lasts) = lasts {
+            let rest = Span(phase.duration.0 - after.0);
+            if lasts == Span::ZERO || lasts > rest {
+                let what = format!("expected more than no time and no more than is left of the phase ({rest})");
+                self.wrong(format!("{path}/lasts"), format!("{what}, found `{lasts}`"));
             }
+        }
+        self.group(&format!("{path}/group"), group);
+        match fault {
+            Fault::Churn(churn) if churn.every < CHURN_MIN => {
+                let (least, found) = (CHURN_MIN, churn.every);
+                self.wrong(format!("{path}/every"), format!("expected at least {least}, found `{found}`"));
+            }
+            Fault::Silence(silence) => self.stream(&format!("{path}/stream"), group, silence.stream.as_deref()),
+            _ => {}
         }
     }
 
@@ -247,12 +274,32 @@ impl Check<'_> {
                 self.wrong(format!("{path}/{field}"), format!("expected none: {key} is measured for the fleet alone"));
             }
         }
+        if let Some(name) = criterion.fault.as_deref() {
+            self.fault_of(path, expect, phase.as_deref(), name);
+        }
         let is_acknowledged = expect.column.key() == "publish_ack" && expect.statistic != Statistic::Rate;
         if is_acknowledged && *qos == Some(crate::fleet::Qos::AtMostOnce) {
             self.wrong(format!("{path}/qos"), "expected 1 or 2: nothing of QoS 0 is acknowledged");
         }
         self.group(&format!("{path}/group"), group.as_deref());
         self.stream(&format!("{path}/stream"), group.as_deref(), stream.as_deref());
+    }
+
+    /// The fault that a threshold is about.
+    fn fault_of(&mut self, path: &str, expect: &Threshold, phase: Option<&str>, name: &str) {
+        let is_meant = |it: &&Phase| phase.is_none_or(|phase| phase == EACH && it.measure || phase == it.name);
+        let phases = self.test.phases.iter().filter(is_meant);
+        let names: BTreeSet<&str> = phases.flat_map(|phase| &phase.faults).map(Fault::name).collect();
+        if !names.contains(name) {
+            self.wrong(format!("{path}/fault"), unknown::message("fault", name, names));
+        }
+        if !matches!(expect.column, Column::Distribution(row) if *row == RECOVERY) {
+            let (key, wanted) = (expect.column.key(), RECOVERY.key);
+            self.wrong(
+                format!("{path}/fault"),
+                format!("expected `{wanted}`, which is measured by fault, found `{key}`"),
+            );
+        }
     }
 
     fn group(&mut self, path: &str, group: Option<&str>) {

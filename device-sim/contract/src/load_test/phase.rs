@@ -9,7 +9,10 @@ use super::{
     LASTS_MAX,
     curve::{Course, Curve, Shape},
 };
-use crate::units::{Rate, Share, Span};
+use crate::{
+    fault::Fault,
+    units::{Rate, Span},
+};
 
 /// A part of a load test. On the command line `NAME:TIME`, or `NAME:A..B/TIME` where devices come or leave; what devices come
 /// or leave in is no part that thresholds without a phase look at.
@@ -78,20 +81,6 @@ pub struct RateChange {
     /// the number of devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Rate>,
-}
-
-/// What goes wrong in a phase.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
-pub enum Fault {
-    /// Connections are cut, once; the devices come back by themselves.
-    Disconnect {
-        /// How many of the devices are hit, about: the seed decides for each of them by this chance.
-        share: Share,
-        /// When, from the beginning of the phase on.
-        #[serde(default)]
-        after: Span,
-    },
 }
 
 impl FromStr for Phase {

@@ -24,6 +24,8 @@ impl Stats {
             bytes: self.bytes.without(before.bytes),
             connections: self.connections.without(&before.connections),
             sessions: self.sessions.since(span.start, &before.sessions),
+            // Each has a number of its own.
+            faults: self.faults.clone(),
             observer: self.observer.without(&before.observer),
             generator: self.generator.without(&before.generator),
             lost: self.lost.iter().filter(|lost| span.contains(&lost.sent)).cloned().collect(),

@@ -103,6 +103,9 @@ impl<W: World> Shard<W> {
     /// Begins to connect, or queues if the pace of the fleet does not allow it yet.
     pub(super) fn try_connect(&mut self, slot: Slot, now: Micros) {
         let device = &self.roster.devices[slot];
+        if device.is_hit && self.rushes(slot) {
+            return self.rush(slot);
+        }
         let is_first = device.sessions == 0 && device.attempts == 0;
         let is_taken = if is_first {
             self.attempts.pacer.take_due(device.times.connect_at, now).is_ok()
@@ -120,6 +123,7 @@ impl<W: World> Shard<W> {
 
     /// Lets those begin to connect whose turn it is by now.
     pub(super) fn admit(&mut self) {
+        self.admit_rush();
         while let Some(slot) = self.attempts.queue.front().copied() {
             let now = self.world.now();
             // It may have left the fleet meanwhile.
@@ -138,7 +142,10 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn open(&mut self, slot: Slot, now: Micros) {
+    pub(super) fn open(&mut self, slot: Slot, now: Micros) {
+        if self.swallow_attempt(slot, now) {
+            return;
+        }
         let index = self.roster.index(slot);
         match self.world.open(index, self.roster.devices[slot].attempts, slot) {
             Ok(connection) => {
@@ -162,6 +169,9 @@ impl<W: World> Shard<W> {
     /// The socket can be written: the connection is decided, or what waits can go.
     pub(super) fn writable(&mut self, slot: Slot) {
         let now = self.world.now();
+        if self.is_cut_off(slot) {
+            return;
+        }
         if self.roster.devices[slot].state == State::Opening {
             return self.opening(slot, now);
         }
@@ -202,6 +212,9 @@ impl<W: World> Shard<W> {
     }
 
     fn opened(&mut self, slot: Slot, now: Micros) {
+        if self.is_cut_off(slot) {
+            return;
+        }
         let Some(connection) = &mut self.roster.devices[slot].connection else { return };
         match self.world.establish(connection) {
             Ok(false) => {}
@@ -218,7 +231,10 @@ impl<W: World> Shard<W> {
 
     fn send_connect(&mut self, slot: Slot, now: Micros) {
         let index = self.roster.index(slot);
-        let identity = self.blueprint.device(index);
+        let mut identity = self.blueprint.device(index);
+        if self.roster.devices[slot].is_hit && self.faults.wrong_password(slot).is_some() {
+            identity = identity.with_wrong_password();
+        }
         self.buffers.out.clear();
         let device = &mut self.roster.devices[slot];
         match device.session.connect(&identity.connect(), &self.blueprint.session, now, &mut self.buffers.out) {
@@ -245,7 +261,9 @@ impl<W: World> Shard<W> {
             self.counted.stats.connections.reconnects += 1;
             self.counted.by_stream.latency(lost_at).recovery.record(now.since(lost_at));
             self.counted.stats.sessions.back(now);
+            self.note_back(slot, now.since(lost_at), now);
         }
+        let device = &mut self.roster.devices[slot];
         device.sessions += 1;
         device.state = State::Up;
         device.times.since = now;
@@ -271,7 +289,12 @@ impl<W: World> Shard<W> {
         causes::add(&mut self.counted.stats.connections.refused, code, 1);
         self.attempts.pacer.release();
         self.roster.devices[slot].session.lost(now);
-        self.roster.devices[slot].connection = None;
+        self.drop_connection(slot);
+        if self.roster.devices[slot].is_hit
+            && let Some(number) = self.faults.wrong_password(slot)
+        {
+            self.note_effect(number);
+        }
         self.set_trouble(slot, Trouble::Refused);
         self.retry(slot, code, now);
     }
@@ -294,8 +317,8 @@ impl<W: World> Shard<W> {
             State::Closing => return self.depart(slot, now),
             State::Opening | State::Connecting => {
                 self.attempts.pacer.release();
-                device.connection = None;
                 device.session.lost(now);
+                self.drop_connection(slot);
                 return self.connect_failed(slot, reason, Trouble::None, now);
             }
             State::Up | State::Leaving => {}
@@ -304,8 +327,9 @@ impl<W: World> Shard<W> {
         causes::add(&mut self.counted.stats.connections.lost, reason, 1);
         self.counted.stats.devices.connected -= 1;
         self.world.lost(index);
-        device.connection = None;
         device.session.lost(now);
+        self.drop_connection(slot);
+        let device = &mut self.roster.devices[slot];
         let is_leaving = device.state == State::Leaving;
         // A session that ends at once is no success; else two runs with the same ids would race for ever.
         if !is_young {
@@ -318,6 +342,7 @@ impl<W: World> Shard<W> {
         } else {
             device.times.lost_at = now;
             self.counted.stats.sessions.lost(now);
+            self.note_lost(slot, now);
             self.retry(slot, reason, now);
         }
     }
@@ -346,7 +371,10 @@ impl<W: World> Shard<W> {
         let device = &mut self.roster.devices[slot];
         // Of the instant, not of the seed alone: after each restart the waits shall differ.
         let draw = self.blueprint.draws.waits.of(index).at(now.0);
-        let wait = backoff::delay(&self.blueprint.connect.backoff, u32::from(device.attempts), draw.0);
+        let is_end = device.state == State::Offline && device.times.lost_at == now;
+        let by_fault = if device.is_hit { self.faults.wait(slot, is_end) } else { None };
+        let by_backoff = || backoff::delay(&self.blueprint.connect.backoff, u32::from(device.attempts), draw.0);
+        let wait = by_fault.unwrap_or_else(by_backoff);
         device.state = State::Offline;
         device.last_error = Some(reason);
         device.attempts = device.attempts.saturating_add(1);
@@ -374,6 +402,9 @@ impl<W: World> Shard<W> {
     /// Writes `out` to the device; false when its connection was lost over it.
     pub(super) fn write_out(&mut self, slot: Slot, now: Micros) -> bool {
         if self.buffers.out.is_empty() {
+            return true;
+        }
+        if self.roster.devices[slot].is_hit && self.hold_back(slot) {
             return true;
         }
         let Some(connection) = &mut self.roster.devices[slot].connection else { return false };

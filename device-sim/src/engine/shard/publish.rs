@@ -11,7 +11,7 @@ use fleet_contract::{
     units::Span,
 };
 
-use super::Shard;
+use super::{Shard, faults::BLACKHOLE};
 use crate::{
     engine::{
         device::{Device, Queued, State, StreamState},
@@ -44,6 +44,9 @@ impl<W: World> Shard<W> {
         if device.times.leave_at <= now && !matches!(device.state, State::Leaving | State::Closing | State::Absent) {
             self.leave(slot, now);
         }
+        if self.roster.devices[slot].is_hit {
+            self.end_again(slot, now);
+        }
         match self.roster.devices[slot].state {
             State::Absent => return,
             State::Offline => {
@@ -56,7 +59,11 @@ impl<W: World> Shard<W> {
             State::Opening => {
                 if self.roster.devices[slot].times.since.after(self.blueprint.connect.timeout) <= now {
                     let connection = self.roster.devices[slot].connection.as_ref();
-                    let reason = connection.map_or("connect_timeout", |connection| self.world.overdue(connection));
+                    let reason = match connection {
+                        _ if self.is_cut_off(slot) => BLACKHOLE,
+                        Some(connection) => self.world.overdue(connection),
+                        None => "connect_timeout",
+                    };
                     return self.lost(slot, reason, now);
                 }
                 self.offer(slot, now);
@@ -111,6 +118,7 @@ impl<W: World> Shard<W> {
             State::Leaving => deadline().min(device.times.since.after(Span(self.blueprint.loss_after.0 + 1_000_000))),
             State::Closing => device.times.since.after(CLOSE_PATIENCE),
         };
+        let next = if device.is_hit { next.min(self.faults.ends_again(slot)) } else { next };
         if matches!(device.state, State::Leaving | State::Closing) { next } else { next.min(device.times.leave_at) }
     }
 
@@ -164,7 +172,10 @@ impl<W: World> Shard<W> {
                 let is_overdue = lag > lag::ALLOWED && lag > limit();
                 state.last_due = due;
                 state.next_due = stream.first_due(pace, index, due.after(Span(1)));
-                let is_spoken = !self.course.is_paused(due)
+                let is_silent = self.roster.devices[slot].is_hit && self.is_silent(slot, stream_number);
+                let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
+                let is_spoken = !is_silent
+                    && !self.course.is_paused(due)
                     && group.model.is_due(number, index, due, self.blueprint.start, &mut self.buffers.scratch);
                 if is_spoken {
                     self.offer_one(slot, Queued { due, stream: stream_number }, is_overdue, now);
@@ -197,7 +208,8 @@ impl<W: World> Shard<W> {
         self.counted.lags.note(queued.due, lag);
         self.counted.stats.generator.missed_ticks += u64::from(lag >= MISSED);
         self.counted.stats.generator.overdue += u64::from(is_overdue);
-        if self.roster.devices[slot].state != State::Up {
+        let device = &self.roster.devices[slot];
+        if device.state != State::Up || device.is_hit && self.is_cut_off(slot) {
             return self.offer_offline(slot, queued);
         }
         // A queue is worked off in order; only QoS 0, which never queues, may pass it.
@@ -391,6 +403,9 @@ impl<W: World> Shard<W> {
 
     /// Sends what the last connection left, then what waits, as far as the window and the turn allow.
     pub(super) fn pump(&mut self, slot: Slot, now: Micros) {
+        if self.is_cut_off(slot) {
+            return;
+        }
         self.buffers.out.clear();
         while self.buffers.out.len() < TURN_BYTES
             && let Some(resend) = self.roster.devices[slot].session.next_resend(&mut self.pool)

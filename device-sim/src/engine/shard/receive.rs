@@ -25,7 +25,11 @@ const UNREAD_MAX: usize = 4 * 1024 * 1024;
 impl<W: World> Shard<W> {
     /// Reads once, and again in the next turn if there may be more: a talkative broker must not delay the others.
     pub(super) fn readable(&mut self, slot: Slot) {
-        let Some(device) = self.roster.devices.get_mut(slot) else { return };
+        let Some(device) = self.roster.devices.get(slot) else { return };
+        if device.is_hit && self.is_cut_off(slot) {
+            return;
+        }
+        let device = &mut self.roster.devices[slot];
         if device.state == State::Opening {
             return self.opening(slot, self.world.now());
         }

@@ -117,6 +117,7 @@ impl Counted {
             received,
             bytes,
             connections,
+            faults,
             observer,
             generator,
             ..
@@ -131,6 +132,7 @@ impl Counted {
             received: received.clone(),
             bytes: *bytes,
             connections: connections.clone(),
+            faults: faults.clone(),
             observer: observer.clone(),
             generator: generator.clone(),
             ..Stats::default()

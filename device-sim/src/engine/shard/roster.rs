@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleet_contract::{plan::Disconnect, time::Micros, units::Span};
+use fleet_contract::{time::Micros, units::Span};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,9 +49,6 @@ impl Slots {
         devices.min(self.end).saturating_sub(self.first).div_ceil(self.step)
     }
 }
-
-/// What a connection that the plan has cut is called.
-const DISCONNECT_FAULT: &str = "disconnect_fault";
 
 /// A broker that has not answered a SUBSCRIBE after so long, when the device leaves, is not going to.
 const ANSWER_PATIENCE: Span = Span::from_secs(2);
@@ -106,36 +103,6 @@ impl<C> Roster<C> {
     }
 }
 
-/// The cuts of connections that a plan has.
-pub(super) struct Cuts {
-    /// The next one.
-    next: Option<Disconnect>,
-    /// When connections were cut last; what was to be cut before the shard began is past.
-    last: Micros,
-}
-
-impl Cuts {
-    pub(super) fn after(course: &Course, now: Micros) -> Self {
-        Self { next: course.next_disconnect(now), last: now }
-    }
-
-    /// When the next one is; never if there is none.
-    pub(super) fn at(&self) -> Micros {
-        self.next.map_or(Micros::NEVER, |next| next.at)
-    }
-
-    fn follow(&mut self, course: &Course) {
-        self.next = course.next_disconnect(self.last);
-    }
-
-    /// The next one, if its time has come.
-    fn due(&mut self, course: &Course, now: Micros) -> Option<Disconnect> {
-        let due = self.next.filter(|next| next.at <= now)?;
-        *self = Self::after(course, due.at);
-        Some(due)
-    }
-}
-
 impl<W: World> Shard<W> {
     /// Follows another plan from now on. Who comes and goes, and when, is looked at only where that has changed.
     pub(super) fn take_course(&mut self, course: Arc<Course>, now: Micros) {
@@ -146,7 +113,7 @@ impl<W: World> Shard<W> {
         let before = std::mem::replace(&mut self.course, course);
         let is_same_population = before.population == self.course.population;
         let is_same_pace = before.has_paces_of(&self.course);
-        self.cuts.follow(&self.course);
+        self.follow_faults();
         if self.life.is_draining {
             return;
         }
@@ -204,7 +171,10 @@ impl<W: World> Shard<W> {
         let first_packet_id = self.blueprint.draws.packet_ids.of(index).at(self.world.epoch().0).below(65_536);
         let first_packet_id = u16::try_from(first_packet_id).unwrap_or(1);
         let is_observed = self.blueprint.is_observed(index);
+        let slot = self.roster.devices.next();
         self.roster.add(|first| Device::new(group, first, is_observed, first_packet_id), streams);
+        // Faults that last hit those, too, that come later.
+        self.impose(slot, self.world.now());
     }
 
     /// Takes over when a device is there.
@@ -235,19 +205,6 @@ impl<W: World> Shard<W> {
                 device.times.since = device.times.connect_at;
             }
             _ => {}
-        }
-    }
-
-    /// Cuts the connections of those whom the plan has hit by now.
-    pub(super) fn disconnect_in_time(&mut self) {
-        let now = self.world.now();
-        while let Some(disconnect) = self.cuts.due(&self.course, now) {
-            let drawn = self.blueprint.hit_by(disconnect);
-            for slot in self.roster.devices.slots() {
-                if self.roster.devices[slot].state == State::Up && drawn(self.roster.index(slot)) {
-                    self.end(slot, DISCONNECT_FAULT, now);
-                }
-            }
         }
     }
 
@@ -298,7 +255,8 @@ impl<W: World> Shard<W> {
         self.abandon(slot);
         if self.write_out(slot, now) {
             // The broker closes (MQTT-3.14.4-2); our side says already that nothing follows.
-            let connection = self.roster.devices[slot].connection.as_mut();
+            let is_cut_off = self.is_cut_off(slot);
+            let connection = self.roster.devices[slot].connection.as_mut().filter(|_| !is_cut_off);
             if connection.is_some_and(|connection| self.world.finish(connection).is_err()) {
                 self.depart(slot, now);
             }
@@ -315,10 +273,10 @@ impl<W: World> Shard<W> {
         if device.state.is_connected() {
             self.counted.stats.devices.connected -= 1;
         }
-        device.connection = None;
         device.is_queued = false;
         device.session.lost(now);
         device.session.give_up(&mut self.pool);
+        self.drop_connection(slot);
         self.set_trouble(slot, Trouble::None);
         self.withhold_queue(slot);
         self.abandon(slot);
@@ -327,7 +285,9 @@ impl<W: World> Shard<W> {
         device.times.since = now;
         if std::mem::replace(&mut device.times.lost_at, Micros::NEVER) != Micros::NEVER {
             self.counted.stats.sessions.left(now);
+            self.note_left(slot, now);
         }
+        let device = &mut self.roster.devices[slot];
         device.session = Session::new();
         for stream in self.rows_mut(slot) {
             stream.next_due = Micros::NEVER;
@@ -356,6 +316,7 @@ impl<W: World> Shard<W> {
             && self.rows(last).iter().all(|stream| stream.row.is_settled())
             && let Some(streams) = self.roster.remove_last()
         {
+            self.faults.forget(last);
             self.watched.bodies.forget(self.roster.index(last), streams);
         }
         if self.roster.devices.len() < before {

@@ -16,6 +16,7 @@ impl<W: World> Shard<W> {
     /// The statistics since the start, as of now.
     pub(super) fn reading(&mut self, now: Micros) -> Reading {
         self.counted.stats.sessions.count_until(now);
+        self.counted.stats.faults.count_until(now);
         self.counted.exchange.leave(&mut self.counted.by_stream);
         let mut stats = self.counted.stats.clone();
         stats.devices.desired =

@@ -4,6 +4,7 @@
 //! devices come and go. The same seed has the same bytes at the same instants.
 
 mod fair;
+mod faults;
 mod killed;
 mod played;
 mod takeover;
@@ -210,7 +211,7 @@ fn history(seed: u64) -> (Stats, u64) {
     for step in 1..13 {
         let number = 10 + 5 * step;
         stage.run(Span::from_millis(1 + draw(number, 1_500)));
-        match draw(number + 1, 10) {
+        match draw(number + 1, 16) {
             0 => stage.shard.world.trouble(Trouble::DropAll),
             1 => stage.shard.world.trouble(Trouble::DropOne(draw(number + 2, u64::from(DEVICES)))),
             2 => stage.shard.world.trouble(Trouble::Stall(Span::from_millis(draw(number + 2, 4_000)))),
@@ -226,6 +227,16 @@ fn history(seed: u64) -> (Stats, u64) {
                 stage.change(|plan, now, rate| plan.disconnect(now, share, rate));
             }
             8 => stage.change(|plan, now, rate| plan.set(now, Setting::Phase(step), rate)),
+            kind @ 10..16 => {
+                let share = Share::from_basis_points(u16::try_from(draw(number + 2, 10_000)).unwrap()).unwrap();
+                let lasts = Span::from_millis(1 + draw(number + 3, 3_000));
+                let fault = faults::fault(
+                    ["storm", "churn", "blackhole", "credentials", "silence", "disconnect"][kind as usize - 10],
+                    share,
+                    draw(number + 4, 3),
+                );
+                stage.change(|plan, now, rate| plan.strike(now, step, &fault, lasts, rate));
+            }
             _ => {
                 let factor = Some(fleet_contract::units::Factor(u32::try_from(draw(number + 2, 3_000_000)).unwrap()));
                 let over = Span::from_millis(draw(number + 3, 1_000));

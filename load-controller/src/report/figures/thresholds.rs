@@ -16,6 +16,9 @@ pub struct ThresholdFigures {
     pub expect: Threshold,
     /// The phase; `null` where it is about several of them, or about the whole run.
     pub phase: Option<String>,
+    /// The fault whose recovery it is; `null` where it is about no single one.
+    #[serde(default)]
+    pub fault: Option<String>,
     /// The group; `null` for all.
     pub group: Option<String>,
     /// The stream; `null` for all.
@@ -45,6 +48,7 @@ impl ThresholdFigures {
         Self {
             expect: criterion.expect.clone(),
             phase: phase.map(str::to_owned),
+            fault: criterion.fault.clone(),
             group: criterion.group.clone(),
             stream: criterion.stream.clone(),
             qos: criterion.qos,
@@ -66,7 +70,8 @@ impl ThresholdFigures {
 
     /// `in phase steady, group taxi`; empty where it looks at everything.
     pub fn place(&self) -> String {
-        threshold::place(self.phase.as_deref(), self.group.as_deref(), self.stream.as_deref(), self.qos)
+        let names = [&self.phase, &self.fault, &self.group, &self.stream];
+        threshold::place(names.map(Option::as_deref), self.qos)
     }
 
     /// What was found, in words.

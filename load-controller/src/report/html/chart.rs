@@ -22,6 +22,8 @@ pub(super) struct Chart {
     pub(super) bands: Vec<(f64, f64)>,
     /// The phases of the run, one after the other.
     pub(super) phases: Vec<Stretch>,
+    /// What went wrong on purpose.
+    pub(super) faults: Vec<Stretch>,
 }
 
 /// A named stretch of the x axis.
@@ -122,6 +124,9 @@ impl Chart {
         if !self.bands.is_empty() {
             figure.push_str(" <span class=\"key band\">outage</span>");
         }
+        if !self.faults.is_empty() {
+            figure.push_str(" <span class=\"key fault\">fault</span>");
+        }
         figure.push_str("</figcaption>\n");
         match self.axes(&drawn) {
             Some((x, y)) => figure.push_str(&self.draw(&drawn, &x, &y)),
@@ -163,6 +168,9 @@ impl Chart {
             svg.push_str(&format!(
                 "<rect class=\"band\" x=\"{from:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"{height}\"/>\n"
             ));
+        }
+        for fault in &self.faults {
+            svg.push_str(&fault.mark(x, y));
         }
         for tick in y.ticks() {
             let (at, label) = (y.place(tick), self.y.label(tick));
@@ -222,6 +230,19 @@ impl Chart {
 }
 
 impl Stretch {
+    /// A bar on the x axis that tells its name when the pointer is over it.
+    fn mark(&self, x: &Axis, y: &Axis) -> String {
+        const HIGH: f64 = 6.0;
+        if self.from > x.high {
+            return String::new();
+        }
+        let (from, until) = (x.place(self.from), x.place(self.until.min(x.high)));
+        let (top, width, name) = (y.from - HIGH, (until - from).max(3.0), super::escape(&self.name));
+        format!(
+            "<rect class=\"fault\" x=\"{from:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"{HIGH}\"><title>{name}</title></rect>\n"
+        )
+    }
+
     fn draw(&self, x: &Axis, y: &Axis) -> String {
         let (from, until) = (x.place(self.from.min(x.high)), x.place(self.until.min(x.high)));
         let width = until - from;

@@ -1,6 +1,9 @@
 //! The CustomResourceDefinition of LoadTest.
 
-use fleet_contract::load_test::{FAULTS_MAX, LoadTestSpec, PHASES_MAX, THRESHOLDS_MAX};
+use fleet_contract::{
+    fault::FAULTS_MAX,
+    load_test::{LoadTestSpec, PHASES_MAX, THRESHOLDS_MAX},
+};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 

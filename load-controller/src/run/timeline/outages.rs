@@ -93,13 +93,20 @@ pub struct BackSeconds {
     pub p100: Option<f64>,
 }
 
+impl BackSeconds {
+    /// From how long it took until so many hundredths were back.
+    pub(super) fn of(after: impl Fn(u64) -> Option<f64>) -> Self {
+        Self { p50: after(50), p90: after(90), p95: after(95), p100: after(100) }
+    }
+}
+
 impl Outages {
     /// How many outages are kept with their figures.
     pub const KEPT: usize = 100;
 
     /// How long a reading may still add to what was before it: workers hand over what happened within
     /// [`Sessions::WINDOW`], and are not all read at once.
-    const OPEN: u64 = Sessions::WINDOW.0 / Sessions::INSTANT.0 * 5 / 4;
+    pub(super) const OPEN: u64 = Sessions::WINDOW.0 / Sessions::INSTANT.0 * 5 / 4;
 
     pub(super) const fn new() -> Self {
         Self { kept: VecDeque::new(), count: 0, held: 0, recent: BTreeMap::new(), walk: Walk::new(), walked_until: 0 }
@@ -113,13 +120,7 @@ impl Outages {
     /// Takes how many devices are wanted and connected at `at`, and what became of sessions.
     pub(super) fn push(&mut self, at: Micros, devices: Devices, sessions: &Sessions) {
         for (instant, change) in sessions.changes.range(self.walked_until..) {
-            let counted = &mut self.recent.entry(*instant).or_default().counted;
-            // Of an instant that has just begun the next reading knows more; none knows less.
-            *counted = Change {
-                lost: counted.lost.max(change.lost),
-                back: counted.back.max(change.back),
-                left: counted.left.max(change.left),
-            };
+            more(&mut self.recent.entry(*instant).or_default().counted, *change);
         }
         self.held = self.held.max(devices.connected).min(devices.desired);
         let missing = self.missing(devices).max(sessions.away);
@@ -175,6 +176,12 @@ impl Outages {
         let newest = self.kept.iter().chain(&open).skip(surplus);
         (self.count + open.len() as u64, newest.map(|episode| episode.report(start, now)).collect())
     }
+}
+
+/// Takes what a later reading knows of an instant: of one that has just begun the next reading knows more; none knows less.
+pub(super) fn more(known: &mut Change, told: Change) {
+    *known =
+        Change { lost: known.lost.max(told.lost), back: known.back.max(told.back), left: known.left.max(told.left) };
 }
 
 /// By how many more devices are missing.

@@ -14,6 +14,7 @@ use crate::{
     run::{
         conservation::conservation,
         facts::{CutShort, RunFacts},
+        fault,
         stage::Stage,
     },
     words,
@@ -87,6 +88,7 @@ pub(super) fn broken(stats: &Stats, facts: &RunFacts) -> Vec<Reason> {
         clock_stepped,
         clocks_apart,
         session_taken_over,
+        fault_without_effect,
         devices_failed,
         ramp_unfinished,
         nothing_offered,
@@ -460,6 +462,34 @@ fn session_taken_over(case: &Case<'_>) -> Option<Reason> {
             ),
         )
     })
+}
+
+/// The first of the faults that have done nothing.
+fn fault_without_effect(case: &Case<'_>) -> Option<Reason> {
+    let done = |number: u32| case.stats.faults.get(number).map_or((0, 0), |fault| (fault.devices, fault.effects));
+    let begun = fault::begun(case.facts);
+    let idle: Vec<_> = begun.iter().filter(|fault| done(fault.number).1 == 0).collect();
+    let fault = idle.first().filter(|_| case.has_ended())?;
+    let found = match done(fault.number).0 {
+        0 => {
+            let (share, group) = (fault.fault.aim().share, fault.fault.aim().group);
+            let of = group.map(|group| format!(" of group {group}")).unwrap_or_default();
+            format!("found no device hit ({share} of those{of} that there were); let it hit more")
+        }
+        devices => {
+            let hit = words::devices(u32::try_from(devices).unwrap_or(u32::MAX));
+            format!("found {hit} hit and nothing done to them; it finds no session, or nothing that falls due")
+        }
+    };
+    let others = match idle.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {} more without an effect", words::counted(more as u64, "fault", "faults")),
+    };
+    let (name, phase) = (fault.fault.name(), fault.phase);
+    Some(Reason::new(
+        Rule::FaultWithoutEffect,
+        format!("expected the fault {name} of phase {phase} to do something, {found}{others}"),
+    ))
 }
 
 fn devices_failed(case: &Case<'_>) -> Option<Reason> {

@@ -63,6 +63,17 @@ pub(super) struct Costs {
     pub(super) read: Span,
 }
 
+/// What a device has said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// CONNECT, with a password or without.
+    Connect { has_password: bool },
+    /// DISCONNECT.
+    Disconnect,
+    /// Anything else.
+    Other,
+}
+
 /// A message that the broker has taken: its QoS, topic and number.
 type Taken = (usize, String, u32);
 
@@ -125,6 +136,8 @@ pub(in super::super) struct Played {
     taken: BTreeSet<Taken>,
     twice: u64,
     trace: DefaultHasher,
+    /// What has come from each slot, and when.
+    pub(super) heard: Vec<(Micros, Slot, Heard)>,
     pub(super) odd: Odd,
     pub(super) costs: Costs,
 }
@@ -141,6 +154,7 @@ impl Played {
             taken: BTreeSet::new(),
             twice: 0,
             trace: DefaultHasher::new(),
+            heard: Vec::new(),
             odd: Odd::Not,
             costs: Costs::default(),
         }
@@ -251,6 +265,12 @@ impl Played {
 
     fn receive(&mut self, id: usize, packet: v4::Packet) {
         let now = self.now;
+        let heard = match &packet {
+            v4::Packet::Connect(connect) => Heard::Connect { has_password: connect.login.is_some() },
+            v4::Packet::Disconnect => Heard::Disconnect,
+            _ => Heard::Other,
+        };
+        self.heard.push((now, self.wires[&id].slot, heard));
         match packet {
             v4::Packet::Connect(connect) => self.accept(id, &connect),
             v4::Packet::Publish(publish) => self.take(id, &publish),
@@ -273,6 +293,11 @@ impl Played {
         // MQTT-3.1.4-2: whoever had the session before is cut off.
         let has_it = |(other, wire): &(&usize, &mut Wire)| **other != id && wire.client.as_ref() == Some(&client);
         self.wires.iter_mut().filter(has_it).for_each(|(_, wire)| wire.close(now));
+        if connect.login.is_some() {
+            // Nobody has one here.
+            let refused = v4::ConnectReturnCode::BadUserNamePassword;
+            return self.answer(id, &v4::Packet::ConnAck(v4::ConnAck::new(refused, false)));
+        }
         let is_kept = self.sessions.get(&client).is_some_and(|session| session.is_persistent) && !connect.clean_session;
         if !is_kept {
             let session = Session { is_persistent: !connect.clean_session, ..Session::default() };
@@ -445,6 +470,8 @@ impl World for Played {
     fn keep(&self, line: &mut Line, partial: &[u8]) {
         line.kept = partial.to_vec();
     }
+
+    fn reset(&self, _: &Line) {}
 
     fn finish(&mut self, line: &mut Line) -> Result<(), transport::Error> {
         // The broker closes when the DISCONNECT has arrived.

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use fleet_contract::load_test::{Criterion, LoadTestSpec, Phase, curve::Curve};
+use fleet_contract::{
+    fault::Fault,
+    load_test::{Criterion, LoadTestSpec, Phase, curve::Curve},
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use kube::ResourceExt as _;
@@ -83,18 +86,22 @@ fn phases(spec: &LoadTestSpec) -> Vec<Vec<String>> {
             &phase.duration.to_string(),
             &devices,
             &if rates == 0 { "-".into() } else { words::counted(rates as u64, "change", "changes") },
-            &if phase.faults.is_empty() { "-".into() } else { phase.faults.len().to_string() },
+            &if phase.faults.is_empty() { "-".into() } else { names_of(&phase.faults) },
             if phase.measure { "yes" } else { "no" },
         ])
     }));
     rows
 }
 
+fn names_of(faults: &[Fault]) -> String {
+    faults.iter().map(Fault::name).collect::<Vec<_>>().join(", ")
+}
+
 fn thresholds(spec: &LoadTestSpec) -> Vec<Vec<String>> {
     let mut rows = vec![row(["EXPECTED", "WHERE", "ENDS THE TEST"])];
     rows.extend(spec.thresholds.iter().map(|criterion| {
-        let Criterion { expect, phase, group, stream, qos, abort_on_fail } = criterion;
-        let place = threshold::place(phase.as_deref(), group.as_deref(), stream.as_deref(), *qos);
+        let Criterion { expect, phase, fault, group, stream, qos, abort_on_fail } = criterion;
+        let place = threshold::place([phase, fault, group, stream].map(Option::as_deref), *qos);
         let ends = abort_on_fail.map_or_else(|| "no".into(), |abort| format!("after {}", abort.after));
         row([&expect.to_string(), place.trim(), &ends])
     }));

@@ -6,10 +6,7 @@ use fleet_contract::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{BackSeconds, OutageReport, net, seconds};
-
-/// Instants with returns that are kept of an outage; when there are more, neighbours are joined.
-const RETURNS_MAX: usize = 8_192;
+use super::{super::returns::Returns, BackSeconds, OutageReport, net, seconds};
 
 /// An outage, by instants.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,15 +14,12 @@ const RETURNS_MAX: usize = 8_192;
 pub(super) struct Episode {
     from: u64,
     until: Option<u64>,
-    /// Devices that fell away.
-    lost: u64,
-    /// Of these: those that left the fleet.
-    left: u64,
     missing_max: u32,
     /// Up to when the most devices were missing.
     worst: u64,
-    /// How many were back up to which instant.
-    returns: Vec<(u64, u64)>,
+    /// Who fell away, and who was back by when.
+    #[serde(flatten)]
+    returns: Returns,
 }
 
 /// Where a walk through what happened stands.
@@ -69,40 +63,20 @@ impl Walk {
 
 impl Episode {
     const fn begin(from: u64) -> Self {
-        Self { from, until: None, lost: 0, left: 0, missing_max: 0, worst: from, returns: Vec::new() }
+        Self { from, until: None, missing_max: 0, worst: from, returns: Returns::new() }
     }
 
     fn take(&mut self, instant: u64, change: Change, missing: u32) {
-        self.lost += u64::from(change.lost);
-        self.left += u64::from(change.left);
         if missing >= self.missing_max {
             self.missing_max = missing;
             self.worst = instant;
         }
-        if change.back > 0 {
-            self.returns.push((instant, self.back() + u64::from(change.back)));
-            if self.returns.len() > RETURNS_MAX {
-                let mut place = 0;
-                self.returns.retain(|_| {
-                    place += 1;
-                    place % 2 == 1
-                });
-            }
-        }
-    }
-
-    fn back(&self) -> u64 {
-        self.returns.last().map_or(0, |(_, back)| *back)
+        self.returns.take(instant, change);
     }
 
     /// When so many hundredths of all that fell away were back, in seconds since its beginning.
     fn back_seconds(&self, percent: u64) -> Option<f64> {
-        let wanted = (self.lost.saturating_sub(self.left) * percent).div_ceil(100);
-        if wanted == 0 {
-            return None;
-        }
-        let place = self.returns.partition_point(|(_, back)| *back < wanted);
-        self.returns.get(place).map(|(instant, _)| seconds(self.from, *instant))
+        self.returns.back_at(percent).map(|instant| seconds(self.from, instant))
     }
 
     pub(super) fn report(&self, start: Micros, now: Micros) -> OutageReport {
@@ -117,14 +91,9 @@ impl Episode {
             gap_seconds: seconds(self.from, self.worst),
             recovery_seconds: self.until.map(|until| seconds(self.worst, until)),
             devices_missing_max: self.missing_max,
-            devices_lost: count(self.lost.saturating_sub(self.left)),
-            devices_back: count(self.back()),
-            back_seconds: BackSeconds {
-                p50: self.back_seconds(50),
-                p90: self.back_seconds(90),
-                p95: self.back_seconds(95),
-                p100: self.back_seconds(100),
-            },
+            devices_lost: count(self.returns.lost()),
+            devices_back: count(self.returns.back()),
+            back_seconds: BackSeconds::of(|percent| self.back_seconds(percent)),
         }
     }
 }

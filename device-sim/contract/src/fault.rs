@@ -1,0 +1,247 @@
+//! Faults: what goes wrong with devices on purpose, with which of them, and when. One struct a kind.
+//!
+//! All workers begin a fault at one instant, which the plan says. Whom it hits is a pure function of the seed, the fault's
+//! number and the device, so that it does not matter which worker runs the device, nor how many there are.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Share, Span};
+
+/// How many faults a load test has at most.
+pub const FAULTS_MAX: usize = 64;
+
+/// The numbers of faults that phases bring begin here; those below are given to faults by hand, one after the other.
+const FIRST_OF_PHASES: u32 = 1 << 20;
+
+/// The number of the fault at `position` of the phase of number `phase`: the same however often the phase is planned.
+pub fn number(phase: u32, position: usize) -> u32 {
+    let position = u32::try_from(position).unwrap_or(u32::MAX).min(FAULTS_MAX as u32 - 1);
+    FIRST_OF_PHASES.saturating_add(phase.saturating_mul(FAULTS_MAX as u32)).saturating_add(position)
+}
+
+/// Whom a fault hits and when it begins, in the words that all kinds share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aim<'a> {
+    /// What thresholds call the fault; without it by its kind.
+    pub name: Option<&'a str>,
+    /// How many of the devices are hit.
+    pub share: Share,
+    /// The group; `None` means each.
+    pub group: Option<&'a str>,
+    /// From the beginning of its phase on.
+    pub after: Span,
+    /// How long it lasts; `None` until its phase ends.
+    pub lasts: Option<Span>,
+    /// Whether it is over as soon as it has begun.
+    pub is_instant: bool,
+}
+
+/// The structs of the kinds, with the fields that all of them share.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident $({ $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })? $timing:ident,)*) => {
+        /// What goes wrong in a phase.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
+        #[serde(tag = "kind", rename_all = "kebab-case")]
+        #[strum(serialize_all = "kebab-case")]
+        pub enum Fault {
+            $($(#[$doc])* $kind($kind),)*
+        }
+
+        impl Fault {
+            /// Whom it hits, and when.
+            pub fn aim(&self) -> Aim<'_> {
+                match self {
+                    $(Self::$kind(fault) => fault.aim(),)*
+                }
+            }
+        }
+
+        $(kinds!(@struct $timing $(#[$doc])* $kind { $($($(#[$field_doc])* $field: $type,)*)? });)*
+    };
+    (@struct instant $(#[$doc:meta])* $kind:ident { $($fields:tt)* }) => {
+        kinds!(@fields $(#[$doc])* $kind { $($fields)* } (|_: &Self| None, true));
+    };
+    (@struct lasting $(#[$doc:meta])* $kind:ident { $($fields:tt)* }) => {
+        kinds!(@fields $(#[$doc])* $kind {
+            $($fields)*
+            /// How long it lasts; until its phase ends unless said.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            lasts: Option<Span>,
+        } (|fault: &Self| fault.lasts, false));
+    };
+    (@fields $(#[$doc:meta])* $kind:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }
+        ($lasts:expr, $is_instant:expr)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        pub struct $kind {
+            $($(#[$field_doc])* pub $field: $type,)*
+            /// What thresholds and reports call it; its kind unless said.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub name: Option<String>,
+            /// How many of the devices are hit, about: the seed decides for each of them by this chance. All unless said.
+            #[serde(default = "all", skip_serializing_if = "is_all")]
+            pub share: Share,
+            /// The group whose devices are hit; each unless said.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub group: Option<String>,
+            /// When it begins, from the beginning of the phase on.
+            #[serde(default, skip_serializing_if = "is_none")]
+            pub after: Span,
+        }
+
+        impl $kind {
+            fn aim(&self) -> Aim<'_> {
+                let lasts: fn(&Self) -> Option<Span> = $lasts;
+                Aim {
+                    name: self.name.as_deref(),
+                    share: self.share,
+                    group: self.group.as_deref(),
+                    after: self.after,
+                    lasts: lasts(self),
+                    is_instant: $is_instant,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Sessions end, once; the devices come back by themselves, at the fleet's pace and with its backoff.
+    Disconnect {
+        /// How they end.
+        #[serde(default, skip_serializing_if = "Ending::is_close")]
+        by: Ending,
+    } instant,
+    /// Sessions end at one instant, and all devices come back at once: neither `connect.rate` nor a backoff holds them. While it
+    /// lasts one that fails tries again after 100 ms.
+    Storm {
+        /// How the sessions end.
+        #[serde(default, skip_serializing_if = "Ending::is_close")]
+        by: Ending,
+    } lasting,
+    /// Each device ends its session again and again, and comes back at the fleet's pace without a backoff.
+    Churn {
+        /// From one end of a device's session to the next; the seed spreads the devices over it.
+        every: Span,
+        /// How the sessions end.
+        #[serde(default, skip_serializing_if = "Ending::is_close")]
+        by: Ending,
+    } lasting,
+    /// The network between devices and broker swallows everything: no byte goes or comes, no connection is made, and nobody is
+    /// told. What falls due meanwhile is withheld, or waits by `offline: catchUp`. The kernel of the worker still acknowledges
+    /// what the broker sends.
+    Blackhole {} lasting,
+    /// Sessions end, and the devices sign in with a wrong password.
+    Credentials {} lasting,
+    /// Streams fall silent: nothing of them falls due, with their sessions up, as of a sensor that has stopped.
+    Silence {
+        /// The stream; each unless said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stream: Option<String>,
+    } lasting,
+}
+
+/// How a device ends its session.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Ending {
+    /// It says DISCONNECT first, so that the broker publishes no will.
+    Disconnect,
+    /// It closes the connection (TCP FIN) without a word.
+    #[default]
+    Close,
+    /// It resets the connection (TCP RST), as a machine does that has forgotten it.
+    Reset,
+}
+
+impl Ending {
+    const fn is_close(&self) -> bool {
+        matches!(self, Self::Close)
+    }
+}
+
+const fn all() -> Share {
+    Share::ALL
+}
+
+fn is_all(share: &Share) -> bool {
+    *share == Share::ALL
+}
+
+fn is_none(span: &Span) -> bool {
+    *span == Span::ZERO
+}
+
+impl Disconnect {
+    /// Connections of a share of the devices that are closed without a word.
+    pub const fn of(share: Share) -> Self {
+        Self { by: Ending::Close, name: None, share, group: None, after: Span::ZERO }
+    }
+}
+
+impl Fault {
+    /// The name of its kind.
+    pub fn kind(&self) -> &'static str {
+        self.into()
+    }
+
+    /// What thresholds and reports call it.
+    pub fn name(&self) -> &str {
+        self.aim().name.unwrap_or_else(|| self.kind())
+    }
+
+    /// The share that it hits, if it is nothing but connections that are closed without a word, which older releases know.
+    pub fn as_cut(&self) -> Option<Share> {
+        match self {
+            Self::Disconnect(Disconnect { by: Ending::Close, group: None, share, .. }) => Some(*share),
+            _ => None,
+        }
+    }
+
+    /// From which instant on devices can be whole again: the end of one that holds them back as long as it lasts, the beginning of
+    /// another.
+    pub fn lets_go<T>(&self, begins: T, ends: T) -> T {
+        match self {
+            Self::Disconnect(_) | Self::Storm(_) => begins,
+            Self::Churn(_) | Self::Blackhole(_) | Self::Credentials(_) | Self::Silence(_) => ends,
+        }
+    }
+
+    /// How long it lasts in a phase of which so much is to come; no time if it is over as soon as it has begun.
+    pub fn lasts_within(&self, rest: Span) -> Span {
+        let aim = self.aim();
+        if aim.is_instant { Span::ZERO } else { aim.lasts.unwrap_or(rest).min(rest) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_read_and_write_as_documented() {
+        for (text, name, lasts) in [
+            (r#"{"kind":"disconnect","share":"30%"}"#, "disconnect", 0),
+            (r#"{"kind":"disconnect","by":"reset","name":"crash","group":"taxis","after":"2s"}"#, "crash", 0),
+            (r#"{"kind":"storm"}"#, "storm", 60),
+            (r#"{"kind":"churn","every":"5s","lasts":"20s","share":"10%"}"#, "churn", 20),
+            (r#"{"kind":"blackhole","lasts":"2m"}"#, "blackhole", 60),
+            (r#"{"kind":"credentials","share":"1%"}"#, "credentials", 60),
+            (r#"{"kind":"silence","stream":"speed"}"#, "silence", 60),
+        ] {
+            let fault: Fault = serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(serde_json::to_value(&fault).unwrap(), serde_json::from_str::<serde_json::Value>(text).unwrap());
+            assert_eq!((fault.name(), fault.lasts_within(Span::from_secs(60))), (name, Span::from_secs(lasts)));
+        }
+    }
+
+    #[test]
+    fn each_fault_of_each_phase_has_a_number_of_its_own() {
+        let numbers: std::collections::BTreeSet<u32> =
+            (0..100).flat_map(|phase| (0..FAULTS_MAX).map(move |position| number(phase, position))).collect();
+        assert_eq!(numbers.len(), 100 * FAULTS_MAX);
+        assert!(numbers.first() > Some(&1_000_000));
+    }
+}

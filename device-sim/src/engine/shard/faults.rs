@@ -1,0 +1,425 @@
+//! Faults, carried out: who is hit, what holds for them, and what it has done.
+//!
+//! All that a device without a fault pays is the look at one flag.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use fleet_contract::{fault::Ending, stats::FaultStats, time::Micros, units::Span};
+
+use super::Shard;
+use crate::{
+    engine::{course::Course, device::State, slot::Slot, world::World},
+    fault::{self, Aimed, ComesBack, Conditions},
+};
+
+/// So many devices that come back at once begin to connect in one turn, so that the messages of the others are not late.
+const RUSH_PER_TURN: usize = 64;
+
+/// After a failed attempt a device of a storm tries again so soon.
+const RUSH_AGAIN: Span = Span::from_millis(100);
+
+/// A session that ends so soon after the network is back was lost while it was away: only now is the device told.
+const TOLD_WITHIN: Span = Span::from_secs(1);
+
+/// What an attempt to connect is called that the network has swallowed.
+pub(super) const BLACKHOLE: &str = "blackhole_fault";
+
+/// The faults of a shard.
+pub(super) struct Faults<C> {
+    /// Those of the plan that have begun, by number.
+    begun: BTreeSet<u32>,
+    /// Those that last.
+    active: Vec<Arc<Aimed>>,
+    /// When the next one begins or ends.
+    next: Micros,
+    /// The devices for which conditions hold.
+    hit: HashMap<Slot, Hit>,
+    /// Which fault a device has lost its session by, until it has it back.
+    lost_by: HashMap<Slot, u32>,
+    /// Devices that the network has come back to, by which fault it was away, and until when an end of their session is owed
+    /// to that.
+    told: HashMap<Slot, (u32, Micros)>,
+    /// Connections that devices have given up while no byte went: the other end is not to see them close until it does.
+    given_up: Vec<C>,
+    /// Devices that come back at once, in the order in which they lost their sessions.
+    rush: VecDeque<Slot>,
+}
+
+/// What holds for a device that is hit.
+#[derive(Debug, Default)]
+struct Hit {
+    conditions: Conditions,
+    /// What its session would have written, had the network not swallowed it.
+    held: Vec<u8>,
+    /// Up to when its session has ended again and again.
+    ended_until: Micros,
+}
+
+impl<C> Faults<C> {
+    /// None that was over before `now`.
+    pub(super) fn after(course: &Course, now: Micros) -> Self {
+        let past = course.faults().iter().filter(|fault| fault.strike.at <= now && fault.strike.until <= now);
+        let begun = past.map(|fault| fault.strike.number).collect();
+        let mut faults = Self {
+            begun,
+            active: Vec::new(),
+            next: Micros::NEVER,
+            hit: HashMap::new(),
+            lost_by: HashMap::new(),
+            told: HashMap::new(),
+            given_up: Vec::new(),
+            rush: VecDeque::new(),
+        };
+        faults.look_ahead(course);
+        faults
+    }
+
+    /// When the next one begins or ends; never if none does.
+    pub(super) const fn at(&self) -> Micros {
+        self.next
+    }
+
+    /// Whether devices wait to come back at once.
+    pub(super) fn is_rushing(&self) -> bool {
+        !self.rush.is_empty()
+    }
+
+    /// Follows another plan: one that it does not know any more, or that is shorter in it, ends sooner.
+    fn follow(&mut self, course: &Course) {
+        let known = |number: u32| course.faults().iter().find(|fault| fault.strike.number == number);
+        self.begun.retain(|number| known(*number).is_some());
+        for active in &mut self.active {
+            match known(active.strike.number) {
+                Some(fault) => *active = Arc::clone(fault),
+                None => Arc::make_mut(active).strike.until = Micros(0),
+            }
+        }
+        self.look_ahead(course);
+    }
+
+    fn look_ahead(&mut self, course: &Course) {
+        let begins = course.faults().iter().filter(|fault| !self.begun.contains(&fault.strike.number));
+        let begins = begins.map(|fault| fault.strike.at);
+        self.next = begins.chain(self.active.iter().map(|fault| fault.strike.until)).min().unwrap_or(Micros::NEVER);
+    }
+
+    /// The next one that has ended by now.
+    fn ended(&mut self, now: Micros) -> Option<Arc<Aimed>> {
+        let place = self.active.iter().position(|fault| fault.strike.until <= now)?;
+        Some(self.active.remove(place))
+    }
+
+    /// The next one that has begun by now.
+    fn begins(&mut self, course: &Course, now: Micros) -> Option<Arc<Aimed>> {
+        let is_new = |fault: &&Arc<Aimed>| fault.strike.at <= now && !self.begun.contains(&fault.strike.number);
+        let fault = Arc::clone(course.faults().iter().find(is_new)?);
+        self.begun.insert(fault.strike.number);
+        if !fault.is_instant() && fault.strike.until > now {
+            self.active.push(Arc::clone(&fault));
+        }
+        Some(fault)
+    }
+
+    fn conditions(&self, slot: Slot) -> Option<&Conditions> {
+        self.hit.get(&slot).map(|hit| &hit.conditions)
+    }
+
+    /// By which fault no byte of a device goes or comes.
+    fn cut_off(&self, slot: Slot) -> Option<u32> {
+        self.conditions(slot)?.cut_off
+    }
+
+    /// By which fault a device signs in with a wrong password.
+    pub(super) fn wrong_password(&self, slot: Slot) -> Option<u32> {
+        self.conditions(slot)?.wrong_password
+    }
+
+    /// By which fault nothing of a stream falls due.
+    pub(super) fn silent(&self, slot: Slot, stream: u16) -> Option<u32> {
+        let silent = self.conditions(slot)?.silent.iter().find(|(silent, _)| *silent == stream);
+        silent.map(|(_, number)| *number)
+    }
+
+    /// When the session of a device ends next, of one whose does again and again.
+    pub(super) fn ends_again(&self, slot: Slot) -> Micros {
+        let next = self.hit.get(&slot).and_then(|hit| Some(hit.conditions.again?.next(hit.ended_until)));
+        next.unwrap_or(Micros::NEVER)
+    }
+
+    /// How long a device that is hit waits before it connects; `None` means as ever. `is_end` if a fault has just ended its
+    /// session.
+    pub(super) fn wait(&self, slot: Slot, is_end: bool) -> Option<Span> {
+        match self.conditions(slot)?.comes_back {
+            ComesBack::AtOnce => Some(if is_end { Span::ZERO } else { RUSH_AGAIN }),
+            ComesBack::Paced if is_end => Some(Span::ZERO),
+            ComesBack::Paced | ComesBack::AsEver => None,
+        }
+    }
+
+    /// Forgets a device that is there no more.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        self.hit.remove(&slot);
+        self.lost_by.remove(&slot);
+        self.told.remove(&slot);
+    }
+}
+
+impl<W: World> Shard<W> {
+    /// Follows the faults of the plan that is the course now.
+    pub(super) fn follow_faults(&mut self) {
+        self.faults.follow(&self.course);
+    }
+
+    /// Begins and ends the faults whose time has come.
+    pub(super) fn strike_in_time(&mut self) {
+        let now = self.world.now();
+        if now < self.faults.at() {
+            return;
+        }
+        while let Some(fault) = self.faults.ended(now) {
+            self.end_fault(&fault, now);
+        }
+        while let Some(fault) = self.faults.begins(&self.course, now) {
+            self.begin_fault(&fault, now);
+        }
+        self.faults.told.retain(|_, (_, until)| *until > now);
+        self.faults.look_ahead(&self.course);
+    }
+
+    fn begin_fault(&mut self, fault: &Arc<Aimed>, now: Micros) {
+        let (kind, number) = (fault::kind(&fault.strike.fault), fault.strike.number);
+        // One that hits nobody has begun all the same.
+        let _ = self.fault(number);
+        for slot in self.roster.devices.slots().filter(|slot| self.is_hit_by(*slot, fault)).collect::<Vec<_>>() {
+            if !fault.is_instant() {
+                self.impose(slot, now);
+            }
+            if self.roster.devices[slot].state != State::Absent {
+                self.fault(number).devices += 1;
+            }
+            if let Some(by) = kind.ends_session() {
+                self.end_by_fault(slot, number, by, kind.reason());
+            }
+            if self.roster.devices[slot].state != State::Absent {
+                self.set_timer(slot);
+            }
+        }
+    }
+
+    fn end_fault(&mut self, fault: &Arc<Aimed>, now: Micros) {
+        for slot in self.roster.devices.slots().filter(|slot| self.is_hit_by(*slot, fault)).collect::<Vec<_>>() {
+            self.impose(slot, now);
+            if self.roster.devices[slot].state != State::Absent {
+                self.set_timer(slot);
+            }
+        }
+        if self.faults.hit.values().all(|hit| hit.conditions.cut_off.is_none()) {
+            self.faults.given_up.clear();
+        }
+    }
+
+    fn is_hit_by(&self, slot: Slot, fault: &Aimed) -> bool {
+        fault.hits(self.roster.index(slot), self.roster.devices[slot].group)
+    }
+
+    /// What a fault has done in this shard.
+    fn fault(&mut self, number: u32) -> &mut FaultStats {
+        self.counted.stats.faults.of(number)
+    }
+
+    /// A fault has done something.
+    pub(super) fn note_effect(&mut self, number: u32) {
+        self.fault(number).effects += 1;
+    }
+
+    /// Sets the conditions of a device anew by the faults that last.
+    pub(super) fn impose(&mut self, slot: Slot, now: Micros) {
+        let index = self.roster.index(slot);
+        let group = self.roster.devices[slot].group;
+        let streams = self.blueprint.groups[usize::from(group)].model.streams();
+        let mut conditions = Conditions::default();
+        for fault in self.faults.active.iter().filter(|fault| fault.hits(index, group)) {
+            fault.impose(index, streams, &mut conditions);
+        }
+        let before = self.faults.cut_off(slot);
+        let is_cut_off = conditions.cut_off.is_some();
+        let is_hit = conditions != Conditions::default();
+        let mut held = Vec::new();
+        if is_hit {
+            let hit = self.faults.hit.entry(slot).or_insert_with(|| Hit { ended_until: now, ..Hit::default() });
+            hit.conditions = conditions;
+            if !is_cut_off {
+                held = std::mem::take(&mut hit.held);
+            }
+        } else if let Some(hit) = self.faults.hit.remove(&slot) {
+            held = hit.held;
+        }
+        self.roster.devices[slot].is_hit = is_hit;
+        if let Some(number) = before.filter(|_| !is_cut_off) {
+            self.faults.told.insert(slot, (number, now.after(TOLD_WITHIN)));
+            self.reconnect_network(slot, &held, now);
+        }
+    }
+
+    /// The network is back: what waited on both sides goes its way.
+    fn reconnect_network(&mut self, slot: Slot, held: &[u8], now: Micros) {
+        let device = &mut self.roster.devices[slot];
+        match (device.state, &device.connection) {
+            (State::Opening, None) => self.open(slot, now),
+            (_, None) => {}
+            (State::Opening, Some(_)) => self.opening(slot, now),
+            (State::Connecting | State::Up | State::Leaving | State::Closing, Some(_)) => {
+                // Messages that nobody could take have as long as any others from now on.
+                device.times.since = now;
+                self.buffers.out.clear();
+                self.buffers.out.extend_from_slice(held);
+                if self.write_out(slot, now) {
+                    // What has come meanwhile is not announced again.
+                    self.buffers.unread.push(slot);
+                    if self.roster.devices[slot].state == State::Up {
+                        self.pump(slot, now);
+                    }
+                }
+            }
+            (State::Offline | State::Absent, Some(_)) => {}
+        }
+    }
+
+    /// Whether no byte of a device goes or comes.
+    pub(super) fn is_cut_off(&self, slot: Slot) -> bool {
+        self.roster.devices[slot].is_hit && self.faults.cut_off(slot).is_some()
+    }
+
+    /// Keeps what is in `out` from going, of a device that the network has swallowed; whether it is one.
+    pub(super) fn hold_back(&mut self, slot: Slot) -> bool {
+        let Some(hit) = self.faults.hit.get_mut(&slot) else { return false };
+        let Some(number) = hit.conditions.cut_off else { return false };
+        hit.held.extend_from_slice(&self.buffers.out);
+        self.note_effect(number);
+        true
+    }
+
+    /// Keeps a connection from being made, of a device that the network has swallowed; whether it is one.
+    pub(super) fn swallow_attempt(&mut self, slot: Slot, now: Micros) -> bool {
+        let Some(number) = self.faults.cut_off(slot) else { return false };
+        self.note_effect(number);
+        let device = &mut self.roster.devices[slot];
+        device.state = State::Opening;
+        device.times.since = now;
+        self.set_timer(slot);
+        true
+    }
+
+    /// Gives the connection of a device up. Its end is not seen on the other side while no byte goes.
+    pub(super) fn drop_connection(&mut self, slot: Slot) {
+        let connection = self.roster.devices[slot].connection.take();
+        if self.roster.devices[slot].is_hit
+            && let Some(hit) = self.faults.hit.get_mut(&slot)
+            && hit.conditions.cut_off.is_some()
+        {
+            hit.held.clear();
+            self.faults.given_up.extend(connection);
+        }
+    }
+
+    /// Ends the session of a device by a fault, if it has one.
+    fn end_by_fault(&mut self, slot: Slot, number: u32, by: Ending, reason: &'static str) {
+        if self.roster.devices[slot].state != State::Up {
+            return;
+        }
+        let now = self.world.now();
+        if !self.is_cut_off(slot) {
+            match by {
+                Ending::Disconnect => {
+                    self.buffers.out.clear();
+                    self.roster.devices[slot].session.disconnect(now, &mut self.buffers.out);
+                    if !self.write_out(slot, now) {
+                        return;
+                    }
+                }
+                Ending::Close => {}
+                Ending::Reset => {
+                    if let Some(connection) = &self.roster.devices[slot].connection {
+                        self.world.reset(connection);
+                    }
+                }
+            }
+        }
+        self.note_effect(number);
+        self.faults.lost_by.insert(slot, number);
+        self.end(slot, reason, now);
+    }
+
+    /// Ends the session of a device whose session ends again and again, if it is time.
+    pub(super) fn end_again(&mut self, slot: Slot, now: Micros) {
+        let Some(hit) = self.faults.hit.get_mut(&slot) else { return };
+        let Some(again) = hit.conditions.again.filter(|again| again.next(hit.ended_until) <= now) else { return };
+        hit.ended_until = now;
+        self.end_by_fault(slot, again.number, again.by, again.reason);
+    }
+
+    /// Notes which fault a device that has lost its session has lost it by, if it was one.
+    pub(super) fn note_lost(&mut self, slot: Slot, now: Micros) {
+        let told = self.faults.told.get(&slot).filter(|(_, until)| *until > now).map(|(number, _)| *number);
+        let by = self.faults.lost_by.get(&slot).copied().or_else(|| self.faults.cut_off(slot)).or(told);
+        if let Some(number) = by {
+            self.faults.lost_by.insert(slot, number);
+            self.fault(number).sessions.lost(now);
+        }
+    }
+
+    /// A device that has lost its session has it back.
+    pub(super) fn note_back(&mut self, slot: Slot, away: Span, now: Micros) {
+        if let Some(number) = self.faults.lost_by.remove(&slot) {
+            let fault = self.fault(number);
+            fault.sessions.back(now);
+            fault.recovery.record(away);
+        }
+    }
+
+    /// A device leaves that has lost its session.
+    pub(super) fn note_left(&mut self, slot: Slot, now: Micros) {
+        if let Some(number) = self.faults.lost_by.remove(&slot) {
+            self.fault(number).sessions.left(now);
+        }
+    }
+
+    /// Whether nothing of a stream falls due, by a fault; what would have is counted.
+    pub(super) fn is_silent(&mut self, slot: Slot, stream: u16) -> bool {
+        let silent = self.faults.silent(slot, stream);
+        if let Some(number) = silent {
+            self.note_effect(number);
+        }
+        silent.is_some()
+    }
+
+    /// Whether a device comes back at once, whatever the fleet's pace.
+    pub(super) fn rushes(&self, slot: Slot) -> bool {
+        let conditions = self.faults.conditions(slot);
+        conditions.is_some_and(|conditions| conditions.comes_back == ComesBack::AtOnce)
+    }
+
+    /// Puts a device behind those that come back at once.
+    pub(super) fn rush(&mut self, slot: Slot) {
+        self.roster.devices[slot].is_queued = true;
+        self.faults.rush.push_back(slot);
+        self.set_timer(slot);
+    }
+
+    /// Lets some of those connect that come back at once.
+    pub(super) fn admit_rush(&mut self) {
+        for _ in 0..RUSH_PER_TURN {
+            let Some(slot) = self.faults.rush.pop_front() else { return };
+            let now = self.world.now();
+            // It may have left meanwhile.
+            if self.roster.devices.get(slot).is_some_and(|device| device.is_queued) {
+                self.roster.devices[slot].is_queued = false;
+                self.attempts.pacer.begin();
+                self.open(slot, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Whom a fault hits: a pure function of the seed, the fault's number and the device, whichever worker runs it.
+
+use fleet_contract::{plan::Strike, units::Share};
+
+use super::{Conditions, Victim, kind};
+use crate::{
+    model::Stream,
+    random::{Draw, Source},
+};
+
+/// The position of the draw that decides whether a device is hit; the next ones are the fault's own.
+const IS_HIT: u64 = 0;
+
+/// The position of the draw that spreads the devices that are hit.
+const SPREAD: u64 = 1;
+
+/// A fault with all that it takes to know whom it hits.
+#[derive(Debug, Clone)]
+pub(crate) struct Aimed {
+    pub(crate) strike: Strike,
+    source: Source,
+    share: Share,
+    group: Group,
+}
+
+/// Devices of which groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    Any,
+    Only(u8),
+    /// There is none of that name.
+    None,
+}
+
+impl Aimed {
+    /// A fault of a fleet with this seed and these groups.
+    pub(crate) fn new<'a>(strike: Strike, seed: u64, groups: impl Iterator<Item = &'a str>) -> Self {
+        let aim = strike.fault.aim();
+        let group = match aim.group {
+            None => Group::Any,
+            Some(wanted) => {
+                let place = (0..).zip(groups).find(|(_, name)| *name == wanted);
+                place.map_or(Group::None, |(place, _)| Group::Only(place))
+            }
+        };
+        let source = Source::new(seed, &format!("fault {}", strike.number));
+        Self { share: aim.share, source, group, strike }
+    }
+
+    /// Whether it hits device `index`, of the group at this place.
+    pub(crate) fn hits(&self, index: u32, group: u8) -> bool {
+        let is_meant = match self.group {
+            Group::Any => true,
+            Group::Only(wanted) => wanted == group,
+            Group::None => false,
+        };
+        is_meant && self.source.of(index).at(IS_HIT).below(10_000) < u64::from(self.share.basis_points())
+    }
+
+    /// Whether it is over as soon as it has begun.
+    pub(crate) fn is_instant(&self) -> bool {
+        self.strike.until <= self.strike.at
+    }
+
+    /// Sets what holds for device `index`, which it hits and which has these streams.
+    pub(crate) fn impose(&self, index: u32, streams: &[Stream], conditions: &mut Conditions) {
+        let draw: Draw = self.source.of(index).at(SPREAD);
+        let victim = Victim { number: self.strike.number, begins: self.strike.at, draw, streams };
+        kind(&self.strike.fault).impose(&victim, conditions);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_contract::{
+        fault::{Disconnect, Fault},
+        time::Micros,
+    };
+
+    use super::*;
+
+    fn aimed(number: u32, share: u16, group: Option<&str>) -> Aimed {
+        let share = Share::from_basis_points(share).unwrap();
+        let fault = Fault::Disconnect(Disconnect { group: group.map(Into::into), ..Disconnect::of(share) });
+        let strike = Strike { at: Micros(0), until: Micros(0), number, fault };
+        Aimed::new(strike, 7, ["cars", "vans"].into_iter())
+    }
+
+    #[test]
+    fn about_the_share_is_hit_and_another_fault_hits_others() {
+        let hit = |aimed: &Aimed| (0..10_000).filter(|index| aimed.hits(*index, 0)).collect::<Vec<u32>>();
+        let (one, other) = (hit(&aimed(1, 3_000, None)), hit(&aimed(2, 3_000, None)));
+        assert!((2_800..3_200).contains(&one.len()) && one != other, "{}", one.len());
+        assert_eq!(hit(&aimed(1, 10_000, None)).len(), 10_000);
+        assert_eq!(hit(&aimed(1, 3_000, None)), one);
+    }
+
+    #[test]
+    fn a_group_is_hit_alone() {
+        for (group, hits) in [(None, [true, true]), (Some("vans"), [false, true]), (Some("bikes"), [false, false])] {
+            let aimed = aimed(1, 10_000, group);
+            assert_eq!([aimed.hits(5, 0), aimed.hits(5, 1)], hits, "{group:?}");
+        }
+    }
+}
