@@ -16,6 +16,7 @@ pub mod encode;
 pub mod engine;
 mod fault;
 pub mod generator;
+pub mod leftovers;
 pub mod metrics;
 pub mod model;
 mod observe;

@@ -306,6 +306,11 @@ impl Stream {
         self.is_retained
     }
 
+    /// Its topic, with all but the device filled in.
+    pub const fn topic(&self) -> &Bound {
+        &self.topic
+    }
+
     /// How its messages can be recognised.
     pub fn stamp(&self) -> &StampMode {
         &self.stamp

@@ -78,6 +78,8 @@ pub(crate) fn facts() -> RunFacts {
         cut_short: CutShort::No,
         timeline: Timeline::new(START),
         workers: AboutWorkers::default(),
+        devices_per_worker: 1_000,
+        is_cleaned: false,
     }
 }
 

@@ -21,7 +21,6 @@ use fleet_contract::{
     series::{Distribution, END_TO_END, FOLDED, PUBLISH_ACK, SERIES_MAX},
     stats::Stats,
     units::Span,
-    worker::observer_client_id,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -243,33 +242,31 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         ),
     );
     let spec = &facts.fleet.spec;
-    let left = facts.workers.lost.observers.iter().map(|gap| {
-        let first = gap.ordinal.saturating_mul(spec.devices_per_pod);
-        observer_client_id(&facts.fleet.metadata.name, facts.run, first, gap.epoch, 0)
-    });
-    let left: Vec<String> = left.filter(|_| spec.protocol() == Protocol::V311).collect();
+    let left = facts.observers_left();
     note(
-        facts.observe() != Observe::None && !left.is_empty(),
+        !left.is_empty() && !facts.is_cleaned,
         format!(
             "observers of killed workers have left sessions at the broker, which goes on queueing for them until somebody \
-             connects with a clean session and their client id: {}",
+             connects with a clean session and their client id, as `simctl clean --observer` does: {}",
             left.join(", ")
         ),
     );
     let is_kept = spec.connect.session == SessionKind::Persistent && spec.protocol() == Protocol::V311;
-    let has_left = facts.stage == Stage::Ended && !facts.embedded_broker && stats.connections.accepted > 0;
+    let has_left =
+        facts.stage == Stage::Ended && !facts.embedded_broker && !facts.is_cleaned && stats.connections.accepted > 0;
     note(
         is_kept && has_left,
         format!(
             "the sessions of {} stay at the broker, which goes on queueing for them: MQTT 3.1.1 ends a persistent session \
-             only by a clean one of the same client id",
+             only by a clean one of the same client id, as `simctl clean` does",
             words::devices(facts.devices(stats).desired)
         ),
     );
     note(
         has_left && stats.retained > 0,
         format!(
-            "{} stay at the broker, which gives them to each new subscriber until they are replaced",
+            "{} stay at the broker, which gives them to each new subscriber until they are replaced, or removed by \
+             `simctl clean`",
             words::counted(stats.retained, "retained message", "retained messages")
         ),
     );

@@ -17,7 +17,7 @@ use fleet_contract::{
 use crate::{
     credentials::{Password, PasswordError},
     fault::Aimed,
-    model::{Context, Model},
+    model::{self, Context, Model},
     random::Source,
     reload::Reload,
     session::{
@@ -119,6 +119,12 @@ impl Group {
     /// One past the place of its last stream among the streams of all groups.
     fn next_stream(&self) -> usize {
         self.first_stream + self.model.streams().len()
+    }
+
+    /// The topics of the messages that the broker is to keep, those of births and wills included.
+    pub(crate) fn retained(&self) -> impl Iterator<Item = &Bound> {
+        let streams = self.model.streams().iter().filter(|stream| stream.is_retained()).map(model::Stream::topic);
+        streams.chain(self.will.iter().filter(|will| will.retain).map(|will| &will.topic))
     }
 }
 

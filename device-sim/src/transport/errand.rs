@@ -21,6 +21,9 @@ use crate::session::{
 /// The largest CONNACK that is read; one of MQTT 5 may say a lot.
 const CONNACK_MAX: usize = 64 * 1024;
 
+/// How long a broker may take to close the connection after the goodbye.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The longest keep-alive that an errand needs.
 const KEEP_ALIVE: Span = Span::from_secs(10);
 
@@ -105,6 +108,29 @@ impl Errand {
         if let Err(error) = said.and_then(|_| self.connection.finish(&mut self.transport)) {
             tracing::debug!(%error, "a broker has closed before the goodbye");
         }
+    }
+
+    /// Says goodbye and lets the broker close first, within a second: whoever closes first keeps the connection's port for a
+    /// minute, and many errands would use up those of this machine.
+    pub(crate) fn part(&mut self, packets: &[u8], inbox: &mut [u8]) {
+        self.limit(CLOSE_PATIENCE);
+        if let Err(error) = self.until_closed(packets, inbox) {
+            tracing::debug!(%error, "a broker does not close after the goodbye");
+            self.finish(&[]);
+        }
+    }
+
+    fn until_closed(&mut self, packets: &[u8], inbox: &mut [u8]) -> Result<(), Error> {
+        self.send(packets)?;
+        while !matches!(self.read(inbox)?, Read::Closed(_)) {
+            self.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Has it end after so long, if it would go on for longer.
+    pub(crate) fn limit(&mut self, patience: Duration) {
+        self.deadline = self.deadline.min(Instant::now() + patience);
     }
 
     /// Waits until something has happened on the connection.

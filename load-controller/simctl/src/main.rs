@@ -9,12 +9,14 @@
 //! | `settings` | what was meant: document and flags, checked |
 //! | `estimate`, `preflight` | what it will take, and whether this machine and the broker can |
 //! | `local` | a run on this machine: workers, control socket, supervision |
+//! | `clean` | what a run has left at its broker, removed |
 //! | `cluster` | fleets of a Kubernetes cluster: which one, its objects, what hinders |
 //! | `installation`, `engine` | the load controller's objects, and who builds and loads the images that they need |
 //! | `view`, `screen` | the live figures as lines, and lines on a terminal |
 //! | `printer`, `excerpt`, `exit` | what goes out, the lines that an error speaks of, and the exit code |
 
 mod args;
+mod clean;
 mod cluster;
 mod completion;
 mod document;

@@ -4,6 +4,7 @@ pub(crate) mod abort;
 pub(crate) mod apply;
 pub(crate) mod assignment;
 pub(crate) mod broker_credentials;
+pub(crate) mod clean;
 pub(crate) mod completions;
 pub(crate) mod dashboard;
 pub(crate) mod delete;
@@ -65,6 +66,7 @@ pub(crate) enum Verb {
     Stop(stop::Args),
     Abort(abort::Args),
     Report(report::Args),
+    Clean(Box<clean::Args>),
     Delete(delete::Args),
     Plan(Box<plan::Args>),
     Install(install::Args),
@@ -107,6 +109,7 @@ impl Verb {
             Self::Stop(args) => args.run(printer).await,
             Self::Abort(args) => args.run(printer).await,
             Self::Report(args) => args.run(printer).await,
+            Self::Clean(args) => Box::pin(args.run(printer)).await,
             Self::Delete(args) => args.run(printer).await,
             Self::Plan(args) => args.run(printer).await,
             Self::Install(args) => args.run(printer).await,

@@ -251,7 +251,7 @@ fn every_example_is_listed_and_right() {
 
 #[test]
 fn the_committed_schemas_are_the_generated_ones() {
-    for kind in ["fleet", "loadtest", "report", "plan", "device", "models", "version"] {
+    for kind in ["fleet", "loadtest", "report", "plan", "clean", "device", "models", "version"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../manifests/schema/{kind}.json"));
         let generated = stdout(&Place::new().call(&["schema", kind]).success());
         let committed = fs::read_to_string(&path).unwrap_or_default();
@@ -266,6 +266,7 @@ fn what_programs_read_is_as_its_schema_says_and_has_its_former_keys() {
     for (kind, args) in [
         ("plan", &["plan", "--model", "robotaxi", "--offline", "-o", "json"][..]),
         ("plan", &["plan", "--model", "robotaxi", "--target", "cluster", "--offline", "-o", "json"]),
+        ("clean", &["clean", "-o", "json"]),
         ("models", &["models", "-o", "json"]),
         ("version", &["version", "-o", "json"]),
     ] {
@@ -532,4 +533,38 @@ fn variables_stand_in_for_flags_and_flags_win() {
     };
     assert_eq!(devices(&["plan", "-o", "json"]), 7);
     assert_eq!(devices(&["plan", "-o", "json", "--devices", "9"]), 9);
+}
+
+const PERSISTENT: &str = "\
+apiVersion: simctl.io/v1alpha1
+kind: Fleet
+metadata: {name: lab}
+spec:
+  devices: 12
+  connect: {session: persistent}
+  groups: [{name: a, model: thermometer, streams: {reading: {retain: true}}}]
+";
+
+#[test]
+fn what_a_broker_that_is_gone_keeps_is_named() {
+    let place = Place::new().with("fleet.yaml", PERSISTENT);
+    // Nobody listens there: the port needs rights that no broker of a test has.
+    let assert = place.call(&["clean", "-f", "fleet.yaml", "--broker", "mqtt://127.0.0.1:1"]).code(1);
+    let said = stdout(&assert);
+    for expected in ["left 12 sessions (", " and 7 more): no session with the broker: ", "left 12 retained messages ("]
+    {
+        assert!(said.contains(expected), "{expected:?} is not in {said}");
+    }
+}
+
+#[test]
+fn where_nothing_is_left_nothing_is_removed() {
+    let place = Place::new().with("fleet.yaml", PERSISTENT);
+    let said = |words: &[&str]| stdout(&place.call(words).success());
+    let own = said(&["clean", "-f", "fleet.yaml"]);
+    assert!(own.starts_with("nothing to remove: the broker of fleet lab is simctl's own"), "{own}");
+    let clean = said(&["clean", "--model", "thermometer", "--broker", "mqtt://127.0.0.1:1"]);
+    assert!(clean.starts_with("nothing to remove: a run of fleet demo at mqtt://127.0.0.1:1 leaves no"), "{clean}");
+    let other = place.call(&["clean", "-f", "fleet.yaml", "--observer", "someone"]).code(2);
+    other.says("which begins with `lab-observer-`, found `someone`");
 }

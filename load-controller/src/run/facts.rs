@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, ops::Range};
 
 use fleet_contract::{
     clock::Offset,
-    fleet::{BrokerSpec, Fleet, Observe},
+    fleet::{BrokerSpec, Fleet, Observe, Protocol},
     load_test::Criterion,
     plan::Plan,
     stats::{Devices, Ended, Gap, Stats},
     time::Micros,
     units::Span,
+    worker::observer_client_id,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,10 @@ pub struct RunFacts {
     pub timeline: Timeline,
     /// What is known of its workers one by one.
     pub workers: AboutWorkers,
+    /// How many devices each worker runs at most: the first one of worker `n` is device `n` times that.
+    pub devices_per_worker: u32,
+    /// Whether what the run left at the broker was removed.
+    pub is_cleaned: bool,
 }
 
 /// What is known of the workers of a run one by one.
@@ -161,6 +166,7 @@ impl RunFacts {
     pub fn new(fleet: Fleet, document_hash: String, plan: &Plan, asked: Asked, program: Program) -> Self {
         Self {
             shortest_interval: shortest_interval(&fleet, plan, plan.start),
+            devices_per_worker: fleet.spec.devices_per_pod,
             fleet,
             document_hash,
             embedded_broker: false,
@@ -174,6 +180,7 @@ impl RunFacts {
             cut_short: CutShort::No,
             timeline: Timeline::new(plan.start),
             workers: AboutWorkers::default(),
+            is_cleaned: false,
         }
     }
 
@@ -188,6 +195,20 @@ impl RunFacts {
     pub fn span(&self) -> Range<Micros> {
         let end = self.asked.duration.map_or(Micros::NEVER, |duration| self.started.after(duration));
         self.started..end
+    }
+
+    /// The client ids of observers that may have left a session at the broker: their processes were killed. One of MQTT 5
+    /// expires.
+    pub fn observers_left(&self) -> Vec<String> {
+        let spec = &self.fleet.spec;
+        if spec.observe == Observe::None || spec.protocol() == Protocol::V5 {
+            return Vec::new();
+        }
+        let client_id = |gap: &Gap| {
+            let first = gap.ordinal.saturating_mul(self.devices_per_worker);
+            observer_client_id(&self.fleet.metadata.name, self.run, first, gap.epoch, 0)
+        };
+        self.workers.lost.observers.iter().map(client_id).collect()
     }
 
     /// Which devices were observed.

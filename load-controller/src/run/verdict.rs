@@ -53,10 +53,10 @@ impl ExitCode {
         self as u8
     }
 
-    /// The code when the files of the report could not be written: a pass becomes an error, while a verdict that is
-    /// bad news already stays, since nothing that a script could do about the disk is more urgent.
+    /// The code when something around the run failed, such as the files of the report: a pass becomes an error, while a
+    /// verdict that is bad news already stays, since nothing that a script could do about a disk is more urgent.
     #[must_use]
-    pub const fn without_files(self) -> Self {
+    pub const fn incomplete(self) -> Self {
         match self {
             Self::Passed => Self::Other,
             other => other,

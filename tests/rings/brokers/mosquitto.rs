@@ -4,6 +4,7 @@ mod assumptions;
 mod births;
 mod bodies;
 mod latency;
+mod leftovers;
 mod rejections;
 mod rotation;
 mod sizes;

@@ -37,6 +37,7 @@ pub(crate) struct Run {
     calls: Calls,
     now: Now,
     guard: Guard,
+    devices_most: u32,
 }
 
 /// What a run came to.
@@ -47,6 +48,8 @@ pub(crate) struct Outcome {
     pub(crate) facts: RunFacts,
     /// The report, with its verdict.
     pub(crate) report: Report,
+    /// The most devices that it had at any time, or was to have.
+    pub(crate) devices_most: u32,
 }
 
 impl Run {
@@ -55,7 +58,8 @@ impl Run {
         let mut workers = Workers::default();
         workers.meet(processes.workers());
         let calls = Calls::new(processes.client().clone());
-        Self { state: run::Run::new(facts, LEAD), workers, processes, calls, now, guard }
+        let devices_most = processes.plan().devices_max(processes.plan().start);
+        Self { state: run::Run::new(facts, LEAD), workers, processes, calls, now, guard, devices_most }
     }
 
     /// Runs until it is told to stop or its duration is over, drains, and ends the workers.
@@ -71,7 +75,7 @@ impl Run {
             ended = self.until_drained(requests, signals, &mut show) => ended.map(|()| false),
             () = signals.abort.cancelled() => Ok(true),
         };
-        let Self { state: mut run, workers, processes, now, .. } = self;
+        let Self { state: mut run, workers, processes, now, devices_most, .. } = self;
         let plan = processes.plan().clone();
         match &ended {
             Ok(false) => processes.stop().await,
@@ -80,7 +84,7 @@ impl Run {
         run.end(now(), ended?);
         let stats = run.stats(&plan, &workers);
         let report = Report::new(&stats, run.facts());
-        Ok(Outcome { stats, facts: run.facts().clone(), report })
+        Ok(Outcome { stats, facts: run.facts().clone(), report, devices_most })
     }
 
     async fn until_drained(
@@ -242,6 +246,7 @@ impl Run {
         self.meet();
         let now = (self.now)();
         let plan = self.state.planned(self.processes.plan(), change, now)?;
+        self.devices_most = self.devices_most.max(plan.devices_max(now));
         self.processes.follow(plan.clone());
         self.state.follow(&plan, now);
         self.push().await;

@@ -45,6 +45,7 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clean::{self, Cleaned, Request},
     estimate::Estimate,
     exit::Failure,
     flags::{FleetFlags, Ramp, interval},
@@ -75,6 +76,7 @@ Examples:
   simctl run --phase ramp:0..500/1m --phase steady:5m --threshold 'end_to_end.p99 < 250ms'
   simctl run -f rush-hour.yaml --report out    a load test: phases, thresholds, verdict
   simctl run -f all.yaml --fleet robotaxis     one of several fleets of a file
+  simctl run -f fleet.yaml --clean             its sessions and retained messages go when it ends
   simctl run --qos 0 --duration 1m --fail-on lost
   simctl run --broker mqtt://127.0.0.1:1884 --devices 2000 --qos 1 -o json > report.json
   simctl run --devices 40000 --broker mqtt://10.0.0.7 --broker mqtt://10.0.0.8 --yes
@@ -141,6 +143,9 @@ pub(crate) struct Args {
     /// QoS 0 promises nothing, so its losses are shown and do not count. With `lost` they do.
     #[arg(long, value_name = "WHAT", env = "SIMCTL_FAIL_ON", value_delimiter = ',')]
     fail_on: Vec<FailOn>,
+    /// Remove what the run has left at the broker, as `simctl clean` does: sessions and retained messages
+    #[arg(long, env = "SIMCTL_CLEAN", value_parser = clap::builder::FalseyValueParser::new())]
+    clean: bool,
     /// How to print the report; `json` and `yaml` print nothing else on standard output
     #[arg(short, long, value_name = "FORMAT", env = "SIMCTL_OUTPUT", default_value = "table")]
     output: Format,
@@ -197,7 +202,9 @@ impl Args {
         if let Some(embedded) = embedded {
             embedded.stop().await;
         }
-        self.conclude(&outcome?, report.as_ref(), printer)
+        let mut outcome = outcome?;
+        let is_clean = !self.clean || self.remove_leftovers(&settings, &mut outcome, &signals, printer).await;
+        self.conclude(&outcome, report.as_ref(), is_clean, printer)
     }
 
     /// What is done, and what must come of it: by the load test of the document, and by flags.
@@ -414,25 +421,74 @@ impl Args {
         };
         RunFacts {
             embedded_broker: settings.is_embedded,
+            devices_per_worker: Split::new(fleet.spec.devices, self.per_process(machine)).shard(1).first,
             notes,
             ..RunFacts::new(fleet.clone(), hash_of(fleet), plan, asked, program)
         }
     }
 
+    /// Removes what the run has left at the broker; whether nothing stays.
+    async fn remove_leftovers(
+        &self,
+        settings: &Settings,
+        outcome: &mut Outcome,
+        signals: &Signals,
+        printer: Printer,
+    ) -> bool {
+        if settings.is_embedded {
+            printer.say("nothing to remove: the broker has ended with the run");
+            return true;
+        }
+        match self.removed(settings, outcome, signals, printer).await {
+            Ok(cleaned) => {
+                cleaned.removed().iter().for_each(|line| printer.say(line));
+                cleaned.left().iter().for_each(|line| printer.warn(line));
+                outcome.facts.is_cleaned = cleaned.is_complete();
+            }
+            Err(error) => printer.warn(format_args!("what the run has left at the broker stays: {error:#}")),
+        }
+        outcome.report = Report::new(&outcome.stats, &outcome.facts);
+        outcome.facts.is_cleaned
+    }
+
+    async fn removed(
+        &self,
+        settings: &Settings,
+        outcome: &Outcome,
+        signals: &Signals,
+        printer: Printer,
+    ) -> anyhow::Result<Cleaned> {
+        clean::check_not_running(&settings.fleet().metadata.name).await?;
+        let mut document = settings.document.clone();
+        document.fleet.spec.devices = outcome.devices_most;
+        let observers = outcome.facts.observers_left();
+        clean::clean(Request { document, observers, sources: self.source_address.clone() }, &signals.abort, printer)
+            .await
+    }
+
     /// Prints the report, writes its files, and says how the run ends.
-    fn conclude(&self, outcome: &Outcome, claim: Option<&files::Claim>, printer: Printer) -> anyhow::Result<ExitCode> {
-        let Outcome { stats, facts, report } = outcome;
+    fn conclude(
+        &self,
+        outcome: &Outcome,
+        claim: Option<&files::Claim>,
+        is_clean: bool,
+        printer: Printer,
+    ) -> anyhow::Result<ExitCode> {
+        let Outcome { stats, facts, report, .. } = outcome;
         let paint = if printer.palette().has_colors() { Paint::Coloured } else { Paint::Plain };
         let style = Style { width: Width::Table, paint };
         let shown = printer.value(self.output, report, || text::render(report, style));
         let mut exit_code = report.exit_code();
+        if !is_clean {
+            exit_code = exit_code.incomplete();
+        }
         if let Some(claim) = claim {
             match claim.write(report, stats, facts) {
                 Ok(()) => printer.say(format_args!("the report is in {}", claim.directory().display())),
                 Err(error) => {
                     // What was measured stands above; only its files are missing.
                     printer.warn(format_args!("{error:#}"));
-                    exit_code = exit_code.without_files();
+                    exit_code = exit_code.incomplete();
                 }
             }
         }

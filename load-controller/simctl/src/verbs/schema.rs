@@ -7,7 +7,7 @@ use load_controller::{report::Report, run::verdict::ExitCode};
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
 use super::{models, plan, version};
-use crate::{keys, printer::Printer};
+use crate::{clean::Cleaned, keys, printer::Printer};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +41,8 @@ enum Kind {
     Report,
     /// What a fleet will take: `plan -o json`
     Plan,
+    /// What was removed from a broker and what stays: `clean -o json`
+    Clean,
     /// What is known of a device: `device -o json`
     Device,
     /// The models: `models -o json`
@@ -58,6 +60,7 @@ impl Args {
             Kind::Model => schemars::schema_for!(Model),
             Kind::Report => output::<Report>(),
             Kind::Plan => output::<plan::Plan>(),
+            Kind::Clean => output::<Cleaned>(),
             Kind::Device => output::<DeviceStatus>(),
             Kind::Models => output::<Vec<models::Listed>>(),
             Kind::Version => output::<version::Version>(),
