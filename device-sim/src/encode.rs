@@ -10,6 +10,7 @@ use fleet_contract::{
     },
     stamp::{LENGTH, Stamp},
     template::{Bound, Names, PerDevice, Template},
+    time::Micros,
 };
 
 use crate::signal::{Reader, Signals, Value};
@@ -88,6 +89,8 @@ pub struct Message<'a> {
     pub device: u32,
     /// Instants, sequence and run.
     pub stamp: &'a Stamp,
+    /// What the device's clock shows.
+    pub clock: Micros,
 }
 
 /// What a body is compiled with.
@@ -159,7 +162,7 @@ impl Program {
                 Value::Bool(truth) => out.extend_from_slice(if truth { b"true" } else { b"false" }),
                 Value::Text(symbol) => out.extend_from_slice(&self.symbols[symbol.number()]),
             },
-            Source::Timestamp(form) => time::write(message.stamp.due, form, out),
+            Source::Timestamp(form) => time::write(message.clock, form, out),
             Source::Sequence => number::write_unsigned(message.stamp.seq.into(), out),
             Source::Index => number::write_unsigned(message.device.into(), out),
         }
@@ -175,9 +178,9 @@ impl Program {
                 }
             },
             Source::Timestamp(TimeForm::Rfc3339) => {
-                cbor::write_text(out, |out| time::write(message.stamp.due, TimeForm::Rfc3339, out));
+                cbor::write_text(out, |out| time::write(message.clock, TimeForm::Rfc3339, out));
             }
-            Source::Timestamp(form) => cbor::write_head(cbor::UNSIGNED, time::since_1970(message.stamp.due, form), out),
+            Source::Timestamp(form) => cbor::write_head(cbor::UNSIGNED, time::since_1970(message.clock, form), out),
             Source::Sequence => cbor::write_head(cbor::UNSIGNED, message.stamp.seq.into(), out),
             Source::Index => cbor::write_head(cbor::UNSIGNED, message.device.into(), out),
         }
@@ -189,7 +192,7 @@ impl Source {
     fn number(self, message: &Message<'_>, reader: &mut Reader<'_>) -> f64 {
         match self {
             Self::Signal { index, .. } => reader.value(index).number(),
-            Self::Timestamp(form) => time::since_1970(message.stamp.due, form) as f64,
+            Self::Timestamp(form) => time::since_1970(message.clock, form) as f64,
             Self::Sequence => message.stamp.seq.into(),
             Self::Index => message.device.into(),
         }

@@ -4,22 +4,38 @@
 //! here knows connections or sessions; shards carry it out (`engine/shard/faults.rs`). Whom it hits is in [`aim`].
 
 mod aim;
+mod bandwidth;
 mod blackhole;
 mod churn;
+mod clock;
+mod corrupt;
 mod credentials;
 mod disconnect;
+mod duplicate;
+mod flood;
+mod latency;
 mod silence;
+mod slow_reader;
+mod stale;
 mod storm;
 
 use fleet_contract::{
-    fault::{Ending, Fault},
+    fault::{Corruption, Ending, Fault},
     time::Micros,
-    units::Span,
+    units::{Share, Span},
 };
 
 pub(crate) use aim::Aimed;
+pub(crate) use corrupt::spoil;
+pub(crate) use flood::Flood;
 
-use crate::{model::Stream, random::Draw};
+use clock::WrongClock;
+
+use crate::{
+    link::Way,
+    model::Stream,
+    random::{Draw, Sequence},
+};
 
 /// What a kind of fault does to a device that it hits.
 pub(crate) trait Kind {
@@ -29,6 +45,11 @@ pub(crate) trait Kind {
     /// How it ends the session of a device as it begins, if it does.
     fn ends_session(&self) -> Option<Ending> {
         None
+    }
+
+    /// Whether what goes between devices and broker takes longer while it lasts.
+    fn slows_links(&self) -> bool {
+        false
     }
 
     /// Sets what holds for a device while it lasts; several faults set conditions of the same device one after the other.
@@ -43,23 +64,80 @@ pub(crate) struct Victim<'a> {
     pub(crate) begins: Micros,
     /// A random number of this fault and this device.
     pub(crate) draw: Draw,
+    /// The draws for what goes each way of its link: to the broker, and back.
+    pub(crate) draws: [Sequence; 2],
     /// What it sends.
     pub(crate) streams: &'a [Stream],
 }
 
 /// What holds for a device while faults last; each with the number of the fault that it is owed to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Conditions {
     /// How it comes back when its session has ended.
     pub(crate) comes_back: ComesBack,
     /// No byte goes or comes.
     pub(crate) cut_off: Option<u32>,
+    /// How its link to the broker is.
+    pub(crate) up: Way,
+    /// How its link from the broker is.
+    pub(crate) down: Way,
     /// It signs in with a password that is not its own.
     pub(crate) wrong_password: Option<u32>,
     /// Its session ends again and again.
     pub(crate) again: Option<Again>,
+    /// What messages are spoilt, and how.
+    pub(crate) spoils: Vec<Spoil>,
+    /// Messages on top of the timetable.
+    pub(crate) floods: Vec<Flood>,
     /// Streams of which nothing falls due.
     pub(crate) silent: Vec<(u16, u32)>,
+}
+
+/// What becomes of messages of a stream.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Spoil {
+    /// The stream.
+    pub(crate) stream: u16,
+    /// The fault's number.
+    pub(crate) number: u32,
+    /// Which of its messages.
+    pub(crate) messages: Share,
+    /// The draws of the device.
+    pub(crate) draws: Sequence,
+    /// What becomes of them.
+    pub(crate) how: How,
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum How {
+    /// Its payload is spoilt.
+    Corrupt(Corruption),
+    /// It is sent twice.
+    Twice,
+    /// It tells what was so long ago.
+    Old(Span),
+    /// It tells the time by a wrong clock.
+    Clock(WrongClock),
+}
+
+impl Spoil {
+    /// Whether it means a message; the draw for what becomes of it.
+    pub(crate) fn means(&self, stream: u16, seq: u32) -> Option<Draw> {
+        let place = (u64::from(stream) << 32 | u64::from(seq)) << 1;
+        let is_meant = self.stream == stream
+            && (self.messages == Share::ALL
+                || self.draws.at(place).below(10_000) < u64::from(self.messages.basis_points()));
+        is_meant.then(|| self.draws.at(place | 1))
+    }
+}
+
+impl Victim<'_> {
+    /// The streams that a fault is about, with their places. A birth message belongs to the session, whatever sensors do.
+    fn meant<'b>(&'b self, wanted: Option<&'b str>) -> impl Iterator<Item = (u16, &'b Stream)> {
+        let is_meant = move |stream: &Stream| !stream.is_birth() && wanted.is_none_or(|wanted| wanted == stream.name());
+        (0..).zip(self.streams).filter(move |(_, stream)| is_meant(stream))
+    }
 }
 
 /// How a device comes back when a fault has ended its session.
@@ -107,7 +185,15 @@ pub(crate) fn kind(fault: &Fault) -> &dyn Kind {
         Fault::Storm(fault) => fault,
         Fault::Churn(fault) => fault,
         Fault::Blackhole(fault) => fault,
+        Fault::Latency(fault) => fault,
+        Fault::Bandwidth(fault) => fault,
+        Fault::SlowReader(fault) => fault,
         Fault::Credentials(fault) => fault,
+        Fault::Corrupt(fault) => fault,
+        Fault::Duplicate(fault) => fault,
+        Fault::Stale(fault) => fault,
+        Fault::Clock(fault) => fault,
+        Fault::Flood(fault) => fault,
         Fault::Silence(fault) => fault,
     }
 }

@@ -17,6 +17,7 @@ pub mod engine;
 mod fault;
 pub mod generator;
 pub mod leftovers;
+mod link;
 pub mod metrics;
 pub mod model;
 mod observe;

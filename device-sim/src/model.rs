@@ -120,6 +120,22 @@ pub struct Load {
     pub bytes: f64,
 }
 
+/// What a device sees when it makes a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// When the world was as it sees it.
+    pub(crate) world: Micros,
+    /// What its clock shows.
+    pub(crate) clock: Micros,
+}
+
+impl Seen {
+    /// All is as it is.
+    pub(crate) const fn truly(due: Micros) -> Self {
+        Self { world: due, clock: due }
+    }
+}
+
 impl Model {
     /// Compiles a document with a group's changes to its streams, or says all that is wrong: paths below `/streams` and
     /// `/signals` are the document's, those below `/overrides` the group's.
@@ -208,9 +224,22 @@ impl Model {
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) {
-        let moment = Moment { device, start, now: stamp.due };
+        self.write_payload_as(stream, (device, start), stamp, &Seen::truly(stamp.due), scratch, out);
+    }
+
+    /// The same as a device tells it that sees the world as of another time, or whose clock is wrong; the stamp is right.
+    pub(crate) fn write_payload_as(
+        &self,
+        stream: usize,
+        (device, start): (u32, Micros),
+        stamp: &Stamp,
+        seen: &Seen,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) {
+        let moment = Moment { device, start, now: seen.world };
         let mut reader = self.signals.read(moment, &mut scratch.now);
-        self.streams[stream].body.write(&Message { device, stamp }, &mut reader, out);
+        self.streams[stream].body.write(&Message { device, stamp, clock: seen.clock }, &mut reader, out);
     }
 
     /// Appends the properties of a message of MQTT 5.

@@ -12,6 +12,7 @@ use device_sim::{
     engine::{Engine, Kind, Options},
 };
 use fleet_contract::{
+    cost::USUAL_PAUSE,
     plan::Setting,
     units::{Rate, Span},
 };
@@ -91,7 +92,8 @@ fn a_paused_fleet_stays_connected_and_offers_nothing() {
     let run = Run::start(Kind::Native, 10, 1, "");
     run.until_sent(100);
     run.set(Setting::Paused(true));
-    // A turn answers before it sends: what fell due just before the pause is in the second answer at the latest.
+    // What fell due just before the pause is offered at the next look at the timers.
+    std::thread::sleep(2 * USUAL_PAUSE.as_duration());
     run.engine.stats();
     let before = run.engine.stats().stats.all_messages().offered;
     std::thread::sleep(Duration::from_millis(500));

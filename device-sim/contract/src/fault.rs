@@ -6,18 +6,21 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::units::{Share, Span};
+use crate::units::{BitRate, Share, Span};
 
 /// How many faults a load test has at most.
 pub const FAULTS_MAX: usize = 64;
+
+/// The same, as numbers of faults are.
+const NUMBERS_PER_PHASE: u32 = 64;
 
 /// The numbers of faults that phases bring begin here; those below are given to faults by hand, one after the other.
 const FIRST_OF_PHASES: u32 = 1 << 20;
 
 /// The number of the fault at `position` of the phase of number `phase`: the same however often the phase is planned.
 pub fn number(phase: u32, position: usize) -> u32 {
-    let position = u32::try_from(position).unwrap_or(u32::MAX).min(FAULTS_MAX as u32 - 1);
-    FIRST_OF_PHASES.saturating_add(phase.saturating_mul(FAULTS_MAX as u32)).saturating_add(position)
+    let position = u32::try_from(position).unwrap_or(u32::MAX).min(NUMBERS_PER_PHASE - 1);
+    FIRST_OF_PHASES.saturating_add(phase.saturating_mul(NUMBERS_PER_PHASE)).saturating_add(position)
 }
 
 /// Whom a fault hits and when it begins, in the words that all kinds share.
@@ -87,7 +90,7 @@ macro_rules! kinds {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub group: Option<String>,
             /// When it begins, from the beginning of the phase on.
-            #[serde(default, skip_serializing_if = "is_none")]
+            #[serde(default, skip_serializing_if = "is_default")]
             pub after: Span,
         }
 
@@ -111,14 +114,14 @@ kinds! {
     /// Sessions end, once; the devices come back by themselves, at the fleet's pace and with its backoff.
     Disconnect {
         /// How they end.
-        #[serde(default, skip_serializing_if = "Ending::is_close")]
+        #[serde(default, skip_serializing_if = "is_default")]
         by: Ending,
     } instant,
     /// Sessions end at one instant, and all devices come back at once: neither `connect.rate` nor a backoff holds them. While it
     /// lasts one that fails tries again after 100 ms.
     Storm {
         /// How the sessions end.
-        #[serde(default, skip_serializing_if = "Ending::is_close")]
+        #[serde(default, skip_serializing_if = "is_default")]
         by: Ending,
     } lasting,
     /// Each device ends its session again and again, and comes back at the fleet's pace without a backoff.
@@ -126,21 +129,138 @@ kinds! {
         /// From one end of a device's session to the next; the seed spreads the devices over it.
         every: Span,
         /// How the sessions end.
-        #[serde(default, skip_serializing_if = "Ending::is_close")]
+        #[serde(default, skip_serializing_if = "is_default")]
         by: Ending,
     } lasting,
     /// The network between devices and broker swallows everything: no byte goes or comes, no connection is made, and nobody is
     /// told. What falls due meanwhile is withheld, or waits by `offline: catchUp`. The kernel of the worker still acknowledges
     /// what the broker sends.
     Blackhole {} lasting,
+    /// What goes between devices and broker takes longer, in its order. What makes a connection (TCP, TLS, WebSocket) does not.
+    Latency {
+        /// How much longer, each way.
+        delay: Span,
+        /// By how much that varies, from one TCP segment to the next.
+        #[serde(default, skip_serializing_if = "is_default")]
+        jitter: Span,
+        /// How it varies.
+        #[serde(default, skip_serializing_if = "is_default")]
+        spread: Spread,
+        /// Which way; both unless said.
+        #[serde(default, skip_serializing_if = "is_default")]
+        direction: Direction,
+    } lasting,
+    /// No more than so many bits a second go between devices and broker, of MQTT: headers of TCP and IP are not counted.
+    Bandwidth {
+        /// How many, each way.
+        rate: BitRate,
+        /// Which way; both unless said.
+        #[serde(default, skip_serializing_if = "is_default")]
+        direction: Direction,
+    } lasting,
+    /// Devices read slowly what the broker sends, so that it waits in the broker.
+    SlowReader {
+        /// How many bits of MQTT a device reads in a second.
+        rate: BitRate,
+    } lasting,
     /// Sessions end, and the devices sign in with a wrong password.
     Credentials {} lasting,
+    /// What devices say is spoilt on its way out: nobody follows such messages, so that no broker is accused of them.
+    Corrupt {
+        /// In which way.
+        #[serde(default, skip_serializing_if = "is_default")]
+        how: Corruption,
+        /// How many of the messages, by the seed; all unless said.
+        #[serde(default = "all", skip_serializing_if = "is_all")]
+        messages: Share,
+        /// The stream; each unless said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stream: Option<String>,
+    } lasting,
+    /// Devices say what they have said once more, at once, in another packet.
+    Duplicate {
+        /// How many of the messages, by the seed; all unless said.
+        #[serde(default = "all", skip_serializing_if = "is_all")]
+        messages: Share,
+        /// The stream; each unless said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stream: Option<String>,
+    } lasting,
+    /// Devices say what was true some time ago, with the time of then.
+    Stale {
+        /// How long ago.
+        age: Span,
+        /// The stream; each unless said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stream: Option<String>,
+    } lasting,
+    /// The clocks of devices are wrong: the times in their payloads.
+    Clock {
+        /// How far they are ahead.
+        #[serde(default, skip_serializing_if = "is_default")]
+        ahead: Span,
+        /// How far they are behind.
+        #[serde(default, skip_serializing_if = "is_default")]
+        behind: Span,
+        /// By how much they are faster than the right time, in millionths (ppm); negative for slower.
+        #[serde(default, skip_serializing_if = "is_default")]
+        drift: i32,
+    } lasting,
+    /// A stream sends far more often than it should, on top of what its interval says.
+    Flood {
+        /// From one of these messages to the next.
+        every: Span,
+        /// The stream; each unless said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stream: Option<String>,
+    } lasting,
     /// Streams fall silent: nothing of them falls due, with their sessions up, as of a sensor that has stopped.
     Silence {
         /// The stream; each unless said.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stream: Option<String>,
     } lasting,
+}
+
+/// How a payload is spoilt.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Corruption {
+    /// One to eight bits are flipped; not in the stamp, so that no message passes for another.
+    #[default]
+    Bits,
+    /// Its end is missing.
+    Truncation,
+    /// JSON: one of its numbers is text.
+    Type,
+    /// JSON: one of its numbers is far beyond what any sensor tells.
+    Range,
+}
+
+/// How a delay varies around its mean.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Spread {
+    /// Evenly, by up to the jitter more or less.
+    #[default]
+    Uniform,
+    /// By the normal distribution, of which the jitter is the standard deviation; never less than nothing.
+    Normal,
+    /// The delay is the least, and what comes on top is exponential: the jitter is its mean.
+    Exponential,
+}
+
+/// Which way a fault of a link works.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    /// From the devices to the broker and back.
+    #[default]
+    Both,
+    /// From the devices to the broker.
+    Up,
+    /// From the broker to the devices.
+    Down,
 }
 
 /// How a device ends its session.
@@ -156,22 +276,17 @@ pub enum Ending {
     Reset,
 }
 
-impl Ending {
-    const fn is_close(&self) -> bool {
-        matches!(self, Self::Close)
-    }
-}
-
 const fn all() -> Share {
     Share::ALL
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_all(share: &Share) -> bool {
     *share == Share::ALL
 }
 
-fn is_none(span: &Span) -> bool {
-    *span == Span::ZERO
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Disconnect {
@@ -192,6 +307,18 @@ impl Fault {
         self.aim().name.unwrap_or_else(|| self.kind())
     }
 
+    /// The stream that it is about, if it is about one.
+    pub fn stream(&self) -> Option<&str> {
+        match self {
+            Self::Corrupt(fault) => fault.stream.as_deref(),
+            Self::Duplicate(fault) => fault.stream.as_deref(),
+            Self::Stale(fault) => fault.stream.as_deref(),
+            Self::Flood(fault) => fault.stream.as_deref(),
+            Self::Silence(fault) => fault.stream.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The share that it hits, if it is nothing but connections that are closed without a word, which older releases know.
     pub fn as_cut(&self) -> Option<Share> {
         match self {
@@ -205,7 +332,18 @@ impl Fault {
     pub fn lets_go<T>(&self, begins: T, ends: T) -> T {
         match self {
             Self::Disconnect(_) | Self::Storm(_) => begins,
-            Self::Churn(_) | Self::Blackhole(_) | Self::Credentials(_) | Self::Silence(_) => ends,
+            Self::Churn(_)
+            | Self::Blackhole(_)
+            | Self::Latency(_)
+            | Self::Bandwidth(_)
+            | Self::SlowReader(_)
+            | Self::Credentials(_)
+            | Self::Corrupt(_)
+            | Self::Duplicate(_)
+            | Self::Stale(_)
+            | Self::Clock(_)
+            | Self::Flood(_)
+            | Self::Silence(_) => ends,
         }
     }
 
@@ -228,6 +366,15 @@ mod tests {
             (r#"{"kind":"storm"}"#, "storm", 60),
             (r#"{"kind":"churn","every":"5s","lasts":"20s","share":"10%"}"#, "churn", 20),
             (r#"{"kind":"blackhole","lasts":"2m"}"#, "blackhole", 60),
+            (r#"{"kind":"latency","delay":"200ms"}"#, "latency", 60),
+            (r#"{"kind":"latency","delay":"200ms","jitter":"50ms","spread":"normal","direction":"up"}"#, "latency", 60),
+            (r#"{"kind":"bandwidth","rate":"64kbit/s","name":"edge"}"#, "edge", 60),
+            (r#"{"kind":"slow-reader","rate":"9600bit/s"}"#, "slow-reader", 60),
+            (r#"{"kind":"corrupt","how":"truncation","messages":"1%","stream":"speed"}"#, "corrupt", 60),
+            (r#"{"kind":"duplicate","messages":"5%"}"#, "duplicate", 60),
+            (r#"{"kind":"stale","age":"10m"}"#, "stale", 60),
+            (r#"{"kind":"clock","ahead":"1h","drift":-50}"#, "clock", 60),
+            (r#"{"kind":"flood","every":"10ms","stream":"speed"}"#, "flood", 60),
             (r#"{"kind":"credentials","share":"1%"}"#, "credentials", 60),
             (r#"{"kind":"silence","stream":"speed"}"#, "silence", 60),
         ] {

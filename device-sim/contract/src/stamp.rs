@@ -73,18 +73,18 @@ impl Stamp {
     /// Finds the stamp of a payload: at the end of a JSON body, at the end of a CBOR map, else the first one within
     /// [`SCAN_LIMIT`] bytes.
     pub fn find(payload: &[u8]) -> Option<Self> {
-        let from_end = |trailer: usize| {
-            let end = payload.len().checked_sub(trailer)?;
-            Self::parse(payload.get(end.checked_sub(LENGTH)?..end)?)
-        };
-        from_end(2).or_else(|| from_end(0)).or_else(|| Self::scan(payload))
+        Self::place(payload).map(|(_, stamp)| stamp)
     }
 
-    fn scan(payload: &[u8]) -> Option<Self> {
-        let payload = &payload[..payload.len().min(SCAN_LIMIT)];
-        memchr_iter(b'-', payload)
-            .filter_map(|dash| dash.checked_sub(8))
-            .find_map(|start| Self::parse(payload.get(start..start + LENGTH)?))
+    /// The same, with where it begins.
+    pub fn place(payload: &[u8]) -> Option<(usize, Self)> {
+        let at = |start: usize| Some((start, Self::parse(payload.get(start..start + LENGTH)?)?));
+        let from_end = |trailer: usize| at(payload.len().checked_sub(trailer + LENGTH)?);
+        let scanned = || {
+            let dashes = memchr_iter(b'-', &payload[..payload.len().min(SCAN_LIMIT)]);
+            dashes.filter_map(|dash| dash.checked_sub(8)).find_map(at)
+        };
+        from_end(2).or_else(|| from_end(0)).or_else(scanned)
     }
 }
 

@@ -154,6 +154,47 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// How much a link carries: `64kbit/s`, `9600bit/s`, `1.5Mbit/s`, in bits a second; a thousand of one unit are the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BitRate(u64);
+
+const BIT_UNITS: [(&str, f64); 4] = [("bit", 1.0), ("kbit", 1e3), ("Mbit", 1e6), ("Gbit", 1e9)];
+
+impl BitRate {
+    /// How long so many bytes take.
+    pub fn time_for(self, bytes: u64) -> Span {
+        Span(u64::try_from(u128::from(bytes) * 8_000_000 / u128::from(self.0)).unwrap_or(u64::MAX))
+    }
+}
+
+impl FromStr for BitRate {
+    type Err = ParseError;
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a sane positive number")]
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let wrong = || ParseError { expected: "bits a second such as `64kbit/s` or `1Mbit/s`", found: text.into() };
+        let trimmed = text.trim();
+        let digits = trimmed.find(|c: char| c != '.' && !c.is_ascii_digit()).unwrap_or(trimmed.len());
+        let (count, unit) = trimmed.split_at(digits);
+        let count = number(count).ok_or_else(wrong)?;
+        let unit = unit.trim().strip_suffix("/s").ok_or_else(wrong)?.trim_end();
+        let (_, factor) = BIT_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+        let bits = (count * factor).round();
+        if (1.0..1e12).contains(&bits) { Ok(Self(bits as u64)) } else { Err(wrong()) }
+    }
+}
+
+impl fmt::Display for BitRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (unit, factor) in [("Gbit", 1_000_000_000), ("Mbit", 1_000_000), ("kbit", 1_000)] {
+            if self.0.is_multiple_of(factor) {
+                return write!(f, "{}{unit}/s", self.0 / factor);
+            }
+        }
+        write!(f, "{}bit/s", self.0)
+    }
+}
+
 /// How often something may happen: `500/s`, `30/m`, `0.5/s`. More than zero.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Rate(f64);
@@ -325,6 +366,12 @@ quantity!(
     "a rate such as `500/s` or `30/m`",
     "500/s"
 );
+quantity!(
+    BitRate,
+    r"^\s*[0-9]+(\.[0-9]+)?\s*[kMG]?bit\s*/s\s*$",
+    "bits a second such as `64kbit/s` or `1Mbit/s`",
+    "64kbit/s"
+);
 quantity!(Factor, r"^\s*[0-9]+(\.[0-9]+)?\s*$", "a factor from `0` to `1000` such as `2` or `0.5`", "2");
 quantity!(Share, r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$", "a share from `0%` to `100%` in steps of `0.01%`", "90%");
 
@@ -338,6 +385,17 @@ mod tests {
         let parsed: T = text.parse().unwrap();
         assert_eq!(parsed, expected);
         assert_eq!(parsed.to_string().parse::<T>().unwrap(), expected, "prints as it reads: {parsed}");
+    }
+
+    #[test]
+    fn bits_a_second_are_decimal() {
+        check("64kbit/s", BitRate(64_000));
+        check("1.5 Mbit/s", BitRate(1_500_000));
+        check("9600bit/s", BitRate(9_600));
+        assert_eq!(BitRate(64_000).time_for(8_000), Span::from_secs(1));
+        for wrong in ["0bit/s", "64", "64kbit", "64KiB/s", "kbit/s", "-1bit/s"] {
+            assert!(wrong.parse::<BitRate>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -29,7 +29,11 @@ fn body(payload: &str, size: Option<usize>, has_stamp_field: bool) -> Vec<u8> {
     let program = Program::compile(&model.streams["s"].payload, &context).unwrap();
     let moment = Moment { device: 5, start: START, now: STAMP.due };
     let mut out = b"before".to_vec();
-    program.write(&Message { device: 5, stamp: &STAMP }, &mut signals.read(moment, &mut Memo::default()), &mut out);
+    program.write(
+        &Message { device: 5, stamp: &STAMP, clock: STAMP.due },
+        &mut signals.read(moment, &mut Memo::default()),
+        &mut out,
+    );
     out.split_off(6)
 }
 

@@ -10,6 +10,7 @@ use crate::{observe::ledger::Row, session::Session};
 /// One device. A hundred thousand of them fit into a machine, so what few devices need is boxed.
 #[derive(Debug)]
 #[expect(clippy::box_collection, reason = "an idle device is to hold one word, not four")]
+#[expect(clippy::struct_excessive_bools, reason = "each is looked at alone")]
 pub(super) struct Device<C> {
     pub(super) session: Session,
     pub(super) connection: Option<C>,

@@ -8,12 +8,14 @@ mod connect;
 mod counted;
 mod drive;
 mod faults;
+mod link;
 mod noted;
 mod pace;
 mod publish;
 mod receive;
 mod recorder;
 mod roster;
+mod spoil;
 mod status;
 mod subscribe;
 mod sweep;
@@ -134,6 +136,8 @@ struct Buffers {
     out: Vec<u8>,
     /// The body of a message that is made once more.
     body: Vec<u8>,
+    /// What arrives at one device by a slow link.
+    carried: Vec<u8>,
     /// What was just read from one device.
     inbox: Box<[u8]>,
     /// Sockets that may hold more than one read took.
@@ -177,6 +181,7 @@ impl<W: World> Shard<W> {
                 scratch: Scratch::default(),
                 out: Vec::with_capacity(64 * 1024),
                 body: Vec::new(),
+                carried: Vec::new(),
                 inbox,
                 unread: Vec::new(),
             },

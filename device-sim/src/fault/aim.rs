@@ -18,6 +18,7 @@ const SPREAD: u64 = 1;
 #[derive(Debug, Clone)]
 pub(crate) struct Aimed {
     pub(crate) strike: Strike,
+    seed: u64,
     source: Source,
     share: Share,
     group: Group,
@@ -44,7 +45,7 @@ impl Aimed {
             }
         };
         let source = Source::new(seed, &format!("fault {}", strike.number));
-        Self { share: aim.share, source, group, strike }
+        Self { share: aim.share, seed, source, group, strike }
     }
 
     /// Whether it hits device `index`, of the group at this place.
@@ -62,10 +63,17 @@ impl Aimed {
         self.strike.until <= self.strike.at
     }
 
+    /// Whether what goes between devices and broker takes longer while it lasts.
+    pub(crate) fn slows_links(&self) -> bool {
+        kind(&self.strike.fault).slows_links()
+    }
+
     /// Sets what holds for device `index`, which it hits and which has these streams.
     pub(crate) fn impose(&self, index: u32, streams: &[Stream], conditions: &mut Conditions) {
         let draw: Draw = self.source.of(index).at(SPREAD);
-        let victim = Victim { number: self.strike.number, begins: self.strike.at, draw, streams };
+        let (number, begins) = (self.strike.number, self.strike.at);
+        let draws = ["up", "down"].map(|way| Source::new(self.seed, &format!("fault {number} {way}")).of(index));
+        let victim = Victim { number, begins, draw, draws, streams };
         kind(&self.strike.fault).impose(&victim, conditions);
     }
 }

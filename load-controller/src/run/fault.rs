@@ -3,6 +3,7 @@
 use fleet_contract::{
     fault::{self, Fault},
     series::END_TO_END,
+    stats::Stats,
     threshold::{Bound, Column, Operator, Statistic},
     units::Span,
 };
@@ -57,6 +58,18 @@ pub fn begun(facts: &RunFacts) -> Vec<Spanned<'_>> {
     let mut faults = spanned(&facts.asked.phases);
     faults.retain(|fault| fault.after < facts.offered_for());
     faults
+}
+
+/// How many messages were spoilt or doubled on purpose, so that nobody was to follow them.
+pub fn spoilt(stats: &Stats, facts: &RunFacts) -> u64 {
+    let of_effect = |fault: &Fault| match fault {
+        Fault::Corrupt(_) | Fault::Stale(_) | Fault::Clock(_) => 1,
+        // The one and the other.
+        Fault::Duplicate(_) => 2,
+        _ => 0,
+    };
+    let effects = |number: u32| stats.faults.get(number).map_or(0, |fault| fault.effects);
+    begun(facts).iter().map(|spanned| effects(spanned.number) * of_effect(spanned.fault)).sum()
 }
 
 /// The threshold that the latency of the whole fleet has to be within: the 99th percentile to the observer. `None` where there is

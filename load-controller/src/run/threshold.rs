@@ -705,6 +705,43 @@ mod tests {
     }
 
     #[test]
+    fn a_threshold_of_a_fault_looks_at_what_that_did() {
+        let phases = "[{name: ramp, duration: 20s}, {name: steady, duration: 30s, measure: true, faults: [{kind: storm}, {kind: \
+                      disconnect, after: 5s}]}, {name: peak, duration: 10s, faults: [{kind: storm}]}]";
+        let facts = |text: &str, elapsed: u64, stage: Stage| {
+            let mut facts = RunFacts { now: at(elapsed), stage, ..asking(&[text]) };
+            facts.asked.phases = Phases::new(serde_saphyr::from_str(phases).unwrap());
+            facts
+        };
+        let mut stats = stats([(10, 0), (10, 0), (10, 0)]);
+        for (phase, position, millis) in [(1, 0, 300), (1, 1, 9_000), (2, 0, 700)] {
+            let fault = stats.faults.of(fleet_contract::fault::number(phase, position));
+            (1..=10).for_each(|device| fault.recovery.record(Span::from_millis(millis / 10 * device)));
+        }
+        let judged = |text: &str, stats: &Stats| {
+            judge(stats, &facts(text, 80, Stage::Ended)).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let all = "{expect: 'recovery.max < 1s', fault: storm}";
+        assert_eq!(judged(all, &stats), ["expected recovery.max < 1s in fault storm, found 700 ms (of 20)"]);
+        assert_eq!(
+            judged("{expect: 'recovery.max < 1s', fault: storm, phase: steady}", &stats),
+            ["expected recovery.max < 1s in phase steady, fault storm, found 300 ms (of 10)"]
+        );
+        assert_eq!(
+            judged("{expect: 'recovery.p50 < 1s', fault: disconnect}", &stats),
+            ["expected recovery.p50 < 1s in fault disconnect, found 4.50 s (of 10)"]
+        );
+        // Whoever is still away takes longer than any bound, once that is all.
+        stats.faults.of(fleet_contract::fault::number(2, 0)).sessions.lost(at(51));
+        let early = judge(&stats, &facts(all, 70, Stage::Running))[0].to_string();
+        assert!(early.ends_with("found 700 ms (of 20)"), "{early}");
+        assert_eq!(
+            judged(all, &stats),
+            ["expected recovery.max < 1s in fault storm, found no end: 1 of 21 have no answer"]
+        );
+    }
+
+    #[test]
     fn a_run_without_phases_is_one_place() {
         let stats = stats_of(50);
         let facts = RunFacts {

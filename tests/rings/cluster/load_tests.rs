@@ -24,6 +24,7 @@ spec:
     - {{name: steady, duration: 40s, measure: true}}
     - {{name: peak, duration: 5s, rate: {{factor: 5}}, measure: true}}
     - {{name: outage, duration: 5s, faults: [{{kind: disconnect, share: 30%}}]}}
+    - {{name: dark, duration: 5s, faults: [{{kind: blackhole, name: tunnel, share: 30%, lasts: 4s}}]}}
     - {{name: recovery, duration: 10s, measure: true}}
   thresholds:
     - {{expect: 'end_to_end.p99 < 30s', phase: steady}}
@@ -38,7 +39,8 @@ spec:
 fn outcomes(report: &Report) -> Vec<String> {
     let phases = report.list("phases").iter().map(|phase| phase["name"].to_string());
     let thresholds = report.list("thresholds").iter().map(|it| format!("{}: {}", it["expect"], it["outcome"]));
-    phases.chain(thresholds).collect()
+    let faults = report.list("faults").iter().map(|it| format!("{} hits {}", it["name"], it["devices"]));
+    phases.chain(thresholds).chain(faults).collect()
 }
 
 #[test]
@@ -71,7 +73,7 @@ fn the_example_goes_on_when_the_leader_and_a_worker_are_killed() {
     println!("FIGURE {sent} sent, up to {unrecorded} more, by phase {:?}", of("phases"));
     report.claim("each message is in one phase", of("phases").iter().sum::<u64>() == sent);
     // 50 devices and five messages a second each; those of the worker that was killed are away for some seconds.
-    let [_, steady, peak, _, recovery] = of("phases")[..] else { panic!("five phases") };
+    let [_, steady, peak, _, _, recovery] = of("phases")[..] else { panic!("six phases") };
     report.claim("all have sent what was due", (9_000..=10_100).contains(&steady));
     report.claim("five times as much, and as before", (6_000..6_500).contains(&peak) && recovery > 2_000);
     assert!(report.count("reconnects") > 0);

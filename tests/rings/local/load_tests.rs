@@ -21,6 +21,7 @@ metadata: {{name: robotaxis}}
 spec:
   devices: 20
   lossAfter: 2s
+  offline: {{catchUp: {{max: 100}}}}
   connect: {{rate: 500/s, backoff: {{base: 200ms, cap: 1s}}}}
   groups: [{{name: taxi, model: robotaxi}}]
 ---
@@ -34,6 +35,7 @@ spec:
     - {{name: steady, duration: 4s, measure: true}}
     - {{name: peak, duration: 3s, rate: {{factor: 5}}, measure: true}}
     - {{name: outage, duration: 2s, faults: [{{kind: disconnect, share: 30%}}]}}
+    - {{name: dark, duration: 3s, faults: [{{kind: blackhole, name: tunnel, share: 30%, lasts: 2s}}]}}
     - {{name: recovery, duration: 3s, measure: true}}
   thresholds: [{thresholds}]
 "
@@ -64,7 +66,7 @@ fn run(thresholds: &str, more: &[&str]) -> (Ended, String) {
     let checked = again.call(&["validate", "-f", "again.yaml"], PATIENCE).unwrap();
     assert_eq!(checked.code, Some(0), "{checked:?}");
     assert!(
-        checked.stderr.contains("load test rush-hour of fleet robotaxis, 5 phases in 14.0 s, is right"),
+        checked.stderr.contains("load test rush-hour of fleet robotaxis, 6 phases in 17.0 s, is right"),
         "{checked:?}"
     );
     (ended, junit)
@@ -80,7 +82,7 @@ fn outcomes(report: &Report) -> Vec<String> {
 #[test]
 fn a_load_test_passes_by_its_thresholds() {
     let thresholds = "{expect: 'end_to_end.p99 < 2s', phase: steady}, {expect: 'sent.rate > 200/s', phase: peak, stream: state, \
-                      abortOnFail: {after: 2s}}, lost == 0, {expect: 'recovery.p95 < 30s', phase: outage}, {expect: \
+                      abortOnFail: {after: 2s}}, lost == 0, {expect: 'recovery.p95 < 30s', fault: disconnect}, {expect: \
                       'delivered > 0', phase: each}";
     let (ended, junit) = run(thresholds, &["--threshold", "schedule_lag.max < 60s"]);
     let report = &ended.report;
@@ -90,7 +92,7 @@ fn a_load_test_passes_by_its_thresholds() {
             "steady: passed",
             "peak: passed",
             "-: passed",
-            "outage: passed",
+            "-: passed",
             "steady: passed",
             "peak: passed",
             "recovery: passed",
@@ -104,9 +106,16 @@ fn a_load_test_passes_by_its_thresholds() {
     let phases = report.list("phases");
     let recovered = phases[3]["latency"]["recovery"]["count"].as_u64().unwrap();
     report.claim("about a third lost their connections, and came back", (15..=45).contains(&recovered));
+    let [disconnect, tunnel] = report.list("faults") else { panic!("two faults in {report}") };
+    report.claim("by the fault, and it says so", disconnect["sessions_back"].as_u64() == Some(recovered));
+    let (devices, effects) = (tunnel["devices"].as_u64().unwrap(), tunnel["effects"].as_u64().unwrap());
+    report.claim("about a third were in the tunnel, with messages", (15..=45).contains(&devices) && effects > devices);
+    report.claim("nothing is said of their sessions", tunnel["sessions_lost"] == 0);
+    report.expect("messages.withheld", 0);
+    report.expect_all_delivered();
     let rate = |number: usize, seconds: f64| phases[number]["offered"].as_u64().unwrap() as f64 / seconds;
     // A phase ends with its last microsecond, the last one, too.
-    report.claim("the last phase is as fast as the second", (0.7..=1.3).contains(&(rate(4, 3.0) / rate(1, 4.0))));
+    report.claim("the last phase is as fast as the second", (0.7..=1.3).contains(&(rate(5, 3.0) / rate(1, 4.0))));
     let times = rate(2, 3.0) / rate(1, 4.0);
     report.claim(&format!("the peak is {times} times the usual rate"), (3.5..=5.5).contains(&times));
     ended.expect_passed();

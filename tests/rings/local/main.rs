@@ -9,6 +9,7 @@ mod addresses;
 mod adversary;
 mod binaries;
 mod documents;
+mod faults;
 mod fleet;
 mod load;
 mod load_tests;

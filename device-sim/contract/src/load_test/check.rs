@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     document::Problem,
-    fault::{Aim, FAULTS_MAX, Fault},
+    fault::{Aim, Corrupt, Duplicate, FAULTS_MAX, Fault},
     fleet::FleetSpec,
     series::{RECOVERY, Scope},
     threshold::{Column, Statistic, Threshold},
@@ -22,6 +22,12 @@ const DEVICES_MAX: f64 = 10_000_000.0;
 
 /// The shortest time from one end of a session to the next, by `churn`.
 const CHURN_MIN: Span = Span::from_millis(100);
+
+/// The shortest time from one message of a flood to the next: a device has a turn each millisecond.
+const FLOOD_MIN: Span = Span::from_millis(1);
+
+/// The longest delay of a link, each way.
+const DELAY_MAX: Span = Span::from_secs(60);
 
 /// The largest factor of a rate.
 const FACTOR_MAX: f64 = 1_000.0;
@@ -168,9 +174,31 @@ impl Check<'_> {
                 let (least, found) = (CHURN_MIN, churn.every);
                 self.wrong(format!("{path}/every"), format!("expected at least {least}, found `{found}`"));
             }
-            Fault::Silence(silence) => self.stream(&format!("{path}/stream"), group, silence.stream.as_deref()),
+            Fault::Latency(latency) if latency.delay > DELAY_MAX || latency.jitter > DELAY_MAX => {
+                let found = latency.delay.max(latency.jitter);
+                self.wrong(format!("{path}/delay"), format!("expected at most {DELAY_MAX} each, found `{found}`"));
+            }
+            Fault::Latency(latency) if latency.delay == Span::ZERO && latency.jitter == Span::ZERO => {
+                self.wrong(format!("{path}/delay"), "expected more than no time, or a `jitter`, found none");
+            }
+            Fault::Clock(clock) if (clock.ahead > Span::ZERO) == (clock.behind > Span::ZERO) && clock.drift == 0 => {
+                self.wrong(path, "expected one of `ahead` and `behind`, or `drift`");
+            }
+            Fault::Stale(stale) if stale.age == Span::ZERO => {
+                self.wrong(format!("{path}/age"), "expected more than no time, found `0s`");
+            }
+            Fault::Flood(flood) if flood.every < FLOOD_MIN => {
+                let found = flood.every;
+                self.wrong(format!("{path}/every"), format!("expected at least {FLOOD_MIN}, found `{found}`"));
+            }
+            Fault::Corrupt(Corrupt { messages, .. }) | Fault::Duplicate(Duplicate { messages, .. })
+                if *messages == Share::NONE =>
+            {
+                self.wrong(format!("{path}/messages"), "expected more than none, found `0%`");
+            }
             _ => {}
         }
+        self.stream(&format!("{path}/stream"), group, fault.stream());
     }
 
     fn rate(&mut self, path: &str, change: &RateChange, phase: &Phase) {

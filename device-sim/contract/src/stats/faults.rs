@@ -18,7 +18,8 @@ pub struct Faults(BTreeMap<u32, FaultStats>);
 pub struct FaultStats {
     /// Devices of the fleet that it has hit.
     pub devices: u64,
-    /// What it has done to them: sessions ended, attempts to connect swallowed or spoilt, messages kept from falling due.
+    /// What it has done to them: sessions ended, attempts to connect swallowed or spoilt, messages kept from falling due
+    /// or from going, writes and reads made slower.
     pub effects: u64,
     /// Sessions that were lost by it, and what became of them.
     pub sessions: Sessions,

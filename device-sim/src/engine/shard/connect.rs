@@ -404,7 +404,15 @@ impl<W: World> Shard<W> {
         if self.buffers.out.is_empty() {
             return true;
         }
-        if self.roster.devices[slot].is_hit && self.hold_back(slot) {
+        if self.roster.devices[slot].is_hit && self.hold_back(slot, now) {
+            return true;
+        }
+        self.write_now(slot, now)
+    }
+
+    /// The same, whatever its link is like.
+    pub(super) fn write_now(&mut self, slot: Slot, now: Micros) -> bool {
+        if self.buffers.out.is_empty() {
             return true;
         }
         let Some(connection) = &mut self.roster.devices[slot].connection else { return false };

@@ -9,7 +9,7 @@ use std::{
 
 use fleet_contract::{fault::Ending, stats::FaultStats, time::Micros, units::Span};
 
-use super::Shard;
+use super::{Shard, link::Link};
 use crate::{
     engine::{course::Course, device::State, slot::Slot, world::World},
     fault::{self, Aimed, ComesBack, Conditions},
@@ -50,10 +50,10 @@ pub(super) struct Faults<C> {
 
 /// What holds for a device that is hit.
 #[derive(Debug, Default)]
-struct Hit {
-    conditions: Conditions,
-    /// What its session would have written, had the network not swallowed it.
-    held: Vec<u8>,
+pub(super) struct Hit {
+    pub(super) conditions: Conditions,
+    /// What is under way between it and the broker.
+    pub(super) link: Link,
     /// Up to when its session has ended again and again.
     ended_until: Micros,
 }
@@ -123,12 +123,38 @@ impl<C> Faults<C> {
         Some(fault)
     }
 
+    /// What holds for a device that is hit.
+    pub(super) fn hit(&self, slot: Slot) -> Option<&Hit> {
+        self.hit.get(&slot)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn hit_mut(&mut self, slot: Slot) -> Option<&mut Hit> {
+        self.hit.get_mut(&slot)
+    }
+
+    /// Whether links of devices are slow.
+    pub(super) fn slow_links(&self) -> bool {
+        self.active.iter().any(|fault| fault.slows_links())
+    }
+
+    /// Whether what a device sends takes longer than it does by itself.
+    pub(super) fn slows(&self, slot: Slot) -> bool {
+        self.conditions(slot).is_some_and(|conditions| conditions.cut_off.is_some() || !conditions.up.is_free())
+    }
+
+    /// When the next bytes arrive at either end of the link of a device.
+    pub(super) fn arrives(&self, slot: Slot) -> Micros {
+        let open = self.hit(slot).filter(|hit| hit.conditions.cut_off.is_none());
+        open.map_or(Micros::NEVER, |hit| hit.link.next())
+    }
+
     fn conditions(&self, slot: Slot) -> Option<&Conditions> {
         self.hit.get(&slot).map(|hit| &hit.conditions)
     }
 
     /// By which fault no byte of a device goes or comes.
-    fn cut_off(&self, slot: Slot) -> Option<u32> {
+    pub(super) fn cut_off(&self, slot: Slot) -> Option<u32> {
         self.conditions(slot)?.cut_off
     }
 
@@ -185,6 +211,7 @@ impl<W: World> Shard<W> {
         while let Some(fault) = self.faults.begins(&self.course, now) {
             self.begin_fault(&fault, now);
         }
+        self.set_pace(now);
         self.faults.told.retain(|_, (_, until)| *until > now);
         self.faults.look_ahead(&self.course);
     }
@@ -244,62 +271,53 @@ impl<W: World> Shard<W> {
         for fault in self.faults.active.iter().filter(|fault| fault.hits(index, group)) {
             fault.impose(index, streams, &mut conditions);
         }
-        let before = self.faults.cut_off(slot);
-        let is_cut_off = conditions.cut_off.is_some();
-        let is_hit = conditions != Conditions::default();
-        let mut held = Vec::new();
+        let floods = self.faults.hit(slot).map(|hit| hit.conditions.floods.clone()).unwrap_or_default();
+        let (before, was_slow) = (self.faults.cut_off(slot), self.faults.slows(slot));
+        let (is_cut_off, is_hit) = (conditions.cut_off.is_some(), conditions != Conditions::default());
         if is_hit {
-            let hit = self.faults.hit.entry(slot).or_insert_with(|| Hit { ended_until: now, ..Hit::default() });
+            self.faults.hit.entry(slot).or_insert_with(|| Hit { ended_until: now, ..Hit::default() });
+        }
+        if let Some(hit) = self.faults.hit.get_mut(&slot) {
             hit.conditions = conditions;
-            if !is_cut_off {
-                held = std::mem::take(&mut hit.held);
-            }
-        } else if let Some(hit) = self.faults.hit.remove(&slot) {
-            held = hit.held;
         }
         self.roster.devices[slot].is_hit = is_hit;
+        let state = self.roster.devices[slot].state;
+        let is_there = matches!(state, State::Connecting | State::Up | State::Leaving | State::Closing);
+        if was_slow && !self.faults.slows(slot) && is_there {
+            // What was under way has as long as any other from now on.
+            self.roster.devices[slot].times.since = now;
+        }
+        self.follow_floods(slot, &floods, now);
+        self.carry(slot, now);
         if let Some(number) = before.filter(|_| !is_cut_off) {
             self.faults.told.insert(slot, (number, now.after(TOLD_WITHIN)));
-            self.reconnect_network(slot, &held, now);
+            self.reconnect_network(slot, now);
+        }
+        if !is_hit {
+            self.faults.hit.remove(&slot);
         }
     }
 
     /// The network is back: what waited on both sides goes its way.
-    fn reconnect_network(&mut self, slot: Slot, held: &[u8], now: Micros) {
+    fn reconnect_network(&mut self, slot: Slot, now: Micros) {
         let device = &mut self.roster.devices[slot];
         match (device.state, &device.connection) {
             (State::Opening, None) => self.open(slot, now),
-            (_, None) => {}
             (State::Opening, Some(_)) => self.opening(slot, now),
             (State::Connecting | State::Up | State::Leaving | State::Closing, Some(_)) => {
-                // Messages that nobody could take have as long as any others from now on.
-                device.times.since = now;
-                self.buffers.out.clear();
-                self.buffers.out.extend_from_slice(held);
-                if self.write_out(slot, now) {
-                    // What has come meanwhile is not announced again.
-                    self.buffers.unread.push(slot);
-                    if self.roster.devices[slot].state == State::Up {
-                        self.pump(slot, now);
-                    }
+                // What has come meanwhile is not announced again.
+                self.buffers.unread.push(slot);
+                if device.state == State::Up {
+                    self.pump(slot, now);
                 }
             }
-            (State::Offline | State::Absent, Some(_)) => {}
+            (_, None) | (State::Offline | State::Absent, Some(_)) => {}
         }
     }
 
     /// Whether no byte of a device goes or comes.
     pub(super) fn is_cut_off(&self, slot: Slot) -> bool {
         self.roster.devices[slot].is_hit && self.faults.cut_off(slot).is_some()
-    }
-
-    /// Keeps what is in `out` from going, of a device that the network has swallowed; whether it is one.
-    pub(super) fn hold_back(&mut self, slot: Slot) -> bool {
-        let Some(hit) = self.faults.hit.get_mut(&slot) else { return false };
-        let Some(number) = hit.conditions.cut_off else { return false };
-        hit.held.extend_from_slice(&self.buffers.out);
-        self.note_effect(number);
-        true
     }
 
     /// Keeps a connection from being made, of a device that the network has swallowed; whether it is one.
@@ -316,12 +334,14 @@ impl<W: World> Shard<W> {
     /// Gives the connection of a device up. Its end is not seen on the other side while no byte goes.
     pub(super) fn drop_connection(&mut self, slot: Slot) {
         let connection = self.roster.devices[slot].connection.take();
-        if self.roster.devices[slot].is_hit
-            && let Some(hit) = self.faults.hit.get_mut(&slot)
-            && hit.conditions.cut_off.is_some()
-        {
-            hit.held.clear();
-            self.faults.given_up.extend(connection);
+        if !self.roster.devices[slot].is_hit {
+            return;
+        }
+        if let Some(hit) = self.faults.hit.get_mut(&slot) {
+            hit.link.clear();
+            if hit.conditions.cut_off.is_some() {
+                self.faults.given_up.extend(connection);
+            }
         }
     }
 
@@ -339,6 +359,7 @@ impl<W: World> Shard<W> {
                     if !self.write_out(slot, now) {
                         return;
                     }
+                    self.hurry(slot, now);
                 }
                 Ending::Close => {}
                 Ending::Reset => {

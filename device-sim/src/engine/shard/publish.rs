@@ -11,13 +11,14 @@ use fleet_contract::{
     units::Span,
 };
 
-use super::{Shard, faults::BLACKHOLE};
+use super::{Buffers, Shard, faults::BLACKHOLE};
 use crate::{
     engine::{
         device::{Device, Queued, State, StreamState},
         slot::Slot,
         world::World,
     },
+    model::Seen,
     observe::{
         bodies::{self, Body},
         ledger::Following,
@@ -37,6 +38,15 @@ const TURN_BYTES: usize = 64 * 1024;
 /// With so many bytes that its socket does not take, a device sends nothing more.
 const UNSENT_MAX: usize = 64 * 1024;
 
+/// A message that was appended to `out`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Encoded {
+    /// How many bytes its body has, the last ones.
+    pub(super) body: usize,
+    /// Whether a fault has spoilt it, so that nobody is to follow it.
+    pub(super) is_spoilt: bool,
+}
+
 impl<W: World> Shard<W> {
     /// What a device does when its timer fires.
     pub(super) fn device_turn(&mut self, slot: Slot, now: Micros) {
@@ -46,6 +56,7 @@ impl<W: World> Shard<W> {
         }
         if self.roster.devices[slot].is_hit {
             self.end_again(slot, now);
+            self.carry(slot, now);
         }
         match self.roster.devices[slot].state {
             State::Absent => return,
@@ -118,7 +129,8 @@ impl<W: World> Shard<W> {
             State::Leaving => deadline().min(device.times.since.after(Span(self.blueprint.loss_after.0 + 1_000_000))),
             State::Closing => device.times.since.after(CLOSE_PATIENCE),
         };
-        let next = if device.is_hit { next.min(self.faults.ends_again(slot)) } else { next };
+        let next =
+            if device.is_hit { next.min(self.faults.ends_again(slot)).min(self.faults.arrives(slot)) } else { next };
         if matches!(device.state, State::Leaving | State::Closing) { next } else { next.min(device.times.leave_at) }
     }
 
@@ -172,12 +184,22 @@ impl<W: World> Shard<W> {
                 let is_overdue = lag > lag::ALLOWED && lag > limit();
                 state.last_due = due;
                 state.next_due = stream.first_due(pace, index, due.after(Span(1)));
-                let is_silent = self.roster.devices[slot].is_hit && self.is_silent(slot, stream_number);
+                let is_hit = self.roster.devices[slot].is_hit;
+                let flood = if is_hit { self.faults.flood(slot, stream_number) } else { None };
+                if let Some(flood) = flood {
+                    state.next_due = state.next_due.min(flood.due(due.after(Span(1))));
+                }
+                let is_silent = is_hit && self.is_silent(slot, stream_number);
                 let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
+                let added = flood.filter(|flood| flood.is_due(due));
                 let is_spoken = !is_silent
                     && !self.course.is_paused(due)
-                    && group.model.is_due(number, index, due, self.blueprint.start, &mut self.buffers.scratch);
+                    && (added.is_some()
+                        || group.model.is_due(number, index, due, self.blueprint.start, &mut self.buffers.scratch));
                 if is_spoken {
+                    if let Some(flood) = added {
+                        self.note_effect(flood.number);
+                    }
                     self.offer_one(slot, Queued { due, stream: stream_number }, is_overdue, now);
                 }
             }
@@ -209,7 +231,13 @@ impl<W: World> Shard<W> {
         self.counted.stats.generator.missed_ticks += u64::from(lag >= MISSED);
         self.counted.stats.generator.overdue += u64::from(is_overdue);
         let device = &self.roster.devices[slot];
-        if device.state != State::Up || device.is_hit && self.is_cut_off(slot) {
+        if device.state != State::Up {
+            return self.offer_offline(slot, queued);
+        }
+        if device.is_hit
+            && let Some(number) = self.faults.cut_off(slot)
+        {
+            self.note_effect(number);
             return self.offer_offline(slot, queued);
         }
         // A queue is worked off in order; only QoS 0, which never queues, may pass it.
@@ -260,33 +288,43 @@ impl<W: World> Shard<W> {
 
     /// Hands a message to the session and appends its packet to `out`.
     fn hand_over(&mut self, slot: Slot, queued: Queued, now: Micros) -> Result<(), Withheld> {
-        let device = &mut self.roster.devices[slot];
-        let unsent = device.connection.as_ref().map_or(0, |connection| self.world.unsent(connection));
-        if unsent + self.buffers.out.len() > UNSENT_MAX {
+        let unsent = self.unsent(slot) + self.buffers.out.len();
+        if unsent > UNSENT_MAX {
             return Err(Withheld::WindowFull);
         }
+        let device = &mut self.roster.devices[slot];
         let Queued { due, stream } = queued;
         let qos = self.blueprint.groups[usize::from(device.group)].model.streams()[usize::from(stream)].qos();
         let at = device.stream(stream);
         let seq = self.roster.streams[at].row.next;
         let message = Message { stream, seq, due, qos };
         let packet_id = device.session.publish(&mut self.pool, &self.blueprint.session, message, now)?;
-        let Some(body) = self.encode(slot, message, packet_id, false) else {
+        let Some(encoded) = self.encode(slot, message, packet_id, false) else {
             self.retract(slot, packet_id);
             return Err(Withheld::TooLarge);
         };
-        self.enter(slot, message, body, now);
+        self.enter(slot, message, encoded, now);
+        if self.roster.devices[slot].is_hit {
+            self.say_again(slot, message, now);
+        }
         Ok(())
     }
 
-    /// Enters a message that was handed over into the ledger; the last `body` bytes of `out` are its body.
-    fn enter(&mut self, slot: Slot, message: Message, body: usize, now: Micros) {
+    /// How many bytes of a device its socket has not taken, or are under way to it.
+    pub(super) fn unsent(&self, slot: Slot) -> usize {
+        let connection = self.roster.devices[slot].connection.as_ref();
+        connection.map_or(0, |connection| self.world.unsent(connection)) + self.under_way(slot)
+    }
+
+    /// Enters a message that was handed over into the ledger; the last bytes of `out` are its body.
+    fn enter(&mut self, slot: Slot, message: Message, encoded: Encoded, now: Micros) {
+        let Encoded { body, is_spoilt } = encoded;
         let Message { stream, seq, due, qos } = message;
         let index = self.roster.index(slot);
         let device = &self.roster.devices[slot];
         let group = &self.blueprint.groups[usize::from(device.group)];
         let compiled = &group.model.streams()[usize::from(stream)];
-        let can_follow = device.is_observed && compiled.is_followed();
+        let can_follow = device.is_observed && compiled.is_followed() && !is_spoilt;
         let following = if can_follow {
             self.inlet(slot).watch.following(index, qos != Qos::AtMostOnce)
         } else {
@@ -305,7 +343,7 @@ impl<W: World> Shard<W> {
         let phase = self.counted.by_stream.mark(due);
         let count = &mut self.counted.by_stream.of(group, stream, due).messages;
         count.count_sent(body);
-        if can_follow {
+        if can_follow || is_spoilt && device.is_observed && compiled.is_followed() {
             state.row.sent(seq, now, following, qos == Qos::AtMostOnce, (phase, count));
         } else {
             count.unobserved += 1;
@@ -313,16 +351,21 @@ impl<W: World> Shard<W> {
     }
 
     /// The session forgets a message that was not written.
-    fn retract(&mut self, slot: Slot, packet_id: Option<PacketId>) {
+    pub(super) fn retract(&mut self, slot: Slot, packet_id: Option<PacketId>) {
         if let Some(packet_id) = packet_id {
             self.roster.devices[slot].session.retract(&mut self.pool, packet_id);
         }
     }
 
     /// Appends a PUBLISH: what a device sends is a pure function, so a message that is resent is simply made again.
-    /// How many bytes its body has, the last ones of `out`; `None` when it is larger than the broker takes, then nothing
-    /// was appended.
-    fn encode(&mut self, slot: Slot, message: Message, packet_id: Option<PacketId>, dup: bool) -> Option<usize> {
+    /// `None` when it is larger than the broker takes, then nothing was appended.
+    pub(super) fn encode(
+        &mut self,
+        slot: Slot,
+        message: Message,
+        packet_id: Option<PacketId>,
+        dup: bool,
+    ) -> Option<Encoded> {
         let Message { stream, seq, due, qos } = message;
         let index = self.roster.index(slot);
         let options = &self.blueprint.session;
@@ -345,21 +388,19 @@ impl<W: World> Shard<W> {
             }),
         };
         let begin = self.buffers.out.len();
-        model.write_payload(
-            number,
-            index,
-            self.blueprint.start,
-            &stamp,
-            &mut self.buffers.scratch,
-            &mut self.buffers.out,
-        );
+        let is_hit = self.roster.devices[slot].is_hit;
+        let seen = if is_hit { self.faults.seen(slot, message) } else { Seen::truly(due) };
+        let of_device = (index, self.blueprint.start);
+        let Buffers { scratch, out, .. } = &mut self.buffers;
+        model.write_payload_as(number, of_device, &stamp, &seen, scratch, out);
+        let is_spoilt = is_hit && self.spoil(slot, message, begin, dup);
         let body = self.buffers.out.len() - begin;
         match properties.and_then(|()| frame.finish(&mut self.buffers.out)) {
             Ok(packet) if packet.len() <= size_max => {
                 if matches!(alias, Alias::Bind(_)) {
                     self.roster.devices[slot].session.bound(stream);
                 }
-                return Some(body);
+                return Some(Encoded { body, is_spoilt });
             }
             Ok(packet) => self.note_too_large(slot, number, packet.len() as u64, size_max as u64),
             // Topics and sizes were checked with the document.

@@ -33,9 +33,14 @@ impl<W: World> Shard<W> {
         if device.state == State::Opening {
             return self.opening(slot, self.world.now());
         }
+        let room = if device.is_hit { self.room(slot) } else { usize::MAX };
+        if room == 0 {
+            return;
+        }
+        let device = &mut self.roster.devices[slot];
         let Some(connection) = &mut device.connection else { return };
         let mut inbox = std::mem::take(&mut self.buffers.inbox);
-        let most = inbox.len().min(self.world.kept(connection) + self.world.inbox(READ_MAX));
+        let most = inbox.len().min(self.world.kept(connection) + self.world.inbox(READ_MAX.min(room)));
         let read = self.world.read(connection, &mut inbox[..most]);
         // Only who subscribes gets messages that it answers with nothing.
         if !self.blueprint.groups[usize::from(device.group)].subscriptions.is_empty() {
@@ -43,26 +48,25 @@ impl<W: World> Shard<W> {
         }
         let now = self.world.now();
         match read {
-            Ok(Read::Drained(length)) => self.received(slot, &inbox[..length], now),
+            Ok(Read::Drained(length)) => self.take_in(slot, &inbox[..length], now),
             Ok(Read::More(length)) => {
-                self.received(slot, &inbox[..length], now);
+                self.take_in(slot, &inbox[..length], now);
                 self.buffers.unread.push(slot);
             }
             Ok(Read::Closed(length)) => {
-                self.received(slot, &inbox[..length], now);
+                self.take_in(slot, &inbox[..length], now);
+                self.hurry(slot, now);
                 self.lost(slot, CLOSED, now);
             }
             Err(error) => self.lost(slot, error.label(), now),
         }
         self.buffers.inbox = inbox;
-        let unsent =
-            self.roster.devices[slot].connection.as_ref().map_or(0, |connection| self.world.unsent(connection));
-        if unsent > UNREAD_MAX {
+        if self.unsent(slot) > UNREAD_MAX {
             self.end(slot, "answers_unread", now);
         }
     }
 
-    fn received(&mut self, slot: Slot, bytes: &[u8], now: Micros) {
+    pub(super) fn received(&mut self, slot: Slot, bytes: &[u8], now: Micros) {
         self.counted.stats.bytes.received += bytes.len() as u64;
         let packet_max = self.blueprint.connect.packet_max() as usize;
         let mut rest = bytes;
@@ -119,9 +123,7 @@ impl<W: World> Shard<W> {
                 }
             }
         }
-        if let Some(connection) = &mut self.roster.devices[slot].connection {
-            self.world.keep(connection, rest);
-        }
+        self.keep(slot, rest);
         if !self.write_out(slot, now) {
             return;
         }

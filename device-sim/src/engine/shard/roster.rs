@@ -6,7 +6,7 @@ use fleet_contract::{time::Micros, units::Span};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Shard, pace};
+use super::Shard;
 use crate::{
     engine::{
         course::Course,
@@ -108,12 +108,12 @@ impl<W: World> Shard<W> {
     pub(super) fn take_course(&mut self, course: Arc<Course>, now: Micros) {
         // A growth may make much of the fleet of what was little, and the other way round.
         self.attempts.pacer.set_rate(self.attempts.share.under(&course.population, now));
-        self.timers.pace = pace::pace_under(&course, now);
         self.counted.by_stream.follow(&course.phases);
         let before = std::mem::replace(&mut self.course, course);
         let is_same_population = before.population == self.course.population;
         let is_same_pace = before.has_paces_of(&self.course);
         self.follow_faults();
+        self.set_pace(now);
         if self.life.is_draining {
             return;
         }
@@ -235,7 +235,8 @@ impl<W: World> Shard<W> {
         }
         let patience = self.blueprint.loss_after.0 + 1_000_000;
         let is_out_of_patience = device.times.since.after(Span(patience)) <= now;
-        let is_written = device.connection.as_ref().is_none_or(|connection| self.world.unsent(connection) == 0);
+        let is_sent = device.connection.as_ref().is_none_or(|connection| self.world.unsent(connection) == 0);
+        let is_written = is_sent && (self.under_way(slot) == 0 || self.is_cut_off(slot));
         let is_settled = is_written
             && device.session.in_flight() == 0
             && self.rows(slot).iter().all(|stream| stream.row.is_settled());
@@ -254,6 +255,7 @@ impl<W: World> Shard<W> {
         self.counted.stats.devices.connected -= 1;
         self.abandon(slot);
         if self.write_out(slot, now) {
+            self.hurry(slot, now);
             // The broker closes (MQTT-3.14.4-2); our side says already that nothing follows.
             let is_cut_off = self.is_cut_off(slot);
             let connection = self.roster.devices[slot].connection.as_mut().filter(|_| !is_cut_off);

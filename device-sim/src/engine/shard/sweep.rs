@@ -34,7 +34,7 @@ impl<W: World> Shard<W> {
         let device = &self.roster.devices[slot];
         let is_settling = device.times.leave_at <= now || device.is_yet_to_come(now) || self.life.is_draining;
         let inlet = self.inlet(slot);
-        let may_still_come = (device.state != State::Up || device.times.since > limit || self.is_cut_off(slot))
+        let may_still_come = (device.state != State::Up || device.times.since > limit || self.faults.slows(slot))
             || inlet.since > limit
             || !inlet.watch.is_subscribed();
         if may_still_come && !is_settling {

@@ -192,6 +192,23 @@ fn check(seed: u64, stats: &Stats, world: &Played) {
     assert!(lag <= LAG_MAX, "seed {seed}: {lag} late");
 }
 
+/// The kinds of faults that histories draw: all but that which sends messages twice.
+const FAULTS: [&str; 13] = [
+    "storm",
+    "churn",
+    "blackhole",
+    "credentials",
+    "silence",
+    "disconnect",
+    "latency",
+    "bandwidth",
+    "slow-reader",
+    "corrupt",
+    "stale",
+    "clock",
+    "flood",
+];
+
 /// A history of some seconds.
 fn history(seed: u64) -> (Stats, u64) {
     let source = Source::new(seed, "history");
@@ -211,7 +228,7 @@ fn history(seed: u64) -> (Stats, u64) {
     for step in 1..13 {
         let number = 10 + 5 * step;
         stage.run(Span::from_millis(1 + draw(number, 1_500)));
-        match draw(number + 1, 16) {
+        match draw(number + 1, 23) {
             0 => stage.shard.world.trouble(Trouble::DropAll),
             1 => stage.shard.world.trouble(Trouble::DropOne(draw(number + 2, u64::from(DEVICES)))),
             2 => stage.shard.world.trouble(Trouble::Stall(Span::from_millis(draw(number + 2, 4_000)))),
@@ -227,14 +244,10 @@ fn history(seed: u64) -> (Stats, u64) {
                 stage.change(|plan, now, rate| plan.disconnect(now, share, rate));
             }
             8 => stage.change(|plan, now, rate| plan.set(now, Setting::Phase(step), rate)),
-            kind @ 10..16 => {
+            kind @ 10..23 => {
                 let share = Share::from_basis_points(u16::try_from(draw(number + 2, 10_000)).unwrap()).unwrap();
                 let lasts = Span::from_millis(1 + draw(number + 3, 3_000));
-                let fault = faults::fault(
-                    ["storm", "churn", "blackhole", "credentials", "silence", "disconnect"][kind as usize - 10],
-                    share,
-                    draw(number + 4, 3),
-                );
+                let fault = faults::fault(FAULTS[usize::try_from(kind - 10).unwrap()], share, draw(number + 4, 3));
                 stage.change(|plan, now, rate| plan.strike(now, step, &fault, lasts, rate));
             }
             _ => {

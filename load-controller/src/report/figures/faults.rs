@@ -32,8 +32,8 @@ pub struct FaultFigures {
     pub group: Option<String>,
     /// Devices of the fleet that it has hit.
     pub devices: u64,
-    /// What it has done to them: sessions ended, writes and attempts to connect swallowed or spoilt, messages kept from falling
-    /// due.
+    /// What it has done to them: sessions ended, attempts to connect swallowed or spoilt, messages kept from falling due or from
+    /// going, writes and reads made slower.
     pub effects: u64,
     /// Sessions that were lost by it, of devices that are still wanted.
     pub sessions_lost: u64,

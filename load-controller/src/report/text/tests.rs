@@ -1,11 +1,15 @@
 use fleet_contract::{
+    fault,
     fleet::Qos,
     stats::{Messages, Received, Stats, StreamStats},
     units::Span,
 };
 
 use super::*;
-use crate::fixture::{facts, stats_of};
+use crate::{
+    fixture::{facts, stats_of},
+    run::phase::Phases,
+};
 
 const PLAIN: Style = Style { width: Width::Table, paint: Paint::Plain };
 
@@ -170,4 +174,33 @@ fn a_million_devices_still_fit_into_80_columns() {
     let (table, _) = text.split_once("verdict").unwrap();
     let longest = table.lines().max_by_key(|line| line.chars().count()).unwrap();
     assert!(longest.chars().count() <= 80, "{longest}");
+}
+
+#[test]
+fn each_fault_has_a_line() {
+    let (mut stats, mut facts) = (stats_of(3_000), facts());
+    let phases = "[{name: a, duration: 10s}, {name: b, duration: 20s, faults: [{kind: disconnect, share: 30%}, {kind: blackhole, name: \
+                  tunnel, after: 5s, lasts: 5s}]}]";
+    facts.asked.phases = Phases::new(serde_saphyr::from_str(phases).unwrap());
+    facts.asked.thresholds = serde_saphyr::from_str("['end_to_end.p99 < 1s']").unwrap();
+    let cut = stats.faults.of(fault::number(1, 0));
+    (cut.devices, cut.effects) = (30, 30);
+    let begins = facts.started.after(Span::from_secs(10));
+    (0..30).for_each(|_| cut.sessions.lost(begins));
+    (0..15).for_each(|device| cut.sessions.back(begins.after(Span::from_millis(100 * device))));
+    facts.timeline.push(facts.started.after(Span::from_secs(12)), &stats, Stage::Running);
+    facts.timeline.push(facts.started.after(Span::from_secs(30)), &stats, Stage::Running);
+    let report = Report::new(&stats, &facts);
+    let text = render(&report, PLAIN);
+    let lines: Vec<_> = text.lines().skip_while(|line| !line.starts_with("fault")).take(3).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    fault                at     lasts   devices   effects  50 % back       all  p99 back
+    disconnect       10.0 s         -        30        30     1.40 s   not yet       0 s
+    tunnel           15.0 s    5.00 s         0         0          -         -       0 s
+    ");
+    for written in [crate::report::markdown::render(&report), crate::report::csv::faults(&report)] {
+        assert!(written.contains("tunnel") && written.contains("disconnect"), "{written}");
+    }
+    let page = crate::report::html::render(&report, &stats.latency);
+    assert!(page.contains("<h2>Faults</h2>") && page.contains("class=\"fault\"") && page.contains("tunnel"));
 }

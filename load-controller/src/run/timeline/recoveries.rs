@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn each_fault_has_a_recovery_of_its_own_however_late_it_is_read() {
-        for pause in [500, 12_000] {
+        for pause in [500_usize, 12_000] {
             let (mut recoveries, mut faults) = (Recoveries::new(), Faults::default());
             for (number, begins) in [(1, 1_000), (2, 3_000)] {
                 let sessions = &mut faults.of(number).sessions;
@@ -106,7 +106,7 @@ mod tests {
                 (1..=10).for_each(|device| sessions.back(at(begins + u64::from(number) * device * 200)));
             }
             faults.of(2).sessions.lost(at(9_000));
-            (0..60_000).step_by(pause).skip(1).for_each(|now| recoveries.push(at(now as u64), &faults));
+            (0..60_000_u64).step_by(pause).skip(1).for_each(|now| recoveries.push(at(now), &faults));
             let first = recoveries.of(1, at(1_000));
             assert_eq!((first.lost, first.back), (10, 10));
             let seconds = BackSeconds { p50: Some(1.0), p90: Some(1.8), p95: Some(2.0), p100: Some(2.0) };

@@ -15,12 +15,12 @@ pub(super) struct Returns {
     /// Of these: those that left the fleet.
     left: u64,
     /// How many were back up to which instant.
-    returns: Vec<(u64, u64)>,
+    back_by: Vec<(u64, u64)>,
 }
 
 impl Returns {
     pub(super) const fn new() -> Self {
-        Self { lost: 0, left: 0, returns: Vec::new() }
+        Self { lost: 0, left: 0, back_by: Vec::new() }
     }
 
     /// Takes what happened at the next instant.
@@ -28,10 +28,10 @@ impl Returns {
         self.lost += u64::from(change.lost);
         self.left += u64::from(change.left);
         if change.back > 0 {
-            self.returns.push((instant, self.back() + u64::from(change.back)));
-            if self.returns.len() > KEPT {
+            self.back_by.push((instant, self.back() + u64::from(change.back)));
+            if self.back_by.len() > KEPT {
                 let mut place = 0;
-                self.returns.retain(|_| {
+                self.back_by.retain(|_| {
                     place += 1;
                     place % 2 == 1
                 });
@@ -46,7 +46,7 @@ impl Returns {
 
     /// Of these: those that are back.
     pub(super) fn back(&self) -> u64 {
-        self.returns.last().map_or(0, |(_, back)| *back)
+        self.back_by.last().map_or(0, |(_, back)| *back)
     }
 
     /// The instant at which so many hundredths of all that fell away were back.
@@ -55,7 +55,7 @@ impl Returns {
         if wanted == 0 {
             return None;
         }
-        let place = self.returns.partition_point(|(_, back)| *back < wanted);
-        self.returns.get(place).map(|(instant, _)| *instant)
+        let place = self.back_by.partition_point(|(_, back)| *back < wanted);
+        self.back_by.get(place).map(|(instant, _)| *instant)
     }
 }

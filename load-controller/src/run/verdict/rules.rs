@@ -483,7 +483,7 @@ fn fault_without_effect(case: &Case<'_>) -> Option<Reason> {
     };
     let others = match idle.len() - 1 {
         0 => String::new(),
-        more => format!(", and {} more without an effect", words::counted(more as u64, "fault", "faults")),
+        more => format!(", and {} without an effect", words::counted(more as u64, "fault more", "faults more")),
     };
     let (name, phase) = (fault.fault.name(), fault.phase);
     Some(Reason::new(
@@ -533,9 +533,10 @@ fn mostly_unobserved(case: &Case<'_>) -> Option<Reason> {
     let Messages { sent, delivered, lost, .. } = case.all;
     let judged = delivered + lost;
     let is_wanted = case.facts.observe() == Observe::All && judged > 0;
-    let share = sent.saturating_sub(judged) as f64 / sent.max(1) as f64;
+    let meant = sent.saturating_sub(fault::spoilt(case.stats, case.facts));
+    let share = meant.saturating_sub(judged) as f64 / meant.max(1) as f64;
     (case.has_ended() && is_wanted && share > UNOBSERVED_SHARE_MAX).then(|| {
-        let expected = format!("expected all {} to be followed to their end", words::messages(sent));
+        let expected = format!("expected all {} to be followed to their end", words::messages(meant));
         Reason::new(Rule::MostlyUnobserved, format!("{expected}, found {} that were", words::count(judged)))
     })
 }

@@ -1,5 +1,6 @@
 use fleet_contract::{
     clock::Offset,
+    fault,
     fleet::Observe,
     stats::{Devices, Messages, Oversize, Received, Unwelcome},
     units::Span,
@@ -514,4 +515,50 @@ fn scripts_see_the_documented_numbers() {
     let codes = [Verdict::Passed, Verdict::Failed, Verdict::Invalid, Verdict::Aborted].map(|v| v.exit_code().code());
     assert_eq!(codes, [0, 99, 96, 105]);
     assert_eq!([ExitCode::Document, ExitCode::Usage, ExitCode::Other].map(ExitCode::code), [104, 2, 1]);
+}
+
+#[test]
+fn a_fault_that_did_nothing_proves_nothing() {
+    let asked = |facts: &mut RunFacts| {
+        let phases = "[{name: calm, duration: 20s}, {name: dark, duration: 10s, faults: [{kind: blackhole, name: tunnel, share: 30%}, \
+                      {kind: storm, group: vans, share: 1%}]}]";
+        facts.asked.phases = Phases::new(serde_saphyr::from_str(phases).unwrap());
+    };
+    check(
+        |stats, facts| {
+            asked(facts);
+            stats.faults.of(fault::number(1, 0)).devices = 7;
+        },
+        Verdict::Invalid,
+        &[
+            "fault_without_effect: expected the fault tunnel of phase dark to do something, found 7 devices hit and nothing done to them; it finds no session, or nothing that falls due, and 1 fault more without an effect",
+        ],
+    );
+    check(
+        |stats, facts| {
+            asked(facts);
+            stats.faults.of(fault::number(1, 0)).effects = 1;
+        },
+        Verdict::Invalid,
+        &[
+            "fault_without_effect: expected the fault storm of phase dark to do something, found no device hit (1% of those of group vans that there were); let it hit more",
+        ],
+    );
+    check(
+        |stats, facts| {
+            asked(facts);
+            (0..2).for_each(|position| stats.faults.of(fault::number(1, position)).effects = 1);
+        },
+        Verdict::Passed,
+        &[],
+    );
+    check(
+        |_, facts| {
+            asked(facts);
+            // It was skipped before the phase with the faults began.
+            facts.now = facts.started.after(Span::from_secs(20));
+        },
+        Verdict::Passed,
+        &[],
+    );
 }

@@ -71,6 +71,12 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "build", what: "the optimized binaries that the rings start", length: Length::Short, run: build },
     Step { name: "local", what: "simctl with real sockets and real faults", length: Length::Short, run: local },
     Step {
+        name: "local-faults",
+        what: "faults at their instants, while nothing else runs",
+        length: Length::Short,
+        run: local_faults,
+    },
+    Step {
         name: "instructions",
         what: "instructions a message costs, within committed bounds",
         length: Length::Short,
@@ -123,6 +129,9 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step { name: "soak", what: "10,000 devices and Mosquitto for five minutes", length: Length::Long, run: soak },
 ];
+
+/// The tests of the local ring that say when a broker sees a fault.
+const FAULTS: &str = "faults::";
 
 /// The test of the control plane ring that measures how long 500 pods take.
 const SPEED: &str = "speed::";
@@ -208,7 +217,12 @@ fn build(context: &Context) -> Result<Outcome> {
 }
 
 fn local(context: &Context) -> Result<Outcome> {
-    ring(context, TESTS_PER_CORE_WITHOUT_KUBERNETES, &["--test", "local", "--test", "allocations"])
+    let args = ["--test", "local", "--test", "allocations", "--", "--skip", FAULTS];
+    ring(context, TESTS_PER_CORE_WITHOUT_KUBERNETES, &args)
+}
+
+fn local_faults(context: &Context) -> Result<Outcome> {
+    ring(context, TESTS_PER_CORE_WITHOUT_KUBERNETES, &["--test", "local", "--", FAULTS])
 }
 
 fn instructions(context: &Context) -> Result<Outcome> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fleet_contract::{
     fault::Fault,
-    stats::FaultStats,
+    stats::{FaultStats, Stats},
     time::Micros,
     units::{Share, Span},
 };
@@ -24,6 +24,23 @@ pub(super) fn fault(kind: &str, share: Share, choice: u64) -> Fault {
             fault["by"] = json!(by);
         }
         "storm" | "disconnect" => fault["by"] = json!(by),
+        "latency" => {
+            fault["delay"] = json!("200ms");
+            fault["jitter"] = json!(["0s", "50ms", "200ms"][usize::try_from(choice).unwrap()]);
+            fault["spread"] = json!(["uniform", "normal", "exponential"][usize::try_from(choice).unwrap()]);
+        }
+        "bandwidth" => {
+            fault["rate"] = json!(["300bit/s", "1kbit/s", "100kbit/s"][usize::try_from(choice).unwrap()]);
+            fault["direction"] = json!(["up", "down", "both"][usize::try_from(choice).unwrap()]);
+        }
+        "slow-reader" => fault["rate"] = json!("80bit/s"),
+        "corrupt" => fault["messages"] = json!(["100%", "50%", "1%"][usize::try_from(choice).unwrap()]),
+        "stale" => fault["age"] = json!("1h"),
+        "clock" => fault["behind"] = json!("10m"),
+        "flood" => {
+            fault["every"] = json!("50ms");
+            fault["stream"] = json!("one");
+        }
         "silence" if choice > 0 => fault["stream"] = json!("one"),
         _ => {}
     }
@@ -55,6 +72,11 @@ impl Struck {
         Self { stage, at, hit }
     }
 
+    /// How many it hits.
+    fn count(&self) -> u64 {
+        self.hit.len() as u64
+    }
+
     fn done(&self) -> FaultStats {
         self.stage.shard.counted.stats.faults.get(NUMBER).unwrap().clone()
     }
@@ -83,7 +105,7 @@ fn a_storm_brings_all_back_at_once_whatever_pace_and_backoff_say() {
     let mut struck = Struck::new("storm", 1, Span::from_secs(2), SLOW);
     struck.run_to(60);
     assert_eq!(struck.who(connects, 0, 50), struck.hit);
-    let hit = struck.hit.len() as u64;
+    let hit = struck.count();
     let done = struck.done();
     assert_eq!((done.devices, done.effects, done.recovery.count(), done.sessions.away), (hit, hit, hit, 0));
     assert!(done.recovery.max() <= Some(Span::from_millis(20)), "{:?}", done.recovery.max());
@@ -101,7 +123,7 @@ fn a_disconnect_leaves_them_to_pace_and_backoff_and_says_so_if_it_shall() {
         assert!(struck.who(connects, 0, 100).len() < 5, "a backoff is drawn between 0 and 10 s");
         struck.run_to(20_000);
         assert_eq!(struck.who(connects, 0, 20_000), struck.hit);
-        assert_eq!((struck.done().sessions.away, struck.done().recovery.count()), (0, struck.hit.len() as u64));
+        assert_eq!((struck.done().sessions.away, struck.done().recovery.count()), (0, struck.count()));
     }
 }
 
@@ -113,7 +135,7 @@ fn churn_ends_each_session_once_in_its_time_and_not_after_its_end() {
     assert_eq!(struck.who(connects, 0, 710), struck.hit, "each within its first time");
     assert!(struck.who(connects, 2_110, 6_000).is_empty());
     let back = struck.stage.shard.world.heard.iter().filter(|(_, _, what)| connects(*what)).count();
-    assert_eq!((struck.done().effects as usize, back), (3 * struck.hit.len(), 3 * struck.hit.len()));
+    assert_eq!((struck.done().effects, back), (3 * struck.count(), 3 * struck.hit.len()));
 }
 
 #[test]
@@ -128,11 +150,11 @@ fn nothing_goes_through_a_black_hole_and_the_broker_is_told_nothing() {
     // Each has noticed by its own pings that nobody answers.
     assert_eq!(struck.done().sessions.away as usize, struck.hit.len());
     assert!(struck.stage.shard.counted.stats.connections.failed["blackhole_fault"] > 0);
-    assert!(struck.done().effects as usize > 2 * struck.hit.len(), "{}", struck.done().effects);
+    assert!(struck.done().effects > 2 * struck.count(), "{}", struck.done().effects);
     struck.run_to(8_000);
     assert_eq!(struck.stage.shard.counted.stats.devices.connected, DEVICES);
     let done = struck.done();
-    assert_eq!((done.sessions.away, done.recovery.count()), (0, struck.hit.len() as u64));
+    assert_eq!((done.sessions.away, done.recovery.count()), (0, struck.count()));
     assert_eq!(struck.who(connects, 6_000, 8_000), struck.hit);
 }
 
@@ -161,7 +183,7 @@ fn a_wrong_password_is_refused_until_the_fault_ends() {
     assert_eq!(wrong, struck.hit);
     let refused = struck.stage.shard.counted.stats.connections.refused.values().sum::<u64>();
     assert_eq!(struck.stage.shard.counted.stats.devices.refused as usize, struck.hit.len());
-    assert_eq!(struck.done().effects, refused + struck.hit.len() as u64);
+    assert_eq!(struck.done().effects, refused + struck.count());
     struck.run_to(3_000);
     assert_eq!(struck.stage.shard.counted.stats.devices.connected, DEVICES);
     assert!(struck.who(|what| what == Heard::Connect { has_password: true }, 2_010, 3_000).is_empty());
@@ -174,15 +196,111 @@ fn silent_streams_offer_nothing_and_all_others_go_on() {
     struck.run_to(3_990);
     let offered = struck.stage.measured().messages[1].offered - before;
     // One message each 400 ms, for 4 s and the half second before.
-    let talking = u64::from(DEVICES) - struck.hit.len() as u64;
+    let talking = u64::from(DEVICES) - struck.count();
     let expected = talking * 10 + u64::from(DEVICES) * 5 / 4;
     assert!(offered.abs_diff(expected) <= u64::from(DEVICES), "{offered} and not about {expected}");
     let done = struck.done();
-    assert!(done.effects.abs_diff(struck.hit.len() as u64 * 10) <= struck.hit.len() as u64, "{}", done.effects);
-    assert_eq!((done.devices, done.recovery.count()), (struck.hit.len() as u64, 0));
+    assert!(done.effects.abs_diff(struck.count() * 10) <= struck.count(), "{}", done.effects);
+    assert_eq!((done.devices, done.recovery.count()), (struck.count(), 0));
     struck.run_to(9_000);
     let devices = &struck.stage.shard.roster.devices;
     assert_eq!(devices.slots().filter(|slot| devices[*slot].is_hit).count(), 0);
+}
+
+/// The times to an acknowledgement since a fault began, in milliseconds: the median and the longest.
+fn times(struck: &mut Struck, until: u64) -> (u64, u64) {
+    let before = struck.stage.measured().latency.publish_ack;
+    struck.run_to(until);
+    let since = struck.stage.measured().latency.publish_ack.since(&before);
+    let millis = |quantile: f64| since.quantile(quantile).unwrap().0 / 1_000;
+    (millis(0.5), millis(1.0))
+}
+
+/// All that a broker acknowledges is acknowledged.
+#[track_caller]
+fn check_acknowledged(stats: &Stats) {
+    for messages in &stats.messages[1..] {
+        assert_eq!(messages.acknowledged, messages.sent);
+    }
+}
+
+#[test]
+fn a_slow_link_delays_each_way_and_the_devices_that_it_hits_alone() {
+    let mut struck = Struck::new("latency", 0, Span::from_secs(6), "  connect: {rate: 1000/s}\n");
+    let (median, longest) = times(&mut struck, 5_900);
+    assert!(median < 20, "{median} ms");
+    // QoS 2 takes two round trips.
+    assert!((800..830).contains(&longest), "{longest} ms, four times 200 and what the way itself takes");
+    let done = struck.done();
+    // A message goes one way and its acknowledgement the other.
+    assert!(done.effects > 20 * struck.count(), "{}", done.effects);
+    struck.run_to(6_500);
+    let (_, longest) = times(&mut struck, 9_000);
+    assert!(longest < 30, "{longest} ms, and it is over");
+    let stats = struck.stage.drain();
+    assert_eq!(stats.all_messages().sent, stats.all_messages().offered);
+    check_acknowledged(&stats);
+}
+
+#[test]
+fn a_narrow_link_lets_no_more_through_than_it_carries() {
+    let mut struck = Struck::new("bandwidth", 0, Span::from_secs(20), "  connect: {rate: 1000/s, keepAlive: 60s}\n");
+    struck.run_to(19_900);
+    for device in 0..DEVICES {
+        let of_device = struck.stage.shard.world.heard.iter().filter(|(_, slot, _)| slot.number() == device);
+        let heard = of_device.filter(|(at, ..)| *at > struck.at.after(Span::from_millis(100))).count();
+        // 300 bits a second for 20 s are 750 bytes, and a message has more than 50; the others send 50 of one stream alone.
+        let is_right = if struck.hit.contains(&device) { (3..=15).contains(&heard) } else { heard >= 49 };
+        assert!(is_right, "{device}: {heard}");
+    }
+    struck.run_to(21_000);
+    let stats = struck.stage.drain();
+    check_acknowledged(&stats);
+}
+
+#[test]
+fn what_is_said_twice_counts_as_messages_of_its_own() {
+    let mut struck = Struck::new("duplicate", 0, Span::from_secs(4), "  connect: {rate: 1000/s, inFlight: 50}\n");
+    let before = struck.stage.measured().all_messages();
+    struck.run_to(4_500);
+    let all = struck.stage.measured().all_messages().since(&before);
+    let again = struck.done().effects;
+    // 5.6 messages a second each, for 4 s.
+    assert!(again.abs_diff(struck.count() * 22) <= 3 * struck.count(), "{again}");
+    let usual = u64::from(DEVICES) * 28;
+    assert!(all.sent.abs_diff(usual + again) <= u64::from(DEVICES) * 2, "{} and {again} of about {usual}", all.sent);
+    let stats = struck.stage.drain();
+    check_acknowledged(&stats);
+    assert_eq!(stats.all_messages().offered, stats.all_messages().sent);
+}
+
+#[test]
+fn a_flood_comes_on_top_of_the_timetable_and_ends_with_it() {
+    let mut struck = Struck::new("flood", 0, Span::from_secs(4), "  connect: {rate: 1000/s, inFlight: 50}\n");
+    let before = struck.stage.measured().messages[1].offered;
+    struck.run_to(4_000);
+    let flood = struck.done().effects;
+    assert!(flood.abs_diff(struck.count() * 80) <= struck.count(), "{flood}, 20 a second for 4 s");
+    let offered = struck.stage.measured().messages[1].offered - before;
+    // 2.5 a second by the timetable, for 4.5 s; what falls due with one of the flood's is one message.
+    let usual = u64::from(DEVICES) * 45 / 4;
+    assert!(offered.abs_diff(usual + flood) <= u64::from(DEVICES) * 2, "{offered}, {flood} of about {usual}");
+    struck.run_to(8_000);
+    assert_eq!(struck.done().effects, flood);
+    let later = struck.stage.measured().messages[1].offered - before - offered;
+    assert!(later.abs_diff(u64::from(DEVICES) * 10) <= u64::from(DEVICES), "{later} by the timetable alone");
+}
+
+#[test]
+fn a_slow_reader_gets_its_answers_late() {
+    let mut struck = Struck::new("slow-reader", 0, Span::from_secs(8), "  connect: {rate: 1000/s, keepAlive: 60s}\n");
+    let (_, longest) = times(&mut struck, 7_900);
+    // 80 bits a second are a PUBACK each 400 ms, and pings and two streams ask for more.
+    assert!(longest > 1_500, "{longest} ms");
+    struck.run_to(12_000);
+    let stats = struck.stage.drain();
+    check_acknowledged(&stats);
+    assert!(stats.faults.get(NUMBER).unwrap().effects > 0);
 }
 
 #[test]

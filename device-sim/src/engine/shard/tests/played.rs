@@ -451,14 +451,26 @@ impl World for Played {
         buffer[..end].copy_from_slice(&line.kept);
         line.kept.clear();
         let Some(wire) = self.wires.get_mut(&line.id) else { return Ok(Read::Closed(end)) };
-        for (_, bytes) in wire.down.extract_if(.., |(at, _)| *at <= now) {
-            buffer[end..end + bytes.len()].copy_from_slice(&bytes);
+        let mut is_more = false;
+        while let Some((at, bytes)) = wire.down.first()
+            && *at <= now
+        {
+            if end + bytes.len() > buffer.len() {
+                is_more = true;
+                break;
+            }
+            buffer[end..end + bytes.len()].copy_from_slice(bytes);
             end += bytes.len();
+            wire.down.remove(0);
             wire.announced = wire.announced.saturating_sub(1);
         }
         // As a socket does: of what has come and of the end behind it, one read takes what has come.
         let is_closed = end == kept && wire.closes.is_some_and(|at| at <= now);
-        Ok(if is_closed { Read::Closed(end) } else { Read::Drained(end) })
+        Ok(match (is_closed, is_more) {
+            (true, _) => Read::Closed(end),
+            (_, true) => Read::More(end),
+            _ => Read::Drained(end),
+        })
     }
 
     fn acknowledge(&self, _: &Line) {}
