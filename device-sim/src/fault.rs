@@ -39,11 +39,8 @@ use crate::{
 
 /// What a kind of fault does to a device that it hits.
 pub(crate) trait Kind {
-    /// Under which reason sessions and attempts to connect are counted that it ends.
-    fn reason(&self) -> &'static str;
-
     /// How it ends the session of a device as it begins, if it does.
-    fn ends_session(&self) -> Option<Ending> {
+    fn ends_session(&self) -> Option<End> {
         None
     }
 
@@ -132,6 +129,20 @@ impl Spoil {
     }
 }
 
+impl Conditions {
+    /// This becomes of so many messages of these streams of a device.
+    fn spoil<'a>(
+        &mut self,
+        on: &Victim<'_>,
+        streams: impl Iterator<Item = (u16, &'a Stream)>,
+        messages: Share,
+        how: How,
+    ) {
+        let (number, draws) = (on.number, on.draws[0]);
+        self.spoils.extend(streams.map(|(stream, _)| Spoil { stream, number, messages, draws, how }));
+    }
+}
+
 impl Victim<'_> {
     /// The streams that a fault is about, with their places. A birth message belongs to the session, whatever sensors do.
     fn meant<'b>(&'b self, wanted: Option<&'b str>) -> impl Iterator<Item = (u16, &'b Stream)> {
@@ -152,6 +163,15 @@ pub(crate) enum ComesBack {
     AtOnce,
 }
 
+/// How a fault ends sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    /// What the broker sees of it.
+    pub(crate) by: Ending,
+    /// Under which reason it is counted.
+    pub(crate) reason: &'static str,
+}
+
 /// A session that ends again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Again {
@@ -162,9 +182,7 @@ pub(crate) struct Again {
     /// How long after that it ends again.
     pub(crate) every: Span,
     /// How it ends.
-    pub(crate) by: Ending,
-    /// Under which reason that is counted.
-    pub(crate) reason: &'static str,
+    pub(crate) end: End,
 }
 
 impl Again {
@@ -204,8 +222,8 @@ mod tests {
 
     #[test]
     fn a_session_that_ends_again_and_again_does_so_on_a_grid() {
-        let again =
-            Again { number: 1, first: Micros(1_000), every: Span(300), by: Ending::Close, reason: "churn_fault" };
+        let end = End { by: Ending::Close, reason: "churn_fault" };
+        let again = Again { number: 1, first: Micros(1_000), every: Span(300), end };
         for (after, next) in [(0, 1_000), (999, 1_000), (1_000, 1_300), (1_299, 1_300), (1_300, 1_600), (9_999, 10_000)]
         {
             assert_eq!(again.next(Micros(after)), Micros(next), "after {after}");

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::units::{BitRate, Share, Span};
 
 /// How many faults a load test has at most.
-pub const FAULTS_MAX: usize = 64;
+pub const FAULTS_MAX: usize = NUMBERS_PER_PHASE as usize;
 
-/// The same, as numbers of faults are.
+/// So many numbers of faults belong to each phase, because one phase may have all faults of a test.
 const NUMBERS_PER_PHASE: u32 = 64;
 
 /// The numbers of faults that phases bring begin here; those below are given to faults by hand, one after the other.

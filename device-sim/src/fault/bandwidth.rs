@@ -5,10 +5,6 @@ use fleet_contract::fault::{Bandwidth, Direction};
 use super::{Conditions, Kind, Victim};
 
 impl Kind for Bandwidth {
-    fn reason(&self) -> &'static str {
-        "bandwidth_fault"
-    }
-
     fn slows_links(&self) -> bool {
         true
     }

@@ -5,10 +5,6 @@ use fleet_contract::fault::Blackhole;
 use super::{Conditions, Kind, Victim};
 
 impl Kind for Blackhole {
-    fn reason(&self) -> &'static str {
-        "blackhole_fault"
-    }
-
     fn impose(&self, on: &Victim<'_>, conditions: &mut Conditions) {
         conditions.cut_off = Some(on.number);
     }

@@ -6,7 +6,7 @@ use fleet_contract::{
     units::{Share, Span},
 };
 
-use super::{Conditions, How, Kind, Spoil, Victim};
+use super::{Conditions, How, Kind, Victim};
 
 /// A clock that is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,19 +20,9 @@ pub(crate) struct WrongClock {
 }
 
 impl Kind for Clock {
-    fn reason(&self) -> &'static str {
-        "clock_fault"
-    }
-
     fn impose(&self, on: &Victim<'_>, conditions: &mut Conditions) {
         let clock = WrongClock { ahead: self.ahead, behind: self.behind, drift: self.drift, since: on.begins };
-        conditions.spoils.extend(on.meant(None).map(|(stream, _)| Spoil {
-            stream,
-            number: on.number,
-            messages: Share::ALL,
-            draws: on.draws[0],
-            how: How::Clock(clock),
-        }));
+        conditions.spoil(on, on.meant(None), Share::ALL, How::Clock(clock));
     }
 }
 

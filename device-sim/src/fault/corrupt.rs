@@ -6,7 +6,7 @@ use fleet_contract::{
     stamp,
 };
 
-use super::{Conditions, How, Kind, Spoil, Victim};
+use super::{Conditions, How, Kind, Victim};
 use crate::random::Draw;
 
 /// The most bits of a payload that are flipped.
@@ -16,21 +16,11 @@ const BITS_MAX: u64 = 8;
 const BEYOND: &[u8] = b"1e300";
 
 impl Kind for Corrupt {
-    fn reason(&self) -> &'static str {
-        "corrupt_fault"
-    }
-
     fn impose(&self, on: &Victim<'_>, conditions: &mut Conditions) {
         // With another counter a message would pass for another one.
         let meant = on.meant(self.stream.as_deref());
         let meant = meant.filter(|(_, stream)| !matches!(stream.stamp(), StampMode::Counter(_)));
-        conditions.spoils.extend(meant.map(|(stream, _)| Spoil {
-            stream,
-            number: on.number,
-            messages: self.messages,
-            draws: on.draws[0],
-            how: How::Corrupt(self.how),
-        }));
+        conditions.spoil(on, meant, self.messages, How::Corrupt(self.how));
     }
 }
 

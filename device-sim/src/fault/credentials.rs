@@ -2,15 +2,11 @@
 
 use fleet_contract::fault::{Credentials, Ending};
 
-use super::{Conditions, Kind, Victim};
+use super::{Conditions, End, Kind, Victim};
 
 impl Kind for Credentials {
-    fn reason(&self) -> &'static str {
-        "credentials_fault"
-    }
-
-    fn ends_session(&self) -> Option<Ending> {
-        Some(Ending::Close)
+    fn ends_session(&self) -> Option<End> {
+        Some(End { by: Ending::Close, reason: "credentials_fault" })
     }
 
     fn impose(&self, on: &Victim<'_>, conditions: &mut Conditions) {

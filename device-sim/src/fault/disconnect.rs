@@ -1,15 +1,11 @@
 //! Sessions end, once.
 
-use fleet_contract::fault::{Disconnect, Ending};
+use fleet_contract::fault::Disconnect;
 
-use super::Kind;
+use super::{End, Kind};
 
 impl Kind for Disconnect {
-    fn reason(&self) -> &'static str {
-        "disconnect_fault"
-    }
-
-    fn ends_session(&self) -> Option<Ending> {
-        Some(self.by)
+    fn ends_session(&self) -> Option<End> {
+        Some(End { by: self.by, reason: "disconnect_fault" })
     }
 }

@@ -18,10 +18,6 @@ pub(crate) struct Flood {
 }
 
 impl Kind for fault::Flood {
-    fn reason(&self) -> &'static str {
-        "flood_fault"
-    }
-
     fn impose(&self, on: &Victim<'_>, conditions: &mut Conditions) {
         let first = on.begins.after(Span(on.draw.below(self.every.0)));
         let (number, every) = (on.number, self.every);

@@ -6,10 +6,6 @@ use super::{Conditions, Kind, Victim};
 use crate::link::Delay;
 
 impl Kind for Latency {
-    fn reason(&self) -> &'static str {
-        "latency_fault"
-    }
-
     fn slows_links(&self) -> bool {
         true
     }

@@ -5,10 +5,6 @@ use fleet_contract::fault::SlowReader;
 use super::{Conditions, Kind, Victim};
 
 impl Kind for SlowReader {
-    fn reason(&self) -> &'static str {
-        "slow_reader_fault"
-    }
-
     fn slows_links(&self) -> bool {
         true
     }

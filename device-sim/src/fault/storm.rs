@@ -1,16 +1,12 @@
 //! Sessions end at one instant, and all come back at once.
 
-use fleet_contract::fault::{Ending, Storm};
+use fleet_contract::fault::Storm;
 
-use super::{ComesBack, Conditions, Kind, Victim};
+use super::{ComesBack, Conditions, End, Kind, Victim};
 
 impl Kind for Storm {
-    fn reason(&self) -> &'static str {
-        "storm_fault"
-    }
-
-    fn ends_session(&self) -> Option<Ending> {
-        Some(self.by)
+    fn ends_session(&self) -> Option<End> {
+        Some(End { by: self.by, reason: "storm_fault" })
     }
 
     fn impose(&self, _: &Victim<'_>, conditions: &mut Conditions) {

@@ -12,7 +12,7 @@ use fleet_contract::{fault::Ending, stats::FaultStats, time::Micros, units::Span
 use super::{Shard, link::Link};
 use crate::{
     engine::{course::Course, device::State, slot::Slot, world::World},
-    fault::{self, Aimed, ComesBack, Conditions},
+    fault::{self, Aimed, ComesBack, Conditions, End},
 };
 
 /// So many devices that come back at once begin to connect in one turn, so that the messages of the others are not late.
@@ -227,8 +227,8 @@ impl<W: World> Shard<W> {
             if self.roster.devices[slot].state != State::Absent {
                 self.fault(number).devices += 1;
             }
-            if let Some(by) = kind.ends_session() {
-                self.end_by_fault(slot, number, by, kind.reason());
+            if let Some(end) = kind.ends_session() {
+                self.end_by_fault(slot, number, end);
             }
             if self.roster.devices[slot].state != State::Absent {
                 self.set_timer(slot);
@@ -346,7 +346,7 @@ impl<W: World> Shard<W> {
     }
 
     /// Ends the session of a device by a fault, if it has one.
-    fn end_by_fault(&mut self, slot: Slot, number: u32, by: Ending, reason: &'static str) {
+    fn end_by_fault(&mut self, slot: Slot, number: u32, End { by, reason }: End) {
         if self.roster.devices[slot].state != State::Up {
             return;
         }
@@ -379,7 +379,7 @@ impl<W: World> Shard<W> {
         let Some(hit) = self.faults.hit.get_mut(&slot) else { return };
         let Some(again) = hit.conditions.again.filter(|again| again.next(hit.ended_until) <= now) else { return };
         hit.ended_until = now;
-        self.end_by_fault(slot, again.number, again.by, again.reason);
+        self.end_by_fault(slot, again.number, again.end);
     }
 
     /// Notes which fault a device that has lost its session has lost it by, if it was one.
