@@ -95,7 +95,7 @@ impl Calls {
     }
 
     /// Begins the calls.
-    pub fn make(&mut self, calls: Vec<Call>) {
+    pub fn make(&mut self, calls: impl IntoIterator<Item = Call>) {
         for Call { ordinal, id, address, question } in calls {
             let client = self.client.clone();
             self.under_way.spawn(async move {

@@ -20,7 +20,6 @@ pub use member::{Member, SILENT_MAX};
 use crate::api::{
     Address, CallError,
     calls::{Answer, Answered, Call, Detail, Question},
-    client::json,
 };
 
 /// A worker as whoever starts it knows it: a pod, or a process of this machine.
@@ -199,17 +198,13 @@ impl Workers {
 
     /// What to tell every worker that is known to run an older plan than this one.
     pub fn to_push(&mut self, plan: &Plan) -> Vec<Call> {
-        let version = plan.version;
-        let is_behind =
-            |member: &&mut Member| !member.is_pushed && member.plan_version.is_some_and(|running| running < version);
-        // This is asked after each answer, and mostly nobody is behind: then nothing is to be written.
         let mut text = None;
-        let call = |member: &mut Member| {
-            let call = member.call(Question::Plan(version, text.get_or_insert_with(|| json(plan)).clone()))?;
-            member.is_pushed = true;
-            Some(call)
-        };
-        self.members.values_mut().filter(is_behind).filter_map(call).collect()
+        self.members.values_mut().filter_map(|member| member.push(plan, &mut text)).collect()
+    }
+
+    /// What to tell one worker, if it is known to run an older plan than this one.
+    pub fn to_push_one(&mut self, ordinal: u32, plan: &Plan) -> Option<Call> {
+        self.members.get_mut(&ordinal)?.push(plan, &mut None)
     }
 
     /// Takes an answer in; `Err` says why it is none.

@@ -28,6 +28,7 @@
 //! | [`run`] | a `simctl run` that goes on, and a second terminal |
 //! | [`mod@report`] | what it prints, and claims about it |
 //! | [`eventually`](eventually()) | a condition awaited with a deadline |
+//! | [`least_of`](least_of()) | a time measured up to three times |
 //! | [`project`] | the folders of this repository |
 //!
 //! Nothing here judges the product: the rings do. Everything here is bounded in time and size, binds to
@@ -45,6 +46,7 @@ pub mod full_disk;
 mod go;
 pub mod helm;
 pub mod kubernetes;
+mod least_of;
 pub mod mochi;
 pub mod mosquitto;
 pub mod null_broker;
@@ -66,3 +68,4 @@ pub mod usage;
 pub mod valgrind;
 
 pub use eventually::eventually;
+pub use least_of::least_of;

@@ -123,7 +123,7 @@ impl Task {
     /// Takes in an answer; with the last of a round the books are closed and the status is looked at.
     pub(super) async fn answered(&mut self, answered: Answered) {
         let Some(met) = &mut self.met else { return };
-        let is_push = answered.is_push();
+        let (ordinal, is_push) = (answered.ordinal, answered.is_push());
         let taken = met.workers.answered(answered);
         let metrics = &self.context.metrics;
         match (is_push, &taken) {
@@ -135,8 +135,11 @@ impl Task {
             tracing::debug!(fleet = %self.key, %error, "a worker refuses");
         }
         // Whoever has come back with an older plan gets the newest one again; who has just refused it, at the next reading.
-        if !is_push || taken.is_ok() {
-            self.push();
+        // The others have not changed: to look at all of them after each answer costs the square of their number.
+        if (!is_push || taken.is_ok())
+            && let Some(plan) = &self.plan
+        {
+            self.calls.make(met.workers.to_push_one(ordinal, plan));
         }
         if self.calls.is_waiting() {
             return;

@@ -52,7 +52,7 @@ impl Task {
             self.write(owner, workers).await?;
         }
         if let Some(met) = &self.met {
-            self.calls.make(steps.drains.iter().filter_map(|pod| met.workers.to_drain(pod.ordinal)).collect());
+            self.calls.make(steps.drains.iter().filter_map(|pod| met.workers.to_drain(pod.ordinal)));
         }
         for pod in &steps.forces {
             self.context.writer.force(owner, pod).await?;

@@ -2,14 +2,17 @@
 
 use fleet_contract::{
     clock::OtherClock,
+    plan::Plan,
     stats::{Devices, WorkerStats},
     time::Micros,
 };
+use hyper::body::Bytes;
 
 use super::Worker;
 use crate::api::{
     CallError,
     calls::{Call, Question},
+    client::json,
 };
 
 /// Readings that a worker may miss in a row before it counts as silent.
@@ -83,6 +86,18 @@ impl Member {
     pub(super) fn call(&self, question: Question) -> Option<Call> {
         let Worker { ordinal, id, address, .. } = &self.worker;
         Some(Call { ordinal: *ordinal, id: id.clone(), address: address.clone()?, question })
+    }
+
+    /// How to tell it that plan, if it is known to run an older one and was not told yet. `text` is the plan written once for
+    /// all who are told: mostly nobody is behind, and then it is not written at all.
+    pub(super) fn push(&mut self, plan: &Plan, text: &mut Option<Bytes>) -> Option<Call> {
+        let is_behind = !self.is_pushed && self.plan_version.is_some_and(|running| running < plan.version);
+        if !is_behind {
+            return None;
+        }
+        let call = self.call(Question::Plan(plan.version, text.get_or_insert_with(|| json(plan)).clone()))?;
+        self.is_pushed = true;
+        Some(call)
     }
 
     /// For how many readings in a row it has not answered, or has told that a thread of it hangs, which is as bad.
