@@ -13,6 +13,8 @@ mod credentials;
 mod disconnect;
 mod duplicate;
 mod flood;
+mod hook;
+mod kill_pods;
 mod latency;
 mod silence;
 mod slow_reader;
@@ -46,6 +48,17 @@ pub(crate) trait Kind {
 
     /// Whether what goes between devices and broker takes longer while it lasts.
     fn slows_links(&self) -> bool {
+        false
+    }
+
+    /// Whether it is an act of whoever drives the run: it does nothing to devices, and sessions that end while it lasts are owed
+    /// to it, whatever ends them.
+    fn is_act(&self) -> bool {
+        false
+    }
+
+    /// Whether it is an act that ends workers: those that start while it lasts come in place of such.
+    fn ends_workers(&self) -> bool {
         false
     }
 
@@ -213,6 +226,8 @@ pub(crate) fn kind(fault: &Fault) -> &dyn Kind {
         Fault::Clock(fault) => fault,
         Fault::Flood(fault) => fault,
         Fault::Silence(fault) => fault,
+        Fault::KillPods(fault) => fault,
+        Fault::Hook(fault) => fault,
     }
 }
 

@@ -10,6 +10,7 @@ use fleet_contract::{
 use proptest::prelude::*;
 
 use crate::run::{
+    act::Acts,
     facts::{AboutWorkers, Asked, CutShort, Host, Program, RunFacts},
     stage::Stage,
     timeline::Timeline,
@@ -78,6 +79,7 @@ pub(crate) fn facts() -> RunFacts {
         cut_short: CutShort::No,
         timeline: Timeline::new(START),
         workers: AboutWorkers::default(),
+        acts: Acts::default(),
         devices_per_worker: 1_000,
         is_cleaned: false,
     }

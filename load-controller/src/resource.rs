@@ -11,12 +11,14 @@
 //! | [`pod_disruption_budget`], [`network_policy`] | `X` | one pod's share at a time; one port |
 //! | [`broker`] | `X-broker` | the broker of a fleet that names none |
 //! | [`config_map`] | `T-load-test`, `T-report-0` … | what a load test has measured so far, and its report |
+//! | [`job`] | `T-hook-0` … | a command of a load test's author |
 
 pub mod broker;
 pub mod config_map;
 pub mod crd;
 pub mod fleet;
 pub mod fleet_query;
+pub mod job;
 pub mod load_test;
 pub mod names;
 pub mod network_policy;

@@ -9,6 +9,7 @@
 //! | [`workers`] | who there is, what each measured last, whose books are to be closed |
 //! | [`stage`], [`facts`] | running, paused, draining, ended; and what else is known beside the measurements |
 //! | [`phase`] | the parts of a run that are measured apart, and when one is over |
+//! | [`act`] | what a test does to pods and brokers beside what its devices do |
 //! | [`fault`] | what goes wrong on purpose, and how long it took until the run was whole again |
 //! | `steering` | keeps a phase at the messages a second that it asks for |
 //! | [`threshold`] | what somebody wants of a run, held against what it measured |
@@ -24,6 +25,7 @@
 //!                └─► stats + facts ─► verdict ─► report
 //! ```
 
+pub mod act;
 pub mod change;
 pub mod conservation;
 pub mod culprits;
@@ -41,6 +43,7 @@ pub mod workers;
 use std::collections::BTreeMap;
 
 use fleet_contract::{
+    fault::Fault,
     fleet::Fleet,
     plan::Plan,
     share::Membership,
@@ -51,6 +54,7 @@ use fleet_contract::{
 use serde::{Deserialize, Serialize};
 
 use crate::report::Report;
+use act::{Outcome, Target};
 use change::Change;
 use culprits::Marks;
 use facts::{CutShort, LostWorkers, RunFacts};
@@ -224,6 +228,39 @@ impl Run {
         let (stats, at) = (self.stats(plan, workers), now.after(self.lead));
         let RunFacts { fleet, started, asked, .. } = &self.facts;
         self.steering.correct(&asked.phases, *started, &fleet.spec, plan, &stats, (now, at))
+    }
+
+    /// The faults that are acts of whoever drives the run and have not begun, with when each does; none once it drains.
+    fn acts_to_come(&self) -> impl Iterator<Item = (Micros, fault::Spanned<'_>)> {
+        let faults = if self.follows_plan() { fault::spanned(&self.facts.asked.phases) } else { Vec::new() };
+        let acts = faults.into_iter().filter(|it| it.fault.is_act() && !self.facts.acts.has(it.number));
+        acts.map(|it| (self.facts.started.after(it.after), it))
+    }
+
+    /// When the next act begins.
+    pub fn next_act(&self) -> Option<Micros> {
+        self.acts_to_come().map(|(at, _)| at).min()
+    }
+
+    /// The acts that are to begin by now, with the numbers of their faults.
+    pub fn acts_due(&self, now: Micros) -> Vec<(u32, Fault)> {
+        let due = self.acts_to_come().filter(|(at, _)| *at <= now);
+        due.map(|(_, it)| (it.number, it.fault.clone())).collect()
+    }
+
+    /// The fault of this number, if it is one of the run's.
+    pub fn fault(&self, number: u32) -> Option<&Fault> {
+        fault::spanned(&self.facts.asked.phases).into_iter().find(|it| it.number == number).map(|it| it.fault)
+    }
+
+    /// Takes note that an act begins, which is to end these pods.
+    pub fn act_begins(&mut self, number: u32, pods: Vec<Target>) {
+        self.facts.acts.begin(number, pods);
+    }
+
+    /// Takes note of what came of an act.
+    pub fn act_ended(&mut self, number: u32, outcome: Outcome) {
+        self.facts.acts.end(number, outcome);
     }
 
     /// Takes in what the workers have told up to `now`, and says what comes next.

@@ -220,6 +220,40 @@ kinds! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stream: Option<String>,
     } lasting,
+    /// Pods of the fleet end without a warning: they are deleted without a grace period, as `kubectl delete pod --force` does. On
+    /// one machine the worker processes are killed. `share` is that of the pods, at least one. Sessions that are lost while it lasts
+    /// are owed to it.
+    KillPods {
+        /// Which pods.
+        #[serde(default, skip_serializing_if = "is_default")]
+        pods: Pods,
+    } lasting,
+    /// A command of the author's runs, such as one that restarts the backend: in a cluster as a Job, on one machine, with
+    /// `--allow-commands`, as a process. Sessions that are lost while it lasts are owed to it.
+    Hook {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// The image that has the program; a cluster needs it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
+        /// In a cluster: the service account that the program speaks to the API server as; without it, it has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service_account_name: Option<String>,
+        /// How long the command may take, 5 minutes unless said; then it is ended, and has failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout: Option<Span>,
+    } lasting,
+}
+
+/// Pods of a fleet.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Pods {
+    /// Those that run its devices.
+    #[default]
+    Workers,
+    /// That of its own broker; in a cluster only.
+    Broker,
 }
 
 /// How a payload is spoilt.
@@ -296,6 +330,16 @@ impl Disconnect {
     }
 }
 
+impl Hook {
+    /// How long a command may take that does not say.
+    pub const TIMEOUT: Span = Span::from_secs(300);
+
+    /// How long the command may take.
+    pub fn timeout(&self) -> Span {
+        self.timeout.unwrap_or(Self::TIMEOUT)
+    }
+}
+
 impl Fault {
     /// The name of its kind.
     pub fn kind(&self) -> &'static str {
@@ -305,6 +349,11 @@ impl Fault {
     /// What thresholds and reports call it.
     pub fn name(&self) -> &str {
         self.aim().name.unwrap_or_else(|| self.kind())
+    }
+
+    /// Whether it is an act of whoever drives the run, and not of the devices: workers only note what they lose by it.
+    pub const fn is_act(&self) -> bool {
+        matches!(self, Self::KillPods(_) | Self::Hook(_))
     }
 
     /// The stream that it is about, if it is about one.
@@ -331,7 +380,7 @@ impl Fault {
     /// another.
     pub fn lets_go<T>(&self, begins: T, ends: T) -> T {
         match self {
-            Self::Disconnect(_) | Self::Storm(_) => begins,
+            Self::Disconnect(_) | Self::Storm(_) | Self::KillPods(_) | Self::Hook(_) => begins,
             Self::Churn(_)
             | Self::Blackhole(_)
             | Self::Latency(_)
@@ -377,6 +426,9 @@ mod tests {
             (r#"{"kind":"flood","every":"10ms","stream":"speed"}"#, "flood", 60),
             (r#"{"kind":"credentials","share":"1%"}"#, "credentials", 60),
             (r#"{"kind":"silence","stream":"speed"}"#, "silence", 60),
+            (r#"{"kind":"kill-pods","share":"50%","lasts":"30s"}"#, "kill-pods", 30),
+            (r#"{"kind":"kill-pods","pods":"broker"}"#, "kill-pods", 60),
+            (r#"{"kind":"hook","command":["restart","broker"],"image":"tools:1","name":"restart"}"#, "restart", 60),
         ] {
             let fault: Fault = serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(serde_json::to_value(&fault).unwrap(), serde_json::from_str::<serde_json::Value>(text).unwrap());

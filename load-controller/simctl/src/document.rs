@@ -80,11 +80,12 @@ fn readable(sources: Sources) -> Result<Sources, Failure> {
 }
 
 /// Reads the load test of a file, if it holds one, and the Fleet that it is of; else the Fleet. `load_test` and `fleet` are the
-/// names of those that are meant.
+/// names of those that are meant; `are_commands_allowed` if a load test may run commands.
 pub(crate) fn read_to_run(
     path: &Path,
     load_test: Option<&str>,
     fleet: Option<&str>,
+    are_commands_allowed: bool,
 ) -> Result<(Document, Option<LoadTest>), Failure> {
     let (sources, file) = objects(path)?;
     // Who names a fleet means it alone.
@@ -96,6 +97,7 @@ pub(crate) fn read_to_run(
     let document = understand(&sources, load_test::fleet(&sources, object, &test)?, Reader::Machine)?;
     load_test::settle(object, &test, Some(&document))?;
     load_test::untouched(object, &test)?;
+    load_test::acts(object, &test, are_commands_allowed)?;
     Ok((document, Some(test)))
 }
 

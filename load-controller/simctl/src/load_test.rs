@@ -2,6 +2,7 @@
 
 use fleet_contract::{
     document::{self, Problem, Problems},
+    fault::{Fault, Pods},
     load_test::{LoadTest, check, steep},
     units::Span,
     unknown,
@@ -45,6 +46,27 @@ pub(crate) fn untouched(object: &Object, test: &LoadTest) -> Result<(), Failure>
         Problem::new(format!("/spec/{field}"), message)
     });
     located(object, problem.into_iter().collect())
+}
+
+/// Refuses what a load test does to pods that are not on this machine, and commands that nobody has allowed.
+pub(crate) fn acts(object: &Object, test: &LoadTest, are_commands_allowed: bool) -> Result<(), Failure> {
+    let faults = test.spec.phases.iter().zip(0..).flat_map(|(phase, number)| {
+        let of_phase = phase.faults.iter().zip(0..);
+        of_phase.map(move |(fault, position)| (format!("/spec/phases/{number}/faults/{position}"), fault))
+    });
+    let problem = |(path, fault): (String, &Fault)| match fault {
+        Fault::Hook(hook) if !are_commands_allowed => {
+            let command = hook.command.join(" ");
+            let message = format!("expected --allow-commands, with which the document may run `{command}`, found none");
+            Some(Problem::new(format!("{path}/command"), message))
+        }
+        Fault::KillPods(kill) if kill.pods == Pods::Broker => {
+            let message = "expected `workers` on one machine, where a `hook` can end a broker, found `broker`";
+            Some(Problem::new(format!("{path}/pods"), message))
+        }
+        _ => None,
+    };
+    located(object, faults.filter_map(problem).collect())
 }
 
 /// What of a right load test is not as its author may think: curves that rise faster than devices connect.
@@ -103,6 +125,28 @@ mod tests {
                 "{told}"
             );
         }
+    }
+
+    #[test]
+    fn a_command_runs_only_where_somebody_allows_it() {
+        let head = "apiVersion: simctl.io/v1alpha1\nkind: LoadTest\nmetadata: {name: t}\nspec:\n";
+        let told = |fault: &str, is_allowed| {
+            let test = format!("  {{fleet: lab, phases: [{{name: a, duration: 1s, faults: [{fault}]}}]}}\n");
+            let sources = Sources::of_text("t.yaml", &format!("{FLEET}{head}{test}"), None);
+            let object = sources.load_tests()[0];
+            acts(object, &read(object).unwrap(), is_allowed).map_err(|failure| failure.to_string())
+        };
+        let hook = "{kind: hook, command: [rm, -r, x]}";
+        assert_eq!(
+            told(hook, false),
+            Err("t.yaml:10:79: spec.phases[0].faults[0].command: expected --allow-commands, with which the document may run \
+                 `rm -r x`, found none"
+                .into())
+        );
+        assert_eq!(told(hook, true), Ok(()));
+        assert_eq!(told("{kind: kill-pods}", false), Ok(()));
+        let broker = told("{kind: kill-pods, pods: broker}", true).unwrap_err();
+        assert!(broker.contains("faults[0].pods: expected `workers` on one machine"), "{broker}");
     }
 
     #[test]

@@ -53,10 +53,16 @@ impl Settings {
         Self::of(document, None, flags)
     }
 
-    /// The same, with the load test that the document holds; `load_test` is the name of the one that is meant.
-    pub(crate) fn to_run(flags: &FleetFlags, load_test: Option<&str>) -> Result<Self, Failure> {
+    /// The same, with the load test that the document holds; `load_test` is the name of the one that is meant, and
+    /// `are_commands_allowed` if it may run commands.
+    pub(crate) fn to_run(
+        flags: &FleetFlags,
+        load_test: Option<&str>,
+        are_commands_allowed: bool,
+    ) -> Result<Self, Failure> {
         let Some(file) = &flags.file else { return Self::new(flags) };
-        let (document, load_test) = document::read_to_run(file, load_test, flags.fleet.as_deref())?;
+        let (document, load_test) =
+            document::read_to_run(file, load_test, flags.fleet.as_deref(), are_commands_allowed)?;
         Self::of(document, load_test, flags)
     }
 

@@ -15,7 +15,10 @@ use fleet_contract::{
 };
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{ConfigMap, Event, ObjectReference, Pod, Secret},
+    api::{
+        batch::v1::Job,
+        core::v1::{ConfigMap, Event, ObjectReference, Pod, Secret},
+    },
     apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
 };
 use kube::{
@@ -39,7 +42,7 @@ use crate::resource::{
     names::{self, FIELD_MANAGER, GROUP, STARTED_ANNOTATION, VERSION},
     secret,
 };
-use crate::run::saved::Saved;
+use crate::run::{act::Target, saved::Saved};
 
 /// How long the API server may take to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -330,13 +333,47 @@ impl Writer {
 
     /// Deletes a pod of a node that is lost, without waiting for its kubelet; only this very pod.
     pub async fn force(&self, owner: &Owner, pod: &WorkerPod) -> Result<(), Error> {
+        self.metrics.pods_forced.inc();
+        self.delete_pod(owner, &pod.name, &pod.uid, 0).await
+    }
+
+    /// Ends a pod, which has a second to end by itself, the least that a kubelet gives; only this very pod. Its successor comes
+    /// when it has ended, so that no device runs twice.
+    pub async fn kill(&self, owner: &Owner, pod: &Target) -> Result<(), Error> {
+        self.delete_pod(owner, &pod.name, &pod.uid, 1).await
+    }
+
+    async fn delete_pod(&self, owner: &Owner, name: &str, uid: &str, grace_seconds: u32) -> Result<(), Error> {
         let api = self.untyped::<Pod>(&owner.namespace);
         let parameters =
-            DeleteParams { preconditions: Some(only(&pod.uid)), ..DeleteParams::default().grace_period(0) };
-        self.metrics.pods_forced.inc();
-        gone(self.timed("delete", api.delete(&pod.name, &parameters)).await, || {
-            format!("delete the pod {} by force", pod.name)
-        })
+            DeleteParams { preconditions: Some(only(uid)), ..DeleteParams::default().grace_period(grace_seconds) };
+        gone(self.timed("delete", api.delete(name, &parameters)).await, || format!("delete the pod {name} by force"))
+    }
+
+    /// The Job of a hook, created if it is not there; `Err` also where one of that name is somebody else's.
+    pub async fn run_job(&self, owner: &Owner, wanted: &Job) -> Result<Job, Error> {
+        let (api, name) = (self.api::<Job>(&owner.namespace), wanted.name_any());
+        let read = || self.timed("get", api.get_opt(&name));
+        let known = read().await.map_err(|error| Error::api(format!("read the Job {name}"), error))?;
+        if let Some(job) = known.filter(|job| job.owner_references().iter().any(|owned| owned.uid == owner.uid)) {
+            return Ok(job);
+        }
+        let object = Object::of(wanted, None);
+        let untyped = Api::namespaced_with(self.client.clone(), &owner.namespace, object.resource());
+        self.create(owner, object.key(), &untyped, object.body()).await?;
+        Ok(wanted.clone())
+    }
+
+    /// Ends the Job of a hook of this very test, and its pod with it.
+    pub async fn end_job(&self, owner: &Owner, name: &str) -> Result<(), Error> {
+        let api = self.api::<Job>(&owner.namespace);
+        let read = self.timed("get", api.get_opt(name)).await;
+        let job = read.map_err(|error| Error::api(format!("read the Job {name}"), error))?;
+        let is_own = |job: &Job| job.owner_references().iter().any(|owned| owned.uid == owner.uid);
+        match job.filter(is_own).as_ref().and_then(Deletion::of) {
+            Some(deletion) => self.delete(owner, &deletion).await,
+            None => Ok(()),
+        }
     }
 
     /// Writes the status of a Fleet.

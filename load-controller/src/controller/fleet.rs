@@ -20,6 +20,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
+mod acts;
 mod answer;
 mod causes;
 mod limits;

@@ -134,6 +134,11 @@ pub fn report(name: &str, part: usize) -> String {
     format!("{name}-report-{part}")
 }
 
+/// The Job of a hook of a load test, by its place among the test's faults.
+pub fn hook(name: &str, position: u32) -> String {
+    format!("{name}-hook-{position}")
+}
+
 /// The immutable ConfigMap with a document, by its hash.
 pub fn document(fleet: &str, hash: &str) -> String {
     format!("{fleet}-{}", &hash[..hash.len().min(10)])

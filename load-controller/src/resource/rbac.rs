@@ -26,8 +26,11 @@ pub fn fleets() -> Vec<PolicyRule> {
         rule("", &["configmaps"], &["get", "list", "watch", "create", "update", "patch", "delete"]),
         // Tokens and passwords follow from the controller's key: none is read. A patch begins with a test of the owner.
         rule("", &["secrets"], &["create", "patch"]),
-        // delete: by force, when their node is lost.
+        // delete: by force, when their node is lost; and the fault kill-pods.
         rule("", &["pods"], &["list", "watch", "delete"]),
+        // The hooks of load tests, whose authors must be allowed to create Jobs: a policy of admission sees to that. delete: of a
+        // test that is aborted.
+        rule("batch", &["jobs"], &["get", "create", "delete"]),
         // An autoscaler that computes with pods would be wrong by devicesPerPod, and is warned of.
         rule("autoscaling", &["horizontalpodautoscalers"], &["list", "watch"]),
         // patch: the count of an event that comes again.

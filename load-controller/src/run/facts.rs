@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    act::Acts,
     phase::Phases,
     stage::Stage,
     timeline::Timeline,
@@ -55,6 +56,8 @@ pub struct RunFacts {
     pub workers: AboutWorkers,
     /// How many devices each worker runs at most: the first one of worker `n` is device `n` times that.
     pub devices_per_worker: u32,
+    /// What it has done to pods and brokers.
+    pub acts: Acts,
     /// Whether what the run left at the broker was removed.
     pub is_cleaned: bool,
 }
@@ -180,6 +183,7 @@ impl RunFacts {
             cut_short: CutShort::No,
             timeline: Timeline::new(plan.start),
             workers: AboutWorkers::default(),
+            acts: Acts::default(),
             is_cleaned: false,
         }
     }

@@ -60,6 +60,14 @@ pub fn begun(facts: &RunFacts) -> Vec<Spanned<'_>> {
     faults
 }
 
+/// How much a fault has done: what workers have counted, or what came of an act.
+pub fn effects(stats: &Stats, facts: &RunFacts, fault: &Spanned<'_>) -> u64 {
+    if fault.fault.is_act() {
+        return facts.acts.done(fault.number);
+    }
+    stats.faults.get(fault.number).map_or(0, |fault| fault.effects)
+}
+
 /// How many messages were spoilt or doubled on purpose, so that nobody was to follow them.
 pub fn spoilt(stats: &Stats, facts: &RunFacts) -> u64 {
     let of_effect = |fault: &Fault| match fault {
@@ -68,8 +76,7 @@ pub fn spoilt(stats: &Stats, facts: &RunFacts) -> u64 {
         Fault::Duplicate(_) => 2,
         _ => 0,
     };
-    let effects = |number: u32| stats.faults.get(number).map_or(0, |fault| fault.effects);
-    begun(facts).iter().map(|spanned| effects(spanned.number) * of_effect(spanned.fault)).sum()
+    begun(facts).iter().map(|spanned| effects(stats, facts, spanned) * of_effect(spanned.fault)).sum()
 }
 
 /// The threshold that the latency of the whole fleet has to be within: the 99th percentile to the observer. `None` where there is

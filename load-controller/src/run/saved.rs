@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Before, Run,
+    act::Acts,
     facts::{Asked, CutShort, RunFacts},
     phase::Phases,
     stage::Stage,
@@ -30,6 +31,8 @@ pub struct Saved {
     thresholds: Vec<Criterion>,
     before: Before,
     timeline: Timeline,
+    #[serde(default)]
+    acts: Acts,
 }
 
 impl Saved {
@@ -47,6 +50,7 @@ impl Saved {
             thresholds: facts.asked.thresholds.clone(),
             before: run.before().cloned().unwrap_or_default(),
             timeline: facts.timeline.clone(),
+            acts: facts.acts.clone(),
         }
     }
 
@@ -63,8 +67,8 @@ impl Saved {
 
     /// The run, going on; `facts` are what its documents and its plan tell.
     pub fn resume(self, facts: RunFacts, lead: Span, plan: &Plan, now: Micros) -> Run {
-        let Self { started, stage, cut_short, notes, before, timeline, .. } = self;
-        let facts = RunFacts { notes, cut_short, timeline, ..facts.beginning_at(started, plan) };
+        let Self { started, stage, cut_short, notes, before, timeline, acts, .. } = self;
+        let facts = RunFacts { notes, cut_short, timeline, acts, ..facts.beginning_at(started, plan) };
         let mut run = Run::part(facts, lead, before);
         if !stage.follows_plan() {
             run.drain(now, plan);

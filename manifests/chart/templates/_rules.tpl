@@ -18,6 +18,7 @@ rule has its reason; a test compares them.
 - {apiGroups: [""], resources: [configmaps], verbs: [get, list, watch, create, update, patch, delete]}
 - {apiGroups: [""], resources: [secrets], verbs: [create, patch]}
 - {apiGroups: [""], resources: [pods], verbs: [list, watch, delete]}
+- {apiGroups: [batch], resources: [jobs], verbs: [get, create, delete]}
 - {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [list, watch]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
 - {apiGroups: [""], resources: [events], verbs: [list]}

@@ -3,7 +3,7 @@
 
 use fleet_contract::plan::Plan;
 use serde_json::Value;
-use tests::report::Report;
+use tests::{kubernetes::Client, report::Report};
 
 use super::{
     PATIENCE,
@@ -175,6 +175,55 @@ fn whoever_may_not_update_a_fleet_may_not_test_it() {
     let told = tester.kubectl([&["-n", namespace][..], &suspends].concat()).unwrap_err().to_string();
     assert!(told.contains("cannot update Fleet"), "who may not test may not hold a test back: {told}");
     tester.kubectl(["-n", namespace, "label", "loadtest/mine", "team=maps"]).unwrap();
+}
+
+#[test]
+fn faults_beside_the_devices_take_the_rights_to_do_that_by_hand() {
+    let site = Site::new("acts");
+    site.fleet("f", 2, 2, "");
+    let namespace = site.namespace.name();
+    let tests = ["--verb=create,get,update,patch", "--resource=loadtests.simctl.io"];
+    let fleets = ["--verb=get,update", "--resource=fleets.simctl.io"];
+    let deletes = ["--verb=delete", "--resource=pods"];
+    let creates = ["--verb=create", "--resource=jobs.batch"];
+    let may = ["create", "loadtests.simctl.io"];
+    let tester = site.person_with("only-tester", &[&fleets, &tests], may);
+    let killer = site.person_with("killer", &[&fleets, &tests, &deletes], may);
+    let author = site.person_with("author", &[&fleets, &tests, &creates], may);
+    let of = |name: &str, fault: &str| {
+        let text =
+            rush_hour(name, "").replace("metadata: {name:", &format!("metadata: {{namespace: {namespace}, name:"));
+        assert!(text.contains("{kind: disconnect, share: 30%}"), "{text}");
+        text.replace("{kind: disconnect, share: 30%}", fault)
+    };
+    let kill = "{kind: kill-pods, share: 50%}";
+    let hook = "{kind: hook, image: 'localhost/tools:1', command: [/restart]}";
+    let mut attempts = 0;
+    let mut tries = |person: &Client, fault: &str| {
+        attempts += 1;
+        refusal(person.apply(&of(&format!("t{attempts}"), fault)))
+    };
+    // The API server goes by a new policy some moments after it has stored it.
+    let refused = tests::eventually("the policy holds", PATIENCE, || Ok(tries(&tester, hook))).unwrap();
+    assert!(refused.contains("only-tester-of-") && refused.contains("cannot create jobs"), "{refused}");
+    for (person, fault, says) in [
+        (&tester, kill, Some("cannot delete pods")),
+        (&killer, kill, None),
+        (&killer, hook, Some("cannot create jobs")),
+        (&author, hook, None),
+        (&author, kill, Some("cannot delete pods")),
+        (&tester, "{kind: disconnect}", None),
+    ] {
+        match (tries(person, fault), says) {
+            (told, None) => assert_eq!(told, None, "{fault}"),
+            (Some(told), Some(says)) => assert!(told.contains(says), "{told}"),
+            (None, Some(says)) => panic!("{fault} is taken, where the author {says}"),
+        }
+    }
+    // Nor may one make a hook of a test that another has written.
+    site.namespace.apply(&of("calm", "{kind: disconnect}")).unwrap();
+    let told = refusal(tester.apply(&of("calm", hook))).unwrap();
+    assert!(told.contains("cannot create jobs"), "{told}");
 }
 
 #[test]

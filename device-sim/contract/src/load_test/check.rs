@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     document::Problem,
-    fault::{Aim, Corrupt, Duplicate, FAULTS_MAX, Fault},
+    fault::{Aim, Corrupt, Duplicate, FAULTS_MAX, Fault, Hook},
     fleet::FleetSpec,
     series::{RECOVERY, Scope},
     threshold::{Column, Statistic, Threshold},
@@ -196,9 +196,25 @@ impl Check<'_> {
             {
                 self.wrong(format!("{path}/messages"), "expected more than none, found `0%`");
             }
+            Fault::Hook(hook) => self.hook(path, hook),
             _ => {}
         }
+        if fault.is_act() && group.is_some() {
+            self.wrong(format!("{path}/group"), format!("expected none, {} is not about devices", fault.kind()));
+        }
         self.stream(&format!("{path}/stream"), group, fault.stream());
+    }
+
+    fn hook(&mut self, path: &str, hook: &Hook) {
+        if hook.command.first().is_none_or(String::is_empty) {
+            self.wrong(format!("{path}/command"), "expected a program and its arguments, found none");
+        }
+        if hook.share != Share::ALL {
+            self.wrong(format!("{path}/share"), "expected none, a command is not about devices");
+        }
+        if hook.timeout() == Span::ZERO {
+            self.wrong(format!("{path}/timeout"), "expected more than no time, found `0s`");
+        }
     }
 
     fn rate(&mut self, path: &str, change: &RateChange, phase: &Phase) {

@@ -257,7 +257,9 @@ impl<W: World> Shard<W> {
         let meant = device.times.connect_at;
         self.counted.by_stream.latency(meant).connect.record(now.since(meant));
         let lost_at = std::mem::replace(&mut device.times.lost_at, Micros::NEVER);
-        if lost_at != Micros::NEVER {
+        if lost_at == Micros::NEVER {
+            self.note_first(slot, now);
+        } else {
             self.counted.stats.connections.reconnects += 1;
             self.counted.by_stream.latency(lost_at).recovery.record(now.since(lost_at));
             self.counted.stats.sessions.back(now);

@@ -3,11 +3,11 @@
 //! All that a device without a fault pays is the look at one flag.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
-use fleet_contract::{fault::Ending, stats::FaultStats, time::Micros, units::Span};
+use fleet_contract::{fault::Ending, plan::Strike, stats::FaultStats, time::Micros, units::Span};
 
 use super::{Shard, link::Link};
 use crate::{
@@ -46,6 +46,12 @@ pub(super) struct Faults<C> {
     given_up: Vec<C>,
     /// Devices that come back at once, in the order in which they lost their sessions.
     rush: VecDeque<Slot>,
+    /// The devices that have lost a session by an act, with its number.
+    hit_by_act: HashSet<(u32, Slot)>,
+    /// Since when this process runs devices.
+    since: Micros,
+    /// When the process before this one was ended by an act.
+    replaced: Option<Micros>,
 }
 
 /// What holds for a device that is hit.
@@ -72,6 +78,9 @@ impl<C> Faults<C> {
             told: HashMap::new(),
             given_up: Vec::new(),
             rush: VecDeque::new(),
+            hit_by_act: HashSet::new(),
+            since: now,
+            replaced: None,
         };
         faults.look_ahead(course);
         faults
@@ -141,6 +150,12 @@ impl<C> Faults<C> {
     /// Whether what a device sends takes longer than it does by itself.
     pub(super) fn slows(&self, slot: Slot) -> bool {
         self.conditions(slot).is_some_and(|conditions| conditions.cut_off.is_some() || !conditions.up.is_free())
+    }
+
+    /// The act that lasts: what is lost while it does is owed to it, unless another fault has done it.
+    fn act(&self) -> Option<u32> {
+        let act = self.active.iter().rev().find(|fault| fault::kind(&fault.strike.fault).is_act());
+        act.map(|fault| fault.strike.number)
     }
 
     /// When the next bytes arrive at either end of the link of a device.
@@ -220,6 +235,12 @@ impl<W: World> Shard<W> {
         let (kind, number) = (fault::kind(&fault.strike.fault), fault.strike.number);
         // One that hits nobody has begun all the same.
         let _ = self.fault(number);
+        if kind.is_act() {
+            if kind.ends_workers() && fault.strike.at <= self.faults.since {
+                self.replace_killed(fault, now);
+            }
+            return;
+        }
         for slot in self.roster.devices.slots().filter(|slot| self.is_hit_by(*slot, fault)).collect::<Vec<_>>() {
             if !fault.is_instant() {
                 self.impose(slot, now);
@@ -236,7 +257,32 @@ impl<W: World> Shard<W> {
         }
     }
 
+    /// This process has come in place of one that an act has ended: its devices lost their sessions with that.
+    fn replace_killed(&mut self, fault: &Aimed, now: Micros) {
+        let Strike { at, number, .. } = fault.strike;
+        self.faults.replaced = Some(at);
+        let was_there = |slot: &Slot| {
+            let stay = self.course.population.stay(self.roster.index(*slot), at);
+            stay.is_some_and(|stay| stay.from < at) && self.roster.devices[*slot].state != State::Absent
+        };
+        for slot in self.roster.devices.slots().filter(was_there).collect::<Vec<_>>() {
+            self.faults.lost_by.insert(slot, number);
+            self.note_hit_by_act(slot, number);
+            self.fault(number).sessions.lost(now);
+        }
+    }
+
+    /// Counts a device as hit by an act, once: whom it hits shows only by what is lost.
+    fn note_hit_by_act(&mut self, slot: Slot, number: u32) {
+        if self.faults.hit_by_act.insert((number, slot)) {
+            self.fault(number).devices += 1;
+        }
+    }
+
     fn end_fault(&mut self, fault: &Arc<Aimed>, now: Micros) {
+        if fault::kind(&fault.strike.fault).is_act() {
+            return;
+        }
         for slot in self.roster.devices.slots().filter(|slot| self.is_hit_by(*slot, fault)).collect::<Vec<_>>() {
             self.impose(slot, now);
             if self.roster.devices[slot].state != State::Absent {
@@ -386,9 +432,20 @@ impl<W: World> Shard<W> {
     pub(super) fn note_lost(&mut self, slot: Slot, now: Micros) {
         let told = self.faults.told.get(&slot).filter(|(_, until)| *until > now).map(|(number, _)| *number);
         let by = self.faults.lost_by.get(&slot).copied().or_else(|| self.faults.cut_off(slot)).or(told);
-        if let Some(number) = by {
+        let act = self.faults.act().filter(|_| by.is_none());
+        if let Some(number) = act {
+            self.note_hit_by_act(slot, number);
+        }
+        if let Some(number) = by.or(act) {
             self.faults.lost_by.insert(slot, number);
             self.fault(number).sessions.lost(now);
+        }
+    }
+
+    /// A device has its first session in this process: where an act has ended the one before it, it had lost one.
+    pub(super) fn note_first(&mut self, slot: Slot, now: Micros) {
+        if let Some(at) = self.faults.replaced {
+            self.note_back(slot, now.since(at), now);
         }
     }
 

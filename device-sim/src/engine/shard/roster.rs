@@ -287,8 +287,8 @@ impl<W: World> Shard<W> {
         device.times.since = now;
         if std::mem::replace(&mut device.times.lost_at, Micros::NEVER) != Micros::NEVER {
             self.counted.stats.sessions.left(now);
-            self.note_left(slot, now);
         }
+        self.note_left(slot, now);
         let device = &mut self.roster.devices[slot];
         device.session = Session::new();
         for stream in self.rows_mut(slot) {

@@ -83,22 +83,27 @@ impl Stage {
             fleet.spec.models.insert((*name).into(), model);
         }
         let plan = Plan::new(7, START, devices);
-        let worker = fleet_contract::plan::Shard::of(0, 2_000);
-        let assignment =
-            Assignment { format: Format::FIRST, fleet, plan: plan.clone(), shard: worker, files: [].into() };
+        let shard = fleet_contract::plan::Shard::of(0, 2_000);
+        let assignment = Assignment { format: Format::FIRST, fleet, plan: plan.clone(), shard, files: [].into() };
         let blueprint = Arc::new(Blueprint::compile(&assignment).unwrap());
+        Self::beginning(blueprint, plan, START, folder)
+    }
+
+    /// One that begins at `now`, as that of a process that comes in place of another.
+    fn beginning(blueprint: Arc<Blueprint>, plan: Plan, now: Micros, folder: Option<&Path>) -> Self {
+        let worker = fleet_contract::plan::Shard::of(0, 2_000);
         let (commands, commands_end) = mpsc::sync_channel(16);
         let rate = blueprint.connect.rate;
         let shard = Shard::new(Parts {
             course: Arc::new(Course::new(Arc::new(plan.clone()), &blueprint)),
             slots: Slots { first: 0, step: 1, end: 2_000 },
             ends_with_drain: true,
-            share: ShareOfRate { rate, worker, threads: 1, epoch: START, started: START },
-            world: Played::new(START),
+            share: ShareOfRate { rate, worker, threads: 1, epoch: now, started: now },
+            world: Played::new(now),
             commands: commands_end,
             exchange: Arc::default(),
             // Nobody observes.
-            records: folder.map(|folder| Files::create(folder, START, 0).unwrap()),
+            records: folder.map(|folder| Files::create(folder, now, 0).unwrap()),
             inlets: vec![Inlet::new(mpsc::sync_channel(1).1, mpsc::sync_channel(1).0, Arc::default())],
             blueprint: Arc::clone(&blueprint),
         });

@@ -4,14 +4,7 @@
 //! statistics there. A worker lives as long as the pipe to its standard input: when this process dies, however it
 //! dies, its workers drain and end by themselves.
 
-use std::{
-    collections::VecDeque,
-    ffi::OsString,
-    path::PathBuf,
-    process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{ffi::OsString, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::Context;
 use fleet_contract::{
@@ -25,13 +18,11 @@ use load_controller::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, ChildStderr, ChildStdin, Command},
-    task::JoinSet,
+    process::{Child, ChildStdin, Command},
     time::Instant,
 };
 
-use super::socket::Claim;
+use super::{log::Log, socket::Claim};
 use crate::exit::Failure;
 
 /// How long a worker may take until it listens.
@@ -51,9 +42,6 @@ const DEATHS_MAX: u32 = 5;
 
 /// A worker that has run so long has recovered from earlier deaths.
 const STEADY: Duration = Duration::from_mins(1);
-
-/// The last lines of its log that are shown when a worker dies.
-const LOG_LINES: usize = 12;
 
 /// How a worker is started, but for its socket.
 #[derive(Debug, Clone)]
@@ -166,6 +154,13 @@ impl Processes {
             }
         }
         Ok(())
+    }
+
+    /// Kills a worker, which is replaced as any that has died.
+    pub(crate) fn kill(&mut self, id: &str) {
+        let meant = self.list.iter_mut().find(|process| process.worker.id == id);
+        // One that has ended meanwhile is as good.
+        let _ = meant.map(|process| process.child.start_kill());
     }
 
     /// Asks all workers to drain; from now on none is replaced.
@@ -291,44 +286,5 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(())
-    }
-}
-
-/// The last lines that a worker wrote to its standard error.
-#[derive(Debug)]
-struct Log {
-    lines: Arc<Mutex<VecDeque<String>>>,
-    /// Ends with the worker, whose end of the pipe closes.
-    _reader: JoinSet<()>,
-}
-
-impl Log {
-    fn follow(stderr: Option<ChildStderr>) -> Self {
-        let lines = Arc::<Mutex<VecDeque<String>>>::default();
-        let mut reader = JoinSet::new();
-        if let Some(stderr) = stderr {
-            let kept = Arc::clone(&lines);
-            reader.spawn(async move {
-                let mut stderr = BufReader::new(stderr).lines();
-                while let Ok(Some(line)) = stderr.next_line().await {
-                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    if kept.len() == LOG_LINES {
-                        kept.pop_front();
-                    }
-                    kept.push_back(line);
-                }
-            });
-        }
-        Self { lines, _reader: reader }
-    }
-
-    /// The lines as the end of an error message; nothing when there are none.
-    fn tail(&self) -> String {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.is_empty() {
-            return String::new();
-        }
-        let lines: Vec<_> = lines.iter().map(|line| format!("\n  {line}")).collect();
-        format!("; it said:{}", lines.concat())
     }
 }

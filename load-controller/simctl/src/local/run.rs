@@ -5,15 +5,26 @@
 
 use std::time::Duration;
 
-use fleet_contract::{plan::Plan, stats::Stats, time::Micros, units::Span};
+use fleet_contract::{fault::Fault, plan::Plan, stats::Stats, time::Micros, units::Span};
 use load_controller::{
     api::{Calls, calls::Detail},
     report::Report,
-    run::{self, Step, change::Change, facts::RunFacts, workers::Workers},
+    run::{
+        self, Step,
+        act::{Outcome as Came, Target, drawn},
+        change::Change,
+        facts::RunFacts,
+        workers::{Worker, Workers},
+    },
 };
 use tokio::sync::mpsc;
 
-use super::{control::Request, processes::Processes, signals::Signals};
+use super::{
+    control::Request,
+    hook::{Hooks, Told},
+    processes::Processes,
+    signals::Signals,
+};
 
 /// How often the workers are read.
 const TICK: Duration = Duration::from_secs(1);
@@ -38,6 +49,7 @@ pub(crate) struct Run {
     now: Now,
     guard: Guard,
     devices_most: u32,
+    hooks: Hooks,
 }
 
 /// What a run came to.
@@ -59,7 +71,8 @@ impl Run {
         workers.meet(processes.workers());
         let calls = Calls::new(processes.client().clone());
         let devices_most = processes.plan().devices_max(processes.plan().start);
-        Self { state: run::Run::new(facts, LEAD), workers, processes, calls, now, guard, devices_most }
+        let (state, hooks) = (run::Run::new(facts, LEAD), Hooks::default());
+        Self { state, workers, processes, calls, now, guard, devices_most, hooks }
     }
 
     /// Runs until it is told to stop or its duration is over, drains, and ends the workers.
@@ -96,10 +109,11 @@ impl Run {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let end = self.end();
+            let (end, act) = (self.end(), self.next_act());
             let is_time = tokio::select! {
                 _ = ticks.tick() => true,
-                () = at_its_end(end) => true,
+                () = at(end) => true,
+                () = at(act) => true,
                 Some(request) = requests.recv() => {
                     self.answer(request, signals).await;
                     false
@@ -138,6 +152,40 @@ impl Run {
         (self.state.follows_plan() && left > Span::ZERO).then(|| left.as_duration())
     }
 
+    /// How long it is until the next act begins, if one does.
+    fn next_act(&self) -> Option<Duration> {
+        Some(self.state.next_act()?.since((self.now)()).as_duration())
+    }
+
+    /// Begins the acts that are due, and takes note of commands that have ended.
+    fn act(&mut self, now: Micros) {
+        for (number, fault) in self.state.acts_due(now) {
+            match fault {
+                Fault::KillPods(kill) => {
+                    let seed = self.state.facts().fleet.spec.seed;
+                    let of = |worker: Worker| Target { name: worker.name, uid: worker.id };
+                    let there = self.processes.workers().into_iter().map(of).collect();
+                    let targets = drawn(there, kill.share, seed, number, |worker| &worker.name);
+                    targets.iter().for_each(|target| self.processes.kill(&target.uid));
+                    let done = Came::Done(targets.len() as u64);
+                    self.state.act_begins(number, targets);
+                    self.state.act_ended(number, done);
+                }
+                Fault::Hook(hook) => {
+                    self.state.act_begins(number, Vec::new());
+                    let RunFacts { fleet, asked, .. } = self.state.facts();
+                    let load_test = asked.load_test.clone().unwrap_or_default();
+                    let (fleet, broker) = (fleet.metadata.name.clone(), self.state.facts().broker());
+                    self.hooks.start(number, hook, &Told { load_test, fleet, broker });
+                }
+                _ => {}
+            }
+        }
+        while let Some((number, outcome)) = self.hooks.ended() {
+            self.state.act_ended(number, outcome);
+        }
+    }
+
     /// Reads all workers, replaces those that have ended, and says what comes next.
     async fn read(&mut self) -> anyhow::Result<Step> {
         self.calls.make(self.workers.to_read(Detail::Full));
@@ -150,6 +198,7 @@ impl Run {
         self.push().await;
         let now = (self.now)();
         let step = self.state.tick(now, self.processes.plan(), &mut self.workers);
+        self.act(now);
         if let Some(plan) = self.state.steer(now, self.processes.plan(), &self.workers) {
             self.processes.follow(plan);
             self.push().await;
@@ -255,7 +304,7 @@ impl Run {
 }
 
 /// Waits so long, or for ever.
-async fn at_its_end(left: Option<Duration>) {
+async fn at(left: Option<Duration>) {
     match left {
         Some(left) => tokio::time::sleep(left).await,
         None => std::future::pending().await,

@@ -66,7 +66,7 @@ impl Args {
     }
 
     fn request(&self) -> Result<Request, Failure> {
-        let mut settings = Settings::to_run(&self.fleet, self.load_test.as_deref())?;
+        let mut settings = Settings::to_run(&self.fleet, self.load_test.as_deref(), true)?;
         let phases =
             settings.load_test.as_ref().map_or_else(Phases::default, |test| Phases::new(test.spec.phases.clone()));
         settings.divide(phases);

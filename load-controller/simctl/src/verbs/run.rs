@@ -97,6 +97,7 @@ const REQUESTS_MAX: usize = 16;
 ///
 /// Without arguments: a broker on loopback and 100 devices of a small mixed fleet. The first Ctrl-C (or SIGTERM, or
 /// `simctl stop`, or the end of --duration) drains, prints a summary and exits by the verdict; a second one aborts.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -146,6 +147,9 @@ pub(crate) struct Args {
     /// Remove what the run has left at the broker, as `simctl clean` does: sessions and retained messages
     #[arg(long, env = "SIMCTL_CLEAN", value_parser = clap::builder::FalseyValueParser::new())]
     clean: bool,
+    /// Let the load test run the commands of its hooks on this machine, as the user that runs simctl
+    #[arg(long, env = "SIMCTL_ALLOW_COMMANDS", value_parser = clap::builder::FalseyValueParser::new())]
+    allow_commands: bool,
     /// How to print the report; `json` and `yaml` print nothing else on standard output
     #[arg(short, long, value_name = "FORMAT", env = "SIMCTL_OUTPUT", default_value = "table")]
     output: Format,
@@ -176,7 +180,7 @@ impl Args {
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         // From here on, so that Ctrl-C during a start cleans up as well.
         let signals = Signals::listen()?;
-        let mut settings = Settings::to_run(&self.fleet, self.load_test.as_deref())?;
+        let mut settings = Settings::to_run(&self.fleet, self.load_test.as_deref(), self.allow_commands)?;
         let (phases, thresholds) = self.test(&settings)?;
         settings.divide(phases);
         settings.thresholds = thresholds;

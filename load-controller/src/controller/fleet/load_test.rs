@@ -58,14 +58,14 @@ pub(super) struct Trial {
     generation: Option<i64>,
     spec: LoadTestSpec,
     hold: Hold,
-    at: At,
+    pub(super) at: At,
     /// Its status, and that which was written last.
     status: LoadTestStatus,
     written: Option<LoadTestStatus>,
     written_at: Instant,
 }
 
-enum At {
+pub(super) enum At {
     Preparing {
         since: Micros,
     },
@@ -95,6 +95,11 @@ impl Trial {
             At::Preparing { .. } => self.hold,
             At::Going { .. } => self.hold.begun(),
         }
+    }
+
+    /// Who owns what is kept of it.
+    pub(super) const fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     /// How far it has come, once it has begun.
@@ -283,6 +288,7 @@ impl Task {
             return Err(Stage::Waiting(format!("the document of fleet {} is not right yet", self.key.name)));
         };
         load_test::check(spec, Some(&document.fleet.spec)).map_err(Stage::CannotStart)?;
+        load_test::check_acts(spec, document.has_own_broker).map_err(Stage::CannotStart)?;
         if document.fleet.spec.paused {
             return Err(Stage::Waiting(format!("fleet {} is paused; `simctl resume` lets it go on", self.key.name)));
         }
@@ -418,6 +424,7 @@ impl Task {
         if trial.spec.abort {
             run.report_at(now, plan, &met.workers);
             run.end(now, true);
+            self.end_hooks().await?;
             return self.finish_test().await;
         }
         run.follow(plan, now);
@@ -445,11 +452,12 @@ impl Task {
         } else {
             self.keep_test(false).await?;
         }
+        self.act(now).await?;
         self.tell_progress(is_change).await
     }
 
     /// Keeps what a test has measured, when it is time to.
-    async fn keep_test(&mut self, is_due: bool) -> Result<(), Error> {
+    pub(super) async fn keep_test(&mut self, is_due: bool) -> Result<(), Error> {
         let Some(trial) = &mut self.wish.trial else { return Ok(()) };
         let At::Going { run, version, keep_at } = &mut trial.at else { return Ok(()) };
         if !is_due && Instant::now() < *keep_at {

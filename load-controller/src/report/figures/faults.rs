@@ -33,8 +33,11 @@ pub struct FaultFigures {
     /// Devices of the fleet that it has hit.
     pub devices: u64,
     /// What it has done to them: sessions ended, attempts to connect swallowed or spoilt, messages kept from falling due or from
-    /// going, writes and reads made slower.
+    /// going, writes and reads made slower. Of `kill-pods` the pods that were ended; of `hook` 1 once its command has succeeded.
     pub effects: u64,
+    /// Why nothing came of a `kill-pods` or a `hook`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     /// Sessions that were lost by it, of devices that are still wanted.
     pub sessions_lost: u64,
     /// Of these: those that devices have got back.
@@ -66,7 +69,7 @@ impl FaultFigures {
         let figures = |spanned: &Spanned<'_>| {
             let Spanned { number, fault, phase, after, until } = *spanned;
             let lets_go = spanned.lets_go();
-            let FaultStats { devices, effects, recovery, .. } = stats.faults.get(number).unwrap_or(&nothing);
+            let FaultStats { devices, recovery, .. } = stats.faults.get(number).unwrap_or(&nothing);
             let Recovered { lost, back, seconds } =
                 facts.timeline.recoveries().of(number, facts.started.after(lets_go));
             let calm = |bound| fault::calm_after(facts.timeline.points(), bound, lets_go, behind(spanned));
@@ -80,7 +83,8 @@ impl FaultFigures {
                 share: aim.share,
                 group: aim.group.map(str::to_owned),
                 devices: *devices,
-                effects: *effects,
+                effects: fault::effects(stats, facts, spanned),
+                failure: facts.acts.failure(number).map(str::to_owned),
                 sessions_lost: lost,
                 sessions_back: back,
                 lets_go_seconds: lets_go.as_secs_f64(),

@@ -466,11 +466,15 @@ fn session_taken_over(case: &Case<'_>) -> Option<Reason> {
 
 /// The first of the faults that have done nothing.
 fn fault_without_effect(case: &Case<'_>) -> Option<Reason> {
-    let done = |number: u32| case.stats.faults.get(number).map_or((0, 0), |fault| (fault.devices, fault.effects));
     let begun = fault::begun(case.facts);
-    let idle: Vec<_> = begun.iter().filter(|fault| done(fault.number).1 == 0).collect();
+    let idle: Vec<_> = begun.iter().filter(|fault| fault::effects(case.stats, case.facts, fault) == 0).collect();
     let fault = idle.first().filter(|_| case.has_ended())?;
-    let found = match done(fault.number).0 {
+    let devices = case.stats.faults.get(fault.number).map_or(0, |fault| fault.devices);
+    let found = match devices {
+        _ if fault.fault.is_act() => match case.facts.acts.failure(fault.number) {
+            Some(why) => format!("found that {why}"),
+            None => "found that it had not ended when the run did".into(),
+        },
         0 => {
             let (share, group) = (fault.fault.aim().share, fault.fault.aim().group);
             let of = group.map(|group| format!(" of group {group}")).unwrap_or_default();
@@ -542,9 +546,11 @@ fn mostly_unobserved(case: &Case<'_>) -> Option<Reason> {
 }
 
 fn worker_lost(case: &Case<'_>) -> Option<Reason> {
-    let lost = case.facts.workers.lost.count;
+    let acts = &case.facts.acts;
+    let asked = acts.workers_ended(&fault::begun(case.facts));
+    let lost = u64::from(case.facts.workers.lost.count).saturating_sub(asked);
     (lost > 0).then(|| {
-        let found = format!("found {}", words::counted(lost.into(), "that ended unasked", "that ended unasked"));
+        let found = format!("found {}", words::counted(lost, "that ended unasked", "that ended unasked"));
         let unknown = match case.all.unrecorded {
             0 => format!("the fate of {} is unknown", words::messages(case.all.unknown)),
             more => {

@@ -1,6 +1,6 @@
 //! Faults on virtual time: whom they hit, what the broker sees of it, and what they leave behind.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use fleet_contract::{
     fault::Fault,
@@ -10,7 +10,10 @@ use fleet_contract::{
 };
 use serde_json::json;
 
-use super::{Stage, played::Heard};
+use super::{
+    Stage,
+    played::{Heard, Trouble},
+};
 
 const DEVICES: u32 = 60;
 
@@ -341,4 +344,51 @@ fn two_faults_at_one_instant_both_strike() {
     stage.run(Span::from_secs(1));
     let done = [1, 2].map(|number| stage.shard.counted.stats.faults.get(number).unwrap().devices);
     assert!(done.iter().all(|devices| (20..40).contains(devices)), "{done:?}");
+}
+
+/// An act of whoever drives the run, from half a second on.
+fn act(text: &str, lasts: Span) -> (Stage, Micros) {
+    let mut stage = Stage::new(DEVICES, "  connect: {rate: 1000/s, backoff: {base: 100ms, cap: 200ms}}\n");
+    stage.run(Span::from_secs(2));
+    let at = stage.shard.world.time().after(Span::from_millis(500));
+    let fault: Fault = serde_json::from_str(text).unwrap();
+    stage.change(|plan, _, rate| plan.strike(at, NUMBER, &fault, lasts, rate));
+    (stage, at)
+}
+
+#[test]
+fn sessions_that_end_while_an_act_lasts_are_owed_to_it() {
+    let (mut stage, _) = act(r#"{"kind": "hook", "command": ["restart"]}"#, Span::from_secs(3));
+    stage.run(Span::from_secs(1));
+    let done = |stage: &Stage| stage.shard.counted.stats.faults.get(NUMBER).unwrap().clone();
+    assert_eq!((done(&stage).devices, done(&stage).effects), (0, 0), "it does nothing to devices");
+    stage.shard.world.trouble(Trouble::DropOne(3));
+    stage.run(Span::from_secs(1));
+    stage.shard.world.trouble(Trouble::DropAll);
+    stage.run(Span::from_secs(1));
+    let all = u64::from(DEVICES);
+    let done_by = done(&stage);
+    assert_eq!((done_by.devices, done_by.recovery.count(), done_by.sessions.away), (all, all + 1, 0));
+    // What ends later is not its own.
+    stage.run(Span::from_secs(2));
+    stage.shard.world.trouble(Trouble::DropAll);
+    stage.run(Span::from_secs(2));
+    assert_eq!(done(&stage).recovery.count(), all + 1);
+    assert_eq!(stage.shard.counted.stats.connections.reconnects, 2 * all + 1);
+}
+
+#[test]
+fn who_comes_in_place_of_a_killed_worker_owes_its_sessions_to_the_act() {
+    let (first, at) = act(r#"{"kind": "kill-pods"}"#, Span::from_secs(20));
+    let begin = |pause: u64| {
+        let now = at.after(Span::from_millis(pause));
+        let mut stage = Stage::beginning(Arc::clone(&first.blueprint), first.plan.clone(), now, None);
+        stage.run(Span::from_secs(2));
+        stage.shard.counted.stats.faults.get(NUMBER).cloned()
+    };
+    let all = u64::from(DEVICES);
+    let done = begin(4_000).unwrap();
+    assert_eq!((done.devices, done.recovery.count(), done.sessions.away), (all, all, 0));
+    assert!(done.recovery.quantile(0.0) >= Some(Span::from_secs(3)), "since the act: {:?}", done.recovery.max());
+    assert!(begin(30_000).is_none_or(|done| done.devices == 0), "it is over");
 }
