@@ -547,3 +547,95 @@ async fn a_test_that_is_deleted_gives_the_fleet_back() {
     let plan = cluster.plan();
     assert_eq!((plan.devices_wanted(), plan.phases().count()), (10, 0));
 }
+
+/// A test whose second phase ends a pod as it begins, and runs a command two seconds later.
+fn spec_with_acts() -> Value {
+    let mut spec = spec();
+    spec["phases"][1]["faults"] = json!([
+        {"kind": "kill-pods", "share": "50%"},
+        {"kind": "hook", "command": ["/restart"], "image": "tools:1", "after": "2s"},
+    ]);
+    spec
+}
+
+const JOB: &str = "/apis/batch/v1/namespaces/load/jobs/rush-hook-65";
+
+#[tokio::test(start_paused = true)]
+async fn an_act_is_kept_before_it_is_done_and_done_once_whoever_does_it() {
+    let mut cluster = Cluster::begun(&spec_with_acts()).await;
+    cluster.pass(Span::from_secs(8));
+    cluster.server.writes();
+    cluster.hear(1_500, &[(0, 40)]).await;
+    let writes = cluster.server.writes();
+    let place = |what: &str| {
+        writes.iter().position(|write| write.starts_with(what)).unwrap_or_else(|| panic!("{what}: {writes:?}"))
+    };
+    assert!(place("PUT configmaps/rush-load-test") < place("DELETE pods/demo-"), "{writes:?}");
+    assert_eq!(writes.iter().filter(|write| write.starts_with("DELETE pods")).count(), 1, "half of two: {writes:?}");
+    // Its successor is another pod of the same name.
+    let gone = (0..2).find(|ordinal| cluster.server.get(&format!("{PODS}/demo-{ordinal}")).is_none()).unwrap();
+    cluster.pod(gone, ["a", "b"][gone as usize]);
+
+    cluster.pass(Span::from_secs(2));
+    cluster.hear(1_500, &[(0, 40), (1, 60)]).await;
+    assert!(cluster.server.writes().contains(&"POST jobs/rush-hook-65".to_owned()));
+    let mut successor = Cluster::over(cluster.server.clone());
+    successor.clock.store(cluster.clock.load(Relaxed), Relaxed);
+    successor.reconcile().await;
+    successor.server.writes();
+    successor.hear(1_500, &[(1, 60)]).await;
+    let mut job = successor.server.get(JOB).unwrap();
+    job["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+    successor.server.put(JOB, job);
+    successor.hear(1_500, &[(1, 80)]).await;
+    let writes = successor.server.writes();
+    assert!(!writes.iter().any(|write| write.contains("pods/") || write.contains("jobs/")), "{writes:?}");
+    successor.pass(Span::from_secs(20));
+    successor.hear(1_500, &[(1, 160)]).await;
+    successor.pass(Span::from_secs(20));
+    successor.hear(1_500, &[(1, 160)]).await;
+    let packed = serde_json::from_value(successor.server.get(REPORT).unwrap()).unwrap();
+    let text = &files::unpack(config_map::read_report(&packed).unwrap()).unwrap()["report.json"];
+    let report: Value = serde_json::from_str(text).unwrap();
+    let effects: Vec<_> = report["faults"].as_array().unwrap().iter().map(|fault| fault["effects"].clone()).collect();
+    assert_eq!(effects, [1, 1], "{}", successor.message());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_test_that_is_aborted_ends_its_hooks_and_one_whose_job_is_refused_says_so() {
+    let mut cluster = Cluster::begun(&spec_with_acts()).await;
+    cluster.pass(Span::from_secs(11));
+    cluster.hear(1_500, &[(0, 40)]).await;
+    assert!(cluster.server.get(JOB).is_some());
+    cluster.control("abort", true.into());
+    cluster.reconcile().await;
+    cluster.hear(1_500, &[(0, 40)]).await;
+    assert_eq!((cluster.state().as_str(), cluster.server.get(JOB)), ("Aborted", None));
+
+    let mut cluster = Cluster::begun(&spec_with_acts()).await;
+    cluster.server.refuse(JOB, StatusCode::FORBIDDEN, "no jobs here");
+    cluster.pass(Span::from_secs(11));
+    cluster.hear(1_500, &[(0, 40)]).await;
+    cluster.pass(Span::from_secs(30));
+    cluster.hear(1_500, &[(0, 40)]).await;
+    cluster.pass(Span::from_secs(20));
+    cluster.hear(1_500, &[(0, 40)]).await;
+    assert_eq!(cluster.state(), "Invalid");
+    assert!(cluster.message().contains("no jobs here"), "{}", cluster.message());
+}
+
+#[tokio::test(start_paused = true)]
+async fn acts_that_a_cluster_cannot_do_keep_a_test_from_its_start() {
+    for (fault, says) in [
+        (json!({"kind": "hook", "command": ["x"]}), "spec.phases[1].faults[0].image: expected the image"),
+        (json!({"kind": "kill-pods", "pods": "broker"}), "spec.phases[1].faults[0].pods: expected `workers`"),
+    ] {
+        let mut spec = spec();
+        spec["phases"][1]["faults"] = json!([fault]);
+        let mut cluster = Cluster::of_test(&spec);
+        cluster.edit(json!({"broker": {"url": "mqtt://broker.example"}}));
+        cluster.reconcile().await;
+        assert_eq!(cluster.state(), "CannotStart");
+        assert!(cluster.message().contains(says), "{}", cluster.message());
+    }
+}
