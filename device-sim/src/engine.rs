@@ -161,6 +161,9 @@ pub enum StartError {
         "expected no `subscriptions` for the engine `rumqttc`, whose devices only publish, found some in group `{0}`"
     )]
     CannotSubscribe(String),
+    /// rumqttc's clients send what falls due, as it is.
+    #[error("expected no `faults` in models for the engine `rumqttc`, which knows none, found some in group `{0}`")]
+    CannotMisbehave(String),
     /// The operating system refuses a thread or a poll.
     #[error("the operating system does not give the engine what it needs: {0}")]
     System(#[from] io::Error),
@@ -256,6 +259,7 @@ impl Engine {
         let broker = assignment.fleet.spec.broker.as_ref().ok_or(StartError::NoBroker)?;
         let brokers = brokers(broker, options)?;
         let blueprint = Arc::new(Blueprint::compile(assignment)?);
+        check_faults(options.kind, &blueprint)?;
         let builder = Builder {
             course: Arc::new(Course::new(Arc::new(assignment.plan.clone()), &blueprint)),
             brokers: Arc::new(brokers),
@@ -499,6 +503,13 @@ fn check_observe(kind: Kind, observe: Observe) -> Result<(), StartError> {
 fn check_subscriptions(kind: Kind, groups: &[Group]) -> Result<(), StartError> {
     match groups.iter().find(|group| !group.subscriptions.is_empty()) {
         Some(group) if kind == Kind::Rumqttc => Err(StartError::CannotSubscribe(group.name.clone())),
+        _ => Ok(()),
+    }
+}
+
+fn check_faults(kind: Kind, blueprint: &Blueprint) -> Result<(), StartError> {
+    match blueprint.groups.iter().find(|group| group.model.has_faults()) {
+        Some(group) if kind == Kind::Rumqttc => Err(StartError::CannotMisbehave(group.name.clone())),
         _ => Ok(()),
     }
 }

@@ -1,7 +1,8 @@
 //! What goes wrong with devices on purpose: what each kind of fault does to a device that it hits. One file a kind.
 //!
 //! A fault ends sessions, as it begins or again and again, and it sets conditions for a device that hold while it lasts. Nothing
-//! here knows connections or sessions; shards carry it out (`engine/shard/faults.rs`). Whom it hits is in [`aim`].
+//! here knows connections or sessions; shards carry it out (`engine/shard/faults.rs`). Whom it hits is in [`aim`]. The faults that
+//! streams have by themselves do the same to messages ([`model`]).
 
 mod aim;
 mod bandwidth;
@@ -16,6 +17,8 @@ mod flood;
 mod hook;
 mod kill_pods;
 mod latency;
+mod model;
+mod region;
 mod silence;
 mod slow_reader;
 mod stale;
@@ -23,19 +26,21 @@ mod storm;
 
 use fleet_contract::{
     fault::{Corruption, Ending, Fault},
+    stats::ModelFault,
     time::Micros,
     units::{Share, Span},
 };
 
 pub(crate) use aim::Aimed;
-pub(crate) use corrupt::spoil;
 pub(crate) use flood::Flood;
+pub(crate) use model::{OfDevice, StreamFaults};
+pub(crate) use region::Region;
 
 use clock::WrongClock;
 
 use crate::{
     link::Way,
-    model::Stream,
+    model::{Seen, Stream},
     random::{Draw, Sequence},
 };
 
@@ -114,8 +119,28 @@ pub(crate) struct Spoil {
     pub(crate) messages: Share,
     /// The draws of the device.
     pub(crate) draws: Sequence,
+    /// When the fault begins.
+    pub(crate) since: Micros,
     /// What becomes of them.
     pub(crate) how: How,
+}
+
+/// What becomes of one message.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Fate {
+    pub(crate) how: How,
+    /// A random number of this fault and this message.
+    pub(crate) draw: Draw,
+    pub(crate) cause: Cause,
+}
+
+/// What it is owed to that something went wrong on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A fault of the plan, by its number.
+    Plan(u32),
+    /// A fault that the stream has by itself.
+    Model(ModelFault),
 }
 
 /// What becomes of a message.
@@ -129,16 +154,53 @@ pub(crate) enum How {
     Old(Span),
     /// It tells the time by a wrong clock.
     Clock(WrongClock),
+    /// It tells what was at this instant, as of now.
+    Stuck(Micros),
 }
 
 impl Spoil {
-    /// Whether it means a message; the draw for what becomes of it.
-    pub(crate) fn means(&self, stream: u16, seq: u32) -> Option<Draw> {
-        let place = (u64::from(stream) << 32 | u64::from(seq)) << 1;
-        let is_meant = self.stream == stream
-            && (self.messages == Share::ALL
-                || self.draws.at(place).below(10_000) < u64::from(self.messages.basis_points()));
-        is_meant.then(|| self.draws.at(place | 1))
+    /// What becomes of the message of a stream that is due at an instant, if it is meant.
+    pub(crate) fn fate(&self, stream: u16, due: Micros) -> Option<Fate> {
+        if self.stream != stream {
+            return None;
+        }
+        // One that has waited may have been due before the fault began.
+        let since = due.0.wrapping_sub(self.since.0);
+        let draw = drawn(self.draws, self.messages, u64::from(stream).rotate_right(12) ^ since)?;
+        Some(Fate { how: self.how, draw, cause: Cause::Plan(self.number) })
+    }
+}
+
+/// Whether the message at a place among those of a device is one of a share of them; the draw for what becomes of it.
+fn drawn(draws: Sequence, messages: Share, place: u64) -> Option<Draw> {
+    let place = place << 1;
+    let is_meant = messages == Share::ALL || draws.at(place).below(10_000) < u64::from(messages.basis_points());
+    is_meant.then(|| draws.at(place | 1))
+}
+
+/// What a device sees when it makes the message that is due at `due`, and this becomes of it, one after the other.
+pub(crate) fn seen(due: Micros, fates: impl Iterator<Item = Fate>) -> Seen {
+    let mut seen = Seen::truly(due);
+    for fate in fates {
+        match fate.how {
+            How::Old(age) => seen = Seen { world: seen.world.before(age), clock: seen.clock.before(age) },
+            How::Clock(clock) => seen.clock = clock.shows(seen.clock),
+            How::Stuck(since) => seen.world = since,
+            How::Corrupt(_) | How::Twice => {}
+        }
+    }
+    seen
+}
+
+impl Fate {
+    /// Spoils the payload that begins at `begin`, or finds that it was made otherwise than it should be; whether either is so. One
+    /// that is sent twice is as it should be.
+    pub(crate) fn spoil(&self, out: &mut Vec<u8>, begin: usize) -> bool {
+        match self.how {
+            How::Corrupt(how) => corrupt::spoil(how, out, begin, self.draw),
+            How::Old(_) | How::Clock(_) | How::Stuck(_) => true,
+            How::Twice => false,
+        }
     }
 }
 
@@ -151,8 +213,8 @@ impl Conditions {
         messages: Share,
         how: How,
     ) {
-        let (number, draws) = (on.number, on.draws[0]);
-        self.spoils.extend(streams.map(|(stream, _)| Spoil { stream, number, messages, draws, how }));
+        let (number, draws, since) = (on.number, on.draws[0], on.begins);
+        self.spoils.extend(streams.map(|(stream, _)| Spoil { stream, number, messages, draws, since, how }));
     }
 }
 

@@ -101,6 +101,7 @@ fn of_worker(stats: &Stats) -> Vec<(Metric, Vec<Sample<'_>>)> {
         connections,
         sessions,
         faults: _,
+        model_faults: _,
         observer,
         generator,
         lost: _,

@@ -11,7 +11,7 @@ use fleet_contract::{
     fleet::Birth,
     model::{
         self as document, Files, Payload, Problem, Qos, Rule, StampMode, StreamOverride, check, check_overrides,
-        payload::pointer_token,
+        fault::RateEffect, payload::pointer_token,
     },
     plan::Pace,
     stamp::{self, Stamp},
@@ -22,9 +22,10 @@ use fleet_contract::{
 
 use crate::{
     encode::{self, Message, Program},
+    fault::{OfDevice, StreamFaults},
     random::Source,
     session::codec::FrameError,
-    signal::{Memo, Moment, Signals, Value},
+    signal::{self, Memo, Moment, Signals, Value},
 };
 
 /// The name of the birth message among the streams.
@@ -70,6 +71,8 @@ pub struct Stream {
     topic: Bound,
     body: Program,
     properties: properties::Properties,
+    faults: StreamFaults,
+    rate_effect: RateEffect,
 }
 
 /// When a stream sends.
@@ -183,6 +186,7 @@ impl Model {
             at_most_every: None,
             size: None,
             properties: None,
+            faults: Vec::new(),
         };
         self.streams.push(assemble(BIRTH, &document, Trigger::Session, &self.signals, context)?);
         Ok(())
@@ -212,6 +216,21 @@ impl Model {
         let window = rule.at_most_every.unwrap_or(1);
         let begin = tick.saturating_sub((tick + look.ahead) % window);
         !(begin..tick).any(|earlier| look.fires(earlier, scratch))
+    }
+
+    /// Whether a device says something on a stream at an instant, with the faults that the stream has by itself: by its timetable
+    /// or by a flood, unless it is silent. `due` is what [`Self::is_due`] takes, or an instant of a flood.
+    pub(crate) fn is_said(
+        &self,
+        stream: usize,
+        device: u32,
+        due: Micros,
+        start: Micros,
+        scratch: &mut Scratch,
+    ) -> bool {
+        let faults = self.streams[stream].faults(device, start);
+        let is_due = faults.flood_due(due) == due || self.is_due(stream, device, due, start, scratch);
+        is_due && !faults.is_silent(due)
     }
 
     /// Appends the payload of a message. Its due instant and sequence are the stamp's.
@@ -253,6 +272,28 @@ impl Model {
         self.streams[stream].properties.write(device, stamp, out)
     }
 
+    /// Whether any of its streams has faults by itself.
+    pub fn has_faults(&self) -> bool {
+        self.streams.iter().any(|stream| !stream.faults.is_empty())
+    }
+
+    /// A condition on its signals; `None` where it lacks one of them, or a type does not fit.
+    pub(crate) fn condition(&self, text: &str) -> Option<signal::Condition> {
+        signal::Condition::compile(text, &self.signals)
+    }
+
+    /// Whether the signals of a device meet a condition at an instant.
+    pub(crate) fn meets(
+        &self,
+        condition: &signal::Condition,
+        device: u32,
+        start: Micros,
+        at: Micros,
+        scratch: &mut Scratch,
+    ) -> bool {
+        condition.is_met(&mut self.signals.read(Moment { device, start, now: at }, &mut scratch.now))
+    }
+
     /// The highest quality of service of its messages.
     pub fn highest_qos(&self) -> Qos {
         self.streams.iter().map(|stream| stream.qos).max().unwrap_or_default()
@@ -284,7 +325,7 @@ impl Model {
         load
     }
 
-    /// Messages and bytes (of topics and payloads) a second that one device sends on a stream, on average.
+    /// Messages and bytes (of topics and payloads) a second that one device sends on a stream, on average, with its faults.
     pub fn stream_load(&self, stream: usize, start: Micros) -> (f64, f64) {
         const DEVICES: u32 = 16;
         const WATCHED: Span = Span::from_secs(600);
@@ -315,6 +356,7 @@ impl Model {
             Some(interval) => 1.0 / interval.as_secs_f64(),
             None => f64::from(messages) / f64::from(DEVICES) / WATCHED.as_secs_f64(),
         };
+        let rate = self.streams[stream].rate_effect.rate(rate);
         (rate, rate * bytes as f64 / f64::from(messages.max(1)))
     }
 }
@@ -381,6 +423,16 @@ impl Stream {
     /// How many messages a device sends of it before it is silent, if there is an end.
     pub const fn messages(&self) -> Option<u32> {
         self.messages
+    }
+
+    /// The faults that it has by itself, of a device in a run that has begun at `start`.
+    pub(crate) const fn faults(&self, device: u32, start: Micros) -> OfDevice<'_> {
+        self.faults.of(device, start)
+    }
+
+    /// What these do to its rate.
+    pub const fn rate_effect(&self) -> RateEffect {
+        self.rate_effect
     }
 
     /// Whether the device can be told from the topic.
@@ -569,6 +621,8 @@ fn assemble(
         topic: document.topic.bind(&names, context.client_id),
         body,
         properties,
+        faults: StreamFaults::compile(&document.faults, name, context.seed),
+        rate_effect: RateEffect::of(&document.faults),
     })
 }
 

@@ -1,10 +1,15 @@
 //! What devices would send, without sending it.
 
-use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    ops::Range,
+};
 
 use fleet_contract::{model::Qos, stamp::Stamp, time::Micros, units::Span};
 
 use crate::{
+    fault::{self, How},
     model::{Model, Scratch},
     session::codec::v5::{self, Property},
 };
@@ -45,10 +50,17 @@ pub struct Properties {
     pub user: Vec<(String, String)>,
 }
 
-/// All messages of some devices within `duration` from `start`, in the order of their due instants.
+/// All messages of some devices within `duration` from `start`, in the order of their due instants, with the faults that streams
+/// have by themselves: what they spoil is spoilt, and a message that is sent twice comes twice.
 pub fn sample(model: &Model, devices: Range<u32>, start: Micros, duration: Span) -> impl Iterator<Item = Sample> {
-    let mut samples =
-        Samples { model, start, end: start.after(duration), queue: BinaryHeap::new(), scratch: Scratch::default() };
+    let mut samples = Samples {
+        model,
+        start,
+        end: start.after(duration),
+        queue: BinaryHeap::new(),
+        again: VecDeque::new(),
+        scratch: Scratch::default(),
+    };
     for device in devices {
         for stream in 0..model.streams().len() {
             samples.schedule(stream, device, 0, start);
@@ -63,6 +75,8 @@ struct Samples<'a> {
     end: Micros,
     /// The next tick of each stream of each device, with the number of its next message.
     queue: BinaryHeap<Reverse<(Micros, u32, usize, u32)>>,
+    /// What comes once more, at once.
+    again: VecDeque<Sample>,
     scratch: Scratch,
 }
 
@@ -70,6 +84,7 @@ impl Samples<'_> {
     fn schedule(&mut self, stream: usize, device: u32, sequence: u32, from: Micros) {
         let timetable = &self.model.streams()[stream];
         let due = timetable.due_at_or_after(device, self.start, timetable.tick(), from);
+        let due = due.min(timetable.faults(device, self.start).flood_due(from));
         if due < self.end {
             self.queue.push(Reverse((due, device, stream, sequence)));
         }
@@ -81,12 +96,19 @@ impl Iterator for Samples<'_> {
 
     fn next(&mut self) -> Option<Sample> {
         loop {
+            if let Some(sample) = self.again.pop_front() {
+                return Some(sample);
+            }
             let Reverse((due, device, stream, seq)) = self.queue.pop()?;
-            let is_due = self.model.is_due(stream, device, due, self.start, &mut self.scratch);
+            let is_due = self.model.is_said(stream, device, due, self.start, &mut self.scratch);
             self.schedule(stream, device, seq + u32::from(is_due), due.after(Span(1)));
             if is_due {
                 let stamp = Stamp { run: 0, epoch: self.start, seq, due };
-                return Some(self.message(stream, device, &stamp));
+                let sample = self.message(stream, device, &stamp);
+                let faults = self.model.streams()[stream].faults(device, self.start);
+                let twice = faults.fates(due).filter(|fate| fate.how == How::Twice);
+                self.again.extend(twice.map(|_| sample.clone()));
+                return Some(sample);
             }
         }
     }
@@ -96,8 +118,14 @@ impl Samples<'_> {
     fn message(&mut self, stream: usize, device: u32, stamp: &Stamp) -> Sample {
         let (mut topic, mut payload) = (Vec::new(), Vec::new());
         self.model.write_topic(stream, device, &mut topic);
-        self.model.write_payload(stream, device, self.start, stamp, &mut self.scratch, &mut payload);
         let document = &self.model.streams()[stream];
+        let faults = document.faults(device, self.start);
+        let seen = fault::seen(stamp.due, faults.fates(stamp.due));
+        let of_device = (device, self.start);
+        self.model.write_payload_as(stream, of_device, stamp, &seen, &mut self.scratch, &mut payload);
+        for fate in faults.fates(stamp.due) {
+            fate.spoil(&mut payload, 0);
+        }
         Sample {
             due: stamp.due,
             device,

@@ -31,6 +31,8 @@ mod sine;
 mod step;
 mod uniform;
 
+pub use derived::Condition;
+
 /// A value of a signal.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value {

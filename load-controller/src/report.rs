@@ -27,12 +27,14 @@ use serde::{Deserialize, Serialize};
 
 pub use figures::{
     Bytes, Connections, Counts, Devices, FaultFigures, Generator, GroupFigures, LostInReport, Manifest, Messages,
-    Observer, OutageList, PhaseFigures, Received, StreamFigures, ThresholdFigures, TimelineInReport, Times,
+    ModelFaultFigures, Observer, OutageList, PhaseFigures, Received, StreamFigures, ThresholdFigures, TimelineInReport,
+    Times,
 };
 
 use crate::{
     run::{
         facts::RunFacts,
+        fault,
         stage::Stage,
         threshold,
         verdict::{ExitCode, FailOn, Reason, Verdict, judge},
@@ -70,6 +72,9 @@ pub struct Report {
     /// The faults of these phases that have begun, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<FaultFigures>,
+    /// What faults that streams have by themselves have done, by group and stream; streams without any are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub model_faults: Vec<ModelFaultFigures>,
     /// What must come of the run, and what came of it; empty where nothing was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub thresholds: Vec<ThresholdFigures>,
@@ -120,6 +125,7 @@ impl Report {
             groups: GroupFigures::by_name(&stats.groups, facts.observe()),
             phases: PhaseFigures::of_all(stats, facts),
             faults: FaultFigures::of_all(stats, facts),
+            model_faults: ModelFaultFigures::of_all(stats),
             thresholds: thresholds.iter().map(ThresholdFigures::new).collect(),
             received: Received::new(&stats.received, &facts.fleet),
             latency: Times::of_fleet(&stats.latency),
@@ -199,6 +205,8 @@ fn left_out(stats: &Stats, facts: &RunFacts) -> Vec<String> {
 /// The notes of the run, and what the figures themselves call for.
 fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
     let all = stats.all_messages();
+    // What was spoilt or doubled on purpose nobody was to observe.
+    let unobserved = all.unobserved.saturating_sub(fault::spoilt(stats, facts));
     let mut notes = facts.notes.clone();
     notes.extend(left_out(stats, facts));
     let mut note = |is_so: bool, text: String| {
@@ -231,8 +239,8 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         ),
     );
     note(
-        facts.observe() == Observe::All && all.unobserved > 0,
-        format!("{} went unobserved: nobody was subscribed when they were sent", words::messages(all.unobserved)),
+        facts.observe() == Observe::All && unobserved > 0,
+        format!("{} went unobserved: nobody was subscribed when they were sent", words::messages(unobserved)),
     );
     note(
         stats.messages[0].lost > 0 && !facts.asked.fail_on.contains(&FailOn::Lost),

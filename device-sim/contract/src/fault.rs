@@ -32,6 +32,8 @@ pub struct Aim<'a> {
     pub share: Share,
     /// The group; `None` means each.
     pub group: Option<&'a str>,
+    /// What the signals of a device have to meet when it begins; `None` means nothing.
+    pub condition: Option<&'a str>,
     /// From the beginning of its phase on.
     pub after: Span,
     /// How long it lasts; `None` until its phase ends.
@@ -89,6 +91,10 @@ macro_rules! kinds {
             /// The group whose devices are hit; each unless said.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub group: Option<String>,
+            /// A condition on the signals of a device, such as `lat > 48.1 && lon < 11.6`, as expressions of models are written:
+            /// only devices are hit that meet it at the instant when the fault begins, by a number other than 0 or by `true`.
+            #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+            pub condition: Option<String>,
             /// When it begins, from the beginning of the phase on.
             #[serde(default, skip_serializing_if = "is_default")]
             pub after: Span,
@@ -101,6 +107,7 @@ macro_rules! kinds {
                     name: self.name.as_deref(),
                     share: self.share,
                     group: self.group.as_deref(),
+                    condition: self.condition.as_deref(),
                     after: self.after,
                     lasts: lasts(self),
                     is_instant: $is_instant,
@@ -310,23 +317,25 @@ pub enum Ending {
     Reset,
 }
 
-const fn all() -> Share {
+/// What `share` and `messages` are unless said.
+pub(crate) const fn all() -> Share {
     Share::ALL
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn is_all(share: &Share) -> bool {
+pub(crate) fn is_all(share: &Share) -> bool {
     *share == Share::ALL
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+/// Whether a field is left out of a text.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
 impl Disconnect {
     /// Connections of a share of the devices that are closed without a word.
     pub const fn of(share: Share) -> Self {
-        Self { by: Ending::Close, name: None, share, group: None, after: Span::ZERO }
+        Self { by: Ending::Close, name: None, share, group: None, condition: None, after: Span::ZERO }
     }
 }
 
@@ -371,7 +380,7 @@ impl Fault {
     /// The share that it hits, if it is nothing but connections that are closed without a word, which older releases know.
     pub fn as_cut(&self) -> Option<Share> {
         match self {
-            Self::Disconnect(Disconnect { by: Ending::Close, group: None, share, .. }) => Some(*share),
+            Self::Disconnect(Disconnect { by: Ending::Close, group: None, condition: None, share, .. }) => Some(*share),
             _ => None,
         }
     }
@@ -412,7 +421,7 @@ mod tests {
         for (text, name, lasts) in [
             (r#"{"kind":"disconnect","share":"30%"}"#, "disconnect", 0),
             (r#"{"kind":"disconnect","by":"reset","name":"crash","group":"taxis","after":"2s"}"#, "crash", 0),
-            (r#"{"kind":"storm"}"#, "storm", 60),
+            (r#"{"kind":"storm","where":"lat > 48.1 && lon < 11.6"}"#, "storm", 60),
             (r#"{"kind":"churn","every":"5s","lasts":"20s","share":"10%"}"#, "churn", 20),
             (r#"{"kind":"blackhole","lasts":"2m"}"#, "blackhole", 60),
             (r#"{"kind":"latency","delay":"200ms"}"#, "latency", 60),

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 mod bounds;
 mod check;
+pub mod fault;
 pub mod payload;
 pub mod signal;
 pub mod stream;
@@ -25,6 +26,7 @@ mod types;
 
 pub use crate::{document::Problem, qos::Qos};
 pub use check::{BODY_MAX, EXACT_MAX, check, check_overrides};
+pub use fault::StreamFault;
 pub use payload::Payload;
 pub use signal::Signal;
 pub use stream::{MessageProperties, Rule, StampMode, Stream, StreamOverride};

@@ -5,6 +5,7 @@
 
 mod faults;
 mod latency;
+mod model_faults;
 mod part;
 mod sessions;
 mod times;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use faults::{FaultStats, Faults};
 pub use latency::{Latency, Summary};
+pub use model_faults::{ModelFault, ModelFaultCounts, ModelFaults};
 pub use sessions::{Change, Sessions};
 use times::Times;
 
@@ -127,6 +129,9 @@ pub struct Stats {
     /// What faults have done.
     #[serde(skip_serializing_if = "Faults::is_empty")]
     pub faults: Faults,
+    /// What the faults that models have by themselves have done.
+    #[serde(skip_serializing_if = "ModelFaults::is_empty")]
+    pub model_faults: ModelFaults,
     /// What the observer saw beside the messages of this run.
     pub observer: ObserverStats,
     /// How the generator itself fared.
@@ -378,6 +383,7 @@ impl Stats {
             connections,
             sessions,
             faults,
+            model_faults,
             observer,
             generator,
             lost,
@@ -409,6 +415,7 @@ impl Stats {
         self.connections.merge(connections);
         self.sessions.merge(sessions);
         self.faults.merge(faults);
+        self.model_faults.merge(model_faults);
         self.observer.merge(observer);
         self.generator.merge(generator);
         self.lost.extend_from_slice(lost);

@@ -16,7 +16,7 @@ use fleet_contract::{
 
 use crate::{
     credentials::{Password, PasswordError},
-    fault::Aimed,
+    fault::{Aimed, Region},
     model::{self, Context, Model},
     random::Source,
     reload::Reload,
@@ -287,7 +287,9 @@ impl Blueprint {
 
     /// A fault with whom it hits, the same in whatever worker a device is.
     pub(crate) fn aim(&self, strike: Strike) -> Aimed {
-        Aimed::new(strike, self.seed, self.groups.iter().map(|group| group.name.as_str()))
+        let models = self.groups.iter().map(|group| &group.model);
+        let region = strike.fault.aim().condition.map(|text| Region::new(text, models, self.start, strike.at));
+        Aimed::new(strike, self.seed, self.groups.iter().map(|group| group.name.as_str()), region)
     }
 
     /// Whether the messages of device `index` are followed: by hash of the device, never of the message; of the first device

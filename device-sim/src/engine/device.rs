@@ -35,6 +35,8 @@ pub(super) struct Device<C> {
     pub(super) is_subscribed: bool,
     /// Whether a fault that lasts has set conditions for it.
     pub(super) is_hit: bool,
+    /// Whether that is so, or its model has faults by itself: all that messages of other devices pay for faults is the look at this.
+    pub(super) is_faulty: bool,
     /// The label of its last error.
     pub(super) last_error: Option<&'static str>,
 }
@@ -131,6 +133,7 @@ impl<C> Device<C> {
             is_queued: false,
             is_subscribed: false,
             is_hit: false,
+            is_faulty: false,
             last_error: None,
         }
     }

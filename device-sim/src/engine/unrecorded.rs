@@ -3,7 +3,7 @@
 use fleet_contract::{stats::Stats, time::Micros, units::Span};
 
 use super::{blueprint::Blueprint, course::Course};
-use crate::{model::Scratch, record::Record};
+use crate::{fault::How, model::Scratch, record::Record};
 
 /// A shard that has anything to record does so before it sends what is due later than this after the first message: most of it
 /// is its pace, the rest is for a first message that was late.
@@ -56,12 +56,14 @@ impl Window<'_> {
             let group = self.blueprint.group_of(device);
             for (number, stream) in group.model.streams().iter().enumerate() {
                 let qos = stream.qos();
+                let faults = stream.faults(device, self.blueprint.start);
                 for due in self.dues(device, number, from, until) {
-                    stats.messages[qos as usize].unrecorded += 1;
-                    stats.groups.messages_mut(&group.name, stream.name(), qos).unrecorded += 1;
+                    let twice = faults.fates(due).filter(|fate| fate.how == How::Twice).count() as u64;
+                    stats.messages[qos as usize].unrecorded += 1 + twice;
+                    stats.groups.messages_mut(&group.name, stream.name(), qos).unrecorded += 1 + twice;
                     if let (Some(phase), _) = course.phases.at(due) {
                         let phase = stats.phases.entry(phase).or_default();
-                        phase.groups.messages_mut(&group.name, stream.name(), qos).unrecorded += 1;
+                        phase.groups.messages_mut(&group.name, stream.name(), qos).unrecorded += 1 + twice;
                     }
                 }
             }
@@ -76,17 +78,20 @@ impl Window<'_> {
         let model = &blueprint.groups[group].model;
         let stream = &model.streams()[number];
         let pace = course.pace(group, number);
+        let faults = stream.faults(device, blueprint.start);
         let mut at = from;
         std::iter::from_fn(move || {
             loop {
                 let stay = course.population.stay(device, at)?;
-                let due = stream.first_due(pace, device, at.max(stay.from));
+                let from = at.max(stay.from);
+                let due = stream.first_due(pace, device, from);
+                let due = if due == Micros::NEVER { due } else { due.min(faults.flood_due(from)) };
                 if due >= until {
                     return None;
                 }
                 at = due.after(Span(1));
                 let is_there = due < stay.until;
-                if is_there && !course.is_paused(due) && model.is_due(number, device, due, blueprint.start, scratch) {
+                if is_there && !course.is_paused(due) && model.is_said(number, device, due, blueprint.start, scratch) {
                     return Some(due);
                 }
             }

@@ -1,8 +1,10 @@
 //! Whom a fault hits: a pure function of the seed, the fault's number and the device, whichever worker runs it.
 
+use std::sync::Arc;
+
 use fleet_contract::{plan::Strike, units::Share};
 
-use super::{Conditions, Victim, kind};
+use super::{Conditions, Region, Victim, kind};
 use crate::{
     model::Stream,
     random::{Draw, Source},
@@ -22,6 +24,8 @@ pub(crate) struct Aimed {
     source: Source,
     share: Share,
     group: Group,
+    /// What the signals of a device have to meet, if anything.
+    region: Option<Arc<Region>>,
 }
 
 /// Devices of which groups.
@@ -34,8 +38,13 @@ enum Group {
 }
 
 impl Aimed {
-    /// A fault of a fleet with this seed and these groups.
-    pub(crate) fn new<'a>(strike: Strike, seed: u64, groups: impl Iterator<Item = &'a str>) -> Self {
+    /// A fault of a fleet with this seed and these groups, in a region if its condition says one.
+    pub(crate) fn new<'a>(
+        strike: Strike,
+        seed: u64,
+        groups: impl Iterator<Item = &'a str>,
+        region: Option<Region>,
+    ) -> Self {
         let aim = strike.fault.aim();
         let group = match aim.group {
             None => Group::Any,
@@ -45,10 +54,15 @@ impl Aimed {
             }
         };
         let source = Source::new(seed, &format!("fault {}", strike.number));
-        Self { share: aim.share, seed, source, group, strike }
+        Self { share: aim.share, seed, source, group, region: region.map(Arc::new), strike }
     }
 
-    /// Whether it hits device `index`, of the group at this place.
+    /// Where it is, if that depends on the signals of devices.
+    pub(crate) fn region(&self) -> Option<&Region> {
+        self.region.as_deref()
+    }
+
+    /// Whether it hits device `index`, of the group at this place, if that is in its region.
     pub(crate) fn hits(&self, index: u32, group: u8) -> bool {
         let is_meant = match self.group {
             Group::Any => true,
@@ -91,7 +105,7 @@ mod tests {
         let share = Share::from_basis_points(share).unwrap();
         let fault = Fault::Disconnect(Disconnect { group: group.map(Into::into), ..Disconnect::of(share) });
         let strike = Strike { at: Micros(0), until: Micros(0), number, fault };
-        Aimed::new(strike, 7, ["cars", "vans"].into_iter())
+        Aimed::new(strike, 7, ["cars", "vans"].into_iter(), None)
     }
 
     #[test]

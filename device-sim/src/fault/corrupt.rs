@@ -25,7 +25,7 @@ impl Kind for Corrupt {
 }
 
 /// Spoils the payload that begins at `begin`; whether there was anything to be spoilt.
-pub(crate) fn spoil(how: Corruption, out: &mut Vec<u8>, begin: usize, draw: Draw) -> bool {
+pub(super) fn spoil(how: Corruption, out: &mut Vec<u8>, begin: usize, draw: Draw) -> bool {
     let payload = &mut out[begin..];
     match how {
         Corruption::Bits => {

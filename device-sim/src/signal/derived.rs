@@ -28,7 +28,7 @@ impl Generate for Derived {
     fn compile(document: &Self::Document, _: Source, compiler: &mut Compiler<'_>) -> Result<Self, String> {
         let parsed = Expression::parse(&document.expression).map_err(|error| error.to_string())?;
         let named = parsed.resolve(&mut |name| compiler.index(name).map(Operand::Signal))?;
-        Ok(Self { expression: intern(named, compiler)? })
+        Ok(Self { expression: intern(named, &mut |text| compiler.symbols.intern(text))? })
     }
 
     fn value(&self, reader: &mut Reader<'_>) -> Value {
@@ -44,19 +44,54 @@ impl Generate for Derived {
     }
 }
 
+/// A condition on signals that are compiled already.
+#[derive(Debug)]
+pub struct Condition(Compiled);
+
+impl Condition {
+    /// Reads a condition; `None` where there is no such signal, or a type does not fit.
+    pub fn compile(text: &str, signals: &Signals) -> Option<Self> {
+        let parsed = Expression::parse(text).ok()?;
+        let named = parsed.resolve(&mut |name| signals.index(name).ok_or(())).ok()?;
+        named.type_of(&|signal| signals.type_of(*signal)).ok()?;
+        let named = named.resolve(&mut |signal| Ok::<_, ()>(Operand::Signal(*signal))).ok()?;
+        // A text that no signal can have is like none of theirs, and has a number from the end.
+        let mut others: Vec<String> = Vec::new();
+        let symbol = &mut |text: &str| {
+            let known = (0..).zip(signals.symbols().iter()).find(|(_, known)| *known == text);
+            let other = others.iter().position(|other| other == text).unwrap_or_else(|| {
+                others.push(text.into());
+                others.len() - 1
+            });
+            let number =
+                known.map_or_else(|| u16::MAX.saturating_sub(u16::try_from(other).unwrap_or(u16::MAX)), |it| it.0);
+            Ok(Symbol(number))
+        };
+        intern(named, symbol).ok().map(Self)
+    }
+
+    /// Whether it is met: by `true`, or by a number other than 0.
+    pub fn is_met(&self, reader: &mut Reader<'_>) -> bool {
+        match evaluate(&self.0, reader) {
+            Value::Bool(is_true) => is_true,
+            Value::Number(number) => number != 0.0 && !number.is_nan(),
+            Value::Text(_) => false,
+        }
+    }
+}
+
 /// Replaces texts by their symbols.
-fn intern(expression: Compiled, compiler: &mut Compiler<'_>) -> Result<Compiled, String> {
-    let mut boxed = |inner: Box<Compiled>| intern(*inner, compiler).map(Box::new);
+fn intern(expression: Compiled, symbol: &mut impl FnMut(&str) -> Result<Symbol, String>) -> Result<Compiled, String> {
+    let mut boxed = |inner: Box<Compiled>| intern(*inner, symbol).map(Box::new);
     Ok(match expression {
         Expression::Unary(operator, operand) => Expression::Unary(operator, boxed(operand)?),
         Expression::Binary(operator, left, right) => Expression::Binary(operator, boxed(left)?, boxed(right)?),
         Expression::If(condition, then, otherwise) => {
             Expression::If(boxed(condition)?, boxed(then)?, boxed(otherwise)?)
         }
-        Expression::Text(text) => Expression::Name(Operand::Text(compiler.symbols.intern(&text)?)),
+        Expression::Text(text) => Expression::Name(Operand::Text(symbol(&text)?)),
         Expression::Call(function, arguments) => {
-            let arguments =
-                arguments.into_iter().map(|argument| intern(argument, compiler)).collect::<Result<_, _>>()?;
+            let arguments = arguments.into_iter().map(|argument| intern(argument, symbol)).collect::<Result<_, _>>()?;
             Expression::Call(function, arguments)
         }
         Expression::Number(_) | Expression::Bool(_) | Expression::Name(_) => expression,

@@ -85,8 +85,11 @@ pub(crate) struct StreamEstimate {
     pub(crate) qos: Qos,
     /// The time between two messages of a device; none for a stream that follows a rule.
     pub(crate) interval_seconds: Option<f64>,
-    /// Messages a second.
+    /// Messages a second, with what the stream's faults add and leave out.
     pub(crate) messages_per_second: f64,
+    /// Of these, what floods add, whatever the interval.
+    #[serde(skip)]
+    flood_per_second: f64,
     /// How often a second a stream that follows a rule is looked at.
     #[serde(skip)]
     looks_per_second: f64,
@@ -169,7 +172,8 @@ impl Estimate {
                 let Some(seconds) = stream.interval_seconds else { continue };
                 let document = Span::from(Duration::from_secs_f64(seconds));
                 let interval = plan.pace(&group.name, &stream.name, document).shortest(now);
-                stream.messages_per_second *= seconds / interval.as_secs_f64();
+                let by_time = stream.messages_per_second - stream.flood_per_second;
+                stream.messages_per_second = by_time * seconds / interval.as_secs_f64() + stream.flood_per_second;
                 stream.interval_seconds = Some(interval.as_secs_f64());
             }
         }
@@ -230,6 +234,7 @@ fn streams(model: &Model, devices: u32) -> Vec<StreamEstimate> {
             qos: stream.qos(),
             interval_seconds: stream.interval().map(Span::as_secs_f64),
             messages_per_second: messages * f64::from(devices),
+            flood_per_second: stream.rate_effect().rate(0.0) * f64::from(devices),
             looks_per_second: match stream.interval() {
                 Some(_) => 0.0,
                 None => f64::from(devices) / stream.tick().as_secs_f64(),

@@ -24,7 +24,7 @@ use crate::run::{
 };
 
 pub use counts::Counts;
-pub use faults::FaultFigures;
+pub use faults::{FaultFigures, ModelFaultFigures};
 pub use phases::PhaseFigures;
 pub use streams::{GroupFigures, StreamFigures};
 pub use thresholds::ThresholdFigures;

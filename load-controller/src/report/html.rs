@@ -55,6 +55,7 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
         section::latencies(report),
         section::phases(report) + &section::streams(report),
         section::faults(report),
+        section::model_faults(report),
         section::outages(report),
         section::connections(report),
         section::lost(report),

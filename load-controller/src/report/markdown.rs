@@ -61,6 +61,13 @@ pub fn render(report: &Report) -> String {
             let _ = writeln!(page, "| {} |", text::fault(fault).map(|cell| escape(&cell)).join(" | "));
         }
     }
+    if !report.model_faults.is_empty() {
+        let names = text::MODEL_FAULT;
+        let _ = writeln!(page, "\n| {} |\n| --- |{}", names.join(" | "), " ---: |".repeat(names.len() - 1));
+        for figures in &report.model_faults {
+            let _ = writeln!(page, "| {} |", text::model_fault(figures).map(|cell| escape(&cell)).join(" | "));
+        }
+    }
     for note in &report.notes {
         let _ = writeln!(page, "\n> {}", escape(note));
     }

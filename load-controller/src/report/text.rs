@@ -11,7 +11,7 @@ use fleet_contract::{
     stats,
 };
 
-use super::{FaultFigures, Report, figures::OutageList};
+use super::{FaultFigures, ModelFaultFigures, Report, figures::OutageList};
 use crate::{
     run::{stage::Stage, threshold::Outcome, timeline::BackSeconds, verdict::Verdict},
     words,
@@ -88,6 +88,7 @@ pub fn render(report: &Report, style: Style) -> String {
     sections.extend(phases(report, style.paint));
     sections.extend(streams(report, style));
     sections.extend(faults(report, style.paint));
+    sections.extend(model_faults(report, style));
     sections.extend(outages(report, style.paint));
     sections.push(generator(report, style));
     if style.width == Width::Wide {
@@ -354,6 +355,32 @@ fn faults(report: &Report, paint: Paint) -> Option<String> {
         table.row(fault(figures).into(), (figures.effects == 0).then_some(Tone::Bad));
     }
     (!report.faults.is_empty()).then(|| table.render(paint))
+}
+
+/// The columns of a table of faults that streams have by themselves.
+pub(super) const MODEL_FAULT: [&str; 7] = ["model faults", "corrupt", "twice", "stale", "silent", "stuck", "flood"];
+
+/// What such faults did to the messages of a stream, in these columns.
+pub(super) fn model_fault(figures: &ModelFaultFigures) -> [String; 7] {
+    let [corrupt, duplicate, stale, silent, stuck, flood] = figures.counts().map(words::count);
+    [format!("{}/{}", figures.group, figures.stream), corrupt, duplicate, stale, silent, stuck, flood]
+}
+
+/// What the faults of models did, by stream; nothing of a run in which they did nothing.
+fn model_faults(report: &Report, style: Style) -> Option<String> {
+    const SHOWN: usize = 20;
+    let align = |name: &&str| if *name == MODEL_FAULT[0] { Align::Left } else { Align::Right };
+    let mut table = Table::new(MODEL_FAULT.iter().map(|name| ((*name).to_owned(), align(name))).collect());
+    let number = report.model_faults.len();
+    let most = if style.width == Width::Wide { number } else { SHOWN };
+    for figures in report.model_faults.iter().take(most) {
+        table.row(model_fault(figures).into(), None);
+    }
+    let mut text = table.render(style.paint);
+    if number > most {
+        text.push_str(&format!("and {} more: -o wide\n", words::counted((number - most) as u64, "stream", "streams")));
+    }
+    (number > 0).then_some(text)
 }
 
 /// When half, 90 %, 95 % and all of those that fell away were back.

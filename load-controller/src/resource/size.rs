@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use fleet_contract::{
     cost::{self, StreamLoad},
     fleet::FleetSpec,
-    model::{Rule, Stream},
+    model::{Rule, Stream, fault::RateEffect},
     plan::Plan,
     share::Membership,
     units::Span,
@@ -87,7 +87,7 @@ fn loads(spec: &FleetSpec, interval_of: impl Fn(&str, &str, Span) -> Span) -> Ve
             let interval_of = |interval| interval_of(&group.name, name, interval);
             loads.push(StreamLoad {
                 qos: stream.qos,
-                messages: devices * rate(&stream, interval_of),
+                messages: devices * RateEffect::of(&stream.faults).rate(rate(&stream, interval_of)),
                 looks: if stream.interval.is_some() { 0.0 } else { devices * looks(&stream) },
                 interval: stream.interval.map(interval_of),
             });

@@ -68,7 +68,8 @@ pub fn effects(stats: &Stats, facts: &RunFacts, fault: &Spanned<'_>) -> u64 {
     stats.faults.get(fault.number).map_or(0, |fault| fault.effects)
 }
 
-/// How many messages were spoilt or doubled on purpose, so that nobody was to follow them.
+/// How many messages were spoilt or doubled on purpose, so that nobody was to follow them; one that several faults have spoilt
+/// counts for each.
 pub fn spoilt(stats: &Stats, facts: &RunFacts) -> u64 {
     let of_effect = |fault: &Fault| match fault {
         Fault::Corrupt(_) | Fault::Stale(_) | Fault::Clock(_) => 1,
@@ -76,7 +77,8 @@ pub fn spoilt(stats: &Stats, facts: &RunFacts) -> u64 {
         Fault::Duplicate(_) => 2,
         _ => 0,
     };
-    begun(facts).iter().map(|spanned| effects(stats, facts, spanned) * of_effect(spanned.fault)).sum()
+    let of_plan = begun(facts).iter().map(|spanned| effects(stats, facts, spanned) * of_effect(spanned.fault));
+    of_plan.sum::<u64>() + stats.model_faults.total().unobserved()
 }
 
 /// The threshold that the latency of the whole fleet has to be within: the 99th percentile to the observer. `None` where there is

@@ -9,8 +9,10 @@ use super::{
 };
 use crate::{
     document::Problem,
+    expression::{Expression, Type},
     fault::{Aim, Corrupt, Duplicate, FAULTS_MAX, Fault, Hook},
     fleet::FleetSpec,
+    model::{Model, fault::FLOOD_MIN, types},
     series::{RECOVERY, Scope},
     threshold::{Column, Statistic, Threshold},
     units::{Rate, Share, Span},
@@ -22,9 +24,6 @@ const DEVICES_MAX: f64 = 10_000_000.0;
 
 /// The shortest time from one end of a session to the next, by `churn`.
 const CHURN_MIN: Span = Span::from_millis(100);
-
-/// The shortest time from one message of a flood to the next: a device has a turn each millisecond.
-const FLOOD_MIN: Span = Span::from_millis(1);
 
 /// The longest delay of a link, each way.
 const DELAY_MAX: Span = Span::from_secs(60);
@@ -151,7 +150,7 @@ impl Check<'_> {
     }
 
     fn fault(&mut self, path: &str, fault: &Fault, phase: &Phase) {
-        let Aim { share, group, after, lasts, .. } = fault.aim();
+        let Aim { share, group, condition, after, lasts, .. } = fault.aim();
         if share == Share::NONE {
             self.wrong(format!("{path}/share"), "expected more than nobody, found `0%`");
         }
@@ -169,6 +168,9 @@ impl Check<'_> {
             }
         }
         self.group(&format!("{path}/group"), group);
+        if let Some(condition) = condition {
+            self.condition(&format!("{path}/where"), group, condition);
+        }
         match fault {
             Fault::Churn(churn) if churn.every < CHURN_MIN => {
                 let (least, found) = (CHURN_MIN, churn.every);
@@ -354,17 +356,56 @@ impl Check<'_> {
         }
     }
 
-    fn stream(&mut self, path: &str, group: Option<&str>, stream: Option<&str>) {
-        let (Some(stream), Some(fleet)) = (stream, self.fleet) else { return };
+    /// The models of the groups that are meant; none where there is no such group, or one of them is found elsewhere.
+    fn models(&self, group: Option<&str>) -> Vec<&Model> {
+        let Some(fleet) = self.fleet else { return Vec::new() };
         let is_meant = |name: &str| group.is_none_or(|group| name == group);
-        let models = fleet.groups.iter().filter(|group| is_meant(&group.name)).map(|group| &group.model);
-        let models: Vec<_> = models.map(|model| fleet.models.get(model)).collect();
-        // A model that is found elsewhere may have it.
-        if models.is_empty() || models.contains(&None) {
+        let groups = fleet.groups.iter().filter(|group| is_meant(&group.name));
+        groups.map(|group| fleet.models.get(&group.model)).collect::<Option<_>>().unwrap_or_default()
+    }
+
+    /// What the signals of a device have to meet. The model of at least one of the groups that are meant has all of them.
+    fn condition(&mut self, path: &str, group: Option<&str>, text: &str) {
+        let expression = match Expression::parse(text) {
+            Ok(expression) => expression,
+            Err(error) => return self.wrong(path, error.to_string()),
+        };
+        let mut names = BTreeSet::new();
+        expression.for_each_name(&mut |name| {
+            names.insert(name.as_str());
+        });
+        let models = self.models(group);
+        let has_all = |model: &&Model| names.iter().all(|name| model.signals.contains_key(*name));
+        let (whole, lacking): (Vec<&Model>, Vec<&Model>) = models.into_iter().partition(has_all);
+        if whole.is_empty() && !lacking.is_empty() {
+            let known: BTreeSet<&str> =
+                lacking.iter().flat_map(|model| model.signals.keys().map(String::as_str)).collect();
+            let unknown = names.iter().find(|name| !known.contains(**name)).copied();
+            let message = match unknown {
+                Some(name) => unknown::message("signal", name, known),
+                None => "expected a group whose model has all of these signals, found none".into(),
+            };
+            return self.wrong(path, message);
+        }
+        for model in whole {
+            let types = types(model);
+            let message = match expression.type_of(&|name| types.get(name).copied().unwrap_or(Type::Number)) {
+                Ok(Type::Bool | Type::Number) => continue,
+                Ok(Type::Text) => "expected a truth value or a number, found a text".into(),
+                Err(message) => message,
+            };
+            return self.wrong(path, message);
+        }
+    }
+
+    fn stream(&mut self, path: &str, group: Option<&str>, stream: Option<&str>) {
+        let Some(stream) = stream else { return };
+        let models = self.models(group);
+        if models.is_empty() {
             return;
         }
         let names: BTreeSet<&str> =
-            models.into_iter().flatten().flat_map(|model| model.streams.keys().map(String::as_str)).collect();
+            models.into_iter().flat_map(|model| model.streams.keys().map(String::as_str)).collect();
         if !names.contains(stream) {
             self.wrong(path, unknown::message("stream", stream, names));
         }
@@ -443,6 +484,47 @@ mod tests {
         spec.thresholds[2].group: expected none: connect is measured for the fleet alone
         spec.thresholds[3].qos: expected 1 or 2: nothing of QoS 0 is acknowledged
         spec.thresholds[3].stream: there is no stream `stat`, did you mean `state`? (there are `state`)
+        ");
+    }
+
+    #[test]
+    fn a_region_is_checked_against_the_signals_of_the_models() {
+        let wrong = |groups: &str, fault: &str| {
+            let spec: LoadTestSpec = serde_saphyr::from_str(&format!(
+                "{{fleet: f, phases: [{{name: a, duration: 10s, faults: [{{kind: blackhole, {fault}}}]}}]}}"
+            ))
+            .unwrap();
+            let streams = "streams: {state: {topic: t, interval: 1s, qos: 0, payload: {json: {}}}}";
+            let fleet: FleetSpec = serde_saphyr::from_str(&format!(
+                "{{groups: [{groups}], models: {{car: {{signals: {{lat: {{kind: counter, rate: 1}}, mode: {{kind: constant, value: \
+                 parked}}}}, {streams}}}, lamp: {{signals: {{lux: {{kind: counter, rate: 1}}}}, {streams}}}}}}}"
+            ))
+            .unwrap();
+            check(&spec, Some(&fleet)).iter().map(|problem| format!("{problem}\n")).collect::<String>()
+        };
+        let both = "{name: cars, model: car}, {name: lamps, model: lamp}";
+        for sound in
+            ["where: 'lat > 48.1'", "where: lat", "group: cars, where: 'mode == \"parked\" && lat < 1'", "where: lux"]
+        {
+            assert_eq!(wrong(both, sound), "", "{sound}");
+        }
+        // A model that is found elsewhere may have it.
+        assert_eq!(wrong("{name: cars, model: elsewhere}", "where: lon"), "");
+        let all = [
+            (both, "where: 'lat >'"),
+            (both, "where: 'lon > 1'"),
+            (both, "where: 'lat > lux'"),
+            (both, "group: lamps, where: 'lat > 1'"),
+            (both, "where: mode"),
+            (both, "where: 'lat && true'"),
+        ];
+        insta::assert_snapshot!(all.map(|(groups, fault)| wrong(groups, fault)).concat(), @r"
+        spec.phases[0].faults[0].where: expected a number, a text, a signal or a function at character 6 of `lat >`
+        spec.phases[0].faults[0].where: there is no signal `lon`, did you mean `lat`? (there are `lat`, `lux`, `mode`)
+        spec.phases[0].faults[0].where: expected a group whose model has all of these signals, found none
+        spec.phases[0].faults[0].where: there is no signal `lat`, did you mean `lux`? (there are `lux`)
+        spec.phases[0].faults[0].where: expected a truth value or a number, found a text
+        spec.phases[0].faults[0].where: `&&` needs a bool, not a number
         ");
     }
 

@@ -5,16 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     expression::{Expression, Type, is_name},
+    fault::Corruption,
     model::{
         MessageProperties, Model, Payload, Rule, Signal, StampMode, Stream, StreamOverride,
         bounds::integrable,
+        fault::{FLOOD_MIN, STREAM_FAULTS_MAX, StreamFault},
         payload::{RESERVED, RawPart, Slot, TextPiece, pointer_token, split, unhex},
         signal::{Counter, Draw, Markov, Range, Scalar, Step},
         types::{state_types, types},
     },
     stamp,
     template::Template,
-    units::Span,
+    units::{Share, Span},
     unknown,
 };
 
@@ -335,6 +337,7 @@ impl Checker<'_> {
         self.stamp(path, stream);
         self.properties(path, stream);
         self.size(path, stream);
+        self.faults(&format!("{path}/faults"), stream);
     }
 
     fn topic(&mut self, path: &str, stream: &Stream) {
@@ -528,6 +531,57 @@ impl Checker<'_> {
         self.require((least as u64..=most).contains(&size.0), &path, &message);
         let is_free = stream.payload.members().is_none_or(|members| !members.contains_key("pad"));
         self.require(is_free, &path, "the payload has a member `pad` of its own, which padding would use");
+    }
+
+    fn faults(&mut self, path: &str, stream: &Stream) {
+        let found = stream.faults.len();
+        let message = format!("expected at most {STREAM_FAULTS_MAX} faults, found {found}");
+        self.require(found <= STREAM_FAULTS_MAX, path, &message);
+        for (position, fault) in stream.faults.iter().enumerate() {
+            let path = format!("{path}/{position}");
+            match fault {
+                StreamFault::Corrupt(corrupt) => {
+                    self.some(corrupt.messages, &path);
+                    self.corruption(&format!("{path}/how"), corrupt.how, stream);
+                }
+                StreamFault::Duplicate(duplicate) => self.some(duplicate.messages, &path),
+                StreamFault::Stale(stale) => {
+                    self.some(stale.messages, &path);
+                    self.positive(stale.age, &format!("{path}/age"));
+                }
+                StreamFault::Silence(silence) => self.episodes(&path, silence.every, silence.lasts),
+                StreamFault::Flood(flood) => {
+                    self.episodes(&path, flood.every, flood.lasts);
+                    let (interval, path) = (flood.interval, format!("{path}/interval"));
+                    let message = format!("expected at least {FLOOD_MIN}, found `{interval}`");
+                    self.require(interval >= FLOOD_MIN, &path, &message);
+                    let message = format!("expected less than an episode lasts ({}), found `{interval}`", flood.lasts);
+                    self.require(interval < flood.lasts || flood.lasts == Span::ZERO, &path, &message);
+                }
+            }
+        }
+    }
+
+    fn some(&mut self, messages: Share, path: &str) {
+        self.require(messages > Share::NONE, &format!("{path}/messages"), "expected more than none, found `0%`");
+    }
+
+    fn episodes(&mut self, path: &str, every: Span, lasts: Span) {
+        self.positive(every, &format!("{path}/every"));
+        let message =
+            format!("expected more than no time and less than from one to the next ({every}), found `{lasts}`");
+        self.require(lasts > Span::ZERO && lasts < every, &format!("{path}/lasts"), &message);
+    }
+
+    fn corruption(&mut self, path: &str, how: Corruption, stream: &Stream) {
+        let is_json = matches!(stream.payload, Payload::Json(_));
+        let needs_json = matches!(how, Corruption::Type | Corruption::Range);
+        let message = "only numbers of a JSON payload become text or too large; expected `bits` or `truncation`";
+        self.require(is_json || !needs_json, path, message);
+        let is_counted = matches!(stream.stamp, StampMode::Counter(_));
+        let message =
+            "with another counter a message would pass for another one; expected another `stamp` than a counter";
+        self.require(!is_counted, path, message);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Payload, is_false};
+use super::{Payload, StreamFault, is_false};
 use crate::{
     qos::Qos,
     template::Template,
@@ -61,6 +61,10 @@ pub struct Stream {
     /// MQTT 5: what is said of each message beside its body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub properties: Option<MessageProperties>,
+    /// What goes wrong with its messages, all day long; at most 16 faults.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub faults: Vec<StreamFault>,
 }
 
 impl Stream {
@@ -169,12 +173,17 @@ pub struct StreamOverride {
     /// See the model's stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub properties: Option<MessageProperties>,
+    /// See the model's stream, whose faults these replace; `[]` for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub faults: Option<Vec<StreamFault>>,
 }
 
 impl StreamOverride {
     /// Changes what is set.
     pub fn apply(&self, stream: &mut Stream) {
-        let Self { topic, interval, jitter, align, messages, qos, retain, size, stamp, properties } = self.clone();
+        let Self { topic, interval, jitter, align, messages, qos, retain, size, stamp, properties, faults } =
+            self.clone();
         if let Some(topic) = topic {
             stream.topic = topic;
         }
@@ -189,6 +198,9 @@ impl StreamOverride {
             stream.stamp = stamp;
         }
         stream.properties = properties.or_else(|| stream.properties.take());
+        if let Some(faults) = faults {
+            stream.faults = faults;
+        }
     }
 }
 

@@ -26,6 +26,7 @@ impl Stats {
             sessions: self.sessions.since(span.start, &before.sessions),
             // Each has a number of its own.
             faults: self.faults.clone(),
+            model_faults: self.model_faults.without(&before.model_faults),
             observer: self.observer.without(&before.observer),
             generator: self.generator.without(&before.generator),
             lost: self.lost.iter().filter(|lost| span.contains(&lost.sent)).cloned().collect(),

@@ -5,9 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use fleet_contract::stats::Stats;
 
 use super::noted::{Acknowledgements, Lags};
-use crate::engine::{
-    device::Trouble,
-    streams::{Exchange, Streams},
+use crate::{
+    engine::{
+        blueprint::Blueprint,
+        device::Trouble,
+        streams::{Exchange, Streams},
+    },
+    fault::Cause,
 };
 
 /// Of so many devices a shard keeps what the broker said to them.
@@ -38,6 +42,18 @@ impl Counted {
             lags: Lags::default(),
             acknowledgements: Acknowledgements::default(),
             said: BTreeMap::new(),
+        }
+    }
+
+    /// Counts what a fault has done to a message of a stream of the group at a place.
+    pub(super) fn note_cause(&mut self, blueprint: &Blueprint, cause: Cause, group: u8, stream: u16) {
+        match cause {
+            Cause::Plan(number) => self.stats.faults.of(number).effects += 1,
+            Cause::Model(what) => {
+                let group = &blueprint.groups[usize::from(group)];
+                let stream = &group.model.streams()[usize::from(stream)];
+                self.stats.model_faults.note(&group.name, stream.name(), stream.qos(), what);
+            }
         }
     }
 

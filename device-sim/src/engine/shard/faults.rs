@@ -35,6 +35,8 @@ pub(super) struct Faults<C> {
     active: Vec<Arc<Aimed>>,
     /// When the next one begins or ends.
     next: Micros,
+    /// Whether devices are in the regions of faults that last, by the fault's number and the device's index.
+    within: HashMap<(u32, u32), bool>,
     /// The devices for which conditions hold.
     hit: HashMap<Slot, Hit>,
     /// Which fault a device has lost its session by, until it has it back.
@@ -73,6 +75,7 @@ impl<C> Faults<C> {
             begun,
             active: Vec::new(),
             next: Micros::NEVER,
+            within: HashMap::new(),
             hit: HashMap::new(),
             lost_by: HashMap::new(),
             told: HashMap::new(),
@@ -113,6 +116,12 @@ impl<C> Faults<C> {
         let begins = course.faults().iter().filter(|fault| !self.begun.contains(&fault.strike.number));
         let begins = begins.map(|fault| fault.strike.at);
         self.next = begins.chain(self.active.iter().map(|fault| fault.strike.until)).min().unwrap_or(Micros::NEVER);
+    }
+
+    /// Forgets who was in the regions of faults that do not last.
+    fn forget_regions(&mut self) {
+        let Self { within, active, .. } = self;
+        within.retain(|(number, _), _| active.iter().any(|fault| fault.strike.number == *number));
     }
 
     /// The next one that has ended by now.
@@ -227,6 +236,7 @@ impl<W: World> Shard<W> {
             self.begin_fault(&fault, now);
         }
         self.set_pace(now);
+        self.faults.forget_regions();
         self.faults.told.retain(|_, (_, until)| *until > now);
         self.faults.look_ahead(&self.course);
     }
@@ -241,7 +251,7 @@ impl<W: World> Shard<W> {
             }
             return;
         }
-        for slot in self.roster.devices.slots().filter(|slot| self.is_hit_by(*slot, fault)).collect::<Vec<_>>() {
+        for slot in self.hit_by(fault) {
             if !fault.is_instant() {
                 self.impose(slot, now);
             }
@@ -283,7 +293,7 @@ impl<W: World> Shard<W> {
         if fault::kind(&fault.strike.fault).is_act() {
             return;
         }
-        for slot in self.roster.devices.slots().filter(|slot| self.is_hit_by(*slot, fault)).collect::<Vec<_>>() {
+        for slot in self.hit_by(fault) {
             self.impose(slot, now);
             if self.roster.devices[slot].state != State::Absent {
                 self.set_timer(slot);
@@ -294,8 +304,21 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn is_hit_by(&self, slot: Slot, fault: &Aimed) -> bool {
-        fault.hits(self.roster.index(slot), self.roster.devices[slot].group)
+    /// The devices that a fault hits.
+    fn hit_by(&mut self, fault: &Aimed) -> Vec<Slot> {
+        self.roster.devices.slots().filter(|slot| self.is_hit_by(*slot, fault)).collect()
+    }
+
+    /// Whether a fault hits a device. The signals of a device are looked at once, however often this is asked while the fault lasts.
+    fn is_hit_by(&mut self, slot: Slot, fault: &Aimed) -> bool {
+        let (index, group) = (self.roster.index(slot), self.roster.devices[slot].group);
+        if !fault.hits(index, group) {
+            return false;
+        }
+        let Some(region) = fault.region() else { return true };
+        let model = &self.blueprint.groups[usize::from(group)].model;
+        let is_within = || region.has(index, group, model, &mut self.buffers.scratch);
+        *self.faults.within.entry((fault.strike.number, index)).or_insert_with(is_within)
     }
 
     /// What a fault has done in this shard.
@@ -312,10 +335,13 @@ impl<W: World> Shard<W> {
     pub(super) fn impose(&mut self, slot: Slot, now: Micros) {
         let index = self.roster.index(slot);
         let group = self.roster.devices[slot].group;
-        let streams = self.blueprint.groups[usize::from(group)].model.streams();
         let mut conditions = Conditions::default();
-        for fault in self.faults.active.iter().filter(|fault| fault.hits(index, group)) {
-            fault.impose(index, streams, &mut conditions);
+        for place in 0..self.faults.active.len() {
+            let fault = Arc::clone(&self.faults.active[place]);
+            if self.is_hit_by(slot, &fault) {
+                let streams = self.blueprint.groups[usize::from(group)].model.streams();
+                fault.impose(index, streams, &mut conditions);
+            }
         }
         let floods = self.faults.hit(slot).map(|hit| hit.conditions.floods.clone()).unwrap_or_default();
         let (before, was_slow) = (self.faults.cut_off(slot), self.faults.slows(slot));
@@ -327,6 +353,7 @@ impl<W: World> Shard<W> {
             hit.conditions = conditions;
         }
         self.roster.devices[slot].is_hit = is_hit;
+        self.roster.devices[slot].is_faulty = is_hit || self.blueprint.groups[usize::from(group)].model.has_faults();
         let state = self.roster.devices[slot].state;
         let is_there = matches!(state, State::Connecting | State::Up | State::Leaving | State::Closing);
         if was_slow && !self.faults.slows(slot) && is_there {
@@ -463,15 +490,6 @@ impl<W: World> Shard<W> {
         if let Some(number) = self.faults.lost_by.remove(&slot) {
             self.fault(number).sessions.left(now);
         }
-    }
-
-    /// Whether nothing of a stream falls due, by a fault; what would have is counted.
-    pub(super) fn is_silent(&mut self, slot: Slot, stream: u16) -> bool {
-        let silent = self.faults.silent(slot, stream);
-        if let Some(number) = silent {
-            self.note_effect(number);
-        }
-        silent.is_some()
     }
 
     /// Whether a device comes back at once, whatever the fleet's pace.

@@ -152,11 +152,13 @@ impl<W: World> Shard<W> {
         let device = &self.roster.devices[slot];
         let group = &self.blueprint.groups[usize::from(device.group)];
         for (number, stream) in (0..).zip(group.model.streams()) {
-            let state = &mut self.roster.streams[device.stream(number)];
-            if state.next_due == Micros::NEVER {
+            let at = device.stream(number);
+            if self.roster.streams[at].next_due == Micros::NEVER {
                 let pace = self.course.pace(usize::from(device.group), usize::from(number));
-                state.next_due = stream.first_due(pace, index, now);
-                state.last_due = state.next_due.before(pace.interval(now)).min(now);
+                let last_due = stream.first_due(pace, index, now).before(pace.interval(now)).min(now);
+                let next_due = self.due_from(slot, number, now);
+                let state = &mut self.roster.streams[at];
+                (state.next_due, state.last_due) = (next_due, last_due);
             }
         }
         self.set_timer(slot);
@@ -183,25 +185,29 @@ impl<W: World> Shard<W> {
                 let limit = || lag::limit(stream.interval().map(|_| pace.interval(due)));
                 let is_overdue = lag > lag::ALLOWED && lag > limit();
                 state.last_due = due;
-                state.next_due = stream.first_due(pace, index, due.after(Span(1)));
-                let is_hit = self.roster.devices[slot].is_hit;
-                let flood = if is_hit { self.faults.flood(slot, stream_number) } else { None };
-                if let Some(flood) = flood {
-                    state.next_due = state.next_due.min(flood.due(due.after(Span(1))));
+                let from = due.after(Span(1));
+                let next_due = stream.first_due(pace, index, from);
+                state.next_due = next_due;
+                let is_faulty = self.roster.devices[slot].is_faulty;
+                if is_faulty {
+                    self.roster.streams[at].next_due = self.or_flood(slot, stream_number, next_due, from);
                 }
-                let is_silent = is_hit && self.is_silent(slot, stream_number);
+                let added = if is_faulty { self.flooded(slot, stream_number, due) } else { None };
                 let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
-                let added = flood.filter(|flood| flood.is_due(due));
-                let is_spoken = !is_silent
-                    && !self.course.is_paused(due)
+                let is_said = !self.course.is_paused(due)
                     && (added.is_some()
                         || group.model.is_due(number, index, due, self.blueprint.start, &mut self.buffers.scratch));
-                if is_spoken {
-                    if let Some(flood) = added {
-                        self.note_effect(flood.number);
-                    }
-                    self.offer_one(slot, Queued { due, stream: stream_number }, is_overdue, now);
+                if !is_said {
+                    continue;
                 }
+                if is_faulty && let Some(cause) = self.silenced(slot, stream_number, due) {
+                    self.note_cause(slot, stream_number, cause);
+                    continue;
+                }
+                if let Some(cause) = added {
+                    self.note_cause(slot, stream_number, cause);
+                }
+                self.offer_one(slot, Queued { due, stream: stream_number }, is_overdue, now);
             }
         }
     }
@@ -304,7 +310,7 @@ impl<W: World> Shard<W> {
             return Err(Withheld::TooLarge);
         };
         self.enter(slot, message, encoded, now);
-        if self.roster.devices[slot].is_hit {
+        if self.roster.devices[slot].is_faulty {
             self.say_again(slot, message, now);
         }
         Ok(())
@@ -388,12 +394,12 @@ impl<W: World> Shard<W> {
             }),
         };
         let begin = self.buffers.out.len();
-        let is_hit = self.roster.devices[slot].is_hit;
-        let seen = if is_hit { self.faults.seen(slot, message) } else { Seen::truly(due) };
+        let is_faulty = self.roster.devices[slot].is_faulty;
+        let seen = if is_faulty { self.seen(slot, message) } else { Seen::truly(due) };
         let of_device = (index, self.blueprint.start);
         let Buffers { scratch, out, .. } = &mut self.buffers;
         model.write_payload_as(number, of_device, &stamp, &seen, scratch, out);
-        let is_spoilt = is_hit && self.spoil(slot, message, begin, dup);
+        let is_spoilt = is_faulty && self.spoil(slot, message, begin, dup);
         let body = self.buffers.out.len() - begin;
         match properties.and_then(|()| frame.finish(&mut self.buffers.out)) {
             Ok(packet) if packet.len() <= size_max => {

@@ -118,6 +118,7 @@ impl Counted {
             bytes,
             connections,
             faults,
+            model_faults,
             observer,
             generator,
             ..
@@ -133,6 +134,7 @@ impl Counted {
             bytes: *bytes,
             connections: connections.clone(),
             faults: faults.clone(),
+            model_faults: model_faults.clone(),
             observer: observer.clone(),
             generator: generator.clone(),
             ..Stats::default()

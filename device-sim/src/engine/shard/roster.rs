@@ -148,16 +148,16 @@ impl<W: World> Shard<W> {
 
     /// Finds anew what each stream of a device is due next, from `now` on.
     fn reschedule(&mut self, slot: Slot, now: Micros) {
-        let index = self.roster.index(slot);
         let device = &self.roster.devices[slot];
         let group = usize::from(device.group);
         for (number, stream) in (0..).zip(self.blueprint.groups[group].model.streams()) {
-            let state = &mut self.roster.streams[device.stream(number)];
+            let at = device.stream(number);
+            let state = &self.roster.streams[at];
             // A factor of 0 lets nothing fall due, however long the timetable has run.
             let is_halted = stream.is_periodic() && device.has_timetable();
             if state.next_due != Micros::NEVER || is_halted {
                 let from = now.max(state.last_due.after(Span(1)));
-                state.next_due = stream.first_due(self.course.pace(group, usize::from(number)), index, from);
+                self.roster.streams[at].next_due = self.due_from(slot, number, from);
             }
         }
     }

@@ -2,40 +2,31 @@
 //!
 //! Nobody follows what is spoilt or doubled on purpose: whatever a broker makes of it, it is not its fault.
 
-use fleet_contract::{time::Micros, units::Span};
+use fleet_contract::{stats::ModelFault, time::Micros, units::Span};
 
 use super::{Shard, faults::Faults, publish::Encoded};
 use crate::{
-    engine::{device::Queued, slot::Slot, world::World},
-    fault::{self, Flood, How, Spoil},
+    engine::{blueprint::Blueprint, device::Queued, slot::Slot, world::World},
+    fault::{self, Cause, Fate, Flood, How, OfDevice},
     model::Seen,
     session::Message,
 };
 
 impl<C> Faults<C> {
-    fn spoils(&self, slot: Slot) -> &[Spoil] {
-        self.hit(slot).map_or(&[], |hit| &hit.conditions.spoils)
+    /// What becomes of a message of a device: by its own faults first, then by those that hit the device.
+    fn fates<'a>(&'a self, own: OfDevice<'a>, slot: Slot, message: Message) -> impl Iterator<Item = Fate> + 'a {
+        let spoils = self.hit(slot).map_or(&[][..], |hit| &hit.conditions.spoils);
+        own.fates(message.due).chain(spoils.iter().filter_map(move |spoil| spoil.fate(message.stream, message.due)))
     }
 
-    /// What a device that is hit sees when it makes a message.
-    pub(super) fn seen(&self, slot: Slot, message: Message) -> Seen {
-        let mut seen = Seen::truly(message.due);
-        for spoil in self.spoils(slot).iter().filter(|spoil| spoil.means(message.stream, message.seq).is_some()) {
-            match spoil.how {
-                How::Old(age) => {
-                    seen.world = message.due.before(age);
-                    seen.clock = seen.clock.before(age);
-                }
-                How::Clock(clock) => seen.clock = clock.shows(seen.clock),
-                How::Corrupt(_) | How::Twice => {}
-            }
-        }
-        seen
+    /// The flood of a stream by a fault that hits the device.
+    fn flood(&self, slot: Slot, stream: u16) -> Option<&Flood> {
+        self.hit(slot)?.conditions.floods.iter().find(|flood| flood.stream == stream)
     }
 
-    /// The flood of a stream.
-    pub(super) fn flood(&self, slot: Slot, stream: u16) -> Option<Flood> {
-        self.hit(slot)?.conditions.floods.iter().find(|flood| flood.stream == stream).copied()
+    /// When a flood by a fault that hits the device is due, at `from` or later.
+    fn flood_due(&self, slot: Slot, stream: u16, from: Micros) -> Micros {
+        self.flood(slot, stream).map_or(Micros::NEVER, |flood| flood.due(from))
     }
 }
 
@@ -43,37 +34,94 @@ impl<W: World> Shard<W> {
     /// Spoils the payload of a message, which begins at `begin` of `out`; whether nobody is to follow it. What it does to one that
     /// is sent again does not count.
     pub(super) fn spoil(&mut self, slot: Slot, message: Message, begin: usize, is_again: bool) -> bool {
+        let device = (self.roster.index(slot), self.roster.devices[slot].group);
+        let Self { faults, blueprint, buffers, counted, .. } = self;
         let mut is_spoilt = false;
-        for place in 0..self.faults.spoils(slot).len() {
-            let spoil = self.faults.spoils(slot)[place];
-            let Some(draw) = spoil.means(message.stream, message.seq) else { continue };
-            let is_done = match spoil.how {
-                How::Corrupt(how) => fault::spoil(how, &mut self.buffers.out, begin, draw),
-                How::Old(_) | How::Clock(_) => true,
-                // It counts when it is said again.
-                How::Twice => {
-                    is_spoilt = true;
-                    false
-                }
-            };
-            is_spoilt |= is_done;
+        for fate in faults.fates(own_faults(blueprint, device, message.stream), slot, message) {
+            let is_done = fate.spoil(&mut buffers.out, begin);
+            // One that is sent twice counts when it is sent again.
+            is_spoilt |= is_done || fate.how == How::Twice;
             if is_done && !is_again {
-                self.note_effect(spoil.number);
+                counted.note_cause(blueprint, fate.cause, device.1, message.stream);
             }
         }
         is_spoilt
     }
 
-    /// Sends a message once more that is to be sent twice, if there is room for it. It counts as one of its own.
+    /// What a device with faults sees when it makes a message.
+    pub(super) fn seen(&self, slot: Slot, message: Message) -> Seen {
+        fault::seen(message.due, self.faults.fates(self.own_faults(slot, message.stream), slot, message))
+    }
+
+    /// The faults that a stream of a device has by itself.
+    fn own_faults(&self, slot: Slot, stream: u16) -> OfDevice<'_> {
+        own_faults(&self.blueprint, (self.roster.index(slot), self.roster.devices[slot].group), stream)
+    }
+
+    /// When a stream of a device is due next, at `from` or later: by its timetable, or by a flood. What has no timetable, or one
+    /// that stands still, is not flooded.
+    pub(super) fn due_from(&self, slot: Slot, stream: u16, from: Micros) -> Micros {
+        let due = self.due_by_time(slot, stream, from);
+        if self.roster.devices[slot].is_faulty { self.or_flood(slot, stream, due, from) } else { due }
+    }
+
+    /// When a stream of a device is due next by its timetable alone, at `from` or later.
+    fn due_by_time(&self, slot: Slot, stream: u16, from: Micros) -> Micros {
+        let (group, number) = (usize::from(self.roster.devices[slot].group), usize::from(stream));
+        let compiled = &self.blueprint.groups[group].model.streams()[number];
+        compiled.first_due(self.course.pace(group, number), self.roster.index(slot), from)
+    }
+
+    /// The earlier one of `due`, when a stream is due next by its timetable, and the next message of a flood at `from` or later.
+    pub(super) fn or_flood(&self, slot: Slot, stream: u16, due: Micros, from: Micros) -> Micros {
+        if due == Micros::NEVER {
+            return due;
+        }
+        let own = self.own_faults(slot, stream).flood_due(from);
+        due.min(own).min(self.faults.flood_due(slot, stream, from))
+    }
+
+    /// The flood by which a message of a stream is due at `due`, if it is one of a flood.
+    pub(super) fn flooded(&self, slot: Slot, stream: u16, due: Micros) -> Option<Cause> {
+        if let Some(flood) = self.faults.flood(slot, stream).filter(|flood| flood.is_due(due)) {
+            return Some(Cause::Plan(flood.number));
+        }
+        let is_own = self.own_faults(slot, stream).flood_due(due) == due;
+        is_own.then_some(Cause::Model(ModelFault::Flood))
+    }
+
+    /// The fault by which a message of a stream is not sent that is due at `due`, if it is one.
+    pub(super) fn silenced(&self, slot: Slot, stream: u16, due: Micros) -> Option<Cause> {
+        let is_own = self.own_faults(slot, stream).is_silent(due);
+        let own = is_own.then_some(Cause::Model(ModelFault::Silent));
+        self.faults.silent(slot, stream).map(Cause::Plan).or(own)
+    }
+
+    /// A fault has done something to a message of a stream.
+    pub(super) fn note_cause(&mut self, slot: Slot, stream: u16, cause: Cause) {
+        let group = self.roster.devices[slot].group;
+        self.counted.note_cause(&self.blueprint, cause, group, stream);
+    }
+
+    /// Sends a message once more for each fault by which it is to be sent twice, as far as there is room. Each counts as one of its
+    /// own.
     pub(super) fn say_again(&mut self, slot: Slot, message: Message, now: Micros) {
-        let is_meant = |spoil: &&Spoil| spoil.how == How::Twice && spoil.means(message.stream, message.seq).is_some();
-        let Some(number) = self.faults.spoils(slot).iter().find(is_meant).map(|spoil| spoil.number) else { return };
+        let mut place = 0;
+        loop {
+            let fates = self.faults.fates(self.own_faults(slot, message.stream), slot, message);
+            let Some(fate) = fates.filter(|fate| fate.how == How::Twice).nth(place) else { return };
+            place += 1;
+            self.say_once_more(slot, message, fate.cause, now);
+        }
+    }
+
+    fn say_once_more(&mut self, slot: Slot, message: Message, cause: Cause, now: Micros) {
         let session = &mut self.roster.devices[slot].session;
         let Ok(packet_id) = session.publish(&mut self.pool, &self.blueprint.session, message, now) else { return };
         let Some(Encoded { body, .. }) = self.encode(slot, message, packet_id, true) else {
             return self.retract(slot, packet_id);
         };
-        self.note_effect(number);
+        self.note_cause(slot, message.stream, cause);
         let count = self.messages(slot, Queued { due: message.due, stream: message.stream });
         count.offered += 1;
         count.count_sent(body);
@@ -82,23 +130,26 @@ impl<W: World> Shard<W> {
 
     /// Sets when the streams of a device are due that a flood has begun or ended for.
     pub(super) fn follow_floods(&mut self, slot: Slot, before: &[Flood], now: Micros) {
-        let index = self.roster.index(slot);
-        let device = &self.roster.devices[slot];
-        let (group, first) = (usize::from(device.group), device.stream(0));
-        let streams = self.blueprint.groups[group].model.streams();
-        for (number, stream) in (0..).zip(streams) {
-            let flood = self.faults.flood(slot, number);
-            if flood.is_none() && before.iter().all(|flood| flood.stream != number) {
-                continue;
-            }
-            let state = &mut self.roster.streams[first.plus(number)];
+        let first = self.roster.devices[slot].stream(0);
+        for (number, _) in (0..).zip(0..self.rows(slot).len()) {
+            let state = &self.roster.streams[first.plus(number)];
+            let is_flooded = self.faults.flood(slot, number).is_some();
+            let was_flooded = before.iter().any(|flood| flood.stream == number);
             // It has said all, or has not begun.
-            if state.next_due == Micros::NEVER {
+            if state.next_due == Micros::NEVER || !is_flooded && !was_flooded {
                 continue;
             }
             let from = state.last_due.after(Span(1));
-            let due = stream.first_due(self.course.pace(group, usize::from(number)), index, from);
-            state.next_due = flood.map_or(due, |flood| due.min(flood.due(from.max(now))));
+            // What a flood would have said before it began for this device, or while the timetable stood still, is not made up for.
+            let flooded_from = from.max(now.min(state.next_due));
+            let due = self.or_flood(slot, number, self.due_by_time(slot, number, from), flooded_from);
+            self.roster.streams[first.plus(number)].next_due = due;
         }
     }
+}
+
+/// The faults that a stream has by itself of a device, given by its index and its group.
+fn own_faults(blueprint: &Blueprint, (index, group): (u32, u8), stream: u16) -> OfDevice<'_> {
+    let streams = blueprint.groups[usize::from(group)].model.streams();
+    streams[usize::from(stream)].faults(index, blueprint.start)
 }

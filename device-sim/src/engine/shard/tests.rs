@@ -6,6 +6,7 @@
 mod fair;
 mod faults;
 mod killed;
+mod model_faults;
 mod played;
 mod takeover;
 
@@ -46,6 +47,30 @@ streams:
   zero: {topic: "{fleet}/{index}/zero", interval: 500ms, qos: 0, payload: {json: {x: "{x}"}}}
   one: {topic: "{fleet}/{index}/one", interval: 400ms, qos: 1, payload: {json: {x: "{x}"}}}
   two: {topic: "{fleet}/{index}/two", interval: 900ms, qos: 2, payload: {json: {x: "{x}"}}}
+"#;
+
+/// The same with faults of its own: all but that which sends messages twice.
+const FAULTY: &str = r#"
+signals: {x: {kind: counter, rate: 1}}
+streams:
+  zero:
+    topic: "{fleet}/{index}/zero"
+    interval: 500ms
+    qos: 0
+    payload: {json: {x: "{x}"}}
+    faults: [{kind: flood, every: 2s, lasts: 200ms, interval: 9ms}, {kind: corrupt, messages: 10%}]
+  one:
+    topic: "{fleet}/{index}/one"
+    interval: 400ms
+    qos: 1
+    payload: {json: {x: "{x}"}}
+    faults: [{kind: flood, every: 3s, lasts: 300ms, interval: 20ms}, {kind: silence, every: 2s, lasts: 500ms}]
+  two:
+    topic: "{fleet}/{index}/two"
+    interval: 900ms
+    qos: 2
+    payload: {json: {x: "{x}"}}
+    faults: [{kind: stale, messages: 30%, age: 1h}, {kind: silence, every: 3s, lasts: 1s, how: sticks}]
 "#;
 
 /// A shard and the world that it is in.
@@ -220,7 +245,8 @@ fn history(seed: u64) -> (Stats, u64) {
     let draw = |number: u32, below: u64| source.of(number).at(0).below(below);
     let session = if draw(0, 2) == 0 { "clean" } else { "persistent" };
     let offline = if draw(1, 2) == 0 { "offline: skip" } else { "offline: {catchUp: {max: 3}}" };
-    let mut stage = Stage::new(
+    let model = if draw(4, 2) == 0 { MODEL } else { FAULTY };
+    let mut stage = Stage::of(
         DEVICES,
         &format!(
             "  {offline}\n  connect: {{rate: 50/s, session: {session}, keepAlive: 2s, timeout: 1s, inFlight: {}, queue: {}, \
@@ -228,6 +254,8 @@ fn history(seed: u64) -> (Stats, u64) {
             1 + draw(2, 4),
             draw(3, 4)
         ),
+        "{name: all, model: m}",
+        &[("m", model)],
     );
     stage.change(|plan, now, rate| plan.set(now, Setting::Phase(0), rate));
     for step in 1..13 {
@@ -270,17 +298,20 @@ fn history(seed: u64) -> (Stats, u64) {
 
 #[test]
 fn a_thousand_histories_lose_no_message_from_the_books() {
-    let mut seen = [0; 4];
+    let mut seen = [0; 5];
     for seed in 0..1_000 {
         let (stats, _) = history(seed);
         let all = stats.all_messages();
-        for (count, found) in seen.iter_mut().zip([all.sent, all.resent, stats.connections.reconnects, all.withheld]) {
+        let own = stats.model_faults.total();
+        let own = own.corrupt.min(own.flood).min(own.silent).min(own.stale).min(own.stuck);
+        let found = [all.sent, all.resent, stats.connections.reconnects, all.withheld, own];
+        for (count, found) in seen.iter_mut().zip(found) {
             *count += found;
         }
     }
     // What never happened was not tested.
-    let [sent, resent, reconnects, withheld] = seen;
-    assert!(sent > 100_000 && resent > 500 && reconnects > 1_000 && withheld > 1_000, "{seen:?}");
+    let [sent, resent, reconnects, withheld, own] = seen;
+    assert!(sent > 100_000 && resent > 500 && reconnects > 1_000 && withheld > 1_000 && own > 1_000, "{seen:?}");
 }
 
 #[test]

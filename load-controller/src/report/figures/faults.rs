@@ -1,7 +1,7 @@
 //! What went wrong on purpose, and how long it took until all was well again.
 
 use fleet_contract::{
-    stats::{FaultStats, Stats, Summary},
+    stats::{FaultStats, ModelFaultCounts, Stats, Summary},
     units::{Share, Span},
 };
 use schemars::JsonSchema;
@@ -30,6 +30,9 @@ pub struct FaultFigures {
     pub share: Share,
     /// The group whose devices it hits; `null` for each.
     pub group: Option<String>,
+    /// The condition that the signals of a device had to meet when it began; left out where there was none.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
     /// Devices of the fleet that it has hit.
     pub devices: u64,
     /// What it has done to them: sessions ended, attempts to connect swallowed or spoilt, messages kept from falling due or from
@@ -82,6 +85,7 @@ impl FaultFigures {
                 seconds: Span(until.0 - after.0).as_secs_f64(),
                 share: aim.share,
                 group: aim.group.map(str::to_owned),
+                condition: aim.condition.map(str::to_owned),
                 devices: *devices,
                 effects: fault::effects(stats, facts, spanned),
                 failure: facts.acts.failure(number).map(str::to_owned),
@@ -95,5 +99,44 @@ impl FaultFigures {
             }
         };
         faults.iter().map(figures).collect()
+    }
+}
+
+/// What the faults that a stream has by itself have done to its messages. One to which several have done something is in several
+/// counters.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct ModelFaultFigures {
+    /// The group.
+    pub group: String,
+    /// The stream; of more streams than are told apart those of a quality of service together.
+    pub stream: String,
+    /// Sent with a spoilt payload.
+    pub corrupt: u64,
+    /// Sent once more: the second packets.
+    pub duplicate: u64,
+    /// Sent with what was true before.
+    pub stale: u64,
+    /// Not sent, because the sensor had stopped.
+    pub silent: u64,
+    /// Sent with values of a sensor that stuck.
+    pub stuck: u64,
+    /// Fallen due on top of the timetable.
+    pub flood: u64,
+}
+
+impl ModelFaultFigures {
+    /// Those of each stream to which they have done anything.
+    pub(in crate::report) fn of_all(stats: &Stats) -> Vec<Self> {
+        let figures = |(group, stream, counts): (&str, &str, &ModelFaultCounts)| {
+            let ModelFaultCounts { corrupt, duplicate, stale, silent, stuck, flood } = *counts;
+            Self { group: group.into(), stream: stream.into(), corrupt, duplicate, stale, silent, stuck, flood }
+        };
+        stats.model_faults.iter().map(figures).collect()
+    }
+
+    /// What they have done, in the order of [`text::MODEL_FAULT`](crate::report::text).
+    pub(in crate::report) const fn counts(&self) -> [u64; 6] {
+        let Self { group: _, stream: _, corrupt, duplicate, stale, silent, stuck, flood } = self;
+        [*corrupt, *duplicate, *stale, *silent, *stuck, *flood]
     }
 }

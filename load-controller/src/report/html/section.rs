@@ -210,6 +210,15 @@ pub(super) fn faults(report: &Report) -> String {
     table("Faults", &text::FAULT, rows) + &format!("{what}{bound} was within its threshold again.</p>\n")
 }
 
+/// What the faults that streams have by themselves did to their messages.
+pub(super) fn model_faults(report: &Report) -> String {
+    if report.model_faults.is_empty() {
+        return String::new();
+    }
+    let rows = report.model_faults.iter().map(|figures| text::model_fault(figures).into());
+    table("Faults of models", &text::MODEL_FAULT, rows)
+}
+
 pub(super) fn outages(report: &Report) -> String {
     if report.outages.list.is_empty() {
         return String::new();

@@ -204,3 +204,24 @@ fn each_fault_has_a_line() {
     let page = crate::report::html::render(&report, &stats.latency);
     assert!(page.contains("<h2>Faults</h2>") && page.contains("class=\"fault\"") && page.contains("tunnel"));
 }
+
+#[test]
+fn faults_of_models_have_a_line_a_stream() {
+    use fleet_contract::{fleet::Qos, stats::ModelFault};
+    let mut stats = stats_of(3_000);
+    let count = |stats: &mut fleet_contract::stats::Stats, stream: &str, what: ModelFault, count: usize| {
+        (0..count).for_each(|_| stats.model_faults.note("all", stream, Qos::AtLeastOnce, what));
+    };
+    count(&mut stats, "state", ModelFault::Corrupt, 1_200);
+    count(&mut stats, "state", ModelFault::Duplicate, 7);
+    count(&mut stats, "event", ModelFault::Silent, 40);
+    let report = Report::new(&stats, &facts());
+    let text = render(&report, PLAIN);
+    let lines: Vec<_> = text.lines().skip_while(|line| !line.starts_with("model faults")).take(3).collect();
+    insta::assert_snapshot!(lines.join("\n"), @"");
+    assert!(crate::report::markdown::render(&report).contains("| all/state | 1,200 | 7 |"));
+    assert!(crate::report::html::render(&report, &stats.latency).contains("<h2>Faults of models</h2>"));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!((&json["model_faults"][1]["corrupt"], &json["model_faults"][0]["silent"]), (&1_200.into(), &40.into()));
+    assert!(!render(&Report::new(&stats_of(3_000), &facts()), PLAIN).contains("model faults"));
+}

@@ -231,3 +231,54 @@ fn constants_are_sent_as_they_are_written_or_refused() {
     assert!(fine.starts_with("/signals/a/value: expected at most 9 digits behind the point"), "{fine}");
     assert_eq!(of_signals("  a: {kind: constant, value: 0.30000000000000004, decimals: 2}"), "");
 }
+
+#[test]
+fn faults_of_a_stream_are_checked_field_by_field() {
+    let of = |payload: &str, faults: &str| {
+        of_stream(&format!("topic: '{{id}}/s', interval: 1s, payload: {payload}, faults: [{faults}]"))
+    };
+    let json = "{json: {v: '{speed}'}}";
+    let sound = "{kind: corrupt, messages: 1%, how: range}, {kind: duplicate, messages: 0.5%}, {kind: stale, messages: 2%, age: \
+                 30s}, {kind: silence, every: 10m, lasts: 30s, how: sticks}, {kind: flood, every: 1h, lasts: 10s, interval: 5ms}";
+    assert_eq!(of(json, sound), "");
+    let wrong = "{kind: corrupt, messages: 0%}, {kind: duplicate, messages: 0%}, {kind: stale, age: 0s}, {kind: silence, every: \
+                 10s, lasts: 10s}, {kind: silence, every: 0s, lasts: 0s}, {kind: flood, every: 1h, lasts: 10s, interval: 0s}, \
+                 {kind: flood, every: 1h, lasts: 1s, interval: 2s}";
+    insta::assert_snapshot!(of(json, wrong), @"
+    /streams/s/faults/0/messages: expected more than none, found `0%`
+    /streams/s/faults/1/messages: expected more than none, found `0%`
+    /streams/s/faults/2/age: expected more than no time
+    /streams/s/faults/3/lasts: expected more than no time and less than from one to the next (10s), found `10s`
+    /streams/s/faults/4/every: expected more than no time
+    /streams/s/faults/4/lasts: expected more than no time and less than from one to the next (0s), found `0s`
+    /streams/s/faults/5/interval: expected at least 1ms, found `0s`
+    /streams/s/faults/6/interval: expected less than an episode lasts (1s), found `2s`
+    ");
+    insta::assert_snapshot!(of("{text: '{stamp}'}", "{kind: corrupt, how: type}, {kind: corrupt, how: range}, {kind: corrupt}"), @"
+    /streams/s/faults/0/how: only numbers of a JSON payload become text or too large; expected `bits` or `truncation`
+    /streams/s/faults/1/how: only numbers of a JSON payload become text or too large; expected `bits` or `truncation`
+    ");
+    let counted =
+        "topic: '{id}/s', interval: 1s, payload: {json: {n: '{seq}'}}, stamp: {counter: n}, faults: [{kind: corrupt}]";
+    insta::assert_snapshot!(of_stream(counted), @"/streams/s/faults/0/how: with another counter a message would pass for another one; expected another `stamp` than a counter");
+    let many = "{kind: duplicate}, ".repeat(17);
+    assert_eq!(of(json, &many), "/streams/s/faults: expected at most 16 faults, found 17\n");
+}
+
+#[test]
+fn a_group_replaces_the_faults_of_a_stream() {
+    let text = "streams: {a: {topic: '{id}/a', interval: 1s, payload: {json: {}}, faults: [{kind: duplicate}]}}";
+    let model: Model = serde_saphyr::from_str(text).unwrap();
+    let change = |text: &str| {
+        let change: StreamOverride = serde_saphyr::from_str(text).unwrap();
+        let problems = check_overrides(&model, &BTreeMap::from([("a".to_owned(), change.clone())]));
+        let mut stream = model.streams["a"].clone();
+        change.apply(&mut stream);
+        let lines: Vec<_> = problems.iter().map(|problem| problem.path.clone()).collect();
+        (stream.faults.len(), lines)
+    };
+    assert_eq!(change("{qos: 1}"), (1, vec![]));
+    assert_eq!(change("{faults: []}"), (0, vec![]));
+    let (count, wrong) = change("{faults: [{kind: duplicate}, {kind: silence, every: 1s, lasts: 2s}]}");
+    assert_eq!((count, wrong), (2, vec!["/a/faults/1/lasts".to_owned()]));
+}

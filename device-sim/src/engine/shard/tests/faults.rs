@@ -332,6 +332,60 @@ fn devices_that_come_while_it_lasts_are_hit_too() {
     }
 }
 
+const REGIONAL: &str = r#"
+signals:
+  lat: {kind: randomWalk, step: 5, every: 1s, range: [0, 100]}
+  mode: {kind: markov, states: {idle: {dwell: 2s, next: {busy: 1}}, busy: {dwell: 2s, next: {idle: 1}}}}
+streams:
+  one: {topic: "{fleet}/{index}/one", interval: 400ms, qos: 1, payload: {json: {lat: "{lat}", mode: "{mode}"}}}
+"#;
+
+#[test]
+fn a_region_holds_those_whose_signals_say_so_when_the_fault_begins() {
+    let groups = "{name: cars, share: 70%, model: m}, {name: lamps, share: 30%, model: lamp}";
+    let spec = "  connect: {rate: 1000/s}\n";
+    let mut stage = Stage::of(DEVICES, spec, groups, &[("m", REGIONAL), ("lamp", super::MODEL)]);
+    stage.run(Span::from_secs(5));
+    let at = stage.shard.world.time().after(Span::from_millis(10));
+    let fault: Fault = serde_json::from_value(
+        json!({"kind": "silence", "share": "80%", "where": "lat > 40 && mode == \"busy\" && mode != \"unheard of\""}),
+    )
+    .unwrap();
+    stage.change(|plan, _, rate| plan.strike(at, NUMBER, &fault, Span::from_secs(20), rate));
+    // Signals go on, and nobody is hit or let go by that; another fault has all conditions set anew.
+    stage.run(Span::from_secs(4));
+    let other = super::faults::fault("stale", Share::ALL, 0);
+    stage.change(|plan, now, rate| plan.strike(now, NUMBER + 1, &other, Span::from_secs(2), rate));
+    stage.change(|plan, now, rate| plan.set(now, fleet_contract::plan::Setting::Devices(2 * DEVICES), rate));
+    stage.run(Span::from_secs(4));
+    let aimed = stage.shard.course.faults().iter().find(|fault| fault.strike.number == NUMBER).unwrap().clone();
+    let (mut inside, mut hit) = (0, 0);
+    for slot in stage.shard.roster.devices.slots() {
+        let (index, group) = (slot.number(), stage.shard.roster.devices[slot].group);
+        let is_inside = group == 0 && {
+            let model = &stage.blueprint.groups[0].model;
+            let of = |condition: &str| {
+                let condition = model.condition(condition).unwrap();
+                model.meets(&condition, index, super::START, at, &mut crate::model::Scratch::default())
+            };
+            of("lat > 40") && of("mode == \"busy\"")
+        };
+        inside += u32::from(is_inside);
+        hit += u32::from(is_inside && aimed.hits(index, group));
+        let is_silent = stage.shard.faults.silent(slot, 0) == Some(NUMBER);
+        assert_eq!(is_silent, is_inside && aimed.hits(index, group), "{index}");
+    }
+    assert!(inside > hit && hit > 5, "{hit} of {inside}");
+    assert_eq!(stage.shard.counted.stats.faults.get(NUMBER).unwrap().devices, u64::from(hit) - late(&stage, &aimed));
+}
+
+/// How many that have come since were hit.
+fn late(stage: &Stage, aimed: &crate::fault::Aimed) -> u64 {
+    let slots = stage.shard.roster.devices.slots().filter(|slot| slot.number() >= DEVICES);
+    let hit = slots.filter(|slot| stage.shard.faults.silent(*slot, 0) == Some(aimed.strike.number));
+    hit.count() as u64
+}
+
 #[test]
 fn two_faults_at_one_instant_both_strike() {
     let mut stage = Stage::new(DEVICES, "  connect: {rate: 1000/s}\n");
