@@ -77,7 +77,7 @@ pub fn spoilt(stats: &Stats, facts: &RunFacts) -> u64 {
         Fault::Duplicate(_) => 2,
         _ => 0,
     };
-    let of_plan = begun(facts).iter().map(|spanned| effects(stats, facts, spanned) * of_effect(spanned.fault));
+    let of_plan = begun(facts).into_iter().map(|spanned| effects(stats, facts, &spanned) * of_effect(spanned.fault));
     of_plan.sum::<u64>() + stats.model_faults.total().unobserved()
 }
 

@@ -201,8 +201,10 @@ impl Check<'_> {
             Fault::Hook(hook) => self.hook(path, hook),
             _ => {}
         }
-        if fault.is_act() && group.is_some() {
-            self.wrong(format!("{path}/group"), format!("expected none, {} is not about devices", fault.kind()));
+        for (field, is_given) in [("group", group.is_some()), ("where", condition.is_some())] {
+            if fault.is_act() && is_given {
+                self.wrong(format!("{path}/{field}"), format!("expected none, {} is not about devices", fault.kind()));
+            }
         }
         self.stream(&format!("{path}/stream"), group, fault.stream());
     }
@@ -525,6 +527,19 @@ mod tests {
         spec.phases[0].faults[0].where: there is no signal `lat`, did you mean `lux`? (there are `lux`)
         spec.phases[0].faults[0].where: expected a truth value or a number, found a text
         spec.phases[0].faults[0].where: `&&` needs a bool, not a number
+        ");
+    }
+
+    #[test]
+    fn acts_are_not_about_devices() {
+        let phases = "{name: a, duration: 1m, measure: true, faults: [{kind: kill-pods, group: taxi, where: 'x > 1'}, {kind: hook, \
+                      command: [], share: 5%, timeout: 0s}, {kind: hook, command: [restart]}]}";
+        insta::assert_snapshot!(wrong(phases, ""), @r"
+        spec.phases[0].faults[0].group: expected none, kill-pods is not about devices
+        spec.phases[0].faults[0].where: expected none, kill-pods is not about devices
+        spec.phases[0].faults[1].command: expected a program and its arguments, found none
+        spec.phases[0].faults[1].share: expected none, a command is not about devices
+        spec.phases[0].faults[1].timeout: expected more than no time, found `0s`
         ");
     }
 
