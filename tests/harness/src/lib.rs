@@ -18,6 +18,7 @@
 //! | [`progress`] | what a long build is at |
 //! | [`full_disk`] | a directory without space |
 //! | [`sandbox`] | namespaces of a test's own, which end with it |
+//! | [`oracle`] | networks that delay packets, or carry so many bits a second |
 //! | [`kubernetes`] | a control plane with fake nodes, a cluster with real ones |
 //! | [`helm`] | the real Helm, and what it makes of the chart |
 //! | [`arm64`] | a compiler for arm64, and a processor that runs what it makes |
@@ -50,6 +51,7 @@ mod least_of;
 pub mod mochi;
 pub mod mosquitto;
 pub mod null_broker;
+pub mod oracle;
 pub mod peer;
 pub mod port;
 pub mod process;

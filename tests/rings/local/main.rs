@@ -12,6 +12,7 @@ mod binaries;
 mod documents;
 mod faults;
 mod fleet;
+mod links;
 mod load;
 mod load_tests;
 mod outages;

@@ -16,6 +16,7 @@ use tests::{
     kubernetes::{Cluster, ControlPlane, EXISTING, Kwok, control_plane::DEFAULT_RATES},
     mochi,
     mosquitto::Installation,
+    oracle,
     project::{BIN_DIR, PARTITIONS, PREVIOUS_BIN_DIR, PREVIOUS_CHART},
     prometheus, rabbitmq,
     unavailable::Unavailable,
@@ -77,6 +78,12 @@ pub(super) const STEPS: &[Step] = &[
         run: local_faults,
     },
     Step {
+        name: "local-links",
+        what: "faults of links beside packets that others delay and hold up",
+        length: Length::Short,
+        run: local_links,
+    },
+    Step {
         name: "instructions",
         what: "instructions a message costs, within committed bounds",
         length: Length::Short,
@@ -132,6 +139,9 @@ pub(super) const STEPS: &[Step] = &[
 
 /// The tests of the local ring that say when a broker sees a fault.
 const FAULTS: &str = "faults::";
+
+/// Those that compare latencies with an oracle's.
+const LINKS: &str = "links::";
 
 /// The test of the control plane ring that measures how long 500 pods take.
 const SPEED: &str = "speed::";
@@ -217,12 +227,20 @@ fn build(context: &Context) -> Result<Outcome> {
 }
 
 fn local(context: &Context) -> Result<Outcome> {
-    let args = ["--test", "local", "--test", "allocations", "--", "--skip", FAULTS];
+    let args = ["--test", "local", "--test", "allocations", "--", "--skip", FAULTS, "--skip", LINKS];
     ring(context, TESTS_PER_CORE_WITHOUT_KUBERNETES, &args)
 }
 
 fn local_faults(context: &Context) -> Result<Outcome> {
     ring(context, TESTS_PER_CORE_WITHOUT_KUBERNETES, &["--test", "local", "--", FAULTS])
+}
+
+fn local_links(context: &Context) -> Result<Outcome> {
+    if let Err(unavailable) = oracle::requirements() {
+        return Ok(Outcome::NotRun { reason: unavailable.reason(), in_ci: InCi::Fails });
+    }
+    // Each has several processes and measures times.
+    ring(context, 1, &["--test", "local", "--", LINKS])
 }
 
 fn instructions(context: &Context) -> Result<Outcome> {
