@@ -19,6 +19,7 @@ pub use subscription::{RetainHandling, Subscription};
 use crate::{
     broker_url::BrokerUrl,
     model::{Model, Stream},
+    template::Template,
     units::{Bytes, Rate, Share, Span},
 };
 
@@ -444,6 +445,19 @@ pub struct Will {
     /// MQTT 5: how long the broker waits for the device to come back before it publishes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<Span>,
+}
+
+impl Will {
+    /// Whether its topic or its payload says which device it is of; `client_id` is the template of the fleet's client ids.
+    pub fn names_device(&self, client_id: &str) -> bool {
+        let parse = |text: &str| text.parse::<Template>().ok();
+        let names = |text: &str| {
+            parse(text)
+                .zip(parse(client_id))
+                .is_some_and(|(template, client_id)| template.identifies_device(&client_id))
+        };
+        names(&self.topic) || names(&self.payload)
+    }
 }
 
 /// The message that a device publishes when the broker has accepted its session: what takes back the will.

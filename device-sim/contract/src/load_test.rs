@@ -170,10 +170,11 @@ struct Placed {
     /// What must come of the test, such as `end_to_end.p99 < 250ms`.
     expect: Threshold,
     /// The phase in which messages fell due, or `each` for every measured one; without it rates and times are those of all
-    /// measured phases together, and counts and recovery those of the whole test.
+    /// measured phases together, and counts, recovery and offline detection those of the whole test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     phase: Option<String>,
-    /// The fault, by its name or else its kind: how long it took each device to get a session back that it lost by this.
+    /// The fault, by its name or else its kind: how long it took each device to get a session back that it lost by
+    /// this, or what became of its will.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fault: Option<String>,
     /// The group of the fleet.
@@ -274,7 +275,7 @@ spec:
         insta::assert_snapshot!(problems, @r"
         t.yaml:8:20: spec.phases[0].duration: expected a length of time such as `200ms`, `1.5s` or `5m`, found `soon`
         t.yaml:11:47: spec.phases[3].faults[0].kind: expected one of `disconnect`, `storm`, `churn`, `blackhole`, `latency`, `bandwidth`, `slow-reader`, `credentials`, `corrupt`, `duplicate`, `stale`, `clock`, `flood`, `silence`, found `unplug`
-        t.yaml:16:7: spec.thresholds[2]: expected one of offered, withheld, withheld_offline, sent, payload_bytes, acknowledged, abandoned, resent, observed, unobserved, delivered, lost, lost_acknowledged, unknown, unrecorded, late, duplicated, reordered, in_flight, connect, publish_ack, end_to_end, schedule_lag, recovery (did you mean `lost`?), found `lots` at column 1 of `lots == 0`
+        t.yaml:16:7: spec.thresholds[2]: expected one of offered, withheld, withheld_offline, sent, payload_bytes, acknowledged, abandoned, resent, observed, unobserved, delivered, lost, lost_acknowledged, unknown, unrecorded, late, duplicated, reordered, in_flight, connect, publish_ack, end_to_end, schedule_lag, recovery, offline_detection, wills_expected, wills_seen, wills_missing, wills_unknown, wills_late, wills_unexpected, wills_by_broker, wills_deleted, retained_right, retained_wrong (did you mean `lost`?), found `lots` at column 1 of `lots == 0`
         t.yaml:17:35: spec.thresholds[3].phsae: unknown field, did you mean `phase`? (allowed: expect, phase, fault, group, stream, qos, abortOnFail)
         ");
     }

@@ -299,6 +299,8 @@ distributions! {
     SCHEDULE_LAG schedule_lag: Fleet OF_FLEET, "schedule lag", "simctl_schedule_lag_seconds", "How late the generator itself was.";
     /// From the loss of a connection to the next accepted session.
     RECOVERY recovery: Fleet OF_FLEET, "recovery", "simctl_recovery_seconds", "Time from a lost connection to the next accepted session.";
+    /// From the end of a session without a DISCONNECT to its will at the observer.
+    OFFLINE_DETECTION offline_detection: Fleet OF_FLEET, "offline detection", "simctl_offline_detection_seconds", "Time from the end of a session without a DISCONNECT to its will at the observer.";
 }
 
 impl Latencies {

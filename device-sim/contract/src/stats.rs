@@ -9,6 +9,7 @@ mod model_faults;
 mod part;
 mod sessions;
 mod times;
+mod wills;
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
@@ -19,6 +20,10 @@ pub use latency::{Latency, Summary};
 pub use model_faults::{ModelFault, ModelFaultCounts, ModelFaults};
 pub use sessions::{Change, Sessions};
 use times::Times;
+pub use wills::{
+    RETAINED_RIGHT, RETAINED_WRONG, WILLS, WILLS_BY_BROKER, WILLS_DELETED, WILLS_EXPECTED, WILLS_LATE, WILLS_MISSING,
+    WILLS_SEEN, WILLS_UNEXPECTED, WILLS_UNKNOWN, WillCounter, Wills,
+};
 
 pub use crate::series::{Groups, Latencies, Messages, PhaseStats, StreamStats};
 use crate::{clock::Exchange, fleet::Qos, format::Format, time::Micros};
@@ -132,6 +137,9 @@ pub struct Stats {
     /// What the faults that models have by themselves have done.
     #[serde(skip_serializing_if = "ModelFaults::is_empty")]
     pub model_faults: ModelFaults,
+    /// What became of wills.
+    #[serde(skip_serializing_if = "Wills::is_empty")]
+    pub wills: Wills,
     /// What the observer saw beside the messages of this run.
     pub observer: ObserverStats,
     /// How the generator itself fared.
@@ -384,6 +392,7 @@ impl Stats {
             sessions,
             faults,
             model_faults,
+            wills,
             observer,
             generator,
             lost,
@@ -416,6 +425,7 @@ impl Stats {
         self.sessions.merge(sessions);
         self.faults.merge(faults);
         self.model_faults.merge(model_faults);
+        self.wills.merge(wills);
         self.observer.merge(observer);
         self.generator.merge(generator);
         self.lost.extend_from_slice(lost);
@@ -482,6 +492,7 @@ impl Stats {
     pub fn end_epoch(&mut self, at: Micros) {
         self.sessions.end_epoch(at);
         self.faults.end_epoch(at);
+        self.wills.end_epoch();
         let of_phases = self.phases.values_mut().flat_map(|phase| phase.groups.streams_mut());
         let of_streams = self.groups.streams_mut().chain(of_phases).map(|stream| &mut stream.messages);
         self.messages.iter_mut().chain(of_streams).for_each(Messages::end_epoch);

@@ -3,8 +3,8 @@
 //! ```text
 //! COLUMN[.STATISTIC] OPERATOR BOUND
 //!
-//! COLUMN     a counter of messages or a distribution of times, by its key in the table of series
-//! STATISTIC  of a counter:      count (the default), rate
+//! COLUMN     a counter of messages or a distribution of times, by its key in the table of series; a counter of wills
+//! STATISTIC  of a counter:      count (the default), rate; of wills count alone
 //!            of a distribution: p50, p99.9 and any other percentile, mean, max, count, rate
 //! OPERATOR   < <= > >= ==
 //! BOUND      of a count 0, of a rate 50/s, of a time 250ms; of payload_bytes 4MiB and 1MiB/s, too
@@ -16,7 +16,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    series::{COUNTERS, Counter, DISTRIBUTIONS, Distribution, PAYLOAD_BYTES, RECOVERY},
+    series::{COUNTERS, Counter, DISTRIBUTIONS, Distribution, OFFLINE_DETECTION, PAYLOAD_BYTES, RECOVERY},
+    stats::{WILLS, WillCounter},
     units::{Bytes, Rate, Span},
     unknown,
 };
@@ -39,6 +40,8 @@ pub struct Threshold {
 pub enum Column {
     /// A counter of messages.
     Counter(&'static Counter),
+    /// A counter of wills.
+    Will(&'static WillCounter),
     /// A distribution of times.
     Distribution(&'static Distribution),
 }
@@ -97,13 +100,15 @@ pub struct ThresholdError {
 impl Column {
     /// All columns.
     pub fn all() -> impl Iterator<Item = Self> {
-        COUNTERS.iter().map(Self::Counter).chain(DISTRIBUTIONS.iter().map(Self::Distribution))
+        let wills = WILLS.iter().map(Self::Will);
+        COUNTERS.iter().map(Self::Counter).chain(DISTRIBUTIONS.iter().map(Self::Distribution)).chain(wills)
     }
 
     /// Its name.
     pub const fn key(&self) -> &'static str {
         match self {
             Self::Counter(counter) => counter.key,
+            Self::Will(counter) => counter.key,
             Self::Distribution(distribution) => distribution.key,
         }
     }
@@ -139,15 +144,31 @@ impl Bound {
 }
 
 impl Threshold {
-    /// Whether it is a promise, which holds for a run from its first message to its last: a count of messages.
+    /// Whether it is a promise, which holds for a run from its first message to its last: a count of messages or of wills.
     pub const fn is_promise(&self) -> bool {
-        matches!((self.column, self.statistic), (Column::Counter(_), Statistic::Count))
+        matches!((self.column, self.statistic), (Column::Counter(_) | Column::Will(_), Statistic::Count))
     }
 
-    /// Whether it looks at the whole run where no phase is named: promises do, and recovery, because nobody measures the phase in
-    /// which connections are cut.
+    /// Whether it looks at the whole run where no phase is named: promises do, and recovery and offline detection, because nobody
+    /// measures the phase in which connections are cut.
     pub fn is_of_whole_run(&self) -> bool {
-        self.is_promise() || matches!(self.column, Column::Distribution(distribution) if *distribution == RECOVERY)
+        self.is_promise()
+            || matches!(self.column, Column::Distribution(row) if [RECOVERY, OFFLINE_DETECTION].contains(row))
+    }
+
+    /// Whether it is measured for each fault, too.
+    pub fn is_by_fault(&self) -> bool {
+        matches!(self.column, Column::Will(_))
+            || self.is_of_whole_run() && matches!(self.column, Column::Distribution(_))
+    }
+
+    /// Whether it is about wills.
+    pub fn is_of_wills(&self) -> bool {
+        match self.column {
+            Column::Counter(_) => false,
+            Column::Will(_) => true,
+            Column::Distribution(row) => *row == OFFLINE_DETECTION,
+        }
     }
 }
 
@@ -155,6 +176,7 @@ impl Threshold {
 fn statistics(column: Column) -> &'static str {
     match column {
         Column::Counter(_) => "count, rate",
+        Column::Will(_) => "count",
         Column::Distribution(_) => "p50, p99, p99.9 or another percentile, mean, max, count, rate",
     }
 }
@@ -162,11 +184,11 @@ fn statistics(column: Column) -> &'static str {
 fn statistic(column: Column, text: &str) -> Option<Statistic> {
     match (column, text) {
         (_, "count") => Some(Statistic::Count),
-        (_, "rate") => Some(Statistic::Rate),
+        (Column::Counter(_) | Column::Distribution(_), "rate") => Some(Statistic::Rate),
         (Column::Distribution(_), "mean") => Some(Statistic::Mean),
         (Column::Distribution(_), "max") => Some(Statistic::Max),
         (Column::Distribution(_), _) => percentile(text.strip_prefix('p')?).map(Statistic::Percentile),
-        (Column::Counter(_), _) => None,
+        (Column::Counter(_) | Column::Will(_), _) => None,
     }
 }
 
@@ -228,7 +250,7 @@ impl FromStr for Threshold {
         let behind = || wrong(format!("`{name}.` and one of {}", statistics(column)), rest.unwrap_or(left));
         let statistic = match (rest, column) {
             (Some(rest), _) => statistic(column, rest).ok_or_else(behind)?,
-            (None, Column::Counter(_)) => Statistic::Count,
+            (None, Column::Counter(_) | Column::Will(_)) => Statistic::Count,
             (None, Column::Distribution(_)) => return Err(behind()),
         };
         let (symbol, operator) = Operator::ALL
@@ -336,6 +358,8 @@ mod tests {
         for (text, shown) in [
             ("publish_ack.p99.99 <= 1s", "publish_ack.p99.99 <= 1s"),
             ("recovery.p95 < 30s", "recovery.p95 < 30s"),
+            ("offline_detection.p99 < 2s", "offline_detection.p99 < 2s"),
+            ("wills_missing.count == 0", "wills_missing == 0"),
             ("connect.p50.00 < 2s", "connect.p50 < 2s"),
             ("schedule_lag.max < 5ms", "schedule_lag.max < 5ms"),
             ("end_to_end.mean < 1.5s", "end_to_end.mean < 1500ms"),
@@ -361,6 +385,7 @@ mod tests {
         check("lost.p99 < 1s", "expected `lost.` and one of count, rate, found `p99` at column 6");
         check("end_to_end.p100 < 1s", "found `p100` at column 12");
         check("end_to_end.p99.999 < 1s", "found `p99.999` at column 12");
+        check("wills_missing.rate == 0", "expected `wills_missing.` and one of count, found `rate` at column 15");
         check("lots == 0", "(did you mean `lost`?), found `lots` at column 1");
         check("lost == none", "expected a whole number such as `0`, found `none` at column 9");
         check("lost ==", "found nothing at column 8");

@@ -13,7 +13,7 @@ use crate::{
     fault::{Aim, Corrupt, Duplicate, FAULTS_MAX, Fault, Hook},
     fleet::FleetSpec,
     model::{Model, fault::FLOOD_MIN, types},
-    series::{RECOVERY, Scope},
+    series::{OFFLINE_DETECTION, RECOVERY, Scope},
     threshold::{Column, Statistic, Threshold},
     units::{Rate, Share, Span},
     unknown,
@@ -315,7 +315,11 @@ impl Check<'_> {
         if criterion.abort_on_fail.is_some_and(|abort| abort.after >= lasts) {
             self.wrong(format!("{path}/abortOnFail/after"), format!("expected less than it lasts (`{lasts}`)"));
         }
-        let is_of_fleet = matches!(expect.column, Column::Distribution(row) if row.scope == Scope::Fleet);
+        let is_of_fleet = match expect.column {
+            Column::Counter(_) => false,
+            Column::Will(_) => true,
+            Column::Distribution(row) => row.scope == Scope::Fleet,
+        };
         for (field, is_given) in [("group", group.is_some()), ("stream", stream.is_some()), ("qos", qos.is_some())] {
             if is_of_fleet && is_given {
                 let key = expect.column.key();
@@ -324,7 +328,14 @@ impl Check<'_> {
         }
         if let Some(name) = criterion.fault.as_deref() {
             self.fault_of(path, expect, phase.as_deref(), name);
+        } else if phase.is_some() && expect.is_of_wills() {
+            let key = expect.column.key();
+            self.wrong(
+                format!("{path}/phase"),
+                format!("expected none, or `fault: NAME` beside it: {key} is measured for the test and by fault"),
+            );
         }
+        self.wills(&format!("{path}/expect"), expect);
         let is_acknowledged = expect.column.key() == "publish_ack" && expect.statistic != Statistic::Rate;
         if is_acknowledged && *qos == Some(crate::fleet::Qos::AtMostOnce) {
             self.wrong(format!("{path}/qos"), "expected 1 or 2: nothing of QoS 0 is acknowledged");
@@ -341,12 +352,28 @@ impl Check<'_> {
         if !names.contains(name) {
             self.wrong(format!("{path}/fault"), unknown::message("fault", name, names));
         }
-        if !matches!(expect.column, Column::Distribution(row) if *row == RECOVERY) {
-            let (key, wanted) = (expect.column.key(), RECOVERY.key);
+        if !expect.is_by_fault() {
+            let (key, recovery, detection) = (expect.column.key(), RECOVERY.key, OFFLINE_DETECTION.key);
             self.wrong(
                 format!("{path}/fault"),
-                format!("expected `{wanted}`, which is measured by fault, found `{key}`"),
+                format!("expected `{recovery}`, `{detection}` or a counter of wills, which are measured by fault, found `{key}`"),
             );
+        }
+    }
+
+    /// A threshold about wills needs some that tell their device.
+    fn wills(&mut self, path: &str, expect: &Threshold) {
+        let Some(fleet) = self.fleet.filter(|_| expect.is_of_wills()) else { return };
+        let key = expect.column.key();
+        match &fleet.connect.will {
+            None => {
+                self.wrong(path, format!("expected `spec.connect.will` in the fleet, without which there is no {key}"))
+            }
+            Some(will) if !will.names_device(&fleet.client_id) => {
+                let what = "expected `{index}`, or an `{id}` that has it, in the topic or the payload of `spec.connect.will` of the fleet";
+                self.wrong(path, format!("{what}: no will tells its device, so that {key} is not known"));
+            }
+            Some(_) => {}
         }
     }
 
@@ -540,6 +567,27 @@ mod tests {
         spec.phases[0].faults[1].command: expected a program and its arguments, found none
         spec.phases[0].faults[1].share: expected none, a command is not about devices
         spec.phases[0].faults[1].timeout: expected more than no time, found `0s`
+        ");
+    }
+
+    #[test]
+    fn thresholds_of_wills_need_wills_that_tell_their_device() {
+        let phases = format!("{STEADY}, {{name: cut, duration: 9s, faults: [{{kind: disconnect}}]}}");
+        let told = |will: &str, threshold: &str| {
+            let text = format!("{{fleet: f, phases: [{phases}], thresholds: [{threshold}]}}");
+            let fleet = format!("{{groups: [{{name: taxi, model: m}}], connect: {{will: {will}}}}}");
+            let (test, fleet) = (serde_saphyr::from_str(&text).unwrap(), serde_saphyr::from_str(&fleet).unwrap());
+            check(&test, Some(&fleet)).iter().map(|problem| format!("{problem}\n")).collect::<String>()
+        };
+        let (named, dumb) = ("{topic: 'w/{index}', payload: gone}", "{topic: w, payload: gone}");
+        let both = "{expect: 'offline_detection.p99 < 2s', fault: disconnect}, {expect: wills_missing == 0, fault: disconnect}";
+        assert_eq!(told(named, &format!("wills_missing == 0, {both}")), "");
+        assert_eq!(told("{topic: w, payload: '{id}'}", both), "");
+        insta::assert_snapshot!(told("null", "retained_wrong == 0"), @"spec.thresholds[0].expect: expected `spec.connect.will` in the fleet, without which there is no retained_wrong");
+        insta::assert_snapshot!(told(dumb, "offline_detection.max < 2s"), @"spec.thresholds[0].expect: expected `{index}`, or an `{id}` that has it, in the topic or the payload of `spec.connect.will` of the fleet: no will tells its device, so that offline_detection is not known");
+        insta::assert_snapshot!(told(named, "{expect: wills_missing == 0, phase: cut}, {expect: lost == 0, fault: disconnect}"), @"
+        spec.thresholds[0].phase: expected none, or `fault: NAME` beside it: wills_missing is measured for the test and by fault
+        spec.thresholds[1].fault: expected `recovery`, `offline_detection` or a counter of wills, which are measured by fault, found `lost`
         ");
     }
 

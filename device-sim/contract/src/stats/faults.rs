@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Latency, Sessions};
+use super::{Latency, Sessions, Wills};
 use crate::time::Micros;
 
 /// What each fault has done, by its number; of more than [`Faults::KEPT`] only the newest are known.
@@ -25,6 +25,12 @@ pub struct FaultStats {
     pub sessions: Sessions,
     /// How long it took each device to get a session back that was lost by it.
     pub recovery: Latency,
+    /// What became of the wills of the devices that it hit.
+    #[serde(skip_serializing_if = "Wills::is_empty")]
+    pub wills: Wills,
+    /// From the end of each session to its will at the observer.
+    #[serde(skip_serializing_if = "Latency::is_empty")]
+    pub offline_detection: Latency,
 }
 
 impl Faults {
@@ -62,6 +68,8 @@ impl Faults {
             mine.effects += theirs.effects;
             mine.sessions.merge(&theirs.sessions);
             mine.recovery.merge(&theirs.recovery);
+            mine.wills.merge(&theirs.wills);
+            mine.offline_detection.merge(&theirs.offline_detection);
         }
     }
 
@@ -72,13 +80,18 @@ impl Faults {
 
     /// Closes the books of a worker: none of its devices comes back.
     pub(super) fn end_epoch(&mut self, at: Micros) {
-        self.0.values_mut().for_each(|fault| fault.sessions.end_epoch(at));
+        for fault in self.0.values_mut() {
+            fault.sessions.end_epoch(at);
+            fault.wills.end_epoch();
+        }
     }
 
     /// The same in little memory.
     pub(super) fn packed(self) -> Self {
-        let packed =
-            |(number, fault): (u32, FaultStats)| (number, FaultStats { recovery: fault.recovery.packed(), ..fault });
+        let packed = |(number, fault): (u32, FaultStats)| {
+            let (recovery, offline_detection) = (fault.recovery.packed(), fault.offline_detection.packed());
+            (number, FaultStats { recovery, offline_detection, ..fault })
+        };
         Self(self.0.into_iter().map(packed).collect())
     }
 }

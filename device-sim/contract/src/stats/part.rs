@@ -27,6 +27,7 @@ impl Stats {
             // Each has a number of its own.
             faults: self.faults.clone(),
             model_faults: self.model_faults.without(&before.model_faults),
+            wills: self.wills.without(&before.wills),
             observer: self.observer.without(&before.observer),
             generator: self.generator.without(&before.generator),
             lost: self.lost.iter().filter(|lost| span.contains(&lost.sent)).cloned().collect(),
