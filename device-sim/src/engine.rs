@@ -197,6 +197,8 @@ enum Driver {
 struct Native {
     shards: Vec<Handle<Command>>,
     observers: Vec<Handle<observer::Command>>,
+    /// Those that look at retained messages; each ends when no shard can ask it any more.
+    lookers: Vec<JoinHandle<()>>,
     watches: Vec<Arc<ObserverWatch>>,
     slots: Vec<Slots>,
     /// Where each shard leaves what it counts by stream.
@@ -476,6 +478,11 @@ impl Native {
             shard.join();
         }
         self.shards.clear();
+        for looker in self.lookers.drain(..) {
+            if looker.join().is_err() {
+                tracing::error!("a thread of the engine has panicked");
+            }
+        }
     }
 
     /// Asks all shards at once, then collects the answers that come in time, in the shards' order.

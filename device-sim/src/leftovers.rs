@@ -107,6 +107,24 @@ pub struct Found {
     pub unread: Vec<String>,
 }
 
+/// Which of the topics have a retained message, with the digest of its payload, by a client that looks and goes. Blocks for the
+/// patience of the way.
+///
+/// # Errors
+/// When it cannot be known: the broker was not reached, or does not let the client read one of them.
+pub(crate) fn kept(
+    way: &Way,
+    options: &Options,
+    identity: &Identity<'_>,
+    topics: &[String],
+) -> Result<BTreeMap<String, u64>, Stays> {
+    let mut call = Call::open(way, options, identity, talk::LARGE)?;
+    let mut search = Search::new(topics);
+    let held = call.hold(&mut search).and_then(|()| call.listen(&mut search));
+    call.part();
+    held.and_then(|()| search.digests())
+}
+
 /// What the devices of a fleet leave.
 #[derive(Debug)]
 pub struct Leftovers {

@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use fleet_contract::{
     metric::{self, BUCKETS_SECONDS, Kind, Metric},
     series::{COUNTERS, Counter, DISTRIBUTIONS, Distribution, Scope},
-    stats::{Latency, Stats, StreamStats},
+    stats::{Latency, Stats, StreamStats, WILLS},
     units::Span,
 };
 use prometheus::{
@@ -102,6 +102,7 @@ fn of_worker(stats: &Stats) -> Vec<(Metric, Vec<Sample<'_>>)> {
         sessions,
         faults: _,
         model_faults: _,
+        wills,
         observer,
         generator,
         lost: _,
@@ -158,6 +159,17 @@ fn of_worker(stats: &Stats) -> Vec<(Metric, Vec<Sample<'_>>)> {
         states(metric::OBSERVERS, &[("wanted", observer.wanted), ("subscribed", observer.subscribed)]),
         count(metric::FOREIGN_MESSAGES, observer.foreign),
         count(metric::CHANGED_MESSAGES, observer.changed),
+        labelled(
+            metric::WILLS,
+            &WILLS
+                .iter()
+                .filter_map(|counter| Some((counter.key.strip_prefix("wills_")?, (counter.get)(wills) as f64)))
+                .collect::<Vec<_>>(),
+        ),
+        labelled(
+            metric::RETAINED_LOOKS,
+            &[("right", wills.retained_right as f64), ("wrong", wills.retained_wrong as f64)],
+        ),
         labelled(
             metric::CPU_SECONDS,
             &[("user", generator.cpu_user_seconds), ("system", generator.cpu_system_seconds)],

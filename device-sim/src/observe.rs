@@ -7,6 +7,8 @@ pub(crate) mod bodies;
 pub(crate) mod filters;
 pub(crate) mod ledger;
 pub(crate) mod observer;
+pub(crate) mod retained;
+pub(crate) mod wills;
 
 use std::sync::{
     Mutex, PoisonError,
@@ -16,6 +18,7 @@ use std::sync::{
 use fleet_contract::{stats::ObserverStats, time::Micros, units::Span};
 
 use ledger::Following;
+use retained::Looked;
 
 /// A message that the observer has seen.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +45,8 @@ pub(crate) enum Mark {
     Counter(u32),
     /// The digest of its body.
     Body(u64),
+    /// It is the device's will, which the broker sends; of no stream.
+    Will,
 }
 
 /// What the observer tells a shard.
@@ -49,6 +54,8 @@ pub(crate) enum Mark {
 pub(crate) enum Arrivals {
     /// Messages, in the order in which they came.
     Messages(Vec<Arrival>),
+    /// What the broker retains on the topics of wills.
+    Looked(Vec<Looked>),
     /// A newer process runs the devices of this one.
     Superseded,
     /// The observer has lost its connection.
@@ -80,6 +87,15 @@ pub(crate) struct ObserverWatch {
 }
 
 impl ObserverWatch {
+    /// One that is subscribed to all devices.
+    #[cfg(test)]
+    pub(crate) fn subscribed() -> Self {
+        let watch = Self::default();
+        watch.set_covered(u32::MAX);
+        watch.set_subscribed(true);
+        watch
+    }
+
     /// How a message that `device` sends now is followed; `is_kept` where the broker keeps it for an absent subscriber.
     pub(crate) fn following(&self, device: u32, is_kept: bool) -> Following {
         if device >= self.covered.load(Relaxed) {

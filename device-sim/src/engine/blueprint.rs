@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, str::FromStr, sync::Arc};
 
 use fleet_contract::{
     document::Problem,
-    fleet::{self, Connect, Credentials, Fleet, Observe, Offline, RetainHandling, SessionKind},
+    fleet::{self, Birth, Connect, Credentials, Fleet, Observe, Offline, RetainHandling, SessionKind},
     model::Files,
     plan::Strike,
     share::{Membership, ShareError},
@@ -121,6 +121,11 @@ impl Group {
         self.first_stream + self.model.streams().len()
     }
 
+    /// Its will, if the observer follows it.
+    pub(crate) fn followed_will(&self) -> Option<&Will> {
+        self.will.as_ref().filter(|will| will.is_followed)
+    }
+
     /// The topics of the messages that the broker is to keep, those of births and wills included.
     pub(crate) fn retained(&self) -> impl Iterator<Item = &Bound> {
         let streams = self.model.streams().iter().filter(|stream| stream.is_retained()).map(model::Stream::topic);
@@ -143,6 +148,21 @@ pub(crate) struct Will {
     pub(crate) payload: Bound,
     pub(crate) qos: codec::Qos,
     pub(crate) retain: bool,
+    /// Whether the observer can tell whose it is, and tell it from the birth message.
+    pub(crate) is_followed: bool,
+    /// Whether what the broker retains of it can be looked at: each device has a topic of its own.
+    pub(crate) is_looked_at: bool,
+    /// Whether the birth message replaces it there.
+    pub(crate) is_taken_back: bool,
+}
+
+impl Will {
+    /// The device whose will this is.
+    fn device(&self, topic: &[u8], payload: &[u8]) -> Option<u32> {
+        let device = self.topic.invert(topic).or_else(|| self.payload.invert(payload))?;
+        let is_it = || self.topic.text(device).as_bytes() == topic && self.payload.text(device).as_bytes() == payload;
+        (self.is_followed && is_it()).then_some(device)
+    }
 }
 
 /// User name and password of a kind of client; the password is never shown.
@@ -275,6 +295,27 @@ impl Blueprint {
         Identity { user, password: self.observer_login.password(), will: None, client_id }
     }
 
+    /// Whether any will is followed.
+    pub(crate) fn follows_wills(&self) -> bool {
+        self.groups.iter().any(|group| group.followed_will().is_some())
+    }
+
+    /// The device whose will a message is, if it is one.
+    pub(crate) fn will_of(&self, topic: &[u8], payload: &[u8]) -> Option<u32> {
+        self.groups.iter().enumerate().find_map(|(number, group)| {
+            let device = group.will.as_ref()?.device(topic, payload)?;
+            (self.group_index(device) == number).then_some(device)
+        })
+    }
+
+    /// How long the broker holds a will back: as MQTT 5 has it, until the delay is over or the session ends (section 3.1.3.2.2), and a
+    /// clean session ends with its connection.
+    pub(crate) fn will_delay(&self) -> Span {
+        let properties = &self.session.properties;
+        let delay = if self.session.clean { 0 } else { properties.will_delay.min(properties.session_expiry) };
+        Span::from_secs(delay.into())
+    }
+
     /// The group of device `index`.
     pub(crate) fn group_of(&self, index: u32) -> &Group {
         &self.groups[self.membership.group_of(index)]
@@ -350,12 +391,7 @@ fn group(
         Names { fleet: &fleet.metadata.name, group: &group.name, stream: "", seed: spec.seed, first: spec.first_index };
     let will = match &spec.connect.will {
         None => None,
-        Some(will) => Some(Will {
-            topic: template("connect.will.topic", &will.topic)?.bind(&names, client_id),
-            payload: template("connect.will.payload", &will.payload)?.bind(&names, client_id),
-            qos: will.qos,
-            retain: will.retain,
-        }),
+        Some(will) => Some(compile_will(will, spec.connect.birth.as_ref(), &model, &names, client_id)?),
     };
     let subscriptions = group.subscriptions.iter().map(|wanted| subscription(wanted, &names, client_id));
     Ok(Group {
@@ -367,6 +403,30 @@ fn group(
         user: user.map(|user| user.bind(&names, client_id)),
         will,
         subscriptions: subscriptions.collect::<Result<_, _>>()?,
+    })
+}
+
+fn compile_will(
+    will: &fleet::Will,
+    birth: Option<&Birth>,
+    model: &Model,
+    names: &Names<'_>,
+    client_id: &Template,
+) -> Result<Will, BlueprintError> {
+    let topic = template("connect.will.topic", &will.topic)?.bind(names, client_id);
+    let payload = template("connect.will.payload", &will.payload)?.bind(names, client_id);
+    let names_device = topic.identifies_device() || payload.identifies_device();
+    // It is the last of the streams.
+    let birth = birth.filter(|_| model.streams().last().is_some_and(|stream| *stream.topic() == topic));
+    let is_followed = names_device && birth.is_none_or(|birth| birth.payload != will.payload);
+    Ok(Will {
+        is_followed,
+        is_looked_at: is_followed && will.retain && topic.identifies_device(),
+        is_taken_back: birth.is_some_and(|birth| birth.retain),
+        topic,
+        payload,
+        qos: will.qos,
+        retain: will.retain,
     })
 }
 

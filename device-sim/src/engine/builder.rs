@@ -7,12 +7,17 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use fleet_contract::{fleet::Observe, time::Micros, units::Span, worker::Assignment};
+use fleet_contract::{
+    fleet::Observe,
+    time::Micros,
+    units::Span,
+    worker::{Assignment, observer_client_id},
+};
 use mio::{Poll, Waker};
 
 use super::{
     COMMANDS_MAX, Driver, Engine, Handle, Kind, Native, StartError,
-    blueprint::Blueprint,
+    blueprint::{Blueprint, Group},
     course::Course,
     rumqttc,
     shard::{self, Command, Inlet, Shard, ShareOfRate, Slots},
@@ -21,7 +26,10 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    observe::{Arrivals, ObserverWatch, observer},
+    observe::{
+        Arrivals, ObserverWatch, observer,
+        retained::{self, LOOKS_MAX, Look},
+    },
     record::Files,
     reload::Reloader,
     transport::{brokers::Brokers, make_room},
@@ -83,6 +91,7 @@ impl Builder<'_> {
         let mut native = Native {
             shards: Vec::new(),
             observers: Vec::new(),
+            lookers: Vec::new(),
             watches: (0..self.brokers.count()).map(|_| Arc::default()).collect(),
             exchanges: (0..self.threads).map(|_| Arc::default()).collect(),
             last: Mutex::default(),
@@ -91,11 +100,17 @@ impl Builder<'_> {
         };
         // Of each observer: the ways to all shards.
         let mut outlets: Vec<Vec<observer::Outlet>> = native.watches.iter().map(|_| Vec::new()).collect();
+        let (looks, looks_end): (Vec<_>, Vec<_>) = native.watches.iter().map(|_| self.looks()).unzip();
         for (slots, exchange) in native.slots.iter().zip(&native.exchanges) {
-            let handle = self.start_shard(*slots, Arc::clone(exchange), &native.watches, &mut outlets)?;
+            let handle = self.start_shard(*slots, Arc::clone(exchange), &native.watches, &looks, &mut outlets)?;
             native.shards.push(handle);
         }
         if self.blueprint.observe != Observe::None {
+            for (broker, looks) in looks_end.into_iter().enumerate() {
+                native
+                    .lookers
+                    .extend(looks.map(|looks| self.start_looker(broker, looks, &outlets[broker])).transpose()?);
+            }
             for (broker, (outlets, watch)) in outlets.into_iter().zip(&native.watches).enumerate() {
                 native.observers.push(self.start_observer(broker, outlets, watch)?);
             }
@@ -143,6 +158,7 @@ impl Builder<'_> {
         slots: Slots,
         exchange: Arc<Exchange>,
         watches: &[Arc<ObserverWatch>],
+        looks: &[Option<mpsc::SyncSender<Look>>],
         outlets: &mut [Vec<observer::Outlet>],
     ) -> io::Result<Handle<Command>> {
         let poll = Poll::new()?;
@@ -150,10 +166,10 @@ impl Builder<'_> {
         let alarm = shard::Alarm::new(&poll)?;
         let (commands, commands_end) = mpsc::sync_channel(COMMANDS_MAX);
         let mut inlets = Vec::new();
-        for (watch, outlets) in watches.iter().zip(outlets) {
+        for ((watch, looks), outlets) in watches.iter().zip(looks).zip(outlets) {
             let (arrivals, arrivals_end) = mpsc::sync_channel::<Arrivals>(ARRIVALS_MAX);
             let (used_arrivals, used) = mpsc::sync_channel(ARRIVALS_MAX);
-            inlets.push(Inlet::new(arrivals_end, used_arrivals, Arc::clone(watch)));
+            inlets.push(Inlet::new(arrivals_end, used_arrivals, Arc::clone(watch), looks.clone()));
             outlets.push(observer::Outlet { arrivals, used, waker: Arc::clone(&waker), batch: Vec::new() });
         }
         // Without a place for it the devices run all the same.
@@ -175,6 +191,40 @@ impl Builder<'_> {
         };
         let thread = spawn(&format!("shard-{}", slots.first), move || Shard::new(parts).run())?;
         Ok(Handle { commands, waker, thread: Some(thread) })
+    }
+
+    /// The way to a looker, where there are retained wills to look at.
+    fn looks(&self) -> (Option<mpsc::SyncSender<Look>>, Option<mpsc::Receiver<Look>>) {
+        let is_looked_at = |group: &Group| group.will.as_ref().is_some_and(|will| will.is_looked_at);
+        if self.blueprint.observe == Observe::None || !self.blueprint.groups.iter().any(is_looked_at) {
+            return (None, None);
+        }
+        let (looks, looks_end) = mpsc::sync_channel(LOOKS_MAX);
+        (Some(looks), Some(looks_end))
+    }
+
+    /// Starts who looks at the retained messages of the broker at that position.
+    fn start_looker(
+        &self,
+        broker: usize,
+        looks: mpsc::Receiver<Look>,
+        outlets: &[observer::Outlet],
+    ) -> io::Result<JoinHandle<()>> {
+        let (first, run, epoch) = (self.assignment.shard.first, self.course.plan.run, self.clock.epoch());
+        let client_id = retained::client_id(&observer_client_id(&self.blueprint.name, run, first, epoch, broker));
+        let parts = retained::Parts {
+            blueprint: Arc::clone(&self.blueprint),
+            brokers: Arc::clone(&self.brokers),
+            broker,
+            client_id,
+            looks,
+            outlets: outlets.iter().map(|outlet| (outlet.arrivals.clone(), Arc::clone(&outlet.waker))).collect(),
+            first,
+        };
+        spawn(&format!("looker-{broker}"), move || {
+            parts.run();
+            Ok(())
+        })
     }
 
     /// Starts the observer of the broker at that position.

@@ -22,6 +22,7 @@ mod sweep;
 mod takeover;
 mod timers;
 mod watched;
+mod wills;
 
 use std::{
     hint::black_box,

@@ -15,6 +15,7 @@ fn native(shards: Vec<Box<dyn FnMut(u64) -> Option<Reading> + Send>>) -> (Native
     let mut native = Native {
         shards: Vec::new(),
         observers: Vec::new(),
+        lookers: Vec::new(),
         watches: Vec::new(),
         slots: Vec::new(),
         exchanges: Vec::new(),

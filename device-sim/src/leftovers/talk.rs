@@ -11,6 +11,7 @@ use fleet_contract::time::Micros;
 use super::{Found, Stays, Way, unreachable};
 use crate::{
     engine::blueprint::Identity,
+    observe::bodies,
     session::{
         Event, Message, Options, Pool, Refusal, Session, Terms,
         codec::{
@@ -249,18 +250,30 @@ pub(super) struct Search<'t> {
     wanted: BTreeSet<&'t str>,
     /// SUBSCRIBEs that wait for their answer, with their filters.
     asked: BTreeMap<PacketId, &'t [String]>,
-    kept: BTreeSet<String>,
+    /// Those that have one, with the digest of its payload.
+    kept: BTreeMap<String, u64>,
     unread: Vec<String>,
 }
 
 impl<'t> Search<'t> {
     pub(super) fn new(topics: &'t [String]) -> Self {
         let wanted = topics.iter().map(String::as_str).collect();
-        Self { topics, wanted, asked: BTreeMap::new(), kept: BTreeSet::new(), unread: Vec::new() }
+        Self { topics, wanted, asked: BTreeMap::new(), kept: BTreeMap::new(), unread: Vec::new() }
     }
 
     pub(super) fn found(self) -> Found {
-        Found { kept: self.kept.into_iter().collect(), unread: self.unread }
+        Found { kept: self.kept.into_keys().collect(), unread: self.unread }
+    }
+
+    /// The topics that have a retained message, with the digest of its payload.
+    ///
+    /// # Errors
+    /// When the broker does not let the client read one of them.
+    pub(super) fn digests(self) -> Result<BTreeMap<String, u64>, Stays> {
+        match self.unread.first() {
+            None => Ok(self.kept),
+            Some(topic) => Err(Stays::Refused(format!("it may not subscribe to `{topic}`"))),
+        }
     }
 
     fn subscribe(&mut self, line: &mut Line<'_>) {
@@ -289,7 +302,7 @@ impl Talk for Search<'_> {
             Event::Connected { .. } => self.subscribe(line),
             Event::Subscribed { packet_id, codes } => self.subscribed(packet_id, codes),
             Event::Received(publish) if publish.retain && self.wanted.contains(publish.topic) => {
-                self.kept.insert(publish.topic.into());
+                self.kept.insert(publish.topic.into(), bodies::digest(publish.payload));
             }
             Event::Pong => return Ok(true),
             _ => {}

@@ -18,19 +18,30 @@ pub(crate) fn wildcards(blueprint: &Blueprint) -> Vec<Filter> {
         for (number, stream) in followed(&group.model) {
             filters.push((group.model.filter(number), stream.qos()));
         }
+        filters.extend(group.followed_will().map(|will| (will.topic.filter(), will.qos)));
     }
     without_overlap(filters)
 }
 
-/// The topics of those of the devices that are observed.
+/// The topics of those of the devices that are observed, each once: a broker takes a filter that comes again in place of the first.
 pub(crate) fn topics(blueprint: &Blueprint, devices: impl Iterator<Item = u32>) -> Vec<Filter> {
     let mut filters = Vec::new();
     for index in devices.filter(|index| blueprint.is_observed(*index)) {
-        let model = &blueprint.group_of(index).model;
+        let group = blueprint.group_of(index);
+        let model = &group.model;
         for (number, stream) in followed(model) {
             let mut topic = Vec::new();
             model.write_topic(number, index, &mut topic);
             filters.push((String::from_utf8_lossy(&topic).into_owned(), stream.qos()));
+        }
+        if let Some(will) = group.followed_will() {
+            let topic = will.topic.text(index);
+            // Of a device that may have the same topic for its birth message, and of all devices one that they share.
+            let known = if will.topic.identifies_device() { filters.len() - followed(model).count() } else { 0 };
+            match filters[known..].iter_mut().find(|(filter, _)| *filter == topic) {
+                Some((_, qos)) => *qos = will.qos.max(*qos),
+                None => filters.push((topic, will.qos)),
+            }
         }
     }
     filters

@@ -8,7 +8,7 @@ use fleet_contract::{
     units::{Rate, Span},
 };
 
-use super::Shard;
+use super::{Shard, wills::Over};
 use crate::{
     engine::{
         causes,
@@ -273,9 +273,11 @@ impl<W: World> Shard<W> {
         self.set_trouble(slot, Trouble::None);
         self.abandon(slot);
         self.start_timetable(slot, now);
+        self.note_session_begun(slot, session_present, now);
         if !self.offer_birth(slot, now) {
             return;
         }
+        self.plan_look(slot, lost_at != Micros::NEVER, now);
         if !self.subscribe(slot, session_present, now) {
             return;
         }
@@ -310,26 +312,38 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// The connection is gone, whoever has ended it: of one that the device ends itself nothing in flight is the reason.
+    /// The device ends its connection without a word.
     pub(super) fn end(&mut self, slot: Slot, reason: &'static str, now: Micros) {
+        self.end_as(slot, reason, Over::Closed, now);
+    }
+
+    /// The connection is gone, whoever has ended it: of one that the device ends itself nothing in flight is the reason.
+    pub(super) fn end_as(&mut self, slot: Slot, reason: &'static str, over: Over, now: Micros) {
         let index = self.roster.index(slot);
         let device = &mut self.roster.devices[slot];
         match device.state {
             State::Offline | State::Absent => return,
             State::Closing => return self.depart(slot, now),
             State::Opening | State::Connecting => {
+                let was_asked = device.state == State::Connecting;
                 self.attempts.pacer.release();
                 device.session.lost(now);
+                if was_asked {
+                    // The broker may have accepted the session.
+                    self.note_session_over(slot, Over::Theirs, now);
+                }
                 self.drop_connection(slot);
                 return self.connect_failed(slot, reason, Trouble::None, now);
             }
             State::Up | State::Leaving => {}
         }
+        self.note_session_over(slot, over, now);
+        let device = &self.roster.devices[slot];
         let is_young = device.times.since.after(YOUNG) >= now;
         causes::add(&mut self.counted.stats.connections.lost, reason, 1);
         self.counted.stats.devices.connected -= 1;
         self.world.lost(index);
-        device.session.lost(now);
+        self.roster.devices[slot].session.lost(now);
         self.drop_connection(slot);
         let device = &mut self.roster.devices[slot];
         let is_leaving = device.state == State::Leaving;

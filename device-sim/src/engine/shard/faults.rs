@@ -9,7 +9,7 @@ use std::{
 
 use fleet_contract::{fault::Ending, plan::Strike, stats::FaultStats, time::Micros, units::Span};
 
-use super::{Shard, link::Link};
+use super::{Shard, link::Link, wills::Over};
 use crate::{
     engine::{course::Course, device::State, slot::Slot, world::World},
     fault::{self, Aimed, ComesBack, Conditions, End},
@@ -360,10 +360,14 @@ impl<W: World> Shard<W> {
             // What was under way has as long as any other from now on.
             self.roster.devices[slot].times.since = now;
         }
+        if is_cut_off && before.is_none() {
+            self.note_silence(slot, now);
+        }
         self.follow_floods(slot, &floods, now);
         self.carry(slot, now);
         if let Some(number) = before.filter(|_| !is_cut_off) {
             self.faults.told.insert(slot, (number, now.after(TOLD_WITHIN)));
+            self.note_heard_again(slot, now);
             self.reconnect_network(slot, now);
         }
         if !is_hit {
@@ -424,6 +428,7 @@ impl<W: World> Shard<W> {
             return;
         }
         let now = self.world.now();
+        let mut over = Over::Closed;
         if !self.is_cut_off(slot) {
             match by {
                 Ending::Disconnect => {
@@ -433,6 +438,7 @@ impl<W: World> Shard<W> {
                         return;
                     }
                     self.hurry(slot, now);
+                    over = Over::Said;
                 }
                 Ending::Close => {}
                 Ending::Reset => {
@@ -444,7 +450,7 @@ impl<W: World> Shard<W> {
         }
         self.note_effect(number);
         self.faults.lost_by.insert(slot, number);
-        self.end(slot, reason, now);
+        self.end_as(slot, reason, over, now);
     }
 
     /// Ends the session of a device whose session ends again and again, if it is time.
@@ -455,15 +461,19 @@ impl<W: World> Shard<W> {
         self.end_by_fault(slot, again.number, again.end);
     }
 
+    /// By which fault a device loses its session now, if it is one.
+    pub(super) fn lost_by(&self, slot: Slot, now: Micros) -> Option<u32> {
+        let told = || self.faults.told.get(&slot).filter(|(_, until)| *until > now).map(|(number, _)| *number);
+        let by_fault = self.faults.lost_by.get(&slot).copied().or_else(|| self.faults.cut_off(slot)).or_else(told);
+        by_fault.or_else(|| self.faults.act())
+    }
+
     /// Notes which fault a device that has lost its session has lost it by, if it was one.
     pub(super) fn note_lost(&mut self, slot: Slot, now: Micros) {
-        let told = self.faults.told.get(&slot).filter(|(_, until)| *until > now).map(|(number, _)| *number);
-        let by = self.faults.lost_by.get(&slot).copied().or_else(|| self.faults.cut_off(slot)).or(told);
-        let act = self.faults.act().filter(|_| by.is_none());
-        if let Some(number) = act {
-            self.note_hit_by_act(slot, number);
-        }
-        if let Some(number) = by.or(act) {
+        if let Some(number) = self.lost_by(slot, now) {
+            if self.faults.act() == Some(number) {
+                self.note_hit_by_act(slot, number);
+            }
             self.faults.lost_by.insert(slot, number);
             self.fault(number).sessions.lost(now);
         }

@@ -204,13 +204,19 @@ impl<W: World> Shard<W> {
                         // The observer makes a new one if it does not get this one back.
                         drop(self.watched.inlets[broker].used.try_send(batch));
                     }
+                    Arrivals::Looked(found) => found.into_iter().for_each(|found| self.looked(found)),
                     Arrivals::Superseded => self.drain(self.world.now()),
-                    Arrivals::Lost => self.judge_rows(broker, |row, counts| row.observer_lost(counts)),
+                    Arrivals::Lost => {
+                        self.judge_rows(broker, |row, counts| row.observer_lost(counts));
+                        self.wills_without_observer(broker, false);
+                    }
                     Arrivals::Back { session_present, at } => {
                         self.watched.inlets[broker].since = at;
                         if !session_present {
                             self.judge_rows(broker, |row, counts| row.observer_forgotten(counts));
+                            self.wills_without_observer(broker, true);
                         }
+                        self.wills_with_observer(broker, at);
                     }
                 }
             }
@@ -219,6 +225,9 @@ impl<W: World> Shard<W> {
 
     fn arrived(&mut self, arrival: Arrival) {
         let Arrival { device, stream, mark, at, may_repeat } = arrival;
+        if matches!(mark, Mark::Will) {
+            return self.will_arrived(device, at, may_repeat);
+        }
         let Some(slot) = self.roster.slot(device) else {
             self.counted.stats.observer.foreign += 1;
             return;
@@ -229,9 +238,10 @@ impl<W: World> Shard<W> {
         let (seq, due, body) = match mark {
             Mark::Stamp { seq, due, body } => (seq, Some(due), body),
             Mark::Counter(seq) => (seq, None, None),
+            Mark::Will => return,
             Mark::Body(digest) => match self.watched.bodies.arrived(device, stream, digest) {
                 Some(Body { seq, due, .. }) => (seq, Some(due), None),
-                // The will, which the broker sends, has the topic of the birth message.
+                // A will that is not followed may have the topic of the birth message.
                 None if compiled.is_birth() => return,
                 None => {
                     self.counted.stats.observer.foreign += 1;

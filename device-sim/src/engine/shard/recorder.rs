@@ -119,6 +119,7 @@ impl Counted {
             connections,
             faults,
             model_faults,
+            wills,
             observer,
             generator,
             ..
@@ -135,6 +136,7 @@ impl Counted {
             connections: connections.clone(),
             faults: faults.clone(),
             model_faults: model_faults.clone(),
+            wills: *wills,
             observer: observer.clone(),
             generator: generator.clone(),
             ..Stats::default()

@@ -6,7 +6,7 @@ use fleet_contract::{time::Micros, units::Span};
 
 use serde::{Deserialize, Serialize};
 
-use super::Shard;
+use super::{Shard, wills::Over};
 use crate::{
     engine::{
         course::Course,
@@ -251,6 +251,7 @@ impl<W: World> Shard<W> {
         if !(is_for_good && can_end && session.end(now, &mut self.buffers.out).is_ok()) {
             session.disconnect(now, &mut self.buffers.out);
         }
+        self.note_session_over(slot, Over::Said, now);
         self.roster.devices[slot].state = State::Closing;
         self.counted.stats.devices.connected -= 1;
         self.abandon(slot);
@@ -272,6 +273,10 @@ impl<W: World> Shard<W> {
         if matches!(device.state, State::Opening | State::Connecting) {
             self.attempts.pacer.release();
         }
+        if device.state == State::Connecting {
+            self.note_session_over(slot, Over::Theirs, now);
+        }
+        let device = &mut self.roster.devices[slot];
         if device.state.is_connected() {
             self.counted.stats.devices.connected -= 1;
         }
@@ -342,6 +347,7 @@ impl<W: World> Shard<W> {
     /// Everybody leaves.
     pub(super) fn drain(&mut self, now: Micros) {
         self.life.is_draining = true;
+        self.drain_wills(now);
         for slot in self.roster.devices.slots() {
             if self.roster.devices[slot].state != State::Absent {
                 self.leave(slot, now);

@@ -31,7 +31,8 @@ impl<W: World> Shard<W> {
         let leaving = self.roster.devices.iter().filter(is_leaving).count();
         stats.devices.leaving = u32::try_from(leaving).unwrap_or(u32::MAX);
         stats.generator.shards = 1;
-        Reading { stats, is_drained: self.life.is_draining && self.roster.devices.is_empty() }
+        let is_drained = self.life.is_draining && self.roster.devices.is_empty() && self.are_wills_settled();
+        Reading { stats, is_drained }
     }
 
     /// How many devices have not tried to connect yet.

@@ -24,6 +24,7 @@ impl<W: World> Shard<W> {
         for place in self.watched.sweep_from..until {
             self.expire(Slot::new(place), now);
         }
+        self.sweep_wills(now);
         self.watched.sweep_from = if until == self.roster.devices.len() { 0 } else { until };
         self.trim();
     }

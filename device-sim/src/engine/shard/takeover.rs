@@ -11,6 +11,7 @@ use fleet_contract::{time::Micros, units::Span};
 use super::{
     Shard,
     connect::{CLOSED, YOUNG},
+    wills::Over,
 };
 use crate::engine::{device::State, slot::Slot, world::World};
 
@@ -77,7 +78,7 @@ impl<W: World> Shard<W> {
             device.young_ends = if is_contested { device.young_ends.saturating_add(1) } else { 0 };
         }
         let is_young_again = may_be_taken_over && age <= YOUNG && device.young_ends >= CONTESTED_ENDS;
-        self.end(slot, if is_taken_over { TAKEN_OVER } else { reason }, now);
+        self.end_as(slot, if is_taken_over { TAKEN_OVER } else { reason }, Over::Theirs, now);
         if is_taken_over || is_young_again {
             self.put_off(slot, now.after(WAIT));
         }

@@ -9,6 +9,7 @@ mod killed;
 mod model_faults;
 mod played;
 mod takeover;
+mod wills;
 
 use std::{
     path::Path,
@@ -96,8 +97,9 @@ impl Stage {
 
     /// The same, with records in a folder.
     fn recorded(devices: u32, spec: &str, groups: &str, models: &[(&str, &str)], folder: Option<&Path>) -> Self {
+        let observe = if spec.contains("observe:") { "" } else { "  observe: none\n" };
         let text = format!(
-            "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: f}}\nspec:\n  devices: {devices}\n  observe: none\n  \
+            "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: f}}\nspec:\n  devices: {devices}\n{observe}  \
              lossAfter: 2s\n  broker: {{url: 'mqtt://192.0.2.1'}}\n  groups: [{groups}]\n{spec}"
         );
         let (mut fleet, _) =
@@ -129,7 +131,7 @@ impl Stage {
             exchange: Arc::default(),
             // Nobody observes.
             records: folder.map(|folder| Files::create(folder, now, 0).unwrap()),
-            inlets: vec![Inlet::new(mpsc::sync_channel(1).1, mpsc::sync_channel(1).0, Arc::default())],
+            inlets: vec![Inlet::new(mpsc::sync_channel(1).1, mpsc::sync_channel(1).0, Arc::default(), None)],
             blueprint: Arc::clone(&blueprint),
         });
         let mut stage = Self { shard, commands, blueprint, plan, read: Tables::default() };

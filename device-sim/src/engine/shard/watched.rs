@@ -7,7 +7,10 @@ use std::sync::{
 
 use fleet_contract::time::Micros;
 
-use crate::observe::{Arrival, Arrivals, ObserverWatch, bodies::Bodies, ledger::LostMemory};
+use super::wills::Looks;
+use crate::observe::{
+    Arrival, Arrivals, ObserverWatch, bodies::Bodies, ledger::LostMemory, retained::Look, wills::Wills,
+};
 
 /// What a shard hears of the observer of one broker; of nobody if nothing is observed.
 pub(in crate::engine) struct Inlet {
@@ -15,18 +18,21 @@ pub(in crate::engine) struct Inlet {
     /// Where batches go that are empty again.
     pub(super) used: SyncSender<Vec<Arrival>>,
     pub(super) watch: Arc<ObserverWatch>,
+    /// Where looks at retained messages are asked for, where there are any.
+    pub(super) looks: Option<SyncSender<Look>>,
     /// Since when the observer is back; a message that was sent before may still come.
     pub(super) since: Micros,
 }
 
 impl Inlet {
     /// An inlet whose observer has not been away yet.
-    pub(in crate::engine) const fn new(
+    pub(in crate::engine) fn new(
         arrivals: Receiver<Arrivals>,
         used: SyncSender<Vec<Arrival>>,
         watch: Arc<ObserverWatch>,
+        looks: Option<SyncSender<Look>>,
     ) -> Self {
-        Self { arrivals, used, watch, since: Micros(0) }
+        Self { arrivals, used, watch, looks, since: Micros(0) }
     }
 }
 
@@ -37,6 +43,9 @@ pub(super) struct Watched {
     pub(super) lost_memory: LostMemory,
     /// What was sent without a stamp.
     pub(super) bodies: Bodies,
+    /// What brokers owe for devices that went without a word.
+    pub(super) wills: Wills,
+    pub(super) looks: Looks,
     /// The place of the next device whose ledger rows are looked at.
     pub(super) sweep_from: usize,
     pub(super) sweep_at: Micros,
@@ -45,6 +54,14 @@ pub(super) struct Watched {
 impl Watched {
     /// Nothing yet.
     pub(super) fn new(inlets: Vec<Inlet>, now: Micros) -> Self {
-        Self { inlets, lost_memory: LostMemory::default(), bodies: Bodies::default(), sweep_from: 0, sweep_at: now }
+        Self {
+            inlets,
+            lost_memory: LostMemory::default(),
+            bodies: Bodies::default(),
+            wills: Wills::default(),
+            looks: Looks::default(),
+            sweep_from: 0,
+            sweep_at: now,
+        }
     }
 }

@@ -53,7 +53,28 @@ impl Observer {
         }
     }
 
+    /// A will carries no stamp, and may have the topic of a stream: what no device of this run has said may be one.
     fn recognise(&self, publish: &Publish<'_>, now: Micros) -> Sight {
+        let sight = self.recognise_message(publish, now);
+        match sight {
+            Sight::Foreign | Sight::Own(Arrival { mark: Mark::Body(_), .. })
+                if self.parts.blueprint.follows_wills() =>
+            {
+                self.recognise_will(publish, now).unwrap_or(sight)
+            }
+            _ => sight,
+        }
+    }
+
+    fn recognise_will(&self, publish: &Publish<'_>, now: Micros) -> Option<Sight> {
+        let device = self.parts.blueprint.will_of(publish.topic.as_bytes(), publish.payload)?;
+        let may_repeat = now < self.asked.repeats_until;
+        let is_own = self.parts.shard.contains(device) && self.parts.is_here(device);
+        let own = Sight::Own(Arrival { device, stream: 0, mark: Mark::Will, at: now, may_repeat });
+        Some(if is_own { own } else { Sight::OfTheRun })
+    }
+
+    fn recognise_message(&self, publish: &Publish<'_>, now: Micros) -> Sight {
         let Parts { blueprint, run, shard, clock, .. } = &self.parts;
         let topic = publish.topic.as_bytes();
         let recognised = blueprint.groups.iter().enumerate().find_map(|(number, group)| {

@@ -15,7 +15,7 @@ use super::{
     played::{Heard, Trouble},
 };
 
-const DEVICES: u32 = 60;
+pub(super) const DEVICES: u32 = 60;
 
 /// A fault of a kind; `choice` chooses among its forms.
 pub(super) fn fault(kind: &str, share: Share, choice: u64) -> Fault {
@@ -51,17 +51,21 @@ pub(super) fn fault(kind: &str, share: Share, choice: u64) -> Fault {
 }
 
 /// A fleet that is connected and slow to come back, and a fault of a third of it that has begun; when, and whom it hits.
-struct Struck {
-    stage: Stage,
-    at: Micros,
-    hit: BTreeSet<u32>,
+pub(super) struct Struck {
+    pub(super) stage: Stage,
+    pub(super) at: Micros,
+    pub(super) hit: BTreeSet<u32>,
 }
 
 const NUMBER: u32 = 9;
 
 impl Struck {
     fn new(kind: &str, choice: u64, lasts: Span, spec: &str) -> Self {
-        let mut stage = Stage::new(DEVICES, spec);
+        Self::of(Stage::new(DEVICES, spec), kind, choice, lasts)
+    }
+
+    /// The same with a stage of so many devices.
+    pub(super) fn of(mut stage: Stage, kind: &str, choice: u64, lasts: Span) -> Self {
         stage.run(Span::from_secs(10));
         assert_eq!(stage.shard.counted.stats.devices.connected, DEVICES);
         let at = stage.shard.world.time().after(Span::from_millis(500));
@@ -76,11 +80,11 @@ impl Struck {
     }
 
     /// How many it hits.
-    fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.hit.len() as u64
     }
 
-    fn done(&self) -> FaultStats {
+    pub(super) fn done(&self) -> FaultStats {
         self.stage.shard.counted.stats.faults.get(NUMBER).unwrap().clone()
     }
 
@@ -91,7 +95,7 @@ impl Struck {
         heard.filter(|(at, _, what)| span.contains(at) && said(*what)).map(|(_, slot, _)| slot.number()).collect()
     }
 
-    fn run_to(&mut self, millis: u64) {
+    pub(super) fn run_to(&mut self, millis: u64) {
         let now = self.stage.shard.world.time();
         self.stage.run(self.at.after(Span::from_millis(millis)).since(now));
     }

@@ -1,0 +1,105 @@
+//! Wills on virtual time: which ends of sessions owe one, and what became of it. The test is the observer.
+
+use std::sync::Arc;
+
+use fleet_contract::{stats::Wills, units::Span};
+
+use super::{
+    Stage,
+    faults::{DEVICES, Struck},
+};
+use crate::observe::ObserverWatch;
+
+/// Devices with wills, of which the observer sees all, and a fault of a third of them.
+fn struck(kind: &str, choice: u64, lasts: Span, connect: &str) -> Struck {
+    let will = "will: {topic: 'gone/{index}', payload: '{id}', qos: 1}";
+    let mut stage = Stage::new(DEVICES, &format!("  observe: all\n  connect: {{rate: 1000/s, {connect}, {will}}}\n"));
+    stage.shard.watched.inlets[0].watch = Arc::new(ObserverWatch::subscribed());
+    Struck::of(stage, kind, choice, lasts)
+}
+
+const SLOW: &str = "keepAlive: 20s, backoff: {base: 300ms, cap: 300ms}";
+
+impl Struck {
+    /// The broker publishes the wills of these devices now.
+    fn publish(&mut self, devices: impl IntoIterator<Item = u32>) {
+        let now = self.stage.shard.world.time();
+        devices.into_iter().for_each(|device| self.stage.shard.will_arrived(device, now, false));
+    }
+
+    /// What became of wills: in all, and of the fault.
+    fn wills(&self) -> [Wills; 2] {
+        let all = Wills { armed: 0, ..self.stage.shard.counted.stats.wills };
+        [all, self.done().wills]
+    }
+}
+
+#[test]
+fn who_closes_or_resets_owes_a_will_and_who_says_disconnect_does_not() {
+    for choice in [1, 2] {
+        let mut struck = struck("disconnect", choice, Span::ZERO, SLOW);
+        struck.run_to(30);
+        let hit: Vec<u32> = struck.hit.iter().copied().collect();
+        assert_eq!(struck.wills(), [Wills { expected: struck.count(), ..Wills::default() }; 2]);
+        struck.publish(hit[2..].iter().copied());
+        struck.run_to(1_990);
+        let mut expected = Wills { expected: struck.count(), seen: struck.count() - 2, ..Wills::default() };
+        assert_eq!(struck.wills(), [expected; 2]);
+        struck.run_to(3_000);
+        expected.missing = 2;
+        assert_eq!(struck.wills(), [expected; 2]);
+        let times = struck.done().offline_detection;
+        assert_eq!(times.count(), struck.count() - 2);
+        assert!((25_000..=32_000).contains(&times.max().unwrap().0), "{:?}", times.max());
+        assert_eq!(struck.stage.measured().latency.offline_detection.count(), times.count());
+        struck.publish([hit[0]]);
+        expected.late = 1;
+        assert_eq!(struck.wills(), [expected; 2]);
+        assert_eq!(struck.stage.shard.counted.stats.wills.armed, DEVICES, "all are back");
+    }
+    let mut struck = struck("disconnect", 0, Span::ZERO, SLOW);
+    struck.run_to(30);
+    let mut expected = Wills { deleted: struck.count(), ..Wills::default() };
+    assert_eq!(struck.wills(), [expected; 2]);
+    let first = struck.hit.first().copied();
+    struck.publish(first);
+    // It may be back already: then an end that the broker has made may explain the will.
+    struck.run_to(3_000);
+    expected.unexpected = 1;
+    assert_eq!(struck.wills(), [expected; 2]);
+}
+
+#[test]
+fn a_storm_owes_a_will_each_though_all_are_back_at_once() {
+    let mut struck = struck("storm", 1, Span::from_secs(2), SLOW);
+    struck.run_to(100);
+    let hit: Vec<u32> = struck.hit.iter().copied().collect();
+    struck.publish(hit);
+    struck.run_to(5_000);
+    let expected = Wills { expected: struck.count(), seen: struck.count(), ..Wills::default() };
+    assert_eq!(struck.wills(), [expected; 2]);
+}
+
+#[test]
+fn a_black_hole_owes_wills_once_the_keep_alive_is_over_and_they_count_from_its_beginning() {
+    let connect = "keepAlive: 2s, timeout: 1s, backoff: {base: 300ms, cap: 300ms}";
+    let mut long = struck("blackhole", 0, Span::from_secs(6), connect);
+    long.run_to(2_900);
+    let hit: Vec<u32> = long.hit.iter().copied().collect();
+    long.publish(hit);
+    long.run_to(12_000);
+    let expected = Wills { expected: long.count(), seen: long.count(), ..Wills::default() };
+    assert_eq!(long.wills(), [expected; 2]);
+    let longest = long.done().offline_detection.max().unwrap();
+    assert!((2_890_000..=2_910_000).contains(&longest.0), "{longest}");
+
+    let mut swallowed = struck("blackhole", 0, Span::from_secs(6), connect);
+    swallowed.run_to(12_000);
+    let expected = Wills { expected: swallowed.count(), missing: swallowed.count(), ..Wills::default() };
+    assert_eq!(swallowed.wills(), [expected; 2]);
+
+    // It is over before anybody could notice.
+    let mut short = struck("blackhole", 0, Span::from_secs(1), "keepAlive: 20s");
+    short.run_to(9_000);
+    assert_eq!(short.wills(), [Wills::default(); 2]);
+}
