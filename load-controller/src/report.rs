@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 
 pub use figures::{
     Bytes, Connections, Counts, Devices, FaultFigures, Generator, GroupFigures, LostInReport, Manifest, Messages,
-    ModelFaultFigures, Observer, OutageList, PhaseFigures, Received, StreamFigures, ThresholdFigures, TimelineInReport,
-    Times,
+    ModelFaultFigures, Observer, OfflineDetection, OutageList, PhaseFigures, Received, StreamFigures, ThresholdFigures,
+    TimelineInReport, Times,
 };
 
 use crate::{
@@ -83,6 +83,9 @@ pub struct Report {
     pub received: Option<Received>,
     /// Distributions of times.
     pub latency: Times,
+    /// What became of the wills of devices that went without a word; `None` of a fleet whose wills nobody follows.
+    #[serde(default)]
+    pub offline_detection: Option<OfflineDetection>,
     /// Sessions that were accepted after an earlier one was lost.
     pub reconnects: u64,
     /// Connections made, lost and refused.
@@ -129,6 +132,7 @@ impl Report {
             thresholds: thresholds.iter().map(ThresholdFigures::new).collect(),
             received: Received::new(&stats.received, &facts.fleet),
             latency: Times::of_fleet(&stats.latency),
+            offline_detection: OfflineDetection::of_run(stats),
             reconnects: stats.connections.reconnects,
             connections: Connections::new(&stats.connections),
             outages: OutageList::new(facts, &stats.sessions),

@@ -1,6 +1,9 @@
 //! Figures as comma-separated values: the files `timeline.csv`, `phases.csv` and `streams.csv`.
 
-use fleet_contract::series::{COUNTERS, DISTRIBUTIONS, Distribution, Scope};
+use fleet_contract::{
+    series::{COUNTERS, DISTRIBUTIONS, Distribution, OFFLINE_DETECTION, Scope},
+    stats::WILLS,
+};
 
 use super::{Counts, Report, TimelineInReport, Times};
 use crate::run::timeline::{BackSeconds, Point, Quantiles, flow};
@@ -51,6 +54,8 @@ pub fn faults(report: &Report) -> String {
         "recovery_max_seconds",
         "latency_back_seconds",
     ];
+    let wills = WILLS.iter().map(|counter| counter.key.to_owned());
+    let detected = ["p50", "p95", "p99", "max"].map(|quantile| format!("{}_{quantile}_seconds", OFFLINE_DETECTION.key));
     let rows = report.faults.iter().map(|fault| {
         let BackSeconds { p50, p90, p95, p100 } = fault.back_seconds;
         let mut cells = vec![quoted(&fault.name), fault.kind.clone(), quoted(&fault.phase)];
@@ -61,9 +66,17 @@ pub fn faults(report: &Report) -> String {
         let recovery = [fault.recovery.p50, fault.recovery.p99, fault.recovery.max];
         cells.extend([p50, p90, p95, p100].into_iter().chain(recovery).map(seconds));
         cells.push(seconds(fault.latency_back_seconds));
+        match &fault.offline_detection {
+            Some(found) => {
+                cells.extend(found.counts().iter().map(|(_, count)| count.to_string()));
+                cells.extend(found.times().map(seconds));
+            }
+            None => cells.extend(vec![String::new(); WILLS.len() + detected.len()]),
+        }
         cells
     });
-    table(columns.into_iter().map(str::to_owned), rows)
+    let columns = columns.into_iter().map(str::to_owned).chain(wills);
+    table(columns.chain(detected.clone()), rows)
 }
 
 fn is_by_stream(row: &Distribution) -> bool {

@@ -2,6 +2,7 @@
 
 mod counts;
 mod faults;
+mod offline_detection;
 mod phases;
 mod streams;
 mod thresholds;
@@ -25,6 +26,7 @@ use crate::run::{
 
 pub use counts::Counts;
 pub use faults::{FaultFigures, ModelFaultFigures};
+pub use offline_detection::OfflineDetection;
 pub use phases::PhaseFigures;
 pub use streams::{GroupFigures, StreamFigures};
 pub use thresholds::ThresholdFigures;

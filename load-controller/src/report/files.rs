@@ -13,7 +13,7 @@
 //! | `streams.csv` | messages and times by group and stream |
 //! | `lost.jsonl` | each lost message that is known by name, one JSON object a line |
 //! | `fleet.yaml` | the resolved document, with the load test if there is one: running it again repeats the run |
-//! | `connect.hgrm`, `publish_ack.hgrm`, `end_to_end.hgrm`, `schedule_lag.hgrm`, `recovery.hgrm` | the distributions |
+//! | `connect.hgrm`, `publish_ack.hgrm`, `end_to_end.hgrm`, `schedule_lag.hgrm`, `recovery.hgrm`, `offline_detection.hgrm` | the distributions |
 //! | `latency.hlog` | the same by phase, as an interval log of `HdrHistogram` |
 //!
 //! Each file appears at once or not at all, and `report.json` comes last: where it is, all others are.
@@ -156,7 +156,7 @@ fn write(directory: &Path, report: &Report, stats: &Stats, facts: &RunFacts) -> 
 const LAST: &str = "report.json";
 
 /// The files, in the order in which they are written.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "report.txt",
     "report.html",
     "report.md",
@@ -172,6 +172,7 @@ const NAMES: [&str; 17] = [
     "end_to_end.hgrm",
     "schedule_lag.hgrm",
     "recovery.hgrm",
+    "offline_detection.hgrm",
     "latency.hlog",
     LAST,
 ];
@@ -211,7 +212,7 @@ const UNPACKED_MAX: u64 = 256 << 20;
 
 /// What the files hold.
 fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<Item = (&'static str, String)> {
-    let Latencies { connect, publish_ack, end_to_end, schedule_lag, recovery } = &stats.latency;
+    let Latencies { connect, publish_ack, end_to_end, schedule_lag, recovery, offline_detection } = &stats.latency;
     let wide = Style { width: Width::Wide, paint: Paint::Plain };
     let contents = [
         text::render(report, wide),
@@ -229,6 +230,7 @@ fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<I
         hgrm::render(end_to_end),
         hgrm::render(schedule_lag),
         hgrm::render(recovery),
+        hgrm::render(offline_detection),
         hlog::render(stats, facts),
         json::render(report),
     ];
@@ -331,7 +333,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm faults.csv fleet.yaml junit.xml latency.hlog lost.jsonl phases.csv publish_ack.hgrm recovery.hgrm report.html report.json report.md report.txt schedule_lag.hgrm streams.csv timeline.csv");
+        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm faults.csv fleet.yaml junit.xml latency.hlog lost.jsonl offline_detection.hgrm phases.csv publish_ack.hgrm recovery.hgrm report.html report.json report.md report.txt schedule_lag.hgrm streams.csv timeline.csv");
     }
 
     #[test]

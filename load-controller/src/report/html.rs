@@ -56,6 +56,7 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
         section::phases(report) + &section::streams(report),
         section::faults(report),
         section::model_faults(report),
+        section::wills(report),
         section::outages(report),
         section::connections(report),
         section::lost(report),

@@ -68,6 +68,17 @@ pub fn render(report: &Report) -> String {
             let _ = writeln!(page, "| {} |", text::model_fault(figures).map(|cell| escape(&cell)).join(" | "));
         }
     }
+    if let Some(found) = &report.offline_detection {
+        let _ = writeln!(page, "\n| {} |\n| --- |{}", text::WILLS.join(" | "), " ---: |".repeat(text::WILLS.len() - 1));
+        let of_faults =
+            report.faults.iter().filter_map(|fault| Some((fault.name.as_str(), fault.offline_detection.as_ref()?)));
+        for (name, found) in std::iter::once(("whole run", found)).chain(of_faults) {
+            let _ = writeln!(page, "| {} |", text::wills_of(&escape(name), found).join(" | "));
+        }
+        if let Some(line) = text::wills_beside(found) {
+            let _ = writeln!(page, "\n{line}.");
+        }
+    }
     for note in &report.notes {
         let _ = writeln!(page, "\n> {}", escape(note));
     }

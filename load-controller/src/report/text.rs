@@ -7,11 +7,11 @@
 mod table;
 
 use fleet_contract::{
-    series::{ACKNOWLEDGED, Counter, DELIVERED, LOST, Meaning, OFFERED, SENT},
+    series::{ACKNOWLEDGED, Counter, DELIVERED, Distribution, LOST, Meaning, OFFERED, OFFLINE_DETECTION, SENT},
     stats,
 };
 
-use super::{FaultFigures, ModelFaultFigures, Report, figures::OutageList};
+use super::{FaultFigures, ModelFaultFigures, OfflineDetection, Report, figures::OutageList};
 use crate::{
     run::{stage::Stage, threshold::Outcome, timeline::BackSeconds, verdict::Verdict},
     words,
@@ -85,10 +85,12 @@ pub fn render(report: &Report, style: Style) -> String {
     sections.push(messages(report, style));
     sections.extend(received(report, style.paint));
     sections.push(latencies(report, style.paint));
+    sections.extend(wills(report, style.paint));
     sections.extend(phases(report, style.paint));
     sections.extend(streams(report, style));
     sections.extend(faults(report, style.paint));
     sections.extend(model_faults(report, style));
+    sections.extend(wills_by_fault(report, style.paint));
     sections.extend(outages(report, style.paint));
     sections.push(generator(report, style));
     if style.width == Width::Wide {
@@ -247,7 +249,9 @@ fn latencies(report: &Report, paint: Paint) -> String {
     let mut columns = vec![("latency".to_owned(), Align::Left)];
     columns.extend(["p50", "p90", "p99", "p99.9", "max", "count"].map(|name| (name.to_owned(), Align::Right)));
     let mut table = Table::new(columns);
-    for (distribution, summary) in report.latency.rows() {
+    // Few fleets have wills.
+    let is_shown = |row: &Distribution, count: u64| *row != OFFLINE_DETECTION || count > 0;
+    for (distribution, summary) in report.latency.rows().filter(|(row, summary)| is_shown(row, summary.count)) {
         let values = summary.values().map(shown_time);
         let mut cells = vec![distribution.title.to_owned()];
         cells.extend(values);
@@ -381,6 +385,62 @@ fn model_faults(report: &Report, style: Style) -> Option<String> {
         text.push_str(&format!("and {} more: -o wide\n", words::counted((number - most) as u64, "stream", "streams")));
     }
     (number > 0).then_some(text)
+}
+
+/// The columns of a table of what became of wills.
+pub(super) const WILLS: [&str; 9] = ["wills", "expected", "seen", "missing", "unexpected", "p50", "p95", "p99", "max"];
+
+/// What became of wills, in these columns behind a name.
+pub(super) fn wills_of(name: &str, found: &OfflineDetection) -> [String; 9] {
+    let [p50, p95, p99, max] = found.times().map(shown_time);
+    let counts = [found.wills_expected, found.wills_seen, found.wills_missing, found.wills_unexpected];
+    let [expected, seen, missing, unexpected] = counts.map(words::count);
+    [name.to_owned(), expected, seen, missing, unexpected, p50, p95, p99, max]
+}
+
+/// What else became of them and of the retained state, in one line; nothing if there is nothing to say.
+pub(super) fn wills_beside(found: &OfflineDetection) -> Option<String> {
+    let counts = [
+        (found.wills_unknown, "unknown"),
+        (found.wills_late, "late"),
+        (found.wills_by_broker, "of sessions that the broker ended"),
+        (found.retained_right, "retained right"),
+        (found.retained_wrong, "retained wrong"),
+    ];
+    let told = counts.into_iter().filter(|(count, _)| *count > 0);
+    let told: Vec<_> = told.map(|(count, what)| format!("{} {what}", words::count(count))).collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// Whether the broker has done with wills and retained messages what it should not.
+pub(super) const fn is_bad(found: &OfflineDetection) -> bool {
+    found.wills_missing + found.wills_unexpected + found.retained_wrong > 0
+}
+
+/// What became of the wills of the run; nothing where no session ended that has one.
+fn wills(report: &Report, paint: Paint) -> Option<String> {
+    let found = report.offline_detection.as_ref()?;
+    let mut text = wills_table([("whole run", found)].into_iter(), paint)?;
+    text.extend(wills_beside(found).map(|line| format!("{}  {line}\n", label("", paint))));
+    Some(text)
+}
+
+/// The same of the devices that each fault has hit.
+fn wills_by_fault(report: &Report, paint: Paint) -> Option<String> {
+    let of_fault = |fault: &'_ FaultFigures| Some((fault.name.clone(), fault.offline_detection?));
+    let found: Vec<_> = report.faults.iter().filter_map(of_fault).collect();
+    wills_table(found.iter().map(|(name, found)| (name.as_str(), found)), paint)
+}
+
+fn wills_table<'a>(rows: impl Iterator<Item = (&'a str, &'a OfflineDetection)>, paint: Paint) -> Option<String> {
+    let align = |name: &&str| if *name == WILLS[0] { Align::Left } else { Align::Right };
+    let mut table = Table::new(WILLS.iter().map(|name| ((*name).to_owned(), align(name))).collect());
+    let mut is_any = false;
+    for (name, found) in rows {
+        is_any = true;
+        table.row(wills_of(name, found).into(), is_bad(found).then_some(Tone::Bad));
+    }
+    is_any.then(|| table.render(paint))
 }
 
 /// When half, 90 %, 95 % and all of those that fell away were back.

@@ -1,15 +1,18 @@
 //! Thresholds: what somebody wants of a run, held against what it measured.
 //!
 //! A threshold without a phase looks at all measured phases together if it is about rates or times, and at the whole run if it
-//! is a promise about messages, or about recovery. A figure of which nothing was measured fails: no data is no pass.
+//! is a promise about messages or wills, or about recovery or offline detection. A figure of which nothing was measured fails: no data is no pass.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use fleet_contract::{
     fleet::{Observe, Qos},
     load_test::{AbortOnFail, Criterion, EACH},
-    series::{CONNECT, Distribution, END_TO_END, Known, OFFERED, PUBLISH_ACK, RECOVERY, total},
-    stats::{Groups, Latencies, Latency, Messages, Stats},
+    series::{CONNECT, Distribution, END_TO_END, Known, OFFERED, OFFLINE_DETECTION, PUBLISH_ACK, RECOVERY, total},
+    stats::{
+        Groups, Latencies, Latency, Messages, RETAINED_RIGHT, RETAINED_WRONG, Stats, WILLS_DELETED, WILLS_EXPECTED,
+        WILLS_UNEXPECTED, WillCounter, Wills,
+    },
     threshold::{Bound, Column, Operator, Statistic, Threshold},
     units::Span,
 };
@@ -167,6 +170,7 @@ struct Measured {
     /// Of these: those that a broker acknowledges.
     acknowledgeable: Messages,
     latency: Latencies,
+    wills: Wills,
     /// How long it was measured.
     seconds: f64,
 }
@@ -194,7 +198,7 @@ impl<'a> Place<'a> {
         let is_final = self.is_final(facts);
         let unanswered = match criterion.expect.column {
             Column::Distribution(distribution) => overdue + self.unanswered(distribution, &measured, stats, facts),
-            Column::Counter(_) => 0,
+            Column::Counter(_) | Column::Will(_) => 0,
         };
         let (found, samples) = measured.figure(&criterion.expect, unanswered, facts);
         let (phase, outcome) = (self.name, Outcome::Pending);
@@ -228,11 +232,13 @@ impl<'a> Place<'a> {
             let mut sum = selected(&Groups::default(), criterion);
             for fault in faults.iter().filter_map(|fault| stats.faults.get(fault.number)) {
                 sum.latency.recovery.merge(&fault.recovery);
+                sum.latency.offline_detection.merge(&fault.offline_detection);
+                sum.wills.merge(&fault.wills);
             }
             return Measured { seconds: facts.running().as_secs_f64(), ..sum };
         }
         if self.phases.is_empty() {
-            let mut measured = selected(&stats.groups, criterion);
+            let mut measured = Measured { wills: stats.wills, ..selected(&stats.groups, criterion) };
             let is_all = criterion.group.is_none() && criterion.stream.is_none() && criterion.qos.is_none();
             if is_all {
                 // Workers of an earlier release tell nothing of streams.
@@ -273,7 +279,10 @@ impl<'a> Place<'a> {
             let lost: u64 = stats.connections.lost.values().sum();
             lost.saturating_sub(stats.connections.reconnects).min(missing())
         };
-        if let Some(faults) = &self.faults {
+        if *distribution == OFFLINE_DETECTION {
+            let Wills { missing, .. } = measured.wills;
+            missing + in_flight(measured.wills.pending())
+        } else if let Some(faults) = &self.faults {
             let away =
                 faults.iter().filter_map(|fault| stats.faults.get(fault.number)).map(|fault| fault.sessions.away);
             in_flight(away.map(u64::from).sum())
@@ -307,7 +316,7 @@ fn selected(groups: &Groups, criterion: &Criterion) -> Measured {
     for (_, _, stats) in streams().filter(|(_, _, stats)| stats.qos != Qos::AtMostOnce) {
         acknowledgeable.merge(&stats.messages);
     }
-    Measured { messages, acknowledgeable, latency, seconds: 0.0 }
+    Measured { messages, acknowledgeable, latency, wills: Wills::default(), seconds: 0.0 }
 }
 
 impl Measured {
@@ -329,6 +338,11 @@ impl Measured {
                 };
                 (found, self.messages.offered)
             }
+            Column::Will(counter) => {
+                let samples = samples_of(counter, &self.wills);
+                let is_known = facts.observe() != Observe::None && samples > 0;
+                (if is_known { Found::Figure((counter.get)(&self.wills) as f64) } else { Found::Nothing }, samples)
+            }
             Column::Distribution(distribution) => {
                 let latency = (distribution.get)(&self.latency);
                 let count = latency.count();
@@ -344,6 +358,17 @@ impl Measured {
                 (found, count + open)
             }
         }
+    }
+}
+
+/// Of how many sessions, or looks, a counter of wills says something: where there is none, zero proves nothing.
+fn samples_of(counter: &WillCounter, wills: &Wills) -> u64 {
+    if [RETAINED_RIGHT, RETAINED_WRONG].contains(counter) {
+        wills.looks()
+    } else if [WILLS_EXPECTED, WILLS_UNEXPECTED, WILLS_DELETED].contains(counter) {
+        wills.expected + wills.deleted + wills.unexpected
+    } else {
+        wills.expected.saturating_sub(wills.unknown)
     }
 }
 
@@ -739,6 +764,56 @@ mod tests {
             judged(all, &stats),
             ["expected recovery.max < 1s in fault storm, found no end: 1 of 21 have no answer"]
         );
+    }
+
+    /// A run with a fault that has cut ten devices off; of their wills so many were seen, missing and not yet come.
+    fn with_wills(seen: u64, missing: u64, pending: u64) -> Stats {
+        let mut stats = stats([(9, 0); 3]);
+        let fault = stats.faults.of(fleet_contract::fault::number(1, 0));
+        fault.wills = Wills { expected: seen + missing + pending, seen, missing, ..Wills::default() };
+        (1..=seen).for_each(|millis| fault.offline_detection.record(Span::from_millis(millis)));
+        // Of the run there are others.
+        stats.wills = Wills { expected: fault.wills.expected + 5, seen: seen + 5, missing, ..Wills::default() };
+        stats.latency.offline_detection.merge(&fault.offline_detection.clone());
+        (0..5).for_each(|_| stats.latency.offline_detection.record(Span::from_secs(1)));
+        stats
+    }
+
+    #[test]
+    fn wills_are_judged_for_the_run_and_by_fault_and_no_data_is_no_pass() {
+        let judged = |text: &str, stats: &Stats| {
+            let mut facts = asking(&[text]);
+            let phases =
+                "[{name: ramp, duration: 20s}, {name: steady, duration: 30s, faults: [{kind: disconnect, name: cut}]}]";
+            facts.asked.phases = Phases::new(serde_saphyr::from_str(phases).unwrap());
+            let [judged] = &judge(stats, &facts)[..] else { panic!("one place") };
+            (judged.to_string(), judged.outcome == Outcome::Passed)
+        };
+        let (all, few) = (with_wills(10, 0, 0), with_wills(8, 2, 0));
+        let p50 = "{expect: 'offline_detection.p50 < 1s', fault: cut}";
+        assert_eq!(
+            judged(p50, &all),
+            ("expected offline_detection.p50 < 1s in fault cut, found 5.00 ms (of 10)".into(), true)
+        );
+        let found = "expected offline_detection.max < 2s, found 1.00 s (of 15)";
+        assert_eq!(judged("offline_detection.max < 2s", &all), (found.into(), true));
+        // A will that never came takes longer than any time.
+        let found = "expected offline_detection.p95 < 1s in fault cut, found no end: 2 of 10 have no answer";
+        assert_eq!(judged("{expect: 'offline_detection.p95 < 1s', fault: cut}", &few), (found.into(), false));
+        assert_eq!(judged("{expect: 'offline_detection.p95 < 1s', fault: cut}", &with_wills(8, 0, 2)).0, found);
+        assert_eq!(judged("wills_missing == 0", &few), ("expected wills_missing == 0, found 2".into(), false));
+        assert_eq!(
+            judged("{expect: wills_missing == 0, fault: cut}", &all),
+            ("expected wills_missing == 0 in fault cut, found 0".into(), true)
+        );
+        let nothing = Stats { wills: Wills { deleted: 10, ..Wills::default() }, ..stats([(9, 0); 3]) };
+        for text in ["wills_missing == 0", p50, "offline_detection.max < 2s", "retained_wrong == 0"] {
+            let (message, is_passed) = judged(text, &nothing);
+            assert!(message.ends_with("found nothing measured") && !is_passed, "{message}");
+        }
+        assert_eq!(judged("wills_unexpected == 0", &nothing).0, "expected wills_unexpected == 0, found 0");
+        let unknown = Stats { wills: Wills { expected: 9, unknown: 9, ..Wills::default() }, ..nothing };
+        assert!(!judged("wills_missing == 0", &unknown).1, "nobody knows whether any is missing");
     }
 
     #[test]

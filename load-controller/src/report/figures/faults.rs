@@ -7,6 +7,7 @@ use fleet_contract::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::OfflineDetection;
 use crate::run::{
     facts::RunFacts,
     fault::{self, Spanned},
@@ -52,6 +53,9 @@ pub struct FaultFigures {
     pub back_seconds: BackSeconds,
     /// How long each device was without its session.
     pub recovery: Summary,
+    /// What became of the wills of the devices that it hit; `null` where nobody follows any.
+    #[serde(default)]
+    pub offline_detection: Option<OfflineDetection>,
     /// The lowest threshold of the end-to-end latency's 99th percentile, in seconds; `null` where there is none for all messages.
     pub latency_bound_seconds: Option<f64>,
     /// How long after it let go that latency was within its threshold again and stayed so for ten seconds, or until the next fault
@@ -72,7 +76,8 @@ impl FaultFigures {
         let figures = |spanned: &Spanned<'_>| {
             let Spanned { number, fault, phase, after, until } = *spanned;
             let lets_go = spanned.lets_go();
-            let FaultStats { devices, recovery, .. } = stats.faults.get(number).unwrap_or(&nothing);
+            let FaultStats { devices, recovery, wills, offline_detection, .. } =
+                stats.faults.get(number).unwrap_or(&nothing);
             let Recovered { lost, back, seconds } =
                 facts.timeline.recoveries().of(number, facts.started.after(lets_go));
             let calm = |bound| fault::calm_after(facts.timeline.points(), bound, lets_go, behind(spanned));
@@ -94,6 +99,7 @@ impl FaultFigures {
                 lets_go_seconds: lets_go.as_secs_f64(),
                 back_seconds: seconds,
                 recovery: recovery.summary(),
+                offline_detection: OfflineDetection::new(wills, offline_detection),
                 latency_bound_seconds: bound.map(Span::as_secs_f64),
                 latency_back_seconds: bound.and_then(calm),
             }

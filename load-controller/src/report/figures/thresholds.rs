@@ -16,7 +16,7 @@ pub struct ThresholdFigures {
     pub expect: Threshold,
     /// The phase; `null` where it is about several of them, or about the whole run.
     pub phase: Option<String>,
-    /// The fault whose recovery it is; `null` where it is about no single one.
+    /// The fault whose recovery or wills it is about; `null` where it is about no single one.
     #[serde(default)]
     pub fault: Option<String>,
     /// The group; `null` for all.

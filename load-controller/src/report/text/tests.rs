@@ -1,7 +1,7 @@
 use fleet_contract::{
     fault,
     fleet::Qos,
-    stats::{Messages, Received, Stats, StreamStats},
+    stats::{Messages, Received, Stats, StreamStats, Wills},
     units::Span,
 };
 
@@ -188,6 +188,10 @@ fn each_fault_has_a_line() {
     let begins = facts.started.after(Span::from_secs(10));
     (0..30).for_each(|_| cut.sessions.lost(begins));
     (0..15).for_each(|device| cut.sessions.back(begins.after(Span::from_millis(100 * device))));
+    cut.wills = Wills { expected: 30, seen: 28, missing: 2, retained_right: 28, ..Wills::default() };
+    (1..=28).for_each(|millis| cut.offline_detection.record(Span::from_millis(millis)));
+    stats.wills = Wills { unexpected: 1, retained_wrong: 1, ..cut.wills };
+    stats.latency.offline_detection = cut.offline_detection.clone();
     facts.timeline.push(facts.started.after(Span::from_secs(12)), &stats, Stage::Running);
     facts.timeline.push(facts.started.after(Span::from_secs(30)), &stats, Stage::Running);
     let report = Report::new(&stats, &facts);
@@ -198,10 +202,22 @@ fn each_fault_has_a_line() {
     disconnect       10.0 s         -        30        30     1.40 s   not yet       0 s
     tunnel           15.0 s    5.00 s         0         0          -         -       0 s
     ");
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("wills")).collect();
+    assert_eq!(lines.len(), 2, "of the run and by fault: {text}");
+    let lines = text.lines().skip_while(|line| !line.starts_with("wills")).take(3);
+    let words = lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    insta::assert_snapshot!(words.collect::<Vec<_>>().join("\n"), @r"
+    wills expected seen missing unexpected p50 p95 p99 max
+    whole run 30 28 2 1 14.0 ms 27.0 ms 28.0 ms 28.0 ms
+    28 retained right, 1 retained wrong
+    ");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     for written in [crate::report::markdown::render(&report), crate::report::csv::faults(&report)] {
         assert!(written.contains("tunnel") && written.contains("disconnect"), "{written}");
+        assert!(written.contains("missing"), "{written}");
     }
     let page = crate::report::html::render(&report, &stats.latency);
+    assert!(page.contains("<h2>Offline detection</h2>"), "{page}");
     assert!(page.contains("<h2>Faults</h2>") && page.contains("class=\"fault\"") && page.contains("tunnel"));
 }
 
