@@ -289,6 +289,25 @@ spec:
     }
 
     #[test]
+    fn faults_of_a_stream_count_in_its_rate() {
+        let mut document = document(1_000, Qos::AtMostOnce);
+        let faults = "[{kind: duplicate, messages: 20%}, {kind: silence, every: 10s, lasts: 5s}, {kind: flood, every: 100s, lasts: 1s, \
+                      interval: 10ms}]";
+        let model = document.fleet.spec.models.get_mut("m").unwrap();
+        model.streams.get_mut("state").unwrap().faults = serde_saphyr::from_str(faults).unwrap();
+        let estimate = Estimate::new(&document, 20_000, 1).unwrap();
+        // Half of 550 and of one more a device, and a fifth of that once more.
+        assert!((estimate.messages_per_second - 1_550.0 * 0.5 * 1.2).abs() < 1e-6, "{estimate:?}");
+        // Ten times the timetable, and as many floods.
+        let mut plan = Plan::new(1, Micros(1), 1_000);
+        let factor = Some(Factor(10_000_000));
+        let set = Setting::Rate { group: None, stream: None, factor, over: Span::ZERO };
+        plan.set(Micros(2), set, Rate::per_second(500.0).unwrap());
+        let asked = estimate.under(&plan, Micros(2)).messages_per_second;
+        assert!((asked - 6_500.0 * 0.5 * 1.2).abs() < 1e-3, "{asked}");
+    }
+
+    #[test]
     fn a_higher_quality_of_service_costs_more() {
         let cores = |qos| Estimate::new(&document(1_000, qos), 20_000, 1).unwrap().cpu_cores;
         assert!(cores(Qos::AtMostOnce) < cores(Qos::AtLeastOnce) && cores(Qos::AtLeastOnce) < cores(Qos::ExactlyOnce));

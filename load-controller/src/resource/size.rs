@@ -167,6 +167,18 @@ mod tests {
     }
 
     #[test]
+    fn floods_and_duplicates_are_more_than_the_timetable() {
+        let spec = fixture::spec("devices: 10");
+        let mut faulty = spec.clone();
+        let faults = "[{kind: duplicate}, {kind: flood, every: 10s, lasts: 1s, interval: 1ms}]";
+        let streams = faulty.models.values_mut().flat_map(|model| model.streams.values_mut());
+        streams.for_each(|stream| stream.faults = serde_saphyr::from_str(faults).unwrap());
+        let (sound, faulty) = (Size::of(&spec), Size::of(&faulty));
+        assert!(faulty.messages_per_second > 2.0 * sound.messages_per_second);
+        assert!(faulty.cpu_millis > sound.cpu_millis);
+    }
+
+    #[test]
     fn a_shorter_interval_is_more_than_the_pod_was_sized_for() {
         let spec = fixture::spec("devices: 10");
         let mut plan = Plan::new(1, Micros(1), 10);
