@@ -116,15 +116,25 @@ impl Lane {
     /// Appends what has arrived by `now` to `out`.
     pub(crate) fn take(&mut self, now: Micros, out: &mut Vec<u8>) {
         while let Some((_, length)) = self.segments.pop_front_if(|(at, _)| *at <= now) {
-            out.extend(self.bytes.drain(..length));
+            self.move_bytes(length, out);
         }
     }
 
     /// Appends all that is under way to `out`: nothing delays it any more.
     pub(crate) fn take_all(&mut self, out: &mut Vec<u8>) {
-        out.extend(self.bytes.drain(..));
+        self.move_bytes(self.bytes.len(), out);
         self.segments.clear();
         (self.free_at, self.last_at) = (Micros::default(), Micros::default());
+    }
+
+    /// Moves the first bytes to `out`, as slices: to extend it by what is drained would go byte by byte, and cost more than the
+    /// message itself.
+    fn move_bytes(&mut self, length: usize, out: &mut Vec<u8>) {
+        let (front, back) = self.bytes.as_slices();
+        let of_front = length.min(front.len());
+        out.extend_from_slice(&front[..of_front]);
+        out.extend_from_slice(&back[..length - of_front]);
+        self.bytes.drain(..length);
     }
 
     /// Forgets what is under way.

@@ -97,7 +97,7 @@ const PLAIN: Case = Case {
 /// the loop; with 1 ms all are overdue, and a turn writes many. Between runs they differ by 2 % and by 0.1 %.
 ///
 /// QoS 1 at 1 ms is left out: what its full window withholds is work that no message accounts for.
-const CASES: [Case; 9] = [
+const CASES: [Case; 11] = [
     PLAIN,
     Case {
         name: "QoS 1, every 100ms",
@@ -117,6 +117,8 @@ const CASES: [Case; 9] = [
     Case { name: "QoS 0, every 100ms, 50 changes to come", plan: fifty_changes, bound: 9_250.0, ..PLAIN },
     Case { name: "QoS 0, every 100ms, recorded", is_recorded: true, bound: 10_100.0, ..PLAIN },
     Case { name: "QoS 0, every 100ms, the rate ramping", plan: ramping, bound: 10_200.0, ..PLAIN },
+    Case { name: "QoS 0, every 100ms, a latency of 100ms", plan: far, bound: 13_800.0, ..PLAIN },
+    Case { name: "QoS 0, every 100ms, a bandwidth of 1Mbit/s", plan: narrow, bound: 14_800.0, ..PLAIN },
     Case {
         name: "MQTT 5, QoS 1, every 100ms",
         spec: "broker: {url: 'URL', protocol: '5'}, observe: none, groups: [{name: room, model: thermometer, \
@@ -155,6 +157,20 @@ fn fifty_changes(plan: &mut Plan) {
 fn ramping(plan: &mut Plan) {
     let (factor, over) = (Some(Factor(1_100_000)), Span::from_secs(3_600));
     plan.set(plan.start, Setting::Rate { group: None, stream: None, factor, over }, rate());
+}
+
+/// Each message goes 100 ms, and each has a second turn of the loop for that.
+fn far(plan: &mut Plan) {
+    strike(plan, r#"{"kind": "latency", "delay": "100ms"}"#);
+}
+
+/// Each message goes as long as the line takes for it, 2 ms.
+fn narrow(plan: &mut Plan) {
+    strike(plan, r#"{"kind": "bandwidth", "rate": "1Mbit/s"}"#);
+}
+
+fn strike(plan: &mut Plan, fault: &str) {
+    plan.strike(plan.start, 1, &serde_json::from_str(fault).unwrap(), Span::from_secs(3_600), rate());
 }
 
 fn rate() -> Rate {
