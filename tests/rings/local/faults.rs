@@ -1,5 +1,7 @@
 //! Each kind of fault, as the tests' broker sees it: who was hit, what became of them, and when.
 
+mod model;
+mod region;
 mod witness;
 
 use std::{collections::BTreeSet, fs, ops::Range, path::Path};
@@ -281,10 +283,15 @@ fn late_ones(notes: &[Note], span: &Range<Micros>, device: u32) -> Vec<u64> {
 
 /// The devices of which nothing of the kind came while a fault lasted, but for what was on its way.
 fn mute(notes: &[Note], span: &Range<Micros>, is_it: impl Fn(&Said) -> bool) -> BTreeSet<u32> {
+    mute_of(DEVICES, notes, span, is_it)
+}
+
+/// The same of a fleet of so many devices.
+fn mute_of(devices: u32, notes: &[Note], span: &Range<Micros>, is_it: impl Fn(&Said) -> bool) -> BTreeSet<u32> {
     let within = |note: &&Note| note.at.0 > span.start.0 + FAR && note.at.0 < span.end.0;
     let heard: BTreeSet<u32> =
         notes.iter().filter(within).filter(|note| is_it(&note.said)).map(|note| note.device).collect();
-    (0..DEVICES).filter(|device| !heard.contains(device)).collect()
+    (0..devices).filter(|device| !heard.contains(device)).collect()
 }
 
 fn run(transport: Transport, workers: u32) -> Vec<(&'static str, BTreeSet<u32>)> {
