@@ -1,5 +1,7 @@
 //! What an observer subscribes to: a few wildcards if the worker has the whole fleet, else each topic by name.
 
+use std::collections::BTreeMap;
+
 use fleet_contract::{fleet::Observe, plan::Shard};
 
 use crate::{
@@ -25,7 +27,7 @@ pub(crate) fn wildcards(blueprint: &Blueprint) -> Vec<Filter> {
 
 /// The topics of those of the devices that are observed, each once: a broker takes a filter that comes again in place of the first.
 pub(crate) fn topics(blueprint: &Blueprint, devices: impl Iterator<Item = u32>) -> Vec<Filter> {
-    let mut filters = Vec::new();
+    let (mut filters, mut shared): (Vec<Filter>, BTreeMap<String, usize>) = Default::default();
     for index in devices.filter(|index| blueprint.is_observed(*index)) {
         let group = blueprint.group_of(index);
         let model = &group.model;
@@ -34,15 +36,22 @@ pub(crate) fn topics(blueprint: &Blueprint, devices: impl Iterator<Item = u32>) 
             model.write_topic(number, index, &mut topic);
             filters.push((String::from_utf8_lossy(&topic).into_owned(), stream.qos()));
         }
-        if let Some(will) = group.followed_will() {
-            let topic = will.topic.text(index);
-            // Of a device that may have the same topic for its birth message, and of all devices one that they share.
-            let known = if will.topic.identifies_device() { filters.len() - followed(model).count() } else { 0 };
-            match filters[known..].iter_mut().find(|(filter, _)| *filter == topic) {
-                Some((_, qos)) => *qos = will.qos.max(*qos),
-                None => filters.push((topic, will.qos)),
-            }
+        let Some(will) = group.followed_will() else { continue };
+        let topic = will.topic.text(index);
+        // The birth message of the device may have the same topic, or the wills of all devices share one.
+        let own = filters.len() - followed(model).count();
+        let at = match shared.get(&topic) {
+            Some(at) => Some(*at),
+            None => filters[own..].iter().position(|(filter, _)| *filter == topic).map(|at| own + at),
+        };
+        if let Some(at) = at {
+            filters[at].1 = will.qos.max(filters[at].1);
+            continue;
         }
+        if !will.topic.identifies_device() {
+            shared.insert(topic.clone(), filters.len());
+        }
+        filters.push((topic, will.qos));
     }
     filters
 }

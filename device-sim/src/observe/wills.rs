@@ -74,11 +74,13 @@ struct Account {
     /// Wills that were counted as missing, by the fault of the last.
     missed: u32,
     missed_by: Option<u32>,
+    /// Whether all that the present session owes is owed for its silence, or has come for it.
+    is_silent: bool,
 }
 
 impl Account {
     fn is_empty(&self) -> bool {
-        self.debts.is_empty() && self.early.is_empty() && self.missed == 0
+        self.debts.is_empty() && self.early.is_empty() && self.missed == 0 && !self.is_silent
     }
 }
 
@@ -97,13 +99,15 @@ impl Wills {
         let account = self.accounts.entry(place).or_default();
         if debt.standing == Standing::Brokers {
             // After a silence the broker ends what it had given up already.
-            if account.debts.iter().any(|debt| matches!(debt.standing, Standing::Silent | Standing::Possible)) {
+            let may_be_owed = |debt: &Debt| matches!(debt.standing, Standing::Silent | Standing::Possible);
+            if account.is_silent || account.debts.iter().any(may_be_owed) {
                 return;
             }
             if account.early.pop_front().is_some() {
                 return tell(Fate::ByBroker);
             }
         }
+        account.is_silent = debt.standing == Standing::Silent;
         if debt.standing == Standing::Owed {
             tell(Fate::Expected(debt.fault));
             if !is_seen {
@@ -121,23 +125,32 @@ impl Wills {
         self.note_fault(place, fault);
     }
 
+    /// Whether all that the present session owes is owed for its silence, or has come for it: then its end owes nothing more.
+    pub(crate) fn is_silent(&self, place: Place) -> bool {
+        self.accounts.get(&place).is_some_and(|account| account.is_silent)
+    }
+
     /// The device has given up a session of which no byte went: the broker learns that sooner or later.
-    ///
-    /// Whether it was silent; else the end is one of its own.
-    pub(crate) fn confirm(&mut self, place: Place, tell: &mut impl FnMut(Fate)) -> bool {
-        let silent = self.debts(place).find(|debt| debt.standing == Standing::Silent);
-        let is_silent = silent.is_some();
-        if let Some(debt) = silent {
+    pub(crate) fn give_up(&mut self, place: Place, tell: &mut impl FnMut(Fate)) {
+        if let Some(debt) = self.debts(place).find(|debt| debt.standing == Standing::Silent) {
             debt.standing = Standing::Owed;
             tell(Fate::Expected(debt.fault));
         }
-        is_silent
+    }
+
+    /// The device has another session.
+    pub(crate) fn begun(&mut self, place: Place) {
+        if let Some(account) = self.accounts.get_mut(&place) {
+            account.is_silent = false;
+            self.forget_if_empty(place);
+        }
     }
 
     /// Bytes go again: what was owed for a silence alone is owed no more, unless the keep-alive was over. `until` is when a will that
     /// comes of it has come.
     pub(crate) fn heard_again(&mut self, place: Place, now: Micros, until: Micros, tell: &mut impl FnMut(Fate)) {
-        for debt in self.debts(place) {
+        let Some(account) = self.accounts.get_mut(&place) else { return };
+        for debt in &mut account.debts {
             if debt.standing == Standing::Silent {
                 debt.until = debt.until.min(until).max(now);
                 if debt.from <= now {
@@ -145,6 +158,7 @@ impl Wills {
                     tell(Fate::Expected(debt.fault));
                 } else {
                     debt.standing = Standing::Possible;
+                    account.is_silent = false;
                 }
             } else if debt.until == Micros::NEVER {
                 // Without a keep-alive the broker learns only now that the connection is closed.
@@ -419,8 +433,16 @@ mod tests {
             .check(&[EXPECTED, MISSING]);
         let mut given_up = Told::default();
         given_up.ended(10, Standing::Silent);
-        assert!(given_up.wills.confirm(1, &mut |fate| given_up.fates.push(fate)));
+        given_up.wills.give_up(1, &mut |fate| given_up.fates.push(fate));
         given_up.arrived(400, Presence::Away).check(&[EXPECTED, seen(10, 400)]);
+        // The will was faster than the device: its session owes nothing more, however it ends, and the next one does.
+        let mut faster = Told::default();
+        faster.ended(10, Standing::Silent).arrived(400, Presence::Up).check(&[EXPECTED, seen(10, 400)]);
+        faster.wills.give_up(1, &mut |fate| faster.fates.push(fate));
+        faster.heard_again(450).ended(460, Standing::Brokers).expire(9_000).check(&[EXPECTED, seen(10, 400)]);
+        assert!(faster.wills.is_silent(1) && faster.wills.is_settled());
+        faster.wills.begun(1);
+        assert!(faster.wills.is_empty());
     }
 
     #[test]

@@ -124,14 +124,11 @@ impl<W: World> Shard<W> {
         }
         let was_connected = self.roster.devices[slot].state.is_connected();
         self.counted.stats.wills.armed -= u32::from(was_connected);
-        if was_connected && self.is_cut_off(slot) {
-            // Not even a DISCONNECT goes. The broker sees the end when it gives the device up, or when the network is back.
+        if was_connected && self.watched.wills.is_silent(slot.number()) {
+            // Not even a DISCONNECT goes, or it comes too late. The broker sees the end when it gives the device up, or when the network
+            // is back, unless it has given it up already.
             let (wills, counted) = (&mut self.watched.wills, &mut self.counted);
-            if !wills.confirm(slot.number(), &mut |fate| counted.note_will(fate)) {
-                let debt = Debt { until: Micros::NEVER, ..self.debt(slot, now, now, Standing::Owed) };
-                self.owe(slot, debt);
-            }
-            return;
+            return wills.give_up(slot.number(), &mut |fate| counted.note_will(fate));
         }
         match over {
             Over::Closed => {
@@ -188,6 +185,7 @@ impl<W: World> Shard<W> {
             return;
         }
         self.counted.stats.wills.armed += 1;
+        self.watched.wills.begun(slot.number());
         if session_present {
             self.watched.wills.back(slot.number(), now);
         }
