@@ -274,7 +274,7 @@ spec:
         let problems = document::read::<LoadTest>("t.yaml", &wrong).unwrap_err().to_string();
         insta::assert_snapshot!(problems, @r"
         t.yaml:8:20: spec.phases[0].duration: expected a length of time such as `200ms`, `1.5s` or `5m`, found `soon`
-        t.yaml:11:47: spec.phases[3].faults[0].kind: expected one of `disconnect`, `storm`, `churn`, `blackhole`, `latency`, `bandwidth`, `slow-reader`, `credentials`, `corrupt`, `duplicate`, `stale`, `clock`, `flood`, `silence`, found `unplug`
+        t.yaml:11:47: spec.phases[3].faults[0].kind: expected one of `disconnect`, `storm`, `churn`, `blackhole`, `latency`, `bandwidth`, `slow-reader`, `credentials`, `corrupt`, `duplicate`, `stale`, `clock`, `flood`, `silence`, `kill-pods`, `hook`, found `unplug`
         t.yaml:16:7: spec.thresholds[2]: expected one of offered, withheld, withheld_offline, sent, payload_bytes, acknowledged, abandoned, resent, observed, unobserved, delivered, lost, lost_acknowledged, unknown, unrecorded, late, duplicated, reordered, in_flight, connect, publish_ack, end_to_end, schedule_lag, recovery, offline_detection, wills_expected, wills_seen, wills_missing, wills_unknown, wills_late, wills_unexpected, wills_by_broker, wills_deleted, retained_right, retained_wrong (did you mean `lost`?), found `lots` at column 1 of `lots == 0`
         t.yaml:17:35: spec.thresholds[3].phsae: unknown field, did you mean `phase`? (allowed: expect, phase, fault, group, stream, qos, abortOnFail)
         ");

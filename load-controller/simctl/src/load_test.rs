@@ -139,7 +139,7 @@ mod tests {
         let hook = "{kind: hook, command: [rm, -r, x]}";
         assert_eq!(
             told(hook, false),
-            Err("t.yaml:10:79: spec.phases[0].faults[0].command: expected --allow-commands, with which the document may run \
+            Err("t.yaml:10:71: spec.phases[0].faults[0].command: expected --allow-commands, with which the document may run \
                  `rm -r x`, found none"
                 .into())
         );
