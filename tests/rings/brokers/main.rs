@@ -27,6 +27,7 @@ mod limits;
 mod mochi;
 mod mosquitto;
 mod mqtt5;
+mod offline_detection;
 mod rabbitmq;
 mod restarts;
 mod retained;

@@ -18,6 +18,7 @@ behaviours! { Mochi:
     }
     delivery { at_qos_0, at_qos_1, at_qos_2, of_a_body_of_one_mebibyte }
     mqtt5 { at_qos_0, at_qos_2, an_acknowledgement_against_the_standard_ends_the_session_by_name }
+    offline_detection { each_will_is_timed_and_the_birth_message_takes_it_back, a_will_without_a_birth_message_stays }
     restarts { after_a_kill_every_message_is_accounted_for }
     retained { a_new_subscriber_gets_the_last_message }
     takeover { a_device_whose_session_was_taken_over_loses_nothing }

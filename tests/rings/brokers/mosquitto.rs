@@ -30,6 +30,11 @@ behaviours! { Mosquitto:
         a_subscriber_sees_the_properties_and_an_untouched_body,
         a_broker_that_was_stopped_and_started_loses_nothing,
     }
+    offline_detection {
+        each_will_is_timed_and_the_birth_message_takes_it_back,
+        a_will_without_a_birth_message_stays,
+        a_black_hole_is_noticed_by_the_keep_alive,
+    }
     restarts {
         a_broker_that_was_stopped_and_started_loses_nothing,
         after_a_kill_every_message_is_accounted_for,

@@ -1,6 +1,6 @@
 //! A broker that drops, doubles and reorders messages and cuts connections off: each figure of the ledger is that of its log.
 
-mod broker;
+pub(super) mod broker;
 
 use std::fs;
 

@@ -24,6 +24,7 @@ mod sample;
 mod scale;
 mod second_terminal;
 mod signals;
+mod wills;
 mod workers;
 
 use std::{fs, time::Duration};

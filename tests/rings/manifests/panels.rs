@@ -1,7 +1,7 @@
 //! Every panel's queries, answered by a real Prometheus that scraped a real fleet.
 //!
 //! The fleet has all that a dashboard shows: devices that the broker refuses because it is full, growth, an outage with
-//! reconnects, messages with and without acknowledgement, followed and not, and subscriptions, granted and refused. A
+//! reconnects, devices that leave their wills, messages with and without acknowledgement, followed and not, and subscriptions, granted and refused. A
 //! second one, of MQTT 5, has what that version adds: messages that its broker rejects or is too small for. Its file with
 //! the password is emptied while it runs. A query that names what nobody exports gives nothing and fails here.
 
@@ -39,7 +39,7 @@ kind: Fleet
 metadata: {name: panels}
 spec:
   devices: 20
-  connect: {rate: 100/s, keepAlive: 10s, session: persistent, backoff: {base: 500ms, cap: 1s}}
+  connect: {rate: 100/s, keepAlive: 10s, session: persistent, backoff: {base: 500ms, cap: 1s}, will: {topic: 'gone/{index}', payload: '{id}', qos: 1}}
   observe: sample
   observer: {sample: 50%}
   lossAfter: 2s
@@ -99,6 +99,8 @@ fn every_panel_of_a_fleet_without_a_cluster_has_data() {
     run.wait_until("devices are away", |report| report.count("devices.connected") == 0).unwrap();
     broker.start_again().unwrap();
     run.wait_until("devices are back", |report| report.count("reconnects") > 20).unwrap();
+    run.must(&["disconnect", "--share", "50%"]).unwrap();
+    run.wait_until("wills are seen", |report| report.count("offline_detection.wills_seen") > 0).unwrap();
 
     let queries = dashboard::queries("fleet-overview.json").unwrap();
     assert!(queries.len() > 60, "only {} queries were found", queries.len());

@@ -29,16 +29,16 @@ const PACKET_MAX: usize = 1 << 20;
 
 /// Of a thousand messages or packets, how many meet which fate.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Habits {
-    pub(super) seed: u64,
+pub(in super::super) struct Habits {
+    pub(in super::super) seed: u64,
     /// Messages that nobody gets.
-    pub(super) drops: u64,
+    pub(in super::super) drops: u64,
     /// Messages that are delivered twice.
-    pub(super) doubles: u64,
+    pub(in super::super) doubles: u64,
     /// Messages that are held back.
-    pub(super) holds: u64,
+    pub(in super::super) holds: u64,
     /// Packets of a device behind which its connection ends.
-    pub(super) cuts: u64,
+    pub(in super::super) cuts: u64,
 }
 
 /// A message, whoever brings it and however often.
@@ -62,12 +62,12 @@ struct Log {
 
 /// What a report must say of the messages of a quality of service.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) sent: u64,
-    pub(super) delivered: u64,
-    pub(super) lost: u64,
-    pub(super) duplicated: u64,
-    pub(super) reordered: u64,
+pub(in super::super) struct Counts {
+    pub(in super::super) sent: u64,
+    pub(in super::super) delivered: u64,
+    pub(in super::super) lost: u64,
+    pub(in super::super) duplicated: u64,
+    pub(in super::super) reordered: u64,
 }
 
 /// What goes to an observer.
@@ -92,7 +92,7 @@ struct Shared {
 }
 
 /// The broker; it ends with the test's process.
-pub(super) struct Adversary {
+pub(in super::super) struct Adversary {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -102,7 +102,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Adversary {
-    pub(super) fn start(habits: Habits) -> Self {
+    pub(in super::super) fn start(habits: Habits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared =
@@ -117,17 +117,17 @@ impl Adversary {
         Self { address, shared }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(in super::super) fn url(&self) -> String {
         format!("mqtt://{}", self.address)
     }
 
     /// How many connections it has ended.
-    pub(super) fn cuts(&self) -> u64 {
+    pub(in super::super) fn cuts(&self) -> u64 {
         lock(&self.shared.log).cuts
     }
 
     /// What it has done to the messages of a quality of service.
-    pub(super) fn counts(&self, qos: u8) -> Counts {
+    pub(in super::super) fn counts(&self, qos: u8) -> Counts {
         let log = lock(&self.shared.log);
         let sent = log.arrived.keys().filter(|message| message.qos == qos).count() as u64;
         let mut counts = Counts { sent, ..Counts::default() };

@@ -204,6 +204,11 @@ fn latency() -> Row {
             ),
             quantiles("Connect", "From the intended connect to the accepted session.", series::CONNECT.metric),
             quantiles("Recovery", "From a lost connection to the next accepted session.", series::RECOVERY.metric),
+            quantiles(
+                "Offline detection",
+                "From the end of a session without a DISCONNECT to its will at the observer.",
+                series::OFFLINE_DETECTION.metric,
+            ),
         ],
     )
 }
@@ -285,6 +290,20 @@ fn errors() -> Row {
                 &of(metric::SUBSCRIPTIONS_REFUSED),
             ),
             stacked("Connections lost", "By reason.", Unit::PerSecond, "reason", &of(metric::DISCONNECTS)),
+            stacked(
+                "Wills",
+                "By what became of them; expected are those of sessions that ended without a DISCONNECT.",
+                Unit::PerSecond,
+                "outcome",
+                &of(metric::WILLS),
+            ),
+            stacked(
+                "Retained state",
+                "Looks at the topics of wills, by whether they held the retained message that they should.",
+                Unit::PerSecond,
+                "outcome",
+                &of(metric::RETAINED_LOOKS),
+            ),
             stacked(
                 "Connects that failed",
                 "Attempts that came to no answer of the broker, by reason.",
