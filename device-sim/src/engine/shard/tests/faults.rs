@@ -416,19 +416,20 @@ fn act(text: &str, lasts: Span) -> (Stage, Micros) {
 
 #[test]
 fn sessions_that_end_while_an_act_lasts_are_owed_to_it() {
-    let (mut stage, _) = act(r#"{"kind": "hook", "command": ["restart"]}"#, Span::from_secs(8));
+    let (mut stage, _) = act(r#"{"kind": "hook", "command": ["restart"]}"#, Span::from_secs(16));
     stage.run(Span::from_secs(1));
     let done = |stage: &Stage| stage.shard.counted.stats.faults.get(NUMBER).unwrap().clone();
     assert_eq!((done(&stage).devices, done(&stage).effects), (0, 0), "it does nothing to devices");
     stage.shard.world.trouble(Trouble::DropOne(3));
-    stage.run(Span::from_secs(1));
+    // Who loses another session soon after it has begun is kept away for longer.
+    stage.run(Span::from_secs(8));
     stage.shard.world.trouble(Trouble::DropAll);
     stage.run(Span::from_secs(4));
     let all = u64::from(DEVICES);
     let done_by = done(&stage);
     assert_eq!((done_by.devices, done_by.recovery.count(), done_by.sessions.away), (all, all + 1, 0));
     // What ends later is not its own.
-    stage.run(Span::from_secs(4));
+    stage.run(Span::from_secs(8));
     stage.shard.world.trouble(Trouble::DropAll);
     stage.run(Span::from_secs(4));
     assert_eq!(done(&stage).recovery.count(), all + 1);
