@@ -119,9 +119,10 @@ impl RateEffect {
         let share = |lasts: Span, every: Span| (lasts.as_secs_f64() / every.as_secs_f64().max(1e-6)).min(1.0);
         for fault in faults {
             match fault {
-                StreamFault::Corrupt(_) | StreamFault::Stale(_) => {}
+                StreamFault::Corrupt(_)
+                | StreamFault::Stale(_)
+                | StreamFault::Silence(SilentEpisodes { how: Failure::Sticks, .. }) => {}
                 StreamFault::Duplicate(duplicate) => effect.again += duplicate.messages.fraction(),
-                StreamFault::Silence(SilentEpisodes { how: Failure::Sticks, .. }) => {}
                 StreamFault::Silence(silence) => effect.kept *= 1.0 - share(silence.lasts, silence.every),
                 StreamFault::Flood(flood) => {
                     effect.added += share(flood.lasts, flood.every) / flood.interval.as_secs_f64().max(1e-6);
