@@ -76,7 +76,7 @@ metrics! {
     OBSERVERS = "simctl_observers", Gauge, ["state"], "Observers by state: wanted, subscribed.";
     FOREIGN_MESSAGES = "simctl_foreign_messages_total", Counter, [], "Messages that the observer saw and that are not of this run.";
     CHANGED_MESSAGES = "simctl_changed_messages_total", Counter, [], "Delivered messages whose body was not what was sent; one in 64 is compared.";
-    WILLS = "simctl_wills_total", Counter, ["outcome"], "Wills by what became of them: expected, seen, missing, unknown, late, unexpected, by_broker (of sessions that the broker ended), deleted (by a DISCONNECT).";
+    WILLS = "simctl_wills_total", Counter, ["outcome"], "Wills by what became of them: expected, seen, missing, unknown, late or unexpected, of sessions that the broker ended, or deleted by a DISCONNECT.";
     RETAINED_LOOKS = "simctl_retained_looks_total", Counter, ["outcome"], "Looks at the topics of wills by whether they held the retained message that they should: right, wrong.";
     CPU_SECONDS = "simctl_cpu_seconds_total", Counter, ["mode"], "CPU time of the generator.";
     CPU_PERIODS = "simctl_cpu_periods_total", Counter, [], "Scheduling periods of the generator's CPU limit.";

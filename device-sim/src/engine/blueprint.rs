@@ -142,6 +142,7 @@ pub(crate) struct Subscription {
 }
 
 /// A will, with all but the device filled in.
+#[expect(clippy::struct_excessive_bools, reason = "each is looked at alone")]
 #[derive(Debug)]
 pub(crate) struct Will {
     pub(crate) topic: Bound,

@@ -44,8 +44,18 @@ pub(crate) struct Look {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Looked {
     pub(crate) device: u32,
-    /// The digest of the retained message, if there is one; `None` if it cannot be known.
-    pub(crate) found: Option<Option<u64>>,
+    pub(crate) found: Found,
+}
+
+/// What is retained on a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It cannot be known.
+    Unknown,
+    /// Nothing.
+    Nothing,
+    /// A message with this digest.
+    Message(u64),
 }
 
 /// What a looker is made of.
@@ -76,7 +86,9 @@ impl Parts {
             }
             let looked = |(device, topic): (u32, &String)| Looked {
                 device,
-                found: found.as_ref().ok().map(|found| found.get(topic).copied()),
+                found: found.as_ref().map_or(Found::Unknown, |found| {
+                    found.get(topic).map_or(Found::Nothing, |digest| Found::Message(*digest))
+                }),
             };
             self.answer(devices.iter().copied().zip(&topics).map(looked));
         }

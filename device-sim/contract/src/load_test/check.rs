@@ -367,7 +367,7 @@ impl Check<'_> {
         let key = expect.column.key();
         match &fleet.connect.will {
             None => {
-                self.wrong(path, format!("expected `spec.connect.will` in the fleet, without which there is no {key}"))
+                self.wrong(path, format!("expected `spec.connect.will` in the fleet, without which there is no {key}"));
             }
             Some(will) if !will.names_device(&fleet.client_id) => {
                 let what = "expected `{index}`, or an `{id}` that has it, in the topic or the payload of `spec.connect.will` of the fleet";

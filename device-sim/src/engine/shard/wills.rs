@@ -13,7 +13,7 @@ use crate::{
     observe::{
         bodies,
         ledger::Following,
-        retained::{Look, Looked},
+        retained::{Found, Look, Looked},
         wills::{Debt, Fate, Presence, Standing},
     },
     session::codec::Qos,
@@ -152,12 +152,11 @@ impl<W: World> Shard<W> {
         if !self.roster.devices[slot].state.is_connected() || !self.follows_will(slot) {
             return;
         }
-        let debt = match self.given_up_after(slot) {
-            Some(after) => self.debt(slot, now, now.after(after), Standing::Silent),
-            None => {
-                let never = Micros::NEVER;
-                Debt { from: never, until: never, ..self.debt(slot, now, now, Standing::Silent) }
-            }
+        let debt = if let Some(after) = self.given_up_after(slot) {
+            self.debt(slot, now, now.after(after), Standing::Silent)
+        } else {
+            let never = Micros::NEVER;
+            Debt { from: never, until: never, ..self.debt(slot, now, now, Standing::Silent) }
         };
         self.owe(slot, debt);
         self.looks_may_find_will(slot);
@@ -370,8 +369,11 @@ impl<W: World> Shard<W> {
     pub(super) fn looked(&mut self, Looked { device, found }: Looked) {
         let Some(slot) = self.roster.slots.slot(device) else { return };
         let Some(Asked { may_be, .. }) = self.watched.looks.asked.remove(&slot) else { return };
-        let Some(found) = found else { return };
-        let is_right = found.is_some_and(|digest| may_be.contains(&digest));
+        let is_right = match found {
+            Found::Unknown => return,
+            Found::Nothing => false,
+            Found::Message(digest) => may_be.contains(&digest),
+        };
         let fault = self.watched.wills.struck_by(slot.number());
         self.counted.count_will(fault, |wills| {
             *if is_right { &mut wills.retained_right } else { &mut wills.retained_wrong } += 1;
