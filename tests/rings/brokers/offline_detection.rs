@@ -148,8 +148,11 @@ pub(crate) fn each_will_is_timed_and_the_birth_message_takes_it_back(make: Make)
     let wills = told.iter().filter(|message| is_will(message)).count() as u64;
     println!("FIGURE {owed} wills were owed, {wills} have come to a subscriber beside the fleet");
     report.expect("offline_detection.wills_expected", owed);
-    report.expect("offline_detection.wills_seen", wills);
-    report.expect("latency.offline_detection.count", wills);
+    report.expect("offline_detection.wills_seen", owed);
+    report.expect("latency.offline_detection.count", owed);
+    // Behind a DISCONNECT with answers under way the connection may be reset.
+    let beside = report.count("offline_detection.wills_by_broker");
+    report.claim("the report has seen what came", wills == owed + beside && beside < 3);
     // After each fault its devices were back for long enough to look.
     let looks = report.count("offline_detection.retained_right");
     report.claim(&format!("topics were looked at, {looks} times"), looks >= owed);
@@ -179,7 +182,8 @@ pub(crate) fn a_black_hole_is_noticed_by_the_keep_alive(make: Make) {
     // Mosquitto 2.0 looks at its keep-alives every five seconds.
     let phases = "    - {name: dark, duration: 18s, faults: [{kind: blackhole, name: dark, share: 30%, lasts: 15s}]}";
     let thresholds = "{expect: wills_missing == 0, fault: dark}, {expect: 'offline_detection.max < 12s', fault: dark}";
-    let (ended, told) = run(&*broker, "dark", &document("dark", "keepAlive: 2s", "", phases, thresholds));
+    let text = document("dark", "keepAlive: 2s", "", phases, thresholds).replace("lossAfter: 5s", "lossAfter: 10s");
+    let (ended, told) = run(&*broker, "dark", &text);
     let (fault, report) = (fault(&ended, "dark"), &ended.report);
     let found = &fault["offline_detection"];
     let devices = count(fault, "devices");

@@ -141,6 +141,11 @@ impl<W: World> Shard<W> {
                 let fault = self.lost_by(slot, now);
                 self.watched.wills.disconnected(slot.number(), fault);
                 self.counted.count_will(fault, |wills| wills.deleted += 1);
+                // Who closes while answers are under way resets the connection (RFC 2525, 2.17), and a broker that writes them may see
+                // that before it reads the DISCONNECT: its will is no fault of its own then.
+                if self.roster.devices[slot].session.in_flight() > 0 {
+                    self.owe(slot, self.debt(slot, now, now, Standing::Brokers));
+                }
             }
             Over::Theirs => self.owe(slot, self.debt(slot, now, now, Standing::Brokers)),
         }
