@@ -38,6 +38,17 @@ const TURN_BYTES: usize = 64 * 1024;
 /// With so many bytes that its socket does not take, a device sends nothing more.
 const UNSENT_MAX: usize = 64 * 1024;
 
+/// Which sending of a message a PUBLISH is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// The first one.
+    First,
+    /// The same one again, by the rules of its quality of service: DUP says so (MQTT 3.1.1 and 5, 3.3.1.1).
+    Resent,
+    /// Another message with the same payload, by a fault.
+    Another,
+}
+
 /// A message that was appended to `out`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Encoded {
@@ -305,7 +316,7 @@ impl<W: World> Shard<W> {
         let seq = self.roster.streams[at].row.next;
         let message = Message { stream, seq, due, qos };
         let packet_id = device.session.publish(&mut self.pool, &self.blueprint.session, message, now)?;
-        let Some(encoded) = self.encode(slot, message, packet_id, false) else {
+        let Some(encoded) = self.encode(slot, message, packet_id, Sending::First) else {
             self.retract(slot, packet_id);
             return Err(Withheld::TooLarge);
         };
@@ -370,9 +381,10 @@ impl<W: World> Shard<W> {
         slot: Slot,
         message: Message,
         packet_id: Option<PacketId>,
-        dup: bool,
+        sending: Sending,
     ) -> Option<Encoded> {
         let Message { stream, seq, due, qos } = message;
+        let dup = sending == Sending::Resent;
         let index = self.roster.index(slot);
         let options = &self.blueprint.session;
         let session = &mut self.roster.devices[slot].session;
@@ -399,7 +411,7 @@ impl<W: World> Shard<W> {
         let of_device = (index, self.blueprint.start);
         let Buffers { scratch, out, .. } = &mut self.buffers;
         model.write_payload_as(number, of_device, &stamp, &seen, scratch, out);
-        let is_spoilt = is_faulty && self.spoil(slot, message, begin, dup);
+        let is_spoilt = is_faulty && self.spoil(slot, message, begin, sending != Sending::First);
         let body = self.buffers.out.len() - begin;
         match properties.and_then(|()| frame.finish(&mut self.buffers.out)) {
             Ok(packet) if packet.len() <= size_max => {
@@ -461,7 +473,8 @@ impl<W: World> Shard<W> {
                 Resend::Release(packet_id) => codec::write_pubrel(&mut self.buffers.out, packet_id),
                 Resend::Publish(message) => {
                     let InFlight { stream, seq, due, qos, packet_id, dup, .. } = message;
-                    if self.encode(slot, Message { stream, seq, due, qos }, Some(packet_id), dup).is_some() {
+                    let sending = if dup { Sending::Resent } else { Sending::First };
+                    if self.encode(slot, Message { stream, seq, due, qos }, Some(packet_id), sending).is_some() {
                         self.messages(slot, Queued { due, stream }).resent += 1;
                     } else {
                         self.retract(slot, Some(packet_id));

@@ -4,7 +4,11 @@
 
 use fleet_contract::{stats::ModelFault, time::Micros, units::Span};
 
-use super::{Shard, faults::Faults, publish::Encoded};
+use super::{
+    Shard,
+    faults::Faults,
+    publish::{Encoded, Sending},
+};
 use crate::{
     engine::{blueprint::Blueprint, device::Queued, slot::Slot, world::World},
     fault::{self, Cause, Fate, Flood, How, OfDevice},
@@ -118,7 +122,7 @@ impl<W: World> Shard<W> {
     fn say_once_more(&mut self, slot: Slot, message: Message, cause: Cause, now: Micros) {
         let session = &mut self.roster.devices[slot].session;
         let Ok(packet_id) = session.publish(&mut self.pool, &self.blueprint.session, message, now) else { return };
-        let Some(Encoded { body, .. }) = self.encode(slot, message, packet_id, true) else {
+        let Some(Encoded { body, .. }) = self.encode(slot, message, packet_id, Sending::Another) else {
             return self.retract(slot, packet_id);
         };
         self.note_cause(slot, message.stream, cause);
