@@ -56,17 +56,6 @@ pub(crate) trait Kind {
         false
     }
 
-    /// Whether it is an act of whoever drives the run: it does nothing to devices, and sessions that end while it lasts are owed
-    /// to it, whatever ends them.
-    fn is_act(&self) -> bool {
-        false
-    }
-
-    /// Whether it is an act that ends workers: those that start while it lasts come in place of such.
-    fn ends_workers(&self) -> bool {
-        false
-    }
-
     /// Sets what holds for a device while it lasts; several faults set conditions of the same device one after the other.
     fn impose(&self, _on: &Victim<'_>, _conditions: &mut Conditions) {}
 }

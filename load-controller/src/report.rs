@@ -112,6 +112,13 @@ impl Report {
     /// How many lost messages stand in the report itself; all that are kept stand in the file `lost.jsonl`.
     pub const LOST_MAX: usize = 20;
 
+    /// What became of the wills of the run and, behind it, of the devices that each fault has hit; each with its name.
+    fn detections(&self) -> impl Iterator<Item = (&str, &OfflineDetection)> {
+        let of_run = self.offline_detection.iter().map(|found| ("whole run", found));
+        let faults = self.faults.iter();
+        of_run.chain(faults.filter_map(|fault| Some((fault.name.as_str(), fault.offline_detection.as_ref()?))))
+    }
+
     /// The report of what was measured, and its verdict by the default rules.
     pub fn new(stats: &Stats, facts: &RunFacts) -> Self {
         let thresholds = threshold::judge(stats, facts);

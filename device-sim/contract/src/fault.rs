@@ -365,6 +365,11 @@ impl Fault {
         matches!(self, Self::KillPods(_) | Self::Hook(_))
     }
 
+    /// Whether it is an act that ends workers: those that start while it lasts come in place of such.
+    pub const fn ends_workers(&self) -> bool {
+        matches!(self, Self::KillPods(KillPods { pods: Pods::Workers, .. }))
+    }
+
     /// The stream that it is about, if it is about one.
     pub fn stream(&self) -> Option<&str> {
         match self {

@@ -19,6 +19,7 @@ pub use check::{check, steep};
 pub use phase::{Phase, RateChange};
 
 use crate::{
+    fault::Fault,
     fleet::{ApiVersion, Metadata, Qos},
     threshold::Threshold,
     units::Span,
@@ -117,6 +118,14 @@ impl LoadTestSpec {
             Self { abort: true, .. } => Some("abort"),
             _ => None,
         }
+    }
+
+    /// The faults of all phases, each with its place in the document, such as `/spec/phases/0/faults/1`.
+    pub fn faults(&self) -> impl Iterator<Item = (String, &Fault)> {
+        (0..).zip(&self.phases).flat_map(|(number, phase): (usize, _)| {
+            let place = move |position: usize| format!("/spec/phases/{number}/faults/{position}");
+            (0..).zip(&phase.faults).map(move |(position, fault)| (place(position), fault))
+        })
     }
 
     /// Whether it asks for the same as `other`, but for what changes a test while it goes on.

@@ -1,11 +1,7 @@
-//! A command of the author's runs, by whoever drives the run.
+//! A command of the author's runs, by whoever drives the run: nothing is done to devices.
 
 use fleet_contract::fault::Hook;
 
 use super::Kind;
 
-impl Kind for Hook {
-    fn is_act(&self) -> bool {
-        true
-    }
-}
+impl Kind for Hook {}

@@ -1,15 +1,7 @@
-//! Pods end without a warning, by whoever drives the run.
+//! Pods end without a warning, by whoever drives the run: nothing is done to devices.
 
-use fleet_contract::fault::{KillPods, Pods};
+use fleet_contract::fault::KillPods;
 
 use super::Kind;
 
-impl Kind for KillPods {
-    fn is_act(&self) -> bool {
-        true
-    }
-
-    fn ends_workers(&self) -> bool {
-        self.pods == Pods::Workers
-    }
-}
+impl Kind for KillPods {}

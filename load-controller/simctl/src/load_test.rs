@@ -50,10 +50,6 @@ pub(crate) fn untouched(object: &Object, test: &LoadTest) -> Result<(), Failure>
 
 /// Refuses what a load test does to pods that are not on this machine, and commands that nobody has allowed.
 pub(crate) fn acts(object: &Object, test: &LoadTest, are_commands_allowed: bool) -> Result<(), Failure> {
-    let faults = test.spec.phases.iter().zip(0..).flat_map(|(phase, number)| {
-        let of_phase = phase.faults.iter().zip(0..);
-        of_phase.map(move |(fault, position)| (format!("/spec/phases/{number}/faults/{position}"), fault))
-    });
     let problem = |(path, fault): (String, &Fault)| match fault {
         Fault::Hook(hook) if !are_commands_allowed => {
             let command = hook.command.join(" ");
@@ -66,7 +62,7 @@ pub(crate) fn acts(object: &Object, test: &LoadTest, are_commands_allowed: bool)
         }
         _ => None,
     };
-    located(object, faults.filter_map(problem).collect())
+    located(object, test.spec.faults().filter_map(problem).collect())
 }
 
 /// What of a right load test is not as its author may think: curves that rise faster than devices connect.

@@ -27,6 +27,7 @@ use kube::{
     core::{ApiResource, DynamicObject, PartialObjectMeta},
     runtime::events::{Event as Told, Recorder, Reporter},
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -34,7 +35,7 @@ use super::{
     Error,
     metrics::Metrics,
     object::{Deletion, Key, Object},
-    observe::WorkerPod,
+    observe::{WorkerPod, is_owned},
     refusal::Refusal,
 };
 use crate::resource::{
@@ -207,11 +208,7 @@ impl Writer {
     /// What is kept of this very load test, and the version of the object; nothing where it cannot be read.
     pub async fn read_load_test(&self, owner: &Owner) -> Result<(Option<Saved>, Option<String>), Error> {
         let name = names::load_test(&owner.name);
-        let api: Api<ConfigMap> = self.api(&owner.namespace);
-        let read = self.timed("get", api.get_opt(&name)).await;
-        let object = read.map_err(|error| Error::api(format!("read the ConfigMap {name}"), error))?;
-        let is_own = |object: &ConfigMap| object.owner_references().iter().any(|owned| owned.uid == owner.uid);
-        let Some(object) = object.filter(is_own) else { return Ok((None, None)) };
+        let Some(object) = self.read_own::<ConfigMap>(owner, &name).await? else { return Ok((None, None)) };
         let saved = config_map::read_load_test(&object);
         if let Err(error) = &saved {
             tracing::warn!(name, %error, "what is kept of a load test cannot be read");
@@ -268,8 +265,9 @@ impl Writer {
         let api: Api<ConfigMap> = self.api(&owner.namespace);
         let read = self.timed("get", api.get_opt(&names::totals(&owner.name))).await;
         let object = read.map_err(|error| Error::api("read the totals", error))?;
-        let is_own = |object: &ConfigMap| object.owner_references().iter().any(|owned| owned.uid == owner.uid);
-        let Some(object) = object.filter(is_own) else { return Ok(Default::default()) };
+        let Some(object) = object.filter(|object| is_owned(object.meta(), owner)) else {
+            return Ok(Default::default());
+        };
         let key = Key::of::<ConfigMap>(names::totals(&owner.name));
         let ended = config_map::read_totals(&object);
         let ended = ended.map_err(|error| Error::Refused(Refusal::unreadable(&key, &error)))?;
@@ -283,12 +281,10 @@ impl Writer {
         owner: &Owner,
         numbers: &[u32],
     ) -> Result<Vec<(u32, PhaseStats, Option<String>)>, Error> {
-        let api: Api<ConfigMap> = self.api(&owner.namespace);
         let mut phases = Vec::new();
         for number in numbers {
             let name = names::phase(&owner.name, *number);
-            let read = self.timed("get", api.get_opt(&name)).await;
-            let object = read.map_err(|error| Error::api(format!("read the ConfigMap {name}"), error))?;
+            let object: Option<ConfigMap> = self.read(owner, &name).await?;
             let stats = config_map::read_phase(object.as_ref().unwrap_or(&ConfigMap::default()));
             let key = Key::of::<ConfigMap>(name);
             let stats = stats.map_err(|error| Error::Refused(Refusal::unreadable(&key, &error)))?;
@@ -299,9 +295,25 @@ impl Writer {
 
     /// A ConfigMap with models, if there is one.
     pub async fn library(&self, owner: &Owner, name: &str) -> Result<Option<ConfigMap>, Error> {
-        let api: Api<ConfigMap> = self.api(&owner.namespace);
-        let read = self.timed("get", api.get_opt(name)).await;
-        read.map_err(|error| Error::api(format!("read the ConfigMap {name}"), error))
+        self.read(owner, name).await
+    }
+
+    /// The object of that name, if it is the owner's.
+    async fn read_own<K>(&self, owner: &Owner, name: &str) -> Result<Option<K>, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let object: Option<K> = self.read(owner, name).await?;
+        Ok(object.filter(|object| is_owned(object.meta(), owner)))
+    }
+
+    /// The object of that name in the owner's namespace, whosesoever it is.
+    async fn read<K>(&self, owner: &Owner, name: &str) -> Result<Option<K>, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let read = self.timed("get", self.api::<K>(&owner.namespace).get_opt(name)).await;
+        read.map_err(|error| Error::api(format!("read the {} {name}", K::kind(&())), error))
     }
 
     /// The newest warnings about an object of the fleet, at most fifty.
@@ -352,10 +364,7 @@ impl Writer {
 
     /// The Job of a hook, created if it is not there; `Err` also where one of that name is somebody else's.
     pub async fn run_job(&self, owner: &Owner, wanted: &Job) -> Result<Job, Error> {
-        let (api, name) = (self.api::<Job>(&owner.namespace), wanted.name_any());
-        let read = || self.timed("get", api.get_opt(&name));
-        let known = read().await.map_err(|error| Error::api(format!("read the Job {name}"), error))?;
-        if let Some(job) = known.filter(|job| job.owner_references().iter().any(|owned| owned.uid == owner.uid)) {
+        if let Some(job) = self.read_own(owner, &wanted.name_any()).await? {
             return Ok(job);
         }
         let object = Object::of(wanted, None);
@@ -366,11 +375,7 @@ impl Writer {
 
     /// Ends the Job of a hook of this very test, and its pod with it.
     pub async fn end_job(&self, owner: &Owner, name: &str) -> Result<(), Error> {
-        let api = self.api::<Job>(&owner.namespace);
-        let read = self.timed("get", api.get_opt(name)).await;
-        let job = read.map_err(|error| Error::api(format!("read the Job {name}"), error))?;
-        let is_own = |job: &Job| job.owner_references().iter().any(|owned| owned.uid == owner.uid);
-        match job.filter(is_own).as_ref().and_then(Deletion::of) {
+        match self.read_own::<Job>(owner, name).await?.as_ref().and_then(Deletion::of) {
             Some(deletion) => self.delete(owner, &deletion).await,
             None => Ok(()),
         }
@@ -445,7 +450,7 @@ enum Ownership {
 
 fn ownership<K>(object: &PartialObjectMeta<K>, owner: &Owner) -> Ownership {
     let owners = object.metadata.owner_references.as_deref().unwrap_or_default();
-    if owners.iter().any(|found| found.uid == owner.uid) {
+    if is_owned(&object.metadata, owner) {
         return Ownership::Own;
     }
     let is_earlier = owners.iter().any(|found| found.kind == owner.kind() && found.name == owner.name);

@@ -11,6 +11,7 @@ use std::{
 };
 
 use fleet_contract::{
+    document::Problem,
     fault::{Fault, KillPods, Pods},
     fleet::FleetSpec,
     load_test::{self, ConcurrencyPolicy, LoadTestSpec},
@@ -85,31 +86,27 @@ pub fn stands_alone(test: &LoadTest) -> Result<LoadTestSpec, Stage<'static>> {
 
 /// Why a test cannot start, beside its fleet if that is known, whatever happens; all of it, a line each.
 pub fn check(spec: &LoadTestSpec, fleet: Option<&FleetSpec>) -> Result<(), String> {
-    let problems = load_test::check(spec, fleet);
-    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    if lines.is_empty() { Ok(()) } else { Err(lines.join("\n")) }
+    lines(&load_test::check(spec, fleet))
 }
 
 /// Why the acts of a test cannot be done in a cluster; a line each.
 pub fn check_acts(spec: &LoadTestSpec, has_own_broker: bool) -> Result<(), String> {
-    let faults = spec.phases.iter().zip(0..).flat_map(|(phase, number)| {
-        phase
-            .faults
-            .iter()
-            .zip(0..)
-            .map(move |(fault, position)| (format!("spec.phases[{number}].faults[{position}]"), fault))
-    });
-    let lines: Vec<String> = faults
-        .filter_map(|(path, fault): (_, &Fault)| match fault {
-            Fault::Hook(hook) if hook.image.is_none() => {
-                Some(format!("{path}.image: expected the image that has the program, found none"))
-            }
-            Fault::KillPods(KillPods { pods: Pods::Broker, .. }) if !has_own_broker => Some(format!(
-                "{path}.pods: expected `workers`, found `broker`: the fleet has no broker of its own; a `hook` can end another one"
-            )),
-            _ => None,
-        })
-        .collect();
+    let problem = |(path, fault): (String, &Fault)| match fault {
+        Fault::Hook(hook) if hook.image.is_none() => {
+            Some(Problem::new(format!("{path}/image"), "expected the image that has the program, found none"))
+        }
+        Fault::KillPods(KillPods { pods: Pods::Broker, .. }) if !has_own_broker => {
+            let message =
+                "expected `workers`, found `broker`: the fleet has no broker of its own; a `hook` can end another one";
+            Some(Problem::new(format!("{path}/pods"), message))
+        }
+        _ => None,
+    };
+    lines(&spec.faults().filter_map(problem).collect::<Vec<_>>())
+}
+
+fn lines(problems: &[Problem]) -> Result<(), String> {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     if lines.is_empty() { Ok(()) } else { Err(lines.join("\n")) }
 }
 

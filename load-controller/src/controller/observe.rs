@@ -195,7 +195,8 @@ where
     store.get(&ObjectRef::new(name).within(&owner.namespace)).filter(|object| is_owned(object.meta(), owner))
 }
 
-fn is_owned(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, owner: &Owner) -> bool {
+/// Whether an object is the owner's own.
+pub(super) fn is_owned(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, owner: &Owner) -> bool {
     meta.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid)
 }
 

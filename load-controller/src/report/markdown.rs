@@ -55,26 +55,10 @@ pub fn render(report: &Report) -> String {
         page.push_str(&row(&phase.name, &phase.counts, &phase.latency));
     }
     page.push_str(&row("whole run", &report.messages.all, &report.latency));
-    if !report.faults.is_empty() {
-        let _ = writeln!(page, "\n| {} |\n| --- |{}", text::FAULT.join(" | "), " ---: |".repeat(text::FAULT.len() - 1));
-        for fault in &report.faults {
-            let _ = writeln!(page, "| {} |", text::fault(fault).map(|cell| escape(&cell)).join(" | "));
-        }
-    }
-    if !report.model_faults.is_empty() {
-        let names = text::MODEL_FAULT;
-        let _ = writeln!(page, "\n| {} |\n| --- |{}", names.join(" | "), " ---: |".repeat(names.len() - 1));
-        for figures in &report.model_faults {
-            let _ = writeln!(page, "| {} |", text::model_fault(figures).map(|cell| escape(&cell)).join(" | "));
-        }
-    }
+    page.push_str(&table(&text::FAULT, report.faults.iter().map(text::fault)));
+    page.push_str(&table(&text::MODEL_FAULT, report.model_faults.iter().map(text::model_fault)));
     if let Some(found) = &report.offline_detection {
-        let _ = writeln!(page, "\n| {} |\n| --- |{}", text::WILLS.join(" | "), " ---: |".repeat(text::WILLS.len() - 1));
-        let of_faults =
-            report.faults.iter().filter_map(|fault| Some((fault.name.as_str(), fault.offline_detection.as_ref()?)));
-        for (name, found) in std::iter::once(("whole run", found)).chain(of_faults) {
-            let _ = writeln!(page, "| {} |", text::wills_of(&escape(name), found).join(" | "));
-        }
+        page.push_str(&table(&text::WILLS, report.detections().map(|(name, found)| text::wills_of(name, found))));
         if let Some(line) = text::wills_beside(found) {
             let _ = writeln!(page, "\n{line}.");
         }
@@ -83,6 +67,15 @@ pub fn render(report: &Report) -> String {
         let _ = writeln!(page, "\n> {}", escape(note));
     }
     page
+}
+
+/// Rows of figures behind a name; nothing without any.
+fn table<const N: usize>(names: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: String = rows.map(|cells| format!("| {} |\n", cells.map(|cell| escape(&cell)).join(" | "))).collect();
+    if rows.is_empty() {
+        return rows;
+    }
+    format!("\n| {} |\n| --- |{}\n{rows}", names.join(" | "), " ---: |".repeat(N - 1))
 }
 
 const fn mark(report: &Report) -> &'static str {

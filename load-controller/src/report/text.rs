@@ -246,9 +246,7 @@ fn shown(count: Option<u64>) -> String {
 }
 
 fn latencies(report: &Report, paint: Paint) -> String {
-    let mut columns = vec![("latency".to_owned(), Align::Left)];
-    columns.extend(["p50", "p90", "p99", "p99.9", "max", "count"].map(|name| (name.to_owned(), Align::Right)));
-    let mut table = Table::new(columns);
+    let mut table = Table::of_figures(&["latency", "p50", "p90", "p99", "p99.9", "max", "count"]);
     // Few fleets have wills.
     let is_shown = |row: &Distribution, count: u64| *row != OFFLINE_DETECTION || count > 0;
     for (distribution, summary) in report.latency.rows().filter(|(row, summary)| is_shown(row, summary.count)) {
@@ -263,9 +261,7 @@ fn latencies(report: &Report, paint: Paint) -> String {
 
 /// Each phase with its messages, and how late they were; nothing of a run without.
 fn phases(report: &Report, paint: Paint) -> Option<String> {
-    let mut columns = vec![("phase".to_owned(), Align::Left)];
-    columns.extend(["at", "offered", "delivered", "lost", "p50", "p99"].map(|name| (name.to_owned(), Align::Right)));
-    let mut table = Table::new(columns);
+    let mut table = Table::of_figures(&["phase", "at", "offered", "delivered", "lost", "p50", "p99"]);
     for phase in &report.phases {
         let mut cells = vec![phase.name.clone(), words::time(phase.at_seconds)];
         cells.extend([OFFERED, DELIVERED, LOST].map(|counter| shown(phase.counts.get(&counter))));
@@ -305,10 +301,7 @@ fn streams(report: &Report, style: Style) -> Option<String> {
         return None;
     }
     let most = if style.width == Width::Wide { number } else { SHOWN };
-    let names = ["sent", "delivered", "lost", "p50", "p99", "max"];
-    let mut columns = vec![("stream".to_owned(), Align::Left)];
-    columns.extend(names.map(|name| (name.to_owned(), Align::Right)));
-    let mut table = Table::new(columns);
+    let mut table = Table::of_figures(&["stream", "sent", "delivered", "lost", "p50", "p99", "max"]);
     for (group, stream, figures) in report.streams().take(most) {
         let summary = figures.latency.of(&report.shown_latency());
         let mut cells = vec![format!("{group}/{stream}")];
@@ -353,8 +346,7 @@ pub(super) fn fault(fault: &FaultFigures) -> [String; 8] {
 
 /// Each fault, and how long it took until all was well again; nothing of a run without.
 fn faults(report: &Report, paint: Paint) -> Option<String> {
-    let align = |name: &&str| if *name == "fault" { Align::Left } else { Align::Right };
-    let mut table = Table::new(FAULT.iter().map(|name| ((*name).to_owned(), align(name))).collect());
+    let mut table = Table::of_figures(&FAULT);
     for figures in &report.faults {
         table.row(fault(figures).into(), (figures.effects == 0).then_some(Tone::Bad));
     }
@@ -373,8 +365,7 @@ pub(super) fn model_fault(figures: &ModelFaultFigures) -> [String; 7] {
 /// What the faults of models did, by stream; nothing of a run in which they did nothing.
 fn model_faults(report: &Report, style: Style) -> Option<String> {
     const SHOWN: usize = 20;
-    let align = |name: &&str| if *name == MODEL_FAULT[0] { Align::Left } else { Align::Right };
-    let mut table = Table::new(MODEL_FAULT.iter().map(|name| ((*name).to_owned(), align(name))).collect());
+    let mut table = Table::of_figures(&MODEL_FAULT);
     let number = report.model_faults.len();
     let most = if style.width == Width::Wide { number } else { SHOWN };
     for figures in report.model_faults.iter().take(most) {
@@ -420,27 +411,22 @@ pub(super) const fn is_bad(found: &OfflineDetection) -> bool {
 /// What became of the wills of the run; nothing where no session ended that has one.
 fn wills(report: &Report, paint: Paint) -> Option<String> {
     let found = report.offline_detection.as_ref()?;
-    let mut text = wills_table([("whole run", found)].into_iter(), paint)?;
+    let mut text = wills_table(report.detections().take(1), paint)?;
     text.extend(wills_beside(found).map(|line| format!("{}  {line}\n", label("", paint))));
     Some(text)
 }
 
 /// The same of the devices that each fault has hit.
 fn wills_by_fault(report: &Report, paint: Paint) -> Option<String> {
-    let of_fault = |fault: &'_ FaultFigures| Some((fault.name.clone(), fault.offline_detection?));
-    let found: Vec<_> = report.faults.iter().filter_map(of_fault).collect();
-    wills_table(found.iter().map(|(name, found)| (name.as_str(), found)), paint)
+    wills_table(report.detections().skip(1), paint)
 }
 
 fn wills_table<'a>(rows: impl Iterator<Item = (&'a str, &'a OfflineDetection)>, paint: Paint) -> Option<String> {
-    let align = |name: &&str| if *name == WILLS[0] { Align::Left } else { Align::Right };
-    let mut table = Table::new(WILLS.iter().map(|name| ((*name).to_owned(), align(name))).collect());
-    let mut is_any = false;
-    for (name, found) in rows {
-        is_any = true;
-        table.row(wills_of(name, found).into(), is_bad(found).then_some(Tone::Bad));
-    }
-    is_any.then(|| table.render(paint))
+    let mut rows = rows.peekable();
+    rows.peek()?;
+    let mut table = Table::of_figures(&WILLS);
+    rows.for_each(|(name, found)| table.row(wills_of(name, found).into(), is_bad(found).then_some(Tone::Bad)));
+    Some(table.render(paint))
 }
 
 /// When half, 90 %, 95 % and all of those that fell away were back.

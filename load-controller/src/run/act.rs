@@ -5,10 +5,7 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
 };
 
-use fleet_contract::{
-    fault::{Fault, KillPods, Pods},
-    units::Share,
-};
+use fleet_contract::units::Share;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -96,8 +93,7 @@ impl Acts {
 
     /// How many workers these faults have ended.
     pub fn workers_ended(&self, faults: &[Spanned<'_>]) -> u64 {
-        let ends_workers = |fault: &Fault| matches!(fault, Fault::KillPods(KillPods { pods: Pods::Workers, .. }));
-        faults.iter().filter(|spanned| ends_workers(spanned.fault)).map(|spanned| self.done(spanned.number)).sum()
+        faults.iter().filter(|spanned| spanned.fault.ends_workers()).map(|spanned| self.done(spanned.number)).sum()
     }
 }
 

@@ -150,22 +150,28 @@ fn refusal(written: anyhow::Result<String>) -> Option<String> {
     written.err().map(|error| error.to_string())
 }
 
+/// The rule of whoever writes load tests, and the right that is awaited of them.
+const WRITES_TESTS: [&str; 2] = ["--verb=create,get,update,patch", "--resource=loadtests.simctl.io"];
+const MAY_TEST: [&str; 2] = ["create", "loadtests.simctl.io"];
+
+/// The example in the namespace of a site, for somebody who has no other one.
+fn placed(site: &Site, name: &str) -> String {
+    let namespace = site.namespace.name();
+    rush_hour(name, "").replace("metadata: {name:", &format!("metadata: {{namespace: {namespace}, name:"))
+}
+
 #[test]
 fn whoever_may_not_update_a_fleet_may_not_test_it() {
     let site = Site::new("testers");
     site.fleet("f", 2, 2, "");
     let namespace = site.namespace.name();
-    let tests = ["--verb=create,get,update,patch", "--resource=loadtests.simctl.io"];
     let fleets = ["--verb=get", "--resource=fleets.simctl.io"];
-    let tester = site.person_with("tester", &[&fleets, &tests], ["create", "loadtests.simctl.io"]);
-    let of = |name: &str, more: &str| {
-        rush_hour(name, more).replace("metadata: {name:", &format!("metadata: {{namespace: {namespace}, name:"))
-    };
+    let tester = site.person_with("tester", &[&fleets, &WRITES_TESTS], MAY_TEST);
     // The API server goes by a new policy some moments after it has stored it.
     let mut attempts = 0;
     let is_refused = || {
         attempts += 1;
-        Ok(refusal(tester.apply(&of(&format!("attempt-{attempts}"), ""))))
+        Ok(refusal(tester.apply(&placed(&site, &format!("attempt-{attempts}")))))
     };
     let told = tests::eventually("the policy holds", PATIENCE, is_refused).unwrap();
     assert!(told.contains("cannot update Fleet \"f\"") && told.contains("tester-of-"), "{told}");
@@ -181,18 +187,14 @@ fn whoever_may_not_update_a_fleet_may_not_test_it() {
 fn faults_beside_the_devices_take_the_rights_to_do_that_by_hand() {
     let site = Site::new("acts");
     site.fleet("f", 2, 2, "");
-    let namespace = site.namespace.name();
-    let tests = ["--verb=create,get,update,patch", "--resource=loadtests.simctl.io"];
     let fleets = ["--verb=get,update", "--resource=fleets.simctl.io"];
     let deletes = ["--verb=delete", "--resource=pods"];
     let creates = ["--verb=create", "--resource=jobs.batch"];
-    let may = ["create", "loadtests.simctl.io"];
-    let tester = site.person_with("only-tester", &[&fleets, &tests], may);
-    let killer = site.person_with("killer", &[&fleets, &tests, &deletes], may);
-    let author = site.person_with("author", &[&fleets, &tests, &creates], may);
+    let tester = site.person_with("only-tester", &[&fleets, &WRITES_TESTS], MAY_TEST);
+    let killer = site.person_with("killer", &[&fleets, &WRITES_TESTS, &deletes], MAY_TEST);
+    let author = site.person_with("author", &[&fleets, &WRITES_TESTS, &creates], MAY_TEST);
     let of = |name: &str, fault: &str| {
-        let text =
-            rush_hour(name, "").replace("metadata: {name:", &format!("metadata: {{namespace: {namespace}, name:"));
+        let text = placed(&site, name);
         assert!(text.contains("{kind: disconnect, share: 30%}"), "{text}");
         text.replace("{kind: disconnect, share: 30%}", fault)
     };

@@ -163,7 +163,7 @@ impl<C> Faults<C> {
 
     /// The act that lasts: what is lost while it does is owed to it, unless another fault has done it.
     fn act(&self) -> Option<u32> {
-        let act = self.active.iter().rev().find(|fault| fault::kind(&fault.strike.fault).is_act());
+        let act = self.active.iter().rev().find(|fault| fault.strike.fault.is_act());
         act.map(|fault| fault.strike.number)
     }
 
@@ -245,8 +245,8 @@ impl<W: World> Shard<W> {
         let (kind, number) = (fault::kind(&fault.strike.fault), fault.strike.number);
         // One that hits nobody has begun all the same.
         let _ = self.fault(number);
-        if kind.is_act() {
-            if kind.ends_workers() && fault.strike.at <= self.faults.since {
+        if fault.strike.fault.is_act() {
+            if fault.strike.fault.ends_workers() && fault.strike.at <= self.faults.since {
                 self.replace_killed(fault, now);
             }
             return;
@@ -290,7 +290,7 @@ impl<W: World> Shard<W> {
     }
 
     fn end_fault(&mut self, fault: &Arc<Aimed>, now: Micros) {
-        if fault::kind(&fault.strike.fault).is_act() {
+        if fault.strike.fault.is_act() {
             return;
         }
         for slot in self.hit_by(fault) {

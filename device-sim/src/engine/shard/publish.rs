@@ -159,15 +159,14 @@ impl<W: World> Shard<W> {
 
     /// The timetable of a device begins with its first session.
     pub(super) fn start_timetable(&mut self, slot: Slot, now: Micros) {
-        let index = self.roster.index(slot);
         let device = &self.roster.devices[slot];
-        let group = &self.blueprint.groups[usize::from(device.group)];
-        for (number, stream) in (0..).zip(group.model.streams()) {
-            let at = device.stream(number);
+        let (group, first, is_faulty) = (usize::from(device.group), device.stream(0), device.is_faulty);
+        for (number, _) in (0..).zip(0..self.rows(slot).len()) {
+            let at = first.plus(number);
             if self.roster.streams[at].next_due == Micros::NEVER {
-                let pace = self.course.pace(usize::from(device.group), usize::from(number));
-                let last_due = stream.first_due(pace, index, now).before(pace.interval(now)).min(now);
-                let next_due = self.due_from(slot, number, now);
+                let due = self.due_by_time(slot, number, now);
+                let last_due = due.before(self.course.pace(group, usize::from(number)).interval(now)).min(now);
+                let next_due = if is_faulty { self.or_flood(slot, number, due, now) } else { due };
                 let state = &mut self.roster.streams[at];
                 (state.next_due, state.last_due) = (next_due, last_due);
             }

@@ -70,7 +70,7 @@ impl<W: World> Shard<W> {
     }
 
     /// When a stream of a device is due next by its timetable alone, at `from` or later.
-    fn due_by_time(&self, slot: Slot, stream: u16, from: Micros) -> Micros {
+    pub(super) fn due_by_time(&self, slot: Slot, stream: u16, from: Micros) -> Micros {
         let (group, number) = (usize::from(self.roster.devices[slot].group), usize::from(stream));
         let compiled = &self.blueprint.groups[group].model.streams()[number];
         compiled.first_due(self.course.pace(group, number), self.roster.index(slot), from)

@@ -9,7 +9,7 @@ use fleet_contract::{stamp::Stamp, stats::Wills as Counts, time::Micros, units::
 
 use super::{Shard, counted::Counted};
 use crate::{
-    engine::{device::State, slot::Slot, world::World},
+    engine::{blueprint::Will, device::State, slot::Slot, world::World},
     observe::{
         bodies,
         ledger::Following,
@@ -95,9 +95,12 @@ impl Counted {
 impl<W: World> Shard<W> {
     /// Whether the will of a device is followed to the observer.
     fn follows_will(&self, slot: Slot) -> bool {
-        let device = &self.roster.devices[slot];
-        let will = self.blueprint.groups[usize::from(device.group)].will.as_ref();
-        device.is_observed && will.is_some_and(|will| will.is_followed)
+        self.roster.devices[slot].is_observed && self.will(slot).is_some_and(|will| will.is_followed)
+    }
+
+    /// The will of a device, if it has one.
+    fn will(&self, slot: Slot) -> Option<&Will> {
+        self.blueprint.groups[usize::from(self.roster.devices[slot].group)].will.as_ref()
     }
 
     /// The keep-alive after which a broker gives a silent device up (MQTT-3.1.2-24); `None` if it never does.
@@ -176,8 +179,7 @@ impl<W: World> Shard<W> {
 
     fn owe(&mut self, slot: Slot, debt: Debt) {
         let index = self.roster.index(slot);
-        let will = self.blueprint.groups[usize::from(self.roster.devices[slot].group)].will.as_ref();
-        let is_kept = will.is_some_and(|will| will.qos > Qos::AtMostOnce);
+        let is_kept = self.will(slot).is_some_and(|will| will.qos > Qos::AtMostOnce);
         let is_seen = self.inlet(slot).watch.following(index, is_kept) != Following::Unobserved;
         let (wills, counted) = (&mut self.watched.wills, &mut self.counted);
         wills.ended(slot.number(), debt, is_seen, &mut |fate| counted.note_will(fate));
@@ -300,13 +302,12 @@ impl<W: World> Shard<W> {
 
     /// Whether the birth message of a device replaces what its will has left.
     fn is_taken_back(&self, slot: Slot) -> bool {
-        let will = self.blueprint.groups[usize::from(self.roster.devices[slot].group)].will.as_ref();
-        will.is_some_and(|will| will.is_looked_at && will.is_taken_back)
+        self.will(slot).is_some_and(|will| will.is_looked_at && will.is_taken_back)
     }
 
     /// What the broker retains once the will has come.
     fn will_digest(&self, slot: Slot) -> Option<u64> {
-        let will = self.blueprint.groups[usize::from(self.roster.devices[slot].group)].will.as_ref()?;
+        let will = self.will(slot)?;
         will.is_looked_at.then(|| bodies::digest(will.payload.text(self.roster.index(slot)).as_bytes()))
     }
 

@@ -222,11 +222,12 @@ pub(super) fn model_faults(report: &Report) -> String {
 /// What became of the wills of the run, and of the devices that each fault hit.
 pub(super) fn wills(report: &Report) -> String {
     let Some(found) = &report.offline_detection else { return String::new() };
-    let of_faults =
-        report.faults.iter().filter_map(|fault| Some((fault.name.as_str(), fault.offline_detection.as_ref()?)));
-    let rows = std::iter::once(("whole run", found)).chain(of_faults);
     let beside = text::wills_beside(found).map(|line| format!("<p>{line}.</p>\n")).unwrap_or_default();
-    table("Offline detection", &text::WILLS, rows.map(|(name, found)| text::wills_of(name, found).into())) + &beside
+    table(
+        "Offline detection",
+        &text::WILLS,
+        report.detections().map(|(name, found)| text::wills_of(name, found).into()),
+    ) + &beside
 }
 
 pub(super) fn outages(report: &Report) -> String {

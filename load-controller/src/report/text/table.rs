@@ -20,6 +20,12 @@ impl Table {
         Self { columns, rows: Vec::new() }
     }
 
+    /// A table of figures behind a name.
+    pub(super) fn of_figures(names: &[&str]) -> Self {
+        let align = |place: usize| if place == 0 { Align::Left } else { Align::Right };
+        Self::new((0..).zip(names).map(|(place, name)| ((*name).to_owned(), align(place))).collect())
+    }
+
     /// Adds a row with a cell for each column.
     pub(super) fn row(&mut self, cells: Vec<String>, tone: Option<Tone>) {
         self.rows.push((cells, tone));
