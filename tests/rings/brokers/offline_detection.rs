@@ -29,7 +29,8 @@ spec:
   lossAfter: 5s
   connect:
     rate: 500/s
-    backoff: {{base: 300ms, cap: 600ms}}
+    # Longer than a busy broker takes to see that a connection has ended: who comes back before that has its session taken over.
+    backoff: {{base: 1500ms, cap: 1500ms}}
     will: {{topic: 'states/{{fleet}}/{{index}}', payload: 'offline {{id}}', qos: 1, retain: true}}
     {birth}
     {connect}
@@ -41,7 +42,7 @@ metadata: {{name: cuts}}
 spec:
   fleet: {name}
   phases:
-    - {{name: calm, duration: 2s, measure: true}}
+    - {{name: calm, duration: 4s, measure: true}}
 {phases}
   thresholds: [{thresholds}]
 "
@@ -111,7 +112,7 @@ fn count(figures: &Value, key: &str) -> u64 {
     figures[key].as_u64().unwrap_or_else(|| panic!("no {key} in {figures}"))
 }
 
-/// Each device that a fault has hit has left a will, and it came within a second.
+/// Each device that a fault has hit has left a will, and it came before its device was back.
 #[track_caller]
 fn check_all_seen(ended: &Ended, name: &str) -> u64 {
     let (fault, report) = (fault(ended, name), &ended.report);
@@ -122,7 +123,7 @@ fn check_all_seen(ended: &Ended, name: &str) -> u64 {
     report.claim(&format!("each of them has left its will: {counts:?}"), counts == [devices, devices, 0, 0]);
     let [p50, p99, max] = ["p50", "p99", "max"].map(|key| found[key].as_f64().unwrap());
     println!("FIGURE {name}: {devices} wills, p50 {p50} s, p99 {p99} s, max {max} s");
-    report.claim("they came soon, and the later ones later", p50 > 0.0 && p50 <= p99 && p99 <= max && max < 1.0);
+    report.claim("they came soon, and the later ones later", p50 > 0.0 && p50 <= p99 && p99 <= max && max < 1.5);
     devices
 }
 
@@ -130,12 +131,12 @@ pub(crate) fn each_will_is_timed_and_the_birth_message_takes_it_back(make: Make)
     let broker = make.lend(Access::Open).unwrap();
     let birth = "birth: {topic: 'states/{fleet}/{index}', payload: 'online {id} {seq}', qos: 1, retain: true}";
     let phases = "
-    - {name: cut, duration: 3500ms, faults: [{kind: disconnect, name: cut, share: 30%}]}
-    - {name: reset, duration: 3500ms, faults: [{kind: disconnect, by: reset, name: reset, share: 30%}]}
-    - {name: said, duration: 3500ms, faults: [{kind: disconnect, by: disconnect, name: said, share: 30%}]}
-    - {name: storm, duration: 3500ms, faults: [{kind: storm, name: storm, share: 30%, lasts: 2s}]}
+    - {name: cut, duration: 5s, faults: [{kind: disconnect, name: cut, share: 30%}]}
+    - {name: reset, duration: 5s, faults: [{kind: disconnect, by: reset, name: reset, share: 30%}]}
+    - {name: said, duration: 5s, faults: [{kind: disconnect, by: disconnect, name: said, share: 30%}]}
+    - {name: storm, duration: 5s, faults: [{kind: storm, name: storm, share: 30%, lasts: 2s}]}
 ";
-    let thresholds = "wills_missing == 0, wills_unexpected == 0, retained_wrong == 0, {expect: 'offline_detection.p99 < 1s', fault: \
+    let thresholds = "wills_missing == 0, wills_unexpected == 0, retained_wrong == 0, {expect: 'offline_detection.p99 < 1500ms', fault: \
                       cut}, {expect: wills_missing == 0, fault: storm}, {expect: wills_expected == 0, fault: said}, {expect: \
                       wills_unexpected == 0, fault: said}";
     let (ended, told) = run(&*broker, "cuts", &document("cuts", "keepAlive: 10s", birth, phases, thresholds));
@@ -166,7 +167,7 @@ pub(crate) fn each_will_is_timed_and_the_birth_message_takes_it_back(make: Make)
 
 pub(crate) fn a_will_without_a_birth_message_stays(make: Make) {
     let broker = make.lend(Access::Open).unwrap();
-    let phases = "    - {name: cut, duration: 4s, faults: [{kind: disconnect, name: cut, share: 30%}]}";
+    let phases = "    - {name: cut, duration: 5s, faults: [{kind: disconnect, name: cut, share: 30%}]}";
     let thresholds = "{expect: retained_wrong == 0, fault: cut}";
     let (ended, told) = run(&*broker, "gone", &document("gone", "keepAlive: 10s", "", phases, thresholds));
     let devices = check_all_seen(&ended, "cut");
