@@ -3,11 +3,12 @@
 //! All that a device without a fault pays is the look at one flag.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use fleet_contract::{fault::Ending, plan::Strike, stats::FaultStats, time::Micros, units::Span};
+use foldhash::{HashMap, HashSet};
 
 use super::{Shard, link::Link, wills::Over};
 use crate::{
@@ -75,13 +76,13 @@ impl<C> Faults<C> {
             begun,
             active: Vec::new(),
             next: Micros::NEVER,
-            within: HashMap::new(),
-            hit: HashMap::new(),
-            lost_by: HashMap::new(),
-            told: HashMap::new(),
+            within: HashMap::default(),
+            hit: HashMap::default(),
+            lost_by: HashMap::default(),
+            told: HashMap::default(),
             given_up: Vec::new(),
             rush: VecDeque::new(),
-            hit_by_act: HashSet::new(),
+            hit_by_act: HashSet::default(),
             since: now,
             replaced: None,
         };
@@ -229,6 +230,7 @@ impl<W: World> Shard<W> {
         if now < self.faults.at() {
             return;
         }
+        self.recorder.note_change(now);
         while let Some(fault) = self.faults.ended(now) {
             self.end_fault(&fault, now);
         }
