@@ -225,7 +225,10 @@ impl<W: World> Shard<W> {
         while let Ok(command) = self.commands.try_recv() {
             let now = self.world.now();
             match command {
-                Command::Course(course) => self.take_course(course, now),
+                Command::Course(course) => {
+                    self.recorder.note_change(now);
+                    self.take_course(course, now);
+                }
                 Command::Stats(reply) => {
                     self.contest.read(now);
                     // Whoever asked may have given up waiting.
@@ -233,7 +236,10 @@ impl<W: World> Shard<W> {
                 }
                 Command::Untried(reply) => drop(reply.try_send(self.untried())),
                 Command::Device(index, reply) => drop(reply.try_send(self.device_status(index).map(Box::new))),
-                Command::Drain => self.drain(now),
+                Command::Drain => {
+                    self.recorder.note_change(now);
+                    self.drain(now);
+                }
                 Command::Stop => self.life.is_stopped = true,
             }
         }

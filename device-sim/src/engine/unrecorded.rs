@@ -3,7 +3,11 @@
 use fleet_contract::{stats::Stats, time::Micros, units::Span};
 
 use super::{blueprint::Blueprint, course::Course};
-use crate::{fault::How, model::Scratch, record::Record};
+use crate::{
+    fault::{Aimed, Conditions, How, Region},
+    model::Scratch,
+    record::Record,
+};
 
 /// A shard that has anything to record does so before it sends what is due later than this after the first message: most of it
 /// is its pace, the rest is for a first message that was late.
@@ -28,42 +32,91 @@ pub(super) fn after_record(blueprint: &Blueprint, course: &Course, record: &Reco
     let mut stats = next.map_or_else(Stats::default, |next| {
         window.count(devices(), from, until.min(next.max(record.at).after(RECORDED_WITHIN)))
     });
-    window.count_births(devices(), record, &mut stats);
+    let away = record.stats.devices.desired.saturating_sub(record.stats.devices.connected);
+    window.count_births(devices(), away, &mut stats);
     stats
 }
 
-/// What devices may have sent after `after` and before `until`.
+/// What devices may have sent after `after` and before `until`. Each of them may have connected meanwhile.
 pub(super) fn between(
     blueprint: &Blueprint,
     course: &Course,
-    devices: impl Iterator<Item = u32>,
+    devices: impl Iterator<Item = u32> + Clone,
     after: Micros,
     until: Micros,
 ) -> Stats {
-    Window { blueprint, course, scratch: Scratch::default() }.count(devices, after.after(Span(1)), until)
+    let mut window = Window { blueprint, course, scratch: Scratch::default() };
+    let mut stats = window.count(devices.clone(), after.after(Span(1)), until);
+    window.count_births(devices, u32::MAX, &mut stats);
+    stats
 }
 
-impl Window<'_> {
+/// A fault of the plan that hits a device, and what it sets for it.
+struct Hit<'a> {
+    fault: &'a Aimed,
+    conditions: Conditions,
+}
+
+impl Hit<'_> {
+    /// When a message of a stream is due that a flood adds, at `from` or later.
+    fn flood_due(&self, stream: u16, from: Micros) -> Micros {
+        let floods = self.conditions.floods.iter().filter(|flood| flood.stream == stream);
+        let due = floods.map(|flood| flood.due(from)).min().unwrap_or(Micros::NEVER);
+        if due < self.fault.strike.until { due } else { Micros::NEVER }
+    }
+
+    /// How often a message of a stream is sent once more, as far as the fault has not ended by then.
+    fn again(&self, stream: u16, due: Micros) -> u64 {
+        let fates = self.conditions.spoils.iter().filter_map(|spoil| spoil.fate(stream, due));
+        if due < self.fault.strike.until { fates.filter(|fate| fate.how == How::Twice).count() as u64 } else { 0 }
+    }
+}
+
+impl<'a> Window<'a> {
     /// When the next message of a device is due, from an instant on.
     fn next(&mut self, device: u32, from: Micros, until: Micros) -> Option<Micros> {
-        let streams = self.blueprint.group_of(device).model.streams().len();
-        (0..streams).filter_map(|stream| self.dues(device, stream, from, until).next()).min()
+        let hits = self.hits(device, from, until);
+        let streams = (0..).zip(self.blueprint.group_of(device).model.streams());
+        streams.filter_map(|(stream, _)| self.dues(device, stream, &hits, from, until).next()).min()
+    }
+
+    /// The faults of the plan that hit a device from one instant to another.
+    fn hits(&mut self, device: u32, from: Micros, until: Micros) -> Vec<Hit<'a>> {
+        let Self { blueprint, course, ref mut scratch } = *self;
+        let group = blueprint.group_index(device);
+        let model = &blueprint.groups[group].model;
+        #[expect(clippy::cast_possible_truncation, reason = "a fleet has fewer than 256 groups")]
+        let group = group as u8;
+        let lasts = |fault: &&Aimed| fault.strike.at < until && fault.strike.until > from;
+        let faults = course.faults().iter().map(|fault| &**fault).filter(lasts);
+        let mut hits = Vec::new();
+        for fault in faults.filter(|fault| fault.hits(device, group)) {
+            let is_within = |region: &Region| region.has(device, group, model, scratch);
+            if fault.region().is_none_or(is_within) {
+                let mut conditions = Conditions::default();
+                fault.impose(device, model.streams(), &mut conditions);
+                hits.push(Hit { fault, conditions });
+            }
+        }
+        hits
     }
 
     fn count(&mut self, devices: impl Iterator<Item = u32>, from: Micros, until: Micros) -> Stats {
         let (mut stats, course) = (Stats::default(), self.course);
         for device in devices {
             let group = self.blueprint.group_of(device);
-            for (number, stream) in group.model.streams().iter().enumerate() {
+            let hits = self.hits(device, from, until);
+            for (number, stream) in (0..).zip(group.model.streams()) {
                 let qos = stream.qos();
                 let faults = stream.faults(device, self.blueprint.start);
-                for due in self.dues(device, number, from, until) {
-                    let twice = faults.fates(due).filter(|fate| fate.how == How::Twice).count() as u64;
-                    stats.messages[qos as usize].unrecorded += 1 + twice;
-                    stats.groups.messages_mut(&group.name, stream.name(), qos).unrecorded += 1 + twice;
+                for due in self.dues(device, number, &hits, from, until) {
+                    let by_model = faults.fates(due).filter(|fate| fate.how == How::Twice).count() as u64;
+                    let sent = 1 + by_model + hits.iter().map(|hit| hit.again(number, due)).sum::<u64>();
+                    stats.messages[qos as usize].unrecorded += sent;
+                    stats.groups.messages_mut(&group.name, stream.name(), qos).unrecorded += sent;
                     if let (Some(phase), _) = course.phases.at(due) {
                         let phase = stats.phases.entry(phase).or_default();
-                        phase.groups.messages_mut(&group.name, stream.name(), qos).unrecorded += 1 + twice;
+                        phase.groups.messages_mut(&group.name, stream.name(), qos).unrecorded += sent;
                     }
                 }
             }
@@ -72,10 +125,18 @@ impl Window<'_> {
     }
 
     /// When the messages of a stream of a device are due, from an instant on and before another.
-    fn dues(&mut self, device: u32, number: usize, from: Micros, until: Micros) -> impl Iterator<Item = Micros> + '_ {
+    fn dues<'b>(
+        &'b mut self,
+        device: u32,
+        stream_number: u16,
+        hits: &'b [Hit<'_>],
+        from: Micros,
+        until: Micros,
+    ) -> impl Iterator<Item = Micros> + 'b {
         let Self { blueprint, course, scratch } = self;
         let group = blueprint.group_index(device);
         let model = &blueprint.groups[group].model;
+        let number = usize::from(stream_number);
         let stream = &model.streams()[number];
         let pace = course.pace(group, number);
         let faults = stream.faults(device, blueprint.start);
@@ -85,13 +146,14 @@ impl Window<'_> {
                 let stay = course.population.stay(device, at)?;
                 let from = at.max(stay.from);
                 let due = stream.first_due(pace, device, from);
-                let due = if due == Micros::NEVER { due } else { due.min(faults.flood_due(from)) };
+                let added = hits.iter().map(|hit| hit.flood_due(stream_number, from)).min().unwrap_or(Micros::NEVER);
+                let due = if due == Micros::NEVER { due } else { due.min(added).min(faults.flood_due(from)) };
                 if due >= until {
                     return None;
                 }
                 at = due.after(Span(1));
-                let is_there = due < stay.until;
-                if is_there && !course.is_paused(due) && model.is_said(number, device, due, blueprint.start, scratch) {
+                let is_there = due < stay.until && !course.is_paused(due);
+                if is_there && (due == added || model.is_said(number, device, due, blueprint.start, scratch)) {
                     return Some(due);
                 }
             }
@@ -99,8 +161,7 @@ impl Window<'_> {
     }
 
     /// Who was not connected may have connected since, and sent a birth message.
-    fn count_births(&self, devices: impl Iterator<Item = u32>, record: &Record, stats: &mut Stats) {
-        let mut away = record.stats.devices.desired.saturating_sub(record.stats.devices.connected);
+    fn count_births(&self, devices: impl Iterator<Item = u32>, mut away: u32, stats: &mut Stats) {
         for device in devices {
             let group = self.blueprint.group_of(device);
             let Some(birth) = group.model.streams().last().filter(|stream| stream.is_birth() && away > 0) else {

@@ -49,10 +49,12 @@ impl<W: World> Shard<W> {
                 continue;
             }
             let (lost, memory) = (&mut self.counted.stats.lost, &mut self.watched.lost_memory);
+            let recorder = &mut self.recorder;
             row.expire(
                 limit,
                 &mut self.counted.by_stream.counts(group.first_stream + usize::from(number)),
                 |message| {
+                    recorder.note_change(now);
                     memory.insert(index, number, message.seq);
                     if lost.len() < Stats::LOST_MAX {
                         lost.push(LostMessage {

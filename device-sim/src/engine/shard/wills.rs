@@ -243,9 +243,9 @@ impl<W: World> Shard<W> {
         let is_successor = self.world.epoch() > self.blueprint.start.after(SETTLED);
         let given_up_after = self.given_up_after(slot).unwrap_or_default();
         let late = Span(self.blueprint.loss_after.0 + self.blueprint.will_delay().0 + given_up_after.0);
-        let is_young = device.sessions == 1 && is_successor && device.times.since.after(late) > now;
+        let is_young = device.counts.sessions == 1 && is_successor && device.times.since.after(late) > now;
         match device.state {
-            _ if device.sessions == 0 => Presence::New,
+            _ if device.counts.sessions == 0 => Presence::New,
             State::Up | State::Leaving if is_young => Presence::New,
             State::Up | State::Leaving => Presence::Up,
             _ => Presence::Away,
@@ -255,13 +255,16 @@ impl<W: World> Shard<W> {
     /// Judges wills that are overdue, and looks at topics whose time has come.
     pub(super) fn sweep_wills(&mut self, now: Micros) {
         if !self.watched.wills.is_empty() {
-            let Self { watched, counted, roster, world, blueprint, life, .. } = self;
+            let Self { watched, counted, roster, world, blueprint, life, recorder, .. } = self;
             let (inlets, is_draining) = (&watched.inlets, life.is_draining);
             let is_watched = |place: u32| {
                 let index = roster.slots.index(Slot::new(place as usize));
                 is_draining || inlets[world.broker(index)].watch.is_subscribed()
             };
-            watched.wills.expire(now, blueprint.loss_after, is_watched, &mut |fate| counted.note_will(fate));
+            watched.wills.expire(now, blueprint.loss_after, is_watched, &mut |fate| {
+                recorder.note_change(now);
+                counted.note_will(fate);
+            });
         }
         if !self.watched.looks.is_empty() {
             self.watched.looks.asked.retain(|_, asked| asked.at.after(ANSWER_PATIENCE) > now);

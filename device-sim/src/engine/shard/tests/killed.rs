@@ -4,10 +4,10 @@
 use fleet_contract::{
     plan::Setting,
     time::Micros,
-    units::{Factor, Span},
+    units::{Factor, Share, Span},
 };
 
-use super::{MODEL, START, Stage, played::Trouble};
+use super::{MODEL, START, Stage, faults::fault, played::Trouble};
 use crate::{engine::unrecorded, random::Source, record};
 
 const DEVICES: u32 = 30;
@@ -28,14 +28,20 @@ fn kill(seed: u64, spec: &str, troubles: bool) -> Found {
     let mut stage = Stage::recorded(DEVICES, spec, "{name: all, model: m}", &[("m", MODEL)], Some(folder.path()));
     if troubles {
         stage.run(Span::from_millis(1 + draw(1, 2_000)));
-        match draw(2, 4) {
+        match draw(2, 6) {
             0 => stage.shard.world.trouble(Trouble::DropAll),
             1 => stage.shard.world.trouble(Trouble::Stall(Span::from_millis(draw(3, 800)))),
-            2 => stage.change(|plan, now, rate| plan.set(now, Setting::Paused(true), rate)),
+            2 => stage.change(|plan, now| plan.set(now, Setting::Paused(true))),
+            kind @ (3 | 4) => {
+                let fault =
+                    fault(["flood", "duplicate"][kind as usize - 3], Share::from_basis_points(5_000).unwrap(), 0);
+                let lasts = Span::from_millis(1 + draw(3, 3_000));
+                stage.change(|plan, now| plan.strike(now, 9, &fault, lasts));
+            }
             _ => {
                 let set =
                     Setting::Rate { group: None, stream: None, factor: Some(Factor(8_000_000)), over: Span::ZERO };
-                stage.change(|plan, now, rate| plan.set(now, set, rate));
+                stage.change(|plan, now| plan.set(now, set));
             }
         }
     }
@@ -80,6 +86,26 @@ fn troubles_leave_nothing_out() {
         let Found { sent, unrecorded, arrived } = kill(seed, spec, true);
         assert!(arrived <= sent + unrecorded, "seed {seed}: {arrived} arrived, {sent} sent, {unrecorded} unrecorded");
     }
+}
+
+#[test]
+fn what_changes_without_a_message_is_recorded_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = r#"
+streams:
+  rare: {topic: "{fleet}/{index}/rare", interval: 1h, payload: {text: "{stamp}"}}
+"#;
+    let spec = "  connect: {rate: 1000/s, backoff: {base: 10s, cap: 20s}}\n";
+    let mut stage = Stage::recorded(40, spec, "{name: all, model: m}", &[("m", model)], Some(folder.path()));
+    stage.run(Span::from_secs(5));
+    let at = stage.shard.world.time().after(Span::from_millis(100));
+    let storm = fault("disconnect", Share::ALL, 1);
+    stage.change(|plan, _| plan.strike(at, 9, &storm, Span::ZERO));
+    stage.run(Span::from_millis(200));
+    let epochs = record::read(folder.path(), Micros(START.0 + 1)).unwrap();
+    let Some([record]) = epochs.get(&START).map(Vec::as_slice) else { panic!("one shard has a record") };
+    assert!(record.at >= at && record.at <= at.after(Span::from_millis(60)), "{} and not soon after {at}", record.at);
+    assert_eq!(record.stats.connections.lost.values().sum::<u64>(), 40);
 }
 
 #[test]
