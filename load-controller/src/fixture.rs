@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::run::{
     act::Acts,
-    facts::{AboutWorkers, Asked, CutShort, Host, Program, RunFacts},
+    facts::{AboutWorkers, Asked, AtBroker, CutShort, Host, Program, RunFacts},
     stage::Stage,
     timeline::Timeline,
 };
@@ -61,7 +61,7 @@ pub(crate) fn facts() -> RunFacts {
     RunFacts {
         fleet: fleet(),
         document_hash: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".into(),
-        embedded_broker: true,
+        at_broker: AtBroker { is_embedded: true, is_cleaned: false },
         run: 0x7f3a_21c0,
         stage: Stage::Ended,
         started: START,
@@ -78,10 +78,8 @@ pub(crate) fn facts() -> RunFacts {
         notes: Vec::new(),
         cut_short: CutShort::No,
         timeline: Timeline::new(START),
-        workers: AboutWorkers::default(),
+        workers: AboutWorkers { devices_each: 1_000, ..AboutWorkers::default() },
         acts: Acts::default(),
-        devices_per_worker: 1_000,
-        is_cleaned: false,
     }
 }
 

@@ -19,12 +19,7 @@ pub(super) struct Device<C> {
     pub(super) times: Times,
     /// Where its streams begin among those of the shard.
     first_stream: StreamAt,
-    /// Accepted sessions so far.
-    pub(super) sessions: u32,
-    /// Attempts in a row that failed.
-    pub(super) attempts: u16,
-    /// Sessions in a row that the broker ended young.
-    pub(super) young_ends: u8,
+    pub(super) counts: Counts,
     pub(super) group: u8,
     pub(super) state: State,
     pub(super) trouble: Trouble,
@@ -39,6 +34,17 @@ pub(super) struct Device<C> {
     pub(super) is_faulty: bool,
     /// The label of its last error.
     pub(super) last_error: Option<&'static str>,
+}
+
+/// How its attempts to connect went so far.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Accepted sessions.
+    pub(super) sessions: u32,
+    /// Attempts in a row that failed.
+    pub(super) attempts: u16,
+    /// Sessions in a row that the broker ended young.
+    pub(super) young_ends: u8,
 }
 
 /// When a device does what.
@@ -123,9 +129,7 @@ impl<C> Device<C> {
             queue: None,
             times: Times { connect_at: Micros::NEVER, leave_at: Micros(0), since: Micros(0), lost_at: Micros::NEVER },
             first_stream,
-            sessions: 0,
-            attempts: 0,
-            young_ends: 0,
+            counts: Counts::default(),
             group,
             state: State::Absent,
             trouble: Trouble::None,
@@ -150,13 +154,14 @@ impl<C> Device<C> {
 
     /// Whether it has not begun to connect since it came to the fleet, or is not there.
     pub(super) fn is_yet_to_come(&self, now: Micros) -> bool {
-        let has_not_begun = self.attempts == 0 && self.times.lost_at == Micros::NEVER && self.times.connect_at > now;
+        let has_not_begun =
+            self.counts.attempts == 0 && self.times.lost_at == Micros::NEVER && self.times.connect_at > now;
         self.state == State::Absent || self.state == State::Offline && has_not_begun
     }
 
     /// Whether the fleet waits for its first attempt to connect to end, one way or the other.
     pub(super) fn is_untried(&self) -> bool {
-        self.state != State::Absent && self.sessions == 0 && self.attempts == 0
+        self.state != State::Absent && self.counts.sessions == 0 && self.counts.attempts == 0
     }
 
     /// How many messages wait in its queue.

@@ -460,7 +460,7 @@ mod tests {
         fleet.spec.broker = Some(BrokerSpec::at(vec![BrokerUrl::tcp("127.0.0.1", 1883)]));
         let plan = Plan::of(0, START, &fleet.spec);
         let mut facts = RunFacts::new(fleet, String::new(), &plan, asked, Program::default());
-        facts.embedded_broker = true;
+        facts.at_broker.is_embedded = true;
         facts.timeline.push(START.after(Span::from_secs(64)), &stats(64), Stage::Running);
         let mut now = stats(65);
         change(&mut now);

@@ -471,7 +471,7 @@ impl Manifest {
             at: facts.now.to_string(),
             duration_seconds: facts.asked.duration.map(Span::as_secs_f64),
             broker: facts.broker(),
-            embedded_broker: facts.embedded_broker,
+            embedded_broker: facts.at_broker.is_embedded,
             engine: facts.program.engine.clone(),
             version: facts.program.version.clone(),
             command: facts.program.command.clone(),

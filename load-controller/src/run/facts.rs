@@ -30,8 +30,8 @@ pub struct RunFacts {
     pub fleet: Fleet,
     /// SHA-256 of the resolved document, in hexadecimal.
     pub document_hash: String,
-    /// Whether the broker was started for this run.
-    pub embedded_broker: bool,
+    /// What is known of its broker beside the address.
+    pub at_broker: AtBroker,
     /// Tells the messages of this run from those of any other.
     pub run: u32,
     /// How far the run has come; only one that has ended is judged.
@@ -54,17 +54,24 @@ pub struct RunFacts {
     pub timeline: Timeline,
     /// What is known of its workers one by one.
     pub workers: AboutWorkers,
-    /// How many devices each worker runs at most: the first one of worker `n` is device `n` times that.
-    pub devices_per_worker: u32,
     /// What it has done to pods and brokers.
     pub acts: Acts,
-    /// Whether what the run left at the broker was removed.
+}
+
+/// What is known of the broker of a run beside its address.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AtBroker {
+    /// Whether it was started for this run.
+    pub is_embedded: bool,
+    /// Whether what the run left there was removed.
     pub is_cleaned: bool,
 }
 
 /// What is known of the workers of a run one by one.
 #[derive(Debug, Clone, Default)]
 pub struct AboutWorkers {
+    /// How many devices each runs at most: the first one of worker `n` is device `n` times that.
+    pub devices_each: u32,
     /// Processes that ended unasked.
     pub lost: LostWorkers,
     /// Of what several may have broken: who has most.
@@ -169,10 +176,10 @@ impl RunFacts {
     pub fn new(fleet: Fleet, document_hash: String, plan: &Plan, asked: Asked, program: Program) -> Self {
         Self {
             shortest_interval: shortest_interval(&fleet, plan, plan.start),
-            devices_per_worker: fleet.spec.devices_per_pod,
+            workers: AboutWorkers { devices_each: fleet.spec.devices_per_pod, ..AboutWorkers::default() },
             fleet,
             document_hash,
-            embedded_broker: false,
+            at_broker: AtBroker::default(),
             run: plan.run,
             stage: Stage::under(plan, plan.start),
             started: plan.start,
@@ -182,9 +189,7 @@ impl RunFacts {
             notes: Vec::new(),
             cut_short: CutShort::No,
             timeline: Timeline::new(plan.start),
-            workers: AboutWorkers::default(),
             acts: Acts::default(),
-            is_cleaned: false,
         }
     }
 
@@ -209,7 +214,7 @@ impl RunFacts {
             return Vec::new();
         }
         let client_id = |gap: &Gap| {
-            let first = gap.ordinal.saturating_mul(self.devices_per_worker);
+            let first = gap.ordinal.saturating_mul(self.workers.devices_each);
             observer_client_id(&self.fleet.metadata.name, self.run, first, gap.epoch, 0)
         };
         self.workers.lost.observers.iter().map(client_id).collect()

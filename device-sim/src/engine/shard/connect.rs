@@ -106,7 +106,7 @@ impl<W: World> Shard<W> {
         if device.is_hit && self.rushes(slot) {
             return self.rush(slot);
         }
-        let is_first = device.sessions == 0 && device.attempts == 0;
+        let is_first = device.counts.sessions == 0 && device.counts.attempts == 0;
         let is_taken = if is_first {
             self.attempts.pacer.take_due(device.times.connect_at, now).is_ok()
         } else {
@@ -147,7 +147,7 @@ impl<W: World> Shard<W> {
             return;
         }
         let index = self.roster.index(slot);
-        match self.world.open(index, self.roster.devices[slot].attempts, slot) {
+        match self.world.open(index, self.roster.devices[slot].counts.attempts, slot) {
             Ok(connection) => {
                 let device = &mut self.roster.devices[slot];
                 device.connection = Some(connection);
@@ -266,7 +266,7 @@ impl<W: World> Shard<W> {
             self.note_back(slot, now.since(lost_at), now);
         }
         let device = &mut self.roster.devices[slot];
-        device.sessions += 1;
+        device.counts.sessions += 1;
         device.state = State::Up;
         device.times.since = now;
         self.counted.stats.devices.connected += 1;
@@ -307,7 +307,7 @@ impl<W: World> Shard<W> {
     pub(super) fn note_if_unwelcome(&mut self, slot: Slot, now: Micros) {
         let device = &self.roster.devices[slot];
         let is_young = device.times.since.after(YOUNG) >= now;
-        if is_young && device.attempts >= UNWELCOME_ATTEMPTS && device.session.in_flight() > 0 {
+        if is_young && device.counts.attempts >= UNWELCOME_ATTEMPTS && device.session.in_flight() > 0 {
             self.note_unwelcome(slot);
         }
     }
@@ -349,7 +349,7 @@ impl<W: World> Shard<W> {
         let is_leaving = device.state == State::Leaving;
         // A session that ends at once is no success; else two runs with the same ids would race for ever.
         if !is_young {
-            device.attempts = 0;
+            device.counts.attempts = 0;
         }
         device.times.since = now;
         device.state = State::Offline;
@@ -376,9 +376,9 @@ impl<W: World> Shard<W> {
         if none != NoAddress::Unresolved {
             return self.connect_failed(slot, none.cause(), Trouble::Own, now);
         }
-        let attempts = std::mem::take(&mut self.roster.devices[slot].attempts);
+        let attempts = std::mem::take(&mut self.roster.devices[slot].counts.attempts);
         self.connect_failed(slot, none.cause(), Trouble::None, now);
-        self.roster.devices[slot].attempts = attempts;
+        self.roster.devices[slot].counts.attempts = attempts;
     }
 
     /// Puts the next attempt off, longer after each failure.
@@ -389,11 +389,11 @@ impl<W: World> Shard<W> {
         let draw = self.blueprint.draws.waits.of(index).at(now.0);
         let is_end = device.state == State::Offline && device.times.lost_at == now;
         let by_fault = if device.is_hit { self.faults.wait(slot, is_end) } else { None };
-        let by_backoff = || backoff::delay(&self.blueprint.connect.backoff, u32::from(device.attempts), draw.0);
+        let by_backoff = || backoff::delay(&self.blueprint.connect.backoff, u32::from(device.counts.attempts), draw.0);
         let wait = by_fault.unwrap_or_else(by_backoff);
         device.state = State::Offline;
         device.last_error = Some(reason);
-        device.attempts = device.attempts.saturating_add(1);
+        device.counts.attempts = device.counts.attempts.saturating_add(1);
         device.times.connect_at = now.after(wait);
         if device.times.lost_at != Micros::NEVER {
             self.counted.stats.sessions.backoff_micros += wait.0;

@@ -199,7 +199,7 @@ impl<W: World> Shard<W> {
             _ if device.is_yet_to_come(now) => {
                 let jitter = self.blueprint.draws.jitter.of(index).at(0).below(self.blueprint.connect.jitter.0);
                 device.state = State::Offline;
-                device.attempts = 0;
+                device.counts.attempts = 0;
                 let intended = self.attempts.share.intended(index, stay.from, &self.course.population);
                 device.times.connect_at = intended.after(Span(jitter)).max(self.blueprint.start);
                 device.times.since = device.times.connect_at;

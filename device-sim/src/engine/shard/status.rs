@@ -56,7 +56,7 @@ impl<W: World> Shard<W> {
             last_error: device.last_error.map(Into::into),
             said: self.counted.said(index).cloned(),
             connects_at: is_waiting.then_some(device.times.connect_at),
-            sessions: device.sessions,
+            sessions: device.counts.sessions,
             in_flight: u32::from(device.session.in_flight()),
             streams,
         })

@@ -75,9 +75,9 @@ impl<W: World> Shard<W> {
         let device = &mut self.roster.devices[slot];
         if is_up {
             let is_contested = age <= CONTESTED && (may_be_taken_over || is_taken_over);
-            device.young_ends = if is_contested { device.young_ends.saturating_add(1) } else { 0 };
+            device.counts.young_ends = if is_contested { device.counts.young_ends.saturating_add(1) } else { 0 };
         }
-        let is_young_again = may_be_taken_over && age <= YOUNG && device.young_ends >= CONTESTED_ENDS;
+        let is_young_again = may_be_taken_over && age <= YOUNG && device.counts.young_ends >= CONTESTED_ENDS;
         self.end_as(slot, if is_taken_over { TAKEN_OVER } else { reason }, Over::Theirs, now);
         if is_taken_over || is_young_again {
             self.put_off(slot, now.after(WAIT));
@@ -86,7 +86,7 @@ impl<W: World> Shard<W> {
 
     /// Whether a device that wants to connect is to stay away, because another process seems to run it.
     pub(super) fn stays_away(&mut self, slot: Slot, now: Micros) -> bool {
-        let is_contested = self.roster.devices[slot].young_ends >= CONTESTED_ENDS;
+        let is_contested = self.roster.devices[slot].counts.young_ends >= CONTESTED_ENDS;
         let stays_away = is_contested && self.contest.read_at.after(UNREAD) <= now && self.has_lost_most(slot, now);
         if stays_away {
             self.put_off(slot, now.after(WAIT));
@@ -101,9 +101,9 @@ impl<W: World> Shard<W> {
             return false;
         }
         if self.contest.counted_at.after(COUNTED_FOR) <= now {
-            let devices = self.roster.devices.iter().filter(|(_, device)| device.sessions > 0);
+            let devices = self.roster.devices.iter().filter(|(_, device)| device.counts.sessions > 0);
             let (contested, all) = devices.fold((0_usize, 0), |(contested, all), (_, device)| {
-                (contested + usize::from(device.young_ends >= CONTESTED_ENDS), all + 1)
+                (contested + usize::from(device.counts.young_ends >= CONTESTED_ENDS), all + 1)
             });
             self.contest.is_lost = contested > 1 && contested * 2 > all;
             self.contest.counted_at = now;
