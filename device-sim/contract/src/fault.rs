@@ -221,8 +221,11 @@ kinds! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stream: Option<String>,
     } lasting,
-    /// Streams fall silent: nothing of them falls due, with their sessions up, as of a sensor that has stopped.
+    /// Sensors fail, with their sessions up: nothing of their streams falls due, or they stick.
     Silence {
+        /// What the sensors do.
+        #[serde(default, skip_serializing_if = "is_default")]
+        how: Failure,
         /// The stream; each unless said.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stream: Option<String>,
@@ -276,6 +279,17 @@ pub enum Corruption {
     Type,
     /// JSON: one of its numbers is far beyond what any sensor tells.
     Range,
+}
+
+/// How a sensor fails.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Failure {
+    /// It sends nothing: nothing of its stream falls due.
+    #[default]
+    Stops,
+    /// It sends the values that it had when that began, with the present time.
+    Sticks,
 }
 
 /// How a delay varies around its mean.
@@ -440,6 +454,7 @@ mod tests {
             (r#"{"kind":"flood","every":"10ms","stream":"speed"}"#, "flood", 60),
             (r#"{"kind":"credentials","share":"1%"}"#, "credentials", 60),
             (r#"{"kind":"silence","stream":"speed"}"#, "silence", 60),
+            (r#"{"kind":"silence","how":"sticks","name":"stuck"}"#, "stuck", 60),
             (r#"{"kind":"kill-pods","share":"50%","lasts":"30s"}"#, "kill-pods", 30),
             (r#"{"kind":"kill-pods","pods":"broker"}"#, "kill-pods", 60),
             (r#"{"kind":"hook","command":["restart","broker"],"image":"tools:1","name":"restart"}"#, "restart", 60),

@@ -2,7 +2,8 @@
 //! the time since the start, so that it does not matter which worker runs the device, nor since when.
 
 use fleet_contract::{
-    model::fault::{Failure, StreamFault},
+    fault::Failure,
+    model::fault::StreamFault,
     stats::ModelFault,
     time::Micros,
     units::{Share, Span},

@@ -50,6 +50,17 @@ const PHASES: &str = "
         - {kind: duplicate, stream: fast, share: 30%, lasts: 1s}
         - {kind: flood, every: 20ms, stream: slow, share: 30%, lasts: 1s}
     - {name: silence, duration: 2s, faults: [{kind: silence, stream: fast, share: 30%, lasts: 1500ms}]}
+    - name: values
+      duration: 2s
+      faults:
+        - {kind: corrupt, name: type, how: type, stream: fast, share: 30%, lasts: 1s}
+        - {kind: corrupt, name: range, how: range, stream: slow, share: 30%, lasts: 1s}
+    - name: sensors
+      duration: 3s
+      faults:
+        - {kind: silence, name: stuck, how: sticks, stream: slow, share: 30%, lasts: 2500ms}
+        - {kind: corrupt, name: bits, how: bits, stream: fast, share: 30%, lasts: 1s}
+    - {name: group, duration: 2s, faults: [{kind: silence, name: group, group: few, stream: slow, lasts: 1500ms}]}
 ";
 
 const DEVICES: u32 = 24;
@@ -67,13 +78,13 @@ spec:
   observe: none
   broker: {{url: '{url}', credentials: {{username: fleet, passwordFile: password}}{tls}}}
   connect: {{rate: 1000/s, keepAlive: 20s, inFlight: 8, backoff: {{base: 300ms, cap: 600ms}}}}
-  groups: [{{name: all, model: prey}}]
+  groups: [{{name: most, share: 75%, model: prey}}, {{name: few, share: 25%, model: prey}}]
   models:
     prey:
       signals: {{x: {{kind: counter, rate: 1}}}}
       streams:
         fast: {{topic: '{{fleet}}/{{index}}/fast', interval: 100ms, qos: 1, payload: {{json: {{x: '{{x}}', at: '{{timestamp:us}}'}}}}}}
-        slow: {{topic: '{{fleet}}/{{index}}/slow', interval: 200ms, qos: 0, payload: {{json: {{x: '{{x}}', at: '{{timestamp:us}}'}}}}}}
+        slow: {{topic: '{{fleet}}/{{index}}/{{group}}/slow', interval: 200ms, qos: 0, payload: {{json: {{x: '{{x}}', at: '{{timestamp:us}}'}}}}}}
 ---
 apiVersion: simctl.io/v1alpha1
 kind: LoadTest
@@ -228,7 +239,62 @@ fn hit(ended: &Ended, notes: &[Note]) -> Vec<(&'static str, BTreeSet<u32>)> {
     assert_eq!(silent.len() as u64, silence.devices);
     assert_eq!(mute(notes, &silence.span, |said| !is_fast(said)), BTreeSet::new());
     hit.push(("silence", silent));
+    hit.extend(failing_sensors(ended, notes));
     hit
+}
+
+/// The devices that told values of another type or range, stuck to what they had told or told other bits, and those of a group.
+fn failing_sensors(ended: &Ended, notes: &[Note]) -> Vec<(&'static str, BTreeSet<u32>)> {
+    let told = |device: u32, name: &str, stream: &str| -> Vec<(Option<Micros>, Option<Value>)> {
+        let within = around(notes, &struck(ended, name).span).into_iter().filter(|note| note.device == device);
+        within
+            .filter_map(|note| match note.said {
+                Said::Message { topic, due, payload } if topic.ends_with(stream) => {
+                    Some((due, serde_json::from_str(&payload).ok()))
+                }
+                _ => None,
+            })
+            .collect()
+    };
+    let count = |name: &str, stream: &str, least: usize, is_it: &dyn Fn(Option<Micros>, &Value) -> bool| {
+        let struck = struck(ended, name);
+        let is_hit = |device: &u32| {
+            let told = told(*device, name, stream);
+            // What is no JSON any more is null.
+            told.iter().filter(|(due, value)| is_it(*due, value.as_ref().unwrap_or(&Value::Null))).count() >= least
+        };
+        let devices: BTreeSet<u32> = (0..DEVICES).filter(is_hit).collect();
+        assert_eq!(devices.len() as u64, struck.devices, "{name}: {devices:?}");
+        assert!(struck.effects >= struck.devices * least as u64, "{name}");
+        devices
+    };
+    let numbers = |value: &Value| [value["x"].clone(), value["at"].clone()];
+    let types = count("type", "/fast", 7, &|_, value| numbers(value).iter().any(Value::is_string));
+    let ranges =
+        count("range", "/slow", 3, &|_, value| numbers(value).iter().any(|number| number.as_f64() == Some(1e300)));
+    // Flipped bits may be those of another number, or make no JSON.
+    let bits = count("bits", "/fast", 4, &|due, value| {
+        value["at"].as_u64() != due.map(|due| due.0) || value["x"].as_f64().is_none_or(|x| !(0.0..600.0).contains(&x))
+    });
+    let stuck = struck(ended, "stuck");
+    let is_stuck = |device: &u32| {
+        let within = told(*device, "stuck", "/slow")
+            .into_iter()
+            .filter(|(due, _)| due.is_some_and(|due| stuck.span.contains(&due)));
+        let values: Vec<Value> = within.map(|(_, value)| value.unwrap_or_default()["x"].clone()).collect();
+        // A counter that gains one a second has two steps in two and a half seconds.
+        assert!(values.len() >= 8, "{device}: {values:?}");
+        values.windows(2).all(|pair| pair[0] == pair[1])
+    };
+    let sticks: BTreeSet<u32> = (0..DEVICES).filter(is_stuck).collect();
+    assert_eq!(sticks.len() as u64, stuck.devices);
+    let of_few = |said: &Said| matches!(said, Said::Message { topic, .. } if topic.ends_with("/few/slow"));
+    let few = notes.iter().filter(|note| of_few(&note.said)).map(|note| note.device).collect();
+    let group = struck(ended, "group");
+    let silent =
+        mute(notes, &group.span, |said| matches!(said, Said::Message { topic, .. } if topic.ends_with("/slow")));
+    assert_eq!((&silent, silent.len() as u64), (&few, group.devices));
+    vec![("type", types), ("range", ranges), ("stuck", sticks), ("bits", bits), ("group", silent)]
 }
 
 /// The devices that told something wrong, by what they told.
@@ -323,7 +389,7 @@ fn write(path: &Path, text: &str) {
 }
 
 /// Whom the faults hit in a fleet of 24 with the seed 7: drawn once, and the same for ever.
-const DRAWN: [(&str, &[u32]); 16] = [
+const DRAWN: [(&str, &[u32]); 21] = [
     ("disconnect", &[1, 2, 3, 7, 11, 12, 15, 20, 22]),
     ("said", &[0, 2, 3, 8, 9, 10, 11, 16, 17, 22]),
     ("reset", &[0, 7, 10, 12, 14, 21, 23]),
@@ -340,6 +406,11 @@ const DRAWN: [(&str, &[u32]); 16] = [
     ("duplicate", &[1, 2, 3, 4, 10, 11, 12, 20, 21, 23]),
     ("flood", &[0, 2, 4, 6, 8, 14, 15, 16, 22]),
     ("silence", &[0, 4, 8, 9, 13, 17, 22]),
+    ("type", &[11, 12, 21, 22, 23]),
+    ("range", &[10, 12, 15]),
+    ("stuck", &[0, 4, 6, 8, 14, 19]),
+    ("bits", &[1, 3, 4, 5, 6, 7, 9, 11, 21, 23]),
+    ("group", &[2, 6, 10, 14, 18, 22]),
 ];
 
 #[track_caller]

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    fault::{Corruption, all, is_all, is_default},
+    fault::{Corruption, Failure, all, is_all, is_default},
     units::{Share, Span},
 };
 
@@ -88,17 +88,6 @@ pub struct FloodEpisodes {
     pub lasts: Span,
     /// From one of its messages to the next.
     pub interval: Span,
-}
-
-/// How a sensor fails.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Failure {
-    /// Nothing falls due.
-    #[default]
-    Stops,
-    /// It tells the values of the beginning of the episode, with the present time.
-    Sticks,
 }
 
 /// What faults do to the rate of a stream, on average.

@@ -44,7 +44,12 @@ pub(super) fn fault(kind: &str, share: Share, choice: u64) -> Fault {
             fault["every"] = json!("50ms");
             fault["stream"] = json!("one");
         }
-        "silence" if choice > 0 => fault["stream"] = json!("one"),
+        "silence" => {
+            if choice > 0 {
+                fault["stream"] = json!("one");
+            }
+            fault["how"] = json!(["stops", "stops", "sticks"][usize::try_from(choice).unwrap()]);
+        }
         _ => {}
     }
     serde_json::from_value(fault).unwrap()
@@ -70,7 +75,7 @@ impl Struck {
         assert_eq!(stage.shard.counted.stats.devices.connected, DEVICES);
         let at = stage.shard.world.time().after(Span::from_millis(500));
         let fault = fault(kind, Share::from_basis_points(3_300).unwrap(), choice);
-        stage.change(|plan, _, rate| plan.strike(at, NUMBER, &fault, lasts, rate));
+        stage.change(|plan, _| plan.strike(at, NUMBER, &fault, lasts));
         stage.step(stage.shard.world.time());
         let aimed = &stage.shard.course.faults()[0];
         let hit: BTreeSet<u32> = (0..DEVICES).filter(|index| aimed.hits(*index, 0)).collect();
@@ -214,6 +219,19 @@ fn silent_streams_offer_nothing_and_all_others_go_on() {
     assert_eq!(devices.slots().filter(|slot| devices[*slot].is_hit).count(), 0);
 }
 
+#[test]
+fn sensors_that_stick_go_on_by_their_timetable() {
+    let mut struck = Struck::new("silence", 2, Span::from_secs(4), SLOW);
+    let before = struck.stage.measured().messages[1];
+    struck.run_to(3_990);
+    let after = struck.stage.measured().messages[1];
+    // One message each 400 ms, for 4 s and the half second before.
+    let offered = after.offered - before.offered;
+    assert!(offered.abs_diff(u64::from(DEVICES) * 45 / 4) <= u64::from(DEVICES), "{offered}");
+    let done = struck.done();
+    assert!(done.effects.abs_diff(struck.count() * 10) <= struck.count(), "{}", done.effects);
+}
+
 /// The times to an acknowledgement since a fault began, in milliseconds: the median and the longest.
 fn times(struck: &mut Struck, until: u64) -> (u64, u64) {
     let before = struck.stage.measured().latency.publish_ack;
@@ -317,7 +335,7 @@ fn a_fault_that_the_plan_takes_back_ends_then() {
     struck.run_to(1_000);
     assert_eq!(struck.stage.shard.counted.stats.devices.connected as usize, DEVICES as usize - struck.hit.len());
     let at = struck.stage.shard.world.time().after(Span::from_millis(10));
-    struck.stage.change(|plan, _, _| plan.take_back(at));
+    struck.stage.change(|plan, _| plan.take_back(at));
     struck.run_to(2_000);
     assert_eq!(struck.stage.shard.counted.stats.devices.connected, DEVICES);
 }
@@ -326,8 +344,8 @@ fn a_fault_that_the_plan_takes_back_ends_then() {
 fn devices_that_come_while_it_lasts_are_hit_too() {
     let mut struck = Struck::new("silence", 0, Span::from_secs(60), "  connect: {rate: 1000/s}\n");
     struck.run_to(100);
-    struck.stage.change(|plan, now, rate| {
-        plan.set(now, fleet_contract::plan::Setting::Devices(2 * DEVICES), rate);
+    struck.stage.change(|plan, now| {
+        plan.set(now, fleet_contract::plan::Setting::Devices(2 * DEVICES));
     });
     struck.run_to(1_000);
     let aimed = struck.stage.shard.course.faults()[0].clone();
@@ -355,12 +373,12 @@ fn a_region_holds_those_whose_signals_say_so_when_the_fault_begins() {
         json!({"kind": "silence", "share": "80%", "where": "lat > 40 && mode == \"busy\" && mode != \"unheard of\""}),
     )
     .unwrap();
-    stage.change(|plan, _, rate| plan.strike(at, NUMBER, &fault, Span::from_secs(20), rate));
+    stage.change(|plan, _| plan.strike(at, NUMBER, &fault, Span::from_secs(20)));
     // Signals go on, and nobody is hit or let go by that; another fault has all conditions set anew.
     stage.run(Span::from_secs(4));
     let other = super::faults::fault("stale", Share::ALL, 0);
-    stage.change(|plan, now, rate| plan.strike(now, NUMBER + 1, &other, Span::from_secs(2), rate));
-    stage.change(|plan, now, rate| plan.set(now, fleet_contract::plan::Setting::Devices(2 * DEVICES), rate));
+    stage.change(|plan, now| plan.strike(now, NUMBER + 1, &other, Span::from_secs(2)));
+    stage.change(|plan, now| plan.set(now, fleet_contract::plan::Setting::Devices(2 * DEVICES)));
     stage.run(Span::from_secs(4));
     let aimed = stage.shard.course.faults().iter().find(|fault| fault.strike.number == NUMBER).unwrap().clone();
     let (mut inside, mut hit) = (0, 0);
@@ -397,7 +415,7 @@ fn two_faults_at_one_instant_both_strike() {
     let at = stage.shard.world.time().after(Span::from_millis(10));
     for number in [1, 2] {
         let fault = fault("disconnect", Share::from_basis_points(5_000).unwrap(), 1);
-        stage.change(|plan, _, rate| plan.strike(at, number, &fault, Span::ZERO, rate));
+        stage.change(|plan, _| plan.strike(at, number, &fault, Span::ZERO));
     }
     stage.run(Span::from_secs(1));
     let done = [1, 2].map(|number| stage.shard.counted.stats.faults.get(number).unwrap().devices);
@@ -410,7 +428,7 @@ fn act(text: &str, lasts: Span) -> (Stage, Micros) {
     stage.run(Span::from_secs(2));
     let at = stage.shard.world.time().after(Span::from_millis(500));
     let fault: Fault = serde_json::from_str(text).unwrap();
-    stage.change(|plan, _, rate| plan.strike(at, NUMBER, &fault, lasts, rate));
+    stage.change(|plan, _| plan.strike(at, NUMBER, &fault, lasts));
     (stage, at)
 }
 
