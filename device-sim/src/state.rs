@@ -63,14 +63,13 @@ pub fn newest(one: Plan, other: Plan) -> Plan {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::{plan::Setting, time::Micros, units::Rate};
+    use fleet_contract::{plan::Setting, time::Micros};
 
     use super::*;
 
     fn plan(start: u64, version: u64) -> Plan {
         let mut plan = Plan::new(7, Micros(start), 100);
-        let rate = Rate::per_second(1.0).unwrap();
-        (1..version).for_each(|version| plan.set(Micros(start + version), Setting::Devices(100), rate));
+        (1..version).for_each(|version| plan.set(Micros(start + version), Setting::Devices(100)));
         plan
     }
 

@@ -11,11 +11,7 @@ use device_sim::{
     clock::Clock,
     engine::{Engine, Kind, Options},
 };
-use fleet_contract::{
-    cost::USUAL_PAUSE,
-    plan::Setting,
-    units::{Rate, Span},
-};
+use fleet_contract::{cost::USUAL_PAUSE, plan::Setting, units::Span};
 use run::{Run, TestBroker, assignment, until};
 
 #[test]
@@ -180,9 +176,8 @@ fn devices_come_and_go_as_often_as_the_plan_lets_them() {
     run.until_connected(4);
     let mut plan = (*run.engine.plan()).clone();
     let begin = run.clock.now().after(Span::from_millis(200));
-    let rate = Rate::per_second(1_000.0).unwrap();
     for (millis, devices) in [(0, 10), (600, 4), (1_200, 10), (1_800, 2)] {
-        plan.set(begin.after(Span::from_millis(millis)), Setting::Devices(devices), rate);
+        plan.set(begin.after(Span::from_millis(millis)), Setting::Devices(devices));
     }
     assert!(run.engine.set_plan(plan));
     let stats = run.until("both spikes are over", |reading| {

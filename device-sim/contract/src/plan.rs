@@ -175,29 +175,33 @@ impl Plan {
 
     /// Adds what is needed so that from `at` on the live numbers are those of `spec`; whether anything was.
     pub fn follow(&mut self, at: Micros, spec: &FleetSpec) -> bool {
-        let (before, rate) = (self.version, spec.connect.rate);
+        let before = self.version;
         if self.devices_wanted() != spec.devices {
-            self.set(at, Setting::Devices(spec.devices), rate);
+            self.set(at, Setting::Devices(spec.devices));
         }
         if self.is_paused(Micros::NEVER) != spec.paused {
-            self.set(at, Setting::Paused(spec.paused), rate);
+            self.set(at, Setting::Paused(spec.paused));
         }
-        self.follow_intervals(at, &spec.intervals, rate);
-        self.version > before
+        self.follow_intervals(at, &spec.intervals);
+        let is_any = self.version > before;
+        if is_any {
+            self.forget(at, spec.connect.rate);
+        }
+        is_any
     }
 
-    fn follow_intervals(&mut self, at: Micros, wanted: &BTreeMap<String, Span>, rate: Rate) {
+    fn follow_intervals(&mut self, at: Micros, wanted: &BTreeMap<String, Span>) {
         let all = wanted.get(FleetSpec::ALL_STREAMS).copied();
         if self.intervals_set().0 != all {
             // It forgets those of single streams, which follow again below.
-            self.set(at, Setting::Interval { stream: None, interval: all }, rate);
+            self.set(at, Setting::Interval { stream: None, interval: all });
         }
         let (_, set) = self.intervals_set();
         let names: BTreeSet<&String> = set.keys().chain(wanted.keys()).collect();
         for name in names.into_iter().filter(|name| *name != FleetSpec::ALL_STREAMS) {
             let interval = wanted.get(name).copied().or(all);
             if set.get(name).copied().unwrap_or(all) != interval {
-                self.set(at, Setting::Interval { stream: Some(name.clone()), interval }, rate);
+                self.set(at, Setting::Interval { stream: Some(name.clone()), interval });
             }
         }
     }
@@ -218,33 +222,35 @@ impl Plan {
         (all, single)
     }
 
-    /// Adds a setting from `at` on, from the start on at the soonest, behind those of the same instant, for a fleet whose
-    /// devices connect at `rate`.
-    ///
-    /// What is over and makes no difference any more is forgotten, so that a plan does not grow with its age.
-    pub fn set(&mut self, at: Micros, set: Setting, rate: Rate) {
+    /// Adds a setting from `at` on, from the start on at the soonest, behind those of the same instant.
+    pub fn set(&mut self, at: Micros, set: Setting) {
         self.version += 1;
         self.format = self.format.max(set.format());
         let at = at.max(self.start);
         let place = self.changes.partition_point(|change| change.at <= at);
         self.changes.insert(place, Change { at, set });
-        self.forget(at.before(FORGOTTEN_AFTER), rate);
+    }
+
+    /// Forgets what is over and makes no difference any more, so that a plan does not grow with its age; `now` is the present, and
+    /// no instant of a change that is to come: what lies before that has yet to happen.
+    pub fn forget(&mut self, now: Micros, rate: Rate) {
+        self.forget_before(now.before(FORGOTTEN_AFTER), rate);
     }
 
     /// Cuts the connections of a share of the devices at `at`.
-    pub fn disconnect(&mut self, at: Micros, share: Share, rate: Rate) {
+    pub fn disconnect(&mut self, at: Micros, share: Share) {
         self.format = self.format.max(Format::SECOND);
         self.faults += 1;
-        self.set(at, Setting::Disconnect { share, number: self.faults }, rate);
+        self.set(at, Setting::Disconnect { share, number: self.faults });
     }
 
     /// Adds a fault of a number of its own, from `at` on; it lasts so long.
-    pub fn strike(&mut self, at: Micros, number: u32, fault: &Fault, lasts: Span, rate: Rate) {
+    pub fn strike(&mut self, at: Micros, number: u32, fault: &Fault, lasts: Span) {
         let setting = match fault.as_cut() {
             Some(share) => Setting::Disconnect { share, number },
             None => Setting::Fault { number, lasts, fault: fault.clone() },
         };
-        self.set(at, setting, rate);
+        self.set(at, setting);
     }
 
     /// How many devices the phases before `number` leave behind.
@@ -280,9 +286,8 @@ impl Plan {
         set.last().flatten()
     }
 
-    /// Lets the streams go by their intervals again from `at` on, for a fleet whose devices connect at `rate`; whether any had a
-    /// factor.
-    pub fn reset_rates(&mut self, at: Micros, rate: Rate) -> bool {
+    /// Lets the streams go by their intervals again from `at` on; whether any had a factor.
+    pub fn reset_rates(&mut self, at: Micros) -> bool {
         let mut set = BTreeMap::new();
         for change in &self.changes {
             if let Setting::Rate { group, stream, factor, .. } = &change.set {
@@ -292,7 +297,7 @@ impl Plan {
         set.retain(|_, factor| factor.is_some());
         let is_any = !set.is_empty();
         for (group, stream) in set.into_keys() {
-            self.set(at, Setting::Rate { group, stream, factor: None, over: Span::ZERO }, rate);
+            self.set(at, Setting::Rate { group, stream, factor: None, over: Span::ZERO });
         }
         is_any
     }
@@ -315,7 +320,7 @@ impl Plan {
     }
 
     /// Forgets what makes no difference to anything from `now` on.
-    fn forget(&mut self, now: Micros, rate: Rate) {
+    fn forget_before(&mut self, now: Micros, rate: Rate) {
         let (over, devices) = self.population(rate).settled(now);
         // Who has come by several changes may not be counted as if all had come from the start on, unless that is over, too.
         let comes_to_the_same = self.start.after(rate.time_for(devices.into())) <= now;

@@ -17,7 +17,6 @@ use fleet_contract::{
     model::Model,
     plan::{Plan, Setting, Shard},
     stats::{Stats, WorkerStats},
-    units::Rate,
     worker::Assignment,
 };
 use tokio::{runtime::Runtime, task::JoinHandle};
@@ -132,7 +131,7 @@ impl Run {
 
     pub(crate) fn set(&self, setting: Setting) {
         let mut plan = (*self.engine.plan()).clone();
-        plan.set(self.clock.now(), setting, Rate::per_second(500.0).unwrap());
+        plan.set(self.clock.now(), setting);
         assert!(self.engine.set_plan(plan));
     }
 

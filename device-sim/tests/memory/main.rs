@@ -23,7 +23,7 @@ use device_sim::{
     clock::Clock,
     engine::{Engine, Kind, Options},
 };
-use fleet_contract::{plan::Setting, units::Rate, worker::ALLOCATOR};
+use fleet_contract::{plan::Setting, worker::ALLOCATOR};
 use peer::{Odd, Peer};
 use run::{assignment_of, until};
 
@@ -57,7 +57,7 @@ fn start(peer: SocketAddr, clock: Clock) -> Engine {
 /// Scales the fleet, and waits until it is as large as that.
 fn scale(engine: &Engine, clock: Clock, devices: u32) {
     let mut plan = (*engine.plan()).clone();
-    plan.set(clock.now(), Setting::Devices(devices), Rate::per_second(500.0).unwrap());
+    plan.set(clock.now(), Setting::Devices(devices));
     assert!(engine.set_plan(plan));
     until(engine, "a fleet of that size", |reading| reading.stats.devices.connected == devices);
 }

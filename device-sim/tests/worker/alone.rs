@@ -18,7 +18,7 @@ use fleet_contract::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{Api, Process, assignment, body, broker, document, eventually, now, rate};
+use crate::process::{Api, Process, assignment, body, broker, document, eventually, now};
 
 #[test]
 fn a_worker_runs_what_it_is_assigned_and_follows_its_plan() {
@@ -36,7 +36,7 @@ fn a_worker_runs_what_it_is_assigned_and_follows_its_plan() {
     assert!(reading.stats.generator.memory_bytes > 0 && reading.stats.generator.workers == 1);
 
     let mut plan = assignment.plan.clone();
-    plan.set(now(), Setting::Devices(25), rate());
+    plan.set(now(), Setting::Devices(25));
     assert_eq!(worker.api.call("PUT", "/v1/plan", &body(&plan)), (200, "{\"version\":2}".into()));
     assert_eq!(worker.api.call("PUT", "/v1/plan", &body(&assignment.plan)), (200, "{\"version\":2}".into()));
     worker.api.until("25 devices", |reading| reading.stats.devices.connected == 25 && reading.plan_version == 2);
@@ -214,7 +214,7 @@ fn a_restarted_worker_goes_on_with_the_newest_plan() {
     let worker = Process::unix(directory.path(), &arguments);
     worker.api.until_ready();
     let mut plan = assignment.plan.clone();
-    plan.set(now().after(Span::ZERO), Setting::Devices(4), rate());
+    plan.set(now().after(Span::ZERO), Setting::Devices(4));
     assert_eq!(worker.api.call("PUT", "/v1/plan", &body(&plan)).0, 200);
     drop(worker);
 
@@ -272,12 +272,12 @@ fn a_mounted_plan_that_changes_is_taken_over_and_an_old_one_is_not() {
     let arguments = mounted(directory.path(), &plan, &body(&document(broker, "")));
     let worker = Process::unix(directory.path(), &borrowed(&arguments));
     worker.api.until("three devices", |reading| reading.stats.devices.connected == 3);
-    plan.set(now(), Setting::Devices(5), rate());
+    plan.set(now(), Setting::Devices(5));
     assert_eq!(worker.api.call("PUT", "/v1/plan", &body(&plan)).0, 200);
     worker.api.until("five devices", |reading| reading.stats.devices.connected == 5);
 
     // What is mounted overtakes what was pushed.
-    plan.set(now(), Setting::Devices(8), rate());
+    plan.set(now(), Setting::Devices(8));
     std::fs::write(directory.path().join("next"), body(&plan)).unwrap();
     std::fs::rename(directory.path().join("next"), directory.path().join("plan.json")).unwrap();
     let reading = worker.api.until("eight devices", |reading| reading.stats.devices.connected == 8);

@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::process::{Process, body, broker, document, eventually, now, rate};
+use crate::process::{Process, body, broker, document, eventually, now};
 
 /// A fleet's directory, as its pods see it: document, plan, and a place for each to keep its own.
 struct Pods {
@@ -59,7 +59,7 @@ impl Pods {
 
     /// Changes the plan, and pushes it to these.
     fn push(&mut self, setting: Setting, workers: &[&Process]) {
-        self.plan.set(now(), setting, rate());
+        self.plan.set(now(), setting);
         for worker in workers {
             let (status, answer) = worker.api.call("PUT", "/v1/plan", &body(&self.plan));
             assert_eq!((status, answer), (200, format!("{{\"version\":{}}}", self.plan.version)));

@@ -19,7 +19,6 @@ use fleet_contract::{
     plan::{Plan, Shard},
     stats::WorkerStats,
     time::Micros,
-    units::Rate,
     worker::{Assignment, Document},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -58,11 +57,6 @@ pub(crate) fn broker() -> (Runtime, SocketAddr) {
 
 pub(crate) fn now() -> Micros {
     device_sim::clock::Clock::new().now()
-}
-
-/// How fast the devices of the tests connect.
-pub(crate) fn rate() -> Rate {
-    Rate::per_second(500.0).unwrap()
 }
 
 /// A fleet `f` of the test model at `broker`, with more lines for its `spec`.

@@ -254,10 +254,7 @@ fn device_bytes(spec: &FleetSpec) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::{
-        plan::Setting,
-        units::{Factor, Rate},
-    };
+    use fleet_contract::{plan::Setting, units::Factor};
 
     use super::*;
     use crate::{document::from_text, library};
@@ -302,7 +299,7 @@ spec:
         let mut plan = Plan::new(1, Micros(1), 1_000);
         let factor = Some(Factor(10_000_000));
         let set = Setting::Rate { group: None, stream: None, factor, over: Span::ZERO };
-        plan.set(Micros(2), set, Rate::per_second(500.0).unwrap());
+        plan.set(Micros(2), set);
         let asked = estimate.under(&plan, Micros(2)).messages_per_second;
         assert!((asked - 6_500.0 * 0.5 * 1.2).abs() < 1e-3, "{asked}");
     }
@@ -333,8 +330,7 @@ spec:
         let estimate = Estimate::new(&document(1_000, Qos::AtLeastOnce), 20_000, 1).unwrap();
         let mut plan = Plan::new(1, Micros(1), 1_000);
         assert_eq!(estimate.under(&plan, Micros(1)), estimate);
-        let rate = Rate::per_second(500.0).unwrap();
-        plan.set(Micros(2), Setting::Interval { stream: None, interval: Some(Span(1)) }, rate);
+        plan.set(Micros(2), Setting::Interval { stream: None, interval: Some(Span(1)) });
         let asked = estimate.under(&plan, Micros(2));
         assert!((asked.messages_per_second / 1e9 - 1.0).abs() < 1e-6, "{asked:?}");
         assert!(asked.cpu_cores > 10_000.0 && asked.bytes_per_second > 100e9, "{asked:?}");
@@ -352,18 +348,17 @@ spec:
     fn the_rate_follows_devices_and_intervals() {
         let estimate = Estimate::new(&from_text("demo", library::EXAMPLES[0].1, None).unwrap(), 20_000, 1).unwrap();
         let mut plan = Plan::new(1, Micros(1), estimate.devices);
-        let rate = Rate::per_second(500.0).unwrap();
         let messages = |plan: &Plan| estimate.under(plan, Micros(4)).messages_per_second;
         let before = messages(&plan);
         assert!((before - estimate.messages_per_second).abs() < 1e-6);
-        plan.set(Micros(2), Setting::Devices(estimate.devices * 3), rate);
+        plan.set(Micros(2), Setting::Devices(estimate.devices * 3));
         assert!((messages(&plan) - 3.0 * before).abs() < 1e-6);
-        plan.set(Micros(3), Setting::Interval { stream: None, interval: Some(Span::from_millis(100)) }, rate);
+        plan.set(Micros(3), Setting::Interval { stream: None, interval: Some(Span::from_millis(100)) });
         assert!(messages(&plan) > 10.0 * before);
         let mut faster = Plan::new(1, Micros(1), estimate.devices);
         let over = Span::from_secs(60);
         let factor = Some(Factor(5_000_000));
-        faster.set(Micros(2), Setting::Rate { group: None, stream: None, factor, over }, rate);
+        faster.set(Micros(2), Setting::Rate { group: None, stream: None, factor, over });
         assert!(messages(&faster) > 2.0 * before, "what a ramp will have come to is guarded from its beginning");
     }
 }

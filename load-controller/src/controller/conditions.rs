@@ -541,9 +541,9 @@ mod tests {
         spec.connect.rate = Rate::per_second(10.0).unwrap();
         let mut plan = Plan::new(1, Micros(0), 100);
         assert_eq!(round_end(&plan, &spec), Micros(9_900_000).after(spec.connect.timeout));
-        plan.set(Micros(20_000_000), Setting::Devices(50), spec.connect.rate);
+        plan.set(Micros(20_000_000), Setting::Devices(50));
         assert_eq!(round_end(&plan, &spec), Micros(24_900_000).after(spec.connect.timeout));
-        plan.set(Micros(30_000_000), Setting::Devices(51), spec.connect.rate);
+        plan.set(Micros(30_000_000), Setting::Devices(51));
         assert_eq!(round_end(&plan, &spec), Micros(30_000_000).after(spec.connect.timeout));
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use fleet_contract::{allowed::AllowedBrokers, fleet::FleetSpec, plan::Plan, time::Micros, units::Span};
+use fleet_contract::{allowed::AllowedBrokers, plan::Plan, time::Micros, units::Span};
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -270,7 +270,7 @@ fn next_plan(situation: &Situation<'_>) -> (Plan, bool) {
         let mut next = newest.clone();
         let at = now.after(LEAD);
         // That of a test is written with it.
-        let is_new = !is_pinned(situation) && leave_phases(&mut next, at, spec) | next.follow(at, spec);
+        let is_new = !is_pinned(situation) && leave_phases(&mut next, at) | next.follow(at, spec);
         return (next, is_new || seen.is_none());
     }
     let told = fleet.status.as_ref().and_then(|status| Some((status.run?, instant(status.start.as_ref()?)?, status)));
@@ -296,12 +296,12 @@ fn devices_most(situation: &Situation<'_>) -> u32 {
 }
 
 /// Takes what a load test has left out of a plan; whether there was anything.
-fn leave_phases(plan: &mut Plan, at: Micros, spec: &FleetSpec) -> bool {
+fn leave_phases(plan: &mut Plan, at: Micros) -> bool {
     let has_phases = plan.phases().next().is_some();
     if has_phases {
         plan.take_back(at);
         plan.end_phases(u32::MAX);
-        plan.reset_rates(at, spec.connect.rate);
+        plan.reset_rates(at);
     }
     has_phases
 }

@@ -185,7 +185,7 @@ mod tests {
         let sized = Size::of(&spec).messages_per_second;
         assert!((messages_per_second(&spec, &plan) - sized).abs() < 1e-9);
         let setting = Setting::Interval { stream: None, interval: Some(Span::from_millis(100)) };
-        plan.set(Micros(2), setting, spec.connect.rate);
+        plan.set(Micros(2), setting);
         assert!(messages_per_second(&spec, &plan) > 10.0 * sized);
     }
 

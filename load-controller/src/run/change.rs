@@ -8,6 +8,9 @@ use fleet_contract::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::timeline::EventKind;
+use crate::words;
+
 /// What is to change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
@@ -70,12 +73,32 @@ impl Change {
                 Setting::Rate { group: None, stream: stream.clone(), factor: Some(*factor), over }
             }
             Self::Disconnect { disconnect } => {
-                plan.disconnect(at, *disconnect, rate);
+                plan.disconnect(at, *disconnect);
+                plan.forget(at, rate);
                 return Ok(plan);
             }
         };
-        plan.set(at, setting, rate);
+        plan.set(at, setting);
+        plan.forget(at, rate);
         Ok(plan)
+    }
+
+    /// What a report says of it; nothing of a pause, which shows by itself.
+    pub fn event(&self) -> Option<(EventKind, String)> {
+        let over = |over: &Option<Span>| over.map(|over| format!(" over {over}")).unwrap_or_default();
+        let of = |stream: &Option<String>| stream.as_ref().map(|stream| format!(" of {stream}")).unwrap_or_default();
+        Some(match self {
+            Self::Devices { devices, over: time } => {
+                let devices = words::counted((*devices).into(), "device", "devices");
+                (EventKind::Scale, format!("to {devices}{}", over(time)))
+            }
+            Self::Paused { .. } => return None,
+            Self::Interval { interval, stream } => (EventKind::Interval, format!("{interval}{}", of(stream))),
+            Self::Rate { factor, stream, over: time } => {
+                (EventKind::Rate, format!("{} times as fast{}{}", factor.get(), of(stream), over(time)))
+            }
+            Self::Disconnect { disconnect } => (EventKind::Fault, format!("disconnect of {disconnect} of the devices")),
+        })
     }
 
     /// Whether it does something to devices that only the native engine can do.

@@ -130,10 +130,10 @@ impl Phases {
         if let Some(phase) = before.spanned().find(|phase| phase.number == number) {
             let devices = plan.devices_before_phase(number + 1);
             if skipped.devices(at) != devices || skipped.devices_wanted() != devices {
-                skipped.set(at, Setting::Devices(devices), spec.connect.rate);
+                skipped.set(at, Setting::Devices(devices));
             }
             for change in phase.phase.rate.iter().flat_map(|rates| rates.all()) {
-                skipped.set(at, rate(change, None, Span::ZERO), spec.connect.rate);
+                skipped.set(at, rate(change, None, Span::ZERO));
             }
         }
         self.plan_from(number + 1, &mut skipped, spec, start);
@@ -146,35 +146,35 @@ impl Phases {
     }
 
     /// The plan of a run that is over at `at`: nothing of it is to come any more, and its devices stay as they are.
-    pub fn ended(&self, plan: &Plan, spec: &FleetSpec, at: Micros) -> Plan {
+    pub fn ended(&self, plan: &Plan, at: Micros) -> Plan {
         let mut ended = plan.clone();
         ended.take_back(at);
         let devices = ended.devices(at);
         if ended.devices_wanted() != devices {
-            ended.set(at, Setting::Devices(devices), spec.connect.rate);
+            ended.set(at, Setting::Devices(devices));
         }
-        ended.reset_rates(at, spec.connect.rate);
-        ended.set(at, Setting::Phase(self.behind()), spec.connect.rate);
+        ended.reset_rates(at);
+        ended.set(at, Setting::Phase(self.behind()));
         ended
     }
 
     fn plan_from(&self, first: u32, plan: &mut Plan, spec: &FleetSpec, start: Micros) {
         for spanned in self.spanned().filter(|phase| phase.number >= first) {
             let at = start.after(spanned.after);
-            plan.set(at, Setting::Phase(spanned.number), spec.connect.rate);
+            plan.set(at, Setting::Phase(spanned.number));
             let from = plan.devices_wanted();
-            plan_devices(plan, spec, &spanned, at, from);
+            plan_devices(plan, &spanned, at, from);
             plan_rates(plan, spec, &spanned, at);
             for (position, fault) in spanned.phase.faults.iter().enumerate() {
                 let after = fault.aim().after;
                 let lasts = fault.lasts_within(Span(spanned.phase.duration.0.saturating_sub(after.0)));
                 let number = fault::number(spanned.number, position);
-                plan.strike(at.after(after), number, fault, lasts, spec.connect.rate);
+                plan.strike(at.after(after), number, fault, lasts);
             }
         }
         // What falls due behind the last one belongs to none that anybody has asked for.
         if let Some(last) = self.last() {
-            plan.set(start.after(last), Setting::Phase(self.behind()), spec.connect.rate);
+            plan.set(start.after(last), Setting::Phase(self.behind()));
         }
     }
 }
@@ -192,14 +192,14 @@ fn to_devices(segment: &Segment) -> u32 {
     rounded(segment.to)
 }
 
-fn plan_devices(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>, begins: Micros, before: u32) {
+fn plan_devices(plan: &mut Plan, phase: &Spanned<'_>, begins: Micros, before: u32) {
     let curve = phase.phase.devices.iter();
     for segment in curve.flat_map(|curve| curve.segments(before.into(), phase.phase.duration)) {
         let (at, to) = (begins.after(segment.after), to_devices(&segment));
         if segment.over > Span::ZERO {
-            plan.set(at, Setting::Ramp { to, over: segment.over }, spec.connect.rate);
+            plan.set(at, Setting::Ramp { to, over: segment.over });
         } else if plan.devices(at) != to {
-            plan.set(at, Setting::Devices(to), spec.connect.rate);
+            plan.set(at, Setting::Devices(to));
         }
     }
 }
@@ -211,7 +211,7 @@ fn plan_rates(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>, begins: Mi
         let RateChange { group, stream, factor, messages } = change;
         let absolute = messages.map(|messages| (messages, devices_of(plan, phase, begins)));
         let mut set = |after: Span, factor: Option<Factor>, over: Span| {
-            plan.set(begins.after(after), rate(change, factor, over), spec.connect.rate);
+            plan.set(begins.after(after), rate(change, factor, over));
         };
         for segment in factor.iter().flat_map(|factor| factor.segments(1.0, lasts)) {
             set(segment.after, Some(as_factor(segment.to)), segment.over);
@@ -403,11 +403,33 @@ mod tests {
         part.plan(&mut plan, &spec(), at(100_000));
         assert_eq!(plan.phases().collect::<Vec<_>>(), [(at(100_000), 7), (at(110_000), 8), (at(120_000), 9)]);
         assert_eq!([99_000, 100_000, 109_999, 110_000].map(|millis| plan.devices(at(millis))), [20, 1, 50, 90]);
-        let ended = part.ended(&plan, &spec(), at(104_000));
+        let ended = part.ended(&plan, at(104_000));
         assert_eq!(ended.phases().collect::<Vec<_>>(), [(at(100_000), 7), (at(104_000), 9)]);
         assert_eq!([103_999, 104_000, 200_000].map(|millis| ended.devices(at(millis))), [20, 21, 21]);
         let every = Span::from_secs(1);
         assert_eq!(ended.pace("taxi", "fast", every).shortest(at(104_000)), every);
+    }
+
+    /// Nothing of it is over before it has begun, however long its phases are.
+    #[test]
+    fn phases_of_minutes_keep_their_ramps_rates_and_faults() {
+        let phases = written(
+            "[{name: ramp, duration: 2m, devices: {from: 0, to: 500}}, {name: steady, duration: 10m, measure: true}, \
+             {name: peak, duration: 5m, rate: {factor: 5}}, {name: outage, duration: 3m, faults: [{kind: disconnect, share: 30%}, \
+             {kind: storm, after: 10s, lasts: 20s}]}, {name: again, duration: 5m, rate: {factor: 3}}, {name: less, duration: 10m, \
+             devices: {from: 500, to: 100}}]",
+        );
+        let mut plan = Plan::new(1, START, 10);
+        phases.plan(&mut plan, &spec(), START);
+        let minutes = |minutes: u64| START.after(Span::from_secs(60 * minutes));
+        assert_eq!([0, 1, 2, 20, 30, 35].map(|at| plan.devices(minutes(at))), [1, 251, 500, 500, 299, 100]);
+        let factor = |at: u64| plan.factor(None, None, minutes(at)).map(|factor| factor.get());
+        assert_eq!([1, 14, 18, 22, 28].map(factor), [None, Some(5.0), None, Some(3.0), None]);
+        let strikes: Vec<_> = plan.strikes().map(|it| (it.fault.name().to_owned(), it.at, it.until)).collect();
+        let (begins, storm) = (minutes(17), minutes(17).after(Span::from_secs(10)));
+        let expected = [("disconnect", begins, begins), ("storm", storm, storm.after(Span::from_secs(20)))];
+        assert_eq!(strikes, expected.map(|(name, begins, ends)| (name.to_owned(), begins, ends)));
+        assert_eq!(plan.phases().count(), 7);
     }
 
     #[test]

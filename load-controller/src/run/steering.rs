@@ -15,15 +15,16 @@ use fleet_contract::{
 
 use super::phase::{Phases, Spanned};
 
-/// How often it looks.
+/// How often it looks at first.
 const EVERY: Span = Span::from_secs(5);
 
 /// The most that a factor changes at a time, as a share of it, and the least that is worth a change.
 const STEP_MAX: f64 = 0.1;
 const STEP_MIN: f64 = 0.01;
 
-/// Corrections of a phase: the plan keeps each of them, and the first few bring it there.
-const CORRECTIONS_MAX: u32 = 64;
+/// After so many corrections it waits twice as long for the next one, and so on: the plan keeps each of them, and the first few
+/// bring it there. In a week there are 400 at most.
+const CORRECTIONS_EACH: u32 = 32;
 
 /// More overdue or withheld messages than this share of those that fell due are a fleet that is saturated.
 const SATURATED_SHARE: f64 = 0.01;
@@ -72,12 +73,13 @@ impl Steering {
                 return None;
             }
         };
-        if now.since(last.at) < EVERY {
+        let doubled = (last.corrections / CORRECTIONS_EACH).min(32);
+        if now.since(last.at).0 < EVERY.0 << doubled {
             return None;
         }
         let look = Look { corrections: last.corrections, ..look };
         let before = std::mem::replace(last, look);
-        if last.corrections >= CORRECTIONS_MAX || at >= start.after(phase.until()) || last.is_saturated_since(&before) {
+        if at >= start.after(phase.until()) || last.is_saturated_since(&before) {
             return None;
         }
         let seconds = now.since(before.at).as_secs_f64();
@@ -90,10 +92,13 @@ impl Steering {
             let factor = plan.factor(change.group.as_deref(), change.stream.as_deref(), at).unwrap_or(Factor::ONE);
             let factor = Some(scaled(factor, step));
             let (group, stream) = (change.group.clone(), change.stream.clone());
-            plan.set(at, Setting::Rate { group, stream, factor, over: Span::ZERO }, spec.connect.rate);
+            plan.set(at, Setting::Rate { group, stream, factor, over: Span::ZERO });
         }
         last.corrections += u32::from(corrected.is_some());
-        corrected
+        corrected.map(|mut plan| {
+            plan.forget(now, spec.connect.rate);
+            plan
+        })
     }
 }
 
@@ -217,6 +222,17 @@ mod tests {
         assert!(offered.windows(2).all(|pair| pair[1].abs_diff(pair[0]) <= 11), "a tenth at a time: {offered:?}");
         assert!(offered[60..].iter().all(|offered| (99..=101).contains(offered)), "{offered:?}");
         assert!(played.steering.last.unwrap().corrections < 8);
+    }
+
+    #[test]
+    fn rules_that_change_for_hours_are_followed_ever_more_calmly() {
+        let mut played = Played::new("[{name: a, duration: 6h, rate: {messages: 100/s}}]", 20);
+        for minute in 0..359 {
+            played.rules = if minute % 2 == 0 { 20 } else { 60 };
+            played.play(60 * minute..60 * (minute + 1));
+        }
+        let corrections = played.steering.last.unwrap().corrections;
+        assert!((65..256).contains(&corrections), "{corrections}");
     }
 
     #[test]

@@ -48,8 +48,7 @@ fn a_newer_text_is_named_as_such_whatever_else_it_holds() {
 #[test]
 fn a_plan_of_release_0_1_means_what_it_meant_and_is_written_as_it_was() {
     let plan: Plan = recorded(PLAN);
-    let rate = Rate::per_second(100.0).unwrap();
-    let population = plan.population(rate);
+    let population = plan.population(Rate::per_second(100.0).unwrap());
     let (start, settled) = (plan.start, population.settles());
     assert_eq!((plan.version, plan.run, plan.devices_wanted()), (5, 3_445_934_276, 15));
     assert_eq!((population.at(start.after(Span::from_secs(10))), population.at(settled)), (20, 15));
@@ -60,12 +59,11 @@ fn a_plan_of_release_0_1_means_what_it_meant_and_is_written_as_it_was() {
 
 #[test]
 fn a_plan_tells_from_which_release_on_it_is_understood() {
-    let rate = Rate::per_second(100.0).unwrap();
     let format = |plan: &Plan| serde_json::to_value(plan).unwrap().get("format").and_then(serde_json::Value::as_u64);
     let mut plan: Plan = recorded(PLAN);
-    plan.set(plan.start.after(Span::from_secs(100)), Setting::Devices(40), rate);
+    plan.set(plan.start.after(Span::from_secs(100)), Setting::Devices(40));
     assert_eq!(format(&plan), None, "release 0.1 knows no such field");
-    plan.disconnect(plan.start.after(Span::from_secs(110)), Share::from_basis_points(3_000).unwrap(), rate);
+    plan.disconnect(plan.start.after(Span::from_secs(110)), Share::from_basis_points(3_000).unwrap());
     assert_eq!(format(&plan), Some(2));
     assert_eq!(recorded::<Plan>(&serde_json::to_string(&plan).unwrap()), plan);
 }

@@ -19,7 +19,7 @@ const fn stay(from: Micros, until: Micros) -> Stay {
 #[test]
 fn a_growth_connects_its_devices_at_the_rate() {
     let mut plan = Plan::new(1, START, 100);
-    plan.set(at(60), Setting::Devices(120), rate(10.0));
+    plan.set(at(60), Setting::Devices(120));
     let population = plan.population(rate(10.0));
     assert_eq!(population.stay(5, START), Some(stay(START.after(Span::from_millis(500)), Micros::NEVER)));
     assert_eq!(population.stay(105, START), Some(stay(at(60).after(Span::from_millis(500)), Micros::NEVER)));
@@ -30,7 +30,7 @@ fn a_growth_connects_its_devices_at_the_rate() {
 #[test]
 fn a_shrinkage_takes_the_tail_and_the_last_device_first() {
     let mut plan = Plan::new(1, START, 100);
-    plan.set(at(60), Setting::Devices(50), rate(10.0));
+    plan.set(at(60), Setting::Devices(50));
     let population = plan.population(rate(10.0));
     let until = |index| population.stay(index, at(30)).map(|stay| stay.until);
     assert_eq!([49, 99, 50].map(until), [Micros::NEVER, at(60), at(60).after(Span::from_millis(4_900))].map(Some));
@@ -40,7 +40,7 @@ fn a_shrinkage_takes_the_tail_and_the_last_device_first() {
 #[test]
 fn a_ramp_spreads_its_devices_over_its_time_and_the_rate_holds_it_back() {
     let mut plan = Plan::new(1, START, 0);
-    plan.set(START, Setting::Ramp { to: 500, over: Span::from_secs(60) }, rate(500.0));
+    plan.set(START, Setting::Ramp { to: 500, over: Span::from_secs(60) });
     let population = plan.population(rate(500.0));
     assert_eq!(population.stay(250, START), Some(stay(at(30), Micros::NEVER)));
     assert_eq!((population.at(at(30)), population.at(at(60)), population.last()), (251, 500, 500));
@@ -52,8 +52,8 @@ fn a_ramp_spreads_its_devices_over_its_time_and_the_rate_holds_it_back() {
 fn a_spike_lets_a_device_come_and_go_as_often_as_there_are_spikes() {
     let mut plan = Plan::new(1, START, 10);
     for spike in [10, 20] {
-        plan.set(at(spike), Setting::Devices(20), rate(1e6));
-        plan.set(at(spike + 5), Setting::Devices(10), rate(1e6));
+        plan.set(at(spike), Setting::Devices(20));
+        plan.set(at(spike + 5), Setting::Devices(10));
     }
     let population = plan.population(rate(1e6));
     let seen = [0, 12, 17, 22, 27].map(|now| population.stay(10, at(now)));
@@ -68,13 +68,13 @@ fn a_spike_lets_a_device_come_and_go_as_often_as_there_are_spikes() {
 #[test]
 fn who_is_kept_after_all_does_not_leave_and_who_had_yet_to_come_does_not_come() {
     let mut plan = Plan::new(1, START, 100);
-    plan.set(at(100), Setting::Devices(50), rate(1.0));
-    plan.set(at(110), Setting::Devices(100), rate(1.0));
+    plan.set(at(100), Setting::Devices(50));
+    plan.set(at(110), Setting::Devices(100));
     let population = plan.population(rate(1.0));
     let until = population.stay(60, at(105)).map(|stay| stay.until);
     assert_eq!(until, Some(Micros::NEVER), "it was to leave at 139");
-    plan.set(at(120), Setting::Devices(200), rate(1.0));
-    plan.set(at(130), Setting::Devices(150), rate(1.0));
+    plan.set(at(120), Setting::Devices(200));
+    plan.set(at(130), Setting::Devices(150));
     let population = plan.population(rate(1.0));
     assert_eq!(population.stay(160, at(121)), None, "it was to come at 180");
     assert_eq!(population.stay(140, at(121)), Some(stay(at(160), Micros::NEVER)), "as it was planned");
@@ -92,20 +92,22 @@ fn an_interval_of_all_streams_replaces_those_of_single_ones() {
     let mut plan = Plan::new(1, START, 1);
     let second = Span::from_secs(1);
     let half = Setting::Interval { stream: Some("state".into()), interval: Some(Span::from_millis(500)) };
-    plan.set(at(100), half, rate(1.0));
+    plan.set(at(100), half);
     let interval = |plan: &Plan, stream: &str, now: u64| plan.pace("g", stream, second).interval(at(now));
     assert_eq!([99, 100].map(|now| interval(&plan, "state", now)), [second, Span::from_millis(500)]);
     assert_eq!(interval(&plan, "event", 100), second);
     let all = Setting::Interval { stream: None, interval: Some(Span::from_millis(200)) };
-    plan.set(at(200), all, rate(1.0));
+    plan.set(at(200), all);
     assert_eq!(interval(&plan, "state", 200), Span::from_millis(200));
     // The timetable begins anew at each change, and is kept up to it.
     let pace = plan.pace("g", "state", second);
     let dues = [98_500_000, 99_600_001, 99_900_000, 199_900_000].map(|from| pace.first(Micros(from), due(100_000)).0);
     assert_eq!(dues, [99_100_000, 100_100_000, 100_100_000, 200_100_000]);
     assert_eq!(plan.changes.len(), 3, "what is replaced is kept until it is long over");
-    plan.set(at(300), Setting::Paused(true), rate(1.0));
+    plan.forget(at(230), rate(10.0));
     assert_eq!(plan.changes.len(), 3);
+    plan.forget(at(300), rate(10.0));
+    assert_eq!(plan.changes.len(), 2);
 }
 
 #[test]
@@ -114,7 +116,7 @@ fn the_most_specific_rate_holds() {
     let mut set = |now, group: Option<&str>, stream: Option<&str>, factor: Option<&str>| {
         let factor = factor.map(|factor| factor.parse().unwrap());
         let [group, stream] = [group, stream].map(|name| name.map(str::to_owned));
-        plan.set(at(now), Setting::Rate { group, stream, factor, over: Span::ZERO }, rate(1.0));
+        plan.set(at(now), Setting::Rate { group, stream, factor, over: Span::ZERO });
     };
     set(10, None, None, Some("2"));
     set(20, Some("cars"), None, Some("3"));
@@ -159,7 +161,7 @@ fn a_plan_of_the_release_before_reads_and_is_written_as_it_was() {
     assert_eq!(serde_json::to_string(&plan).unwrap(), text);
     assert_eq!((plan.devices(at(59)), plan.devices_wanted(), plan.is_paused(at(61))), (100, 50, true));
     let mut followed = plan;
-    followed.set(at(3_600), Setting::Devices(60), rate(10.0));
+    followed.set(at(3_600), Setting::Devices(60));
     let known = ["devices", "interval", "paused"];
     let is_known = |change: &Change| {
         let set = serde_json::to_value(&change.set).unwrap();
@@ -173,13 +175,13 @@ fn a_plan_of_the_release_before_reads_and_is_written_as_it_was() {
 fn growths_that_overlap_are_kept_until_one_alone_would_be_over() {
     let mut plan = Plan::new(1, START, 0);
     let quick = rate(10.0);
-    plan.set(at(1), Setting::Devices(600), quick);
-    plan.set(at(2), Setting::Devices(1_200), quick);
+    plan.set(at(1), Setting::Devices(600));
+    plan.set(at(2), Setting::Devices(1_200));
     // Both are over after 62 seconds; one growth to as many would take 120.
     let growths = |plan: &Plan| plan.changes.iter().filter(|change| change.set.devices().is_some()).count();
-    plan.set(at(130), Setting::Paused(true), quick);
+    plan.forget(at(130), quick);
     assert_eq!(growths(&plan), 3);
-    plan.set(at(190), Setting::Paused(false), quick);
+    plan.forget(at(190), quick);
     assert_eq!(growths(&plan), 1);
 }
 
@@ -187,9 +189,9 @@ fn growths_that_overlap_are_kept_until_one_alone_would_be_over() {
 #[test]
 fn what_is_set_before_the_start_holds_from_the_start_on() {
     let mut plan = Plan::new(1, START, 0);
-    plan.set(START.before(Span::from_millis(90)), Setting::Devices(50), rate(10.0));
+    plan.set(START.before(Span::from_millis(90)), Setting::Devices(50));
     assert_eq!((plan.devices(START), plan.devices_wanted()), (50, 50));
-    plan.set(START.before(Span::from_millis(80)), Setting::Ramp { to: 100, over: Span::from_secs(10) }, rate(10.0));
+    plan.set(START.before(Span::from_millis(80)), Setting::Ramp { to: 100, over: Span::from_secs(10) });
     assert_eq!((plan.devices(START.before(Span(1))), plan.devices(at(5)), plan.devices_wanted()), (0, 76, 100));
 }
 
@@ -198,10 +200,11 @@ fn a_plan_does_not_grow_with_its_age() {
     let mut plan = Plan::new(1, START, 100);
     for day in 1..1_000 {
         let now = at(day * 86_400);
-        plan.set(now, Setting::Devices(100 + u32::try_from(day % 7).unwrap()), rate(10.0));
-        plan.set(now, Setting::Paused(day % 2 == 0), rate(10.0));
-        plan.set(now, Setting::Interval { stream: None, interval: Some(Span::from_secs(day)) }, rate(10.0));
-        plan.disconnect(now, Share::ALL, rate(10.0));
+        plan.set(now, Setting::Devices(100 + u32::try_from(day % 7).unwrap()));
+        plan.set(now, Setting::Paused(day % 2 == 0));
+        plan.set(now, Setting::Interval { stream: None, interval: Some(Span::from_secs(day)) });
+        plan.disconnect(now, Share::ALL);
+        plan.forget(now, rate(10.0));
     }
     assert!(plan.changes.len() < 12, "{} changes", plan.changes.len());
 }
@@ -244,7 +247,7 @@ fn grown(first: u32, growths: &[Growth]) -> Plan {
     for &(gap, to, over) in growths {
         now = now.after(Span(gap));
         let set = if over == 0 { Setting::Devices(to) } else { Setting::Ramp { to, over: Span(over) } };
-        plan.set(now, set, rate(1e9));
+        plan.set(now, set);
     }
     plan
 }
@@ -293,10 +296,10 @@ proptest! {
         for turn in &turns {
             let (gap, set) = setting(turn);
             begin = begin.after(gap);
-            plan.set(begin, set, rate(1e9));
+            plan.set(begin, set);
         }
         let (mut shorter, now) = (plan.clone(), START.after(Span(now)));
-        shorter.forget(now, rate(1e9));
+        shorter.forget_before(now, rate(1e9));
         prop_assert!(shorter.changes.len() <= plan.changes.len() + 1);
         let [long, short] = [&plan, &shorter].map(|plan| plan.population(rate(1e9)));
         let [fast, same] = [&plan, &shorter].map(|plan| plan.pace("g", "s", Span(20)));
@@ -312,13 +315,51 @@ proptest! {
     }
 
     #[test]
+    fn what_is_forgotten_of_all_else_makes_no_difference_either(
+        changes in prop::collection::vec((0..HORIZON, 0_u8..6, 0_u32..4), 0..14), now in 0..HORIZON,
+    ) {
+        let mut plan = Plan::new(1, START, 5);
+        let named = |name: &str, is_named: bool| is_named.then(|| name.to_owned());
+        for (place, (at, kind, number)) in (0..).zip(changes) {
+            let (at, short) = (START.after(Span(at)), Span(u64::from(number) * 20));
+            let set = match kind {
+                0 => Setting::Paused(number % 2 == 0),
+                1 => {
+                    let (group, stream) = (named("g", number % 2 == 0), named("s", number > 1));
+                    Setting::Rate { group, stream, factor: Some(Factor(number * 500_000)), over: short }
+                }
+                2 => Setting::Disconnect { share: Share::ALL, number: place },
+                3 => {
+                    let fault = serde_json::from_str("{\"kind\": \"blackhole\"}").unwrap();
+                    Setting::Fault { number: place, lasts: short, fault }
+                }
+                4 => Setting::Phase(place),
+                _ => Setting::Interval { stream: named("s", number % 2 == 0), interval: Some(Span(u64::from(number) + 3)) },
+            };
+            plan.set(at, set);
+        }
+        let (mut shorter, now) = (plan.clone(), START.after(Span(now)));
+        shorter.forget_before(now, rate(1e9));
+        prop_assert!(plan.phases().eq(shorter.phases()));
+        let lasting = |plan: &Plan| plan.strikes().filter(|it| it.until > now).collect::<Vec<_>>();
+        prop_assert_eq!(lasting(&plan), lasting(&shorter));
+        for later in (now.0..START.0 + HORIZON).map(Micros) {
+            prop_assert_eq!(plan.is_paused(later), shorter.is_paused(later));
+            for (group, stream) in [("g", "s"), ("h", "s"), ("g", "t")] {
+                let [long, short] = [&plan, &shorter].map(|plan| plan.pace(group, stream, Span(20)).first(later, due(7)));
+                prop_assert_eq!(long, short, "{}/{} from {}", group, stream, later.0 - START.0);
+            }
+        }
+    }
+
+    #[test]
     fn streams_are_due_as_a_naive_evaluator_says(phase in 0_u64..20, turns in turns()) {
         let mut plan = Plan::new(1, START, 1);
         let mut begin = START;
         for turn in &turns {
             let (gap, set) = setting(turn);
             begin = begin.after(gap);
-            plan.set(begin, set, rate(1e9));
+            plan.set(begin, set);
         }
         let pace = plan.pace("g", "s", Span(20));
         let expected = naive_dues(phase, &turns);

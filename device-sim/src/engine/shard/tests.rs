@@ -24,7 +24,7 @@ use fleet_contract::{
     plan::{Plan, Setting},
     stats::{Messages, Stats},
     time::Micros,
-    units::{Rate, Share, Span},
+    units::{Share, Span},
     worker::Assignment,
 };
 
@@ -139,8 +139,8 @@ impl Stage {
         stage
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut Plan, Micros, Rate)) {
-        change(&mut self.plan, self.shard.world.time(), self.blueprint.connect.rate);
+    fn change(&mut self, change: impl FnOnce(&mut Plan, Micros)) {
+        change(&mut self.plan, self.shard.world.time());
         let course = Course::new(Arc::new(self.plan.clone()), &self.blueprint);
         self.commands.try_send(Command::Course(Arc::new(course))).unwrap();
     }
@@ -259,7 +259,7 @@ fn history(seed: u64) -> (Stats, u64) {
         "{name: all, model: m}",
         &[("m", model)],
     );
-    stage.change(|plan, now, rate| plan.set(now, Setting::Phase(0), rate));
+    stage.change(|plan, now| plan.set(now, Setting::Phase(0)));
     for step in 1..13 {
         let number = 10 + 5 * step;
         stage.run(Span::from_millis(1 + draw(number, 1_500)));
@@ -272,24 +272,24 @@ fn history(seed: u64) -> (Stats, u64) {
             5 | 6 => {
                 let devices = u32::try_from(draw(number + 2, 2 * u64::from(DEVICES))).unwrap();
                 let over = Span::from_millis(draw(number + 3, 1_000));
-                stage.change(|plan, now, rate| plan.set(now, Setting::Ramp { to: devices, over }, rate));
+                stage.change(|plan, now| plan.set(now, Setting::Ramp { to: devices, over }));
             }
             7 => {
                 let share = Share::from_basis_points(u16::try_from(draw(number + 2, 10_000)).unwrap()).unwrap();
-                stage.change(|plan, now, rate| plan.disconnect(now, share, rate));
+                stage.change(|plan, now| plan.disconnect(now, share));
             }
-            8 => stage.change(|plan, now, rate| plan.set(now, Setting::Phase(step), rate)),
+            8 => stage.change(|plan, now| plan.set(now, Setting::Phase(step))),
             kind @ 10..23 => {
                 let share = Share::from_basis_points(u16::try_from(draw(number + 2, 10_000)).unwrap()).unwrap();
                 let lasts = Span::from_millis(1 + draw(number + 3, 3_000));
                 let fault = faults::fault(FAULTS[usize::try_from(kind - 10).unwrap()], share, draw(number + 4, 3));
-                stage.change(|plan, now, rate| plan.strike(now, step, &fault, lasts, rate));
+                stage.change(|plan, now| plan.strike(now, step, &fault, lasts));
             }
             _ => {
                 let factor = Some(fleet_contract::units::Factor(u32::try_from(draw(number + 2, 3_000_000)).unwrap()));
                 let over = Span::from_millis(draw(number + 3, 1_000));
                 let set = Setting::Rate { group: None, stream: None, factor, over };
-                stage.change(|plan, now, rate| plan.set(now, set, rate));
+                stage.change(|plan, now| plan.set(now, set));
             }
         }
     }
@@ -350,7 +350,7 @@ fn what_is_sent_late_counts_in_the_phase_in_which_it_was_due() {
     );
     let times = [0, 2, 4].map(|seconds| START.after(Span::from_secs(seconds)));
     for (number, at) in (0..).zip(times) {
-        stage.change(|plan, _, rate| plan.set(at, Setting::Phase(number), rate));
+        stage.change(|plan, _| plan.set(at, Setting::Phase(number)));
     }
     stage.run(Span::from_millis(2_000));
     stage.shard.world.trouble(Trouble::Refuse(Span::from_millis(2_500)));
@@ -386,7 +386,7 @@ fn connections_that_the_devices_end_themselves_accuse_no_message() {
     let unwelcome = |end: &dyn Fn(&mut Stage)| {
         let mut stage = Stage::new(10, "  connect: {rate: 1000/s, backoff: {base: 50ms, cap: 50ms}}\n");
         let set = Setting::Interval { stream: None, interval: Some(Span::from_millis(1)) };
-        stage.change(|plan, now, rate| plan.set(now, set, rate));
+        stage.change(|plan, now| plan.set(now, set));
         stage.run(Span::from_secs(1));
         for _ in 0..6 {
             end(&mut stage);
@@ -394,7 +394,7 @@ fn connections_that_the_devices_end_themselves_accuse_no_message() {
         }
         stage.drain().unwelcome.len()
     };
-    let cut = |stage: &mut Stage| stage.change(|plan, now, rate| plan.disconnect(now, Share::ALL, rate));
+    let cut = |stage: &mut Stage| stage.change(|plan, now| plan.disconnect(now, Share::ALL));
     assert_eq!(unwelcome(&cut), 0);
     assert!(unwelcome(&|stage| stage.shard.world.trouble(Trouble::DropAll)) > 0);
 }
@@ -410,7 +410,7 @@ fn a_device_with_much_to_say_makes_no_other_late() {
         factor: Some(fleet_contract::units::Factor(100_000_000)),
         over: Span::ZERO,
     };
-    stage.change(|plan, now, rate| plan.set(now, set, rate));
+    stage.change(|plan, now| plan.set(now, set));
     stage.run(Span::from_secs(5));
     let stats = stage.drain();
     assert!(stats.all_messages().sent > 40 * 5 * 200, "{:?}", stats.all_messages());

@@ -390,7 +390,7 @@ impl Args {
         let spec = FleetSpec { devices: settings.devices_first, ..settings.fleet().spec.clone() };
         let mut plan = Plan::of(run, start, &spec).ahead_by(ahead);
         if let Some(Ramp { to, over, .. }) = self.fleet.devices.and_then(|devices| devices.ramp) {
-            plan.set(start, Setting::Ramp { to, over }, spec.connect.rate);
+            plan.set(start, Setting::Ramp { to, over });
         }
         let start = plan.start;
         settings.phases.plan(&mut plan, &spec, start);
@@ -423,12 +423,10 @@ impl Args {
             host: machine::host(),
             open_files_limit: machine.open_files,
         };
-        RunFacts {
-            embedded_broker: settings.is_embedded,
-            devices_per_worker: Split::new(fleet.spec.devices, self.per_process(machine)).shard(1).first,
-            notes,
-            ..RunFacts::new(fleet.clone(), hash_of(fleet), plan, asked, program)
-        }
+        let mut facts = RunFacts { notes, ..RunFacts::new(fleet.clone(), hash_of(fleet), plan, asked, program) };
+        facts.at_broker.is_embedded = settings.is_embedded;
+        facts.workers.devices_each = Split::new(fleet.spec.devices, self.per_process(machine)).shard(1).first;
+        facts
     }
 
     /// Removes what the run has left at the broker; whether nothing stays.
@@ -447,12 +445,12 @@ impl Args {
             Ok(cleaned) => {
                 cleaned.removed().iter().for_each(|line| printer.say(line));
                 cleaned.left().iter().for_each(|line| printer.warn(line));
-                outcome.facts.is_cleaned = cleaned.is_complete();
+                outcome.facts.at_broker.is_cleaned = cleaned.is_complete();
             }
             Err(error) => printer.warn(format_args!("what the run has left at the broker stays: {error:#}")),
         }
         outcome.report = Report::new(&outcome.stats, &outcome.facts);
-        outcome.facts.is_cleaned
+        outcome.facts.at_broker.is_cleaned
     }
 
     async fn removed(

@@ -344,9 +344,11 @@ impl Task {
         };
         let start = now.after(load_test::START_LEAD);
         let facts = RunFacts::new(document.fleet.clone(), document.hash.clone(), plan, asked, program());
-        let facts = RunFacts { embedded_broker: document.has_own_broker, ..facts.beginning_at(start, plan) };
+        let mut facts = facts.beginning_at(start, plan);
+        facts.at_broker.is_embedded = document.has_own_broker;
         let run = Run::part(facts, plan::LEAD, Before::of(&met.workers));
         let mut next = plan.clone();
+        next.forget(now, document.fleet.spec.connect.rate);
         phases.plan(&mut next, &document.fleet.spec, start);
         let (fleet, fleet_owner) = (self.key.name.clone(), met.owner.clone());
         // An earlier attempt may have kept something, and begun nothing.
@@ -392,8 +394,8 @@ impl Task {
             let why = format!("the controller went away as it began: its phases were not in the plan at {start}");
             return self.tell_of(test, &Stage::Aborted(why)).await;
         }
-        let facts = RunFacts::new(document.fleet.clone(), document.hash.clone(), &plan, asked, program());
-        let facts = RunFacts { embedded_broker: document.has_own_broker, ..facts };
+        let mut facts = RunFacts::new(document.fleet.clone(), document.hash.clone(), &plan, asked, program());
+        facts.at_broker.is_embedded = document.has_own_broker;
         let run = saved.resume(facts, plan::LEAD, &plan, now);
         let hold = Hold::before(&Phases::new(spec.phases.clone()), document.fleet.spec.devices);
         let at = At::Going { run: Box::new(run), version, keep_at: Instant::now() };
@@ -418,7 +420,7 @@ impl Task {
             return self.finish_test().await;
         }
         if now < run.facts().started {
-            run.wait(&met.workers);
+            run.wait(&mut met.workers);
             return Ok(());
         }
         if trial.spec.abort {
@@ -435,7 +437,7 @@ impl Task {
                 run.drain(now, plan);
                 let (facts, at) = (run.facts(), now.after(plan::LEAD));
                 if at < facts.span().end {
-                    changed = Some(facts.asked.phases.ended(plan, &facts.fleet.spec, at));
+                    changed = Some(facts.asked.phases.ended(plan, at));
                 }
             }
             Step::End => {
@@ -586,7 +588,9 @@ fn reason_of(status: &LoadTestStatus) -> Option<String> {
 fn controlled(run: &mut Run, spec: &LoadTestSpec, plan: &Plan, now: Micros) -> Option<Plan> {
     if plan.is_paused(Micros::NEVER) != spec.suspend {
         let mut changed = plan.clone();
-        changed.set(now.after(plan::LEAD), Setting::Paused(spec.suspend), run.facts().fleet.spec.connect.rate);
+        let rate = run.facts().fleet.spec.connect.rate;
+        changed.set(now.after(plan::LEAD), Setting::Paused(spec.suspend));
+        changed.forget(now, rate);
         return Some(changed);
     }
     let skip = spec.skip.as_deref()?;

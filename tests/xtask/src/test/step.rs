@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Result, anyhow};
 use tests::{
     arm64,
+    chromium::Chromium,
     kubernetes::{Cluster, ControlPlane, EXISTING, Kwok, control_plane::DEFAULT_RATES},
     mochi,
     mosquitto::Installation,
@@ -83,6 +84,7 @@ pub(super) const STEPS: &[Step] = &[
         length: Length::Short,
         run: local_links,
     },
+    Step { name: "local-pages", what: "the report's page in a real browser", length: Length::Short, run: local_pages },
     Step {
         name: "instructions",
         what: "instructions a message costs, within committed bounds",
@@ -134,7 +136,12 @@ pub(super) const STEPS: &[Step] = &[
         length: Length::Long,
         run: arm64,
     },
-    Step { name: "soak", what: "10,000 devices and Mosquitto for five minutes", length: Length::Long, run: soak },
+    Step {
+        name: "soak",
+        what: "10,000 devices and Mosquitto for five minutes, and through a storm",
+        length: Length::Long,
+        run: soak,
+    },
 ];
 
 /// The tests of the local ring that say when a broker sees a fault.
@@ -142,6 +149,9 @@ const FAULTS: &str = "faults::";
 
 /// Those that compare latencies with an oracle's.
 const LINKS: &str = "links::";
+
+/// Those that look at pages in a browser.
+const PAGES: &str = "pages::";
 
 /// The test of the control plane ring that measures how long 500 pods take.
 const SPEED: &str = "speed::";
@@ -227,7 +237,7 @@ fn build(context: &Context) -> Result<Outcome> {
 }
 
 fn local(context: &Context) -> Result<Outcome> {
-    let args = ["--test", "local", "--test", "allocations", "--", "--skip", FAULTS, "--skip", LINKS];
+    let args = ["--test", "local", "--test", "allocations", "--", "--skip", FAULTS, "--skip", LINKS, "--skip", PAGES];
     ring(context, TESTS_PER_CORE_WITHOUT_KUBERNETES, &args)
 }
 
@@ -241,6 +251,13 @@ fn local_links(context: &Context) -> Result<Outcome> {
     }
     // Each has several processes and measures times.
     ring(context, 1, &["--test", "local", "--", LINKS])
+}
+
+fn local_pages(context: &Context) -> Result<Outcome> {
+    if let Err(unavailable) = Chromium::find_or_unpack() {
+        return Ok(Outcome::NotRun { reason: unavailable.reason(), in_ci: InCi::Fails });
+    }
+    ring(context, TESTS_PER_CORE, &["--test", "local", "--", PAGES])
 }
 
 fn instructions(context: &Context) -> Result<Outcome> {

@@ -56,10 +56,10 @@ const SPEAKS: [u64; 2] = [2, 14];
 fn speak(change: impl FnOnce(&mut Stage)) -> (Stage, Stats) {
     let mut stage = Stage::of(DEVICES, SPEC, "{name: all, model: m}", &[("m", FAULTY)]);
     let [from, until] = SPEAKS.map(|seconds| START.after(Span::from_secs(seconds)));
-    stage.change(|plan, _, rate| {
-        plan.set(START, Setting::Paused(true), rate);
-        plan.set(from, Setting::Paused(false), rate);
-        plan.set(until, Setting::Paused(true), rate);
+    stage.change(|plan, _| {
+        plan.set(START, Setting::Paused(true));
+        plan.set(from, Setting::Paused(false));
+        plan.set(until, Setting::Paused(true));
     });
     change(&mut stage);
     stage.run(Span::from_secs(15));
@@ -179,7 +179,7 @@ fn a_fault_of_a_load_test_comes_on_top() {
             let mut fault = serde_json::to_value(faults::fault(kind, Share::ALL, 0)).unwrap();
             fault["stream"] = if kind == "silence" { "sound" } else { "one" }.into();
             let fault = serde_json::from_value(fault).unwrap();
-            stage.change(|plan, _, rate| plan.strike(START.after(Span(1)), number, &fault, Span::from_secs(60), rate));
+            stage.change(|plan, _| plan.strike(START.after(Span(1)), number, &fault, Span::from_secs(60)));
         }
     });
     assert_eq!((done(&both, "one"), done(&both, "two")), (done(&alone, "one"), done(&alone, "two")));
