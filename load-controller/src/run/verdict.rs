@@ -3,7 +3,8 @@
 //! Reasons have one of five weights, and the heaviest decides:
 //!
 //! 1. The run was *aborted*: nothing was judged to the last message.
-//! 2. The instrument *cannot count* (a law of conservation is broken): invalid, whatever else it says.
+//! 2. The instrument *cannot count* (a law of conservation is broken, or somebody else has used its sessions): invalid, whatever
+//!    else it says.
 //! 3. A *fact* that no weakness of the generator can bring about, such as a message that the broker acknowledged
 //!    and never delivered: failed, even when the timetable was late.
 //! 4. The instrument is *not to be trusted* (late, throttled, blind, incomplete): invalid.
@@ -224,7 +225,8 @@ impl Rule {
     const fn weight(self) -> Weight {
         match self {
             Self::Aborted => Weight::Aborted,
-            Self::Conservation | Self::Unsettled => Weight::CannotCount,
+            // Two that use one session take each other's acknowledgements and messages, which proves nothing against the broker.
+            Self::Conservation | Self::Unsettled | Self::SessionTakenOver => Weight::CannotCount,
             Self::LostAcknowledged
             | Self::DuplicatedQos2
             | Self::Reordered
@@ -238,7 +240,6 @@ impl Rule {
             | Self::CpuThrottled
             | Self::ClockStepped
             | Self::ClocksApart
-            | Self::SessionTakenOver
             | Self::FaultWithoutEffect
             | Self::DevicesFailed
             | Self::PacketsTooLarge

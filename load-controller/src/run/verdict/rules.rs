@@ -390,7 +390,11 @@ fn schedule_lag(case: &Case<'_>) -> Option<Reason> {
             lag::LIMIT
         );
         let found = format!("found {} later, with a schedule lag p99 of", words::share(share));
-        Reason::new(Rule::ScheduleLag, format!("{expected}; {found} {}", words::time(lag.as_secs_f64())))
+        let missed = match case.stats.generator.missed_ticks {
+            0 => String::new(),
+            missed => format!(" and {} by 100 ms or more", words::counted(missed, "tick missed", "ticks missed")),
+        };
+        Reason::new(Rule::ScheduleLag, format!("{expected}; {found} {}{missed}", words::time(lag.as_secs_f64())))
     })
 }
 

@@ -337,6 +337,20 @@ fn who_shares_client_ids_with_somebody_proves_nothing() {
     let by_another = format!("{taken} while two processes ran the same devices, until 1 worker left for the newer one");
     check(disturbed(6, 0, 1), Verdict::Invalid, &[&by_another]);
     check(disturbed(0, 17, 0), Verdict::Passed, &[]);
+    // What the broker then seems to have lost is not its fault.
+    let lossy = |stats: &mut Stats, facts: &mut RunFacts| {
+        disturbed(6, 0, 0)(stats, facts);
+        lose(stats, 1, 1);
+    };
+    check(
+        lossy,
+        Verdict::Invalid,
+        &[
+            taken,
+            "lost_acknowledged: expected every message that the broker acknowledged to be delivered, found 1 message that never arrived",
+            "lost: expected all 1,000 observed QoS 1 and 2 messages to be delivered, found 1 lost (1 of them acknowledged, 0 late)",
+        ],
+    );
     check(
         disturbed(6, 17, 0),
         Verdict::Invalid,
