@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use fleet_contract::{
     metric::{self, BUCKETS_SECONDS, Kind, Metric},
     series::{COUNTERS, Counter, DISTRIBUTIONS, Distribution, Scope},
-    stats::{Latency, Stats, StreamStats, WILLS},
+    stats::{Latency, Stats, StreamStats, WILLS, WillCounter},
     units::Span,
 };
 use prometheus::{
@@ -130,6 +130,13 @@ fn of_worker(stats: &Stats) -> Vec<(Metric, Vec<Sample<'_>>)> {
     };
     let count =
         |metric: Metric, count: u64| (metric, vec![Sample { labels: Vec::new(), value: Value::Number(count as f64) }]);
+    // Few fleets have wills, and a scrape of the others stays small.
+    let (mut will_counts, mut looks) = (Vec::new(), Vec::new());
+    if !wills.is_empty() {
+        let count = |counter: &WillCounter| Some((counter.key.strip_prefix("wills_")?, (counter.get)(wills) as f64));
+        will_counts.extend(WILLS.iter().filter_map(count));
+        looks.extend([("right", wills.retained_right as f64), ("wrong", wills.retained_wrong as f64)]);
+    }
     vec![
         states(
             metric::DEVICES,
@@ -160,17 +167,8 @@ fn of_worker(stats: &Stats) -> Vec<(Metric, Vec<Sample<'_>>)> {
         states(metric::OBSERVERS, &[("wanted", observer.wanted), ("subscribed", observer.subscribed)]),
         count(metric::FOREIGN_MESSAGES, observer.foreign),
         count(metric::CHANGED_MESSAGES, observer.changed),
-        labelled(
-            metric::WILLS,
-            &WILLS
-                .iter()
-                .filter_map(|counter| Some((counter.key.strip_prefix("wills_")?, (counter.get)(wills) as f64)))
-                .collect::<Vec<_>>(),
-        ),
-        labelled(
-            metric::RETAINED_LOOKS,
-            &[("right", wills.retained_right as f64), ("wrong", wills.retained_wrong as f64)],
-        ),
+        labelled(metric::WILLS, &will_counts),
+        labelled(metric::RETAINED_LOOKS, &looks),
         labelled(
             metric::CPU_SECONDS,
             &[("user", generator.cpu_user_seconds), ("system", generator.cpu_system_seconds)],
@@ -289,6 +287,7 @@ mod tests {
             counts.insert("some_reason".into(), 1);
         }
         stats.too_large.insert("image".into(), Oversize::default());
+        stats.wills.armed = 1;
         let served: BTreeMap<_, _> = families("demo", &stats)
             .iter()
             .map(|family| {
@@ -316,7 +315,7 @@ mod tests {
     #[test]
     fn five_groups_of_five_streams_are_a_small_page() {
         let text = served("delivery-fleet", &of_groups(5, 5));
-        assert!(text.len() <= 66 * 1024, "{} bytes", text.len());
+        assert!(text.len() <= 64 * 1024, "{} bytes", text.len());
     }
 
     #[test]

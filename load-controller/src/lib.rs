@@ -6,7 +6,7 @@
 //! | [`report`] | what becomes of a run's measurements; pure but for [`report::files`] |
 //! | [`api`] | HTTP between the project's own processes |
 //! | [`words`], [`yaml`] | figures as people read them; anything as YAML |
-//! | [`resource`] | the Fleet as a custom resource and the objects made from it, one kind a file; pure |
+//! | [`resource`] | the Fleet as a custom resource and the objects made from it, a file for each part of a fleet; pure |
 //! | [`controller`] | observe, plan, apply, status: makes a cluster match its Fleets |
 //! | [`key`] | the controller's key, from which tokens and passwords are derived |
 //! | [`lease`], [`http`] | who leads, and what the controller tells over HTTP |

@@ -25,6 +25,7 @@ use fleet_contract::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::run::timeline::Event;
 pub use figures::{
     Bytes, Connections, Counts, Devices, FaultFigures, Generator, GroupFigures, LostInReport, Manifest, Messages,
     ModelFaultFigures, Observer, OfflineDetection, OutageList, PhaseFigures, Received, StreamFigures, ThresholdFigures,
@@ -92,6 +93,9 @@ pub struct Report {
     pub connections: Connections,
     /// Times in which connected devices fell away.
     pub outages: OutageList,
+    /// What else happened to the run, in its order: changes by hand, pauses, workers that ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
     /// Bytes of MQTT.
     pub bytes: Bytes,
     /// What the observer saw beside the messages of this run.
@@ -143,6 +147,7 @@ impl Report {
             reconnects: stats.connections.reconnects,
             connections: Connections::new(&stats.connections),
             outages: OutageList::new(facts, &stats.sessions),
+            events: facts.timeline.events().list().to_vec(),
             bytes: Bytes::new(stats.bytes),
             observer: Observer::new(&stats.observer, facts.observe()),
             generator: Generator::new(stats, facts),
@@ -193,6 +198,8 @@ fn left_out(stats: &Stats, facts: &RunFacts) -> Vec<String> {
              group and quality of service, and a threshold of one of them finds nothing"
         ),
     );
+    let more = facts.timeline.events().more();
+    note(more > 0, format!("{} happened after those that are listed", words::counted(more.into(), "event", "events")));
     let paused = facts.timeline.paused().as_secs_f64();
     note(
         paused > 0.0,
@@ -263,7 +270,7 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
     let spec = &facts.fleet.spec;
     let left = facts.observers_left();
     note(
-        !left.is_empty() && !facts.is_cleaned,
+        !left.is_empty() && !facts.at_broker.is_cleaned,
         format!(
             "observers of killed workers have left sessions at the broker, which goes on queueing for them until somebody \
              connects with a clean session and their client id, as `simctl clean --observer` does: {}",
@@ -271,8 +278,10 @@ fn notes(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         ),
     );
     let is_kept = spec.connect.session == SessionKind::Persistent && spec.protocol() == Protocol::V311;
-    let has_left =
-        facts.stage == Stage::Ended && !facts.embedded_broker && !facts.is_cleaned && stats.connections.accepted > 0;
+    let has_left = facts.stage == Stage::Ended
+        && !facts.at_broker.is_embedded
+        && !facts.at_broker.is_cleaned
+        && stats.connections.accepted > 0;
     note(
         is_kept && has_left,
         format!(

@@ -1,6 +1,6 @@
 //! The custom resources Fleet, LoadTest and FleetQuery, and the objects that a fleet consists of.
 //!
-//! One kind a file; each builder is pure and sets every field that is its own and no other.
+//! Each builder is pure and sets every field that is its own and no other.
 //!
 //! | object | name | what it is for |
 //! | --- | --- | --- |

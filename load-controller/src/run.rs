@@ -62,6 +62,7 @@ use phase::Spanned;
 use stage::Stage;
 use steering::Steering;
 use threshold::Recent;
+use timeline::EventKind;
 use workers::Workers;
 
 /// How long a drain may take beyond the time after which a message is lost.
@@ -159,7 +160,8 @@ impl Run {
     }
 
     /// It has not begun yet, and what workers have measured by now was before it.
-    pub fn wait(&mut self, workers: &Workers) {
+    pub fn wait(&mut self, workers: &mut Workers) {
+        workers.take_lost();
         self.before = Some(Box::new(Before::of(workers)));
     }
 
@@ -181,7 +183,7 @@ impl Run {
             self.plan_version = 0;
         }
         document_hash.clone_into(&mut self.facts.document_hash);
-        self.facts.embedded_broker = embedded_broker;
+        self.facts.at_broker.is_embedded = embedded_broker;
     }
 
     /// Takes over a plan that may have changed.
@@ -205,6 +207,13 @@ impl Run {
         change.of(plan, &self.facts.fleet, now.after(self.lead))
     }
 
+    /// Takes note of a change of the plan by hand.
+    pub fn changed(&mut self, change: &Change, now: Micros) {
+        if let Some((kind, message)) = change.event() {
+            self.facts.timeline.note(now, kind, message);
+        }
+    }
+
     /// The plan with the phase that goes on being over soon, as if it had gone to its end; `Err` says why not.
     pub fn skip(&mut self, plan: &Plan, now: Micros) -> Result<Plan, String> {
         let at = now.after(self.lead);
@@ -214,6 +223,9 @@ impl Run {
             return Err("expected a run with a phase that goes on, found none; `simctl stop` ends a run".into());
         };
         let plan = cut.skipped(phases, number, plan, &self.facts.fleet.spec, self.facts.started);
+        let skipped = cut.all().get(number as usize - cut.numbers().start as usize);
+        let name = skipped.map(|phase| phase.name.clone()).unwrap_or_default();
+        self.facts.timeline.note(now, EventKind::Skip, format!("the rest of phase {name}"));
         self.facts.asked.duration = cut.last();
         self.facts.asked.phases = cut;
         Ok(plan)
@@ -266,6 +278,9 @@ impl Run {
     /// Takes in what the workers have told up to `now`, and says what comes next.
     pub fn tick(&mut self, now: Micros, plan: &Plan, workers: &mut Workers) -> Step {
         self.see(now, plan, workers);
+        for message in workers.take_lost() {
+            self.facts.timeline.note(now, EventKind::WorkerLost, message);
+        }
         workers.end_phases(self.phases_over(plan, workers));
         let stats = self.stats(plan, workers);
         self.facts.timeline.push(now, &stats, self.facts.stage);
@@ -285,8 +300,7 @@ impl Run {
     pub fn wants_times(&self, now: Micros, plan: &Plan) -> bool {
         let ends = plan.phases().zip(plan.phases().skip(1)).map(|(_, (end, _))| end);
         let is_to_be_kept = ends.into_iter().any(|end| end.after(self.settling()) <= now);
-        let may_abort = self.facts.asked.thresholds.iter().any(|criterion| criterion.abort_on_fail.is_some());
-        is_to_be_kept || may_abort || self.drain.is_some()
+        is_to_be_kept || threshold::reads_times(&self.facts) || self.drain.is_some()
     }
 
     /// How long it takes until all is judged that was sent.
@@ -387,8 +401,18 @@ impl Run {
 
     /// Whether it is paused; from when it was told so, since a change takes effect in a moment.
     fn look_at(&mut self, plan: &Plan, now: Micros) {
-        if self.follows_plan() {
-            self.facts.stage = Stage::under(plan, now.after(self.lead));
+        if !self.follows_plan() {
+            return;
+        }
+        let before = std::mem::replace(&mut self.facts.stage, Stage::under(plan, now.after(self.lead)));
+        match (before, self.facts.stage) {
+            (Stage::Running, Stage::Paused) => {
+                self.facts.timeline.note(now, EventKind::Pause, "messages are held back")
+            }
+            (Stage::Paused, Stage::Running) => {
+                self.facts.timeline.note(now, EventKind::Resume, "messages are sent again")
+            }
+            _ => {}
         }
     }
 

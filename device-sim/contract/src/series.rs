@@ -412,6 +412,26 @@ impl Groups {
         self
     }
 
+    /// The same with the times of all streams of a group together, by quality of service, as where there are more streams than are
+    /// told apart ([`FOLDED`]); what was counted stays with its stream.
+    #[must_use]
+    pub fn with_times_folded(mut self) -> Self {
+        for streams in self.0.values_mut() {
+            let mut folded: [StreamStats; 3] =
+                [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce].map(StreamStats::of);
+            for stream in streams.values_mut() {
+                folded[stream.qos as usize].latency.merge(&std::mem::take(&mut stream.latency));
+            }
+            for (name, folded) in FOLDED.into_iter().zip(folded) {
+                if folded.latency != Latencies::default() {
+                    streams.entry(name.to_owned()).or_insert_with(|| StreamStats::of(folded.qos)).latency =
+                        folded.latency;
+                }
+            }
+        }
+        self
+    }
+
     /// Puts a stream in the place of what was counted of it.
     pub(crate) fn replace(&mut self, group: &str, stream: &str, stats: StreamStats) {
         self.0.entry(group.to_owned()).or_default().insert(stream.to_owned(), stats);

@@ -217,9 +217,12 @@ fn bound(column: Column, statistic: Statistic, text: &str) -> Result<Bound, &'st
             size.map(|Bytes(bytes)| Bound::PerSecond(bytes as f64)).ok_or("a size a second such as `1MiB/s`")
         }
         Statistic::Rate => {
-            let words = text.replace("msg", "");
-            let zero = || words.trim().trim_end_matches("/s").trim_end().parse().ok().filter(|zero| *zero == 0.0);
-            let rate = words.parse::<Rate>().ok().map(Rate::get).or_else(zero);
+            // No rate is nothing a second, but a bound may be.
+            let zero = || {
+                let count = text.trim_end_matches("/s").trim_end().trim_end_matches("msg").trim();
+                count.parse().ok().filter(|zero| *zero == 0.0)
+            };
+            let rate = text.parse::<Rate>().ok().map(Rate::get).or_else(zero);
             rate.map(Bound::PerSecond).ok_or("a rate such as `500/s`")
         }
         Statistic::Mean | Statistic::Percentile(_) | Statistic::Max => {

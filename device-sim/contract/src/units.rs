@@ -230,7 +230,9 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let wrong = || ParseError { expected: "a rate such as `500/s` or `30/m`", found: text.into() };
         let (count, unit) = text.trim().split_once('/').unwrap_or((text.trim(), "s"));
-        let count = number(count.trim()).ok_or_else(wrong)?;
+        // What is counted may be said: `50000 msg/s`.
+        let count = count.trim();
+        let count = number(count.strip_suffix("msg").unwrap_or(count).trim_end()).ok_or_else(wrong)?;
         let micros = time_unit(unit.trim()).ok_or_else(wrong)?;
         Self::per_second(count / (micros / 1e6)).ok_or_else(wrong)
     }
@@ -362,7 +364,7 @@ quantity!(
 quantity!(Bytes, r"^\s*[0-9]+(\.[0-9]+)?\s*([KMG]iB|[kMG]?B)?\s*$", "a size such as `200B`, `4KiB` or `1MB`", "200B");
 quantity!(
     Rate,
-    r"^\s*[0-9]+(\.[0-9]+)?\s*(/\s*(d|days?|h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|msecs?|millis?|milliseconds?|us|µs|usecs?|micros?|microseconds?)\s*)?\s*$",
+    r"^\s*[0-9]+(\.[0-9]+)?\s*(msg\s*)?(/\s*(d|days?|h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|msecs?|millis?|milliseconds?|us|µs|usecs?|micros?|microseconds?)\s*)?\s*$",
     "a rate such as `500/s` or `30/m`",
     "500/s"
 );
@@ -432,6 +434,7 @@ mod tests {
         check("30/m", Rate::per_second(0.5).unwrap());
         check("30 / min", Rate::per_second(0.5).unwrap());
         check("86400/d", Rate::per_second(1.0).unwrap());
+        check("50000 msg/s", Rate::per_second(50_000.0).unwrap());
     }
 
     /// What editors and the API server hold documents against is what the readers take.
@@ -452,7 +455,10 @@ mod tests {
         agree::<Bytes>(&[
             "200", "200B", "4KiB", "1MB", "1kB", "1KB", "1k", "1Ki", "1.5MiB", "1.", "1e3", "-1", "4 KiB",
         ]);
-        agree::<Rate>(&["500", "500/s", "10/min", "1/d", "3 / hour", "10/", "/s", "1e3/s", "1/w", "inf", "5.5/s"]);
+        agree::<Rate>(&[
+            "500", "500/s", "10/min", "1/d", "3 / hour", "10/", "/s", "1e3/s", "1/w", "inf", "5.5/s", "50 msg/s",
+            "5msg/min", "msg/s", "5 msgs/s",
+        ]);
         agree::<Factor>(&["2", "0.5", " 3 ", "2x", "-1", "1e3", ""]);
         agree::<Share>(&["90%", "12.5 %", "1e1%", "%", "40", "0.4", "50.%"]);
     }

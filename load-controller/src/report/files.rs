@@ -186,12 +186,15 @@ pub const PART_MAX: usize = 768 << 10;
 /// All files by name, compressed, for where there is no disk; where they would be too large, without the largest ones.
 /// `report.json` is always among them.
 pub fn pack(report: &Report, stats: &Stats, facts: &RunFacts) -> Vec<u8> {
-    let mut files: BTreeMap<&str, String> = contents(report, stats, facts).collect();
+    pack_within(PACKED_MAX, contents(report, stats, facts).collect())
+}
+
+fn pack_within(most: usize, mut files: BTreeMap<&str, String>) -> Vec<u8> {
     loop {
         let packed = packed::pack(&serde_json::to_vec(&files).expect("texts by name are a value of JSON"));
         let largest = files.iter().filter(|(name, _)| **name != LAST).max_by_key(|(_, text)| text.len());
         match largest.map(|(name, _)| *name) {
-            Some(largest) if packed.len() > PACKED_MAX => drop(files.remove(largest)),
+            Some(largest) if packed.len() > most => drop(files.remove(largest)),
             _ => return packed,
         }
     }
@@ -241,7 +244,7 @@ fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<I
 /// flags have said of phases and thresholds is a load test of its own.
 fn document(facts: &RunFacts) -> String {
     let mut fleet = facts.fleet.clone();
-    if facts.embedded_broker {
+    if facts.at_broker.is_embedded {
         fleet.spec.broker = None;
     }
     let asked = &facts.asked;
@@ -312,6 +315,31 @@ mod tests {
         written(&directory).unwrap();
         fs::remove_file(directory.join("report.txt")).unwrap();
         assert!(matches!(Claim::new(&directory, Present::Keep), Err(ClaimError::Taken { .. })));
+    }
+
+    #[test]
+    fn what_would_be_too_large_is_left_out_from_the_largest_on_and_the_figures_stay() {
+        // Noise, which hardly packs.
+        let mut state = 7_u64;
+        let mut noise = |length: usize| -> String {
+            let mut digit = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                format!("{:x}", state >> 60)
+            };
+            (0..length).map(|_| digit()).collect()
+        };
+        let files: BTreeMap<&str, String> = [
+            ("report.html", noise(40_000)),
+            ("latency.hlog", noise(20_000)),
+            (LAST, noise(30_000)),
+            ("report.txt", noise(1_000)),
+        ]
+        .into();
+        let names = |most: usize| unpack(&pack_within(most, files.clone())).unwrap().into_keys().collect::<Vec<_>>();
+        assert_eq!(names(1 << 20).len(), 4);
+        assert_eq!(names(35_000), ["latency.hlog", "report.json", "report.txt"]);
+        assert_eq!(names(20_000), ["report.json", "report.txt"]);
+        assert_eq!(names(1), ["report.json"]);
     }
 
     #[test]

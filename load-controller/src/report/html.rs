@@ -58,6 +58,7 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
         section::model_faults(report),
         section::wills(report),
         section::outages(report),
+        section::events(report),
         section::connections(report),
         section::lost(report),
         section::generator(report),
@@ -120,6 +121,20 @@ fn phases(report: &Report) -> Vec<Stretch> {
     report.phases.iter().map(stretch).collect()
 }
 
+/// What else happened, each with when and what.
+fn events(report: &Report) -> Vec<(f64, String)> {
+    let mark = |event: &super::Event| {
+        let kind: &str = event.kind.into();
+        (event.at_seconds, format!("{}: {}", kind.replace('_', " "), event.message))
+    };
+    report.events.iter().map(mark).collect()
+}
+
+/// When the last of what is drawn over time ends, in seconds since the start: all these charts have one axis.
+fn ends(report: &Report) -> f64 {
+    report.timeline.points.last().map_or(0.0, |point| point.at + point.seconds)
+}
+
 /// What went wrong on purpose.
 fn faults(report: &Report) -> Vec<Stretch> {
     let stretch = |fault: &super::FaultFigures| Stretch {
@@ -148,9 +163,11 @@ fn messages_chart(report: &Report) -> Chart {
         y: Ticks::Number,
         scale: Scale::Linear,
         series,
+        until: ends(report),
         bands: bands(report),
         phases: phases(report),
         faults: faults(report),
+        events: events(report),
     }
 }
 
@@ -166,9 +183,11 @@ fn devices_chart(report: &Report) -> Chart {
         y: Ticks::Number,
         scale: Scale::Linear,
         series,
+        until: ends(report),
         bands: bands(report),
         phases: phases(report),
         faults: faults(report),
+        events: events(report),
     }
 }
 
@@ -190,9 +209,11 @@ fn latency_chart(report: &Report) -> Chart {
         y: Ticks::Time,
         scale: Scale::Logarithmic,
         series,
+        until: ends(report),
         bands: bands(report),
         phases: phases(report),
         faults: faults(report),
+        events: events(report),
     }
 }
 
@@ -219,9 +240,11 @@ fn distribution_chart(latencies: &Latencies) -> Chart {
         y: Ticks::Time,
         scale: Scale::Logarithmic,
         series,
+        until: 0.0,
         bands: Vec::new(),
         phases: Vec::new(),
         faults: Vec::new(),
+        events: Vec::new(),
     }
 }
 

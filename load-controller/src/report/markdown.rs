@@ -63,6 +63,7 @@ pub fn render(report: &Report) -> String {
             let _ = writeln!(page, "\n{line}.");
         }
     }
+    page.push_str(&table(&text::EVENT, report.events.iter().map(text::event)));
     for note in &report.notes {
         let _ = writeln!(page, "\n> {}", escape(note));
     }

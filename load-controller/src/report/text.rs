@@ -11,7 +11,7 @@ use fleet_contract::{
     stats,
 };
 
-use super::{FaultFigures, ModelFaultFigures, OfflineDetection, Report, figures::OutageList};
+use super::{Event, FaultFigures, ModelFaultFigures, OfflineDetection, Report, figures::OutageList};
 use crate::{
     run::{stage::Stage, threshold::Outcome, timeline::BackSeconds, verdict::Verdict},
     words,
@@ -92,6 +92,7 @@ pub fn render(report: &Report, style: Style) -> String {
     sections.extend(model_faults(report, style));
     sections.extend(wills_by_fault(report, style.paint));
     sections.extend(outages(report, style.paint));
+    sections.extend(events(report, style.paint));
     sections.push(generator(report, style));
     if style.width == Width::Wide {
         sections.push(manifest(report, style.paint));
@@ -379,19 +380,19 @@ fn model_faults(report: &Report, style: Style) -> Option<String> {
 }
 
 /// The columns of a table of what became of wills.
-pub(super) const WILLS: [&str; 9] = ["wills", "expected", "seen", "missing", "unexpected", "p50", "p95", "p99", "max"];
+pub(super) const WILLS: [&str; 7] = ["wills", "expected", "seen", "missing", "p50", "p99", "max"];
 
 /// What became of wills, in these columns behind a name.
-pub(super) fn wills_of(name: &str, found: &OfflineDetection) -> [String; 9] {
-    let [p50, p95, p99, max] = found.times().map(shown_time);
-    let counts = [found.wills_expected, found.wills_seen, found.wills_missing, found.wills_unexpected];
-    let [expected, seen, missing, unexpected] = counts.map(words::count);
-    [name.to_owned(), expected, seen, missing, unexpected, p50, p95, p99, max]
+pub(super) fn wills_of(name: &str, found: &OfflineDetection) -> [String; 7] {
+    let [p50, _, p99, max] = found.times().map(shown_time);
+    let [expected, seen, missing] = [found.wills_expected, found.wills_seen, found.wills_missing].map(words::count);
+    [name.to_owned(), expected, seen, missing, p50, p99, max]
 }
 
 /// What else became of them and of the retained state, in one line; nothing if there is nothing to say.
 pub(super) fn wills_beside(found: &OfflineDetection) -> Option<String> {
     let counts = [
+        (found.wills_unexpected, "unexpected"),
         (found.wills_unknown, "unknown"),
         (found.wills_late, "late"),
         (found.wills_by_broker, "of sessions that the broker ended"),
@@ -465,6 +466,28 @@ fn outages(report: &Report, paint: Paint) -> Option<String> {
         text.extend(backoff(&report.outages).map(|line| line + "\n"));
         text
     })
+}
+
+/// The columns of a table of what else happened.
+pub(super) const EVENT: [&str; 3] = ["event at", "what", ""];
+
+/// What else happened, in these columns.
+pub(super) fn event(event: &Event) -> [String; 3] {
+    let kind: &str = event.kind.into();
+    [words::time(event.at_seconds), kind.replace('_', " "), event.message.clone()]
+}
+
+fn events(report: &Report, paint: Paint) -> Option<String> {
+    const SHOWN: usize = 10;
+    let [at, what, message] = EVENT.map(str::to_owned);
+    let mut table = Table::new(vec![(at, Align::Right), (what, Align::Left), (message, Align::Left)]);
+    let earlier = report.events.len().saturating_sub(SHOWN);
+    report.events.iter().skip(earlier).for_each(|it| table.row(event(it).into(), None));
+    let mut text = table.render(paint);
+    if earlier > 0 {
+        text.push_str(&format!("and {} earlier\n", words::count(earlier as u64)));
+    }
+    (!report.events.is_empty()).then_some(text)
 }
 
 fn generator(report: &Report, style: Style) -> String {

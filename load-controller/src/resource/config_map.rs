@@ -76,13 +76,22 @@ pub fn totals(owner: &Owner, ended: &Ended, resource_version: Option<String>) ->
     single(owner, names::totals(&owner.name), TOTALS_KEY, text, resource_version)
 }
 
-/// The ConfigMap with what was measured in a phase that is over; with `resource_version` only as the successor of what was read
+/// How much of a ConfigMap the packed figures of a phase may take, in bytes. With what Base64 adds the API server takes twice as
+/// much, and keeps the whole object for each version of it.
+const PHASE_MAX: usize = 512 << 10;
+
+/// The ConfigMap with what was measured in a phase that is over, where that would be too large with the times of a group's streams
+/// together; with `resource_version` only as the successor of what was read
 /// there.
 pub fn phase(owner: &Owner, number: u32, stats: &PhaseStats, resource_version: Option<String>) -> ConfigMap {
     let mut metadata = owner.metadata(names::phase(&owner.name, number), Component::Worker);
     metadata.resource_version = resource_version;
-    let text = serde_json::to_vec(stats).expect("statistics are a value of JSON");
-    let data = [(PHASE_KEY.into(), ByteString(packed::pack(&text)))];
+    let pack = |stats: &PhaseStats| packed::pack(&serde_json::to_vec(stats).expect("statistics are a value of JSON"));
+    let mut packed = pack(stats);
+    if packed.len() > PHASE_MAX {
+        packed = pack(&PhaseStats { groups: stats.groups.clone().with_times_folded(), latency: stats.latency.clone() });
+    }
+    let data = [(PHASE_KEY.into(), ByteString(packed))];
     ConfigMap { metadata, binary_data: Some(data.into()), ..ConfigMap::default() }
 }
 
@@ -163,4 +172,42 @@ fn single(owner: &Owner, name: String, key: &str, text: String, resource_version
     let mut metadata = owner.metadata(name, Component::Worker);
     metadata.resource_version = resource_version;
     ConfigMap { metadata, data: Some(BTreeMap::from([(key.into(), text)])), ..ConfigMap::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_contract::{fleet::Qos, series::SERIES_MAX, stats::StreamStats, units::Span};
+
+    use super::*;
+    use crate::resource::fixture;
+
+    #[test]
+    fn a_phase_of_the_most_streams_fits_with_its_times_by_group() {
+        let mut stats = PhaseStats::default();
+        for number in 0..SERIES_MAX as u64 {
+            let mut stream = StreamStats::of(Qos::AtLeastOnce);
+            stream.messages.sent = 1_000 + number;
+            (1..1_500).for_each(|place| {
+                stream.latency.end_to_end.record(Span((place * place * (number % 97 + 3)) % 900_000))
+            });
+            stats.groups.add(["cars", "vans"][number as usize % 2], &format!("stream-{number}"), &stream);
+        }
+        let kept = phase(&fixture::owner(), 3, &stats, None);
+        let size = kept.binary_data.as_ref().unwrap()[PHASE_KEY].0.len();
+        assert!(size <= PHASE_MAX, "{size} bytes");
+        let read = read_phase(&kept).unwrap();
+        let (all, times) = stats.total();
+        assert_eq!(read.total(), (all, times));
+        let of = |stats: &PhaseStats, name: &str| {
+            let found =
+                stats.groups.streams().find(|(_, stream, _)| *stream == name).map(|(_, _, found)| found.clone());
+            found.unwrap()
+        };
+        assert_eq!(of(&read, "stream-7").messages, of(&stats, "stream-7").messages);
+        assert_eq!(of(&read, "stream-7").latency.end_to_end.count(), 0, "it is among those of its group");
+        // One with few streams keeps the times of each.
+        let mut few = PhaseStats::default();
+        few.groups.add("cars", "stream-7", &of(&stats, "stream-7"));
+        assert_eq!(read_phase(&phase(&fixture::owner(), 3, &few, None)).unwrap(), few);
+    }
 }

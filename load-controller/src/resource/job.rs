@@ -4,12 +4,9 @@ use fleet_contract::{
     fault::Hook,
     fleet::{FleetSpec, PodSpec as Special},
 };
-use k8s_openapi::{
-    api::{
-        batch::v1::{Job, JobSpec},
-        core::v1::{Container, EnvVar, PodSpec, PodTemplateSpec, SecurityContext},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::{
+    batch::v1::{Job, JobSpec},
+    core::v1::{Container, EnvVar, PodSpec, SecurityContext},
 };
 
 use super::{
@@ -35,20 +32,16 @@ const FAILED: &str = "Failed";
 pub fn hook(test: &Owner, fleet: &str, spec: &FleetSpec, position: u32, hook: &Hook) -> Job {
     let name = names::hook(&test.name, position);
     let special = Special { service_account_name: hook.service_account_name.clone(), ..spec.pod.clone() };
-    let PodTemplateSpec { metadata, spec: template } = pod::template(fleet, Component::LoadTest, &special);
-    let mut labels = metadata.and_then(|metadata| metadata.labels).unwrap_or_default();
+    let mut template = pod::template(fleet, Component::LoadTest, &special);
+    let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
     labels.insert(LOAD_TEST_LABEL.into(), test.name.clone());
-    let template = PodSpec {
+    template.spec = Some(PodSpec {
         automount_service_account_token: Some(hook.service_account_name.is_some()),
         restart_policy: Some("Never".into()),
         security_context: Some(pod::pod_security(&special, &[])),
         containers: vec![container(test, fleet, &special, hook)],
-        ..template.unwrap_or_default()
-    };
-    let template = PodTemplateSpec {
-        metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
-        spec: Some(template),
-    };
+        ..template.spec.unwrap_or_default()
+    });
     let seconds = i64::try_from(hook.timeout().0.div_ceil(1_000_000)).unwrap_or(i64::MAX);
     let spec = JobSpec {
         active_deadline_seconds: Some(seconds),
@@ -126,8 +119,11 @@ mod tests {
     #[test]
     fn its_pod_goes_where_the_fleets_pods_go_as_the_account_that_it_names() {
         let text = r#"{"command": ["x"], "image": "tools:1", "serviceAccountName": "restarter"}"#;
-        let job = job("devices: 1\npod: {nodeSelector: {zone: edge}, serviceAccountName: other}", text);
-        let pod = &job["spec"]["template"]["spec"];
+        let special =
+            "{nodeSelector: {zone: edge}, serviceAccountName: other, annotations: {sidecar.istio.io/inject: 'false'}}";
+        let job = job(&format!("devices: 1\npod: {special}"), text);
+        let (metadata, pod) = (&job["spec"]["template"]["metadata"], &job["spec"]["template"]["spec"]);
+        assert_eq!(metadata["annotations"], json!({"sidecar.istio.io/inject": "false"}));
         assert_eq!(pod["nodeSelector"], json!({"zone": "edge"}));
         assert_eq!(
             (&pod["serviceAccountName"], &pod["automountServiceAccountToken"]),

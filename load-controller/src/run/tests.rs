@@ -256,7 +256,7 @@ impl World {
             self.send();
             self.read(Detail::Brief);
             if self.now < self.start {
-                self.run.wait(&self.workers);
+                self.run.wait(&mut self.workers);
                 continue;
             }
             match self.run.tick(self.now, &self.plan, &mut self.workers) {

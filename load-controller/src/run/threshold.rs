@@ -90,6 +90,17 @@ pub fn to_abort(stats: &Stats, facts: &RunFacts, recent: &mut Recent) -> Option<
     })
 }
 
+/// Whether a threshold that may end a run reads times now: of a phase that goes on or settles, or of the whole run.
+pub fn reads_times(facts: &RunFacts) -> bool {
+    let elapsed = facts.elapsed();
+    let reads = |criterion: &&Criterion| {
+        let is_time = matches!(criterion.expect.column, Column::Distribution(_));
+        criterion.abort_on_fail.is_some() && is_time
+    };
+    let mut places = facts.asked.thresholds.iter().filter(reads).flat_map(|criterion| places(criterion, facts));
+    places.any(|place| place.begins() <= elapsed && !place.is_final(facts))
+}
+
 /// How many messages had been sent at each of the last readings, for each threshold that may end a run and each place of it.
 ///
 /// Of those that had been sent by an instant, at least as many are still under way as there are more of them than answers by now.

@@ -5,6 +5,7 @@
 //! counters are added, of percentiles the worst is kept and never an average, and of the connected devices the fewest,
 //! so that an outage stays visible at any resolution.
 
+mod events;
 pub mod flow;
 mod outages;
 mod recoveries;
@@ -18,6 +19,7 @@ use fleet_contract::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use events::{Event, EventKind, Events};
 pub use outages::{BackSeconds, OutageReport, Outages};
 pub use recoveries::{Recovered, Recoveries};
 
@@ -45,6 +47,8 @@ pub struct Timeline {
     outages: Outages,
     #[serde(default)]
     recoveries: Recoveries,
+    #[serde(default)]
+    events: Events,
 }
 
 /// What a point needs to know of the reading before.
@@ -125,7 +129,18 @@ impl Timeline {
             missing_device_seconds: 0.0,
             outages: Outages::new(),
             recoveries: Recoveries::new(),
+            events: Events::new(),
         }
+    }
+
+    /// Notes that something happened at `at`.
+    pub fn note(&mut self, at: Micros, kind: EventKind, message: impl Into<String>) {
+        self.events.push(at.since(self.start).as_secs_f64(), kind, message.into());
+    }
+
+    /// What happened beside phases, faults and outages.
+    pub const fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Takes the cumulative statistics of all workers at `at`; an instant that is not later than the last is ignored.

@@ -17,10 +17,16 @@ use fleet_contract::{
 
 pub use member::{Member, SILENT_MAX};
 
-use crate::api::{
-    Address, CallError,
-    calls::{Answer, Answered, Call, Detail, Question},
+use crate::{
+    api::{
+        Address, CallError,
+        calls::{Answer, Answered, Call, Detail, Question},
+    },
+    words,
 };
+
+/// The most workers that are remembered by name until somebody takes note that they have ended.
+const LOST_MAX: usize = 256;
 
 /// A worker as whoever starts it knows it: a pod, or a process of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +69,8 @@ pub struct Workers {
     phases_forgotten: u32,
     /// What workers that are gone may have sent at most.
     filled: Vec<(Gap, Stats)>,
+    /// In words: those that have ended unasked, and nobody has taken note of yet.
+    lost: Vec<String>,
 }
 
 /// The most frequent causes that keep devices away.
@@ -348,11 +356,27 @@ impl Workers {
 
     /// Closes the books, now that their sum is kept.
     pub fn close(&mut self, closing: Closing) {
+        for ordinal in &closing.lost {
+            let name = self
+                .members
+                .get(ordinal)
+                .map_or_else(|| format!("worker {ordinal}"), |member| member.worker.name.clone());
+            let devices = self.totals.worker(*ordinal).map_or(0, |last| last.stats.devices.connected);
+            let devices = words::counted(devices.into(), "device", "devices");
+            self.lost.push(format!("{name} ended unasked, with {devices} connected when it was read last"));
+        }
+        // Nobody takes note where no run goes on.
+        self.lost.truncate(LOST_MAX);
         self.totals = closing.totals;
         self.gone.clear();
         self.newer.clear();
         self.unread.clear();
         self.filled.clear();
+    }
+
+    /// The workers that have ended unasked since this was asked last, in words.
+    pub fn take_lost(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.lost)
     }
 
     /// What all workers measured in all epochs. Devices are those of the workers that answer: one that is away cannot say
@@ -423,9 +447,14 @@ mod tests {
     use fleet_contract::format::Format;
 
     use super::*;
-    use crate::run::{
-        Run,
-        facts::{Asked, Program, RunFacts},
+    use crate::{
+        fixture::{START, facts, stats_of},
+        run::{
+            Run,
+            facts::{Asked, Program, RunFacts},
+            phase::Phases,
+            verdict::{self, Rule, Verdict},
+        },
     };
     use fleet_contract::{stats::StreamStats, units::Span};
 
@@ -477,6 +506,58 @@ mod tests {
         assert_eq!((closing.lost.len(), &closing.ended().stats), (0, &workers.ended().stats));
         workers.close(closing);
         assert!(workers.closing().is_none());
+    }
+
+    /// Four instants of each of thirty answers: of the second worker by a clock that is 400 ms ahead and gains 15 µs a second.
+    #[test]
+    fn a_clock_that_is_apart_and_drifts_makes_a_run_of_short_phases_invalid() {
+        let mut workers = Workers::default();
+        workers.meet(vec![worker(0, "a"), worker(1, "b")]);
+        let ours = |second: u64, millis: u64| START.after(Span::from_millis(1_000 * second + millis));
+        for second in 1..=30 {
+            let theirs =
+                |ordinal: u32, at: Micros| if ordinal == 0 { at } else { at.after(Span(400_000 + 15 * second)) };
+            for (ordinal, id) in [(0, "a"), (1, "b")] {
+                let mut answered = reading(id, START.0, second, 10, false);
+                answered.ordinal = ordinal;
+                let Answer::Reading(Ok(reading)) = &mut answered.answer else { panic!("it is a reading") };
+                (reading.begun, reading.at) = (theirs(ordinal, ours(second, 3)), theirs(ordinal, ours(second, 4)));
+                reading.asked = Some((ours(second, 0), ours(second, 5)));
+                workers.answered(answered).unwrap();
+            }
+        }
+        let now = ours(31, 0);
+        let (name, offset) = workers.clock_farthest(now).unwrap();
+        let name = name.to_owned();
+        assert_eq!(name, workers.member(1).unwrap().worker.name);
+        let (truth, bound) = (400_450, i64::try_from(offset.bound.0).unwrap());
+        assert!((offset.ahead - truth).abs() <= bound && bound < 5_000, "{offset:?}");
+        let judged = |phases: &str| {
+            let mut facts = facts();
+            facts.asked.phases = Phases::new(serde_saphyr::from_str(phases).unwrap());
+            facts.workers.see_clock(workers.clock_farthest(now));
+            verdict::judge(&stats_of(1_000), &facts, &[])
+        };
+        // A tenth of the shortest phase is allowed.
+        assert_eq!(judged("[{name: long, duration: 20s}]").0, Verdict::Passed);
+        let (verdict, reasons) = judged("[{name: long, duration: 20s}, {name: short, duration: 2s}]");
+        assert_eq!((verdict, reasons[0].name), (Verdict::Invalid, Rule::ClocksApart));
+        assert!(reasons[0].message.contains(&format!("found that of {name} 401 ms ahead of it")), "{}", reasons[0]);
+    }
+
+    #[test]
+    fn who_has_ended_unasked_is_told_once_by_name() {
+        let mut workers = Workers::default();
+        workers.meet(vec![worker(0, "a")]);
+        workers.answered(reading("a", 1, 1, 10, false)).unwrap();
+        keep_open(&mut workers);
+        workers.answered(reading("a", 2, 1, 3, false)).unwrap();
+        let closing = workers.closing().unwrap();
+        workers.close(closing);
+        let name = workers.member(0).unwrap().worker.name.clone();
+        let told = format!("{name} ended unasked, with 10 devices connected when it was read last");
+        assert_eq!(workers.take_lost(), [told]);
+        assert!(workers.take_lost().is_empty());
     }
 
     #[test]
@@ -606,7 +687,7 @@ mod tests {
         let mut plan = Plan::new(1, Micros(0), 9);
         for (number, seconds) in [(0, 0), (1, 5)] {
             let at = Micros(seconds * 1_000_000);
-            plan.set(at, fleet_contract::plan::Setting::Phase(number), fleet.spec.connect.rate);
+            plan.set(at, fleet_contract::plan::Setting::Phase(number));
         }
         let facts = RunFacts::new(fleet, String::new(), &plan, Asked::default(), Program::default());
         let mut run = Run::new(facts, Span::ZERO);

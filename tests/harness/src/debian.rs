@@ -131,16 +131,20 @@ fn path(root: &Path) -> Result<OsString> {
 fn libraries(root: &Path) -> Result<OsString> {
     let mut dirs = Vec::new();
     for base in ["lib", "usr/lib"].map(|base| root.join(base)).into_iter().filter(|base| base.is_dir()) {
-        // Debian keeps them one level lower, in a directory named by the architecture.
-        for entry in fs::read_dir(&base)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                dirs.push(path);
-            }
+        // Debian keeps them one level lower, in a directory named by the architecture, and some packages their own below that.
+        for below in folders(&base)? {
+            dirs.extend(folders(&below)?);
+            dirs.push(below);
         }
         dirs.push(base);
     }
     Ok(env::join_paths(dirs)?)
+}
+
+/// The directories directly in a directory.
+fn folders(of: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(of)?.collect::<Result<Vec<_>, _>>()?;
+    Ok(entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
 }
 
 /// Downloads the packages that the system lacks into `packages`.

@@ -11,6 +11,7 @@
 //! | [`mochi`] | a real broker written in Go, built into the project's cache |
 //! | [`rabbitmq`] | a real RabbitMQ, unpacked into the project's cache |
 //! | [`peer`] | any of these three, as a test needs one |
+//! | [`chromium`] | a real browser without a window, unpacked into the project's cache |
 //! | [`mod@prometheus`] | a real Prometheus, unpacked into the project's cache |
 //! | [`dashboard`] | what the committed dashboards ask of it |
 //! | [`null_broker`] | a sink that only acknowledges |
@@ -37,6 +38,7 @@
 
 pub mod arm64;
 pub mod broker;
+pub mod chromium;
 pub mod command;
 pub mod cores;
 pub mod dashboard;

@@ -16,6 +16,7 @@ mod links;
 mod load;
 mod load_tests;
 mod outages;
+mod pages;
 mod phases;
 mod refusals;
 mod report_files;

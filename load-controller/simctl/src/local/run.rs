@@ -298,6 +298,7 @@ impl Run {
         self.devices_most = self.devices_most.max(plan.devices_max(now));
         self.processes.follow(plan.clone());
         self.state.follow(&plan, now);
+        self.state.changed(change, now);
         self.push().await;
         Ok(plan)
     }

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     target: TargetFlags,
 }
 
-const IN_CLUSTER: &str = "expected a run on this machine, found a cluster, where faults are not known yet";
+const IN_CLUSTER: &str = "expected a run on this machine, found a cluster, where faults stand in load tests";
 
 impl Args {
     /// Cuts them.

@@ -18,12 +18,16 @@ pub(super) struct Chart {
     pub(super) y: Ticks,
     pub(super) scale: Scale,
     pub(super) series: Vec<Series>,
+    /// Up to where the x axis goes at least.
+    pub(super) until: f64,
     /// Stretches of the x axis that are shaded: the outages.
     pub(super) bands: Vec<(f64, f64)>,
     /// The phases of the run, one after the other.
     pub(super) phases: Vec<Stretch>,
     /// What went wrong on purpose.
     pub(super) faults: Vec<Stretch>,
+    /// What else happened: where on the x axis, and in words.
+    pub(super) events: Vec<(f64, String)>,
 }
 
 /// A named stretch of the x axis.
@@ -127,6 +131,9 @@ impl Chart {
         if !self.faults.is_empty() {
             figure.push_str(" <span class=\"key fault\">fault</span>");
         }
+        if !self.events.is_empty() {
+            figure.push_str(" <span class=\"key event\">event</span>");
+        }
         figure.push_str("</figcaption>\n");
         match self.axes(&drawn) {
             Some((x, y)) => figure.push_str(&self.draw(&drawn, &x, &y)),
@@ -149,7 +156,13 @@ impl Chart {
                 (low, 10_f64.powf(top.max(low).log10().ceil()).max(low * 10.0))
             }
         };
-        let x = Axis { low: 0.0, high: right.max(1.0), from: LEFT, to: WIDTH - RIGHT, scale: Scale::Linear };
+        let x = Axis {
+            low: 0.0,
+            high: right.max(self.until).max(1.0),
+            from: LEFT,
+            to: WIDTH - RIGHT,
+            scale: Scale::Linear,
+        };
         let y = Axis { low, high, from: HEIGHT - BOTTOM, to: TOP, scale: self.scale };
         Some((x, y))
     }
@@ -191,6 +204,14 @@ impl Chart {
             svg.push_str(&series.draw(x, y));
         }
         svg.push_str(&self.columns(drawn, x, y));
+        for (at, what) in &self.events {
+            let (at, what) = (x.place(at.min(x.high)), super::escape(what));
+            // The line itself is too thin to be pointed at.
+            let lines = ["event", "event near"].map(|class| {
+                format!("<line class=\"{class}\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{}\" y2=\"{}\"/>", y.to, y.from)
+            });
+            svg.push_str(&format!("<g>{}<title>{what}</title></g>\n", lines.concat()));
+        }
         svg.push_str("</svg>\n");
         svg
     }

@@ -250,6 +250,13 @@ pub(super) fn outages(report: &Report) -> String {
     table("Outages", &headings, rows) + &backoff
 }
 
+pub(super) fn events(report: &Report) -> String {
+    if report.events.is_empty() {
+        return String::new();
+    }
+    table("Events", &text::EVENT, report.events.iter().map(|event| text::event(event).into()))
+}
+
 pub(super) fn connections(report: &Report) -> String {
     let connections = &report.connections;
     let mut rows = vec![
