@@ -24,9 +24,9 @@ spec:
   fleet: {NAME}
   phases:
     - {{name: calm, duration: 5s, measure: true}}
-    - {{name: kill, duration: 40s, faults: [{{kind: kill-pods, share: 50%}}]}}
+    - {{name: kill, duration: 25s, faults: [{{kind: kill-pods, share: 50%}}]}}
     - name: restart
-      duration: 50s
+      duration: 45s
       faults:
         - kind: hook
           name: restart
@@ -36,8 +36,8 @@ spec:
           timeout: 45s
     - {{name: after, duration: 5s, measure: true}}
   thresholds:
-    - {{expect: recovery.p95 < 40s, fault: kill-pods}}
-    - {{expect: recovery.p95 < 50s, fault: restart}}
+    - {{expect: recovery.p95 < 25s, fault: kill-pods}}
+    - {{expect: recovery.p95 < 45s, fault: restart}}
 "
     )
 }
@@ -49,7 +49,7 @@ fn pod(fleet: &Fleet, name: &str) -> Value {
 
 #[test]
 fn a_worker_and_the_broker_end_in_the_middle_and_all_devices_come_back() {
-    let _turn = TURNS.alone();
+    let _turn = TURNS.shared();
     let Some(cluster) = own_nodes("a Job of an image of the tests' own") else { return };
     let folder = tempfile::tempdir().unwrap();
     let (registry, program, tag) = KUBECTL;

@@ -92,7 +92,7 @@ fn our_own_broker_publishes_each_will_and_retains_it_until_the_device_is_back() 
 
 #[test]
 fn a_broker_that_swallows_wills_fails_the_thresholds() {
-    let broker = Adversary::start(Habits { seed: 1, drops: 0, doubles: 0, holds: 0, cuts: 0 });
+    let broker = Adversary::start(Habits { seed: 1, drops: 0, doubles: 0, holds: 0, cuts: 0, crashes_each: 0 });
     let ended = start("", &broker.url()).end(PATIENCE).unwrap();
     let (devices, found) = cut(&ended);
     ended.report.claim(&format!("no will has come: {found:?} of {devices}"), found == [devices, 0, devices, 0]);

@@ -2,7 +2,7 @@
 //!
 //! It drops messages, delivers them twice, and holds them back until a later one of their stream has gone; and it ends
 //! connections. Of one that it ends it reads what is still on the way, so that its log has all that a device has sent. Who
-//! subscribes is the observer, and is never cut off.
+//! subscribes is the observer, and is never cut off alone. When it crashes it ends all connections, and forgets all sessions.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -11,6 +11,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::SeqCst},
         mpsc::{self, RecvTimeoutError, Sender},
     },
     thread,
@@ -39,6 +40,8 @@ pub(in super::super) struct Habits {
     pub(in super::super) holds: u64,
     /// Packets of a device behind which its connection ends.
     pub(in super::super) cuts: u64,
+    /// After so many messages it crashes, and again after as many more; never if 0.
+    pub(in super::super) crashes_each: u64,
 }
 
 /// A message, whoever brings it and however often.
@@ -58,6 +61,8 @@ struct Log {
     /// What the observers got, in that order.
     forwarded: Vec<Message>,
     cuts: u64,
+    /// Messages that have come.
+    taken: u64,
 }
 
 /// What a report must say of the messages of a quality of service.
@@ -89,6 +94,25 @@ struct Shared {
     observers: Mutex<HashMap<String, Observer>>,
     /// By client: identifiers of QoS 2 that are not released.
     sessions: Mutex<HashMap<String, BTreeSet<u16>>>,
+    /// The connections since the last crash.
+    streams: Mutex<Vec<TcpStream>>,
+    crashes: AtomicU64,
+}
+
+impl Shared {
+    /// Ends all connections and forgets all sessions. What was written before still arrives.
+    fn crash(&self) {
+        let mut streams = lock(&self.streams);
+        self.crashes.fetch_add(1, SeqCst);
+        let ended = std::mem::take(&mut *streams);
+        drop(streams);
+        lock(&self.observers).clear();
+        lock(&self.sessions).clear();
+        for stream in ended {
+            // It may have gone by itself.
+            drop(stream.shutdown(Shutdown::Write));
+        }
+    }
 }
 
 /// The broker; it ends with the test's process.
@@ -105,13 +129,23 @@ impl Adversary {
     pub(in super::super) fn start(habits: Habits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared =
-            Arc::new(Shared { habits, log: Mutex::default(), observers: Mutex::default(), sessions: Mutex::default() });
+        let shared = Arc::new(Shared {
+            habits,
+            log: Mutex::default(),
+            observers: Mutex::default(),
+            sessions: Mutex::default(),
+            streams: Mutex::default(),
+            crashes: AtomicU64::new(0),
+        });
         let serving = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&serving);
-                thread::spawn(move || Line::new(stream, shared).serve());
+                let mut streams = lock(&shared.streams);
+                streams.push(stream.try_clone().unwrap());
+                let line = Line::new(stream, Arc::clone(&shared));
+                drop(streams);
+                thread::spawn(move || line.serve());
             }
         });
         Self { address, shared }
@@ -124,6 +158,16 @@ impl Adversary {
     /// How many connections it has ended.
     pub(in super::super) fn cuts(&self) -> u64 {
         lock(&self.shared.log).cuts
+    }
+
+    /// How often it has crashed.
+    pub(in super::super) fn crashes(&self) -> u64 {
+        self.shared.crashes.load(SeqCst)
+    }
+
+    /// Whether an observer got a message of this topic and sequence, whichever process has sent it.
+    pub(in super::super) fn has_forwarded(&self, topic: &str, seq: u32) -> bool {
+        lock(&self.shared.log).forwarded.iter().any(|message| message.seq == seq && message.topic == topic)
     }
 
     /// What it has done to the messages of a quality of service.
@@ -153,19 +197,29 @@ struct Line {
     shared: Arc<Shared>,
     client: String,
     packets: u64,
-    /// Whether it was ended, and what still comes is only noted.
-    is_cut: bool,
+    /// How often the broker had crashed when it began.
+    crashes: u64,
+    /// Whether it alone was ended.
+    was_ended: bool,
 }
 
 impl Line {
-    const fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
-        Self { stream, shared, client: String::new(), packets: 0, is_cut: false }
+    fn new(stream: TcpStream, shared: Arc<Shared>) -> Self {
+        let crashes = shared.crashes.load(SeqCst);
+        Self { stream, shared, client: String::new(), packets: 0, crashes, was_ended: false }
+    }
+
+    /// Whether it was ended, and what still comes is only noted.
+    fn is_cut(&self) -> bool {
+        self.was_ended || self.crashes != self.shared.crashes.load(SeqCst)
     }
 
     /// Serves the connection to its end; who leaves is no observer any more.
     fn serve(mut self) {
         self.read_to_the_end();
-        lock(&self.shared.observers).remove(&self.client);
+        if self.crashes == self.shared.crashes.load(SeqCst) {
+            lock(&self.shared.observers).remove(&self.client);
+        }
     }
 
     fn read_to_the_end(&mut self) {
@@ -193,7 +247,7 @@ impl Line {
     fn receive(&mut self, packet: v4::Packet) -> bool {
         self.packets += 1;
         match packet {
-            v4::Packet::Connect(connect) => {
+            v4::Packet::Connect(connect) if !self.is_cut() => {
                 self.client.clone_from(&connect.client_id);
                 let mut sessions = lock(&self.shared.sessions);
                 let is_present = !connect.clean_session && sessions.contains_key(&self.client);
@@ -203,7 +257,7 @@ impl Line {
                 drop(sessions);
                 self.answer(&v4::Packet::ConnAck(v4::ConnAck::new(v4::ConnectReturnCode::Success, is_present)));
             }
-            v4::Packet::Subscribe(subscribe) => self.subscribe(&subscribe),
+            v4::Packet::Subscribe(subscribe) if !self.is_cut() => self.subscribe(&subscribe),
             v4::Packet::Unsubscribe(unsubscribe) => {
                 if let Some(observer) = lock(&self.shared.observers).get_mut(&self.client) {
                     observer.filters.retain(|filter| !unsubscribe.topics.contains(filter));
@@ -211,7 +265,7 @@ impl Line {
                 self.answer(&v4::Packet::UnsubAck(v4::UnsubAck::new(unsubscribe.pkid)));
             }
             v4::Packet::Publish(publish) => self.take(&publish),
-            v4::Packet::PubRel(release) if !self.is_cut => {
+            v4::Packet::PubRel(release) if !self.is_cut() => {
                 lock(&self.shared.sessions).entry(self.client.clone()).or_default().remove(&release.pkid);
                 self.answer(&v4::Packet::PubComp(v4::PubComp::new(release.pkid)));
             }
@@ -220,8 +274,8 @@ impl Line {
             _ => {}
         }
         let is_observer = lock(&self.shared.observers).contains_key(&self.client);
-        if !self.is_cut && !is_observer && self.falls(("cut", &self.client, self.packets), self.shared.habits.cuts) {
-            self.is_cut = true;
+        if !self.is_cut() && !is_observer && self.falls(("cut", &self.client, self.packets), self.shared.habits.cuts) {
+            self.was_ended = true;
             lock(&self.shared.log).cuts += 1;
             // It may have gone by itself.
             drop(self.stream.shutdown(Shutdown::Write));
@@ -248,13 +302,18 @@ impl Line {
         let Stamp { epoch, seq, .. } = Stamp::find(&publish.payload).expect("a message has its stamp");
         let qos = publish.qos as u8;
         let message = Message { qos, topic: publish.topic.clone(), epoch: epoch.0, seq };
-        let time = {
+        let (time, taken) = {
             let mut log = lock(&self.shared.log);
+            log.taken += 1;
+            let taken = log.taken;
             let times = log.arrived.entry(message.clone()).or_default();
             *times += 1;
-            *times
+            (*times, taken)
         };
-        if self.is_cut {
+        if self.shared.habits.crashes_each > 0 && taken.is_multiple_of(self.shared.habits.crashes_each) {
+            self.shared.crash();
+        }
+        if self.is_cut() {
             return;
         }
         let is_new =
@@ -300,7 +359,7 @@ impl Line {
     fn answer(&self, packet: &v4::Packet) {
         let mut bytes = BytesMut::new();
         packet.write(&mut bytes, PACKET_MAX).unwrap();
-        if !self.is_cut {
+        if !self.is_cut() {
             // Whoever has gone gets nothing.
             drop((&self.stream).write_all(&bytes));
         }
@@ -311,9 +370,10 @@ impl Line {
 fn forward(outgoing: &mpsc::Receiver<Outgoing>, mut stream: TcpStream, shared: &Shared) {
     let mut held: Vec<(Instant, Outgoing)> = Vec::new();
     let mut write = |going: Outgoing| {
-        lock(&shared.log).forwarded.push(going.message);
         // Whoever has gone gets nothing.
-        drop(stream.write_all(&going.packet));
+        if stream.write_all(&going.packet).is_ok() {
+            lock(&shared.log).forwarded.push(going.message);
+        }
     };
     loop {
         match outgoing.recv_timeout(Duration::from_millis(50)) {
