@@ -84,7 +84,6 @@ fn times<'a>(stats: &'a Stats, distribution: &Distribution) -> Vec<Sample<'a>> {
 }
 
 /// What a worker counts beside messages and times.
-#[expect(clippy::too_many_lines, reason = "a list of metrics")]
 fn of_worker(stats: &Stats) -> Vec<(Metric, Vec<Sample<'_>>)> {
     let Stats {
         devices,

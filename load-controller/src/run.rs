@@ -407,10 +407,10 @@ impl Run {
         let before = std::mem::replace(&mut self.facts.stage, Stage::under(plan, now.after(self.lead)));
         match (before, self.facts.stage) {
             (Stage::Running, Stage::Paused) => {
-                self.facts.timeline.note(now, EventKind::Pause, "messages are held back")
+                self.facts.timeline.note(now, EventKind::Pause, "messages are held back");
             }
             (Stage::Paused, Stage::Running) => {
-                self.facts.timeline.note(now, EventKind::Resume, "messages are sent again")
+                self.facts.timeline.note(now, EventKind::Resume, "messages are sent again");
             }
             _ => {}
         }

@@ -188,9 +188,9 @@ mod tests {
             let mut stream = StreamStats::of(Qos::AtLeastOnce);
             stream.messages.sent = 1_000 + number;
             (1..1_500).for_each(|place| {
-                stream.latency.end_to_end.record(Span((place * place * (number % 97 + 3)) % 900_000))
+                stream.latency.end_to_end.record(Span((place * place * (number % 97 + 3)) % 900_000));
             });
-            stats.groups.add(["cars", "vans"][number as usize % 2], &format!("stream-{number}"), &stream);
+            stats.groups.add(if number % 2 == 0 { "cars" } else { "vans" }, &format!("stream-{number}"), &stream);
         }
         let kept = phase(&fixture::owner(), 3, &stats, None);
         let size = kept.binary_data.as_ref().unwrap()[PHASE_KEY].0.len();

@@ -213,11 +213,14 @@ impl RunFacts {
         if spec.observe == Observe::None || spec.protocol() == Protocol::V5 {
             return Vec::new();
         }
-        let client_id = |gap: &Gap| {
-            let first = gap.ordinal.saturating_mul(self.workers.devices_each);
-            observer_client_id(&self.fleet.metadata.name, self.run, first, gap.epoch, 0)
+        // A worker has an observer for each address.
+        let brokers = spec.broker.as_ref().map_or(1, |broker| broker.addresses().len().max(1));
+        let client_ids = |gap: &Gap| {
+            let (first, epoch) = (gap.ordinal.saturating_mul(self.workers.devices_each), gap.epoch);
+            let client_id = |broker| observer_client_id(&self.fleet.metadata.name, self.run, first, epoch, broker);
+            (0..brokers).map(client_id).collect::<Vec<_>>()
         };
-        self.workers.lost.observers.iter().map(client_id).collect()
+        self.workers.lost.observers.iter().flat_map(client_ids).collect()
     }
 
     /// Which devices were observed.
@@ -292,4 +295,25 @@ pub struct Host {
     pub cpus: u32,
     /// Its memory, in bytes.
     pub memory_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::facts;
+
+    #[test]
+    fn a_killed_worker_has_left_an_observer_at_each_address() {
+        let mut facts = facts();
+        facts.workers.devices_each = 100;
+        facts.workers.lost.observers = vec![Gap { ordinal: 2, epoch: Micros(0x2a), from: Micros(0) }];
+        let mut left = |urls: &[&str]| {
+            let addresses = urls.iter().map(|url| url.parse().unwrap()).collect();
+            facts.fleet.spec.broker = Some(BrokerSpec::at(addresses));
+            facts.observers_left()
+        };
+        assert_eq!(left(&["mqtt://one"]), ["demo-observer-7f3a21c0-200-2a"]);
+        let of_two = ["demo-observer-7f3a21c0-200-2a", "demo-observer-7f3a21c0-200-2a-1"];
+        assert_eq!(left(&["mqtt://one", "mqtt://two"]), of_two);
+    }
 }

@@ -423,7 +423,7 @@ mod tests {
         phases.plan(&mut plan, &spec(), START);
         let minutes = |minutes: u64| START.after(Span::from_secs(60 * minutes));
         assert_eq!([0, 1, 2, 20, 30, 35].map(|at| plan.devices(minutes(at))), [1, 251, 500, 500, 299, 100]);
-        let factor = |at: u64| plan.factor(None, None, minutes(at)).map(|factor| factor.get());
+        let factor = |at: u64| plan.factor(None, None, minutes(at)).map(Factor::get);
         assert_eq!([1, 14, 18, 22, 28].map(factor), [None, Some(5.0), None, Some(3.0), None]);
         let strikes: Vec<_> = plan.strikes().map(|it| (it.fault.name().to_owned(), it.at, it.until)).collect();
         let (begins, storm) = (minutes(17), minutes(17).after(Span::from_secs(10)));

@@ -1,6 +1,6 @@
 //! What the other tests start has been built and answers.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use tests::{full_disk, process::Process, project, simctl};
 
@@ -15,6 +15,14 @@ fn every_binary_explains_itself() {
         let help = simctl::finish(process, PATIENCE).unwrap();
         assert!(help.code == Some(0) && help.stdout.contains("Usage:"), "{name}: {help:?}");
     }
+}
+
+/// What somebody downloads who wants to try it.
+#[test]
+fn the_program_for_a_laptop_is_at_most_40_mib() {
+    let size = fs::metadata(project::binary("simctl").unwrap()).unwrap().len();
+    println!("FIGURE simctl has {:.1} MiB", size as f64 / f64::from(1 << 20));
+    assert!(size <= 40 << 20 || !cfg!(target_arch = "x86_64"), "{size} bytes");
 }
 
 #[test]

@@ -33,8 +33,8 @@ fn kill(seed: u64, spec: &str, troubles: bool) -> Found {
             1 => stage.shard.world.trouble(Trouble::Stall(Span::from_millis(draw(3, 800)))),
             2 => stage.change(|plan, now| plan.set(now, Setting::Paused(true))),
             kind @ (3 | 4) => {
-                let fault =
-                    fault(["flood", "duplicate"][kind as usize - 3], Share::from_basis_points(5_000).unwrap(), 0);
+                let name = if kind == 3 { "flood" } else { "duplicate" };
+                let fault = fault(name, Share::from_basis_points(5_000).unwrap(), 0);
                 let lasts = Span::from_millis(1 + draw(3, 3_000));
                 stage.change(|plan, now| plan.strike(now, 9, &fault, lasts));
             }
