@@ -65,7 +65,7 @@ fn check(habits: Habits) {
         // A device that leaves gives up in the end what its broker does not answer.
         let acknowledged = if qos == 0 { 0 } else { counts.sent - of("abandoned") };
         report.expect(&format!("messages.by_qos.{qos}.acknowledged"), acknowledged);
-        report.claim("less than one in a hundred is given up", of("abandoned") * 100 < counts.sent.max(100));
+        report.claim("less than one in twenty is given up", of("abandoned") * 20 < counts.sent.max(20));
         report.expect(&format!("messages.by_qos.{qos}.unobserved"), 0);
     }
     let seen = broker.counts(0);
