@@ -245,28 +245,17 @@ fn hit(ended: &Ended, notes: &[Note]) -> Vec<(&'static str, BTreeSet<u32>)> {
 
 /// The devices that told values of another type or range, stuck to what they had told or told other bits, and those of a group.
 fn failing_sensors(ended: &Ended, notes: &[Note]) -> Vec<(&'static str, BTreeSet<u32>)> {
-    let told = |device: u32, name: &str, stream: &str| -> Vec<(Option<Micros>, Option<Value>)> {
-        let within = around(notes, &struck(ended, name).span).into_iter().filter(|note| note.device == device);
-        within
-            .filter_map(|note| match note.said {
-                Said::Message { topic, due, payload } if topic.ends_with(stream) => {
-                    Some((due, serde_json::from_str(&payload).ok()))
-                }
-                _ => None,
-            })
-            .collect()
+    // When a message of a stream was due, and what it told; null is what is no JSON any more.
+    let told = |note: &Note, stream: &str| match &note.said {
+        Said::Message { topic, due, payload } if topic.ends_with(stream) => {
+            Some((*due, serde_json::from_str::<Value>(payload).unwrap_or_default()))
+        }
+        _ => None,
     };
     let count = |name: &str, stream: &str, least: usize, is_it: &dyn Fn(Option<Micros>, &Value) -> bool| {
-        let struck = struck(ended, name);
-        let is_hit = |device: &u32| {
-            let told = told(*device, name, stream);
-            // What is no JSON any more is null.
-            told.iter().filter(|(due, value)| is_it(*due, value.as_ref().unwrap_or(&Value::Null))).count() >= least
-        };
-        let devices: BTreeSet<u32> = (0..DEVICES).filter(is_hit).collect();
-        assert_eq!(devices.len() as u64, struck.devices, "{name}: {devices:?}");
-        assert!(struck.effects >= struck.devices * least as u64, "{name}");
-        devices
+        check_tellers(ended, notes, name, least, &|note| {
+            told(note, stream).is_some_and(|(due, value)| is_it(due, &value))
+        })
     };
     let numbers = |value: &Value| [value["x"].clone(), value["at"].clone()];
     let types = count("type", "/fast", 7, &|_, value| numbers(value).iter().any(Value::is_string));
@@ -277,11 +266,11 @@ fn failing_sensors(ended: &Ended, notes: &[Note]) -> Vec<(&'static str, BTreeSet
         value["at"].as_u64() != due.map(|due| due.0) || value["x"].as_f64().is_none_or(|x| !(0.0..600.0).contains(&x))
     });
     let stuck = struck(ended, "stuck");
+    let within = around(notes, &stuck.span);
     let is_stuck = |device: &u32| {
-        let within = told(*device, "stuck", "/slow")
-            .into_iter()
-            .filter(|(due, _)| due.is_some_and(|due| stuck.span.contains(&due)));
-        let values: Vec<Value> = within.map(|(_, value)| value.unwrap_or_default()["x"].clone()).collect();
+        let of_device = within.iter().filter(|note| note.device == *device).filter_map(|note| told(note, "/slow"));
+        let in_time = of_device.filter(|(due, _)| due.is_some_and(|due| stuck.span.contains(&due)));
+        let values: Vec<Value> = in_time.map(|(_, value)| value["x"].clone()).collect();
         // A counter that gains one a second has two steps in two and a half seconds.
         assert!(values.len() >= 8, "{device}: {values:?}");
         values.windows(2).all(|pair| pair[0] == pair[1])
@@ -295,6 +284,24 @@ fn failing_sensors(ended: &Ended, notes: &[Note]) -> Vec<(&'static str, BTreeSet
         mute(notes, &group.span, |said| matches!(said, Said::Message { topic, .. } if topic.ends_with("/slow")));
     assert_eq!((&silent, silent.len() as u64), (&few, group.devices));
     vec![("type", types), ("range", ranges), ("stuck", sticks), ("bits", bits), ("group", silent)]
+}
+
+/// The devices that told so many such things or more while a fault lasted, which are as many as the report says that it hit.
+#[track_caller]
+fn check_tellers(
+    ended: &Ended,
+    notes: &[Note],
+    name: &str,
+    least: usize,
+    is_it: &dyn Fn(&Note) -> bool,
+) -> BTreeSet<u32> {
+    let struck = struck(ended, name);
+    let within = around(notes, &struck.span);
+    let count = |device: u32| within.iter().filter(|note| note.device == device && is_it(note)).count();
+    let devices: BTreeSet<u32> = (0..DEVICES).filter(|device| count(*device) >= least).collect();
+    assert_eq!(devices.len() as u64, struck.devices, "{name}: {devices:?}");
+    assert!(struck.effects >= struck.devices * least as u64, "{name}");
+    devices
 }
 
 /// The devices that told something wrong, by what they told.
@@ -312,13 +319,7 @@ fn tellers(ended: &Ended, notes: &[Note]) -> Vec<(&'static str, BTreeSet<u32>)> 
     let broken = |said: &Said| matches!(said, Said::Message { payload, .. } if json(payload).is_none());
     let mut tellers = Vec::new();
     let mut check = |name: &'static str, least: usize, is_it: &dyn Fn(&Note) -> bool| {
-        let struck = struck(ended, name);
-        let within = around(notes, &struck.span);
-        let count = |device: u32| within.iter().filter(|note| note.device == device && is_it(note)).count();
-        let devices: BTreeSet<u32> = (0..DEVICES).filter(|device| count(*device) >= least).collect();
-        assert_eq!(devices.len() as u64, struck.devices, "{name}: {devices:?}");
-        assert!(struck.effects >= struck.devices * least as u64, "{name}");
-        tellers.push((name, devices));
+        tellers.push((name, check_tellers(ended, notes, name, least, is_it)));
     };
     check("corrupt", 7, &|note| broken(&note.said));
     check("stale", 3, &|note| is_of(&note.said, "/slow") && behind(&note.said) == Some(3_600));

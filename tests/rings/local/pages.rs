@@ -52,7 +52,7 @@ return {
   foreign: document.querySelectorAll('script[src], link, img, iframe, object').length,
 };";
 
-/// A run with all that a page shows: phases, a fault, an outage, a pause, changes by hand, a worker that is killed.
+/// A run with all that a page shows: phases, a fault, an outage, a pause, a change by hand.
 fn page(folder: &Path) -> String {
     let document = "
 apiVersion: simctl.io/v1alpha1

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tests::{
     broker::Broker,
@@ -13,6 +13,7 @@ use tests::{
 use super::{
     PATIENCE,
     adversary::broker::{Adversary, Habits},
+    workers::signal,
 };
 
 const PHASES: &str = "
@@ -105,8 +106,7 @@ fn of_a_killed_worker_nobody_knows_the_wills() {
     let broker = Broker::start(&[]).unwrap();
     let run = start("", &broker.url());
     run.wait_for_devices(100).unwrap();
-    let worker = i32::try_from(run.workers().unwrap()[0]).ok().and_then(Pid::from_raw).unwrap();
-    kill_process(worker, Signal::KILL).unwrap();
+    signal(run.workers().unwrap()[0], Signal::KILL);
     run.wait_until("another worker has taken over", |report| report.count("connections.accepted") >= 200).unwrap();
     let ended = run.end(PATIENCE).unwrap();
     let report = &ended.report;

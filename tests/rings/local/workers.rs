@@ -11,7 +11,8 @@ use tests::{
 
 use super::{PATIENCE, fleet::STEADY};
 
-fn signal(pid: u32, signal: Signal) {
+/// Sends a signal to a worker process.
+pub(super) fn signal(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
 }
 

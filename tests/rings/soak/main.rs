@@ -2,37 +2,36 @@
 //!
 //! `cargo xtask test soak` runs it; `cargo xtask test` alone does not.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::time::Duration;
 
 use tests::{
     mosquitto::{Mosquitto, Settings},
     project,
     run::{Ended, to_the_end},
+    turn::Turns,
 };
 
 const DEVICES: u64 = 10_000;
 
 /// Each takes the whole of a small machine.
-static ALONE: Mutex<()> = Mutex::new(());
+static TURNS: Turns = Turns::new();
 
 /// Runs a document of this folder at a Mosquitto of its own.
 fn run(document: &str, more: &[&str]) -> Ended {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = TURNS.alone();
     let broker = Mosquitto::start(Settings::new().unwrap().persistent()).unwrap();
     let (url, document) = (broker.url(), project::root().join("tests/rings/soak").join(document));
     let args = [&["-f", document.to_str().unwrap(), "--broker", &url], more].concat();
-    let ended = to_the_end(&args, Duration::from_mins(7)).unwrap();
-    println!("{}", ended.report);
-    ended
+    to_the_end(&args, Duration::from_mins(7)).unwrap()
 }
 
 #[test]
 fn ten_thousand_devices_deliver_all_for_five_minutes() {
     let ended = run("fleet.yaml", &["--duration", "5m"]);
     let report = &ended.report;
+    println!("{report}");
     report.expect("devices.connected", DEVICES);
     report.expect("connections.accepted", DEVICES);
     report.expect("reconnects", 0);
@@ -50,6 +49,7 @@ fn ten_thousand_devices_deliver_all_for_five_minutes() {
 fn ten_thousand_devices_come_back_from_a_storm_with_all_their_messages() {
     let ended = run("storm.yaml", &[]);
     let report = &ended.report;
+    println!("{report}");
     report.expect("devices.connected", DEVICES);
     let [storm] = report.list("faults") else { panic!("one fault was asked for: {report}") };
     for key in ["devices", "effects", "sessions_lost", "sessions_back"] {

@@ -88,16 +88,22 @@ fn troubles_leave_nothing_out() {
     }
 }
 
-#[test]
-fn what_changes_without_a_message_is_recorded_soon() {
+/// A fleet that says something once an hour, five seconds after it began, and the folder of its records.
+fn quiet(connect: &str) -> (Stage, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let model = r#"
 streams:
   rare: {topic: "{fleet}/{index}/rare", interval: 1h, payload: {text: "{stamp}"}}
 "#;
-    let spec = "  connect: {rate: 1000/s, backoff: {base: 10s, cap: 20s}}\n";
-    let mut stage = Stage::recorded(40, spec, "{name: all, model: m}", &[("m", model)], Some(folder.path()));
+    let spec = format!("  connect: {connect}\n");
+    let mut stage = Stage::recorded(40, &spec, "{name: all, model: m}", &[("m", model)], Some(folder.path()));
     stage.run(Span::from_secs(5));
+    (stage, folder)
+}
+
+#[test]
+fn what_changes_without_a_message_is_recorded_soon() {
+    let (mut stage, folder) = quiet("{rate: 1000/s, backoff: {base: 10s, cap: 20s}}");
     let at = stage.shard.world.time().after(Span::from_millis(100));
     let storm = fault("disconnect", Share::ALL, 1);
     stage.change(|plan, _| plan.strike(at, 9, &storm, Span::ZERO));
@@ -110,14 +116,7 @@ streams:
 
 #[test]
 fn who_was_silent_for_long_may_have_died_at_any_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let model = r#"
-streams:
-  rare: {topic: "{fleet}/{index}/rare", interval: 1h, payload: {text: "{stamp}"}}
-"#;
-    let spec = "  connect: {rate: 1000/s}\n";
-    let mut stage = Stage::recorded(40, spec, "{name: all, model: m}", &[("m", model)], Some(folder.path()));
-    stage.run(Span::from_secs(5));
+    let (stage, folder) = quiet("{rate: 1000/s}");
     let epochs = record::read(folder.path(), Micros(START.0 + 1)).unwrap();
     let record = &epochs[&START][0];
     assert!(record.at < START.after(Span::from_secs(4)), "nothing has changed since");
