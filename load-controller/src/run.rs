@@ -223,9 +223,8 @@ impl Run {
             return Err("expected a run with a phase that goes on, found none; `simctl stop` ends a run".into());
         };
         let plan = cut.skipped(phases, number, plan, &self.facts.fleet.spec, self.facts.started);
-        let skipped = cut.all().get(number as usize - cut.numbers().start as usize);
-        let name = skipped.map(|phase| phase.name.clone()).unwrap_or_default();
-        self.facts.timeline.note(now, EventKind::Skip, format!("the rest of phase {name}"));
+        let skipped = format!("the rest of phase {}", self.phase_at(at).unwrap_or_default());
+        self.facts.timeline.note(now, EventKind::Skip, skipped);
         self.facts.asked.duration = cut.last();
         self.facts.asked.phases = cut;
         Ok(plan)

@@ -327,6 +327,11 @@ impl Blueprint {
         self.membership.group_of(index)
     }
 
+    /// The same, as devices and faults have it.
+    pub(crate) fn group_number(&self, index: u32) -> u8 {
+        u8::try_from(self.group_index(index)).expect("there are at most 255 groups")
+    }
+
     /// A fault with whom it hits, the same in whatever worker a device is.
     pub(crate) fn aim(&self, strike: Strike) -> Aimed {
         let models = self.groups.iter().map(|group| &group.model);

@@ -83,10 +83,8 @@ impl<'a> Window<'a> {
     /// The faults of the plan that hit a device from one instant to another.
     fn hits(&mut self, device: u32, from: Micros, until: Micros) -> Vec<Hit<'a>> {
         let Self { blueprint, course, ref mut scratch } = *self;
-        let group = blueprint.group_index(device);
-        let model = &blueprint.groups[group].model;
-        #[expect(clippy::cast_possible_truncation, reason = "a fleet has fewer than 256 groups")]
-        let group = group as u8;
+        let group = blueprint.group_number(device);
+        let model = &blueprint.groups[usize::from(group)].model;
         let lasts = |fault: &&Aimed| fault.strike.at < until && fault.strike.until > from;
         let faults = course.faults().iter().map(|fault| &**fault).filter(lasts);
         let mut hits = Vec::new();

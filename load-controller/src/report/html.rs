@@ -15,7 +15,7 @@ use fleet_contract::{
 
 use super::Report;
 use crate::{run::stage::Stage, words};
-use chart::{Chart, Scale, Series, Stretch, Ticks};
+use chart::{Chart, Marks, Scale, Series, Stretch, Ticks};
 
 /// The page; the distributions give the chart of percentiles its detail.
 pub fn render(report: &Report, latencies: &Latencies) -> String {
@@ -105,6 +105,17 @@ fn over_time(
     Series { name, class, points }
 }
 
+/// What all charts over time show beside their lines.
+fn marks(report: &Report) -> Marks {
+    Marks {
+        until: ends(report),
+        bands: bands(report),
+        phases: phases(report),
+        faults: faults(report),
+        events: events(report),
+    }
+}
+
 /// From and until of each outage, in seconds since the start.
 fn bands(report: &Report) -> Vec<(f64, f64)> {
     report.outages.list.iter().map(|outage| (outage.at_seconds, outage.at_seconds + outage.seconds)).collect()
@@ -123,10 +134,7 @@ fn phases(report: &Report) -> Vec<Stretch> {
 
 /// What else happened, each with when and what.
 fn events(report: &Report) -> Vec<(f64, String)> {
-    let mark = |event: &super::Event| {
-        let kind: &str = event.kind.into();
-        (event.at_seconds, format!("{}: {}", kind.replace('_', " "), event.message))
-    };
+    let mark = |event: &super::Event| (event.at_seconds, format!("{}: {}", event.what(), event.message));
     report.events.iter().map(mark).collect()
 }
 
@@ -163,11 +171,7 @@ fn messages_chart(report: &Report) -> Chart {
         y: Ticks::Number,
         scale: Scale::Linear,
         series,
-        until: ends(report),
-        bands: bands(report),
-        phases: phases(report),
-        faults: faults(report),
-        events: events(report),
+        marks: marks(report),
     }
 }
 
@@ -183,11 +187,7 @@ fn devices_chart(report: &Report) -> Chart {
         y: Ticks::Number,
         scale: Scale::Linear,
         series,
-        until: ends(report),
-        bands: bands(report),
-        phases: phases(report),
-        faults: faults(report),
-        events: events(report),
+        marks: marks(report),
     }
 }
 
@@ -202,19 +202,7 @@ fn latency_chart(report: &Report) -> Chart {
     ];
     let title =
         if is_observed { "Latency from due to the observer" } else { "Latency from due to the acknowledgement" };
-    Chart {
-        title,
-        class: "",
-        x: Ticks::Time,
-        y: Ticks::Time,
-        scale: Scale::Logarithmic,
-        series,
-        until: ends(report),
-        bands: bands(report),
-        phases: phases(report),
-        faults: faults(report),
-        events: events(report),
-    }
+    Chart { title, class: "", x: Ticks::Time, y: Ticks::Time, scale: Scale::Logarithmic, series, marks: marks(report) }
 }
 
 /// The share of values beyond on a logarithmic axis: as much room for 99 % to 99.9 % as for 90 % to 99 %.
@@ -240,11 +228,7 @@ fn distribution_chart(latencies: &Latencies) -> Chart {
         y: Ticks::Time,
         scale: Scale::Logarithmic,
         series,
-        until: 0.0,
-        bands: Vec::new(),
-        phases: Vec::new(),
-        faults: Vec::new(),
-        events: Vec::new(),
+        marks: Marks::default(),
     }
 }
 

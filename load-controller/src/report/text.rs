@@ -473,8 +473,7 @@ pub(super) const EVENT: [&str; 3] = ["event at", "what", ""];
 
 /// What else happened, in these columns.
 pub(super) fn event(event: &Event) -> [String; 3] {
-    let kind: &str = event.kind.into();
-    [words::time(event.at_seconds), kind.replace('_', " "), event.message.clone()]
+    [words::time(event.at_seconds), event.what(), event.message.clone()]
 }
 
 fn events(report: &Report, paint: Paint) -> Option<String> {

@@ -55,31 +55,26 @@ pub enum Change {
 impl Change {
     /// `plan` with this change from `at` on; `Err` says what is wrong with it.
     pub fn of(&self, plan: &Plan, fleet: &Fleet, at: Micros) -> Result<Plan, String> {
-        let (mut plan, rate) = (plan.clone(), fleet.spec.connect.rate);
-        let setting = match self {
-            Self::Devices { devices, over: None } => Setting::Devices(*devices),
-            Self::Devices { devices, over: Some(over) } => Setting::Ramp { to: *devices, over: *over },
-            Self::Paused { paused } => Setting::Paused(*paused),
+        let mut plan = plan.clone();
+        match self {
+            Self::Devices { devices, over: None } => plan.set(at, Setting::Devices(*devices)),
+            Self::Devices { devices, over: Some(over) } => plan.set(at, Setting::Ramp { to: *devices, over: *over }),
+            Self::Paused { paused } => plan.set(at, Setting::Paused(*paused)),
             Self::Interval { interval: Span::ZERO, .. } => {
                 return Err("expected an interval of more than no time, found `0s`".into());
             }
             Self::Interval { stream, interval } => {
                 check_periodic(fleet, stream.as_deref())?;
-                Setting::Interval { stream: stream.clone(), interval: Some(*interval) }
+                plan.set(at, Setting::Interval { stream: stream.clone(), interval: Some(*interval) });
             }
             Self::Rate { factor, stream, over } => {
                 check_periodic(fleet, stream.as_deref())?;
                 let over = over.unwrap_or_default();
-                Setting::Rate { group: None, stream: stream.clone(), factor: Some(*factor), over }
+                plan.set(at, Setting::Rate { group: None, stream: stream.clone(), factor: Some(*factor), over });
             }
-            Self::Disconnect { disconnect } => {
-                plan.disconnect(at, *disconnect);
-                plan.forget(at, rate);
-                return Ok(plan);
-            }
-        };
-        plan.set(at, setting);
-        plan.forget(at, rate);
+            Self::Disconnect { disconnect } => plan.disconnect(at, *disconnect),
+        }
+        plan.forget(at, fleet.spec.connect.rate);
         Ok(plan)
     }
 

@@ -94,11 +94,11 @@ impl Steering {
             let (group, stream) = (change.group.clone(), change.stream.clone());
             plan.set(at, Setting::Rate { group, stream, factor, over: Span::ZERO });
         }
-        last.corrections += u32::from(corrected.is_some());
-        corrected.map(|mut plan| {
+        if let Some(plan) = &mut corrected {
+            last.corrections += 1;
             plan.forget(now, spec.connect.rate);
-            plan
-        })
+        }
+        corrected
     }
 }
 

@@ -508,6 +508,16 @@ mod tests {
         assert!(workers.closing().is_none());
     }
 
+    /// A worker whose process was replaced: the books of the first one, which had sent 10 messages, are about to be closed.
+    fn replaced() -> Workers {
+        let mut workers = Workers::default();
+        workers.meet(vec![worker(0, "a")]);
+        workers.answered(reading("a", 1, 1, 10, false)).unwrap();
+        keep_open(&mut workers);
+        workers.answered(reading("a", 2, 1, 3, false)).unwrap();
+        workers
+    }
+
     /// Four instants of each of thirty answers: of the second worker by a clock that is 400 ms ahead and gains 15 µs a second.
     #[test]
     fn a_clock_that_is_apart_and_drifts_makes_a_run_of_short_phases_invalid() {
@@ -547,11 +557,7 @@ mod tests {
 
     #[test]
     fn who_has_ended_unasked_is_told_once_by_name() {
-        let mut workers = Workers::default();
-        workers.meet(vec![worker(0, "a")]);
-        workers.answered(reading("a", 1, 1, 10, false)).unwrap();
-        keep_open(&mut workers);
-        workers.answered(reading("a", 2, 1, 3, false)).unwrap();
+        let mut workers = replaced();
         let closing = workers.closing().unwrap();
         workers.close(closing);
         let name = workers.member(0).unwrap().worker.name.clone();
@@ -562,11 +568,7 @@ mod tests {
 
     #[test]
     fn a_new_epoch_counts_only_when_the_old_one_is_kept() {
-        let mut workers = Workers::default();
-        workers.meet(vec![worker(0, "a")]);
-        workers.answered(reading("a", 1, 1, 10, false)).unwrap();
-        keep_open(&mut workers);
-        workers.answered(reading("a", 2, 1, 3, false)).unwrap();
+        let mut workers = replaced();
         assert_eq!(sent(&workers), 10);
         let closing = workers.closing().unwrap();
         assert_eq!((closing.ended().stats.messages[0].sent, closing.lost.as_slice()), (10, [0].as_slice()));

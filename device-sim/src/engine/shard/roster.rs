@@ -164,7 +164,7 @@ impl<W: World> Shard<W> {
 
     fn add_device(&mut self) {
         let index = self.roster.index(self.roster.devices.next());
-        let group = u8::try_from(self.blueprint.group_index(index)).expect("there are at most 255 groups");
+        let group = self.blueprint.group_number(index);
         let model = &self.blueprint.groups[usize::from(group)].model;
         let streams = model.streams().len();
         // Different in each process, as `Session::starting_at` wants it.

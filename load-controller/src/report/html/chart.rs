@@ -18,6 +18,12 @@ pub(super) struct Chart {
     pub(super) y: Ticks,
     pub(super) scale: Scale,
     pub(super) series: Vec<Series>,
+    pub(super) marks: Marks,
+}
+
+/// What a chart shows beside its lines.
+#[derive(Default)]
+pub(super) struct Marks {
     /// Up to where the x axis goes at least.
     pub(super) until: f64,
     /// Stretches of the x axis that are shaded: the outages.
@@ -125,13 +131,13 @@ impl Chart {
         for series in &drawn {
             figure.push_str(&format!(" <span class=\"key {}\">{}</span>", series.class, series.name));
         }
-        if !self.bands.is_empty() {
+        if !self.marks.bands.is_empty() {
             figure.push_str(" <span class=\"key band\">outage</span>");
         }
-        if !self.faults.is_empty() {
+        if !self.marks.faults.is_empty() {
             figure.push_str(" <span class=\"key fault\">fault</span>");
         }
-        if !self.events.is_empty() {
+        if !self.marks.events.is_empty() {
             figure.push_str(" <span class=\"key event\">event</span>");
         }
         figure.push_str("</figcaption>\n");
@@ -158,7 +164,7 @@ impl Chart {
         };
         let x = Axis {
             low: 0.0,
-            high: right.max(self.until).max(1.0),
+            high: right.max(self.marks.until).max(1.0),
             from: LEFT,
             to: WIDTH - RIGHT,
             scale: Scale::Linear,
@@ -172,17 +178,17 @@ impl Chart {
             "<svg class=\"{}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
             self.class, self.title
         );
-        for phase in &self.phases {
+        for phase in &self.marks.phases {
             svg.push_str(&phase.draw(x, y));
         }
-        for (from, until) in &self.bands {
+        for (from, until) in &self.marks.bands {
             let (from, until) = (x.place(*from), x.place(until.min(x.high)));
             let (top, height, width) = (y.to, y.from - y.to, (until - from).max(1.0));
             svg.push_str(&format!(
                 "<rect class=\"band\" x=\"{from:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"{height}\"/>\n"
             ));
         }
-        for fault in &self.faults {
+        for fault in &self.marks.faults {
             svg.push_str(&fault.mark(x, y));
         }
         for tick in y.ticks() {
@@ -204,7 +210,7 @@ impl Chart {
             svg.push_str(&series.draw(x, y));
         }
         svg.push_str(&self.columns(drawn, x, y));
-        for (at, what) in &self.events {
+        for (at, what) in &self.marks.events {
             let (at, what) = (x.place(at.min(x.high)), super::escape(what));
             // The line itself is too thin to be pointed at.
             let lines = ["event", "event near"].map(|class| {

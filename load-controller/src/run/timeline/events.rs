@@ -50,6 +50,14 @@ pub enum EventKind {
     WorkerLost,
 }
 
+impl Event {
+    /// What happened, as people read it: `worker lost`.
+    pub fn what(&self) -> String {
+        let kind: &str = self.kind.into();
+        kind.replace('_', " ")
+    }
+}
+
 impl Events {
     /// None yet.
     pub(super) const fn new() -> Self {
