@@ -21,7 +21,7 @@ pub(crate) struct Row {
     base: u32,
     /// One past the highest sequence that has arrived.
     arrived_end: u32,
-    /// One past the highest sequence that nobody followed: what arrives from before it need not have arrived before.
+    /// One past the highest sequence that nobody followed to its end: what arrives from before it need not have arrived before.
     unfollowed_end: u32,
 }
 
@@ -106,7 +106,7 @@ pub(crate) enum Judgement {
     Duplicate,
     /// It was counted as lost.
     Late,
-    /// Nobody followed it when it was sent, or it is as old as such a message: it proves nothing.
+    /// Nobody followed it when it was sent, or it was counted as unknown, or it is as old as such a message: it proves nothing.
     Unfollowed,
     /// No message of this row.
     Foreign,
@@ -235,11 +235,16 @@ impl Row {
         self.give_up(Entry::GAP, counts);
     }
 
+    /// Counts as unknown what is marked so. A device that has no acknowledgement sends such a message again, so it may arrive
+    /// for the first time later on.
     fn give_up(&mut self, flag: u64, counts: &mut impl Counts) {
+        let mut seq = self.base;
         for entry in &mut self.window {
+            seq = seq.saturating_add(1);
             if entry.is(flag) && !entry.is(Entry::SETTLED) {
                 entry.0 |= Entry::SETTLED;
                 counts.of(entry.phase()).unknown += 1;
+                self.unfollowed_end = self.unfollowed_end.max(seq);
             }
         }
         self.settle();
@@ -400,6 +405,20 @@ mod tests {
         assert_eq!(row.in_flight(), 1);
         assert_eq!(row.arrived(1, || false, PhaseMark::NONE, &mut count), Judgement::Delivered { reordered: false });
         assert!(row.is_settled());
+    }
+
+    #[test]
+    fn what_is_unknown_came_once_when_it_arrives_after_all() {
+        let mut count = Messages::default();
+        let mut row = row(1, &mut count);
+        row.sent(1, Micros(1), Following::InGap, false, (PhaseMark::NONE, &mut count));
+        row.sent(2, Micros(2), Following::Observed, false, (PhaseMark::NONE, &mut count));
+        row.observer_forgotten(&mut count);
+        // Its device sends it again, to a broker that has lost it.
+        assert_eq!(row.arrived(1, || false, PhaseMark::NONE, &mut count), Judgement::Unfollowed);
+        assert_eq!(row.arrived(2, || false, PhaseMark::NONE, &mut count), Judgement::Delivered { reordered: false });
+        assert_eq!(row.arrived(2, || false, PhaseMark::NONE, &mut count), Judgement::Duplicate);
+        assert_eq!((count.unknown, count.delivered, count.duplicated, count.reordered), (1, 1, 1, 0));
     }
 
     #[test]

@@ -167,7 +167,7 @@ fn segment_sized(name: &str, timing: &str) -> String {
 
 #[track_caller]
 fn check_rate(name: &str, streams: String) {
-    let load = Load { devices: 16, streams, figure: "end_to_end", observe: "all", seconds: 6 };
+    let load = Load { devices: 16, streams, figure: "end_to_end", observe: "all", seconds: 7 };
     let run = |rate: Option<u32>, fault: &str| {
         let line = Line::start(load.devices, rate).unwrap();
         load.run(&line.network(), &line.url(), line.sources(), fault)
@@ -202,7 +202,9 @@ fn a_load_just_under_the_rate_waits_as_long_as_in_a_token_bucket() {
 
 #[test]
 fn bursts_over_the_rate_wait_as_long_as_in_a_token_bucket() {
+    // The fault ends with its phase, and lets go at once what waits then, which the oracle does not. So the phase has 14 bursts:
+    // without the last of them, the fifth message of the nine is the median all the same.
     let streams =
-        ["a", "b", "c", "d", "e", "f", "g", "h", "i"].map(|name| segment_sized(name, "interval: 1s, align: 1s"));
+        ["a", "b", "c", "d", "e", "f", "g", "h", "i"].map(|name| segment_sized(name, "interval: 500ms, align: 500ms"));
     check_rate("bursts over the rate", streams.join(", "));
 }
