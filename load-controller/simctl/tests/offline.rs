@@ -251,7 +251,7 @@ fn every_example_is_listed_and_right() {
 
 #[test]
 fn the_committed_schemas_are_the_generated_ones() {
-    for kind in ["fleet", "loadtest", "report", "plan", "clean", "device", "models", "version"] {
+    for kind in ["fleet", "loadtest", "report", "plan", "clean", "device", "models", "version", "broker-credentials"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../manifests/schema/{kind}.json"));
         let generated = stdout(&Place::new().call(&["schema", kind]).success());
         let committed = fs::read_to_string(&path).unwrap_or_default();

@@ -11,7 +11,8 @@ use load_controller::{
     },
     run::verdict::ExitCode,
 };
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::{
     cluster::{client::Cluster, fleets::FleetName},
@@ -52,6 +53,17 @@ enum Output {
     Env,
 }
 
+/// Where the broker of a fleet's own is, and how its observer logs in.
+#[derive(JsonSchema, Serialize)]
+pub(super) struct Credentials {
+    /// The name of its Service within the cluster.
+    host: String,
+    /// The port of MQTT.
+    port: u16,
+    username: &'static str,
+    password: String,
+}
+
 impl Args {
     /// Prints the commands, or the credentials themselves.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
@@ -64,10 +76,8 @@ impl Args {
             Output::Commands => printer.data(commands(cluster.context(), cluster.namespace(), &name))?,
             Output::Json => {
                 let password = password(&cluster, &name).await?;
-                let login = json!({
-                    "host": host, "port": BROKER_PORT, "username": OBSERVER_USER, "password": password,
-                });
-                printer.data(format!("{login:#}"))?;
+                let credentials = Credentials { host, port: BROKER_PORT, username: OBSERVER_USER, password };
+                printer.data(serde_json::to_string_pretty(&credentials)?)?;
             }
             Output::Env => {
                 let password = password(&cluster, &name).await?;

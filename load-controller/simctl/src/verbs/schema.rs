@@ -6,7 +6,7 @@ use load_controller::{report::Report, run::verdict::ExitCode};
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
-use super::{models, plan, version};
+use super::{broker_credentials::Credentials, models, plan, version};
 use crate::{clean::Cleaned, keys, printer::Printer};
 
 const EXAMPLES: &str = "\
@@ -49,6 +49,8 @@ enum Kind {
     Models,
     /// What this program is: `version -o json`
     Version,
+    /// How to look into the broker of a fleet's own: `broker-credentials -o json`
+    BrokerCredentials,
 }
 
 impl Args {
@@ -64,6 +66,7 @@ impl Args {
             Kind::Device => output::<DeviceStatus>(),
             Kind::Models => output::<Vec<models::Listed>>(),
             Kind::Version => output::<version::Version>(),
+            Kind::BrokerCredentials => output::<Credentials>(),
         };
         printer.data(serde_json::to_string_pretty(&schema)?)?;
         Ok(ExitCode::Passed)
