@@ -111,7 +111,7 @@ impl Before {
             groups: Groups::default(),
             phases: BTreeMap::new(),
             latency: Latencies::default(),
-            ..workers.sum()
+            ..workers.counters()
         };
         Self { stats, lost: workers.ended().into(), marks: culprits::marks(workers) }
     }
@@ -236,7 +236,7 @@ impl Run {
         if !has_rates || self.facts.stage != Stage::Running {
             return None;
         }
-        let (stats, at) = (self.stats(plan, workers), now.after(self.lead));
+        let (stats, at) = (self.counters(plan, workers), now.after(self.lead));
         let RunFacts { fleet, started, asked, .. } = &self.facts;
         self.steering.correct(&asked.phases, *started, &fleet.spec, plan, &stats, (now, at))
     }
@@ -281,7 +281,8 @@ impl Run {
             self.facts.timeline.note(now, EventKind::WorkerLost, message);
         }
         workers.end_phases(self.phases_over(plan, workers));
-        let stats = self.stats(plan, workers);
+        let reads_times = threshold::reads_times(&self.facts);
+        let stats = if reads_times { self.stats(plan, workers) } else { self.counters(plan, workers) };
         self.facts.timeline.push(now, &stats, self.facts.stage);
         self.step(now, plan, &stats, workers)
     }
@@ -362,7 +363,15 @@ impl Run {
     /// What all workers measured. How many devices are wanted the plan says: a worker that is away cannot, and the devices
     /// that it should run are missing.
     pub fn stats(&self, plan: &Plan, workers: &Workers) -> Stats {
-        let mut stats = workers.sum();
+        self.part_of(workers.sum(), plan)
+    }
+
+    /// As [`Run::stats`], but for the times of single streams; each second's look does without them.
+    fn counters(&self, plan: &Plan, workers: &Workers) -> Stats {
+        self.part_of(workers.counters(), plan)
+    }
+
+    fn part_of(&self, mut stats: Stats, plan: &Plan) -> Stats {
         if let Some(before) = &self.before {
             stats = stats.part(self.facts.asked.phases.numbers(), self.facts.span(), &before.stats);
         }

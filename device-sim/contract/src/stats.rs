@@ -695,8 +695,8 @@ impl Totals {
             self.end(ordinal);
         }
         if !reading.is_brief {
-            let stats = reading.stats.split_times();
-            self.times.insert(ordinal, Times { at: reading.at, stats });
+            let times = reading.stats.split_times();
+            self.times.insert(ordinal, Times::new(reading.at, times));
             self.sum_of_times = OnceLock::new();
         }
         self.current.insert(ordinal, reading);
@@ -706,7 +706,7 @@ impl Totals {
     fn take_out(&mut self, ordinal: u32) -> Option<WorkerStats> {
         let mut last = self.current.remove(&ordinal)?;
         if let Some(times) = self.times.remove(&ordinal) {
-            last.stats.merge(&times.stats);
+            times.add_to(&mut last.stats);
             self.sum_of_times = OnceLock::new();
         }
         Some(last)
@@ -816,9 +816,7 @@ impl Totals {
             self.ended.stats.add_phases(&over);
         }
         for times in self.times.values_mut() {
-            let still_open = times.stats.phases.split_off(&number);
-            let over = std::mem::replace(&mut times.stats.phases, still_open);
-            self.ended.stats.add_phases(&over);
+            times.move_phases_to(&mut self.ended.stats, number);
         }
         self.sum_of_times = OnceLock::new();
         self.ended.phases_kept = self.ended.phases_kept.max(number);
@@ -873,18 +871,29 @@ impl Totals {
 
     /// The sum over all workers and epochs.
     pub fn sum(&self) -> Stats {
+        let mut sum = self.sum_without_times();
+        sum.merge(self.sum_of_times());
+        sum
+    }
+
+    /// As [`Totals::sum`], but for the times of single streams of workers whose books are open, which are most of the work.
+    pub fn sum_without_times(&self) -> Stats {
         let mut sum = self.ended.stats.clone();
         for reading in self.current.values() {
             sum.merge(&reading.stats);
         }
-        sum.merge(self.sum_of_times());
         sum
+    }
+
+    /// When worker `ordinal` told the times of its streams last.
+    pub fn times_told(&self, ordinal: u32) -> Option<Micros> {
+        self.times.get(&ordinal).map(|times| times.at)
     }
 
     fn sum_of_times(&self) -> &Stats {
         self.sum_of_times.get_or_init(|| {
             let mut sum = Stats::default();
-            self.times.values().for_each(|times| sum.merge(&times.stats));
+            self.times.values().for_each(|times| times.add_to(&mut sum));
             sum
         })
     }

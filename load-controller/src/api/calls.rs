@@ -104,7 +104,7 @@ impl Calls {
                         let brief = if detail == Detail::Brief { "&brief=true" } else { "" };
                         let path = format!("/v1/stats?ended={}{brief}", ended.0);
                         let sent = clock();
-                        let answer = client.get::<WorkerStats>(&address, &path).await;
+                        let answer = client.get_reading(&address, &path).await;
                         // A process of this machine has the same clock.
                         let asked = matches!(address, Address::Tcp { .. }).then(|| (sent, clock()));
                         Answer::Reading(answer.map(|reading| Box::new(WorkerStats { asked, ..reading })))

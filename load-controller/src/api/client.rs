@@ -3,7 +3,7 @@
 use std::{io, io::Read as _, sync::Arc, time::Duration};
 
 use flate2::read::GzDecoder;
-use fleet_contract::format;
+use fleet_contract::{format, stats::WorkerStats};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     Method, Request, StatusCode,
@@ -49,6 +49,11 @@ impl Client {
     /// What `path` shows.
     pub async fn get<T: DeserializeOwned>(&self, address: &Address, path: &str) -> Result<T, CallError> {
         parse(&self.call(address, Method::GET, path, Bytes::new()).await?)
+    }
+
+    /// The reading that `path` shows.
+    pub async fn get_reading(&self, address: &Address, path: &str) -> Result<WorkerStats, CallError> {
+        Ok(format::read_reading(&self.call(address, Method::GET, path, Bytes::new()).await?)?)
     }
 
     /// Puts what is already written as JSON at `path`.
@@ -158,7 +163,6 @@ mod tests {
     use std::io::Write as _;
 
     use axum::{Json, Router, http::HeaderMap, routing::get};
-    use fleet_contract::stats::WorkerStats;
     use serde_json::json;
     use tokio::{net::TcpListener, task::JoinSet};
 
@@ -173,7 +177,7 @@ mod tests {
     }
 
     async fn stats(address: &Address) -> Result<WorkerStats, CallError> {
-        Client::default().get(address, "/v1/stats").await
+        Client::default().get_reading(address, "/v1/stats").await
     }
 
     #[tokio::test]

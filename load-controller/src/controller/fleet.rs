@@ -186,8 +186,6 @@ struct Pace {
     next_pull: Instant,
     /// When the load test was looked at last.
     followed_at: Instant,
-    /// When the times of single streams were asked for last.
-    times_at: Instant,
     /// Failures in a row, and when to try again.
     failures: u32,
     retry_at: Instant,
@@ -196,7 +194,7 @@ struct Pace {
 impl Pace {
     fn now() -> Self {
         let now = Instant::now();
-        Self { watched_until: None, next_pull: now, followed_at: now, times_at: now, failures: 0, retry_at: now }
+        Self { watched_until: None, next_pull: now, followed_at: now, failures: 0, retry_at: now }
     }
 }
 

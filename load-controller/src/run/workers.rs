@@ -84,6 +84,27 @@ pub struct Trouble {
     pub lost: Option<String>,
 }
 
+/// Whose times of single streams are read; they are most of a reading, and of the work with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimesOf {
+    /// Those of every worker.
+    All,
+    /// Those of workers that have not told them since `before`, by their own clocks, the longest ago first, and no more than so
+    /// many series at a time.
+    Some {
+        /// Who told them later need not do so again.
+        before: Micros,
+        /// The streams, in all and in each open phase.
+        series: usize,
+    },
+}
+
+/// How many series of times a full reading of a worker holds.
+fn series_of(reading: &WorkerStats) -> usize {
+    let phases = reading.stats.phases.values().map(|phase| phase.groups.streams().count());
+    reading.stats.groups.streams().count() + phases.sum::<usize>()
+}
+
 /// The books that are about to be closed.
 #[derive(Debug)]
 pub struct Closing {
@@ -169,11 +190,14 @@ impl Workers {
     }
 
     /// What to ask every worker that is not being asked already for a reading.
-    pub fn to_read(&mut self, detail: Detail) -> Vec<Call> {
+    pub fn to_read(&mut self, times: TimesOf) -> Vec<Call> {
+        let briefly = self.told_lately(times);
         let ended = &self.totals.ended().epochs;
         let asked = self.members.values_mut().filter(|member| !member.is_asked);
         let call = |member: &mut Member| {
-            let ended = ended.get(&member.worker.ordinal).copied().unwrap_or_default();
+            let ordinal = member.worker.ordinal;
+            let ended = ended.get(&ordinal).copied().unwrap_or_default();
+            let detail = if briefly.contains(&ordinal) { Detail::Brief } else { Detail::Full };
             let call = member.call(Question::Reading(ended, detail))?;
             member.is_asked = true;
             Some(call)
@@ -181,6 +205,23 @@ impl Workers {
         let mut calls: Vec<Call> = asked.filter_map(call).collect();
         calls.extend(self.to_fill());
         calls
+    }
+
+    /// The workers that need not tell the times of their streams.
+    fn told_lately(&self, times: TimesOf) -> BTreeSet<u32> {
+        let TimesOf::Some { before, mut series } = times else { return BTreeSet::new() };
+        let told = |ordinal: &u32| self.totals.times_told(*ordinal);
+        let is_due = |ordinal: &u32| told(ordinal).is_none_or(|told| told <= before);
+        let (mut due, lately): (Vec<u32>, Vec<u32>) = self.members.keys().partition(|ordinal| is_due(ordinal));
+        due.sort_by_key(told);
+        let no_room = due.into_iter().filter(|ordinal| {
+            // How many one has that was never read is not known.
+            let Some(its_series) = self.totals.worker(*ordinal).map(series_of) else { return true };
+            let has_room = series >= its_series;
+            series = series.saturating_sub(its_series);
+            !has_room
+        });
+        lately.into_iter().chain(no_room).collect()
     }
 
     /// What to ask the successors of workers that took along what nobody has read.
@@ -303,10 +344,9 @@ impl Workers {
         self.totals.known_until()
     }
 
-    /// How many distributions a full reading of all of them holds, about.
+    /// How many series of times a full reading of all of them holds.
     pub fn series(&self) -> usize {
-        let phases = |stats: &Stats| stats.phases.values().map(|phase| phase.groups.streams().count()).sum::<usize>();
-        self.totals.workers().map(|(_, it)| it.stats.groups.streams().count() + phases(&it.stats)).sum()
+        self.totals.workers().map(|(_, reading)| series_of(reading)).sum()
     }
 
     /// The books that are to be closed, if there are any; nothing has changed yet.
@@ -383,6 +423,11 @@ impl Workers {
     /// that its devices are connected.
     pub fn sum(&self) -> Stats {
         Stats { devices: self.devices(), ..self.totals.sum() }
+    }
+
+    /// As [`Workers::sum`], but for the times of single streams.
+    pub fn counters(&self) -> Stats {
+        Stats { devices: self.devices(), ..self.totals.sum_without_times() }
     }
 
     /// Whether every worker has settled all that it had sent, and all of its devices have left.
@@ -653,7 +698,7 @@ mod tests {
         workers.answered(reading("b", 1, 2, 20, false)).unwrap();
         // How much it may have sent since its pod was made, the new one tells.
         let asked =
-            workers.to_read(Detail::Full).into_iter().find(|call| matches!(call.question, Question::Unrecorded(..)));
+            workers.to_read(TimesOf::All).into_iter().find(|call| matches!(call.question, Question::Unrecorded(..)));
         let gap = Gap { ordinal: 0, epoch: Micros(0), from: Micros(0) };
         assert_eq!(asked.map(|call| call.question), Some(Question::Unrecorded(gap, Micros(1))));
         let mut stats = Stats::default();
@@ -663,9 +708,37 @@ mod tests {
         let closing = workers.closing().unwrap();
         workers.close(closing);
         assert_eq!((workers.sum().messages[0].unrecorded, workers.ended().gaps.len()), (40, 0));
-        assert!(workers.to_read(Detail::Full).iter().all(|call| !matches!(call.question, Question::Unrecorded(..))));
+        assert!(workers.to_read(TimesOf::All).iter().all(|call| !matches!(call.question, Question::Unrecorded(..))));
         let successor = Workers::resume(workers.ended().clone());
         assert_eq!((sent(&workers), successor.ended().workers_lost), (20, 1));
+    }
+
+    #[test]
+    fn times_are_read_in_turn_where_they_are_many() {
+        let mut workers = Workers::default();
+        let ids = ["a", "b", "c", "d"];
+        workers.meet((0..).zip(ids).map(|(ordinal, id)| worker(ordinal, id)).collect());
+        // Two series each: one of the whole run, and one of a phase. The last one has never been read.
+        for (ordinal, seconds) in [(0, 20), (1, 5), (2, 9)] {
+            let mut answered = reading(ids[ordinal], 0, seconds, 1, false);
+            answered.ordinal = u32::try_from(ordinal).unwrap();
+            let Answer::Reading(Ok(reading)) = &mut answered.answer else { unreachable!("it is one") };
+            reading.stats.add_stream("cars", "state", &StreamStats::default());
+            reading.stats.phases.entry(0).or_default().groups.add("cars", "state", &StreamStats::default());
+            workers.answered(answered).unwrap();
+        }
+        let mut in_full = |times: TimesOf| -> Vec<u32> {
+            let calls = workers.to_read(times);
+            assert_eq!(calls.len(), 4);
+            workers.members.values_mut().for_each(|member| member.is_asked = false);
+            let is_full = |call: &Call| matches!(call.question, Question::Reading(_, Detail::Full));
+            calls.iter().filter(|call| is_full(call)).map(|call| call.ordinal).collect()
+        };
+        let before = Micros(10_000_000);
+        assert_eq!(in_full(TimesOf::All), [0, 1, 2, 3]);
+        assert_eq!(in_full(TimesOf::Some { before, series: 9 }), [1, 2], "who told them later need not");
+        assert_eq!(in_full(TimesOf::Some { before, series: 3 }), [1], "the one that told them longest ago");
+        assert_eq!(in_full(TimesOf::Some { before, series: 1 }), [0_u32; 0]);
     }
 
     #[test]

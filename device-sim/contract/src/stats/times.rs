@@ -3,16 +3,44 @@
 //! A worker whose reader wants no more hands over counters and the times of the fleet; the reader then keeps those of the streams
 //! that it was told last.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use super::{Stats, StreamStats};
 use crate::{series::Groups, time::Micros};
 
-/// What a worker said of the times of its streams.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// What a worker said of the times of its streams, by group and stream; clones share it.
+#[derive(Debug, Clone)]
 pub(super) struct Times {
     /// When it said so.
     pub(super) at: Micros,
-    /// By group and stream, in all and by phase; nothing else.
-    pub(super) stats: Stats,
+    groups: Arc<Groups>,
+    phases: BTreeMap<u32, Arc<Groups>>,
+}
+
+impl Times {
+    /// What was taken out of a reading by [`Stats::split_times`].
+    pub(super) fn new(at: Micros, times: Stats) -> Self {
+        let phases = times.phases.into_iter().map(|(number, phase)| (number, Arc::new(phase.groups))).collect();
+        Self { at, groups: Arc::new(times.groups), phases }
+    }
+
+    /// Adds them where their counters are.
+    pub(super) fn add_to(&self, stats: &mut Stats) {
+        stats.groups.merge(&self.groups);
+        add_phases(&self.phases, stats);
+    }
+
+    /// Moves the phases below `number` to `stats`.
+    pub(super) fn move_phases_to(&mut self, stats: &mut Stats, number: u32) {
+        let still_open = self.phases.split_off(&number);
+        add_phases(&std::mem::replace(&mut self.phases, still_open), stats);
+    }
+}
+
+fn add_phases(phases: &BTreeMap<u32, Arc<Groups>>, stats: &mut Stats) {
+    for (number, groups) in phases {
+        stats.phases.entry(*number).or_default().groups.merge(groups);
+    }
 }
 
 impl Stats {

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use fleet_contract::{fault::Fault, plan::Plan, stats::Stats, time::Micros, units::Span};
 use load_controller::{
-    api::{Calls, calls::Detail},
+    api::Calls,
     report::Report,
     run::{
         self, Step,
         act::{Outcome as Came, Target, drawn},
         change::Change,
         facts::RunFacts,
-        workers::{Worker, Workers},
+        workers::{TimesOf, Worker, Workers},
     },
 };
 use tokio::sync::mpsc;
@@ -188,7 +188,7 @@ impl Run {
 
     /// Reads all workers, replaces those that have ended, and says what comes next.
     async fn read(&mut self) -> anyhow::Result<Step> {
-        self.calls.make(self.workers.to_read(Detail::Full));
+        self.calls.make(self.workers.to_read(TimesOf::All));
         self.hear().await;
         self.processes.replace_dead(&self.workers).await?;
         self.meet();

@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use fleet_contract::stats::Ended;
+use fleet_contract::{stats::Ended, units::Span};
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::time::Instant;
 
 use super::{CADENCE_WATCHED, Kept, KeptPhase, Task, load_test::Trial};
 use crate::{
-    api::{
-        CallError,
-        calls::{Answered, Detail},
-    },
+    api::{CallError, calls::Answered},
     controller::{
         Error, conditions,
         document::Document,
@@ -24,7 +21,7 @@ use crate::{
     run::{
         Run,
         facts::{Asked, Host, Program, RunFacts},
-        workers::{Closing, Member, Workers},
+        workers::{Closing, Member, TimesOf, Workers},
     },
 };
 
@@ -33,10 +30,11 @@ const CADENCE_MISSING: Duration = Duration::from_secs(5);
 /// How often all others are read.
 const CADENCE_IDLE: Duration = Duration::from_secs(15);
 
-/// How often the times of single streams are read, where nobody needs them sooner.
-const TIMES_EVERY: Duration = Duration::from_secs(10);
+/// How often the times of single streams are read, where nobody needs them sooner and they are few enough.
+const TIMES_EVERY: Span = Span::from_secs(10);
 
-/// So many distributions may be read each second.
+/// Series of times that are read each second at most, where nobody needs them. Each takes 0.1 ms of a core, so that they take a
+/// tenth of one.
 const SERIES_EACH_SECOND: usize = 1_000;
 
 /// How long a load test waits for the last worker of a round.
@@ -63,19 +61,18 @@ impl Task {
         }
     }
 
-    /// How much the workers are asked for: the times of many streams of many workers every ten seconds, and when somebody needs
-    /// them. They are most of a reading, and of the work with it.
-    fn detail(&mut self, at: Instant) -> Detail {
+    /// Whose times of single streams are read in this round: those of every worker where somebody needs them or they are few,
+    /// else those that are ten seconds old, in turn.
+    fn times(&self, cadence: Duration) -> TimesOf {
         let now = self.now();
         let runs = self.run.iter().chain(self.wish.trial.as_ref().and_then(Trial::run));
         let is_wanted = self.plan.as_ref().is_some_and(|plan| runs.into_iter().any(|run| run.wants_times(now, plan)));
-        let is_cheap = self.workers().is_none_or(|workers| workers.series() <= SERIES_EACH_SECOND);
-        if is_wanted || is_cheap || at.duration_since(self.pace.times_at) >= TIMES_EVERY {
-            self.pace.times_at = at;
-            Detail::Full
-        } else {
-            Detail::Brief
+        let series = SERIES_EACH_SECOND * usize::try_from(cadence.as_secs()).unwrap_or(usize::MAX);
+        let are_few = |workers: &Workers| workers.are_all_heard() && workers.series() <= series;
+        if is_wanted || self.workers().is_none_or(are_few) {
+            return TimesOf::All;
         }
+        TimesOf::Some { before: now.before(TIMES_EVERY), series }
     }
 
     /// Once a second: reads workers that are due, closes books, writes the status if it is due.
@@ -90,9 +87,9 @@ impl Task {
         self.pace.next_pull = self.pace.next_pull.min(at + cadence);
         if at >= self.pace.next_pull {
             self.pace.next_pull = at + cadence;
-            let detail = self.detail(at);
+            let times = self.times(cadence);
             if let Some(met) = &mut self.met {
-                let calls = met.workers.to_read(detail);
+                let calls = met.workers.to_read(times);
                 self.context.metrics.pulls.inc_by(calls.len() as u64);
                 self.calls.make(calls);
             }

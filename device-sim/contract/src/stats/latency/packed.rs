@@ -82,7 +82,18 @@ impl Iterator for Cells<'_> {
 
 impl Cells<'_> {
     /// The next number: zigzag, then seven bits a byte with the lowest first, and a ninth byte whole.
+    #[inline]
     fn number(&mut self) -> Option<i64> {
+        let (&first, rest) = self.rest.split_first()?;
+        // Nearly all of them.
+        if first < 0x80 {
+            self.rest = rest;
+            return Some(unfolded(first.into()));
+        }
+        self.long_number()
+    }
+
+    fn long_number(&mut self) -> Option<i64> {
         let mut bits = 0;
         for (place, &byte) in self.rest.iter().take(9).enumerate() {
             let is_last = byte < 0x80 || place == 8;
@@ -90,11 +101,16 @@ impl Cells<'_> {
             bits |= u64::from(part) << (7 * place);
             if is_last {
                 self.rest = &self.rest[place + 1..];
-                return Some((bits >> 1).cast_signed() ^ -(bits & 1).cast_signed());
+                return Some(unfolded(bits));
             }
         }
         None
     }
+}
+
+/// The signed number of a zigzag one.
+const fn unfolded(bits: u64) -> i64 {
+    (bits >> 1).cast_signed() ^ -(bits & 1).cast_signed()
 }
 
 #[cfg(test)]
