@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `PUT /v1/assignment` | starts the devices; `{"version": n}` of the plan that runs |
 //! | `PUT /v1/plan` | takes a newer plan over; `{"version": n}` of the plan that runs |
-//! | `GET /v1/stats?ended=EPOCH` | all that was measured, [`fleet_contract::stats::WorkerStats`]; the reader has closed the books of earlier workers up to that epoch. With `brief=true` without the times of single streams |
+//! | `GET /v1/stats?ended=EPOCH` | all that was measured, [`fleet_contract::stats::WorkerStats`]; the reader has closed the books of earlier workers up to that epoch. With `brief=true` without the times of single streams, with `times_below=NUMBER` but for those of the phases below it |
 //! | `GET /v1/unrecorded?after=INSTANT&until=INSTANT` | what a worker in this place may have sent in between, [`fleet_contract::stats::Stats`] |
 //! | `GET /v1/devices/{index}` | [`fleet_contract::worker::DeviceStatus`] |
 //! | `POST /v1/drain` | 202; the statistics say when it is over |
@@ -127,6 +127,8 @@ struct Wanted {
     /// It can do without the times of single streams.
     #[serde(default)]
     brief: bool,
+    /// But for those of the phases below this number.
+    times_below: Option<u32>,
 }
 
 async fn get_stats(
@@ -134,13 +136,12 @@ async fn get_stats(
     wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let wanted = wanted.map_err(|found| query("`ended`, an epoch in microseconds, and `brief`, true or false", &found));
-    let Query(Wanted { ended, brief }) = wanted?;
+    let expected = "`ended`, an epoch in microseconds, `brief`, true or false, and `times_below`, a number";
+    let Query(Wanted { ended, brief, times_below }) = wanted.map_err(|found| query(expected, &found))?;
     let mut stats: WorkerStats = worker.stats(ended).await?;
     // There is no reading after the last one.
     if brief && !stats.is_drained {
-        stats.is_brief = true;
-        drop(stats.stats.split_times());
+        stats = stats.brief(times_below);
     }
     let takes_gzip = headers.get(ACCEPT_ENCODING).is_some_and(|accepted| accepted.as_bytes() == b"gzip");
     let text = serde_json::to_vec(&stats).expect("statistics are a value of JSON");

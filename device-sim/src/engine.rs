@@ -322,6 +322,7 @@ impl Engine {
             plan_version: course.plan.version,
             is_drained,
             is_brief: false,
+            times_below: None,
             stats,
             before: Vec::new(),
         }

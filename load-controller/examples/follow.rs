@@ -1,6 +1,6 @@
 //! What it costs the controller to follow a load test of many workers: `cargo run --release -p load-controller --example
 //! follow` plays 1,000 workers of five groups with five streams each, in the last of three phases, for half a minute with a
-//! reading a second, and prints the share of a core and the longest second.
+//! reading a second, and prints the share of a core, and what the end of a phase takes.
 //!
 //! Answers are decompressed, parsed, taken in and judged as in the controller; sockets and the API server are not in it.
 
@@ -8,6 +8,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -17,7 +18,8 @@ use fleet_contract::{
     format::{self, Format},
     load_test::Phase,
     plan::Plan,
-    stats::{PhaseStats, Stats, StreamStats, WorkerStats},
+    process,
+    stats::{Stats, StreamStats, WorkerStats},
     time::Micros,
     units::Span,
 };
@@ -72,25 +74,31 @@ fn main() -> anyhow::Result<()> {
     let mut workers = Workers::default();
     workers.meet((0..WORKERS).map(worker).collect());
 
-    let begun = START.after(Span::from_secs(130));
-    let (mut longest, mut bytes, mut total) = (0.0_f64, [0; 2], [0.0_f64; 3]);
+    // The second phase ends after two minutes, and is settled `lossAfter` and a second later.
+    let begun = START.after(Span::from_secs(125));
+    let (mut bytes, mut spent, mut longest) = ([0; 2], [0.0_f64; 3], 0.0_f64);
     for second in 0..SECONDS {
         let now = begun.after(Span::from_secs(second));
-        // As the task of a fleet does; see `controller/fleet/reading.rs`.
-        let times = TimesOf::Some { before: now.before(TIMES_EVERY), series: SERIES_EACH_SECOND };
-        let wires = [Detail::Full, Detail::Brief].map(|detail| compressed(&reading(now, second, &plan, detail)));
-        let [full, brief] = wires;
-        let (full, brief) = (full?, brief?);
+        let reading = reading(now, second, &plan);
+        let (full, brief) = (compressed(&reading)?, compressed(&reading.clone().brief(None))?);
         bytes = [full.len(), brief.len()];
+        // As the task of a fleet does; see `controller/fleet/reading.rs`.
+        let wanted = run.wants_times(now, &plan);
+        let in_turn = TimesOf::Some { before: now.before(TIMES_EVERY), series: SERIES_EACH_SECOND };
+        let of_phases = match wanted {
+            Some(TimesOf::Phases(number)) => compressed(&reading.brief(Some(number)))?,
+            _ => Vec::new(),
+        };
         let start = cpu_seconds()?;
-        let calls = workers.to_read(times);
+        let calls = workers.to_read(wanted.unwrap_or(in_turn));
         let read = |call: &Call| match call.question {
             Question::Reading(_, Detail::Full) => parse(&full),
+            Question::Reading(_, Detail::Phases(_)) => parse(&of_phases),
             _ => parse(&brief),
         };
-        let parsed: Vec<WorkerStats> = calls.iter().map(read).collect::<anyhow::Result<_>>()?;
-        let decoded = cpu_seconds()?;
-        for (call, reading) in calls.into_iter().zip(parsed) {
+        let readings: Vec<WorkerStats> = calls.iter().map(read).collect::<anyhow::Result<_>>()?;
+        let parsed = cpu_seconds()?;
+        for (call, reading) in calls.into_iter().zip(readings) {
             let answer = Answer::Reading(Ok(Box::new(reading)));
             workers.answered(Answered { ordinal: call.ordinal, id: call.id, answer })?;
         }
@@ -99,32 +107,37 @@ fn main() -> anyhow::Result<()> {
         if let Some(closing) = workers.closing() {
             workers.close(closing);
         }
-        let ticked = cpu_seconds()?;
-        for (sum, part) in total.iter_mut().zip([decoded - start, taken - decoded, ticked - taken]) {
-            *sum += part;
+        if let Some(without) = Run::without_kept_phases(&plan, &workers) {
+            plan = without;
         }
-        longest = longest.max(ticked - start);
-        println!(
-            "second {second}: {:.0} + {:.0} + {:.0} ms",
-            (decoded - start) * 1e3,
-            (taken - decoded) * 1e3,
-            (ticked - taken) * 1e3
-        );
+        let judged = cpu_seconds()?;
+        if wanted.is_some() {
+            println!(
+                "a phase's end: {:.1} s to parse, {:.1} s to take in and to add up",
+                parsed - start,
+                judged - parsed
+            );
+            continue;
+        }
+        let parts = [parsed - start, taken - parsed, judged - taken];
+        spent.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
+        longest = longest.max(judged - start);
     }
     let start = cpu_seconds()?;
-    let report = run.report(&plan, &workers);
-    println!("report {:.0} ms, verdict {:?}", (cpu_seconds()? - start) * 1e3, report.verdict);
+    run.report(&plan, &workers);
+    let report = cpu_seconds()? - start;
     let share = |seconds: f64| 100.0 * seconds / SECONDS as f64;
     println!(
-        "{WORKERS} workers of {} streams: {:.1} % of a core ({:.1} reading, {:.1} adding, {:.1} judging); the longest second \
-         {longest:.2} s; a reading of {} or {} bytes",
+        "{WORKERS} workers of {} streams: {:.0} % of a core ({:.0} parsing, {:.0} taking in, {:.0} judging), the longest second \
+         {longest:.2} s; a report {report:.1} s; a reading of {} bytes, and {} without times; {} MiB resident",
         GROUPS * STREAMS,
-        share(total.iter().sum()),
-        share(total[0]),
-        share(total[1]),
-        share(total[2]),
+        share(spent.iter().sum()),
+        share(spent[0]),
+        share(spent[1]),
+        share(spent[2]),
         bytes[0],
         bytes[1],
+        process::memory_bytes(&fs::read_to_string("/proc/self/status")?, "VmRSS").unwrap_or(0) >> 20,
     );
     Ok(())
 }
@@ -144,23 +157,23 @@ fn worker(ordinal: u32) -> Worker {
     }
 }
 
-/// What a worker has measured by `now`: in all phases together, and in the last two of them.
-fn reading(now: Micros, sequence: u64, plan: &Plan, detail: Detail) -> WorkerStats {
+/// What a worker has measured by `now`: in all, and in each phase that has begun and is not kept.
+fn reading(now: Micros, sequence: u64, plan: &Plan) -> WorkerStats {
     let mut stats = Stats::default();
     stats.devices.connected = 100;
     stats.generator.workers = 1;
-    let numbers = [1, 2];
-    let mut phases = numbers.map(|_| PhaseStats::default());
+    let numbers: Vec<u32> = plan.phases().filter(|(begins, _)| *begins <= now).map(|(_, number)| number).collect();
     for group in 0..GROUPS {
         for stream in 0..STREAMS {
             let measured = measured(MESSAGES + 10 * sequence, u64::from(10 * group + stream));
-            let names = (format!("group-{group}"), format!("stream-{stream}"));
-            stats.add_stream(&names.0, &names.1, &measured);
-            phases.iter_mut().for_each(|phase| phase.groups.add(&names.0, &names.1, &measured));
+            let (group, stream) = (format!("group-{group}"), format!("stream-{stream}"));
+            stats.add_stream(&group, &stream, &measured);
+            for number in &numbers {
+                stats.phases.entry(*number).or_default().groups.add(&group, &stream, &measured);
+            }
         }
     }
-    stats.phases = numbers.into_iter().zip(phases).collect();
-    let mut reading = WorkerStats {
+    WorkerStats {
         format: Format::FIRST,
         epoch: START,
         sequence: sequence + 1,
@@ -169,14 +182,11 @@ fn reading(now: Micros, sequence: u64, plan: &Plan, detail: Detail) -> WorkerSta
         asked: None,
         plan_version: plan.version,
         is_drained: false,
-        is_brief: detail == Detail::Brief,
+        is_brief: false,
+        times_below: None,
         stats,
         before: Vec::new(),
-    };
-    if reading.is_brief {
-        drop(reading.stats.split_times());
     }
-    reading
 }
 
 fn measured(messages: u64, seed: u64) -> StreamStats {
@@ -193,7 +203,7 @@ fn measured(messages: u64, seed: u64) -> StreamStats {
             // Knuth's MMIX generator.
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let draw = (state >> 11) as f64 / (1_u64 << 53) as f64;
-            times.record(Span((1_500.0 * (2.0 * draw).exp()) as u64));
+            times.record(Span(Duration::from_secs_f64(0.0015 * (2.0 * draw).exp()).subsec_micros().into()));
         }
     }
     stream

@@ -63,7 +63,7 @@ use stage::Stage;
 use steering::Steering;
 use threshold::Recent;
 use timeline::EventKind;
-use workers::Workers;
+use workers::{TimesOf, Workers};
 
 /// How long a drain may take beyond the time after which a message is lost.
 const DRAIN_PATIENCE: Span = Span::from_secs(30);
@@ -290,17 +290,20 @@ impl Run {
     /// The phases below this number are settled in the last reading of every worker: `lossAfter` after the end of a phase all
     /// of its messages are judged, but for those that devices still have to send.
     fn phases_over(&self, plan: &Plan, workers: &Workers) -> u32 {
-        let is_settled = |end: Micros| workers.heard_until().is_some_and(|heard| end.after(self.settling()) <= heard);
-        let ends = plan.phases().zip(plan.phases().skip(1)).map(|((_, number), (end, _))| (end, number));
-        ends.filter(|(end, _)| is_settled(*end)).map(|(_, number)| number + 1).last().unwrap_or_default()
+        let is_settled = |(end, number): &(Micros, u32)| {
+            workers.heard_until(Some(*number)).is_some_and(|heard| end.after(self.settling()) <= heard)
+        };
+        ends(plan).filter(is_settled).map(|(_, number)| number + 1).last().unwrap_or_default()
     }
 
-    /// Whether what comes next depends on the times of single streams: a phase is to be kept, a threshold may end the run, or its
-    /// messages settle.
-    pub fn wants_times(&self, now: Micros, plan: &Plan) -> bool {
-        let ends = plan.phases().zip(plan.phases().skip(1)).map(|(_, (end, _))| end);
-        let is_to_be_kept = ends.into_iter().any(|end| end.after(self.settling()) <= now);
-        is_to_be_kept || threshold::reads_times(&self.facts) || self.drain.is_some()
+    /// The times of single streams on which depends what comes next, if it does: of phases that are to be kept, or all of them if a
+    /// threshold may end the run or its messages settle.
+    pub fn wants_times(&self, now: Micros, plan: &Plan) -> Option<TimesOf> {
+        if threshold::reads_times(&self.facts) || self.drain.is_some() {
+            return Some(TimesOf::All);
+        }
+        let to_be_kept = ends(plan).filter(|(end, _)| end.after(self.settling()) <= now).last();
+        to_be_kept.map(|(_, number)| TimesOf::Phases(number + 1))
     }
 
     /// How long it takes until all is judged that was sent.
@@ -321,7 +324,7 @@ impl Run {
             let is_over = match &self.before {
                 None => workers.are_drained(),
                 // Its devices go on with something else.
-                Some(_) => workers.heard_until().is_some_and(|heard| from.after(self.settling()) <= heard),
+                Some(_) => workers.heard_until(None).is_some_and(|heard| from.after(self.settling()) <= heard),
             };
             if is_over {
                 return Step::End;
@@ -444,6 +447,11 @@ fn messages_meant(fleet: &Fleet, devices: u32) -> Option<u64> {
         meant += u64::from(membership.count(position, devices)) * each.sum::<Option<u64>>()?;
     }
     Some(meant)
+}
+
+/// When each phase of a plan ends that another one follows, and its number.
+fn ends(plan: &Plan) -> impl Iterator<Item = (Micros, u32)> + '_ {
+    plan.phases().zip(plan.phases().skip(1)).map(|((_, number), (end, _))| (end, number))
 }
 
 #[cfg(test)]

@@ -54,6 +54,9 @@ pub struct WorkerStats {
     /// Whether it leaves the times of single streams out.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_brief: bool,
+    /// Of a brief one: the number of a phase. Of the phases below it the times are there all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times_below: Option<u32>,
     /// What it measured since its epoch.
     pub stats: Stats,
     /// What earlier workers in its place have recorded, the oldest first, as far as no reader has told that their books are
@@ -63,6 +66,17 @@ pub struct WorkerStats {
 }
 
 impl WorkerStats {
+    /// The same without the times of single streams, but for those of the phases below a number.
+    #[must_use]
+    pub fn brief(mut self, times_below: Option<u32>) -> Self {
+        let mut times = self.stats.split_times();
+        if let Some(number) = times_below {
+            drop(times.phases.split_off(&number));
+            self.stats.add_phases(&times.phases);
+        }
+        Self { is_brief: true, times_below, ..self }
+    }
+
     /// What the reading says of the worker's clock.
     pub fn exchange(&self) -> Option<Exchange> {
         let (sent, received) = self.asked.filter(|_| self.begun > Micros(0))?;
@@ -694,9 +708,13 @@ impl Totals {
         if self.current.get(&ordinal).is_some_and(|last| last.epoch < reading.epoch) {
             self.end(ordinal);
         }
-        if !reading.is_brief {
-            let times = reading.stats.split_times();
-            self.times.insert(ordinal, Times::new(reading.at, times));
+        if !reading.is_brief || reading.times_below.is_some() {
+            let told = reading.stats.split_times();
+            let times = self.times.entry(ordinal).or_default();
+            match reading.times_below.filter(|_| reading.is_brief) {
+                Some(number) => times.take_phases(reading.at, told, number),
+                None => *times = Times::new(reading.at, told),
+            }
             self.sum_of_times = OnceLock::new();
         }
         self.current.insert(ordinal, reading);
@@ -712,10 +730,10 @@ impl Totals {
         Some(last)
     }
 
-    /// Up to when everything of every worker is known whose books are open, the times of its streams among it; `None` where there
-    /// is no worker.
-    pub fn known_until(&self) -> Option<Micros> {
-        let known = |ordinal: &u32| self.times.get(ordinal).map_or(Micros(0), |times| times.at);
+    /// Up to when everything of every worker is known whose books are open, the times of its streams among it, or as much of a
+    /// phase; `None` where there is no worker.
+    pub fn known_until(&self, phase: Option<u32>) -> Option<Micros> {
+        let known = |ordinal: &u32| self.times.get(ordinal).map_or(Micros(0), |times| times.told(phase));
         self.current.keys().map(known).min()
     }
 
@@ -887,7 +905,7 @@ impl Totals {
 
     /// When worker `ordinal` told the times of its streams last.
     pub fn times_told(&self, ordinal: u32) -> Option<Micros> {
-        self.times.get(&ordinal).map(|times| times.at)
+        self.times.get(&ordinal).map(|times| times.told(None))
     }
 
     fn sum_of_times(&self) -> &Stats {
@@ -918,6 +936,7 @@ mod tests {
             plan_version: 1,
             is_drained: false,
             is_brief: false,
+            times_below: None,
             stats,
             before: Vec::new(),
         }
@@ -932,10 +951,8 @@ mod tests {
         timed.stats = Stats::default();
         timed.stats.add_stream("cars", "state", &stream);
         timed.stats.phases.entry(2).or_default().groups.add("cars", "state", &stream);
-        if is_brief {
-            drop(timed.stats.split_times());
-        }
-        WorkerStats { at: Micros(sequence), is_brief, ..timed }
+        timed.at = Micros(sequence);
+        if is_brief { timed.brief(None) } else { timed }
     }
 
     #[test]
@@ -950,16 +967,41 @@ mod tests {
             (stats.latency.end_to_end.count(), of(&stats.groups), of(&stats.phases[&2].groups))
         };
         let expected = (25, vec![(25, 10)], vec![(25, 10)]);
-        assert_eq!((found(&totals.sum()), totals.known_until()), (expected.clone(), Some(Micros(1))));
+        assert_eq!((found(&totals.sum()), totals.known_until(None)), (expected.clone(), Some(Micros(1))));
         let mut closed = totals.clone();
         closed.end(0);
-        assert_eq!((found(&closed.sum()), closed.known_until()), (expected, None));
+        assert_eq!((found(&closed.sum()), closed.known_until(None)), (expected, None));
         totals.take(0, timed(3, 30, false));
         totals.keep_phases(3);
         assert_eq!(
-            (found(&totals.sum()), totals.known_until()),
+            (found(&totals.sum()), totals.known_until(None)),
             ((30, vec![(30, 30)], vec![(30, 30)]), Some(Micros(3)))
         );
+    }
+
+    #[test]
+    fn a_phase_that_is_over_is_told_without_the_times_of_others() {
+        let mut totals = Totals::default();
+        totals.take(0, timed(1, 10, false));
+        totals.take(0, timed(2, 25, false).brief(Some(2)));
+        let times = |totals: &Totals| {
+            let sum = totals.sum();
+            let count = |groups: &Groups| groups.streams().map(|(_, _, it)| it.latency.end_to_end.count()).sum::<u64>();
+            (count(&sum.groups), count(&sum.phases[&2].groups), sum.all_messages().sent)
+        };
+        assert_eq!(
+            (times(&totals), totals.known_until(Some(2))),
+            ((10, 10, 25), Some(Micros(1))),
+            "phase 2 is not below 2"
+        );
+        totals.take(0, timed(3, 30, false).brief(Some(3)));
+        assert_eq!(times(&totals), (10, 30, 30));
+        assert_eq!([None, Some(2), Some(3)].map(|phase| totals.known_until(phase).unwrap().0), [1, 3, 1]);
+        totals.keep_phases(3);
+        totals.take(0, timed(4, 31, true));
+        assert_eq!(times(&totals), (10, 30, 31), "what was kept stays as it was");
+        totals.end(0);
+        assert_eq!(times(&totals), (10, 30, 31));
     }
 
     #[test]

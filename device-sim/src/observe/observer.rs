@@ -536,7 +536,31 @@ impl Outlet {
 
 #[cfg(test)]
 mod tests {
+    use fleet_contract::{
+        document,
+        format::Format,
+        plan::{Plan, Shard},
+        worker::Assignment,
+    };
+
     use super::*;
+
+    #[test]
+    fn the_session_of_a_killed_observer_is_kept_for_twice_the_time_after_which_messages_are_lost() {
+        for (loss_after, expected) in [("10s", 20), ("250ms", 1), ("1h", 7_200)] {
+            let text = format!(
+                "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: f}}\nspec:\n  devices: 1\n  lossAfter: \
+                 {loss_after}\n  broker: {{url: mqtt://192.0.2.1, protocol: '5'}}\n  groups: [{{name: all, model: m}}]\n  \
+                 models: {{m: {{signals: {{x: {{kind: counter, rate: 1}}}}, streams: {{s: {{topic: 't/{{index}}', interval: 1s, \
+                 payload: {{json: {{x: '{{x}}'}}}}}}}}}}}}\n"
+            );
+            let (fleet, _) = document::read("fleet.yaml", &text).unwrap_or_else(|problems| panic!("{problems}"));
+            let (plan, shard) = (Plan::new(7, Micros(0), 1), Shard::of(0, 1));
+            let assignment = Assignment { format: Format::FIRST, fleet, plan, shard, files: [].into() };
+            let options = options(&Blueprint::compile(&assignment).unwrap());
+            assert_eq!((options.properties.session_expiry, options.clean), (expected, false), "{loss_after}");
+        }
+    }
 
     #[test]
     fn an_observer_that_is_cut_off_again_and_again_waits_longer_and_longer() {

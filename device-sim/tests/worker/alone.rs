@@ -12,6 +12,7 @@ use std::{
 
 use fleet_contract::{
     plan::{Plan, Setting, Shard},
+    stats::WorkerStats,
     units::Span,
     worker::{DeviceStatus, drain_bound},
 };
@@ -19,6 +20,12 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::process::{Api, Process, assignment, body, broker, document, eventually, now};
+
+/// How many times of single streams a reading has.
+fn times(reading: &WorkerStats) -> u64 {
+    let latencies = reading.stats.groups.streams().map(|(_, _, stream)| &stream.latency);
+    latencies.map(|latency| latency.publish_ack.count() + latency.end_to_end.count()).sum()
+}
 
 #[test]
 fn a_worker_runs_what_it_is_assigned_and_follows_its_plan() {
@@ -40,6 +47,14 @@ fn a_worker_runs_what_it_is_assigned_and_follows_its_plan() {
     assert_eq!(worker.api.call("PUT", "/v1/plan", &body(&plan)), (200, "{\"version\":2}".into()));
     assert_eq!(worker.api.call("PUT", "/v1/plan", &body(&assignment.plan)), (200, "{\"version\":2}".into()));
     worker.api.until("25 devices", |reading| reading.stats.devices.connected == 25 && reading.plan_version == 2);
+
+    let whole = worker.api.until("times of a stream", |reading| times(reading) > 0);
+    let (status, brief) = worker.api.call("GET", "/v1/stats?brief=true&times_below=1", "");
+    let brief: WorkerStats = serde_json::from_str(&brief).unwrap_or_else(|error| panic!("{status}: {error}"));
+    assert_eq!((brief.is_brief, brief.times_below, times(&brief)), (true, Some(1), 0));
+    assert!(brief.stats.all_messages().sent >= whole.stats.all_messages().sent && brief.sequence > whole.sequence);
+    let (status, error) = worker.api.error("GET", "/v1/stats?times_below=all", "");
+    assert!(status == 404 && error.contains("`times_below`, a number"), "{status} {error}");
 
     let (status, device) = worker.api.call("GET", "/v1/devices/24", "");
     let device: DeviceStatus = serde_json::from_str(&device).unwrap();

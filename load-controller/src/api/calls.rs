@@ -30,6 +30,8 @@ pub enum Detail {
     Full,
     /// All but the times of single streams.
     Brief,
+    /// As brief, with the times of the phases below this number.
+    Phases(u32),
 }
 
 /// What is asked of a worker.
@@ -101,8 +103,12 @@ impl Calls {
             self.under_way.spawn(async move {
                 let answer = match question {
                     Question::Reading(ended, detail) => {
-                        let brief = if detail == Detail::Brief { "&brief=true" } else { "" };
-                        let path = format!("/v1/stats?ended={}{brief}", ended.0);
+                        let detail = match detail {
+                            Detail::Full => String::new(),
+                            Detail::Brief => "&brief=true".into(),
+                            Detail::Phases(number) => format!("&brief=true&times_below={number}"),
+                        };
+                        let path = format!("/v1/stats?ended={}{detail}", ended.0);
                         let sent = clock();
                         let answer = client.get_reading(&address, &path).await;
                         // A process of this machine has the same clock.

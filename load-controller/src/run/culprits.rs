@@ -147,6 +147,7 @@ mod tests {
                 plan_version: 1,
                 is_drained: false,
                 is_brief: false,
+                times_below: None,
                 stats,
                 before: Vec::new(),
             };

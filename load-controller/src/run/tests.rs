@@ -15,7 +15,7 @@ use super::{
     facts::{Asked, Program},
     phase::Phases,
     saved::Saved,
-    workers::{Worker, Workers},
+    workers::{TimesOf, Worker, Workers},
     *,
 };
 use crate::{
@@ -184,17 +184,12 @@ impl World {
 
     /// All of them are read, in full or not.
     fn read(&mut self, detail: Detail) {
-        let wants = detail == Detail::Full || self.run.wants_times(self.now, &self.plan);
+        let wanted = self.run.wants_times(self.now, &self.plan).filter(|_| detail == Detail::Brief);
         for (ordinal, process) in (0..).zip(&mut self.processes) {
             let first = self.plan.phases().next().map_or(u32::MAX, |(_, number)| number);
             process.stats.phases.retain(|number, _| *number >= first);
             process.stats.devices = Devices { desired: 100, connected: 100, ..Devices::default() };
             process.sequence += 1;
-            let is_brief = !wants && self.seed.happens(50);
-            let mut stats = process.stats.clone();
-            if is_brief {
-                drop(stats.split_times());
-            }
             let reading = WorkerStats {
                 format: fleet_contract::format::Format::FIRST,
                 epoch: process.epoch,
@@ -204,9 +199,15 @@ impl World {
                 asked: None,
                 plan_version: self.plan.version,
                 is_drained: false,
-                is_brief,
-                stats,
+                is_brief: false,
+                times_below: None,
+                stats: process.stats.clone(),
                 before: process.before.clone(),
+            };
+            let reading = match wanted {
+                Some(TimesOf::Phases(number)) => reading.brief(Some(number)),
+                None if detail == Detail::Brief && self.seed.happens(50) => reading.brief(None),
+                _ => reading,
             };
             let answer = Answer::Reading(Ok(Box::new(reading)));
             self.workers.answered(Answered { ordinal, id: ordinal.to_string(), answer }).unwrap();

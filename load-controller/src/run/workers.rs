@@ -89,6 +89,8 @@ pub struct Trouble {
 pub enum TimesOf {
     /// Those of every worker.
     All,
+    /// Those of every worker, of the phases below this number.
+    Phases(u32),
     /// Those of workers that have not told them since `before`, by their own clocks, the longest ago first, and no more than so
     /// many series at a time.
     Some {
@@ -192,12 +194,13 @@ impl Workers {
     /// What to ask every worker that is not being asked already for a reading.
     pub fn to_read(&mut self, times: TimesOf) -> Vec<Call> {
         let briefly = self.told_lately(times);
+        let more = if let TimesOf::Phases(number) = times { Detail::Phases(number) } else { Detail::Full };
         let ended = &self.totals.ended().epochs;
         let asked = self.members.values_mut().filter(|member| !member.is_asked);
         let call = |member: &mut Member| {
             let ordinal = member.worker.ordinal;
             let ended = ended.get(&ordinal).copied().unwrap_or_default();
-            let detail = if briefly.contains(&ordinal) { Detail::Brief } else { Detail::Full };
+            let detail = if briefly.contains(&ordinal) { Detail::Brief } else { more };
             let call = member.call(Question::Reading(ended, detail))?;
             member.is_asked = true;
             Some(call)
@@ -339,9 +342,9 @@ impl Workers {
         self.totals.workers()
     }
 
-    /// Up to when everything of every worker is known that has been read; `None` where nobody has been.
-    pub fn heard_until(&self) -> Option<Micros> {
-        self.totals.known_until()
+    /// Up to when everything of every worker is known that has been read, or everything of a phase; `None` where nobody has been.
+    pub fn heard_until(&self, phase: Option<u32>) -> Option<Micros> {
+        self.totals.known_until(phase)
     }
 
     /// How many series of times a full reading of all of them holds.
@@ -534,6 +537,7 @@ mod tests {
             plan_version: 1,
             is_drained,
             is_brief: false,
+            times_below: None,
             stats,
             before,
         };
@@ -739,6 +743,9 @@ mod tests {
         assert_eq!(in_full(TimesOf::Some { before, series: 9 }), [1, 2], "who told them later need not");
         assert_eq!(in_full(TimesOf::Some { before, series: 3 }), [1], "the one that told them longest ago");
         assert_eq!(in_full(TimesOf::Some { before, series: 1 }), [0_u32; 0]);
+        let of_phases = workers.to_read(TimesOf::Phases(3));
+        let is_of_phases = |call: &Call| matches!(call.question, Question::Reading(_, Detail::Phases(3)));
+        assert!(of_phases.len() == 4 && of_phases.iter().all(is_of_phases), "{of_phases:?}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! MQTT 5 with a broker that speaks it: what was sent is delivered, the stamp travels beside the body, and the broker's
 //! own limits are kept.
 
+use std::time::{Duration, Instant};
+
 use rumqttc::v5::{
     Client, Event, MqttOptions,
     mqttbytes::{
@@ -106,6 +108,33 @@ pub(crate) fn a_broker_that_was_stopped_and_started_loses_nothing(make: Make) {
     ended.report.expect("messages.lost_acknowledged", 0);
     ended.report.expect_all_delivered();
     ended.expect_passed();
+}
+
+/// The broker says that another client has taken the session over (0x8E), and the device lets it have the session for ten seconds.
+pub(crate) fn a_device_whose_session_was_taken_over_waits_ten_seconds(make: Make) {
+    let broker = make.lend(Access::Open).unwrap();
+    let place = fleet("taken-5", 1, 10);
+    let run = Run::start_at(place, &["-f", "fleet.yaml", "--broker", &broker.url()]).unwrap();
+    run.wait_for_devices(10).unwrap();
+    run.wait_for_messages(20).unwrap();
+    let mut options = MqttOptions::new("taken-5-0", "127.0.0.1", broker.port());
+    options.set_clean_start(false);
+    let (_client, mut rival) = Client::new(options, 10);
+    let has_session = rival.iter().any(|event| matches!(event, Ok(Event::Incoming(Packet::ConnAck(_)))));
+    assert!(has_session, "the rival is connected");
+    let taken = Instant::now();
+    run.wait_until("the device has lost its session", |report| {
+        report.count("connections.lost.session_taken_over") == 1
+    })
+    .unwrap();
+    // Who has taken it stays connected, and does not take it back.
+    run.wait_until("the device is back", |report| report.count("reconnects") == 1).unwrap();
+    let away = taken.elapsed();
+    println!("FIGURE the device was back {away:.1?} after its session had been taken over");
+    assert!(away >= Duration::from_secs(10) && away < Duration::from_secs(20), "{away:?}");
+    let ended = run.stop().unwrap();
+    ended.report.expect("devices.connected", 10);
+    ended.report.expect_all_delivered();
 }
 
 /// A reason code that MQTT 5 does not have in a PUBACK is a protocol error: the device leaves, and counts why.

@@ -127,7 +127,7 @@ fn the_controller_is_admitted_where_pod_security_is_restricted() {
         assert_eq!(security["allowPrivilegeEscalation"], false);
         assert_eq!(security["readOnlyRootFilesystem"], true);
         assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}));
-        assert_eq!(container["resources"]["limits"]["memory"], "128Mi");
+        assert_eq!(container["resources"]["limits"]["memory"], "512Mi");
         for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
             assert_eq!(container[probe]["httpGet"]["port"], "http", "{probe}");
         }

@@ -9,10 +9,12 @@ use super::{Stats, StreamStats};
 use crate::{series::Groups, time::Micros};
 
 /// What a worker said of the times of its streams, by group and stream; clones share it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Times {
-    /// When it said so.
-    pub(super) at: Micros,
+    /// When it said so of all of them.
+    at: Micros,
+    /// When it said so last of the phases below a number.
+    of_phases: (u32, Micros),
     groups: Arc<Groups>,
     phases: BTreeMap<u32, Arc<Groups>>,
 }
@@ -21,7 +23,20 @@ impl Times {
     /// What was taken out of a reading by [`Stats::split_times`].
     pub(super) fn new(at: Micros, times: Stats) -> Self {
         let phases = times.phases.into_iter().map(|(number, phase)| (number, Arc::new(phase.groups))).collect();
-        Self { at, groups: Arc::new(times.groups), phases }
+        Self { at, of_phases: (0, at), groups: Arc::new(times.groups), phases }
+    }
+
+    /// Takes what the worker has said of the phases below `number` alone.
+    pub(super) fn take_phases(&mut self, at: Micros, times: Stats, number: u32) {
+        let told = Self::new(at, times);
+        self.of_phases = (number, at);
+        self.phases.extend(told.phases.into_iter().filter(|(told, _)| *told < number));
+    }
+
+    /// When it said so of everything, or of a phase.
+    pub(super) fn told(&self, phase: Option<u32>) -> Micros {
+        let (number, at) = self.of_phases;
+        if phase.is_some_and(|phase| phase < number) { at.max(self.at) } else { self.at }
     }
 
     /// Adds them where their counters are.

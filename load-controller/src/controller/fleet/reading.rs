@@ -66,13 +66,15 @@ impl Task {
     fn times(&self, cadence: Duration) -> TimesOf {
         let now = self.now();
         let runs = self.run.iter().chain(self.wish.trial.as_ref().and_then(Trial::run));
-        let is_wanted = self.plan.as_ref().is_some_and(|plan| runs.into_iter().any(|run| run.wants_times(now, plan)));
+        let wanted: Vec<_> =
+            self.plan.iter().flat_map(|plan| runs.clone().filter_map(|run| run.wants_times(now, plan))).collect();
         let series = SERIES_EACH_SECOND * usize::try_from(cadence.as_secs()).unwrap_or(usize::MAX);
         let are_few = |workers: &Workers| workers.are_all_heard() && workers.series() <= series;
-        if is_wanted || self.workers().is_none_or(are_few) {
+        if wanted.contains(&TimesOf::All) || self.workers().is_none_or(are_few) {
             return TimesOf::All;
         }
-        TimesOf::Some { before: now.before(TIMES_EVERY), series }
+        // Those of the load test are among the phases of the fleet's whole run.
+        wanted.last().copied().unwrap_or(TimesOf::Some { before: now.before(TIMES_EVERY), series })
     }
 
     /// Once a second: reads workers that are due, closes books, writes the status if it is due.

@@ -213,6 +213,7 @@ fn reading(epoch: u64, sequence: u64, sent: u64, is_drained: bool) -> WorkerStat
         plan_version: 1,
         is_drained,
         is_brief: false,
+        times_below: None,
         stats,
         before,
     }

@@ -105,6 +105,7 @@ impl Cluster {
                 plan_version: version,
                 is_drained: false,
                 is_brief: false,
+                times_below: None,
                 stats,
                 before: Vec::new(),
             };
