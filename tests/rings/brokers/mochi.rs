@@ -17,7 +17,11 @@ behaviours! { Mochi:
         an_observer_that_is_not_known_is_told_before_the_run
     }
     delivery { at_qos_0, at_qos_1, at_qos_2, of_a_body_of_one_mebibyte }
-    mqtt5 { at_qos_0, at_qos_2, an_acknowledgement_against_the_standard_ends_the_session_by_name }
+    mqtt5 {
+        at_qos_0, at_qos_2,
+        an_acknowledgement_against_the_standard_ends_the_session_by_name,
+        a_device_whose_session_was_taken_over_waits_ten_seconds,
+    }
     offline_detection { each_will_is_timed_and_the_birth_message_takes_it_back, a_will_without_a_birth_message_stays }
     restarts { after_a_kill_every_message_is_accounted_for }
     retained { a_new_subscriber_gets_the_last_message }

@@ -29,7 +29,6 @@ behaviours! { Mosquitto:
         at_qos_2,
         a_subscriber_sees_the_properties_and_an_untouched_body,
         a_broker_that_was_stopped_and_started_loses_nothing,
-        a_device_whose_session_was_taken_over_waits_ten_seconds,
     }
     offline_detection {
         each_will_is_timed_and_the_birth_message_takes_it_back,

@@ -111,9 +111,10 @@ pub(crate) fn a_broker_that_was_stopped_and_started_loses_nothing(make: Make) {
 }
 
 /// The broker says that another client has taken the session over (0x8E), and the device lets it have the session for ten seconds.
+/// Mosquitto 2.0.11 only closes.
 pub(crate) fn a_device_whose_session_was_taken_over_waits_ten_seconds(make: Make) {
     let broker = make.lend(Access::Open).unwrap();
-    let place = fleet("taken-5", 1, 10);
+    let place = fleet("taken-5", 0, 10);
     let run = Run::start_at(place, &["-f", "fleet.yaml", "--broker", &broker.url()]).unwrap();
     run.wait_for_devices(10).unwrap();
     run.wait_for_messages(20).unwrap();
@@ -123,12 +124,9 @@ pub(crate) fn a_device_whose_session_was_taken_over_waits_ten_seconds(make: Make
     let has_session = rival.iter().any(|event| matches!(event, Ok(Event::Incoming(Packet::ConnAck(_)))));
     assert!(has_session, "the rival is connected");
     let taken = Instant::now();
-    run.wait_until("the device has lost its session", |report| {
-        report.count("connections.lost.session_taken_over") == 1
-    })
-    .unwrap();
     // Who has taken it stays connected, and does not take it back.
-    run.wait_until("the device is back", |report| report.count("reconnects") == 1).unwrap();
+    let back = run.wait_until("the device is back", |report| report.count("reconnects") == 1).unwrap();
+    back.expect("connections.lost.session_taken_over", 1);
     let away = taken.elapsed();
     println!("FIGURE the device was back {away:.1?} after its session had been taken over");
     assert!(away >= Duration::from_secs(10) && away < Duration::from_secs(20), "{away:?}");
