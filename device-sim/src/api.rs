@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `PUT /v1/assignment` | starts the devices; `{"version": n}` of the plan that runs |
 //! | `PUT /v1/plan` | takes a newer plan over; `{"version": n}` of the plan that runs |
-//! | `GET /v1/stats?ended=EPOCH` | all that was measured, [`fleet_contract::stats::WorkerStats`]; the reader has closed the books of earlier workers up to that epoch. With `brief=true` without the times of single streams, with `times_below=NUMBER` but for those of the phases below it |
+//! | `GET /v1/stats?ended=EPOCH` | all that was measured, [`fleet_contract::stats::WorkerStats`]; the reader has closed the books of earlier workers up to that epoch. With `brief=true` without the times of single streams; with `brief=true&times_below=NUMBER` without those of the phases from that number on |
 //! | `GET /v1/unrecorded?after=INSTANT&until=INSTANT` | what a worker in this place may have sent in between, [`fleet_contract::stats::Stats`] |
 //! | `GET /v1/devices/{index}` | [`fleet_contract::worker::DeviceStatus`] |
 //! | `POST /v1/drain` | 202; the statistics say when it is over |

@@ -42,7 +42,6 @@ const STREAMS: u32 = 5;
 /// In the whole run so far, of each stream of a worker.
 const MESSAGES: u64 = 2_000;
 const SECONDS: u64 = 30;
-const TIMES_EVERY: Span = Span::from_secs(10);
 const SERIES_EACH_SECOND: usize = 1_000;
 const START: Micros = Micros(1_772_366_400_000_000);
 
@@ -83,8 +82,8 @@ fn main() -> anyhow::Result<()> {
         let (full, brief) = (compressed(&reading)?, compressed(&reading.clone().brief(None))?);
         bytes = [full.len(), brief.len()];
         // As the task of a fleet does; see `controller/fleet/reading.rs`.
-        let wanted = run.wants_times(now, &plan);
-        let in_turn = TimesOf::Some { before: now.before(TIMES_EVERY), series: SERIES_EACH_SECOND };
+        let wanted = run.wants_times(now, &plan, &workers);
+        let in_turn = TimesOf::InTurn { now, series: SERIES_EACH_SECOND };
         let of_phases = match wanted {
             Some(TimesOf::Phases(number)) => compressed(&reading.brief(Some(number)))?,
             _ => Vec::new(),

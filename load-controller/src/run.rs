@@ -106,14 +106,9 @@ pub struct Before {
 impl Before {
     /// What workers have measured by now.
     pub fn of(workers: &Workers) -> Self {
-        // Messages and times are told apart by their phases.
-        let stats = Stats {
-            groups: Groups::default(),
-            phases: BTreeMap::new(),
-            latency: Latencies::default(),
-            ..workers.counters()
-        };
-        Self { stats, lost: workers.ended().into(), marks: culprits::marks(workers) }
+        // Messages and times of streams are told apart by their phases.
+        let stats = Stats { groups: Groups::default(), phases: BTreeMap::new(), ..workers.counters() };
+        Self { stats: stats.packed(), lost: workers.ended().into(), marks: culprits::marks(workers) }
     }
 }
 
@@ -281,10 +276,17 @@ impl Run {
             self.facts.timeline.note(now, EventKind::WorkerLost, message);
         }
         workers.end_phases(self.phases_over(plan, workers));
-        let reads_times = threshold::reads_times(&self.facts);
-        let stats = if reads_times { self.stats(plan, workers) } else { self.counters(plan, workers) };
-        self.facts.timeline.push(now, &stats, self.facts.stage);
-        self.step(now, plan, &stats, workers)
+        let mut counters = workers.counters();
+        // Of a part, the times are known by its streams; those of the whole fleet come with each reading.
+        let nothing = Latencies::default();
+        let before = self.before.as_ref().map_or(&nothing, |before| &before.stats.latency);
+        let latency = counters.latency.since(before);
+        counters = self.part_of(counters, plan);
+        let of_part = std::mem::replace(&mut counters.latency, latency);
+        self.facts.timeline.push(now, &counters, self.facts.stage);
+        counters.latency = of_part;
+        let judged = if threshold::may_end_by_times(&self.facts) { self.stats(plan, workers) } else { counters };
+        self.step(now, plan, &judged, workers)
     }
 
     /// The phases below this number are settled in the last reading of every worker: `lossAfter` after the end of a phase all
@@ -298,12 +300,13 @@ impl Run {
 
     /// The times of single streams on which depends what comes next, if it does: of phases that are to be kept, or all of them if a
     /// threshold may end the run or its messages settle.
-    pub fn wants_times(&self, now: Micros, plan: &Plan) -> Option<TimesOf> {
+    pub fn wants_times(&self, now: Micros, plan: &Plan, workers: &Workers) -> Option<TimesOf> {
         if threshold::reads_times(&self.facts) || self.drain.is_some() {
             return Some(TimesOf::All);
         }
-        let to_be_kept = ends(plan).filter(|(end, _)| end.after(self.settling()) <= now).last();
-        to_be_kept.map(|(_, number)| TimesOf::Phases(number + 1))
+        let kept = workers.ended().phases_kept;
+        let to_be_kept = ends(plan).filter(|(end, number)| *number >= kept && end.after(self.settling()) <= now);
+        to_be_kept.last().map(|(_, number)| TimesOf::Phases(number + 1))
     }
 
     /// How long it takes until all is judged that was sent.
@@ -369,7 +372,8 @@ impl Run {
         self.part_of(workers.sum(), plan)
     }
 
-    /// As [`Run::stats`], but for the times of single streams; each second's look does without them.
+    /// As [`Run::stats`], but for the times of single streams, and so of a part but for all times of messages; each second's look
+    /// does without them.
     fn counters(&self, plan: &Plan, workers: &Workers) -> Stats {
         self.part_of(workers.counters(), plan)
     }

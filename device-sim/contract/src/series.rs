@@ -311,6 +311,16 @@ impl Latencies {
         }
     }
 
+    /// What was recorded after `earlier` was copied from these.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut recent = Self::default();
+        for distribution in DISTRIBUTIONS {
+            *(distribution.get_mut)(&mut recent) = (distribution.get)(self).since((distribution.get)(earlier));
+        }
+        recent
+    }
+
     /// Forgets what was recorded, and keeps the memory.
     pub fn clear(&mut self) {
         for distribution in DISTRIBUTIONS {

@@ -903,11 +903,6 @@ impl Totals {
         sum
     }
 
-    /// When worker `ordinal` told the times of its streams last.
-    pub fn times_told(&self, ordinal: u32) -> Option<Micros> {
-        self.times.get(&ordinal).map(|times| times.told(None))
-    }
-
     fn sum_of_times(&self) -> &Stats {
         self.sum_of_times.get_or_init(|| {
             let mut sum = Stats::default();

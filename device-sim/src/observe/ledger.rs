@@ -235,8 +235,8 @@ impl Row {
         self.give_up(Entry::GAP, counts);
     }
 
-    /// Counts as unknown what is marked so. A device that has no acknowledgement sends such a message again, so it may arrive
-    /// for the first time later on.
+    /// Counts as unknown what is marked so. It may arrive for the first time later on: a device that has no acknowledgement sends it
+    /// again, and a broker may have queued one of QoS 0 for the observer's session.
     fn give_up(&mut self, flag: u64, counts: &mut impl Counts) {
         let mut seq = self.base;
         for entry in &mut self.window {

@@ -68,7 +68,7 @@ impl Saved {
     /// The run, going on; `facts` are what its documents and its plan tell.
     pub fn resume(self, facts: RunFacts, lead: Span, plan: &Plan, now: Micros) -> Run {
         let Self { started, stage, cut_short, notes, before, timeline, acts, .. } = self;
-        let facts = RunFacts { notes, cut_short, timeline, acts, ..facts.beginning_at(started, plan) };
+        let facts = RunFacts { now, notes, cut_short, timeline, acts, ..facts.beginning_at(started, plan) };
         let mut run = Run::part(facts, lead, before);
         if !stage.follows_plan() {
             run.drain(now, plan);

@@ -15,6 +15,7 @@ use super::{
     facts::{Asked, Program},
     phase::Phases,
     saved::Saved,
+    timeline::Point,
     workers::{TimesOf, Worker, Workers},
     *,
 };
@@ -184,7 +185,7 @@ impl World {
 
     /// All of them are read, in full or not.
     fn read(&mut self, detail: Detail) {
-        let wanted = self.run.wants_times(self.now, &self.plan).filter(|_| detail == Detail::Brief);
+        let wanted = self.run.wants_times(self.now, &self.plan, &self.workers).filter(|_| detail == Detail::Brief);
         for (ordinal, process) in (0..).zip(&mut self.processes) {
             let first = self.plan.phases().next().map_or(u32::MAX, |(_, number)| number);
             process.stats.phases.retain(|number, _| *number >= first);
@@ -345,6 +346,8 @@ fn phases_and_thresholds_come_to_what_happened_whoever_dies_and_whatever_is_skip
         assert_eq!((total.get(&SENT).unwrap(), total.get(&DELIVERED).unwrap()), all, "seed {number}");
         let in_timeline: u64 = report.timeline.points.iter().map(|point| point.messages.sent).sum();
         assert_eq!(in_timeline, all.0, "seed {number}: the timeline has all of them");
+        let is_untimed = |point: &&Point| point.messages.delivered > 0 && point.end_to_end.p99.is_none();
+        assert_eq!(report.timeline.points.iter().find(is_untimed), None, "seed {number}: and their times");
         for (criterion, found) in thresholds.iter().zip(&report.thresholds) {
             let place = phases.all().iter().position(|phase| Some(&phase.name) == criterion.phase.as_ref()).unwrap();
             let truth = of(phases.numbers().start + u32::try_from(place).unwrap());
@@ -364,4 +367,88 @@ fn phases_and_thresholds_come_to_what_happened_whoever_dies_and_whatever_is_skip
     }
     println!("{phases_seen} phases, {judged} thresholds, {messages} messages, {died:?} workers and readers died");
     assert!(phases_seen > 3_000 && judged > 2_500 && died.0 > 500 && died.1 > 500, "{phases_seen} {judged} {died:?}");
+}
+
+/// A run of two phases whose first is to end it when its messages take too long, and its one worker.
+fn to_be_ended(now: Micros) -> (Run, Plan, Workers) {
+    let phases = Phases::new(
+        serde_saphyr::from_str("[{name: steady, duration: 5s, measure: true}, {name: cool, duration: 60s}]").unwrap(),
+    );
+    let text = "[{expect: 'end_to_end.p99 < 250ms', phase: steady, abortOnFail: {}}]";
+    let thresholds = serde_saphyr::from_str(text).unwrap();
+    let mut fleet = fixture::facts().fleet;
+    fleet.spec.loss_after = Span::from_secs(2);
+    let mut plan = Plan::new(7, START, 100);
+    phases.plan(&mut plan, &fleet.spec, START);
+    let asked =
+        Asked { load_test: Some("ended".into()), duration: phases.last(), phases, thresholds, ..Asked::default() };
+    let facts = RunFacts::new(fleet, "hash".into(), &plan, asked, Program::default());
+    let mut world = World::new(0);
+    world.processes.truncate(1);
+    world.workers = Workers::default();
+    world.meet();
+    let mut run = Run::part(facts, Span::from_millis(250), Before::default());
+    run.tick(now, &plan, &mut world.workers);
+    (run, plan, world.workers)
+}
+
+/// The worker's reading at `at`: of a thousand messages of the first phase one was lost.
+fn one_of_a_thousand_lost(at: Micros) -> WorkerStats {
+    let mut stream = StreamStats::of(Qos::AtLeastOnce);
+    let messages = &mut stream.messages;
+    for count in [&mut messages.offered, &mut messages.sent, &mut messages.observed] {
+        *count = 1_000;
+    }
+    (messages.acknowledged, messages.delivered, messages.lost) = (1_000, 999, 1);
+    (0..999).for_each(|_| stream.latency.end_to_end.record(Span(1_000)));
+    let mut stats = Stats::default();
+    stats.add_stream("all", "reading", &stream);
+    stats.phases.entry(0).or_default().groups.add("all", "reading", &stream);
+    WorkerStats {
+        format: fleet_contract::format::Format::FIRST,
+        epoch: START,
+        sequence: at.0,
+        begun: at,
+        at,
+        asked: None,
+        plan_version: 1,
+        is_drained: false,
+        is_brief: false,
+        times_below: None,
+        stats,
+        before: Vec::new(),
+    }
+}
+
+#[test]
+fn a_threshold_on_times_does_not_end_a_run_for_want_of_times() {
+    let at = |second: u64| START.after(Span::from_secs(second));
+    let (mut run, plan, mut workers) = to_be_ended(at(1));
+    for second in 2..=20 {
+        let reading = one_of_a_thousand_lost(at(second));
+        let reading = match run.wants_times(at(second), &plan, &workers) {
+            Some(TimesOf::All) => reading,
+            Some(TimesOf::Phases(number)) => reading.brief(Some(number)),
+            _ => reading.brief(None),
+        };
+        let answer = Answer::Reading(Ok(Box::new(reading)));
+        workers.answered(Answered { ordinal: 0, id: "0".into(), answer }).unwrap();
+        assert_eq!(run.tick(at(second), &plan, &mut workers), Step::None, "after {second} s");
+        if let Some(closing) = workers.closing() {
+            workers.close(closing);
+        }
+    }
+    assert_eq!(workers.ended().phases_kept, 1);
+}
+
+#[test]
+fn a_run_that_goes_on_elsewhere_wants_the_times_that_may_end_it() {
+    let now = START.after(Span::from_secs(3));
+    let (run, plan, workers) = to_be_ended(now);
+    assert_eq!(run.wants_times(now, &plan, &workers), Some(TimesOf::All));
+    let saved: Saved = serde_json::from_str(&serde_json::to_string(&Saved::of(&run)).unwrap()).unwrap();
+    let asked = saved.asked("ended".into());
+    let facts = RunFacts::new(run.facts().fleet.clone(), "hash".into(), &plan, asked, Program::default());
+    let resumed = saved.resume(facts, Span::from_millis(250), &plan, now);
+    assert_eq!(resumed.wants_times(now, &plan, &Workers::default()), Some(TimesOf::All));
 }

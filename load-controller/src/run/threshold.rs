@@ -93,12 +93,18 @@ pub fn to_abort(stats: &Stats, facts: &RunFacts, recent: &mut Recent) -> Option<
 /// Whether a threshold that may end a run reads times now: of a phase that goes on or settles, or of the whole run.
 pub fn reads_times(facts: &RunFacts) -> bool {
     let elapsed = facts.elapsed();
-    let reads = |criterion: &&Criterion| {
-        let is_time = matches!(criterion.expect.column, Column::Distribution(_));
-        criterion.abort_on_fail.is_some() && is_time
-    };
-    let mut places = facts.asked.thresholds.iter().filter(reads).flat_map(|criterion| places(criterion, facts));
+    let mut places = ending_by_times(facts).flat_map(|criterion| places(criterion, facts));
     places.any(|place| place.begins() <= elapsed && !place.is_final(facts))
+}
+
+/// Whether a threshold that may end a run is about times, whenever it reads them.
+pub fn may_end_by_times(facts: &RunFacts) -> bool {
+    ending_by_times(facts).next().is_some()
+}
+
+fn ending_by_times(facts: &RunFacts) -> impl Iterator<Item = &Criterion> {
+    let is_time = |criterion: &&Criterion| matches!(criterion.expect.column, Column::Distribution(_));
+    facts.asked.thresholds.iter().filter(|criterion| criterion.abort_on_fail.is_some()).filter(is_time)
 }
 
 /// How many messages had been sent at each of the last readings, for each threshold that may end a run and each place of it.

@@ -13,6 +13,7 @@ use fleet_contract::{
     plan::{Plan, Shard},
     stats::{Devices, Ended, Gap, Stats, Totals, WorkerStats},
     time::Micros,
+    units::Span,
 };
 
 pub use member::{Member, SILENT_MAX};
@@ -24,6 +25,9 @@ use crate::{
     },
     words,
 };
+
+/// How often a worker tells the times of its streams at most, where they are read in turn.
+const TIMES_EVERY: Span = Span::from_secs(10);
 
 /// The most workers that are remembered by name until somebody takes note that they have ended.
 const LOST_MAX: usize = 256;
@@ -91,11 +95,10 @@ pub enum TimesOf {
     All,
     /// Those of every worker, of the phases below this number.
     Phases(u32),
-    /// Those of workers that have not told them since `before`, by their own clocks, the longest ago first, and no more than so
-    /// many series at a time.
-    Some {
-        /// Who told them later need not do so again.
-        before: Micros,
+    /// Those of the workers whose turn is ten seconds ago, the longest ago first, and no more than so many series.
+    InTurn {
+        /// The time.
+        now: Micros,
         /// The streams, in all and in each open phase.
         series: usize,
     },
@@ -193,16 +196,19 @@ impl Workers {
 
     /// What to ask every worker that is not being asked already for a reading.
     pub fn to_read(&mut self, times: TimesOf) -> Vec<Call> {
-        let briefly = self.told_lately(times);
-        let more = if let TimesOf::Phases(number) = times { Detail::Phases(number) } else { Detail::Full };
+        let (detail, in_turn) = match times {
+            TimesOf::All => (Detail::Full, BTreeSet::new()),
+            TimesOf::Phases(number) => (Detail::Phases(number), BTreeSet::new()),
+            TimesOf::InTurn { now, series } => (Detail::Brief, self.next_in_turn(now, series)),
+        };
         let ended = &self.totals.ended().epochs;
-        let asked = self.members.values_mut().filter(|member| !member.is_asked);
+        let asked = self.members.values_mut().filter(|member| !member.asked.is_waiting);
         let call = |member: &mut Member| {
             let ordinal = member.worker.ordinal;
             let ended = ended.get(&ordinal).copied().unwrap_or_default();
-            let detail = if briefly.contains(&ordinal) { Detail::Brief } else { more };
+            let detail = if in_turn.contains(&ordinal) { Detail::Full } else { detail };
             let call = member.call(Question::Reading(ended, detail))?;
-            member.is_asked = true;
+            member.asked.is_waiting = true;
             Some(call)
         };
         let mut calls: Vec<Call> = asked.filter_map(call).collect();
@@ -210,21 +216,25 @@ impl Workers {
         calls
     }
 
-    /// The workers that need not tell the times of their streams.
-    fn told_lately(&self, times: TimesOf) -> BTreeSet<u32> {
-        let TimesOf::Some { before, mut series } = times else { return BTreeSet::new() };
-        let told = |ordinal: &u32| self.totals.times_told(*ordinal);
-        let is_due = |ordinal: &u32| told(ordinal).is_none_or(|told| told <= before);
-        let (mut due, lately): (Vec<u32>, Vec<u32>) = self.members.keys().partition(|ordinal| is_due(ordinal));
-        due.sort_by_key(told);
-        let no_room = due.into_iter().filter(|ordinal| {
-            // How many one has that was never read is not known.
-            let Some(its_series) = self.totals.worker(*ordinal).map(series_of) else { return true };
-            let has_room = series >= its_series;
+    /// The workers whose turn it is at `now` to tell the times of their streams: no more than so many series, but one worker at
+    /// least. One that was never read, of which nobody knows how many it has, has no turn yet.
+    fn next_in_turn(&mut self, now: Micros, mut series: usize) -> BTreeSet<u32> {
+        let is_due = |member: &&mut Member| member.asked.times_at.after(TIMES_EVERY) <= now;
+        let can_answer = |member: &&mut Member| !member.asked.is_waiting && member.answers();
+        let mut due: Vec<_> = self.members.values_mut().filter(can_answer).filter(is_due).collect();
+        due.sort_by_key(|member| member.asked.times_at);
+        let mut next = BTreeSet::new();
+        for member in due {
+            let ordinal = member.worker.ordinal;
+            let its_series = self.totals.worker(ordinal).map_or(0, series_of);
+            if its_series > series && !next.is_empty() {
+                break;
+            }
             series = series.saturating_sub(its_series);
-            !has_room
-        });
-        lately.into_iter().chain(no_room).collect()
+            member.asked.times_at = now;
+            next.insert(ordinal);
+        }
+        next
     }
 
     /// What to ask the successors of workers that took along what nobody has read.
@@ -722,27 +732,35 @@ mod tests {
         let mut workers = Workers::default();
         let ids = ["a", "b", "c", "d"];
         workers.meet((0..).zip(ids).map(|(ordinal, id)| worker(ordinal, id)).collect());
-        // Two series each: one of the whole run, and one of a phase. The last one has never been read.
-        for (ordinal, seconds) in [(0, 20), (1, 5), (2, 9)] {
-            let mut answered = reading(ids[ordinal], 0, seconds, 1, false);
+        // Two series each: one of the whole run, and one of a phase. The last one is never read.
+        for ordinal in 0..3 {
+            let mut answered = reading(ids[ordinal], 0, 1, 1, false);
             answered.ordinal = u32::try_from(ordinal).unwrap();
             let Answer::Reading(Ok(reading)) = &mut answered.answer else { unreachable!("it is one") };
             reading.stats.add_stream("cars", "state", &StreamStats::default());
             reading.stats.phases.entry(0).or_default().groups.add("cars", "state", &StreamStats::default());
             workers.answered(answered).unwrap();
         }
-        let mut in_full = |times: TimesOf| -> Vec<u32> {
+        let in_full = |workers: &mut Workers, times: TimesOf| -> Vec<u32> {
             let calls = workers.to_read(times);
-            assert_eq!(calls.len(), 4);
-            workers.members.values_mut().for_each(|member| member.is_asked = false);
+            workers.members.values_mut().for_each(|member| member.asked.is_waiting = false);
             let is_full = |call: &Call| matches!(call.question, Question::Reading(_, Detail::Full));
             calls.iter().filter(|call| is_full(call)).map(|call| call.ordinal).collect()
         };
-        let before = Micros(10_000_000);
-        assert_eq!(in_full(TimesOf::All), [0, 1, 2, 3]);
-        assert_eq!(in_full(TimesOf::Some { before, series: 9 }), [1, 2], "who told them later need not");
-        assert_eq!(in_full(TimesOf::Some { before, series: 3 }), [1], "the one that told them longest ago");
-        assert_eq!(in_full(TimesOf::Some { before, series: 1 }), [0_u32; 0]);
+        let at = |second: u64, series: usize| TimesOf::InTurn { now: START.after(Span::from_secs(second)), series };
+        assert_eq!(in_full(&mut workers, TimesOf::All), [0, 1, 2, 3]);
+        assert_eq!(in_full(&mut workers, at(0, 5)), [0, 1]);
+        assert_eq!(in_full(&mut workers, at(1, 5)), [2], "the others told them a second ago");
+        assert_eq!(in_full(&mut workers, at(2, 5)), [0_u32; 0]);
+        assert_eq!(in_full(&mut workers, at(10, 1)), [0], "one has its turn, however many series it has");
+        assert_eq!(in_full(&mut workers, at(11, 2)), [1]);
+        // One that does not answer takes nobody's turn.
+        for _ in 0..SILENT_MAX {
+            let answer = Answer::Reading(Err(CallError::Timeout(Duration::from_secs(2))));
+            workers.answered(Answered { ordinal: 2, id: "c".into(), answer }).unwrap_err();
+        }
+        assert_eq!(in_full(&mut workers, at(30, 2)), [0]);
+        assert_eq!(in_full(&mut workers, at(31, 2)), [1]);
         let of_phases = workers.to_read(TimesOf::Phases(3));
         let is_of_phases = |call: &Call| matches!(call.question, Question::Reading(_, Detail::Phases(3)));
         assert!(of_phases.len() == 4 && of_phases.iter().all(is_of_phases), "{of_phases:?}");

@@ -47,6 +47,9 @@ const PREPARE_LOOK: Duration = Duration::from_secs(1);
 /// How often figures alone are told.
 const FIGURES_PAUSE: Duration = Duration::from_secs(2);
 
+/// They are written so seldom that adding them up takes one part in so many of a processor.
+const FIGURES_SHARE: u32 = 20;
+
 /// How often what has been measured is kept, and how much longer that takes for each KiB of it.
 const KEEP_PAUSE: Duration = Duration::from_secs(10);
 const KEEP_PAUSE_OF_KIB: Duration = Duration::from_millis(250);
@@ -63,6 +66,8 @@ pub(super) struct Trial {
     status: LoadTestStatus,
     written: Option<LoadTestStatus>,
     written_at: Instant,
+    /// How long its figures stand before they are written again, if nothing else is to be told.
+    figures_pause: Duration,
 }
 
 pub(super) enum At {
@@ -86,7 +91,18 @@ impl Trial {
             At::Preparing { .. } => LoadTestStatus { conditions: known.conditions, ..LoadTestStatus::default() },
         };
         let (generation, about) = (test.metadata.generation, test.object_ref(&()));
-        Self { owner, about, generation, spec, hold, at, status, written: None, written_at: Instant::now() }
+        Self {
+            owner,
+            about,
+            generation,
+            spec,
+            hold,
+            at,
+            status,
+            written: None,
+            written_at: Instant::now(),
+            figures_pause: FIGURES_PAUSE,
+        }
     }
 
     /// What the fleet is held to.
@@ -517,7 +533,7 @@ impl Task {
         let At::Going { run, .. } = &trial.at else { return Ok(()) };
         let phase = run.phase_at(now);
         let is_new = phase != trial.status.phase.as_deref();
-        if !is_due && !is_new && trial.written_at.elapsed() < FIGURES_PAUSE {
+        if !is_due && !is_new && trial.written_at.elapsed() < trial.figures_pause {
             return Ok(());
         }
         // kubectl shows instants to come as wrong ones.
@@ -525,7 +541,9 @@ impl Task {
         if now >= started {
             trial.status.start = Some(started.to_string());
         }
+        let begins = Instant::now();
         let report = run.report(plan, &met.workers);
+        trial.figures_pause = FIGURES_PAUSE.max(FIGURES_SHARE * begins.elapsed());
         trial.status = load_test::figures(&trial.status, &report, phase);
         let stage = match run.facts().stage {
             run::stage::Stage::Paused => Stage::Paused(&report),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_contract::{stats::Ended, units::Span};
+use fleet_contract::stats::Ended;
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::time::Instant;
 
@@ -30,10 +30,7 @@ const CADENCE_MISSING: Duration = Duration::from_secs(5);
 /// How often all others are read.
 const CADENCE_IDLE: Duration = Duration::from_secs(15);
 
-/// How often the times of single streams are read, where nobody needs them sooner and they are few enough.
-const TIMES_EVERY: Span = Span::from_secs(10);
-
-/// Series of times that are read each second at most, where nobody needs them. Each takes 0.1 ms of a core, so that they take a
+/// Series of times of a fleet that are read each second at most, where nobody needs them. Each takes 0.1 ms of a core, so that they take a
 /// tenth of one.
 const SERIES_EACH_SECOND: usize = 1_000;
 
@@ -62,19 +59,21 @@ impl Task {
     }
 
     /// Whose times of single streams are read in this round: those of every worker where somebody needs them or they are few,
-    /// else those that are ten seconds old, in turn.
+    /// or as much of a phase that is over; else they tell them in turn.
     fn times(&self, cadence: Duration) -> TimesOf {
         let now = self.now();
         let runs = self.run.iter().chain(self.wish.trial.as_ref().and_then(Trial::run));
-        let wanted: Vec<_> =
-            self.plan.iter().flat_map(|plan| runs.clone().filter_map(|run| run.wants_times(now, plan))).collect();
+        let wanted: Vec<_> = match (&self.plan, self.workers()) {
+            (Some(plan), Some(workers)) => runs.filter_map(|run| run.wants_times(now, plan, workers)).collect(),
+            _ => Vec::new(),
+        };
         let series = SERIES_EACH_SECOND * usize::try_from(cadence.as_secs()).unwrap_or(usize::MAX);
         let are_few = |workers: &Workers| workers.are_all_heard() && workers.series() <= series;
         if wanted.contains(&TimesOf::All) || self.workers().is_none_or(are_few) {
             return TimesOf::All;
         }
         // Those of the load test are among the phases of the fleet's whole run.
-        wanted.last().copied().unwrap_or(TimesOf::Some { before: now.before(TIMES_EVERY), series })
+        wanted.last().copied().unwrap_or(TimesOf::InTurn { now, series })
     }
 
     /// Once a second: reads workers that are due, closes books, writes the status if it is due.

@@ -39,8 +39,8 @@ pub struct Member {
     pub error: Option<String>,
     /// Whether it did answer, in a format that this release cannot read.
     pub is_unreadable: bool,
-    /// Whether a reading is being asked for.
-    pub(super) is_asked: bool,
+    /// What it was asked for.
+    pub(super) asked: Asked,
     /// Whether it is being given a plan.
     pub(super) is_pushed: bool,
     /// How far its clock is ahead of ours.
@@ -49,6 +49,15 @@ pub struct Member {
     /// Readings in a row by which a thread of it hangs.
     hung: u32,
     last: Option<Counters>,
+}
+
+/// What a worker was asked for.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// Whether a reading has not come yet.
+    pub(super) is_waiting: bool,
+    /// When its turn was last to tell the times of its streams.
+    pub(super) times_at: Micros,
 }
 
 /// What rates are made from.
@@ -73,7 +82,7 @@ impl Member {
             memory_bytes: 0,
             error: None,
             is_unreadable: false,
-            is_asked: false,
+            asked: Asked::default(),
             is_pushed: false,
             clock: OtherClock::default(),
             silent: 0,
@@ -154,7 +163,7 @@ impl Member {
         self.devices = stats.devices;
         self.memory_bytes = stats.generator.memory_bytes;
         self.plan_version = Some(reading.plan_version);
-        self.is_asked = false;
+        self.asked.is_waiting = false;
         self.silent = 0;
         self.hung = if stats.generator.shards_silent == 0 { 0 } else { self.hung.saturating_add(1) };
         self.error = None;
@@ -162,7 +171,7 @@ impl Member {
     }
 
     pub(super) fn failed(&mut self, error: &CallError) {
-        self.is_asked = false;
+        self.asked.is_waiting = false;
         self.silent = self.silent.saturating_add(1);
         self.error = Some(error.to_string());
         self.is_unreadable = matches!(error, CallError::Unreadable(_));
