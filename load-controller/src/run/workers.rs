@@ -357,11 +357,6 @@ impl Workers {
         self.totals.known_until(phase)
     }
 
-    /// How many series of times a full reading of all of them holds.
-    pub fn series(&self) -> usize {
-        self.totals.workers().map(|(_, reading)| series_of(reading)).sum()
-    }
-
     /// The books that are to be closed, if there are any; nothing has changed yet.
     pub fn closing(&self) -> Option<Closing> {
         let closes: BTreeSet<u32> = self.gone.iter().chain(self.newer.keys()).copied().collect();
@@ -733,9 +728,9 @@ mod tests {
         let ids = ["a", "b", "c", "d"];
         workers.meet((0..).zip(ids).map(|(ordinal, id)| worker(ordinal, id)).collect());
         // Two series each: one of the whole run, and one of a phase. The last one is never read.
-        for ordinal in 0..3 {
-            let mut answered = reading(ids[ordinal], 0, 1, 1, false);
-            answered.ordinal = u32::try_from(ordinal).unwrap();
+        for (ordinal, id) in (0..3).zip(ids) {
+            let mut answered = reading(id, 0, 1, 1, false);
+            answered.ordinal = ordinal;
             let Answer::Reading(Ok(reading)) = &mut answered.answer else { unreachable!("it is one") };
             reading.stats.add_stream("cars", "state", &StreamStats::default());
             reading.stats.phases.entry(0).or_default().groups.add("cars", "state", &StreamStats::default());

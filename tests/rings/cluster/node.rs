@@ -77,9 +77,10 @@ fn is_unreachable(taint: &Value) -> bool {
 fn what_ran_on_a_dead_node_is_back_within_45_seconds_of_its_mark() {
     let _turn = TURNS.alone();
     let Some(cluster) = own_nodes("a node's end") else { return };
-    // Devices try again at least every five seconds, so that it is the broker's return that is measured.
-    let patient =
-        document(ORPHANS, PER_POD).replace("keepAlive: 20s", "keepAlive: 20s\n    backoff: {base: 1s, cap: 5s}");
+    // Devices try again at least every three seconds, and give up an attempt as soon, so that it is the broker's return that is
+    // measured.
+    let patient = document(ORPHANS, PER_POD)
+        .replace("keepAlive: 20s", "keepAlive: 20s\n    timeout: 3s\n    backoff: {base: 1s, cap: 3s}");
     let orphan = Fleet::apply("broker-node", &patient);
     let victim = node(&orphan.pods_of("broker")[0]).to_owned();
     let fleet = {

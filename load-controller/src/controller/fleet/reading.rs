@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_contract::stats::Ended;
+use fleet_contract::{stats::Ended, time::Micros};
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::time::Instant;
 
@@ -67,13 +67,24 @@ impl Task {
             (Some(plan), Some(workers)) => runs.filter_map(|run| run.wants_times(now, plan, workers)).collect(),
             _ => Vec::new(),
         };
-        let series = SERIES_EACH_SECOND * usize::try_from(cadence.as_secs()).unwrap_or(usize::MAX);
-        let are_few = |workers: &Workers| workers.are_all_heard() && workers.series() <= series;
-        if wanted.contains(&TimesOf::All) || self.workers().is_none_or(are_few) {
+        let most = SERIES_EACH_SECOND * usize::try_from(cadence.as_secs()).unwrap_or(usize::MAX);
+        if wanted.contains(&TimesOf::All) || self.series(now) <= most {
             return TimesOf::All;
         }
         // Those of the load test are among the phases of the fleet's whole run.
-        wanted.last().copied().unwrap_or(TimesOf::InTurn { now, series })
+        wanted.last().copied().unwrap_or(TimesOf::InTurn { now, series: most })
+    }
+
+    /// How many series of times all workers tell: of each stream, in all and in each phase that has begun.
+    fn series(&self, now: Micros) -> usize {
+        let (Some(document), Some(plan), Some(workers)) = (&self.wish.document, &self.plan, self.workers()) else {
+            return 0;
+        };
+        let spec = &document.fleet.spec;
+        let models = spec.groups.iter().filter_map(|group| spec.models.get(&group.model));
+        let streams: usize = models.map(|model| model.streams.len()).sum();
+        let phases = plan.phases().filter(|(begins, _)| *begins <= now).count();
+        workers.members().count() * streams * (1 + phases)
     }
 
     /// Once a second: reads workers that are due, closes books, writes the status if it is due.
