@@ -42,7 +42,6 @@ const STREAMS: u32 = 5;
 /// In the whole run so far, of each stream of a worker.
 const MESSAGES: u64 = 2_000;
 const SECONDS: u64 = 30;
-const SERIES_EACH_SECOND: usize = 1_000;
 const START: Micros = Micros(1_772_366_400_000_000);
 
 const FLEET: &str = "
@@ -83,13 +82,14 @@ fn main() -> anyhow::Result<()> {
         bytes = [full.len(), brief.len()];
         // As the task of a fleet does; see `controller/fleet/reading.rs`.
         let wanted = run.wants_times(now, &plan, &workers);
-        let in_turn = TimesOf::InTurn { now, series: SERIES_EACH_SECOND };
+        let series_each = (GROUPS * STREAMS) as usize * (1 + reading.stats.phases.len());
+        let affordable = TimesOf::affordable(now, WORKERS as usize, series_each, 1);
         let of_phases = match wanted {
             Some(TimesOf::Phases(number)) => compressed(&reading.brief(Some(number)))?,
             _ => Vec::new(),
         };
         let start = cpu_seconds()?;
-        let calls = workers.to_read(wanted.unwrap_or(in_turn));
+        let calls = workers.to_read(wanted.unwrap_or(affordable));
         let read = |call: &Call| match call.question {
             Question::Reading(_, Detail::Full) => parse(&full),
             Question::Reading(_, Detail::Phases(_)) => parse(&of_phases),

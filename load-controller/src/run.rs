@@ -47,7 +47,7 @@ use fleet_contract::{
     fleet::Fleet,
     plan::Plan,
     share::Membership,
-    stats::{Groups, Latencies, Stats},
+    stats::{Groups, Stats},
     time::Micros,
     units::Span,
 };
@@ -276,16 +276,15 @@ impl Run {
             self.facts.timeline.note(now, EventKind::WorkerLost, message);
         }
         workers.end_phases(self.phases_over(plan, workers));
-        let mut counters = workers.counters();
+        let counters = workers.counters();
         // Of a part, the times are known by its streams; those of the whole fleet come with each reading.
-        let nothing = Latencies::default();
-        let before = self.before.as_ref().map_or(&nothing, |before| &before.stats.latency);
-        let latency = counters.latency.since(before);
-        counters = self.part_of(counters, plan);
-        let of_part = std::mem::replace(&mut counters.latency, latency);
-        self.facts.timeline.push(now, &counters, self.facts.stage);
-        counters.latency = of_part;
-        let judged = if threshold::may_end_by_times(&self.facts) { self.stats(plan, workers) } else { counters };
+        let latency = match &self.before {
+            Some(before) => counters.latency.since(&before.stats.latency),
+            None => counters.latency.clone(),
+        };
+        let seen = Stats { latency, ..self.part_of(counters, plan) };
+        self.facts.timeline.push(now, &seen, self.facts.stage);
+        let judged = if threshold::may_end_by_times(&self.facts) { self.stats(plan, workers) } else { seen };
         self.step(now, plan, &judged, workers)
     }
 

@@ -622,11 +622,12 @@ fn add(mine: &mut BTreeMap<String, u64>, theirs: &BTreeMap<String, u64>) {
 /// closed and kept. So pulls may be lost or repeated, and workers may die and come back.
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
-    /// The last readings, without the times of single streams.
+    /// The last readings, without the times of single streams, and their sum once somebody has asked for it.
     current: BTreeMap<u32, WorkerStats>,
+    sum_of_current: OnceLock<Box<Stats>>,
     /// Those, as each worker has told them last, and their sum once somebody has asked for it.
     times: BTreeMap<u32, Times>,
-    sum_of_times: OnceLock<Stats>,
+    sum_of_times: OnceLock<Box<Stats>>,
     ended: Ended,
 }
 
@@ -708,21 +709,27 @@ impl Totals {
         if self.current.get(&ordinal).is_some_and(|last| last.epoch < reading.epoch) {
             self.end(ordinal);
         }
-        if !reading.is_brief || reading.times_below.is_some() {
-            let told = reading.stats.split_times();
-            let times = self.times.entry(ordinal).or_default();
-            match reading.times_below.filter(|_| reading.is_brief) {
-                Some(number) => times.take_phases(reading.at, told, number),
-                None => *times = Times::new(reading.at, told),
+        match (reading.is_brief, reading.times_below) {
+            (true, None) => {}
+            (true, Some(number)) => {
+                let told = reading.stats.split_times();
+                self.times.entry(ordinal).or_default().take_phases(reading.at, told, number);
+                self.sum_of_times = OnceLock::new();
             }
-            self.sum_of_times = OnceLock::new();
+            (false, _) => {
+                let told = reading.stats.split_times();
+                self.times.insert(ordinal, Times::new(reading.at, told));
+                self.sum_of_times = OnceLock::new();
+            }
         }
+        self.sum_of_current = OnceLock::new();
         self.current.insert(ordinal, reading);
     }
 
     /// Takes the last reading of worker `ordinal` out, with the times of its streams.
     fn take_out(&mut self, ordinal: u32) -> Option<WorkerStats> {
         let mut last = self.current.remove(&ordinal)?;
+        self.sum_of_current = OnceLock::new();
         if let Some(times) = self.times.remove(&ordinal) {
             times.add_to(&mut last.stats);
             self.sum_of_times = OnceLock::new();
@@ -836,6 +843,7 @@ impl Totals {
         for times in self.times.values_mut() {
             times.move_phases_to(&mut self.ended.stats, number);
         }
+        self.sum_of_current = OnceLock::new();
         self.sum_of_times = OnceLock::new();
         self.ended.phases_kept = self.ended.phases_kept.max(number);
     }
@@ -897,15 +905,17 @@ impl Totals {
     /// As [`Totals::sum`], but for the times of single streams of workers whose books are open, which are most of the work.
     pub fn sum_without_times(&self) -> Stats {
         let mut sum = self.ended.stats.clone();
-        for reading in self.current.values() {
-            sum.merge(&reading.stats);
-        }
+        sum.merge(self.sum_of_current.get_or_init(|| {
+            let mut sum = Box::<Stats>::default();
+            self.current.values().for_each(|reading| sum.merge(&reading.stats));
+            sum
+        }));
         sum
     }
 
     fn sum_of_times(&self) -> &Stats {
         self.sum_of_times.get_or_init(|| {
-            let mut sum = Stats::default();
+            let mut sum = Box::<Stats>::default();
             self.times.values().for_each(|times| times.add_to(&mut sum));
             sum
         })

@@ -29,6 +29,10 @@ use crate::{
 /// How often a worker tells the times of its streams at most, where they are read in turn.
 const TIMES_EVERY: Span = Span::from_secs(10);
 
+/// Series of times of a fleet that are read each second at most, where nobody needs them. Each takes 0.1 ms of a core, so that
+/// they take a tenth of one.
+const SERIES_EACH_SECOND: usize = 1_000;
+
 /// The most workers that are remembered by name until somebody takes note that they have ended.
 const LOST_MAX: usize = 256;
 
@@ -95,19 +99,26 @@ pub enum TimesOf {
     All,
     /// Those of every worker, of the phases below this number.
     Phases(u32),
-    /// Those of the workers whose turn is ten seconds ago, the longest ago first, and no more than so many series.
+    /// Those of so many workers whose turn is ten seconds ago, the longest ago first.
     InTurn {
         /// The time.
         now: Micros,
-        /// The streams, in all and in each open phase.
-        series: usize,
+        /// How many at most.
+        workers: usize,
     },
 }
 
-/// How many series of times a full reading of a worker holds.
-fn series_of(reading: &WorkerStats) -> usize {
-    let phases = reading.stats.phases.values().map(|phase| phase.groups.streams().count());
-    reading.stats.groups.streams().count() + phases.sum::<usize>()
+impl TimesOf {
+    /// Those of all workers, of which each has so many series, if they may be read within so many seconds, else of some in turn: of
+    /// one at least, however many it has.
+    pub fn affordable(now: Micros, workers: usize, series_each: usize, seconds: usize) -> Self {
+        let most = SERIES_EACH_SECOND * seconds;
+        if workers * series_each <= most {
+            Self::All
+        } else {
+            Self::InTurn { now, workers: (most / series_each).max(1) }
+        }
+    }
 }
 
 /// The books that are about to be closed.
@@ -199,7 +210,7 @@ impl Workers {
         let (detail, in_turn) = match times {
             TimesOf::All => (Detail::Full, BTreeSet::new()),
             TimesOf::Phases(number) => (Detail::Phases(number), BTreeSet::new()),
-            TimesOf::InTurn { now, series } => (Detail::Brief, self.next_in_turn(now, series)),
+            TimesOf::InTurn { now, workers } => (Detail::Brief, self.next_in_turn(now, workers)),
         };
         let ended = &self.totals.ended().epochs;
         let asked = self.members.values_mut().filter(|member| !member.asked.is_waiting);
@@ -216,25 +227,17 @@ impl Workers {
         calls
     }
 
-    /// The workers whose turn it is at `now` to tell the times of their streams: no more than so many series, but one worker at
-    /// least. One that was never read, of which nobody knows how many it has, has no turn yet.
-    fn next_in_turn(&mut self, now: Micros, mut series: usize) -> BTreeSet<u32> {
+    /// So many workers whose turn it is at `now` to tell the times of their streams, and that can.
+    fn next_in_turn(&mut self, now: Micros, workers: usize) -> BTreeSet<u32> {
         let is_due = |member: &&mut Member| member.asked.times_at.after(TIMES_EVERY) <= now;
         let can_answer = |member: &&mut Member| !member.asked.is_waiting && member.answers();
         let mut due: Vec<_> = self.members.values_mut().filter(can_answer).filter(is_due).collect();
         due.sort_by_key(|member| member.asked.times_at);
-        let mut next = BTreeSet::new();
-        for member in due {
-            let ordinal = member.worker.ordinal;
-            let its_series = self.totals.worker(ordinal).map_or(0, series_of);
-            if its_series > series && !next.is_empty() {
-                break;
-            }
-            series = series.saturating_sub(its_series);
+        let next = due.into_iter().take(workers).map(|member| {
             member.asked.times_at = now;
-            next.insert(ordinal);
-        }
-        next
+            member.worker.ordinal
+        });
+        next.collect()
     }
 
     /// What to ask the successors of workers that took along what nobody has read.
@@ -723,17 +726,24 @@ mod tests {
     }
 
     #[test]
+    fn times_are_read_of_as_many_workers_as_may_be() {
+        let of = |workers, series_each, seconds| TimesOf::affordable(START, workers, series_each, seconds);
+        assert_eq!(of(10, 100, 1), TimesOf::All);
+        assert_eq!(of(0, 0, 1), TimesOf::All);
+        assert_eq!(of(1_000, 50, 1), TimesOf::InTurn { now: START, workers: 20 });
+        assert_eq!(of(1_000, 50, 15), TimesOf::InTurn { now: START, workers: 300 });
+        assert_eq!(of(2, 1_010, 1), TimesOf::InTurn { now: START, workers: 1 }, "however many series it has");
+    }
+
+    #[test]
     fn times_are_read_in_turn_where_they_are_many() {
         let mut workers = Workers::default();
         let ids = ["a", "b", "c", "d"];
         workers.meet((0..).zip(ids).map(|(ordinal, id)| worker(ordinal, id)).collect());
-        // Two series each: one of the whole run, and one of a phase. The last one is never read.
+        // The last one is never read.
         for (ordinal, id) in (0..3).zip(ids) {
             let mut answered = reading(id, 0, 1, 1, false);
             answered.ordinal = ordinal;
-            let Answer::Reading(Ok(reading)) = &mut answered.answer else { unreachable!("it is one") };
-            reading.stats.add_stream("cars", "state", &StreamStats::default());
-            reading.stats.phases.entry(0).or_default().groups.add("cars", "state", &StreamStats::default());
             workers.answered(answered).unwrap();
         }
         let in_full = |workers: &mut Workers, times: TimesOf| -> Vec<u32> {
@@ -742,20 +752,20 @@ mod tests {
             let is_full = |call: &Call| matches!(call.question, Question::Reading(_, Detail::Full));
             calls.iter().filter(|call| is_full(call)).map(|call| call.ordinal).collect()
         };
-        let at = |second: u64, series: usize| TimesOf::InTurn { now: START.after(Span::from_secs(second)), series };
+        let at = |second: u64, workers: usize| TimesOf::InTurn { now: START.after(Span::from_secs(second)), workers };
         assert_eq!(in_full(&mut workers, TimesOf::All), [0, 1, 2, 3]);
-        assert_eq!(in_full(&mut workers, at(0, 5)), [0, 1]);
-        assert_eq!(in_full(&mut workers, at(1, 5)), [2], "the others told them a second ago");
-        assert_eq!(in_full(&mut workers, at(2, 5)), [0_u32; 0]);
-        assert_eq!(in_full(&mut workers, at(10, 1)), [0], "one has its turn, however many series it has");
-        assert_eq!(in_full(&mut workers, at(11, 2)), [1]);
+        assert_eq!(in_full(&mut workers, at(0, 2)), [0, 1]);
+        assert_eq!(in_full(&mut workers, at(1, 2)), [2], "the others told them a second ago");
+        assert_eq!(in_full(&mut workers, at(2, 2)), [0_u32; 0]);
+        assert_eq!(in_full(&mut workers, at(10, 1)), [0]);
+        assert_eq!(in_full(&mut workers, at(11, 1)), [1]);
         // One that does not answer takes nobody's turn.
         for _ in 0..SILENT_MAX {
             let answer = Answer::Reading(Err(CallError::Timeout(Duration::from_secs(2))));
             workers.answered(Answered { ordinal: 2, id: "c".into(), answer }).unwrap_err();
         }
-        assert_eq!(in_full(&mut workers, at(30, 2)), [0]);
-        assert_eq!(in_full(&mut workers, at(31, 2)), [1]);
+        assert_eq!(in_full(&mut workers, at(30, 1)), [0]);
+        assert_eq!(in_full(&mut workers, at(31, 1)), [1]);
         let of_phases = workers.to_read(TimesOf::Phases(3));
         let is_of_phases = |call: &Call| matches!(call.question, Question::Reading(_, Detail::Phases(3)));
         assert!(of_phases.len() == 4 && of_phases.iter().all(is_of_phases), "{of_phases:?}");

@@ -30,10 +30,6 @@ const CADENCE_MISSING: Duration = Duration::from_secs(5);
 /// How often all others are read.
 const CADENCE_IDLE: Duration = Duration::from_secs(15);
 
-/// Series of times of a fleet that are read each second at most, where nobody needs them. Each takes 0.1 ms of a core, so that they take a
-/// tenth of one.
-const SERIES_EACH_SECOND: usize = 1_000;
-
 /// How long a load test waits for the last worker of a round.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(2);
 
@@ -67,24 +63,23 @@ impl Task {
             (Some(plan), Some(workers)) => runs.filter_map(|run| run.wants_times(now, plan, workers)).collect(),
             _ => Vec::new(),
         };
-        let most = SERIES_EACH_SECOND * usize::try_from(cadence.as_secs()).unwrap_or(usize::MAX);
-        if wanted.contains(&TimesOf::All) || self.series(now) <= most {
+        let seconds = usize::try_from(cadence.as_secs()).unwrap_or(usize::MAX);
+        let workers = self.workers().map_or(0, |workers| workers.members().count());
+        let affordable = TimesOf::affordable(now, workers, self.series_each(now), seconds);
+        if affordable == TimesOf::All || wanted.contains(&TimesOf::All) {
             return TimesOf::All;
         }
         // Those of the load test are among the phases of the fleet's whole run.
-        wanted.last().copied().unwrap_or(TimesOf::InTurn { now, series: most })
+        wanted.last().copied().unwrap_or(affordable)
     }
 
-    /// How many series of times all workers tell: of each stream, in all and in each phase that has begun.
-    fn series(&self, now: Micros) -> usize {
-        let (Some(document), Some(plan), Some(workers)) = (&self.wish.document, &self.plan, self.workers()) else {
-            return 0;
-        };
+    /// How many series of times each worker tells: of each stream, in all and in each phase that has begun.
+    fn series_each(&self, now: Micros) -> usize {
+        let (Some(document), Some(plan)) = (&self.wish.document, &self.plan) else { return 0 };
         let spec = &document.fleet.spec;
         let models = spec.groups.iter().filter_map(|group| spec.models.get(&group.model));
         let streams: usize = models.map(|model| model.streams.len()).sum();
-        let phases = plan.phases().filter(|(begins, _)| *begins <= now).count();
-        workers.members().count() * streams * (1 + phases)
+        streams * (1 + plan.phases().filter(|(begins, _)| *begins <= now).count())
     }
 
     /// Once a second: reads workers that are due, closes books, writes the status if it is due.
