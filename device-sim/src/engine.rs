@@ -43,7 +43,6 @@ use fleet_contract::{
     allowed::AllowedBrokers,
     broker_url::BrokerUrl,
     fleet::{BrokerSpec, Group, Observe, Protocol},
-    format::Format,
     plan::{Plan, Shard},
     stats::{Stats, WorkerStats},
     time::Micros,
@@ -313,18 +312,9 @@ impl Engine {
         };
         stats.generator.secrets_unusable = self.reloader.failures();
         WorkerStats {
-            format: Format::FIRST,
-            epoch: self.clock.epoch(),
-            sequence: *sequence,
             begun,
-            at: self.clock.now(),
-            asked: None,
-            plan_version: course.plan.version,
             is_drained,
-            is_brief: false,
-            times_below: None,
-            stats,
-            before: Vec::new(),
+            ..WorkerStats::new(self.clock.epoch(), *sequence, self.clock.now(), course.plan.version, stats)
         }
     }
 

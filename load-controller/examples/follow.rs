@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use fleet_contract::{
     fleet::{Fleet, Qos},
-    format::{self, Format},
+    format,
     load_test::Phase,
     plan::Plan,
     process,
@@ -142,18 +142,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn worker(ordinal: u32) -> Worker {
-    Worker {
-        ordinal,
-        id: ordinal.to_string(),
-        name: format!("taxis-{ordinal}"),
-        address: Some(Address::Unix(Path::new("/nowhere").into())),
-        plan_version: None,
-        is_ready: true,
-        has_run: true,
-        created: None,
-        is_ending: false,
-        node: None,
-    }
+    Worker::running(ordinal, format!("taxis-{ordinal}"), Some(Address::Unix(Path::new("/nowhere").into())))
 }
 
 /// What a worker has measured by `now`: in all, and in each phase that has begun and is not kept.
@@ -172,20 +161,7 @@ fn reading(now: Micros, sequence: u64, plan: &Plan) -> WorkerStats {
             }
         }
     }
-    WorkerStats {
-        format: Format::FIRST,
-        epoch: START,
-        sequence: sequence + 1,
-        begun: now,
-        at: now,
-        asked: None,
-        plan_version: plan.version,
-        is_drained: false,
-        is_brief: false,
-        times_below: None,
-        stats,
-        before: Vec::new(),
-    }
+    WorkerStats::new(START, sequence + 1, now, plan.version, stats)
 }
 
 fn measured(messages: u64, seed: u64) -> StreamStats {

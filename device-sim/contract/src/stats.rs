@@ -66,6 +66,24 @@ pub struct WorkerStats {
 }
 
 impl WorkerStats {
+    /// A whole reading, taken at `at`, of a worker that goes on.
+    pub const fn new(epoch: Micros, sequence: u64, at: Micros, plan_version: u64, stats: Stats) -> Self {
+        Self {
+            format: Format::FIRST,
+            epoch,
+            sequence,
+            begun: at,
+            at,
+            asked: None,
+            plan_version,
+            is_drained: false,
+            is_brief: false,
+            times_below: None,
+            stats,
+            before: Vec::new(),
+        }
+    }
+
     /// The same without the times of single streams, but for those of the phases below a number.
     #[must_use]
     pub fn brief(mut self, times_below: Option<u32>) -> Self {
@@ -931,20 +949,7 @@ mod tests {
         let mut stats = Stats::default();
         stats.messages[1] = Messages { offered: sent, sent, observed: sent, delivered, ..Messages::default() };
         stats.devices.connected = 10;
-        WorkerStats {
-            format: Format::FIRST,
-            epoch: Micros(epoch),
-            sequence,
-            begun: Micros(0),
-            at: Micros(0),
-            asked: None,
-            plan_version: 1,
-            is_drained: false,
-            is_brief: false,
-            times_below: None,
-            stats,
-            before: Vec::new(),
-        }
+        WorkerStats::new(Micros(epoch), sequence, Micros(0), 1, stats)
     }
 
     /// A reading of one stream, with as many times as messages, in all and in phase 2; brief ones have counters alone.

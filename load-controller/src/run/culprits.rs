@@ -110,7 +110,6 @@ pub fn find(workers: &Workers, before: &Marks) -> BTreeMap<Rule, String> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::format::Format;
 
     use super::*;
     use crate::{
@@ -121,36 +120,12 @@ mod tests {
     fn workers(overdue: &[u64]) -> Workers {
         let mut workers = Workers::default();
         let ordinals = || (0..).zip(overdue);
-        let worker = |ordinal: u32| Worker {
-            ordinal,
-            id: ordinal.to_string(),
-            name: format!("lab-{ordinal}"),
-            address: None,
-            plan_version: None,
-            is_ready: true,
-            has_run: true,
-            created: None,
-            is_ending: false,
-            node: None,
-        };
+        let worker = |ordinal: u32| Worker::running(ordinal, format!("lab-{ordinal}"), None);
         workers.meet(ordinals().map(|(ordinal, _)| worker(ordinal)).collect());
         for (ordinal, overdue) in ordinals() {
             let mut stats = Stats::default();
             stats.generator.overdue = *overdue;
-            let reading = WorkerStats {
-                format: Format::FIRST,
-                epoch: Micros(1),
-                sequence: 1,
-                begun: Micros(2),
-                at: Micros(2),
-                asked: None,
-                plan_version: 1,
-                is_drained: false,
-                is_brief: false,
-                times_below: None,
-                stats,
-                before: Vec::new(),
-            };
+            let reading = WorkerStats::new(Micros(1), 1, Micros(2), 1, stats);
             let answer = Answer::Reading(Ok(Box::new(reading)));
             workers.answered(Answered { ordinal, id: ordinal.to_string(), answer }).unwrap();
         }

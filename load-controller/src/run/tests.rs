@@ -134,17 +134,9 @@ impl World {
     }
 
     fn meet(&mut self) {
-        let worker = |ordinal: usize| Worker {
-            ordinal: u32::try_from(ordinal).unwrap(),
-            id: ordinal.to_string(),
-            name: format!("demo-{ordinal}"),
-            address: None,
-            plan_version: None,
-            is_ready: true,
-            has_run: true,
-            created: Some(START),
-            is_ending: false,
-            node: None,
+        let worker = |ordinal: usize| {
+            let ordinal = u32::try_from(ordinal).unwrap();
+            Worker { created: Some(START), ..Worker::running(ordinal, format!("demo-{ordinal}"), None) }
         };
         self.workers.meet((0..self.processes.len()).map(worker).collect());
     }
@@ -192,18 +184,8 @@ impl World {
             process.stats.devices = Devices { desired: 100, connected: 100, ..Devices::default() };
             process.sequence += 1;
             let reading = WorkerStats {
-                format: fleet_contract::format::Format::FIRST,
-                epoch: process.epoch,
-                sequence: process.sequence,
-                begun: self.now,
-                at: self.now,
-                asked: None,
-                plan_version: self.plan.version,
-                is_drained: false,
-                is_brief: false,
-                times_below: None,
-                stats: process.stats.clone(),
                 before: process.before.clone(),
+                ..WorkerStats::new(process.epoch, process.sequence, self.now, self.plan.version, process.stats.clone())
             };
             let reading = match wanted {
                 Some(TimesOf::Phases(number)) => reading.brief(Some(number)),
@@ -404,20 +386,7 @@ fn one_of_a_thousand_lost(at: Micros) -> WorkerStats {
     let mut stats = Stats::default();
     stats.add_stream("all", "reading", &stream);
     stats.phases.entry(0).or_default().groups.add("all", "reading", &stream);
-    WorkerStats {
-        format: fleet_contract::format::Format::FIRST,
-        epoch: START,
-        sequence: at.0,
-        begun: at,
-        at,
-        asked: None,
-        plan_version: 1,
-        is_drained: false,
-        is_brief: false,
-        times_below: None,
-        stats,
-        before: Vec::new(),
-    }
+    WorkerStats::new(START, at.0, at, 1, stats)
 }
 
 #[test]

@@ -61,6 +61,24 @@ pub struct Worker {
     pub node: Option<String>,
 }
 
+impl Worker {
+    /// One that runs and is ready, is known by its ordinal, and of which nothing else is known.
+    pub fn running(ordinal: u32, name: String, address: Option<Address>) -> Self {
+        Self {
+            ordinal,
+            id: ordinal.to_string(),
+            name,
+            address,
+            plan_version: None,
+            is_ready: true,
+            has_run: true,
+            created: None,
+            is_ending: false,
+            node: None,
+        }
+    }
+}
+
 /// The workers of a fleet.
 #[derive(Debug, Default)]
 pub struct Workers {
@@ -500,8 +518,6 @@ pub fn share_of(ordinal: u32, devices_per_pod: u32, devices: u32) -> u32 {
 mod tests {
     use std::{path::Path, time::Duration};
 
-    use fleet_contract::format::Format;
-
     use super::*;
     use crate::{
         fixture::{START, facts, stats_of},
@@ -515,18 +531,9 @@ mod tests {
     use fleet_contract::{stats::StreamStats, units::Span};
 
     fn worker(ordinal: u32, id: &str) -> Worker {
-        Worker {
-            ordinal,
-            id: id.into(),
-            name: format!("demo-{ordinal}"),
-            address: Some(Address::Unix(Path::new("worker.sock").into())),
-            plan_version: None,
-            is_ready: true,
-            has_run: true,
-            created: Some(Micros(0)),
-            is_ending: false,
-            node: None,
-        }
+        let address = Address::Unix(Path::new("worker.sock").into());
+        let running = Worker::running(ordinal, format!("demo-{ordinal}"), Some(address));
+        Worker { id: id.into(), created: Some(Micros(0)), ..running }
     }
 
     fn reading(id: &str, epoch: u64, sequence: u64, sent: u64, is_drained: bool) -> Answered {
@@ -534,21 +541,7 @@ mod tests {
         stats.messages[0].sent = sent;
         stats.devices.connected = 10;
         let (epoch, at) = (Micros(epoch), Micros(epoch + sequence * 1_000_000));
-        let before = Vec::new();
-        let reading = WorkerStats {
-            format: Format::FIRST,
-            epoch,
-            sequence,
-            begun: at,
-            at,
-            asked: None,
-            plan_version: 1,
-            is_drained,
-            is_brief: false,
-            times_below: None,
-            stats,
-            before,
-        };
+        let reading = WorkerStats { is_drained, ..WorkerStats::new(epoch, sequence, at, 1, stats) };
         Answered { ordinal: 0, id: id.into(), answer: Answer::Reading(Ok(Box::new(reading))) }
     }
 

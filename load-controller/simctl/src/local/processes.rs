@@ -227,19 +227,8 @@ impl Processes {
             .spawn()
             .with_context(|| format!("failed to start {} as a worker", self.launch.program.display()))?;
         let address = Address::Unix(socket.into());
-        let worker = Worker {
-            ordinal,
-            // Its successor finds its records, and is the same worker in a new epoch.
-            id: ordinal.to_string(),
-            name: format!("worker {ordinal}"),
-            address: Some(address.clone()),
-            plan_version: None,
-            is_ready: true,
-            has_run: true,
-            created: None,
-            is_ending: false,
-            node: None,
-        };
+        // Its successor finds its records, and is the same worker in a new epoch.
+        let worker = Worker::running(ordinal, format!("worker {ordinal}"), Some(address.clone()));
         let (stdin, log, born) = (child.stdin.take(), Log::follow(child.stderr.take()), Instant::now());
         Ok(Process { worker, address, child, stdin, log, born, deaths: 0 })
     }

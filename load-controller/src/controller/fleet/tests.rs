@@ -11,10 +11,7 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use fleet_contract::{
-    format::Format,
-    stats::{Stats, WorkerStats},
-};
+use fleet_contract::stats::{Stats, WorkerStats};
 use kube::runtime::{
     reflector::{self, Lookup, Store, store::Writer as StoreWriter},
     watcher,
@@ -202,21 +199,7 @@ fn reading(epoch: u64, sequence: u64, sent: u64, is_drained: bool) -> WorkerStat
     stats.messages[0].sent = sent;
     stats.devices.connected = 10;
     let (epoch, at) = (Micros(epoch), Micros(epoch + sequence * 1_000_000));
-    let before = Vec::new();
-    WorkerStats {
-        format: Format::FIRST,
-        epoch,
-        sequence,
-        begun: at,
-        at,
-        asked: None,
-        plan_version: 1,
-        is_drained,
-        is_brief: false,
-        times_below: None,
-        stats,
-        before,
-    }
+    WorkerStats { is_drained, ..WorkerStats::new(epoch, sequence, at, 1, stats) }
 }
 
 #[tokio::test(start_paused = true)]

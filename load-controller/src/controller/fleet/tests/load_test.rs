@@ -95,20 +95,7 @@ impl Cluster {
             stats.generator.workers = 1;
             stats.observer.wanted = 1;
             stats.observer.subscribed = 1;
-            let reading = WorkerStats {
-                format: Format::FIRST,
-                epoch: Micros(1),
-                sequence: now,
-                begun: Micros(now),
-                at: Micros(now),
-                asked: None,
-                plan_version: version,
-                is_drained: false,
-                is_brief: false,
-                times_below: None,
-                stats,
-                before: Vec::new(),
-            };
+            let reading = WorkerStats::new(Micros(1), now, Micros(now), version, stats);
             (ordinal, id, reading)
         });
         let readings: Vec<_> = readings.collect();
