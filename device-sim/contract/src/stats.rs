@@ -192,7 +192,8 @@ pub struct Devices {
     pub refused: u32,
     /// Those that failed at their last attempt for a reason of the generator's own (no port, no file).
     pub failed: u32,
-    /// Those that have left but wait for their messages to settle.
+    /// Those that the plan does not want any more and that are not gone yet: they wait for their turn to leave, or for their
+    /// messages to settle.
     pub leaving: u32,
 }
 

@@ -102,6 +102,7 @@ impl Attempts {
 impl<W: World> Shard<W> {
     /// Begins to connect, or queues if the pace of the fleet does not allow it yet.
     pub(super) fn try_connect(&mut self, slot: Slot, now: Micros) {
+        self.roster.begun.insert(slot);
         let device = &self.roster.devices[slot];
         if device.is_hit && self.rushes(slot) {
             return self.rush(slot);

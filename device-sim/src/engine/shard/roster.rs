@@ -11,7 +11,7 @@ use crate::{
     engine::{
         course::Course,
         device::{Device, State, StreamState, Trouble},
-        slot::{Devices, Slot, StreamAt, StreamStates},
+        slot::{Devices, Slot, SlotSet, StreamAt, StreamStates},
         world::World,
     },
     session::{Pool, Session, codec::Protocol},
@@ -58,6 +58,8 @@ pub(super) struct Roster<C> {
     pub(super) slots: Slots,
     pub(super) devices: Devices<C>,
     pub(super) streams: StreamStates,
+    /// The devices that have begun to connect, and have not gone yet.
+    pub(super) begun: SlotSet,
     /// Of the devices that left from the end, the next one to come back last: where their sequences go on, because a
     /// sequence is used once in an epoch.
     departed: Vec<u32>,
@@ -65,7 +67,13 @@ pub(super) struct Roster<C> {
 
 impl<C> Roster<C> {
     pub(super) const fn new(slots: Slots) -> Self {
-        Self { slots, devices: Devices::new(), streams: StreamStates::new(), departed: Vec::new() }
+        Self {
+            slots,
+            devices: Devices::new(),
+            streams: StreamStates::new(),
+            begun: SlotSet::new(),
+            departed: Vec::new(),
+        }
     }
 
     /// The number of a device in its worker.
@@ -294,6 +302,7 @@ impl<W: World> Shard<W> {
             self.counted.stats.sessions.left(now);
         }
         self.note_left(slot, now);
+        self.roster.begun.remove(slot);
         let device = &mut self.roster.devices[slot];
         device.session = Session::new();
         for stream in self.rows_mut(slot) {

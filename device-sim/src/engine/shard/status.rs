@@ -6,11 +6,7 @@ use fleet_contract::{
 };
 
 use super::{Reading, Shard};
-use crate::engine::{
-    device::{Device, State},
-    slot::Slot,
-    world::World,
-};
+use crate::engine::{device::State, slot::Slot, world::World};
 
 impl<W: World> Shard<W> {
     /// The statistics since the start, as of now.
@@ -21,15 +17,8 @@ impl<W: World> Shard<W> {
         let mut stats = self.counted.stats.clone();
         stats.devices.desired =
             if self.life.is_draining { 0 } else { self.roster.slots.count(self.course.population.at(now)) };
-        let wanted = stats.devices.desired as usize;
-        let is_leaving = |(slot, device): &(Slot, &Device<W::Connection>)| match device.state {
-            State::Leaving | State::Closing => true,
-            State::Absent => false,
-            // Whom the plan does not count any more, but lets go at the connect rate.
-            _ => slot.place() >= wanted && device.times.connect_at <= now,
-        };
-        let leaving = self.roster.devices.iter().filter(is_leaving).count();
-        stats.devices.leaving = u32::try_from(leaving).unwrap_or(u32::MAX);
+        // Whom the plan does not count any more, whether they leave now or are let go at the connect rate.
+        stats.devices.leaving = self.roster.begun.count_from(Slot::new(stats.devices.desired as usize));
         stats.generator.shards = 1;
         let is_drained = self.life.is_draining && self.roster.devices.is_empty() && self.are_wills_settled();
         Reading { stats, is_drained }

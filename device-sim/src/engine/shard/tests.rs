@@ -8,6 +8,7 @@ mod faults;
 mod killed;
 mod model_faults;
 mod played;
+mod reading;
 mod takeover;
 mod wills;
 
@@ -38,6 +39,9 @@ use played::{Played, Trouble};
 
 const START: Micros = Micros(1_700_000_000_000_000);
 const DEVICES: u32 = 6;
+
+/// The shard is the only one of a worker that may have so many.
+const MOST: u32 = 100_000;
 
 /// Time passes only where nothing is to be done: a timer is as late as the loop looks at its timers, and no later.
 const LAG_MAX: Span = Span(cost::USUAL_PAUSE.0 + 1_000);
@@ -92,14 +96,25 @@ impl Stage {
 
     /// The same with these groups and models.
     fn of(devices: u32, spec: &str, groups: &str, models: &[(&str, &str)]) -> Self {
-        Self::recorded(devices, spec, groups, models, None)
+        Self::seeded(0, devices, spec, groups, models)
     }
 
-    /// The same, with records in a folder.
-    fn recorded(devices: u32, spec: &str, groups: &str, models: &[(&str, &str)], folder: Option<&Path>) -> Self {
+    /// The same with another seed than 0.
+    fn seeded(seed: u64, devices: u32, spec: &str, groups: &str, models: &[(&str, &str)]) -> Self {
+        let (blueprint, plan) = Self::compile(seed, devices, spec, groups, models);
+        Self::beginning(blueprint, plan, START, None)
+    }
+
+    /// The same as [`Self::of`], with records in a folder.
+    fn recorded(devices: u32, spec: &str, groups: &str, models: &[(&str, &str)], folder: &Path) -> Self {
+        let (blueprint, plan) = Self::compile(0, devices, spec, groups, models);
+        Self::beginning(blueprint, plan, START, Some(folder))
+    }
+
+    fn compile(seed: u64, devices: u32, spec: &str, groups: &str, models: &[(&str, &str)]) -> (Arc<Blueprint>, Plan) {
         let observe = if spec.contains("observe:") { "" } else { "  observe: none\n" };
         let text = format!(
-            "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: f}}\nspec:\n  devices: {devices}\n{observe}  \
+            "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: f}}\nspec:\n  devices: {devices}\n  seed: {seed}\n{observe}  \
              lossAfter: 2s\n  broker: {{url: 'mqtt://192.0.2.1'}}\n  groups: [{groups}]\n{spec}"
         );
         let (mut fleet, _) =
@@ -110,20 +125,19 @@ impl Stage {
             fleet.spec.models.insert((*name).into(), model);
         }
         let plan = Plan::new(7, START, devices);
-        let shard = fleet_contract::plan::Shard::of(0, 2_000);
+        let shard = fleet_contract::plan::Shard::of(0, MOST);
         let assignment = Assignment { format: Format::FIRST, fleet, plan: plan.clone(), shard, files: [].into() };
-        let blueprint = Arc::new(Blueprint::compile(&assignment).unwrap());
-        Self::beginning(blueprint, plan, START, folder)
+        (Arc::new(Blueprint::compile(&assignment).unwrap()), plan)
     }
 
     /// One that begins at `now`, as that of a process that comes in place of another.
     fn beginning(blueprint: Arc<Blueprint>, plan: Plan, now: Micros, folder: Option<&Path>) -> Self {
-        let worker = fleet_contract::plan::Shard::of(0, 2_000);
+        let worker = fleet_contract::plan::Shard::of(0, MOST);
         let (commands, commands_end) = mpsc::sync_channel(16);
         let rate = blueprint.connect.rate;
         let shard = Shard::new(Parts {
             course: Arc::new(Course::new(Arc::new(plan.clone()), &blueprint)),
-            slots: Slots { first: 0, step: 1, end: 2_000 },
+            slots: Slots { first: 0, step: 1, end: MOST },
             ends_with_drain: true,
             share: ShareOfRate { rate, worker, threads: 1, epoch: now, started: now },
             world: Played::new(now),

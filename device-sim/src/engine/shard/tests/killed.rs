@@ -25,7 +25,7 @@ fn kill(seed: u64, spec: &str, troubles: bool) -> Found {
     let source = Source::new(seed, "killed");
     let draw = |number: u32, below: u64| source.of(number).at(0).below(below);
     let folder = tempfile::tempdir().unwrap();
-    let mut stage = Stage::recorded(DEVICES, spec, "{name: all, model: m}", &[("m", MODEL)], Some(folder.path()));
+    let mut stage = Stage::recorded(DEVICES, spec, "{name: all, model: m}", &[("m", MODEL)], folder.path());
     if troubles {
         stage.run(Span::from_millis(1 + draw(1, 2_000)));
         match draw(2, 6) {
@@ -96,7 +96,7 @@ streams:
   rare: {topic: "{fleet}/{index}/rare", interval: 1h, payload: {text: "{stamp}"}}
 "#;
     let spec = format!("  connect: {connect}\n");
-    let mut stage = Stage::recorded(40, &spec, "{name: all, model: m}", &[("m", model)], Some(folder.path()));
+    let mut stage = Stage::recorded(40, &spec, "{name: all, model: m}", &[("m", model)], folder.path());
     stage.run(Span::from_secs(5));
     (stage, folder)
 }

@@ -16,6 +16,7 @@ use crate::{
         slot::Slot,
         world::{NotOpened, World},
     },
+    random::Source,
     transport::{self, Read, Written},
 };
 
@@ -37,7 +38,7 @@ pub(super) enum Trouble {
     Forget,
 }
 
-/// How the broker treats each device whose slot is a multiple of seven.
+/// How the broker treats one device in seven; the seed says which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Odd {
     /// Like all others.
@@ -50,7 +51,7 @@ pub(super) enum Odd {
     Abrupt,
 }
 
-/// What the operating system's calls cost the thread; nothing, unless a test says so.
+/// What the operating system's calls cost the thread, half as much more or less by the seed; nothing, unless a test says so.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Costs {
     /// To begin a connection.
@@ -140,6 +141,7 @@ pub(in super::super) struct Played {
     pub(super) heard: Vec<(Micros, Slot, Heard)>,
     pub(super) odd: Odd,
     pub(super) costs: Costs,
+    pub(super) seed: u64,
 }
 
 impl Played {
@@ -157,6 +159,7 @@ impl Played {
             heard: Vec::new(),
             odd: Odd::Not,
             costs: Costs::default(),
+            seed: 0,
         }
     }
 
@@ -178,7 +181,13 @@ impl Played {
     }
 
     fn is_odd(&self, slot: Slot, odd: Odd) -> bool {
-        self.odd == odd && slot.number().is_multiple_of(7)
+        self.odd == odd && u64::from(slot.number()) % 7 == self.seed % 7
+    }
+
+    /// A call of the operating system takes its time.
+    fn spend(&mut self, cost: Span) {
+        let draw = Source::new(self.seed, "calls").of(0).at(self.now.0);
+        self.now = self.now.after(Span(cost.0 / 2 + draw.below(cost.0 + 1)));
     }
 
     /// Ends whatever trouble there is.
@@ -321,11 +330,9 @@ impl Played {
         match qos {
             1 => {
                 self.answer(id, &v4::Packet::PubAck(v4::PubAck::new(publish.pkid)));
-                let (now, odd) = (self.now, self.odd);
-                let wire =
-                    self.wires.get_mut(&id).filter(|wire| odd == Odd::Abrupt && wire.slot.number().is_multiple_of(7));
-                if let Some(wire) = wire {
-                    wire.close(now);
+                let now = self.now;
+                if self.is_odd(self.wires[&id].slot, Odd::Abrupt) {
+                    self.wires.get_mut(&id).unwrap().close(now);
                 }
             }
             2 => self.answer(id, &v4::Packet::PubRec(v4::PubRec::new(publish.pkid))),
@@ -372,7 +379,7 @@ impl World for Played {
         if self.now < self.refuses_until {
             return Err(NotOpened::Failed(io::Error::from(io::ErrorKind::ConnectionRefused).into()));
         }
-        self.now = self.now.after(self.costs.open);
+        self.spend(self.costs.open);
         // Nobody reads what came over the last one of this slot any more.
         self.wires.retain(|_, wire| wire.slot != slot);
         let id = self.next_id;
@@ -413,11 +420,11 @@ impl World for Played {
 
     fn write(&mut self, line: &mut Line, bytes: &[u8]) -> Result<Written, transport::Error> {
         let Costs { write, kibibyte, .. } = self.costs;
-        self.now = self.now.after(Span(write.0 + kibibyte.0 * bytes.len() as u64 / 1_024));
+        self.spend(Span(write.0 + kibibyte.0 * bytes.len() as u64 / 1_024));
         let at = self.now.after(WAY);
-        let is_deaf = self.odd == Odd::Deaf;
+        let is_deaf = self.wires.get(&line.id).is_some_and(|wire| self.is_odd(wire.slot, Odd::Deaf));
         match self.wires.get_mut(&line.id) {
-            Some(wire) if is_deaf && wire.slot.number().is_multiple_of(7) && wire.client.is_some() => {
+            Some(wire) if is_deaf && wire.client.is_some() => {
                 wire.unsent += bytes.len();
                 Ok(Written::Some)
             }
@@ -444,7 +451,7 @@ impl World for Played {
     }
 
     fn read(&mut self, line: &mut Line, buffer: &mut [u8]) -> Result<Read, transport::Error> {
-        self.now = self.now.after(self.costs.read);
+        self.spend(self.costs.read);
         let now = self.now;
         let kept = line.kept.len();
         let mut end = kept;
