@@ -33,6 +33,7 @@ fn a_worker_that_is_killed_comes_back_alone_with_the_same_devices_and_the_newest
     fleet.expect_devices(DEVICES, PER_POD, 0);
     let pods = fleet.pods();
     let (before, clients) = (accepted(&fleet), fleet.clients().unwrap());
+    let sessions = fleet.broker("simctl_broker_sessions").unwrap();
 
     let start = Instant::now();
     let killed = containers::kill(uid(&pods[3]), "device-sim").unwrap();
@@ -54,6 +55,8 @@ fn a_worker_that_is_killed_comes_back_alone_with_the_same_devices_and_the_newest
     fleet.until_connected(DEVICES);
     fleet.expect_devices(DEVICES, PER_POD, 0);
     assert_eq!(accepted(&fleet), before + 27, "25 devices and their observer, and nobody else, connected anew");
+    let left = fleet.broker("simctl_broker_sessions");
+    assert_eq!(left, Some(sessions), "the killed worker's observer has left its session at the broker");
     // The kubelet looks at its containers once a second.
     fleet.until("the restart is counted", |fleet| fleet.pods().iter().any(|pod| restarts(pod) > 0));
     let after = fleet.pods();

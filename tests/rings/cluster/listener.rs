@@ -131,14 +131,20 @@ impl Listener {
         readings
     }
 
-    /// Awaits that it has seen so many messages.
+    /// Awaits that it has seen so many different messages.
     pub(super) fn until(&self, messages: u64) -> Seen {
-        let has_seen = || {
-            let seen = self.seen();
-            Ok((seen.messages >= messages).then_some(seen))
-        };
-        eventually(&format!("the witness has seen {messages}"), Duration::from_secs(20), has_seen)
-            .unwrap_or_else(|_| self.seen())
+        self.until_so(|seen| seen.messages >= messages)
+    }
+
+    /// Awaits that it was handed so many messages, whether they are different or not.
+    pub(super) fn until_handed(&self, messages: u64) -> Seen {
+        self.until_so(|seen| seen.messages + seen.again >= messages)
+    }
+
+    /// What it has seen when that holds, or when it did not for 20 seconds.
+    fn until_so(&self, is_so: impl Fn(&Seen) -> bool) -> Seen {
+        let seen = || Ok(Some(self.seen()).filter(&is_so));
+        eventually("the witness has seen enough", Duration::from_secs(20), seen).unwrap_or_else(|_| self.seen())
     }
 }
 

@@ -1,6 +1,7 @@
 //! A node dies: what it ran comes back elsewhere.
 
 use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -10,14 +11,14 @@ use tests::{eventually, kubernetes::Cluster};
 
 use super::{
     PATIENCE, TURNS, admin,
-    books::expect_bounded,
+    books::{Books, WITNESSES},
     fleet::{Fleet, PER_POD, document, node, uid},
     machine::Pair,
-    own_nodes,
+    own_nodes, product,
 };
 
-/// Devices of a fleet whose workers die with the node, and of one that loses its broker, too.
-const DEVICES: u32 = 200;
+/// Devices of each of two fleets whose workers die with the node, and of one that loses its broker, too.
+const DEVICES: u32 = 100;
 const ORPHANS: u32 = 100;
 
 /// How soon the devices of a dead node are back after Kubernetes has marked it.
@@ -83,26 +84,50 @@ fn what_ran_on_a_dead_node_is_back_within_45_seconds_of_its_mark() {
         .replace("keepAlive: 20s", "keepAlive: 20s\n    timeout: 3s\n    backoff: {base: 1s, cap: 3s}");
     let orphan = Fleet::apply("broker-node", &patient);
     let victim = node(&orphan.pods_of("broker")[0]).to_owned();
-    let fleet = {
-        // The other fleet's broker goes to the other node, its workers to both.
+    let empty = {
+        // The brokers of the other fleets go to the other node, their workers to both.
         let _cordoned = Cordoned::node(&victim);
-        Fleet::apply("node", &document(0, PER_POD))
+        ["node-watched", "node-unwatched"].map(|purpose| Fleet::apply(purpose, &document(0, PER_POD)))
     };
-    fleet.scale(DEVICES);
-    fleet.expect_devices(DEVICES, PER_POD, 0);
-    let before = fleet.pods();
+    let [watched, unwatched] = empty.map(Books::open);
+    for Books { fleet, .. } in [&watched, &unwatched] {
+        fleet.scale(DEVICES);
+        fleet.expect_devices(DEVICES, PER_POD, WITNESSES);
+    }
+    let before = [&watched, &unwatched].map(|books| books.fleet.pods());
     let pair = Pair::around(&victim);
+    product::is_unwatched();
 
-    let (dead, marked) = kill(cluster, &victim);
-    pair.expect_given_up();
-    thread::scope(|scope| {
-        scope.spawn(|| expect_devices_back(&fleet, &victim, &before, marked));
-        scope.spawn(|| expect_broker_back(&orphan, &victim, marked));
+    let is_over = AtomicBool::new(false);
+    let dead = thread::scope(|scope| {
+        scope.spawn(|| {
+            // Its leader may be gone for a while.
+            while !is_over.load(Relaxed) {
+                watched.fleet.try_simctl(&["status"]);
+                thread::sleep(Duration::from_secs(1));
+            }
+        });
+        let (dead, marked) = kill(cluster, &victim);
+        pair.expect_given_up();
+        let (victim, before) = (&victim, &before);
+        let (watched, unwatched, orphan) = (&watched.fleet, &unwatched.fleet, &orphan);
+        let back = [
+            scope.spawn(move || expect_devices_back(watched, victim, &before[0], marked)),
+            scope.spawn(move || expect_devices_back(unwatched, victim, &before[1], marked)),
+            scope.spawn(move || expect_broker_back(orphan, victim, marked)),
+        ];
+        let all_back = back.map(thread::ScopedJoinHandle::join);
+        is_over.store(true, Relaxed);
+        all_back.map(Result::unwrap);
+        dead
     });
-    expect_bounded(&fleet, "a node died");
+    watched.expect_bounded("a node died while somebody watched");
+    unwatched.expect_bounded("a node died while nobody watched");
     drop(dead);
     pair.expect_back();
-    fleet.expect_devices(DEVICES, PER_POD, 0);
+    for Books { fleet, .. } in [&watched, &unwatched] {
+        fleet.expect_devices(DEVICES, PER_POD, WITNESSES);
+    }
     orphan.expect_devices(ORPHANS, PER_POD, 0);
 }
 
@@ -117,7 +142,7 @@ fn expect_devices_back(fleet: &Fleet, victim: &str, before: &[Value], marked: In
     fleet.until("all devices are connected from the other node", are_back);
     let took = marked.elapsed();
     println!("FIGURE {} pods of a dead node were back {took:.1?} after its mark", lost.len());
-    fleet.expect_devices(DEVICES, PER_POD, 0);
+    fleet.expect_devices(DEVICES, PER_POD, WITNESSES);
     assert!(took <= BOUND, "{took:.1?} is beyond {BOUND:.1?}");
     let after = fleet.pods();
     for pod in kept {

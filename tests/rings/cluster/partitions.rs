@@ -11,7 +11,7 @@ use tests::{
 
 use super::{
     TURNS, admin,
-    books::expect_bounded,
+    books::{Books, WITNESSES},
     fleet::{Fleet, PER_POD, document, name, node, uid},
     node::Cordoned,
     own_nodes, product,
@@ -55,16 +55,17 @@ impl Drop for Away<'_> {
 }
 
 /// A fleet on both nodes, whose broker is on the one that is not returned.
-fn spread(purpose: &str) -> (Fleet, String) {
+fn spread(purpose: &str) -> (Books, String) {
     let probe = Fleet::apply(&format!("{purpose}-probe"), &document(0, PER_POD));
     let victim = node(&probe.pods_of("broker")[0]).to_owned();
-    let fleet = {
+    let empty = {
         let _cordoned = Cordoned::node(&victim);
         Fleet::apply(purpose, &document(0, PER_POD).replace("interval: 2s", "interval: 500ms, jitter: 0s"))
     };
-    fleet.scale(DEVICES);
-    fleet.expect_devices(DEVICES, PER_POD, 0);
-    (fleet, victim)
+    let books = Books::open(empty);
+    books.fleet.scale(DEVICES);
+    books.fleet.expect_devices(DEVICES, PER_POD, WITNESSES);
+    (books, victim)
 }
 
 fn is_on(victim: &str) -> impl Fn(&&Value) -> bool {
@@ -81,7 +82,7 @@ fn degraded(fleet: &Fleet) -> String {
 #[track_caller]
 fn stays_whole(fleet: &Fleet, since: Instant) {
     while since.elapsed() < APART {
-        fleet.expect_devices(DEVICES, PER_POD, 0);
+        fleet.expect_devices(DEVICES, PER_POD, WITNESSES);
         thread::sleep(Duration::from_secs(5));
     }
 }
@@ -94,7 +95,8 @@ fn takeovers(fleet: &Fleet) -> u64 {
 fn what_runs_on_a_node_that_only_the_api_server_misses_runs_on() {
     let _turn = TURNS.alone();
     let Some(cluster) = cluster("a node that is cut off from the API server") else { return };
-    let (fleet, victim) = spread("missed");
+    let (books, victim) = spread("missed");
+    let fleet = &books.fleet;
     let before = fleet.pods();
     let there: Vec<&Value> = before.iter().filter(is_on(&victim)).collect();
     assert!(!there.is_empty() && there.len() < before.len(), "the pods were spread over both nodes");
@@ -103,17 +105,17 @@ fn what_runs_on_a_node_that_only_the_api_server_misses_runs_on() {
     let start = Instant::now();
     fleet.until("the fleet says that the node is missed", |fleet| degraded(fleet) == "True NodeUnreachable");
     println!("FIGURE the fleet said so {:.1?} after the cut", start.elapsed());
-    stays_whole(&fleet, start);
+    stays_whole(fleet, start);
     let after = fleet.pods();
     assert!(before.iter().zip(&after).all(|(one, other)| uid(one) == uid(other)), "a pod has been replaced");
-    assert_eq!((takeovers(&fleet), fleet.report().count("reconnects")), (0, 0));
-    expect_bounded(&fleet, "a node was cut off from the API server");
+    assert_eq!((takeovers(fleet), fleet.report().count("reconnects")), (0, 0));
+    books.expect_bounded("a node was cut off from the API server");
 
     // Those that are not wanted any more leave in order, though their kubelet hears nothing of it.
     fleet.scale(PER_POD);
     fleet.until("their pods are gone", |fleet| fleet.pods().len() == 1);
-    fleet.expect_devices(PER_POD, PER_POD, 0);
-    expect_bounded(&fleet, "it was scaled down meanwhile");
+    fleet.expect_devices(PER_POD, PER_POD, WITNESSES);
+    books.expect_bounded("it was scaled down meanwhile");
     fleet.report().expect("generator.workers_lost", 0);
     drop(away);
     fleet.until("the node is back", |fleet| !degraded(fleet).starts_with("True"));
@@ -123,7 +125,8 @@ fn what_runs_on_a_node_that_only_the_api_server_misses_runs_on() {
 fn who_comes_back_from_a_node_that_was_away_leaves_for_its_successor() {
     let _turn = TURNS.alone();
     let Some(cluster) = cluster("a node that is cut off from everything") else { return };
-    let (fleet, victim) = spread("away");
+    let (books, victim) = spread("away");
+    let fleet = &books.fleet;
     let before = fleet.pods();
     let there = before.iter().filter(is_on(&victim)).count();
 
@@ -134,20 +137,20 @@ fn who_comes_back_from_a_node_that_was_away_leaves_for_its_successor() {
     });
     println!("FIGURE {there} pods were back {:.1?} after the cut", start.elapsed());
     thread::sleep(APART.saturating_sub(start.elapsed()));
-    fleet.expect_devices(DEVICES, PER_POD, 0);
-    let taken_before = takeovers(&fleet);
+    fleet.expect_devices(DEVICES, PER_POD, WITNESSES);
+    let taken_before = takeovers(fleet);
     drop(away);
     // From now on both are there, until the kubelet hears that its pods are gone, or they see their successors.
     thread::sleep(YIELD);
-    fleet.expect_devices(DEVICES, PER_POD, 0);
-    let taken = takeovers(&fleet) - taken_before;
+    fleet.expect_devices(DEVICES, PER_POD, WITNESSES);
+    let taken = takeovers(fleet) - taken_before;
     let devices = u64::from(PER_POD) * u64::try_from(there).unwrap();
     println!("FIGURE {taken} takeovers of {devices} devices when the node came back");
     assert!(taken <= 3 * devices, "{taken} takeovers");
     thread::sleep(YIELD);
-    assert_eq!(takeovers(&fleet) - taken_before, taken, "they go on");
+    assert_eq!(takeovers(fleet) - taken_before, taken, "they go on");
     fleet.until_connected(DEVICES);
-    expect_bounded(&fleet, "a node was cut off from everything");
+    books.expect_bounded("a node was cut off from everything");
     fleet.report().expect("generator.workers_lost", there);
 }
 
@@ -155,8 +158,12 @@ fn who_comes_back_from_a_node_that_was_away_leaves_for_its_successor() {
 fn workers_go_on_while_nobody_controls_them() {
     let _turn = TURNS.alone();
     let Some(_) = cluster("controllers that are away") else { return };
-    let fleet =
-        Fleet::apply("alone", &document(DEVICES, PER_POD).replace("interval: 2s", "interval: 500ms, jitter: 0s"));
+    let books = Books::open(Fleet::apply(
+        "alone",
+        &document(0, PER_POD).replace("interval: 2s", "interval: 500ms, jitter: 0s"),
+    ));
+    let fleet = &books.fleet;
+    fleet.scale(DEVICES);
     let replicas = |number: u32| {
         let replicas = format!("--replicas={number}");
         admin().kubectl(["scale", "deployment", "load-controller", "-n", product::NAMESPACE, &replicas]).unwrap();
@@ -169,14 +176,14 @@ fn workers_go_on_while_nobody_controls_them() {
     fleet.until("its devices have come back", |fleet| {
         fleet.broker("simctl_broker_connections_total") == Some(connections + u64::from(PER_POD) + 2)
     });
-    stays_whole(&fleet, start);
+    stays_whole(fleet, start);
     replicas(2);
     fleet.until("somebody controls them", |fleet| fleet.try_simctl(&["status", "-o", "json"]).code == Some(0));
-    let unrecorded = expect_bounded(&fleet, "a worker was killed while nobody controlled the fleet");
+    let unrecorded = books.expect_bounded("a worker was killed while nobody controlled the fleet");
     assert!(unrecorded <= 50 / 10 + 6, "{unrecorded} messages in a tenth of a second");
     let report = fleet.report();
     report.expect("generator.workers_lost", 1);
     report.expect("reconnects", 0);
-    assert_eq!(takeovers(&fleet), 0);
+    assert_eq!(takeovers(fleet), 0);
     assert!(pods.iter().zip(&fleet.pods()).all(|(one, other)| uid(one) == uid(other) && name(one) == name(other)));
 }
