@@ -4,7 +4,10 @@
 use std::{collections::BTreeMap, hint::black_box, time::Instant};
 
 use anyhow::Context as _;
-use device_sim::model::{Context, Model, Scratch};
+use device_sim::{
+    index::StreamIndex,
+    model::{Context, Model, Scratch},
+};
 use fleet_contract::{builtin, model::Files, stamp::Stamp, template::Template, time::Micros, units::Span};
 
 const START: Micros = Micros(1_700_000_000_000_000);
@@ -20,7 +23,7 @@ fn main() -> anyhow::Result<()> {
             Context { fleet: "lab", group: "all", seed: 7, first_index: 0, client_id: &client_id, files: &files };
         let model = Model::compile(&document, &BTreeMap::new(), &context)
             .map_err(|problems| anyhow::anyhow!("{}: {problems:?}", builtin.name))?;
-        for (index, stream) in model.streams().iter().enumerate() {
+        for (index, stream) in model.indexed_streams() {
             let mut runs: Vec<(f64, usize)> = (0..5).map(|_| measure(&model, index)).collect();
             runs.sort_by(|a, b| a.0.total_cmp(&b.0));
             let (nanoseconds, length) = runs[runs.len() / 2];
@@ -31,8 +34,8 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Nanoseconds per message, and the mean length of topic and payload.
-fn measure(model: &Model, index: usize) -> (f64, usize) {
-    let stream = &model.streams()[index];
+fn measure(model: &Model, index: StreamIndex) -> (f64, usize) {
+    let stream = model.stream(index);
     let (mut scratch, mut out) = (Scratch::default(), Vec::new());
     let mut bytes = 0;
     let begin = Instant::now();

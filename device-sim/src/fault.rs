@@ -39,8 +39,9 @@ pub(crate) use region::Region;
 use clock::WrongClock;
 
 use crate::{
+    index::StreamIndex,
     link::Way,
-    model::{Seen, Stream},
+    model::{Model, Seen, Stream},
     random::{Draw, Sequence},
 };
 
@@ -71,7 +72,7 @@ pub(crate) struct Victim<'a> {
     /// The draws for what goes each way of its link: to the broker, and back.
     pub(crate) draws: [Sequence; 2],
     /// What it sends.
-    pub(crate) streams: &'a [Stream],
+    pub(crate) model: &'a Model,
 }
 
 /// What holds for a device while faults last; each with the number of the fault that it is owed to.
@@ -94,14 +95,14 @@ pub(crate) struct Conditions {
     /// Messages on top of the timetable.
     pub(crate) floods: Vec<Flood>,
     /// Streams of which nothing falls due.
-    pub(crate) silent: Vec<(u16, u32)>,
+    pub(crate) silent: Vec<(StreamIndex, u32)>,
 }
 
 /// What becomes of messages of a stream.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spoil {
     /// The stream.
-    pub(crate) stream: u16,
+    pub(crate) stream: StreamIndex,
     /// The fault's number.
     pub(crate) number: u32,
     /// Which of its messages.
@@ -149,13 +150,13 @@ pub(crate) enum How {
 
 impl Spoil {
     /// What becomes of the message of a stream that is due at an instant, if it is meant.
-    pub(crate) fn fate(&self, stream: u16, due: Micros) -> Option<Fate> {
+    pub(crate) fn fate(&self, stream: StreamIndex, due: Micros) -> Option<Fate> {
         if self.stream != stream {
             return None;
         }
         // One that has waited may have been due before the fault began.
         let since = due.0.wrapping_sub(self.since.0);
-        let draw = drawn(self.draws, self.messages, u64::from(stream).rotate_right(12) ^ since)?;
+        let draw = drawn(self.draws, self.messages, u64::from(stream.number()).rotate_right(12) ^ since)?;
         Some(Fate { how: self.how, draw, cause: Cause::Plan(self.number) })
     }
 }
@@ -198,7 +199,7 @@ impl Conditions {
     fn spoil<'a>(
         &mut self,
         on: &Victim<'_>,
-        streams: impl Iterator<Item = (u16, &'a Stream)>,
+        streams: impl Iterator<Item = (StreamIndex, &'a Stream)>,
         messages: Share,
         how: How,
     ) {
@@ -208,10 +209,10 @@ impl Conditions {
 }
 
 impl Victim<'_> {
-    /// The streams that a fault is about, with their places. A birth message belongs to the session, whatever sensors do.
-    fn meant<'b>(&'b self, wanted: Option<&'b str>) -> impl Iterator<Item = (u16, &'b Stream)> {
+    /// The streams that a fault is about. A birth message belongs to the session, whatever sensors do.
+    fn meant<'b>(&'b self, wanted: Option<&'b str>) -> impl Iterator<Item = (StreamIndex, &'b Stream)> {
         let is_meant = move |stream: &Stream| !stream.is_birth() && wanted.is_none_or(|wanted| wanted == stream.name());
-        (0..).zip(self.streams).filter(move |(_, stream)| is_meant(stream))
+        self.model.indexed_streams().filter(move |(_, stream)| is_meant(stream))
     }
 }
 

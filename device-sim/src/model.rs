@@ -23,6 +23,7 @@ use fleet_contract::{
 use crate::{
     encode::{self, Message, Program},
     fault::{OfDevice, StreamFaults},
+    index::StreamIndex,
     random::Source,
     session::codec::FrameError,
     signal::{self, Memo, Moment, Signals, Value},
@@ -197,16 +198,32 @@ impl Model {
         &self.streams
     }
 
+    /// A stream.
+    pub fn stream(&self, stream: StreamIndex) -> &Stream {
+        &self.streams[stream.place()]
+    }
+
+    /// The streams, each with its index.
+    pub fn indexed_streams(&self) -> impl Iterator<Item = (StreamIndex, &Stream)> {
+        StreamIndex::first(self.streams.len()).zip(&self.streams)
+    }
+
+    /// The birth message, if there is one.
+    pub(crate) fn birth(&self) -> Option<StreamIndex> {
+        let last = self.streams.len().checked_sub(1)?;
+        self.streams[last].is_birth().then(|| StreamIndex::new(last))
+    }
+
     /// Appends the topic of a stream of a device.
-    pub fn write_topic(&self, stream: usize, device: u32, out: &mut Vec<u8>) {
-        self.streams[stream].topic.write(device, out);
+    pub fn write_topic(&self, stream: StreamIndex, device: u32, out: &mut Vec<u8>) {
+        self.stream(stream).topic.write(device, out);
     }
 
     /// Whether a stream has something to say at a tick: always with an interval; with a rule, if it says so.
     ///
     /// `due` is an instant that [`Stream::due_at_or_after`] returned for this device with the anchor `start`.
-    pub fn is_due(&self, stream: usize, device: u32, due: Micros, start: Micros, scratch: &mut Scratch) -> bool {
-        let stream = &self.streams[stream];
+    pub fn is_due(&self, stream: StreamIndex, device: u32, due: Micros, start: Micros, scratch: &mut Scratch) -> bool {
+        let stream = self.stream(stream);
         let Trigger::Rule(rule) = &stream.trigger else { return true };
         let tick = due.since(start.after(stream.phase(device, rule.tick))).0 / rule.tick.0;
         let look = Look { model: self, rule, device, start, due, tick, ahead: stream.ahead(device, rule) };
@@ -222,13 +239,13 @@ impl Model {
     /// or by a flood, unless it is silent. `due` is what [`Self::is_due`] takes, or an instant of a flood.
     pub(crate) fn is_said(
         &self,
-        stream: usize,
+        stream: StreamIndex,
         device: u32,
         due: Micros,
         start: Micros,
         scratch: &mut Scratch,
     ) -> bool {
-        let faults = self.streams[stream].faults(device, start);
+        let faults = self.stream(stream).faults(device, start);
         let is_due = faults.flood_due(due) == due || self.is_due(stream, device, due, start, scratch);
         is_due && !faults.is_silent(due)
     }
@@ -236,7 +253,7 @@ impl Model {
     /// Appends the payload of a message. Its due instant and sequence are the stamp's.
     pub fn write_payload(
         &self,
-        stream: usize,
+        stream: StreamIndex,
         device: u32,
         start: Micros,
         stamp: &Stamp,
@@ -249,7 +266,7 @@ impl Model {
     /// The same as a device tells it that sees the world as of another time, or whose clock is wrong; the stamp is right.
     pub(crate) fn write_payload_as(
         &self,
-        stream: usize,
+        stream: StreamIndex,
         (device, start): (u32, Micros),
         stamp: &Stamp,
         seen: &Seen,
@@ -258,18 +275,18 @@ impl Model {
     ) {
         let moment = Moment { device, start, now: seen.world };
         let mut reader = self.signals.read(moment, &mut scratch.now);
-        self.streams[stream].body.write(&Message { device, stamp, clock: seen.clock }, &mut reader, out);
+        self.stream(stream).body.write(&Message { device, stamp, clock: seen.clock }, &mut reader, out);
     }
 
     /// Appends the properties of a message of MQTT 5.
     pub fn write_properties(
         &self,
-        stream: usize,
+        stream: StreamIndex,
         device: u32,
         stamp: &Stamp,
         out: &mut Vec<u8>,
     ) -> Result<(), FrameError> {
-        self.streams[stream].properties.write(device, stamp, out)
+        self.stream(stream).properties.write(device, stamp, out)
     }
 
     /// Whether any of its streams has faults by itself.
@@ -305,19 +322,19 @@ impl Model {
     }
 
     /// Stream and device of a topic; `None` when it is none of ours or its template does not name the device.
-    pub fn recognise(&self, topic: &[u8]) -> Option<(usize, u32)> {
-        self.streams.iter().enumerate().find_map(|(index, stream)| Some((index, stream.topic.invert(topic)?)))
+    pub fn recognise(&self, topic: &[u8]) -> Option<(StreamIndex, u32)> {
+        self.indexed_streams().find_map(|(index, stream)| Some((index, stream.topic.invert(topic)?)))
     }
 
     /// The wildcard filter that covers a stream's topics.
-    pub fn filter(&self, stream: usize) -> String {
-        self.streams[stream].topic.filter()
+    pub fn filter(&self, stream: StreamIndex) -> String {
+        self.stream(stream).topic.filter()
     }
 
     /// What one device sends on average from `start` on, by trying some devices; rules are watched for ten minutes.
     pub fn load(&self, start: Micros) -> Load {
         let mut load = Load { messages: 0.0, bytes: 0.0 };
-        for stream in 0..self.streams.len() {
+        for stream in StreamIndex::first(self.streams.len()) {
             let (messages, bytes) = self.stream_load(stream, start);
             load.messages += messages;
             load.bytes += bytes;
@@ -326,16 +343,17 @@ impl Model {
     }
 
     /// Messages and bytes (of topics and payloads) a second that one device sends on a stream, on average, with its faults.
-    pub fn stream_load(&self, stream: usize, start: Micros) -> (f64, f64) {
+    pub fn stream_load(&self, stream: StreamIndex, start: Micros) -> (f64, f64) {
         const DEVICES: u32 = 16;
         const WATCHED: Span = Span::from_secs(600);
         let mut scratch = Scratch::default();
         let (mut topic, mut payload) = (Vec::new(), Vec::new());
         let (mut messages, mut bytes) = (0u32, 0usize);
-        let interval = self.streams[stream].tick();
+        let timetable = self.stream(stream);
+        let interval = timetable.tick();
         for device in 0..DEVICES {
-            let mut due = self.streams[stream].due_at_or_after(device, start, interval, start);
-            let end = match self.streams[stream].interval() {
+            let mut due = timetable.due_at_or_after(device, start, interval, start);
+            let end = match timetable.interval() {
                 Some(_) => due.after(Span(1)),
                 None => start.after(WATCHED),
             };
@@ -349,14 +367,14 @@ impl Model {
                     bytes += topic.len() + payload.len();
                     messages += 1;
                 }
-                due = self.streams[stream].due_at_or_after(device, start, interval, due.after(Span(1)));
+                due = timetable.due_at_or_after(device, start, interval, due.after(Span(1)));
             }
         }
-        let rate = match self.streams[stream].interval() {
+        let rate = match timetable.interval() {
             Some(interval) => 1.0 / interval.as_secs_f64(),
             None => f64::from(messages) / f64::from(DEVICES) / WATCHED.as_secs_f64(),
         };
-        let rate = self.streams[stream].rate_effect.rate(rate);
+        let rate = timetable.rate_effect.rate(rate);
         (rate, rate * bytes as f64 / f64::from(messages.max(1)))
     }
 }

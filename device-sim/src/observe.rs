@@ -17,6 +17,7 @@ use std::sync::{
 
 use fleet_contract::{stats::ObserverStats, time::Micros, units::Span};
 
+use crate::index::StreamIndex;
 use ledger::Following;
 use retained::Looked;
 
@@ -24,7 +25,7 @@ use retained::Looked;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     pub(crate) device: u32,
-    pub(crate) stream: u16,
+    pub(crate) stream: StreamIndex,
     pub(crate) mark: Mark,
     pub(crate) at: Micros,
     /// Whether the observer's own subscriptions may have brought it twice.

@@ -10,6 +10,7 @@ use fleet_contract::{model::Qos, stamp::Stamp, time::Micros, units::Span};
 
 use crate::{
     fault::{self, How},
+    index::StreamIndex,
     model::{Model, Scratch},
     session::codec::v5::{self, Property},
 };
@@ -21,8 +22,8 @@ pub struct Sample {
     pub due: Micros,
     /// Who.
     pub device: u32,
-    /// The stream's index in [`Model::streams`].
-    pub stream: usize,
+    /// Of which stream.
+    pub stream: StreamIndex,
     /// Where to.
     pub topic: String,
     /// Quality of service.
@@ -62,7 +63,7 @@ pub fn sample(model: &Model, devices: Range<u32>, start: Micros, duration: Span)
         scratch: Scratch::default(),
     };
     for device in devices {
-        for stream in 0..model.streams().len() {
+        for (stream, _) in model.indexed_streams() {
             samples.schedule(stream, device, 0, start);
         }
     }
@@ -74,15 +75,15 @@ struct Samples<'a> {
     start: Micros,
     end: Micros,
     /// The next tick of each stream of each device, with the number of its next message.
-    queue: BinaryHeap<Reverse<(Micros, u32, usize, u32)>>,
+    queue: BinaryHeap<Reverse<(Micros, u32, StreamIndex, u32)>>,
     /// What comes once more, at once.
     again: VecDeque<Sample>,
     scratch: Scratch,
 }
 
 impl Samples<'_> {
-    fn schedule(&mut self, stream: usize, device: u32, sequence: u32, from: Micros) {
-        let timetable = &self.model.streams()[stream];
+    fn schedule(&mut self, stream: StreamIndex, device: u32, sequence: u32, from: Micros) {
+        let timetable = self.model.stream(stream);
         let due = timetable.due_at_or_after(device, self.start, timetable.tick(), from);
         let due = due.min(timetable.faults(device, self.start).flood_due(from));
         if due < self.end {
@@ -105,7 +106,7 @@ impl Iterator for Samples<'_> {
             if is_due {
                 let stamp = Stamp { run: 0, epoch: self.start, seq, due };
                 let sample = self.message(stream, device, &stamp);
-                let faults = self.model.streams()[stream].faults(device, self.start);
+                let faults = self.model.stream(stream).faults(device, self.start);
                 let twice = faults.fates(due).filter(|fate| fate.how == How::Twice);
                 self.again.extend(twice.map(|_| sample.clone()));
                 return Some(sample);
@@ -115,10 +116,10 @@ impl Iterator for Samples<'_> {
 }
 
 impl Samples<'_> {
-    fn message(&mut self, stream: usize, device: u32, stamp: &Stamp) -> Sample {
+    fn message(&mut self, stream: StreamIndex, device: u32, stamp: &Stamp) -> Sample {
         let (mut topic, mut payload) = (Vec::new(), Vec::new());
         self.model.write_topic(stream, device, &mut topic);
-        let document = &self.model.streams()[stream];
+        let document = self.model.stream(stream);
         let faults = document.faults(device, self.start);
         let seen = fault::seen(stamp.due, faults.fates(stamp.due));
         let of_device = (device, self.start);
@@ -139,7 +140,7 @@ impl Samples<'_> {
     }
 
     /// Reads back what would be sent. A text that no property holds makes a message that is never sent, without any.
-    fn properties(&self, stream: usize, device: u32, stamp: &Stamp) -> Properties {
+    fn properties(&self, stream: StreamIndex, device: u32, stamp: &Stamp) -> Properties {
         let mut written = Vec::new();
         let write = |out: &mut Vec<u8>| self.model.write_properties(stream, device, stamp, out);
         let is_written = v5::write_properties(&mut written, write).is_ok();

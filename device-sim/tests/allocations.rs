@@ -19,7 +19,7 @@ fn send(models: &[Model], round: u64, scratch: &mut Scratch, out: &mut Vec<u8>) 
     let mut bytes = 0;
     for model in models {
         for device in 0..50 {
-            for (index, stream) in model.streams().iter().enumerate() {
+            for (index, stream) in model.indexed_streams() {
                 let from = START.after(Span::from_secs(round * 7));
                 let due = stream.due_at_or_after(device, START, stream.tick(), from);
                 let stamp = Stamp { run: 1, epoch: START, seq: 3, due };

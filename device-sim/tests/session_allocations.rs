@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of a test: the lint only knows the test itself")]
 
+use device_sim::index::StreamIndex;
 use device_sim::session::codec::v5::{self, Alias};
 use device_sim::session::codec::{Connect, PacketId, Protocol, PublishFrame, Qos, read};
 use device_sim::session::{Event, Message, Options, Pool, Resend, Session};
@@ -10,6 +11,9 @@ use fleet_contract::time::Micros;
 
 const LONG: &str = "The quick brown fox jumps over the lazy dog, and then once more, because a length of more than \
                     127 bytes takes two bytes to say, which moves what was written.";
+
+/// Of which stream the messages are.
+const STREAM: StreamIndex = StreamIndex::new(0);
 
 /// A session that is up, and a broker that answers at once.
 struct Rig {
@@ -65,7 +69,7 @@ impl Rig {
     fn publish(&mut self, qos: Qos) -> Option<PacketId> {
         self.now.0 += 1_000;
         self.seq += 1;
-        let message = Message { stream: 0, seq: self.seq, due: self.now, qos };
+        let message = Message { stream: STREAM, seq: self.seq, due: self.now, qos };
         let packet_id = self.session.publish(&mut self.pool, &self.options, message, self.now).unwrap();
         self.write(qos, packet_id, false);
         packet_id
@@ -73,7 +77,7 @@ impl Rig {
 
     fn write(&mut self, qos: Qos, packet_id: Option<PacketId>, dup: bool) {
         self.out.clear();
-        let alias = self.session.alias(0, &self.options);
+        let alias = self.session.alias(STREAM, &self.options);
         let mut frame = PublishFrame::begin(&mut self.out, qos, false, dup);
         if !matches!(alias, Alias::Use(_)) {
             self.out.extend_from_slice(b"fleet/7/temperature");
@@ -83,7 +87,7 @@ impl Rig {
             // So long that their length takes two bytes.
             let write = |out: &mut Vec<u8>| v5::write_user_property(out, "long", LONG);
             frame.write_properties(&mut self.out, alias, write).unwrap();
-            self.session.bound(0);
+            self.session.bound(STREAM);
         }
         self.out.extend_from_slice(b"{\"celsius\":21.5}");
         frame.finish(&mut self.out).unwrap();

@@ -5,11 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use device_sim::session::{
-    Event, InFlight, Message, Options, Phase, Pool, RequestError, Resend, Session, Withheld,
-    codec::{
-        self, Connect, PacketId, Protocol, PublishFrame, Qos,
-        v5::{self, Alias, Authentication, ConnectProperties, SubscribeOptions},
+use device_sim::{
+    index::StreamIndex,
+    session::{
+        Event, InFlight, Message, Options, Phase, Pool, RequestError, Resend, Session, Withheld,
+        codec::{
+            self, Connect, PacketId, Protocol, PublishFrame, Qos,
+            v5::{self, Alias, Authentication, ConnectProperties, SubscribeOptions},
+        },
     },
 };
 use fleet_contract::{time::Micros, units::Span};
@@ -112,7 +115,7 @@ struct World {
     next_seq: u32,
     in_flight: BTreeMap<u32, InFlight>,
     /// The streams whose alias the broker of this connection knows.
-    bound: BTreeSet<u16>,
+    bound: BTreeSet<StreamIndex>,
     last_request: u16,
 }
 
@@ -147,7 +150,7 @@ impl World {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Connect => self.connect(),
-            Step::Publish { qos, stream } => self.publish(quality(*qos), (*stream).into()),
+            Step::Publish { qos, stream } => self.publish(quality(*qos), StreamIndex::new((*stream).into())),
             Step::Resend { packets } => self.resend(*packets),
             Step::Subscribe { filters } => self.subscribe(usize::from(*filters) % (FILTERS.len() + 1)),
             Step::Unsubscribe { filters } => self.unsubscribe(usize::from(*filters) % (FILTERS.len() + 1)),
@@ -188,7 +191,7 @@ impl World {
         written.expect("a CONNECT that is valid whatever the broker has said");
     }
 
-    fn publish(&mut self, qos: Qos, stream: u16) {
+    fn publish(&mut self, qos: Qos, stream: StreamIndex) {
         let message = Message { stream, seq: self.next_seq, due: self.now, qos };
         match self.session.publish(&mut self.pool, &self.options, message, self.now) {
             Err(Withheld::Offline) => assert_ne!(self.session.phase(), Phase::Up),

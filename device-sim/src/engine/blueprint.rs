@@ -17,6 +17,7 @@ use fleet_contract::{
 use crate::{
     credentials::{Password, PasswordError},
     fault::{Aimed, Region},
+    index::{GroupIndex, StreamIndex},
     model::{self, Context, Model},
     random::Source,
     reload::Reload,
@@ -108,7 +109,7 @@ pub(crate) struct Group {
     pub(crate) model_name: String,
     pub(crate) model: Model,
     /// The place of its first stream among the streams of all groups.
-    pub(crate) first_stream: usize,
+    first_stream: usize,
     pub(crate) client_id: Bound,
     pub(crate) user: Option<Bound>,
     pub(crate) will: Option<Will>,
@@ -119,6 +120,11 @@ impl Group {
     /// One past the place of its last stream among the streams of all groups.
     fn next_stream(&self) -> usize {
         self.first_stream + self.model.streams().len()
+    }
+
+    /// The place of one of its streams among the streams of all groups.
+    pub(crate) const fn place_of(&self, stream: StreamIndex) -> usize {
+        self.first_stream + stream.place()
     }
 
     /// Its will, if the observer follows it.
@@ -303,9 +309,9 @@ impl Blueprint {
 
     /// The device whose will a message is, if it is one.
     pub(crate) fn will_of(&self, topic: &[u8], payload: &[u8]) -> Option<u32> {
-        self.groups.iter().enumerate().find_map(|(number, group)| {
+        self.indexed_groups().find_map(|(index, group)| {
             let device = group.will.as_ref()?.device(topic, payload)?;
-            (self.group_index(device) == number).then_some(device)
+            (self.group_index(device) == index).then_some(device)
         })
     }
 
@@ -317,19 +323,24 @@ impl Blueprint {
         Span::from_secs(delay.into())
     }
 
+    /// A group.
+    pub(crate) fn group(&self, group: GroupIndex) -> &Group {
+        &self.groups[group.place()]
+    }
+
+    /// The groups, each with its index.
+    pub(crate) fn indexed_groups(&self) -> impl Iterator<Item = (GroupIndex, &Group)> {
+        self.groups.iter().enumerate().map(|(place, group)| (GroupIndex::new(place), group))
+    }
+
     /// The group of device `index`.
     pub(crate) fn group_of(&self, index: u32) -> &Group {
-        &self.groups[self.membership.group_of(index)]
+        self.group(self.group_index(index))
     }
 
-    /// The position of the group of device `index`.
-    pub(crate) fn group_index(&self, index: u32) -> usize {
-        self.membership.group_of(index)
-    }
-
-    /// The same, as devices and faults have it.
-    pub(crate) fn group_number(&self, index: u32) -> u8 {
-        u8::try_from(self.group_index(index)).expect("there are at most 255 groups")
+    /// Which group device `index` is of.
+    pub(crate) fn group_index(&self, index: u32) -> GroupIndex {
+        GroupIndex::new(self.membership.group_of(index))
     }
 
     /// A fault with whom it hits, the same in whatever worker a device is.

@@ -11,7 +11,10 @@ use super::{
     blueprint::{Blueprint, Group},
     phases::Phases,
 };
-use crate::fault::Aimed;
+use crate::{
+    fault::Aimed,
+    index::{GroupIndex, StreamIndex},
+};
 
 /// A version of the plan, as the threads of a worker follow it.
 #[derive(Debug)]
@@ -48,8 +51,8 @@ impl Course {
     }
 
     /// How fast a stream of a group goes.
-    pub(super) fn pace(&self, group: usize, stream: usize) -> &Pace {
-        &self.paces[group][stream]
+    pub(super) fn pace(&self, group: GroupIndex, stream: StreamIndex) -> &Pace {
+        &self.paces[group.place()][stream.place()]
     }
 
     /// The paces of all streams.

@@ -5,7 +5,11 @@ use std::collections::VecDeque;
 use fleet_contract::time::Micros;
 
 use super::slot::StreamAt;
-use crate::{observe::ledger::Row, session::Session};
+use crate::{
+    index::{GroupIndex, StreamIndex},
+    observe::ledger::Row,
+    session::Session,
+};
 
 /// One device. A hundred thousand of them fit into a machine, so what few devices need is boxed.
 #[derive(Debug)]
@@ -18,9 +22,9 @@ pub(super) struct Device<C> {
     pub(super) queue: Option<Box<VecDeque<Queued>>>,
     pub(super) times: Times,
     /// Where its streams begin among those of the shard.
-    first_stream: StreamAt,
+    pub(super) first_stream: StreamAt,
     pub(super) counts: Counts,
-    pub(super) group: u8,
+    pub(super) group: GroupIndex,
     pub(super) state: State,
     pub(super) trouble: Trouble,
     pub(super) is_observed: bool,
@@ -101,7 +105,7 @@ pub(super) enum Trouble {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Queued {
     pub(super) due: Micros,
-    pub(super) stream: u16,
+    pub(super) stream: StreamIndex,
 }
 
 /// One stream of one device.
@@ -122,7 +126,7 @@ impl StreamState {
 }
 
 impl<C> Device<C> {
-    pub(super) fn new(group: u8, first_stream: StreamAt, is_observed: bool, first_packet_id: u16) -> Self {
+    pub(super) fn new(group: GroupIndex, first_stream: StreamAt, is_observed: bool, first_packet_id: u16) -> Self {
         Self {
             session: Session::starting_at(first_packet_id),
             connection: None,
@@ -142,9 +146,9 @@ impl<C> Device<C> {
         }
     }
 
-    /// Where its stream of this number is among those of the shard.
-    pub(super) const fn stream(&self, number: u16) -> StreamAt {
-        self.first_stream.plus(number)
+    /// Where a stream of it is among those of the shard.
+    pub(super) const fn stream(&self, stream: StreamIndex) -> StreamAt {
+        self.first_stream.plus(stream)
     }
 
     /// Whether its timetable has begun, with its first session.

@@ -303,7 +303,7 @@ impl<W: World> Shard<W> {
     fn warm(&self, batch: &[Slot]) {
         let look = |&slot: &Slot| {
             let device = &self.roster.devices[slot];
-            let stream = self.roster.streams.get(device.stream(0));
+            let stream = self.roster.streams.get(device.first_stream);
             let connection = device.connection.as_ref().map_or(0, |connection| self.world.unsent(connection));
             let session = device.session.since().0 ^ u64::from(device.session.in_flight());
             device.times.leave_at.0

@@ -4,6 +4,7 @@
 use std::ops::{Index, IndexMut};
 
 use super::device::{Device, StreamState};
+use crate::index::StreamIndex;
 
 /// The place of a device among those of its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,9 +33,9 @@ impl Slot {
 pub(super) struct StreamAt(u32);
 
 impl StreamAt {
-    /// The stream so many behind this one.
-    pub(super) const fn plus(self, streams: u16) -> Self {
-        Self(self.0 + streams as u32)
+    /// Where a stream of a device is whose first one is here.
+    pub(super) const fn plus(self, stream: StreamIndex) -> Self {
+        Self(self.0 + stream.number() as u32)
     }
 }
 

@@ -18,7 +18,10 @@ use super::{
     lock,
     phases::{Phase, Phases},
 };
-use crate::observe::ledger::{Counts, PhaseMark};
+use crate::{
+    index::StreamIndex,
+    observe::ledger::{Counts, PhaseMark},
+};
 
 /// The counters and times of all streams, in each of the phases whose messages are still judged.
 #[derive(Debug, Clone)]
@@ -82,9 +85,9 @@ impl Streams {
         }
     }
 
-    /// Stream number `stream` of a group, for what concerns a message that fell due at `due`.
-    pub(super) fn of(&mut self, group: &Group, stream: u16, due: Micros) -> &mut StreamStats {
-        self.at(group.first_stream + usize::from(stream), due)
+    /// A stream of a group, for what concerns a message that fell due at `due`.
+    pub(super) fn of(&mut self, group: &Group, stream: StreamIndex, due: Micros) -> &mut StreamStats {
+        self.at(group.place_of(stream), due)
     }
 
     /// The stream at a place, for what concerns a message that fell due at `due`.

@@ -5,6 +5,7 @@ use fleet_contract::{stats::Stats, time::Micros, units::Span};
 use super::{blueprint::Blueprint, course::Course};
 use crate::{
     fault::{Aimed, Conditions, How, Region},
+    index::StreamIndex,
     model::Scratch,
     record::Record,
 };
@@ -59,14 +60,14 @@ struct Hit<'a> {
 
 impl Hit<'_> {
     /// When a message of a stream is due that a flood adds, at `from` or later.
-    fn flood_due(&self, stream: u16, from: Micros) -> Micros {
+    fn flood_due(&self, stream: StreamIndex, from: Micros) -> Micros {
         let floods = self.conditions.floods.iter().filter(|flood| flood.stream == stream);
         let due = floods.map(|flood| flood.due(from)).min().unwrap_or(Micros::NEVER);
         if due < self.fault.strike.until { due } else { Micros::NEVER }
     }
 
     /// How often a message of a stream is sent once more, as far as the fault has not ended by then.
-    fn again(&self, stream: u16, due: Micros) -> u64 {
+    fn again(&self, stream: StreamIndex, due: Micros) -> u64 {
         let fates = self.conditions.spoils.iter().filter_map(|spoil| spoil.fate(stream, due));
         if due < self.fault.strike.until { fates.filter(|fate| fate.how == How::Twice).count() as u64 } else { 0 }
     }
@@ -76,15 +77,15 @@ impl<'a> Window<'a> {
     /// When the next message of a device is due, from an instant on.
     fn next(&mut self, device: u32, from: Micros, until: Micros) -> Option<Micros> {
         let hits = self.hits(device, from, until);
-        let streams = (0..).zip(self.blueprint.group_of(device).model.streams());
+        let streams = self.blueprint.group_of(device).model.indexed_streams();
         streams.filter_map(|(stream, _)| self.dues(device, stream, &hits, from, until).next()).min()
     }
 
     /// The faults of the plan that hit a device from one instant to another.
     fn hits(&mut self, device: u32, from: Micros, until: Micros) -> Vec<Hit<'a>> {
         let Self { blueprint, course, ref mut scratch } = *self;
-        let group = blueprint.group_number(device);
-        let model = &blueprint.groups[usize::from(group)].model;
+        let group = blueprint.group_index(device);
+        let model = &blueprint.group(group).model;
         let lasts = |fault: &&Aimed| fault.strike.at < until && fault.strike.until > from;
         let faults = course.faults().iter().map(|fault| &**fault).filter(lasts);
         let mut hits = Vec::new();
@@ -92,7 +93,7 @@ impl<'a> Window<'a> {
             let is_within = |region: &Region| region.has(device, group, model, scratch);
             if fault.region().is_none_or(is_within) {
                 let mut conditions = Conditions::default();
-                fault.impose(device, model.streams(), &mut conditions);
+                fault.impose(device, model, &mut conditions);
                 hits.push(Hit { fault, conditions });
             }
         }
@@ -104,17 +105,17 @@ impl<'a> Window<'a> {
         for device in devices {
             let group = self.blueprint.group_of(device);
             let hits = self.hits(device, from, until);
-            for (number, stream) in (0..).zip(group.model.streams()) {
-                let qos = stream.qos();
-                let faults = stream.faults(device, self.blueprint.start);
-                for due in self.dues(device, number, &hits, from, until) {
+            for (stream, compiled) in group.model.indexed_streams() {
+                let qos = compiled.qos();
+                let faults = compiled.faults(device, self.blueprint.start);
+                for due in self.dues(device, stream, &hits, from, until) {
                     let by_model = faults.fates(due).filter(|fate| fate.how == How::Twice).count() as u64;
-                    let sent = 1 + by_model + hits.iter().map(|hit| hit.again(number, due)).sum::<u64>();
+                    let sent = 1 + by_model + hits.iter().map(|hit| hit.again(stream, due)).sum::<u64>();
                     stats.messages[qos as usize].unrecorded += sent;
-                    stats.groups.messages_mut(&group.name, stream.name(), qos).unrecorded += sent;
+                    stats.groups.messages_mut(&group.name, compiled.name(), qos).unrecorded += sent;
                     if let (Some(phase), _) = course.phases.at(due) {
                         let phase = stats.phases.entry(phase).or_default();
-                        phase.groups.messages_mut(&group.name, stream.name(), qos).unrecorded += sent;
+                        phase.groups.messages_mut(&group.name, compiled.name(), qos).unrecorded += sent;
                     }
                 }
             }
@@ -126,32 +127,31 @@ impl<'a> Window<'a> {
     fn dues<'b>(
         &'b mut self,
         device: u32,
-        stream_number: u16,
+        stream: StreamIndex,
         hits: &'b [Hit<'_>],
         from: Micros,
         until: Micros,
     ) -> impl Iterator<Item = Micros> + 'b {
         let Self { blueprint, course, scratch } = self;
         let group = blueprint.group_index(device);
-        let model = &blueprint.groups[group].model;
-        let number = usize::from(stream_number);
-        let stream = &model.streams()[number];
-        let pace = course.pace(group, number);
-        let faults = stream.faults(device, blueprint.start);
+        let model = &blueprint.group(group).model;
+        let compiled = model.stream(stream);
+        let pace = course.pace(group, stream);
+        let faults = compiled.faults(device, blueprint.start);
         let mut at = from;
         std::iter::from_fn(move || {
             loop {
                 let stay = course.population.stay(device, at)?;
                 let from = at.max(stay.from);
-                let due = stream.first_due(pace, device, from);
-                let added = hits.iter().map(|hit| hit.flood_due(stream_number, from)).min().unwrap_or(Micros::NEVER);
+                let due = compiled.first_due(pace, device, from);
+                let added = hits.iter().map(|hit| hit.flood_due(stream, from)).min().unwrap_or(Micros::NEVER);
                 let due = if due == Micros::NEVER { due } else { due.min(added).min(faults.flood_due(from)) };
                 if due >= until {
                     return None;
                 }
                 at = due.after(Span(1));
                 let is_there = due < stay.until && !course.is_paused(due);
-                if is_there && (due == added || model.is_said(number, device, due, blueprint.start, scratch)) {
+                if is_there && (due == added || model.is_said(stream, device, due, blueprint.start, scratch)) {
                     return Some(due);
                 }
             }

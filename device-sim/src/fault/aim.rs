@@ -6,7 +6,8 @@ use fleet_contract::{plan::Strike, units::Share};
 
 use super::{Conditions, Region, Victim, kind};
 use crate::{
-    model::Stream,
+    index::GroupIndex,
+    model::Model,
     random::{Draw, Source},
 };
 
@@ -32,7 +33,7 @@ pub(crate) struct Aimed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Group {
     Any,
-    Only(u8),
+    Only(GroupIndex),
     /// There is none of that name.
     None,
 }
@@ -49,8 +50,8 @@ impl Aimed {
         let group = match aim.group {
             None => Group::Any,
             Some(wanted) => {
-                let place = (0..).zip(groups).find(|(_, name)| *name == wanted);
-                place.map_or(Group::None, |(place, _)| Group::Only(place))
+                let place = groups.enumerate().find(|(_, name)| *name == wanted);
+                place.map_or(Group::None, |(place, _)| Group::Only(GroupIndex::new(place)))
             }
         };
         let source = Source::new(seed, &format!("fault {}", strike.number));
@@ -62,8 +63,8 @@ impl Aimed {
         self.region.as_deref()
     }
 
-    /// Whether it hits device `index`, of the group at this place, if that is in its region.
-    pub(crate) fn hits(&self, index: u32, group: u8) -> bool {
+    /// Whether it hits device `index`, of this group, if that is in its region.
+    pub(crate) fn hits(&self, index: u32, group: GroupIndex) -> bool {
         let is_meant = match self.group {
             Group::Any => true,
             Group::Only(wanted) => wanted == group,
@@ -82,12 +83,12 @@ impl Aimed {
         kind(&self.strike.fault).slows_links()
     }
 
-    /// Sets what holds for device `index`, which it hits and which has these streams.
-    pub(crate) fn impose(&self, index: u32, streams: &[Stream], conditions: &mut Conditions) {
+    /// Sets what holds for device `index`, which it hits and which has this model.
+    pub(crate) fn impose(&self, index: u32, model: &Model, conditions: &mut Conditions) {
         let draw: Draw = self.source.of(index).at(SPREAD);
         let (number, begins) = (self.strike.number, self.strike.at);
         let draws = ["up", "down"].map(|way| Source::new(self.seed, &format!("fault {number} {way}")).of(index));
-        let victim = Victim { number, begins, draw, draws, streams };
+        let victim = Victim { number, begins, draw, draws, model };
         kind(&self.strike.fault).impose(&victim, conditions);
     }
 }
@@ -101,6 +102,9 @@ mod tests {
 
     use super::*;
 
+    const CARS: GroupIndex = GroupIndex::new(0);
+    const VANS: GroupIndex = GroupIndex::new(1);
+
     fn aimed(number: u32, share: u16, group: Option<&str>) -> Aimed {
         let share = Share::from_basis_points(share).unwrap();
         let fault = Fault::Disconnect(Disconnect { group: group.map(Into::into), ..Disconnect::of(share) });
@@ -110,7 +114,7 @@ mod tests {
 
     #[test]
     fn about_the_share_is_hit_and_another_fault_hits_others() {
-        let hit = |aimed: &Aimed| (0..10_000).filter(|index| aimed.hits(*index, 0)).collect::<Vec<u32>>();
+        let hit = |aimed: &Aimed| (0..10_000).filter(|index| aimed.hits(*index, CARS)).collect::<Vec<u32>>();
         let (one, other) = (hit(&aimed(1, 3_000, None)), hit(&aimed(2, 3_000, None)));
         assert!((2_800..3_200).contains(&one.len()) && one != other, "{}", one.len());
         assert_eq!(hit(&aimed(1, 10_000, None)).len(), 10_000);
@@ -121,7 +125,7 @@ mod tests {
     fn a_group_is_hit_alone() {
         for (group, hits) in [(None, [true, true]), (Some("vans"), [false, true]), (Some("bikes"), [false, false])] {
             let aimed = aimed(1, 10_000, group);
-            assert_eq!([aimed.hits(5, 0), aimed.hits(5, 1)], hits, "{group:?}");
+            assert_eq!([aimed.hits(5, CARS), aimed.hits(5, VANS)], hits, "{group:?}");
         }
     }
 }

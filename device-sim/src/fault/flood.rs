@@ -3,12 +3,13 @@
 use fleet_contract::{fault, time::Micros, units::Span};
 
 use super::{Conditions, Kind, Victim};
+use crate::index::StreamIndex;
 
 /// Messages of a stream on top of its timetable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flood {
     /// The stream.
-    pub(crate) stream: u16,
+    pub(crate) stream: StreamIndex,
     /// The fault's number.
     pub(crate) number: u32,
     /// When the first one is due.
@@ -46,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_due_on_a_grid() {
-        let flood = Flood { stream: 0, number: 1, first: Micros(1_000), every: Span(300) };
+        let flood = Flood { stream: StreamIndex::new(0), number: 1, first: Micros(1_000), every: Span(300) };
         for (from, due) in [(0, 1_000), (1_000, 1_000), (1_001, 1_300), (1_300, 1_300), (9_999, 10_000)] {
             assert_eq!(flood.due(Micros(from)), Micros(due), "from {from}");
         }

@@ -3,6 +3,7 @@
 use fleet_contract::time::Micros;
 
 use crate::{
+    index::GroupIndex,
     model::{Model, Scratch},
     signal::Condition,
 };
@@ -24,9 +25,9 @@ impl Region {
         Self { conditions: models.map(|model| model.condition(text)).collect(), start, at }
     }
 
-    /// Whether device `index` is in it, of the group at this place, which has this model.
-    pub(crate) fn has(&self, index: u32, group: u8, model: &Model, scratch: &mut Scratch) -> bool {
-        let condition = self.conditions[usize::from(group)].as_ref();
+    /// Whether device `index` is in it, of this group, which has this model.
+    pub(crate) fn has(&self, index: u32, group: GroupIndex, model: &Model, scratch: &mut Scratch) -> bool {
+        let condition = self.conditions[group.place()].as_ref();
         condition.is_some_and(|condition| model.meets(condition, index, self.start, self.at, scratch))
     }
 }

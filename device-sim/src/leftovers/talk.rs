@@ -11,6 +11,7 @@ use fleet_contract::time::Micros;
 use super::{Found, Stays, Way, unreachable};
 use crate::{
     engine::blueprint::Identity,
+    index::StreamIndex,
     observe::bodies,
     session::{
         Event, Message, Options, Pool, Refusal, Session, Terms,
@@ -38,6 +39,9 @@ const QUIET: Duration = Duration::from_millis(300);
 
 /// The clock of a session that lasts for seconds and has a deadline of its own.
 const NOW: Micros = Micros(0);
+
+/// Empty messages are of no stream of a model: their topics differ, and none goes by an alias.
+const STREAM: StreamIndex = StreamIndex::new(0);
 
 /// A session while it lasts.
 pub(super) struct Line<'a> {
@@ -193,7 +197,7 @@ impl<'t> Clearing<'t> {
         let qos = terms.map_or(Qos::AtLeastOnce, |terms: &Terms| terms.maximum_qos.min(Qos::AtLeastOnce));
         while let Some(topic) = self.topics.get(self.next) {
             let seq = u32::try_from(self.next).unwrap_or(u32::MAX);
-            let message = Message { stream: 0, seq, due: NOW, qos };
+            let message = Message { stream: STREAM, seq, due: NOW, qos };
             let published = line.session.publish(&mut line.pool, line.options, message, NOW);
             let Ok(packet_id) = published else { break };
             write_empty(&mut line.out, line.options.protocol, topic, qos, packet_id)?;

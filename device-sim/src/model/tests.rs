@@ -6,6 +6,9 @@ use fleet_contract::builtin;
 
 const START: Micros = Micros(1_700_000_000_000_000);
 
+/// The stream of a model that has one.
+const ONLY: StreamIndex = StreamIndex::new(0);
+
 #[track_caller]
 fn document(text: &str) -> document::Model {
     serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}"))
@@ -24,7 +27,7 @@ fn compile_with(document: &document::Model, overrides: &BTreeMap<String, StreamO
     Model::compile(document, overrides, &context).unwrap()
 }
 
-fn payload(model: &Model, stream: usize, device: u32, due: Micros) -> String {
+fn payload(model: &Model, stream: StreamIndex, device: u32, due: Micros) -> String {
     let stamp = Stamp { run: 1, epoch: START, seq: 3, due };
     let mut out = Vec::new();
     model.write_payload(stream, device, START, &stamp, &mut Scratch::default(), &mut out);
@@ -51,15 +54,15 @@ streams:
 "#,
     );
     insta::assert_snapshot!(
-        payload(&model, 0, 5, seconds(15)),
+        payload(&model, ONLY, 5, seconds(15)),
         @r#"{"level":4.5,"wave":12.00,"twice":4.5,"who":"lab-5 says 4.50","at":1700000015000,"stamp":"00000001-60a24181e4000-00000003-60a24190321c0"}"#
     );
     let mut topic = Vec::new();
-    model.write_topic(0, 5, &mut topic);
+    model.write_topic(ONLY, 5, &mut topic);
     assert_eq!(topic, b"lab/5/state");
-    assert_eq!(model.recognise(&topic), Some((0, 5)));
+    assert_eq!(model.recognise(&topic), Some((ONLY, 5)));
     assert_eq!(model.recognise(b"lab/5/other"), None);
-    assert_eq!(model.filter(0), "lab/+/state");
+    assert_eq!(model.filter(ONLY), "lab/+/state");
 }
 
 #[test]
@@ -87,7 +90,7 @@ streams:
 /// Seconds after the start of the messages of a stream within two minutes.
 fn sent(model: &Model, name: &str) -> Vec<u64> {
     let duration = Span::from_secs(120);
-    let of = |sample: &Sample| model.streams()[sample.stream].name() == name;
+    let of = |sample: &Sample| model.stream(sample.stream).name() == name;
     sample(model, 3..4, START, duration).filter(of).map(|sample| sample.due.since(START).0 / 1_000_000).collect()
 }
 
@@ -113,7 +116,7 @@ fn heartbeats_and_windows_of_devices_are_spread() {
         // The first tick is a change for all of them.
         let (from, duration) = (START.after(Span::from_secs(10)), Span::from_secs(10 + every as u64));
         for sample in sample(&model, 0..400, START, duration) {
-            if model.streams()[sample.stream].name() == name && sample.due >= from {
+            if model.stream(sample.stream).name() == name && sample.due >= from {
                 counts[(sample.due.since(START).0 / 1_000_000) as usize % every] += 1;
             }
         }
@@ -130,7 +133,7 @@ fn samples_come_in_the_order_of_their_due_instants_and_are_the_same_for_any_rang
     let some: Vec<Sample> = sample(&model, 3..5, START, Span::from_secs(60)).collect();
     let theirs: Vec<&Sample> = all.iter().filter(|sample| (3..5).contains(&sample.device)).collect();
     assert_eq!(some.iter().collect::<Vec<_>>(), theirs);
-    let state = all.iter().filter(|sample| model.streams()[sample.stream].name() == "state");
+    let state = all.iter().filter(|sample| model.stream(sample.stream).name() == "state");
     assert_eq!(state.count(), 8 * 60);
 }
 
@@ -144,13 +147,13 @@ fn the_built_in_models_are_sound_and_as_large_as_they_should_be() {
     ] {
         let model = compile(builtin::find(name).unwrap().document);
         let samples: Vec<Sample> = sample(&model, 0..20, START, Span::from_secs(300)).collect();
-        assert!(samples.iter().any(|sample| model.streams()[sample.stream].name() == stream));
+        assert!(samples.iter().any(|sample| model.stream(sample.stream).name() == stream));
         for sample in samples {
             let json: serde_json::Value = serde_json::from_slice(&sample.payload).unwrap();
             assert_eq!(json["stamp"].as_str().map(str::len), Some(stamp::LENGTH));
             assert_eq!(Stamp::find(&sample.payload).unwrap().due, sample.due);
             assert_eq!(model.recognise(sample.topic.as_bytes()), Some((sample.stream, sample.device)));
-            if model.streams()[sample.stream].name() == stream {
+            if model.stream(sample.stream).name() == stream {
                 let length = sample.payload.len();
                 assert!((smallest..=largest).contains(&length), "{name} {length}: {json}");
             }
@@ -162,7 +165,7 @@ fn the_built_in_models_are_sound_and_as_large_as_they_should_be() {
 fn a_robotaxi_brakes_hard_now_and_then_and_says_so() {
     let model = compile(builtin::find("robotaxi").unwrap().document);
     let events: Vec<Sample> = sample(&model, 0..20, START, Span::from_secs(1800))
-        .filter(|sample| model.streams()[sample.stream].name() == "event")
+        .filter(|sample| model.stream(sample.stream).name() == "event")
         .collect();
     assert!((10..200).contains(&events.len()), "{}", events.len());
     for event in events {
@@ -193,7 +196,7 @@ fn a_scratch_may_serve_several_models() {
         let model = compile(&text(value));
         let mut out = Vec::new();
         let stamp = Stamp { run: 0, epoch: START, seq: 0, due: START };
-        model.write_payload(0, 0, START, &stamp, &mut scratch, &mut out);
+        model.write_payload(ONLY, 0, START, &stamp, &mut scratch, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), format!("{{\"x\":{value}}}"));
     }
 }
@@ -253,7 +256,7 @@ proptest! {
         let mut scratch = Scratch::default();
         for (device, micros) in moments {
             let due = START.after(Span(micros));
-            for stream in 0..model.streams().len() {
+            for (stream, _) in model.indexed_streams() {
                 let stamp = Stamp { run: 1, epoch: START, seq: 3, due };
                 let mut out = Vec::new();
                 let is_due = model.is_due(stream, device, due, START, &mut scratch);

@@ -10,6 +10,8 @@ use std::{
 
 use fleet_contract::{time::Micros, units::Span};
 
+use crate::index::StreamIndex;
+
 /// Messages of a stream that are remembered at most.
 const REMEMBERED_MAX: usize = 65_536;
 
@@ -31,11 +33,11 @@ pub(crate) struct Body {
 
 /// The messages without a stamp that a shard has sent of late, by device and stream.
 #[derive(Debug, Default)]
-pub(crate) struct Bodies(HashMap<(u32, u16), VecDeque<(Body, bool)>>);
+pub(crate) struct Bodies(HashMap<(u32, StreamIndex), VecDeque<(Body, bool)>>);
 
 impl Bodies {
     /// Remembers a message, and forgets what was sent more than `kept` before it.
-    pub(crate) fn sent(&mut self, device: u32, stream: u16, body: Body, kept: Span) {
+    pub(crate) fn sent(&mut self, device: u32, stream: StreamIndex, body: Body, kept: Span) {
         let row = self.0.entry((device, stream)).or_default();
         while row.front().is_some_and(|(old, _)| old.sent.after(kept) < body.sent) || row.len() >= REMEMBERED_MAX {
             row.pop_front();
@@ -44,7 +46,7 @@ impl Bodies {
     }
 
     /// Which message has arrived: the oldest of this body that has not arrived yet, else the newest that has.
-    pub(crate) fn arrived(&mut self, device: u32, stream: u16, digest: u64) -> Option<Body> {
+    pub(crate) fn arrived(&mut self, device: u32, stream: StreamIndex, digest: u64) -> Option<Body> {
         let row = self.0.get_mut(&(device, stream))?;
         let is_equal = |entry: &&mut (Body, bool)| entry.0.digest == digest;
         if let Some((body, has_arrived)) = row.iter_mut().filter(is_equal).find(|(_, has_arrived)| !has_arrived) {
@@ -57,8 +59,8 @@ impl Bodies {
     /// Forgets a device that has gone.
     pub(crate) fn forget(&mut self, device: u32, streams: usize) {
         if !self.0.is_empty() {
-            for stream in 0..streams {
-                self.0.remove(&(device, u16::try_from(stream).unwrap_or(u16::MAX)));
+            for stream in StreamIndex::first(streams) {
+                self.0.remove(&(device, stream));
             }
         }
     }
@@ -68,19 +70,20 @@ impl Bodies {
 mod tests {
     use super::*;
 
+    const STREAM: StreamIndex = StreamIndex::new(2);
     const KEPT: Span = Span::from_secs(10);
 
     fn bodies(of: &[(u32, &str)]) -> Bodies {
         let mut bodies = Bodies::default();
         for &(seq, text) in of {
             let at = Micros(u64::from(seq) * 1_000_000);
-            bodies.sent(7, 2, Body { digest: digest(text.as_bytes()), seq, due: at, sent: at }, KEPT);
+            bodies.sent(7, STREAM, Body { digest: digest(text.as_bytes()), seq, due: at, sent: at }, KEPT);
         }
         bodies
     }
 
     fn arrived(bodies: &mut Bodies, text: &str) -> Option<u32> {
-        bodies.arrived(7, 2, digest(text.as_bytes())).map(|body| body.seq)
+        bodies.arrived(7, STREAM, digest(text.as_bytes())).map(|body| body.seq)
     }
 
     #[test]
@@ -88,7 +91,7 @@ mod tests {
         let mut bodies = bodies(&[(0, "a"), (1, "b"), (2, "c")]);
         assert_eq!(["c", "a", "b", "c"].map(|text| arrived(&mut bodies, text)), [Some(2), Some(0), Some(1), Some(2)]);
         assert_eq!(arrived(&mut bodies, "d"), None, "nobody has sent it");
-        assert_eq!(bodies.arrived(7, 3, digest(b"a")), None, "it was another stream's");
+        assert_eq!(bodies.arrived(7, StreamIndex::new(3), digest(b"a")), None, "it was another stream's");
     }
 
     #[test]

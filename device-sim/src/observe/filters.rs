@@ -6,6 +6,7 @@ use fleet_contract::{fleet::Observe, plan::Shard};
 
 use crate::{
     engine::blueprint::Blueprint,
+    index::StreamIndex,
     model::{Model, Stream},
     session::codec::Qos,
 };
@@ -17,8 +18,8 @@ pub(crate) type Filter = (String, Qos);
 pub(crate) fn wildcards(blueprint: &Blueprint) -> Vec<Filter> {
     let mut filters: Vec<Filter> = Vec::new();
     for group in &blueprint.groups {
-        for (number, stream) in followed(&group.model) {
-            filters.push((group.model.filter(number), stream.qos()));
+        for (index, stream) in followed(&group.model) {
+            filters.push((group.model.filter(index), stream.qos()));
         }
         filters.extend(group.followed_will().map(|will| (will.topic.filter(), will.qos)));
     }
@@ -56,8 +57,8 @@ pub(crate) fn topics(blueprint: &Blueprint, devices: impl Iterator<Item = u32>) 
     filters
 }
 
-fn followed(model: &Model) -> impl Iterator<Item = (usize, &Stream)> {
-    model.streams().iter().enumerate().filter(|(_, stream)| stream.is_followed())
+fn followed(model: &Model) -> impl Iterator<Item = (StreamIndex, &Stream)> {
+    model.indexed_streams().filter(|(_, stream)| stream.is_followed())
 }
 
 /// Whether wildcards do: the worker has every device of the fleet, and all of them are followed.

@@ -8,12 +8,13 @@ use fleet_contract::time::Micros;
 use super::codec::v5::{Properties, Reason};
 use super::codec::{ConnackCode, FrameError, PacketId, Publish};
 use super::pool::InFlight;
+use crate::index::StreamIndex;
 
 /// A message that a device wants to send: what it says is a pure function of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
     /// The device's stream that it belongs to.
-    pub stream: u16,
+    pub stream: StreamIndex,
     /// Its number within stream and epoch.
     pub seq: u32,
     /// When it is meant to be sent.

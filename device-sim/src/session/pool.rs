@@ -10,6 +10,7 @@ use fleet_contract::time::Micros;
 use slab::Slab;
 
 use super::codec::PacketId;
+use crate::index::StreamIndex;
 
 /// A message of QoS 1 or 2 that was handed to a session and is not yet acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct InFlight {
     /// Its number within stream and epoch.
     pub seq: u32,
     /// The device's stream that it belongs to.
-    pub stream: u16,
+    pub stream: StreamIndex,
     /// The packet identifier that it is in flight under.
     pub packet_id: PacketId,
     /// How it is delivered; never [`Qos::AtMostOnce`].
@@ -239,7 +240,7 @@ mod tests {
             due: Micros(0),
             sent: Micros(0),
             seq: u32::from(id),
-            stream: 0,
+            stream: StreamIndex::new(0),
             packet_id: PacketId::new(id).unwrap(),
             qos: Qos::AtLeastOnce,
             stage: Stage::Published,

@@ -7,6 +7,7 @@ use fleet_contract::units::Span;
 
 use super::codec::v5::{Alias, Properties, Property};
 use super::{Options, Session};
+use crate::index::StreamIndex;
 
 /// How many topic aliases a session keeps track of: a bit each.
 const ALIASES_MAX: u16 = 64;
@@ -97,12 +98,12 @@ impl Terms {
         self.quota = (self.quota + 1).min(self.receive_maximum.into());
     }
 
-    fn alias(&self, stream: u16, options: &Options) -> Alias {
-        let number = stream.checked_add(1).and_then(NonZeroU16::new);
+    fn alias(&self, stream: StreamIndex, options: &Options) -> Alias {
+        let number = stream.number().checked_add(1).and_then(NonZeroU16::new);
         let most = self.topic_alias_maximum.min(options.topic_aliases).min(ALIASES_MAX);
         match number.filter(|number| number.get() <= most) {
             None => Alias::None,
-            Some(number) if self.aliases & 1 << stream == 0 => Alias::Bind(number),
+            Some(number) if self.aliases & 1 << stream.number() == 0 => Alias::Bind(number),
             Some(number) => Alias::Use(number),
         }
     }
@@ -119,14 +120,14 @@ impl Session {
     }
 
     /// How the topic of a stream's next PUBLISH is said: by name, or shorter if the broker takes aliases.
-    pub fn alias(&self, stream: u16, options: &Options) -> Alias {
+    pub fn alias(&self, stream: StreamIndex, options: &Options) -> Alias {
         self.terms().map_or(Alias::None, |terms| terms.alias(stream, options))
     }
 
     /// A PUBLISH of the stream with [`Alias::Bind`] is on its way: the broker knows the alias from now on.
-    pub fn bound(&mut self, stream: u16) {
-        if let Some(terms) = self.terms_mut().filter(|_| stream < ALIASES_MAX) {
-            terms.aliases |= 1 << stream;
+    pub fn bound(&mut self, stream: StreamIndex) {
+        if let Some(terms) = self.terms_mut().filter(|_| stream.number() < ALIASES_MAX) {
+            terms.aliases |= 1 << stream.number();
         }
     }
 

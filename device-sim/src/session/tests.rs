@@ -14,6 +14,8 @@ use fleet_contract::units::Span;
 
 use super::codec::v5::{Properties, SubscribeOptions};
 use super::codec::{self, ConnackCode, Connect, Packet, PacketId, Protocol, ProtocolError, Publish};
+use crate::index::StreamIndex;
+
 use super::{
     Dead, Event, InFlight, Message, Options, Phase, Pool, Refusal, RequestError, Resend, Session, Stage, Withheld,
 };
@@ -30,6 +32,9 @@ struct Rig {
 
 const ACCEPTED: Packet<'static> = Packet::Connack { session_present: false, code: ConnackCode::Accepted };
 const RESUMED: Packet<'static> = Packet::Connack { session_present: true, code: ConnackCode::Accepted };
+
+/// Of which stream the messages are.
+const STREAM: StreamIndex = StreamIndex::new(3);
 
 fn id(number: u16) -> PacketId {
     PacketId::new(number).unwrap()
@@ -72,7 +77,7 @@ impl Rig {
     }
 
     fn try_publish(&mut self, qos: Qos) -> Result<Option<PacketId>, Withheld> {
-        let message = Message { stream: 3, seq: self.seq, due: self.now, qos };
+        let message = Message { stream: STREAM, seq: self.seq, due: self.now, qos };
         let packet_id = self.session.publish(&mut self.pool, &self.options, message, self.now)?;
         self.seq += 1;
         Ok(packet_id)
@@ -164,7 +169,7 @@ fn an_acknowledgement_returns_the_message() {
         due,
         sent: due,
         seq: 0,
-        stream: 3,
+        stream: STREAM,
         packet_id,
         qos: Qos::AtLeastOnce,
         stage: Stage::Published,

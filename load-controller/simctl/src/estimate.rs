@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use device_sim::model::{Context, Model};
+use device_sim::{
+    index::StreamIndex,
+    model::{Context, Model, Stream},
+};
 use fleet_contract::{
     cost::{self, DEVICE_BYTES, KERNEL_BYTES, StreamLoad, TLS_BYTES},
     fleet::{BrokerSpec, Fleet, FleetSpec, Qos},
@@ -227,8 +230,8 @@ fn cpu_cores<'a>(streams: impl Iterator<Item = &'a StreamEstimate>, factor: f64,
 fn streams(model: &Model, devices: u32) -> Vec<StreamEstimate> {
     // Any instant does: the figures are averages over devices and time.
     let start = Micros(1_700_000_000_000_000);
-    let stream = |(position, stream): (usize, &device_sim::model::Stream)| {
-        let (messages, bytes) = model.stream_load(position, start);
+    let stream = |(index, stream): (StreamIndex, &Stream)| {
+        let (messages, bytes) = model.stream_load(index, start);
         StreamEstimate {
             name: stream.name().into(),
             qos: stream.qos(),
@@ -242,7 +245,7 @@ fn streams(model: &Model, devices: u32) -> Vec<StreamEstimate> {
             message_bytes: if messages > 0.0 { bytes / messages } else { 0.0 },
         }
     };
-    model.streams().iter().enumerate().map(stream).collect()
+    model.indexed_streams().map(stream).collect()
 }
 
 /// What a device takes, with the kernel's end of its connection.

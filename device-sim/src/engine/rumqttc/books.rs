@@ -8,10 +8,13 @@ use std::collections::VecDeque;
 use fleet_contract::{qos::Qos, time::Micros, units::Span};
 
 use super::{Shared, Stripe};
-use crate::engine::{
-    blueprint::{Blueprint, Group},
-    course::Course,
-    device::{Queued, State, Trouble},
+use crate::{
+    engine::{
+        blueprint::{Blueprint, Group},
+        course::Course,
+        device::{Queued, State, Trouble},
+    },
+    index::StreamIndex,
 };
 
 /// One device.
@@ -58,7 +61,7 @@ pub(super) struct Timetable {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Handed {
     pub(super) due: Micros,
-    pub(super) stream: u16,
+    pub(super) stream: StreamIndex,
     /// The length of its packet in bytes.
     pub(super) bytes: u64,
     pub(super) qos: Qos,
@@ -143,11 +146,11 @@ impl Books {
     /// Where a stream's pace has changed, what is due next is due by the new one.
     fn follow_paces(&mut self, turn: &Turn<'_>) {
         let group = turn.shared.blueprint.group_index(self.index);
-        let model = &turn.shared.blueprint.groups[group].model;
-        for (number, (stream, timetable)) in model.streams().iter().zip(&mut self.streams).enumerate() {
+        let model = &turn.shared.blueprint.group(group).model;
+        for ((stream, compiled), timetable) in model.indexed_streams().zip(&mut self.streams) {
             if timetable.next_due != Micros::NEVER {
                 let from = turn.now.max(timetable.last_due.after(Span(1)));
-                timetable.next_due = stream.first_due(turn.course.pace(group, number), self.index, from);
+                timetable.next_due = compiled.first_due(turn.course.pace(group, stream), self.index, from);
             }
         }
     }
@@ -155,11 +158,11 @@ impl Books {
     /// The timetable of a device begins with its first session.
     pub(super) fn start_timetable(&mut self, turn: &Turn<'_>) {
         let group = turn.shared.blueprint.group_index(self.index);
-        let model = &turn.shared.blueprint.groups[group].model;
-        for (number, (stream, timetable)) in model.streams().iter().zip(&mut self.streams).enumerate() {
+        let model = &turn.shared.blueprint.group(group).model;
+        for ((stream, compiled), timetable) in model.indexed_streams().zip(&mut self.streams) {
             if timetable.next_due == Micros::NEVER {
-                let pace = turn.course.pace(group, number);
-                timetable.next_due = stream.first_due(pace, self.index, turn.now);
+                let pace = turn.course.pace(group, stream);
+                timetable.next_due = compiled.first_due(pace, self.index, turn.now);
                 timetable.last_due = timetable.next_due.before(pace.interval(turn.now)).min(turn.now);
             }
         }

@@ -8,40 +8,42 @@ use super::{
     books::{Books, Handed, Turn},
     options::quality,
 };
-use crate::engine::{device::Queued, shard::MISSED};
+use crate::{
+    engine::{device::Queued, shard::MISSED},
+    index::StreamIndex,
+};
 
 impl Books {
     /// Offers the message that has been due for longest; `client` is that of an accepted session. False when none is due.
     pub(super) fn offer_next(&mut self, turn: &mut Turn<'_>, client: Option<&AsyncClient>) -> bool {
-        let streams = self.streams.iter().enumerate();
-        let Some((number, timetable)) = streams.min_by_key(|(_, timetable)| timetable.next_due) else { return false };
+        let streams = StreamIndex::first(self.streams.len()).zip(&self.streams);
+        let Some((stream, timetable)) = streams.min_by_key(|(_, timetable)| timetable.next_due) else { return false };
         let due = timetable.next_due;
         if due > turn.now {
             return false;
         }
         let model = &self.group(turn).model;
-        let stream = &model.streams()[number];
-        if stream.messages().is_some_and(|most| self.has_sent(most, number)) {
-            self.streams[number].next_due = Micros::NEVER;
+        let compiled = model.stream(stream);
+        if compiled.messages().is_some_and(|most| self.has_sent(most, stream)) {
+            self.streams[stream.place()].next_due = Micros::NEVER;
             return true;
         }
-        let pace = turn.course.pace(turn.shared.blueprint.group_index(self.index), number);
-        let limit = lag::limit(stream.interval().map(|_| pace.interval(due)));
-        let timetable = &mut self.streams[number];
+        let pace = turn.course.pace(turn.shared.blueprint.group_index(self.index), stream);
+        let limit = lag::limit(compiled.interval().map(|_| pace.interval(due)));
+        let timetable = &mut self.streams[stream.place()];
         timetable.last_due = due;
-        timetable.next_due = stream.first_due(pace, self.index, due.after(Span(1)));
+        timetable.next_due = compiled.first_due(pace, self.index, due.after(Span(1)));
         let start = turn.shared.blueprint.start;
-        if !turn.course.is_paused(due) && model.is_due(number, self.index, due, start, &mut turn.stripe.scratch) {
-            #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
-            self.offer(turn, Queued { due, stream: number as u16 }, limit, client);
+        if !turn.course.is_paused(due) && model.is_due(stream, self.index, due, start, &mut turn.stripe.scratch) {
+            self.offer(turn, Queued { due, stream }, limit, client);
         }
         true
     }
 
     /// Whether it has sent as many messages of a stream as it is to send, those that wait included.
-    fn has_sent(&self, most: u32, stream: usize) -> bool {
-        let waiting = self.held.iter().filter(|queued| usize::from(queued.stream) == stream).count();
-        u64::from(self.streams[stream].seq) + waiting as u64 >= most.into()
+    fn has_sent(&self, most: u32, stream: StreamIndex) -> bool {
+        let waiting = self.held.iter().filter(|queued| queued.stream == stream).count();
+        u64::from(self.streams[stream.place()].seq) + waiting as u64 >= most.into()
     }
 
     /// Offers a message that is overdue when it is later than `limit`.
@@ -109,16 +111,16 @@ impl Books {
     /// Puts a message into the channel; false when the channel is full.
     fn hand_over(&mut self, turn: &mut Turn<'_>, queued: Queued, client: &AsyncClient) -> bool {
         let Queued { due, stream } = queued;
-        let number = usize::from(stream);
         let model = &self.group(turn).model;
-        let timetable = &mut self.streams[number];
+        let timetable = &mut self.streams[stream.place()];
         let stamp = Stamp { run: turn.course.plan.run, epoch: turn.shared.clock.epoch(), seq: timetable.seq, due };
         let Stripe { scratch, topic, payload, .. } = &mut *turn.stripe;
         topic.clear();
         payload.clear();
-        model.write_topic(number, self.index, topic);
-        model.write_payload(number, self.index, turn.shared.blueprint.start, &stamp, scratch, payload);
-        let (qos, is_retained) = (model.streams()[number].qos(), model.streams()[number].is_retained());
+        model.write_topic(stream, self.index, topic);
+        model.write_payload(stream, self.index, turn.shared.blueprint.start, &stamp, scratch, payload);
+        let compiled = model.stream(stream);
+        let (qos, is_retained) = (compiled.qos(), compiled.is_retained());
         let bytes = publish_bytes(topic.len(), payload.len(), qos);
         let topic = String::from_utf8_lossy(topic);
         if client.try_publish(topic, quality(qos), is_retained, payload.as_slice()).is_err() {

@@ -7,7 +7,7 @@ use fleet_contract::{
 };
 
 use super::{Shared, Stripe, books::Books};
-use crate::engine::device::State;
+use crate::{engine::device::State, index::StreamIndex};
 
 impl Shared {
     /// What is known of a device in a run.
@@ -25,14 +25,16 @@ impl Shared {
             connects_at: (books.state == State::Offline).then_some(books.connect_at),
             sessions: books.sessions,
             in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
-            streams: (0..books.streams.len()).map(|number| self.stream_status(books, number, run)).collect(),
+            streams: StreamIndex::first(books.streams.len())
+                .map(|stream| self.stream_status(books, stream, run))
+                .collect(),
         }
     }
 
     /// Nothing is followed, so nothing waits for its judgement.
-    fn stream_status(&self, books: &Books, number: usize, run: u32) -> StreamStatus {
+    fn stream_status(&self, books: &Books, stream: StreamIndex, run: u32) -> StreamStatus {
         let model = &self.blueprint.group_of(books.index).model;
-        let (stream, timetable) = (&model.streams()[number], &books.streams[number]);
+        let (compiled, timetable) = (model.stream(stream), &books.streams[stream.place()]);
         let (seq, due) = match timetable.seq.checked_sub(1) {
             Some(last) => (last, timetable.last_due),
             None => (0, timetable.next_due.min(self.clock.now())),
@@ -42,12 +44,12 @@ impl Shared {
         let Stripe { scratch, topic, payload, .. } = &mut *stripe;
         topic.clear();
         payload.clear();
-        model.write_topic(number, books.index, topic);
-        model.write_payload(number, books.index, self.blueprint.start, &stamp, scratch, payload);
+        model.write_topic(stream, books.index, topic);
+        model.write_payload(stream, books.index, self.blueprint.start, &stamp, scratch, payload);
         StreamStatus {
-            name: stream.name().to_owned(),
+            name: compiled.name().to_owned(),
             topic: String::from_utf8_lossy(topic).into_owned(),
-            qos: stream.qos() as u8,
+            qos: compiled.qos() as u8,
             next_due: (timetable.next_due != Micros::NEVER).then_some(timetable.next_due),
             sent: timetable.seq,
             settled: timetable.seq,

@@ -12,6 +12,7 @@ use crate::{
         streams::{Exchange, Streams},
     },
     fault::Cause,
+    index::{GroupIndex, StreamIndex},
 };
 
 /// Of so many devices a shard keeps what the broker said to them.
@@ -45,13 +46,13 @@ impl Counted {
         }
     }
 
-    /// Counts what a fault has done to a message of a stream of the group at a place.
-    pub(super) fn note_cause(&mut self, blueprint: &Blueprint, cause: Cause, group: u8, stream: u16) {
+    /// Counts what a fault has done to a message of a stream of a group.
+    pub(super) fn note_cause(&mut self, blueprint: &Blueprint, cause: Cause, group: GroupIndex, stream: StreamIndex) {
         match cause {
             Cause::Plan(number) => self.stats.faults.of(number).effects += 1,
             Cause::Model(what) => {
-                let group = &blueprint.groups[usize::from(group)];
-                let stream = &group.model.streams()[usize::from(stream)];
+                let group = blueprint.group(group);
+                let stream = group.model.stream(stream);
                 self.stats.model_faults.note(&group.name, stream.name(), stream.qos(), what);
             }
         }

@@ -14,6 +14,7 @@ use super::{Shard, link::Link, wills::Over};
 use crate::{
     engine::{course::Course, device::State, slot::Slot, world::World},
     fault::{self, Aimed, ComesBack, Conditions, End},
+    index::StreamIndex,
 };
 
 /// So many devices that come back at once begin to connect in one turn, so that the messages of the others are not late.
@@ -189,7 +190,7 @@ impl<C> Faults<C> {
     }
 
     /// By which fault nothing of a stream falls due.
-    pub(super) fn silent(&self, slot: Slot, stream: u16) -> Option<u32> {
+    pub(super) fn silent(&self, slot: Slot, stream: StreamIndex) -> Option<u32> {
         let silent = self.conditions(slot)?.silent.iter().find(|(silent, _)| *silent == stream);
         silent.map(|(_, number)| *number)
     }
@@ -318,7 +319,7 @@ impl<W: World> Shard<W> {
             return false;
         }
         let Some(region) = fault.region() else { return true };
-        let model = &self.blueprint.groups[usize::from(group)].model;
+        let model = &self.blueprint.group(group).model;
         let is_within = || region.has(index, group, model, &mut self.buffers.scratch);
         *self.faults.within.entry((fault.strike.number, index)).or_insert_with(is_within)
     }
@@ -341,8 +342,7 @@ impl<W: World> Shard<W> {
         for place in 0..self.faults.active.len() {
             let fault = Arc::clone(&self.faults.active[place]);
             if self.is_hit_by(slot, &fault) {
-                let streams = self.blueprint.groups[usize::from(group)].model.streams();
-                fault.impose(index, streams, &mut conditions);
+                fault.impose(index, &self.blueprint.group(group).model, &mut conditions);
             }
         }
         let floods = self.faults.hit(slot).map(|hit| hit.conditions.floods.clone()).unwrap_or_default();
@@ -355,7 +355,7 @@ impl<W: World> Shard<W> {
             hit.conditions = conditions;
         }
         self.roster.devices[slot].is_hit = is_hit;
-        self.roster.devices[slot].is_faulty = is_hit || self.blueprint.groups[usize::from(group)].model.has_faults();
+        self.roster.devices[slot].is_faulty = is_hit || self.blueprint.group(group).model.has_faults();
         let state = self.roster.devices[slot].state;
         let is_there = matches!(state, State::Connecting | State::Up | State::Leaving | State::Closing);
         if was_slow && !self.faults.slows(slot) && is_there {

@@ -18,6 +18,7 @@ use crate::{
         slot::Slot,
         world::World,
     },
+    index::StreamIndex,
     model::Seen,
     observe::{
         bodies::{self, Body},
@@ -160,13 +161,13 @@ impl<W: World> Shard<W> {
     /// The timetable of a device begins with its first session.
     pub(super) fn start_timetable(&mut self, slot: Slot, now: Micros) {
         let device = &self.roster.devices[slot];
-        let (group, first, is_faulty) = (usize::from(device.group), device.stream(0), device.is_faulty);
-        for (number, _) in (0..).zip(0..self.rows(slot).len()) {
-            let at = first.plus(number);
+        let (group, first, is_faulty) = (device.group, device.first_stream, device.is_faulty);
+        for stream in StreamIndex::first(self.rows(slot).len()) {
+            let at = first.plus(stream);
             if self.roster.streams[at].next_due == Micros::NEVER {
-                let due = self.due_by_time(slot, number, now);
-                let last_due = due.before(self.course.pace(group, usize::from(number)).interval(now)).min(now);
-                let next_due = if is_faulty { self.or_flood(slot, number, due, now) } else { due };
+                let due = self.due_by_time(slot, stream, now);
+                let last_due = due.before(self.course.pace(group, stream).interval(now)).min(now);
+                let next_due = if is_faulty { self.or_flood(slot, stream, due, now) } else { due };
                 let state = &mut self.roster.streams[at];
                 (state.next_due, state.last_due) = (next_due, last_due);
             }
@@ -177,47 +178,46 @@ impl<W: World> Shard<W> {
     /// Offers every message that has fallen due; what can be sent is appended to `out`.
     fn offer(&mut self, slot: Slot, now: Micros) {
         let index = self.roster.index(slot);
-        let streams = self.rows(slot).len();
-        let first = self.roster.devices[slot].stream(0);
-        for (stream_number, number) in (0..).zip(0..streams) {
-            let at = first.plus(stream_number);
+        let first = self.roster.devices[slot].first_stream;
+        for stream in StreamIndex::first(self.rows(slot).len()) {
+            let at = first.plus(stream);
             while self.roster.streams[at].next_due <= now && self.buffers.out.len() < TURN_BYTES {
-                let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
-                let stream = &group.model.streams()[number];
-                let pace = self.course.pace(usize::from(self.roster.devices[slot].group), number);
+                let group = self.blueprint.group(self.roster.devices[slot].group);
+                let compiled = group.model.stream(stream);
+                let pace = self.course.pace(self.roster.devices[slot].group, stream);
                 let state = &mut self.roster.streams[at];
-                if stream.messages().is_some_and(|most| has_sent(most, state, &self.roster.devices[slot], number)) {
+                if compiled.messages().is_some_and(|most| has_sent(most, state, &self.roster.devices[slot], stream)) {
                     state.next_due = Micros::NEVER;
                     break;
                 }
                 let due = state.next_due;
                 let lag = now.since(due);
-                let limit = || lag::limit(stream.interval().map(|_| pace.interval(due)));
+                let limit = || lag::limit(compiled.interval().map(|_| pace.interval(due)));
                 let is_overdue = lag > lag::ALLOWED && lag > limit();
                 state.last_due = due;
                 let from = due.after(Span(1));
-                let next_due = stream.first_due(pace, index, from);
+                let next_due = compiled.first_due(pace, index, from);
                 state.next_due = next_due;
                 let is_faulty = self.roster.devices[slot].is_faulty;
                 if is_faulty {
-                    self.roster.streams[at].next_due = self.or_flood(slot, stream_number, next_due, from);
+                    self.roster.streams[at].next_due = self.or_flood(slot, stream, next_due, from);
                 }
-                let added = if is_faulty { self.flooded(slot, stream_number, due) } else { None };
-                let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
+                let added = if is_faulty { self.flooded(slot, stream, due) } else { None };
+                let group = self.blueprint.group(self.roster.devices[slot].group);
                 let is_said = !self.course.is_paused(due)
                     && (added.is_some()
-                        || group.model.is_due(number, index, due, self.blueprint.start, &mut self.buffers.scratch));
+                        || group.model.is_due(stream, index, due, self.blueprint.start, &mut self.buffers.scratch));
                 if !is_said {
                     continue;
                 }
-                if is_faulty && let Some(cause) = self.silenced(slot, stream_number, due) {
-                    self.note_cause(slot, stream_number, cause);
+                if is_faulty && let Some(cause) = self.silenced(slot, stream, due) {
+                    self.note_cause(slot, stream, cause);
                     continue;
                 }
                 if let Some(cause) = added {
-                    self.note_cause(slot, stream_number, cause);
+                    self.note_cause(slot, stream, cause);
                 }
-                self.offer_one(slot, Queued { due, stream: stream_number }, is_overdue, now);
+                self.offer_one(slot, Queued { due, stream }, is_overdue, now);
             }
         }
     }
@@ -225,17 +225,11 @@ impl<W: World> Shard<W> {
     /// Offers the birth message of a device whose session was just accepted, in a pause, too: it belongs to the session. False
     /// when its connection was lost over it.
     pub(super) fn offer_birth(&mut self, slot: Slot, now: Micros) -> bool {
-        let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
-        // It is the last of the streams.
-        let Some(stream) = group.model.streams().len().checked_sub(1) else { return true };
-        if !group.model.streams()[stream].is_birth() {
-            return true;
-        }
+        let group = self.blueprint.group(self.roster.devices[slot].group);
+        let Some(stream) = group.model.birth() else { return true };
         self.buffers.out.clear();
-        #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
-        let queued = Queued { due: now, stream: stream as u16 };
-        self.roster.streams[self.roster.devices[slot].stream(queued.stream)].last_due = now;
-        self.offer_one(slot, queued, false, now);
+        self.roster.streams[self.roster.devices[slot].stream(stream)].last_due = now;
+        self.offer_one(slot, Queued { due: now, stream }, false, now);
         self.write_out(slot, now)
     }
 
@@ -310,7 +304,7 @@ impl<W: World> Shard<W> {
         }
         let device = &mut self.roster.devices[slot];
         let Queued { due, stream } = queued;
-        let qos = self.blueprint.groups[usize::from(device.group)].model.streams()[usize::from(stream)].qos();
+        let qos = self.blueprint.group(device.group).model.stream(stream).qos();
         let at = device.stream(stream);
         let seq = self.roster.streams[at].row.next;
         let message = Message { stream, seq, due, qos };
@@ -338,8 +332,8 @@ impl<W: World> Shard<W> {
         let Message { stream, seq, due, qos } = message;
         let index = self.roster.index(slot);
         let device = &self.roster.devices[slot];
-        let group = &self.blueprint.groups[usize::from(device.group)];
-        let compiled = &group.model.streams()[usize::from(stream)];
+        let group = self.blueprint.group(device.group);
+        let compiled = group.model.stream(stream);
         let can_follow = device.is_observed && compiled.is_followed() && !is_spoilt;
         let following = if can_follow {
             self.inlet(slot).watch.following(index, qos != Qos::AtMostOnce)
@@ -389,19 +383,18 @@ impl<W: World> Shard<W> {
         let session = &mut self.roster.devices[slot].session;
         let alias = session.alias(stream, options);
         let size_max = session.maximum_packet_size();
-        let model = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)].model;
-        let number = usize::from(stream);
+        let model = &self.blueprint.group(self.roster.devices[slot].group).model;
         let start = self.buffers.out.len();
         let stamp = self.stamp(seq, due);
-        let mut frame = PublishFrame::begin(&mut self.buffers.out, qos, model.streams()[number].is_retained(), dup);
+        let mut frame = PublishFrame::begin(&mut self.buffers.out, qos, model.stream(stream).is_retained(), dup);
         if !matches!(alias, Alias::Use(_)) {
-            model.write_topic(number, index, &mut self.buffers.out);
+            model.write_topic(stream, index, &mut self.buffers.out);
         }
         frame.end_topic(&mut self.buffers.out, packet_id);
         let properties = match options.protocol {
             Protocol::V311 => Ok(()),
             Protocol::V5 => frame.write_properties(&mut self.buffers.out, alias, |out| {
-                model.write_properties(number, index, &stamp, out)
+                model.write_properties(stream, index, &stamp, out)
             }),
         };
         let begin = self.buffers.out.len();
@@ -409,7 +402,7 @@ impl<W: World> Shard<W> {
         let seen = if is_faulty { self.seen(slot, message) } else { Seen::truly(due) };
         let of_device = (index, self.blueprint.start);
         let Buffers { scratch, out, .. } = &mut self.buffers;
-        model.write_payload_as(number, of_device, &stamp, &seen, scratch, out);
+        model.write_payload_as(stream, of_device, &stamp, &seen, scratch, out);
         let is_spoilt = is_faulty && self.spoil(slot, message, begin, sending != Sending::First);
         let body = self.buffers.out.len() - begin;
         match properties.and_then(|()| frame.finish(&mut self.buffers.out)) {
@@ -419,7 +412,7 @@ impl<W: World> Shard<W> {
                 }
                 return Some(Encoded { body, is_spoilt });
             }
-            Ok(packet) => self.note_too_large(slot, number, packet.len() as u64, size_max as u64),
+            Ok(packet) => self.note_too_large(slot, stream, packet.len() as u64, size_max as u64),
             // Topics and sizes were checked with the document.
             Err(error) => tracing::error!(device = index, %error, "a message does not fit a packet"),
         }
@@ -428,8 +421,8 @@ impl<W: World> Shard<W> {
     }
 
     /// A message is larger than the broker takes; it never will be smaller.
-    fn note_too_large(&mut self, slot: Slot, stream: usize, size: u64, limit: u64) {
-        let name = self.blueprint.groups[usize::from(self.roster.devices[slot].group)].model.streams()[stream].name();
+    fn note_too_large(&mut self, slot: Slot, stream: StreamIndex, size: u64, limit: u64) {
+        let name = self.blueprint.group(self.roster.devices[slot].group).model.stream(stream).name();
         match self.counted.stats.too_large.get_mut(name) {
             Some(known) => known.note(size, limit),
             None => self.counted.stats.too_large.entry(name.into()).or_default().note(size, limit),
@@ -441,20 +434,20 @@ impl<W: World> Shard<W> {
     pub(super) fn note_unwelcome(&mut self, slot: Slot) {
         let index = self.roster.index(slot);
         let device = &self.roster.devices[slot];
-        let model = &self.blueprint.groups[usize::from(device.group)].model;
-        let mut largest: Option<(u16, usize)> = None;
+        let model = &self.blueprint.group(device.group).model;
+        let mut largest: Option<(StreamIndex, usize)> = None;
         for InFlight { stream, seq, due, .. } in device.session.unacknowledged(&self.pool) {
             let stamp = self.stamp(*seq, *due);
             self.buffers.body.clear();
-            model.write_topic(usize::from(*stream), index, &mut self.buffers.body);
-            let (start, number) = (self.blueprint.start, usize::from(*stream));
-            model.write_payload(number, index, start, &stamp, &mut self.buffers.scratch, &mut self.buffers.body);
+            model.write_topic(*stream, index, &mut self.buffers.body);
+            let start = self.blueprint.start;
+            model.write_payload(*stream, index, start, &stamp, &mut self.buffers.scratch, &mut self.buffers.body);
             if largest.is_none_or(|(_, size)| size < self.buffers.body.len()) {
                 largest = Some((*stream, self.buffers.body.len()));
             }
         }
         let Some((stream, size)) = largest else { return };
-        let name = model.streams()[usize::from(stream)].name();
+        let name = model.stream(stream).name();
         let found = Unwelcome { connections: 1, largest: size as u64 };
         self.counted.stats.unwelcome.entry(name.into()).or_default().merge(&found);
     }
@@ -512,21 +505,20 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn qos(&self, slot: Slot, stream: u16) -> Qos {
-        self.blueprint.groups[usize::from(self.roster.devices[slot].group)].model.streams()[usize::from(stream)].qos()
+    fn qos(&self, slot: Slot, stream: StreamIndex) -> Qos {
+        self.blueprint.group(self.roster.devices[slot].group).model.stream(stream).qos()
     }
 
     /// The counters in which a message belongs.
     pub(super) fn messages(&mut self, slot: Slot, message: Queued) -> &mut Messages {
-        let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
+        let group = self.blueprint.group(self.roster.devices[slot].group);
         &mut self.counted.by_stream.of(group, message.stream, message.due).messages
     }
 }
 
 /// Whether a device has sent as many messages of a stream as it is to send, those that wait included.
-fn has_sent<C>(most: u32, state: &StreamState, device: &Device<C>, stream: usize) -> bool {
-    let waiting =
-        device.queue.iter().flat_map(|queue| queue.iter()).filter(|queued| usize::from(queued.stream) == stream);
+fn has_sent<C>(most: u32, state: &StreamState, device: &Device<C>, stream: StreamIndex) -> bool {
+    let waiting = device.queue.iter().flat_map(|queue| queue.iter()).filter(|queued| queued.stream == stream);
     u64::from(state.row.next) + waiting.count() as u64 >= most.into()
 }
 

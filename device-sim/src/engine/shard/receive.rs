@@ -43,7 +43,7 @@ impl<W: World> Shard<W> {
         let most = inbox.len().min(self.world.kept(connection) + self.world.inbox(READ_MAX.min(room)));
         let read = self.world.read(connection, &mut inbox[..most]);
         // Only who subscribes gets messages that it answers with nothing.
-        if !self.blueprint.groups[usize::from(device.group)].subscriptions.is_empty() {
+        if !self.blueprint.group(device.group).subscriptions.is_empty() {
             self.world.acknowledge(connection);
         }
         let now = self.world.now();
@@ -142,9 +142,9 @@ impl<W: World> Shard<W> {
 
     fn acknowledged(&mut self, slot: Slot, message: InFlight, now: Micros) {
         let InFlight { stream, seq, due, .. } = message;
-        let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
+        let group = self.blueprint.group(self.roster.devices[slot].group);
         self.counted.by_stream.of(group, stream, due).messages.acknowledged += 1;
-        self.counted.acknowledgements.note(group.first_stream + usize::from(stream), due, now.since(due));
+        self.counted.acknowledgements.note(group.place_of(stream), due, now.since(due));
         let at = self.roster.devices[slot].stream(stream);
         self.roster.streams[at].row.acknowledged(seq);
     }
@@ -164,7 +164,7 @@ impl<W: World> Shard<W> {
     fn unmet(&self, slot: Slot) -> Option<Reason> {
         let device = &self.roster.devices[slot];
         let terms = device.session.terms()?;
-        let model = &self.blueprint.groups[usize::from(device.group)].model;
+        let model = &self.blueprint.group(device.group).model;
         if model.highest_qos() > terms.maximum_qos {
             return Some(Reason::QosNotSupported);
         }
@@ -232,8 +232,8 @@ impl<W: World> Shard<W> {
             self.counted.stats.observer.foreign += 1;
             return;
         };
-        let group = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)];
-        let compiled = &group.model.streams()[usize::from(stream)];
+        let group = self.blueprint.group(self.roster.devices[slot].group);
+        let compiled = group.model.stream(stream);
         let qos = compiled.qos();
         let (seq, due, body) = match mark {
             Mark::Stamp { seq, due, body } => (seq, Some(due), body),
@@ -249,7 +249,7 @@ impl<W: World> Shard<W> {
                 }
             },
         };
-        let place = group.first_stream + usize::from(stream);
+        let place = group.place_of(stream);
         let phase = self.counted.by_stream.mark(due.unwrap_or(at));
         let row = &mut self.roster.streams[self.roster.devices[slot].stream(stream)].row;
         let lost = &self.watched.lost_memory;
@@ -278,11 +278,11 @@ impl<W: World> Shard<W> {
     fn compare(&mut self, slot: Slot, message: Message, digest: u64) {
         let Message { stream, seq, due, .. } = message;
         let index = self.roster.index(slot);
-        let model = &self.blueprint.groups[usize::from(self.roster.devices[slot].group)].model;
+        let model = &self.blueprint.group(self.roster.devices[slot].group).model;
         let stamp = self.stamp(seq, due);
         self.buffers.body.clear();
         model.write_payload(
-            usize::from(stream),
+            stream,
             index,
             self.blueprint.start,
             &stamp,
@@ -300,10 +300,10 @@ impl<W: World> Shard<W> {
                 continue;
             }
             let device = &self.roster.devices[slot];
-            let group = &self.blueprint.groups[usize::from(device.group)];
-            for (number, _) in (0..).zip(group.model.streams()) {
-                let row = &mut self.roster.streams[device.stream(number)].row;
-                judge(row, &mut self.counted.by_stream.counts(group.first_stream + usize::from(number)));
+            let group = self.blueprint.group(device.group);
+            for (stream, _) in group.model.indexed_streams() {
+                let row = &mut self.roster.streams[device.stream(stream)].row;
+                judge(row, &mut self.counted.by_stream.counts(group.place_of(stream)));
             }
         }
     }

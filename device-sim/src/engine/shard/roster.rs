@@ -14,6 +14,7 @@ use crate::{
         slot::{Devices, Slot, SlotSet, StreamAt, StreamStates},
         world::World,
     },
+    index::StreamIndex,
     session::{Pool, Session, codec::Protocol},
 };
 
@@ -86,6 +87,11 @@ impl<C> Roster<C> {
         self.slots.slot(index).filter(|slot| slot.place() < self.devices.len())
     }
 
+    /// A stream of a device.
+    pub(super) fn stream(&self, slot: Slot, stream: StreamIndex) -> &StreamState {
+        &self.streams[self.devices[slot].stream(stream)]
+    }
+
     /// Adds a device with so many streams, which go on where those of the device before it in this slot have ended.
     fn add(&mut self, device: impl FnOnce(StreamAt) -> Device<C>, streams: usize) {
         self.devices.push(device(self.streams.next()));
@@ -97,7 +103,7 @@ impl<C> Roster<C> {
     /// Takes the last device out; how many streams it had.
     fn remove_last(&mut self) -> Option<usize> {
         let device = self.devices.pop()?;
-        let gone = self.streams.split_off(device.stream(0)).rev();
+        let gone = self.streams.split_off(device.first_stream).rev();
         let count = gone.len();
         self.departed.extend(gone.map(|stream| stream.row.next));
         Some(count)
@@ -157,24 +163,22 @@ impl<W: World> Shard<W> {
     /// Finds anew what each stream of a device is due next, from `now` on.
     fn reschedule(&mut self, slot: Slot, now: Micros) {
         let device = &self.roster.devices[slot];
-        let group = usize::from(device.group);
-        for (number, stream) in (0..).zip(self.blueprint.groups[group].model.streams()) {
-            let at = device.stream(number);
+        for (stream, compiled) in self.blueprint.group(device.group).model.indexed_streams() {
+            let at = device.stream(stream);
             let state = &self.roster.streams[at];
             // A factor of 0 lets nothing fall due, however long the timetable has run.
-            let is_halted = stream.is_periodic() && device.has_timetable();
+            let is_halted = compiled.is_periodic() && device.has_timetable();
             if state.next_due != Micros::NEVER || is_halted {
                 let from = now.max(state.last_due.after(Span(1)));
-                self.roster.streams[at].next_due = self.due_from(slot, number, from);
+                self.roster.streams[at].next_due = self.due_from(slot, stream, from);
             }
         }
     }
 
     fn add_device(&mut self) {
         let index = self.roster.index(self.roster.devices.next());
-        let group = self.blueprint.group_number(index);
-        let model = &self.blueprint.groups[usize::from(group)].model;
-        let streams = model.streams().len();
+        let group = self.blueprint.group_index(index);
+        let streams = self.blueprint.group(group).model.streams().len();
         // Different in each process, as `Session::starting_at` wants it.
         let first_packet_id = self.blueprint.draws.packet_ids.of(index).at(self.world.epoch().0).below(65_536);
         let first_packet_id = u16::try_from(first_packet_id).unwrap_or(1);
@@ -379,14 +383,14 @@ impl<W: World> Shard<W> {
     /// The streams of a device.
     pub(super) fn rows(&self, slot: Slot) -> &[StreamState] {
         let device = &self.roster.devices[slot];
-        let count = self.blueprint.groups[usize::from(device.group)].model.streams().len();
-        self.roster.streams.of(device.stream(0), count)
+        let count = self.blueprint.group(device.group).model.streams().len();
+        self.roster.streams.of(device.first_stream, count)
     }
 
     /// The streams of a device.
     pub(super) fn rows_mut(&mut self, slot: Slot) -> &mut [StreamState] {
         let device = &self.roster.devices[slot];
-        let count = self.blueprint.groups[usize::from(device.group)].model.streams().len();
-        self.roster.streams.of_mut(device.stream(0), count)
+        let count = self.blueprint.group(device.group).model.streams().len();
+        self.roster.streams.of_mut(device.first_stream, count)
     }
 }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     engine::{blueprint::Blueprint, device::Queued, slot::Slot, world::World},
     fault::{self, Cause, Fate, Flood, How, OfDevice},
+    index::{GroupIndex, StreamIndex},
     model::Seen,
     session::Message,
 };
@@ -24,12 +25,12 @@ impl<C> Faults<C> {
     }
 
     /// The flood of a stream by a fault that hits the device.
-    fn flood(&self, slot: Slot, stream: u16) -> Option<&Flood> {
+    fn flood(&self, slot: Slot, stream: StreamIndex) -> Option<&Flood> {
         self.hit(slot)?.conditions.floods.iter().find(|flood| flood.stream == stream)
     }
 
     /// When a flood by a fault that hits the device is due, at `from` or later.
-    fn flood_due(&self, slot: Slot, stream: u16, from: Micros) -> Micros {
+    fn flood_due(&self, slot: Slot, stream: StreamIndex, from: Micros) -> Micros {
         self.flood(slot, stream).map_or(Micros::NEVER, |flood| flood.due(from))
     }
 }
@@ -58,26 +59,26 @@ impl<W: World> Shard<W> {
     }
 
     /// The faults that a stream of a device has by itself.
-    fn own_faults(&self, slot: Slot, stream: u16) -> OfDevice<'_> {
+    fn own_faults(&self, slot: Slot, stream: StreamIndex) -> OfDevice<'_> {
         own_faults(&self.blueprint, (self.roster.index(slot), self.roster.devices[slot].group), stream)
     }
 
     /// When a stream of a device is due next, at `from` or later: by its timetable, or by a flood. What has no timetable, or one
     /// that stands still, is not flooded.
-    pub(super) fn due_from(&self, slot: Slot, stream: u16, from: Micros) -> Micros {
+    pub(super) fn due_from(&self, slot: Slot, stream: StreamIndex, from: Micros) -> Micros {
         let due = self.due_by_time(slot, stream, from);
         if self.roster.devices[slot].is_faulty { self.or_flood(slot, stream, due, from) } else { due }
     }
 
     /// When a stream of a device is due next by its timetable alone, at `from` or later.
-    pub(super) fn due_by_time(&self, slot: Slot, stream: u16, from: Micros) -> Micros {
-        let (group, number) = (usize::from(self.roster.devices[slot].group), usize::from(stream));
-        let compiled = &self.blueprint.groups[group].model.streams()[number];
-        compiled.first_due(self.course.pace(group, number), self.roster.index(slot), from)
+    pub(super) fn due_by_time(&self, slot: Slot, stream: StreamIndex, from: Micros) -> Micros {
+        let group = self.roster.devices[slot].group;
+        let compiled = self.blueprint.group(group).model.stream(stream);
+        compiled.first_due(self.course.pace(group, stream), self.roster.index(slot), from)
     }
 
     /// The earlier one of `due`, when a stream is due next by its timetable, and the next message of a flood at `from` or later.
-    pub(super) fn or_flood(&self, slot: Slot, stream: u16, due: Micros, from: Micros) -> Micros {
+    pub(super) fn or_flood(&self, slot: Slot, stream: StreamIndex, due: Micros, from: Micros) -> Micros {
         if due == Micros::NEVER {
             return due;
         }
@@ -86,7 +87,7 @@ impl<W: World> Shard<W> {
     }
 
     /// The flood by which a message of a stream is due at `due`, if it is one of a flood.
-    pub(super) fn flooded(&self, slot: Slot, stream: u16, due: Micros) -> Option<Cause> {
+    pub(super) fn flooded(&self, slot: Slot, stream: StreamIndex, due: Micros) -> Option<Cause> {
         if let Some(flood) = self.faults.flood(slot, stream).filter(|flood| flood.is_due(due)) {
             return Some(Cause::Plan(flood.number));
         }
@@ -95,14 +96,14 @@ impl<W: World> Shard<W> {
     }
 
     /// The fault by which a message of a stream is not sent that is due at `due`, if it is one.
-    pub(super) fn silenced(&self, slot: Slot, stream: u16, due: Micros) -> Option<Cause> {
+    pub(super) fn silenced(&self, slot: Slot, stream: StreamIndex, due: Micros) -> Option<Cause> {
         let is_own = self.own_faults(slot, stream).is_silent(due);
         let own = is_own.then_some(Cause::Model(ModelFault::Silent));
         self.faults.silent(slot, stream).map(Cause::Plan).or(own)
     }
 
     /// A fault has done something to a message of a stream.
-    pub(super) fn note_cause(&mut self, slot: Slot, stream: u16, cause: Cause) {
+    pub(super) fn note_cause(&mut self, slot: Slot, stream: StreamIndex, cause: Cause) {
         let group = self.roster.devices[slot].group;
         self.counted.note_cause(&self.blueprint, cause, group, stream);
     }
@@ -134,11 +135,11 @@ impl<W: World> Shard<W> {
 
     /// Sets when the streams of a device are due that a flood has begun or ended for.
     pub(super) fn follow_floods(&mut self, slot: Slot, before: &[Flood], now: Micros) {
-        let first = self.roster.devices[slot].stream(0);
-        for (number, _) in (0..).zip(0..self.rows(slot).len()) {
-            let state = &self.roster.streams[first.plus(number)];
-            let is_flooded = self.faults.flood(slot, number).is_some();
-            let was_flooded = before.iter().any(|flood| flood.stream == number);
+        let first = self.roster.devices[slot].first_stream;
+        for stream in StreamIndex::first(self.rows(slot).len()) {
+            let state = &self.roster.streams[first.plus(stream)];
+            let is_flooded = self.faults.flood(slot, stream).is_some();
+            let was_flooded = before.iter().any(|flood| flood.stream == stream);
             // It has said all, or has not begun.
             if state.next_due == Micros::NEVER || !is_flooded && !was_flooded {
                 continue;
@@ -146,14 +147,13 @@ impl<W: World> Shard<W> {
             let from = state.last_due.after(Span(1));
             // What a flood would have said before it began for this device, or while the timetable stood still, is not made up for.
             let flooded_from = from.max(now.min(state.next_due));
-            let due = self.or_flood(slot, number, self.due_by_time(slot, number, from), flooded_from);
-            self.roster.streams[first.plus(number)].next_due = due;
+            let due = self.or_flood(slot, stream, self.due_by_time(slot, stream, from), flooded_from);
+            self.roster.streams[first.plus(stream)].next_due = due;
         }
     }
 }
 
 /// The faults that a stream has by itself of a device, given by its index and its group.
-fn own_faults(blueprint: &Blueprint, (index, group): (u32, u8), stream: u16) -> OfDevice<'_> {
-    let streams = blueprint.groups[usize::from(group)].model.streams();
-    streams[usize::from(stream)].faults(index, blueprint.start)
+fn own_faults(blueprint: &Blueprint, (index, group): (u32, GroupIndex), stream: StreamIndex) -> OfDevice<'_> {
+    blueprint.group(group).model.stream(stream).faults(index, blueprint.start)
 }

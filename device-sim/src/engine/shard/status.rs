@@ -6,7 +6,10 @@ use fleet_contract::{
 };
 
 use super::{Reading, Shard};
-use crate::engine::{device::State, slot::Slot, world::World};
+use crate::{
+    engine::{device::State, slot::Slot, world::World},
+    index::StreamIndex,
+};
 
 impl<W: World> Shard<W> {
     /// The statistics since the start, as of now.
@@ -32,7 +35,8 @@ impl<W: World> Shard<W> {
     /// What is known of device `index`, if it is one of the shard's.
     pub(super) fn device_status(&mut self, index: u32) -> Option<DeviceStatus> {
         let slot = self.roster.slot(index)?;
-        let streams = (0..self.rows(slot).len()).map(|number| self.stream_status(slot, number)).collect();
+        let streams =
+            StreamIndex::first(self.rows(slot).len()).map(|stream| self.stream_status(slot, stream)).collect();
         let device = &self.roster.devices[slot];
         let group = self.blueprint.group_of(index);
         let is_waiting = matches!(device.state, State::Offline);
@@ -51,12 +55,12 @@ impl<W: World> Shard<W> {
         })
     }
 
-    fn stream_status(&mut self, slot: Slot, number: usize) -> StreamStatus {
+    fn stream_status(&mut self, slot: Slot, stream: StreamIndex) -> StreamStatus {
         let index = self.roster.index(slot);
         let blueprint = std::sync::Arc::clone(&self.blueprint);
         let model = &blueprint.group_of(index).model;
-        let stream = &model.streams()[number];
-        let state = &self.rows(slot)[number];
+        let compiled = model.stream(stream);
+        let state = self.roster.stream(slot, stream);
         let (seq, due) = match state.row.next.checked_sub(1) {
             Some(last) => (last, state.last_due),
             None => (0, state.next_due.min(self.world.now())),
@@ -65,12 +69,12 @@ impl<W: World> Shard<W> {
         let (sent, next_due) = (state.row.next, state.next_due);
         let stamp = self.stamp(seq, due);
         let (mut topic, mut payload) = (Vec::new(), Vec::new());
-        model.write_topic(number, index, &mut topic);
-        model.write_payload(number, index, blueprint.start, &stamp, &mut self.buffers.scratch, &mut payload);
+        model.write_topic(stream, index, &mut topic);
+        model.write_payload(stream, index, blueprint.start, &stamp, &mut self.buffers.scratch, &mut payload);
         StreamStatus {
-            name: stream.name().to_owned(),
+            name: compiled.name().to_owned(),
             topic: String::from_utf8_lossy(&topic).into_owned(),
-            qos: stream.qos() as u8,
+            qos: compiled.qos() as u8,
             next_due: (next_due != Micros::NEVER).then_some(next_due),
             sent,
             settled: sent.saturating_sub(in_flight),

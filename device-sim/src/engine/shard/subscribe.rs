@@ -25,7 +25,7 @@ impl<W: World> Shard<W> {
     /// this packet alone unanswered is asked again over the next connection.
     pub(super) fn subscribe(&mut self, slot: Slot, session_present: bool, now: Micros) -> bool {
         let device = &self.roster.devices[slot];
-        let has_none = self.blueprint.groups[usize::from(device.group)].subscriptions.is_empty();
+        let has_none = self.blueprint.group(device.group).subscriptions.is_empty();
         if has_none || (session_present && device.is_subscribed) {
             return true;
         }
@@ -46,7 +46,7 @@ impl<W: World> Shard<W> {
         let (device, index) = (&self.roster.devices[slot], self.roster.index(slot));
         let (terms, refused) = (device.session.terms(), &mut self.counted.stats.received.refused);
         let mut filters = Vec::new();
-        for subscription in &self.blueprint.groups[usize::from(device.group)].subscriptions {
+        for subscription in &self.blueprint.group(device.group).subscriptions {
             let filter = subscription.filter.text(index);
             match unavailable(&filter, terms) {
                 Some(reason) => causes::add(refused, reason.into(), 1),

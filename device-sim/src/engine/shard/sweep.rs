@@ -41,33 +41,29 @@ impl<W: World> Shard<W> {
         if may_still_come && !is_settling {
             return;
         }
-        let group = &self.blueprint.groups[usize::from(device.group)];
+        let group = self.blueprint.group(device.group);
         let index = self.roster.index(slot);
-        for (number, stream) in (0..).zip(group.model.streams()) {
-            let row = &mut self.roster.streams[device.stream(number)].row;
+        for (stream, compiled) in group.model.indexed_streams() {
+            let row = &mut self.roster.streams[device.stream(stream)].row;
             if row.is_settled() {
                 continue;
             }
             let (lost, memory) = (&mut self.counted.stats.lost, &mut self.watched.lost_memory);
             let recorder = &mut self.recorder;
-            row.expire(
-                limit,
-                &mut self.counted.by_stream.counts(group.first_stream + usize::from(number)),
-                |message| {
-                    recorder.note_change(now);
-                    memory.insert(index, number, message.seq);
-                    if lost.len() < Stats::LOST_MAX {
-                        lost.push(LostMessage {
-                            sent: message.sent,
-                            device: index,
-                            stream: stream.name().to_owned(),
-                            seq: message.seq,
-                            qos: stream.qos(),
-                            acknowledged: message.acknowledged,
-                        });
-                    }
-                },
-            );
+            row.expire(limit, &mut self.counted.by_stream.counts(group.place_of(stream)), |message| {
+                recorder.note_change(now);
+                memory.insert(index, stream, message.seq);
+                if lost.len() < Stats::LOST_MAX {
+                    lost.push(LostMessage {
+                        sent: message.sent,
+                        device: index,
+                        stream: compiled.name().to_owned(),
+                        seq: message.seq,
+                        qos: compiled.qos(),
+                        acknowledged: message.acknowledged,
+                    });
+                }
+            });
         }
         if device.state == State::Leaving {
             self.settle(slot, now);

@@ -100,7 +100,7 @@ impl<W: World> Shard<W> {
 
     /// The will of a device, if it has one.
     fn will(&self, slot: Slot) -> Option<&Will> {
-        self.blueprint.groups[usize::from(self.roster.devices[slot].group)].will.as_ref()
+        self.blueprint.group(self.roster.devices[slot].group).will.as_ref()
     }
 
     /// The keep-alive after which a broker gives a silent device up (MQTT-3.1.2-24); `None` if it never does.
@@ -316,15 +316,15 @@ impl<W: World> Shard<W> {
 
     /// What the broker retains once the birth message has come, which is made once more.
     fn birth(&mut self, slot: Slot) -> Option<u64> {
-        let number = self.rows(slot).len().checked_sub(1)?;
-        let state = &self.rows(slot)[number];
+        let stream = self.blueprint.group(self.roster.devices[slot].group).model.birth()?;
+        let state = self.roster.stream(slot, stream);
         let (seq, due) = (state.row.next.checked_sub(1)?, state.last_due);
         let stamp: Stamp = self.stamp(seq, due);
         let index = self.roster.index(slot);
         let (blueprint, buffers) = (&self.blueprint, &mut self.buffers);
-        let model = &blueprint.groups[usize::from(self.roster.devices[slot].group)].model;
+        let model = &blueprint.group(self.roster.devices[slot].group).model;
         buffers.body.clear();
-        model.write_payload(number, index, blueprint.start, &stamp, &mut buffers.scratch, &mut buffers.body);
+        model.write_payload(stream, index, blueprint.start, &stamp, &mut buffers.scratch, &mut buffers.body);
         Some(bodies::digest(&buffers.body))
     }
 

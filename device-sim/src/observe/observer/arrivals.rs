@@ -8,6 +8,7 @@ use fleet_contract::{
 
 use super::{Observer, Parts};
 use crate::{
+    index::StreamIndex,
     observe::{Arrival, Arrivals, Mark, bodies},
     session::codec::Publish,
 };
@@ -70,18 +71,16 @@ impl Observer {
         let device = self.parts.blueprint.will_of(publish.topic.as_bytes(), publish.payload)?;
         let may_repeat = now < self.asked.repeats_until;
         let is_own = self.parts.shard.contains(device) && self.parts.is_here(device);
-        let own = Sight::Own(Arrival { device, stream: 0, mark: Mark::Will, at: now, may_repeat });
+        let own = Sight::Own(Arrival { device, stream: StreamIndex::new(0), mark: Mark::Will, at: now, may_repeat });
         Some(if is_own { own } else { Sight::OfTheRun })
     }
 
     fn recognise_message(&self, publish: &Publish<'_>, now: Micros) -> Sight {
         let Parts { blueprint, run, shard, clock, .. } = &self.parts;
         let topic = publish.topic.as_bytes();
-        let recognised = blueprint.groups.iter().enumerate().find_map(|(number, group)| {
+        let recognised = blueprint.indexed_groups().find_map(|(index, group)| {
             let (stream, device) = group.model.recognise(topic)?;
-            let number_of_stream = u16::try_from(stream).ok()?;
-            (blueprint.group_index(device) == number)
-                .then(|| (group.model.streams()[stream].stamp(), number_of_stream, device))
+            (blueprint.group_index(device) == index).then(|| (group.model.stream(stream).stamp(), stream, device))
         });
         let Some((mode, stream, device)) = recognised else { return Sight::Foreign };
         // Where the addresses are those of one broker, each observer sees what all devices publish.

@@ -16,6 +16,10 @@ use super::super::codec::{self, Connect, Packet, Protocol, PublishFrame, read};
 use super::super::{Event, InFlight, Message, Options, Phase, Pool, Resend, Session, Stage, Withheld};
 use super::broker::{Broker, Limits, Method};
 use super::codec_oracle::qos;
+use crate::index::StreamIndex;
+
+/// Of which stream the messages are: the one whose topic has an alias.
+const STREAM: StreamIndex = StreamIndex::new(0);
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
@@ -136,7 +140,7 @@ impl World {
     }
 
     fn publish(&mut self, qos: Qos) {
-        let message = Message { stream: 0, seq: self.next_seq, due: self.now, qos };
+        let message = Message { stream: STREAM, seq: self.next_seq, due: self.now, qos };
         match self.session.publish(&mut self.pool, &self.options, message, self.now) {
             Err(Withheld::Offline) => assert_ne!(self.session.phase(), Phase::Up),
             Err(Withheld::WindowFull) => assert!(self.is_full()),
@@ -175,7 +179,7 @@ impl World {
     }
 
     fn write_publish(&mut self, seq: u32, qos: Qos, packet_id: Option<codec::PacketId>, dup: bool) {
-        let alias = self.session.alias(0, &self.options);
+        let alias = self.session.alias(STREAM, &self.options);
         let out = &mut self.upstream;
         let mut frame = PublishFrame::begin(out, qos, false, dup);
         if !matches!(alias, Alias::Use(_)) {
@@ -184,7 +188,7 @@ impl World {
         frame.end_topic(out, packet_id);
         if self.options.protocol == Protocol::V5 {
             frame.write_properties(out, alias, |_| Ok(())).unwrap();
-            self.session.bound(0);
+            self.session.bound(STREAM);
         }
         out.extend_from_slice(&seq.to_be_bytes());
         frame.finish(out).unwrap();

@@ -22,6 +22,10 @@ use super::super::codec::v5::{Alias, SubscribeOptions};
 use super::super::codec::{self, Connect, Protocol, PublishFrame, Will, read};
 use super::super::{Event, Message, Options, Phase, Pool, Resend, Session};
 use super::codec_oracle::qos;
+use crate::index::StreamIndex;
+
+/// Of which stream the messages are: the one whose topic has an alias.
+const STREAM: StreamIndex = StreamIndex::new(0);
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -151,7 +155,7 @@ impl World {
     }
 
     fn publish(&mut self, qos: Qos) {
-        let message = Message { stream: 0, seq: self.seq, due: self.now, qos };
+        let message = Message { stream: STREAM, seq: self.seq, due: self.now, qos };
         if let Ok(packet_id) = self.session.publish(&mut self.pool, &self.options, message, self.now) {
             self.write_publish(self.seq, qos, packet_id, false);
             if qos != Qos::AtMostOnce {
@@ -162,7 +166,7 @@ impl World {
     }
 
     fn write_publish(&mut self, seq: u32, qos: Qos, packet_id: Option<codec::PacketId>, dup: bool) {
-        let alias = self.session.alias(0, &self.options);
+        let alias = self.session.alias(STREAM, &self.options);
         let out = &mut self.upstream;
         let mut frame = PublishFrame::begin(out, qos, false, dup);
         if !matches!(alias, Alias::Use(_)) {
@@ -171,7 +175,7 @@ impl World {
         frame.end_topic(out, packet_id);
         if self.options.protocol == Protocol::V5 {
             frame.write_properties(out, alias, |_| Ok(())).unwrap();
-            self.session.bound(0);
+            self.session.bound(STREAM);
         }
         out.extend_from_slice(&seq.to_be_bytes());
         frame.finish(out).unwrap();

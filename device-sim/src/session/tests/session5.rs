@@ -45,7 +45,7 @@ fn a_broker_that_says_nothing_allows_everything() {
     assert_eq!((terms.receive_maximum, terms.maximum_qos), (u16::MAX, Qos::ExactlyOnce));
     assert!(terms.is_retain_available);
     assert_eq!(rig.session.maximum_packet_size(), u32::MAX as usize);
-    assert_eq!(rig.session.alias(0, &rig.options), Alias::None);
+    assert_eq!(rig.session.alias(StreamIndex::new(0), &rig.options), Alias::None);
 }
 
 #[test]
@@ -96,17 +96,18 @@ fn no_more_is_resent_than_the_broker_receives() {
 fn a_topic_goes_by_its_alias_once_the_broker_knows_it_and_anew_on_each_connection() {
     let mut rig = Rig::up5(b"\x22\x00\x02");
     let alias = |number| NonZeroU16::new(number).unwrap();
+    let stream = StreamIndex::new;
     for _ in 0..2 {
-        assert_eq!(rig.session.alias(1, &rig.options), Alias::Bind(alias(2)));
-        rig.session.bound(1);
-        assert_eq!(rig.session.alias(1, &rig.options), Alias::Use(alias(2)));
-        assert_eq!(rig.session.alias(0, &rig.options), Alias::Bind(alias(1)));
-        assert_eq!(rig.session.alias(2, &rig.options), Alias::None);
-        rig.session.bound(200);
+        assert_eq!(rig.session.alias(stream(1), &rig.options), Alias::Bind(alias(2)));
+        rig.session.bound(stream(1));
+        assert_eq!(rig.session.alias(stream(1), &rig.options), Alias::Use(alias(2)));
+        assert_eq!(rig.session.alias(stream(0), &rig.options), Alias::Bind(alias(1)));
+        assert_eq!(rig.session.alias(stream(2), &rig.options), Alias::None);
+        rig.session.bound(stream(200));
         rig.reconnect5(true, b"\x22\x00\x02");
     }
     rig.options.topic_aliases = 1;
-    assert_eq!(rig.session.alias(1, &rig.options), Alias::None);
+    assert_eq!(rig.session.alias(stream(1), &rig.options), Alias::None);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use fleet_contract::{
 use super::{START, Stage, faults};
 use crate::{
     fault::{Cause, How},
+    index::{GroupIndex, StreamIndex},
     model::Scratch,
     sample::sample,
 };
@@ -68,9 +69,9 @@ fn speak(change: impl FnOnce(&mut Stage)) -> (Stage, Stats) {
 }
 
 /// What the model alone says of a stream while the fleet speaks: how many messages fall due, by what is done to them.
-fn expected(stage: &Stage, number: usize) -> (u64, ModelFaultCounts) {
+fn expected(stage: &Stage, index: StreamIndex) -> (u64, ModelFaultCounts) {
     let model = &stage.blueprint.groups[0].model;
-    let stream = &model.streams()[number];
+    let stream = model.stream(index);
     let [begin, end] = SPEAKS.map(|seconds| START.after(Span::from_secs(seconds)));
     let mut scratch = Scratch::default();
     let (mut said, mut counts) = (0, ModelFaultCounts::default());
@@ -80,7 +81,7 @@ fn expected(stage: &Stage, number: usize) -> (u64, ModelFaultCounts) {
         let mut due = next(begin);
         while due < end {
             let is_flood = own.flood_due(due) == due;
-            let is_due = is_flood || model.is_due(number, device, due, START, &mut scratch);
+            let is_due = is_flood || model.is_due(index, device, due, START, &mut scratch);
             if is_due && own.is_silent(due) {
                 counts.silent += 1;
             } else if is_due {
@@ -115,9 +116,8 @@ fn sent(stats: &Stats, stream: &str) -> u64 {
 #[test]
 fn a_fleet_does_what_its_model_says_to_the_message() {
     let (stage, stats) = speak(|_| {});
-    let names: Vec<String> = stage.blueprint.groups[0].model.streams().iter().map(|it| it.name().to_owned()).collect();
-    for (number, name) in names.iter().enumerate() {
-        let (said, counts) = expected(&stage, number);
+    for (index, stream) in stage.blueprint.groups[0].model.indexed_streams() {
+        let (name, (said, counts)) = (stream.name(), expected(&stage, index));
         assert_eq!(done(&stats, name), counts, "{name}");
         assert_eq!(sent(&stats, name), said + counts.duplicate, "{name}");
     }
@@ -141,7 +141,7 @@ fn shares_are_about_what_was_asked() {
         let (mean, deviation) = (of as f64 * share, (of as f64 * share * (1.0 - share)).sqrt());
         assert!((found as f64 - mean).abs() < 4.0 * deviation, "{name}: {found} of {of}");
     };
-    let (one, _) = expected(&stage, 0);
+    let (one, _) = expected(&stage, StreamIndex::new(0));
     within("corrupt", done(&stats, "one").corrupt, one, 0.1);
     within("duplicate", done(&stats, "one").duplicate, one, 0.05);
     let two = done(&stats, "two");
@@ -164,7 +164,7 @@ fn a_sample_shows_what_is_sent() {
     let mut counts = vec![0; model.streams().len()];
     for sample in sample(model, 0..DEVICES, START, Span::from_secs(SPEAKS[1])).filter(|sample| sample.due >= begin) {
         assert!(sample.due < end);
-        counts[sample.stream] += 1;
+        counts[sample.stream.place()] += 1;
     }
     for (stream, count) in model.streams().iter().zip(counts) {
         assert_eq!(sent(&stats, stream.name()), count, "{}", stream.name());
@@ -197,6 +197,6 @@ fn a_device_of_another_model_pays_nothing() {
     stage.run(Span::from_secs(2));
     for slot in stage.shard.roster.devices.slots() {
         let device = &stage.shard.roster.devices[slot];
-        assert_eq!((device.is_faulty, device.is_hit), (device.group == 0, false));
+        assert_eq!((device.is_faulty, device.is_hit), (device.group == GroupIndex::new(0), false));
     }
 }

@@ -51,7 +51,7 @@ fn line(name: &str, flags: FleetFlags, seed: u64, interval: Option<Span>) -> Str
         let model = &models[membership.group_of(device)];
         for sample in sample::sample(model, device..device + 1, START, DURATION) {
             messages += 1;
-            let about = (sample.due, device, sample.stream, &sample.topic, sample.qos, sample.is_retained);
+            let about = (sample.due, device, sample.stream.number(), &sample.topic, sample.qos, sample.is_retained);
             digest.update(format!("{about:?} {:?} {}\n", sample.properties, sample.payload.len()));
             digest.update(&sample.payload);
         }

@@ -1,0 +1,46 @@
+//! The places of streams and groups, as types of their own, so that the compiler refuses one for another.
+
+/// The place of a stream among those of its model, from 0 on, in the order of [`Model::streams`](crate::model::Model::streams). A
+/// model has fewer than 65,536 streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamIndex(u16);
+
+impl StreamIndex {
+    /// The stream at `place`.
+    #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
+    pub const fn new(place: usize) -> Self {
+        Self(place as u16)
+    }
+
+    /// The first `count` streams of a model, in order.
+    pub fn first(count: usize) -> impl Iterator<Item = Self> {
+        (0..count).map(Self::new)
+    }
+
+    /// Its place, from 0 on.
+    pub const fn place(self) -> usize {
+        self.0 as usize
+    }
+
+    /// How many streams are before it.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+}
+
+/// The place of a group among those of its fleet, from 0 on, in the order of the document. A fleet has at most 255 groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct GroupIndex(u8);
+
+impl GroupIndex {
+    /// The group at `place`.
+    #[expect(clippy::cast_possible_truncation, reason = "a fleet has at most 255 groups")]
+    pub(crate) const fn new(place: usize) -> Self {
+        Self(place as u8)
+    }
+
+    /// Its place, from 0 on.
+    pub(crate) const fn place(self) -> usize {
+        self.0 as usize
+    }
+}
