@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, hint::black_box, time::Instant};
 
 use anyhow::Context as _;
 use device_sim::{
-    index::StreamIndex,
+    index::{DeviceIndex, StreamIndex},
     model::{Context, Model, Scratch},
 };
 use fleet_contract::{builtin, model::Files, stamp::Stamp, template::Template, time::Micros, units::Span};
@@ -40,7 +40,7 @@ fn measure(model: &Model, index: StreamIndex) -> (f64, usize) {
     let mut bytes = 0;
     let begin = Instant::now();
     for number in 0..MESSAGES {
-        let device = number % DEVICES;
+        let device = DeviceIndex::new(number % DEVICES);
         let from = START.after(Span(u64::from(number / DEVICES) * stream.tick().0));
         let due = stream.due_at_or_after(device, START, stream.tick(), from);
         let stamp = Stamp { run: 1, epoch: START, seq: number, due };

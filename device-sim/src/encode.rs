@@ -13,7 +13,10 @@ use fleet_contract::{
     time::Micros,
 };
 
-use crate::signal::{Reader, Signals, Value};
+use crate::{
+    index::DeviceIndex,
+    signal::{Reader, Signals, Value},
+};
 
 mod cbor;
 mod json;
@@ -86,7 +89,7 @@ enum Padding {
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
     /// The device.
-    pub device: u32,
+    pub device: DeviceIndex,
     /// Instants, sequence and run.
     pub stamp: &'a Stamp,
     /// What the device's clock shows.
@@ -145,7 +148,7 @@ impl Program {
                     cbor::write_text(out, |out| self.write_pieces(inner, message, reader, out));
                     pieces = rest.iter();
                 }
-                Piece::PerDevice(field) => self.names.write_field(field, message.device, out),
+                Piece::PerDevice(field) => self.names.write_field(field, message.device.number(), out),
                 Piece::Stamp => {
                     let mut text = [0; LENGTH];
                     message.stamp.write(&mut text);
@@ -164,7 +167,7 @@ impl Program {
             },
             Source::Timestamp(form) => time::write(message.clock, form, out),
             Source::Sequence => number::write_unsigned(message.stamp.seq.into(), out),
-            Source::Index => number::write_unsigned(message.device.into(), out),
+            Source::Index => number::write_unsigned(message.device.number().into(), out),
         }
     }
 
@@ -182,7 +185,7 @@ impl Program {
             }
             Source::Timestamp(form) => cbor::write_head(cbor::UNSIGNED, time::since_1970(message.clock, form), out),
             Source::Sequence => cbor::write_head(cbor::UNSIGNED, message.stamp.seq.into(), out),
-            Source::Index => cbor::write_head(cbor::UNSIGNED, message.device.into(), out),
+            Source::Index => cbor::write_head(cbor::UNSIGNED, message.device.number().into(), out),
         }
     }
 }
@@ -194,7 +197,7 @@ impl Source {
             Self::Signal { index, .. } => reader.value(index).number(),
             Self::Timestamp(form) => time::since_1970(message.clock, form) as f64,
             Self::Sequence => message.stamp.seq.into(),
-            Self::Index => message.device.into(),
+            Self::Index => message.device.number().into(),
         }
     }
 }

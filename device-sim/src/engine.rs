@@ -56,6 +56,7 @@ use course::Course;
 
 use crate::{
     clock::Clock,
+    index::DeviceIndex,
     observe::{ObserverWatch, observer},
     record::Record,
     reload::Reloader,
@@ -328,7 +329,7 @@ impl Engine {
     pub fn unrecorded_between(&self, after: Micros, until: Micros) -> Stats {
         let course = Arc::clone(&lock(&self.course));
         let devices = self.shard.first..self.shard.end().min(course.population.most(after));
-        unrecorded::between(&self.blueprint, &course, devices, after, until)
+        unrecorded::between(&self.blueprint, &course, devices.map(DeviceIndex::new), after, until)
     }
 
     /// How many devices have been neither accepted nor refused, nor failed to connect, since the engine started;
@@ -356,6 +357,7 @@ impl Engine {
 
     /// What is known of device `index`; `None` when it is none of this worker's.
     pub fn device(&self, index: u32) -> Option<DeviceStatus> {
+        let index = DeviceIndex::new(index);
         match &self.driver {
             Driver::Native(native) => native.device(index),
             Driver::Rumqttc(fleet) => fleet.device(index),
@@ -431,7 +433,7 @@ impl Native {
         (stats, is_drained)
     }
 
-    fn device(&self, index: u32) -> Option<DeviceStatus> {
+    fn device(&self, index: DeviceIndex) -> Option<DeviceStatus> {
         let number = self.slots.iter().position(|slots| slots.slot(index).is_some())?;
         let (reply, answer) = mpsc::sync_channel(1);
         self.shards[number].send(Command::Device(index, reply));

@@ -1,4 +1,26 @@
-//! The places of streams and groups, as types of their own, so that the compiler refuses one for another.
+//! The places of devices, streams and groups, as types of their own, so that the compiler refuses one for another.
+
+/// The place of a device among those of the fleet, from 0 on, whichever worker runs it. `{index}` in names adds the document's
+/// `firstIndex` to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceIndex(u32);
+
+impl DeviceIndex {
+    /// The device that has `number` devices before it.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Its place, from 0 on.
+    pub const fn place(self) -> usize {
+        self.0 as usize
+    }
+
+    /// How many devices are before it.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
 
 /// The place of a stream among those of its model, from 0 on, in the order of [`Model::streams`](crate::model::Model::streams). A
 /// model has fewer than 65,536 streams.

@@ -22,6 +22,7 @@ use crate::{
         BlueprintError,
         blueprint::{Blueprint, Identity},
     },
+    index::DeviceIndex,
     observe::observer,
     session::{Options, codec::v5::Reason},
     transport::{self, Errand, Route},
@@ -131,7 +132,7 @@ pub struct Leftovers {
     blueprint: Blueprint,
     devices: u32,
     /// By address of the broker: topics that do not name their device, and the first device that has them.
-    shared: Vec<BTreeMap<String, u32>>,
+    shared: Vec<BTreeMap<String, DeviceIndex>>,
     /// Tells the clients that look from observers of runs.
     run: u32,
 }
@@ -151,25 +152,25 @@ impl Leftovers {
     }
 
     /// What device `index` leaves.
-    pub fn of(&self, index: u32) -> Left {
+    pub fn of(&self, index: DeviceIndex) -> Left {
         let group = self.blueprint.group_of(index);
         let shared = &self.shared[self.position(index)];
-        let mut topics: Vec<String> = group.retained().map(|topic| topic.text(index)).collect();
+        let mut topics: Vec<String> = group.retained().map(|topic| topic.text(index.number())).collect();
         topics.sort_unstable();
         topics.dedup();
         topics.retain(|topic| shared.get(topic).is_none_or(|first| *first == index));
-        Left { client_id: group.client_id.text(index), has_session: self.has_sessions(), topics }
+        Left { client_id: group.client_id.text(index.number()), has_session: self.has_sessions(), topics }
     }
 
     /// The devices that leave something.
-    pub fn devices(&self) -> impl Iterator<Item = u32> + Send + '_ {
+    pub fn devices(&self) -> impl Iterator<Item = DeviceIndex> + Send + '_ {
         let is_any = self.has_sessions() || self.blueprint.groups.iter().any(|group| group.retained().next().is_some());
-        (0..if is_any { self.devices } else { 0 }).filter(|index| !self.of(*index).is_empty())
+        (0..if is_any { self.devices } else { 0 }).map(DeviceIndex::new).filter(|index| !self.of(*index).is_empty())
     }
 
     /// The position of the broker's address that device `index` connects to.
-    pub fn position(&self, index: u32) -> usize {
-        index as usize % self.shared.len()
+    pub fn position(&self, index: DeviceIndex) -> usize {
+        index.place() % self.shared.len()
     }
 
     /// Whether brokers keep sessions of devices that went without a word; of MQTT 3.1.1 also of those that left in order.
@@ -183,7 +184,7 @@ impl Leftovers {
     ///
     /// # Errors
     /// When the broker accepts no session: then nothing was removed.
-    pub fn remove(&self, index: u32, way: &Way) -> Result<Vec<(String, Stays)>, Stays> {
+    pub fn remove(&self, index: DeviceIndex, way: &Way) -> Result<Vec<(String, Stays)>, Stays> {
         let identity = self.blueprint.device(index);
         let topics = self.of(index).topics;
         let mut answers = self.clear(&identity, &topics, way)?;
@@ -238,12 +239,12 @@ impl Leftovers {
 }
 
 /// Topics that do not name their device, by address: each with the first device there that publishes to it.
-fn shared(blueprint: &Blueprint, devices: u32, addresses: usize) -> Vec<BTreeMap<String, u32>> {
+fn shared(blueprint: &Blueprint, devices: u32, addresses: usize) -> Vec<BTreeMap<String, DeviceIndex>> {
     let mut shared = vec![BTreeMap::new(); addresses];
     let most = u32::try_from(addresses).unwrap_or(u32::MAX).saturating_mul(PERIOD_MAX).min(devices);
-    for index in 0..most {
+    for index in (0..most).map(DeviceIndex::new) {
         for topic in blueprint.group_of(index).retained().filter(|topic| is_shared(topic)) {
-            shared[index as usize % addresses].entry(topic.text(index)).or_insert(index);
+            shared[index.place() % addresses].entry(topic.text(index.number())).or_insert(index);
         }
     }
     shared

@@ -150,12 +150,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::random::Source;
+    use crate::{index::DeviceIndex, random::Source};
 
     const NOW: Micros = Micros(1_000_000_000);
 
     fn delayed(delay: u64, jitter: u64, spread: Spread) -> Way {
-        let draws = Source::new(7, "delay").of(3);
+        let draws = Source::new(7, "delay").of(DeviceIndex::new(3));
         let delay = Delay { base: Span::from_millis(delay), jitter: Span::from_millis(jitter), spread, draws };
         Way { delay: Some((delay, 1)), ..Way::default() }
     }

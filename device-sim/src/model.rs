@@ -23,7 +23,7 @@ use fleet_contract::{
 use crate::{
     encode::{self, Message, Program},
     fault::{OfDevice, StreamFaults},
-    index::StreamIndex,
+    index::{DeviceIndex, StreamIndex},
     random::Source,
     session::codec::FrameError,
     signal::{self, Memo, Moment, Signals, Value},
@@ -215,14 +215,21 @@ impl Model {
     }
 
     /// Appends the topic of a stream of a device.
-    pub fn write_topic(&self, stream: StreamIndex, device: u32, out: &mut Vec<u8>) {
-        self.stream(stream).topic.write(device, out);
+    pub fn write_topic(&self, stream: StreamIndex, device: DeviceIndex, out: &mut Vec<u8>) {
+        self.stream(stream).topic.write(device.number(), out);
     }
 
     /// Whether a stream has something to say at a tick: always with an interval; with a rule, if it says so.
     ///
     /// `due` is an instant that [`Stream::due_at_or_after`] returned for this device with the anchor `start`.
-    pub fn is_due(&self, stream: StreamIndex, device: u32, due: Micros, start: Micros, scratch: &mut Scratch) -> bool {
+    pub fn is_due(
+        &self,
+        stream: StreamIndex,
+        device: DeviceIndex,
+        due: Micros,
+        start: Micros,
+        scratch: &mut Scratch,
+    ) -> bool {
         let stream = self.stream(stream);
         let Trigger::Rule(rule) = &stream.trigger else { return true };
         let tick = due.since(start.after(stream.phase(device, rule.tick))).0 / rule.tick.0;
@@ -240,7 +247,7 @@ impl Model {
     pub(crate) fn is_said(
         &self,
         stream: StreamIndex,
-        device: u32,
+        device: DeviceIndex,
         due: Micros,
         start: Micros,
         scratch: &mut Scratch,
@@ -254,7 +261,7 @@ impl Model {
     pub fn write_payload(
         &self,
         stream: StreamIndex,
-        device: u32,
+        device: DeviceIndex,
         start: Micros,
         stamp: &Stamp,
         scratch: &mut Scratch,
@@ -267,7 +274,7 @@ impl Model {
     pub(crate) fn write_payload_as(
         &self,
         stream: StreamIndex,
-        (device, start): (u32, Micros),
+        (device, start): (DeviceIndex, Micros),
         stamp: &Stamp,
         seen: &Seen,
         scratch: &mut Scratch,
@@ -282,7 +289,7 @@ impl Model {
     pub fn write_properties(
         &self,
         stream: StreamIndex,
-        device: u32,
+        device: DeviceIndex,
         stamp: &Stamp,
         out: &mut Vec<u8>,
     ) -> Result<(), FrameError> {
@@ -303,7 +310,7 @@ impl Model {
     pub(crate) fn meets(
         &self,
         condition: &signal::Condition,
-        device: u32,
+        device: DeviceIndex,
         start: Micros,
         at: Micros,
         scratch: &mut Scratch,
@@ -322,8 +329,8 @@ impl Model {
     }
 
     /// Stream and device of a topic; `None` when it is none of ours or its template does not name the device.
-    pub fn recognise(&self, topic: &[u8]) -> Option<(StreamIndex, u32)> {
-        self.indexed_streams().find_map(|(index, stream)| Some((index, stream.topic.invert(topic)?)))
+    pub fn recognise(&self, topic: &[u8]) -> Option<(StreamIndex, DeviceIndex)> {
+        self.indexed_streams().find_map(|(index, stream)| Some((index, DeviceIndex::new(stream.topic.invert(topic)?))))
     }
 
     /// The wildcard filter that covers a stream's topics.
@@ -351,7 +358,7 @@ impl Model {
         let (mut messages, mut bytes) = (0u32, 0usize);
         let timetable = self.stream(stream);
         let interval = timetable.tick();
-        for device in 0..DEVICES {
+        for device in (0..DEVICES).map(DeviceIndex::new) {
             let mut due = timetable.due_at_or_after(device, start, interval, start);
             let end = match timetable.interval() {
                 Some(_) => due.after(Span(1)),
@@ -444,7 +451,7 @@ impl Stream {
     }
 
     /// The faults that it has by itself, of a device in a run that has begun at `start`.
-    pub(crate) const fn faults(&self, device: u32, start: Micros) -> OfDevice<'_> {
+    pub(crate) const fn faults(&self, device: DeviceIndex, start: Micros) -> OfDevice<'_> {
         self.faults.of(device, start)
     }
 
@@ -468,7 +475,7 @@ impl Stream {
     }
 
     /// The first due instant at or after `from` of a stream that goes at this pace.
-    pub fn first_due(&self, pace: &Pace, device: u32, from: Micros) -> Micros {
+    pub fn first_due(&self, pace: &Pace, device: DeviceIndex, from: Micros) -> Micros {
         pace.first(from, |anchor, interval, from| self.due_at_or_after(device, anchor, interval, from))
     }
 
@@ -477,7 +484,7 @@ impl Stream {
     /// `anchor` is where the timetable begins: the start of the plan or the last change of the interval; `interval` is the one
     /// in force. Devices are spread over the interval, or all begin at a multiple of the wall clock; jitter is at most the interval, so that due instants ascend
     /// strictly. A birth message has none. A stream that follows a rule has no jitter, and its anchor and interval are always `start` and [`Stream::tick`].
-    pub fn due_at_or_after(&self, device: u32, anchor: Micros, interval: Span, from: Micros) -> Micros {
+    pub fn due_at_or_after(&self, device: DeviceIndex, anchor: Micros, interval: Span, from: Micros) -> Micros {
         let interval = Span(interval.0.max(1));
         let (jitter, align) = match &self.trigger {
             Trigger::Interval { jitter, align, .. } => (jitter.0.min(interval.0), *align),
@@ -500,13 +507,13 @@ impl Stream {
 
     /// By how many ticks a device's heartbeats and windows are ahead of those that begin with the timetable: a fleet whose
     /// devices all said at once that they are alive would be silent in between.
-    fn ahead(&self, device: u32, rule: &Ticks) -> u64 {
+    fn ahead(&self, device: DeviceIndex, rule: &Ticks) -> u64 {
         let longest = rule.at_least_every.max(rule.at_most_every).unwrap_or(1);
         self.source.of(device).at(1).below(longest)
     }
 
     /// By how much a device's turns come after those of the timetable's beginning.
-    fn phase(&self, device: u32, interval: Span) -> Span {
+    fn phase(&self, device: DeviceIndex, interval: Span) -> Span {
         Span(self.source.of(device).at(0).below(interval.0))
     }
 }
@@ -516,7 +523,7 @@ impl Stream {
 struct Look<'a> {
     model: &'a Model,
     rule: &'a Ticks,
-    device: u32,
+    device: DeviceIndex,
     start: Micros,
     /// The instant of the tick `tick`.
     due: Micros,

@@ -17,14 +17,14 @@ use std::sync::{
 
 use fleet_contract::{stats::ObserverStats, time::Micros, units::Span};
 
-use crate::index::StreamIndex;
+use crate::index::{DeviceIndex, StreamIndex};
 use ledger::Following;
 use retained::Looked;
 
 /// A message that the observer has seen.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
-    pub(crate) device: u32,
+    pub(crate) device: DeviceIndex,
     pub(crate) stream: StreamIndex,
     pub(crate) mark: Mark,
     pub(crate) at: Micros,
@@ -98,8 +98,8 @@ impl ObserverWatch {
     }
 
     /// How a message that `device` sends now is followed; `is_kept` where the broker keeps it for an absent subscriber.
-    pub(crate) fn following(&self, device: u32, is_kept: bool) -> Following {
-        if device >= self.covered.load(Relaxed) {
+    pub(crate) fn following(&self, device: DeviceIndex, is_kept: bool) -> Following {
+        if device.number() >= self.covered.load(Relaxed) {
             Following::Unobserved
         } else if self.is_subscribed.load(Relaxed) {
             Following::Observed

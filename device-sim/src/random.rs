@@ -4,6 +4,8 @@
 //! key per source and once more per device, with positions a golden-ratio step apart.
 //! It is written out here because the bits are part of what a seed promises, whatever a library does.
 
+use crate::index::DeviceIndex;
+
 /// 2⁶⁴ divided by the golden ratio, made odd.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -29,8 +31,8 @@ impl Source {
     }
 
     /// The numbers of one device.
-    pub const fn of(self, device: u32) -> Sequence {
-        Sequence(mix(self.0 ^ (device as u64 + 1).wrapping_mul(GOLDEN)))
+    pub const fn of(self, device: DeviceIndex) -> Sequence {
+        Sequence(mix(self.0 ^ (device.number() as u64 + 1).wrapping_mul(GOLDEN)))
     }
 }
 
@@ -106,7 +108,7 @@ mod tests {
 
     /// Mean, variance, and the share beyond ±2, over positions of one device.
     fn moments(form: fn(Draw) -> f64) -> (f64, f64, f64) {
-        let numbers = Source::new(1, "test").of(3);
+        let numbers = Source::new(1, "test").of(DeviceIndex::new(3));
         let values = || (0..COUNT).map(|position| form(numbers.at(position)));
         let mean = values().sum::<f64>() / COUNT as f64;
         let variance = values().map(|value| (value - mean).powi(2)).sum::<f64>() / COUNT as f64;
@@ -115,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_bits_of_a_seed_never_change() {
-        assert_eq!(Source::new(7, "speed").of(42).at(1000), Draw(8_565_732_788_504_220_197));
+        assert_eq!(Source::new(7, "speed").of(DeviceIndex::new(42)).at(1000), Draw(8_565_732_788_504_220_197));
     }
 
     #[test]
@@ -135,7 +137,7 @@ mod tests {
 
     #[test]
     fn below_covers_its_range_evenly() {
-        let numbers = Source::new(1, "below").of(0);
+        let numbers = Source::new(1, "below").of(DeviceIndex::new(0));
         let mut counts = [0u32; 7];
         for position in 0..70_000 {
             counts[usize::try_from(numbers.at(position).below(7)).unwrap()] += 1;
@@ -148,8 +150,12 @@ mod tests {
         let correlation = |a: Sequence, b: Sequence| {
             (0..COUNT).map(|position| a.at(position).normal() * b.at(position).normal()).sum::<f64>() / COUNT as f64
         };
-        let one = Source::new(1, "a").of(0);
-        for other in [Source::new(1, "a").of(1), Source::new(1, "b").of(0), Source::new(2, "a").of(0)] {
+        let one = Source::new(1, "a").of(DeviceIndex::new(0));
+        for other in [
+            Source::new(1, "a").of(DeviceIndex::new(1)),
+            Source::new(1, "b").of(DeviceIndex::new(0)),
+            Source::new(2, "a").of(DeviceIndex::new(0)),
+        ] {
             assert!(correlation(one, other).abs() < 0.01);
         }
     }

@@ -18,6 +18,7 @@ use crate::{
         BlueprintError,
         blueprint::{Blueprint, Identity},
     },
+    index::DeviceIndex,
     observe::{filters, observer},
     session::{
         Event, Options, Pool, Refusal, Session,
@@ -108,7 +109,7 @@ impl Rehearsal {
 
     fn identity(&self, client: Client, position: u32) -> Identity<'_> {
         match client {
-            Client::Device => self.blueprint.device(position),
+            Client::Device => self.blueprint.device(first_at(position)),
             Client::Observer => {
                 self.blueprint.observer(observer_client_id(&self.blueprint.name, 0, 0, NOW, position as usize))
             }
@@ -125,15 +126,16 @@ impl Rehearsal {
     fn filters(&self, client: Client, position: u32) -> Vec<(String, SubscribeOptions)> {
         match client {
             Client::Device => {
-                let subscriptions = &self.blueprint.group_of(position).subscriptions;
-                subscriptions.iter().map(|one| (one.filter.text(position), one.options)).collect()
+                let device = first_at(position);
+                let subscriptions = &self.blueprint.group_of(device).subscriptions;
+                subscriptions.iter().map(|one| (one.filter.text(device.number()), one.options)).collect()
             }
             Client::Observer => {
                 let shard = Shard::of(0, self.devices.max(1));
                 let filters = if filters::are_wildcards_fit(&self.blueprint, shard, self.devices) {
                     filters::wildcards(&self.blueprint)
                 } else {
-                    filters::topics(&self.blueprint, 0..self.devices)
+                    filters::topics(&self.blueprint, (0..self.devices).map(DeviceIndex::new))
                 };
                 let asked = filters.into_iter().take(FILTERS_PER_PACKET);
                 asked.map(|(filter, qos)| (filter, observer::subscribe_options(qos))).collect()
@@ -258,6 +260,11 @@ impl Call {
         errand.finish(&self.out);
         is_up && leaves_one && !is_ended
     }
+}
+
+/// The first device that connects to the address at `position`.
+const fn first_at(position: u32) -> DeviceIndex {
+    DeviceIndex::new(position)
 }
 
 fn broken(error: impl std::fmt::Display) -> Error {

@@ -10,7 +10,7 @@ use fleet_contract::{model::Qos, stamp::Stamp, time::Micros, units::Span};
 
 use crate::{
     fault::{self, How},
-    index::StreamIndex,
+    index::{DeviceIndex, StreamIndex},
     model::{Model, Scratch},
     session::codec::v5::{self, Property},
 };
@@ -21,7 +21,7 @@ pub struct Sample {
     /// When.
     pub due: Micros,
     /// Who.
-    pub device: u32,
+    pub device: DeviceIndex,
     /// Of which stream.
     pub stream: StreamIndex,
     /// Where to.
@@ -62,7 +62,7 @@ pub fn sample(model: &Model, devices: Range<u32>, start: Micros, duration: Span)
         again: VecDeque::new(),
         scratch: Scratch::default(),
     };
-    for device in devices {
+    for device in devices.map(DeviceIndex::new) {
         for (stream, _) in model.indexed_streams() {
             samples.schedule(stream, device, 0, start);
         }
@@ -75,14 +75,14 @@ struct Samples<'a> {
     start: Micros,
     end: Micros,
     /// The next tick of each stream of each device, with the number of its next message.
-    queue: BinaryHeap<Reverse<(Micros, u32, StreamIndex, u32)>>,
+    queue: BinaryHeap<Reverse<(Micros, DeviceIndex, StreamIndex, u32)>>,
     /// What comes once more, at once.
     again: VecDeque<Sample>,
     scratch: Scratch,
 }
 
 impl Samples<'_> {
-    fn schedule(&mut self, stream: StreamIndex, device: u32, sequence: u32, from: Micros) {
+    fn schedule(&mut self, stream: StreamIndex, device: DeviceIndex, sequence: u32, from: Micros) {
         let timetable = self.model.stream(stream);
         let due = timetable.due_at_or_after(device, self.start, timetable.tick(), from);
         let due = due.min(timetable.faults(device, self.start).flood_due(from));
@@ -116,7 +116,7 @@ impl Iterator for Samples<'_> {
 }
 
 impl Samples<'_> {
-    fn message(&mut self, stream: StreamIndex, device: u32, stamp: &Stamp) -> Sample {
+    fn message(&mut self, stream: StreamIndex, device: DeviceIndex, stamp: &Stamp) -> Sample {
         let (mut topic, mut payload) = (Vec::new(), Vec::new());
         self.model.write_topic(stream, device, &mut topic);
         let document = self.model.stream(stream);
@@ -140,7 +140,7 @@ impl Samples<'_> {
     }
 
     /// Reads back what would be sent. A text that no property holds makes a message that is never sent, without any.
-    fn properties(&self, stream: StreamIndex, device: u32, stamp: &Stamp) -> Properties {
+    fn properties(&self, stream: StreamIndex, device: DeviceIndex, stamp: &Stamp) -> Properties {
         let mut written = Vec::new();
         let write = |out: &mut Vec<u8>| self.model.write_properties(stream, device, stamp, out);
         let is_written = v5::write_properties(&mut written, write).is_ok();

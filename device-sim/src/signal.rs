@@ -14,7 +14,7 @@ use fleet_contract::{
     time::Micros,
 };
 
-use crate::random::Source;
+use crate::{index::DeviceIndex, random::Source};
 
 mod constant;
 mod counter;
@@ -101,7 +101,7 @@ impl Symbol {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// The device.
-    pub device: u32,
+    pub device: DeviceIndex,
     /// When the run started.
     pub start: Micros,
     /// Now.

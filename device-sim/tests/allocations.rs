@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use device_sim::model::{Context, Model, Scratch};
+use device_sim::{
+    index::DeviceIndex,
+    model::{Context, Model, Scratch},
+};
 use fleet_contract::{builtin, model::Files, stamp::Stamp, template::Template, time::Micros, units::Span};
 
 const START: Micros = Micros(1_700_000_000_000_000);
@@ -18,7 +21,7 @@ fn compile(document: &str) -> Model {
 fn send(models: &[Model], round: u64, scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
     let mut bytes = 0;
     for model in models {
-        for device in 0..50 {
+        for device in (0..50).map(DeviceIndex::new) {
             for (index, stream) in model.indexed_streams() {
                 let from = START.after(Span::from_secs(round * 7));
                 let due = stream.due_at_or_after(device, START, stream.tick(), from);

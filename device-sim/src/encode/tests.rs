@@ -27,10 +27,10 @@ fn body(payload: &str, size: Option<usize>, has_stamp_field: bool) -> Vec<u8> {
     let client_id = Template::default_client_id();
     let context = Context { signals: &signals, names, client_id: &client_id, size, has_stamp_field };
     let program = Program::compile(&model.streams["s"].payload, &context).unwrap();
-    let moment = Moment { device: 5, start: START, now: STAMP.due };
+    let moment = Moment { device: DeviceIndex::new(5), start: START, now: STAMP.due };
     let mut out = b"before".to_vec();
     program.write(
-        &Message { device: 5, stamp: &STAMP, clock: STAMP.due },
+        &Message { device: DeviceIndex::new(5), stamp: &STAMP, clock: STAMP.due },
         &mut signals.read(moment, &mut Memo::default()),
         &mut out,
     );

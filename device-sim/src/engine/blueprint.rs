@@ -17,7 +17,7 @@ use fleet_contract::{
 use crate::{
     credentials::{Password, PasswordError},
     fault::{Aimed, Region},
-    index::{GroupIndex, StreamIndex},
+    index::{DeviceIndex, GroupIndex, StreamIndex},
     model::{self, Context, Model},
     random::Source,
     reload::Reload,
@@ -80,7 +80,7 @@ pub(crate) struct Blueprint {
     pub(crate) session: session::Options,
     pub(crate) observe: Observe,
     /// The first device of the worker.
-    first: u32,
+    first: DeviceIndex,
     sample: Share,
     pub(crate) offline: Offline,
     pub(crate) loss_after: Span,
@@ -165,10 +165,10 @@ pub(crate) struct Will {
 
 impl Will {
     /// The device whose will this is.
-    fn device(&self, topic: &[u8], payload: &[u8]) -> Option<u32> {
-        let device = self.topic.invert(topic).or_else(|| self.payload.invert(payload))?;
-        let is_it = || self.topic.text(device).as_bytes() == topic && self.payload.text(device).as_bytes() == payload;
-        (self.is_followed && is_it()).then_some(device)
+    fn device(&self, topic: &[u8], payload: &[u8]) -> Option<DeviceIndex> {
+        let number = self.topic.invert(topic).or_else(|| self.payload.invert(payload))?;
+        let is_it = || self.topic.text(number).as_bytes() == topic && self.payload.text(number).as_bytes() == payload;
+        (self.is_followed && is_it()).then(|| DeviceIndex::new(number))
     }
 }
 
@@ -265,7 +265,7 @@ impl Blueprint {
             },
             connect: spec.connect.clone(),
             observe: spec.observe,
-            first: assignment.shard.first,
+            first: DeviceIndex::new(assignment.shard.first),
             sample: spec.observer.sample,
             offline: spec.offline,
             loss_after: spec.loss_after,
@@ -285,13 +285,13 @@ impl Blueprint {
     }
 
     /// As whom device `index` connects.
-    pub(crate) fn device(&self, index: u32) -> Identity<'_> {
-        let group = self.group_of(index);
+    pub(crate) fn device(&self, index: DeviceIndex) -> Identity<'_> {
+        let (group, number) = (self.group_of(index), index.number());
         Identity {
-            client_id: group.client_id.text(index),
-            user: group.user.as_ref().map(|user| user.text(index)),
+            client_id: group.client_id.text(number),
+            user: group.user.as_ref().map(|user| user.text(number)),
             password: self.device_login.password(),
-            will: group.will.as_ref().map(|will| (will, will.topic.text(index), will.payload.text(index))),
+            will: group.will.as_ref().map(|will| (will, will.topic.text(number), will.payload.text(number))),
         }
     }
 
@@ -308,7 +308,7 @@ impl Blueprint {
     }
 
     /// The device whose will a message is, if it is one.
-    pub(crate) fn will_of(&self, topic: &[u8], payload: &[u8]) -> Option<u32> {
+    pub(crate) fn will_of(&self, topic: &[u8], payload: &[u8]) -> Option<DeviceIndex> {
         self.indexed_groups().find_map(|(index, group)| {
             let device = group.will.as_ref()?.device(topic, payload)?;
             (self.group_index(device) == index).then_some(device)
@@ -334,13 +334,13 @@ impl Blueprint {
     }
 
     /// The group of device `index`.
-    pub(crate) fn group_of(&self, index: u32) -> &Group {
+    pub(crate) fn group_of(&self, index: DeviceIndex) -> &Group {
         self.group(self.group_index(index))
     }
 
     /// Which group device `index` is of.
-    pub(crate) fn group_index(&self, index: u32) -> GroupIndex {
-        GroupIndex::new(self.membership.group_of(index))
+    pub(crate) fn group_index(&self, index: DeviceIndex) -> GroupIndex {
+        GroupIndex::new(self.membership.group_of(index.number()))
     }
 
     /// A fault with whom it hits, the same in whatever worker a device is.
@@ -352,7 +352,7 @@ impl Blueprint {
 
     /// Whether the messages of device `index` are followed: by hash of the device, never of the message; of the first device
     /// of a worker always.
-    pub(crate) fn is_observed(&self, index: u32) -> bool {
+    pub(crate) fn is_observed(&self, index: DeviceIndex) -> bool {
         match self.observe {
             Observe::All => true,
             Observe::None => false,
@@ -363,7 +363,7 @@ impl Blueprint {
 }
 
 /// Whether device `index` is one of a share of the fleet.
-fn is_drawn(source: Source, index: u32, share: Share) -> bool {
+fn is_drawn(source: Source, index: DeviceIndex, share: Share) -> bool {
     source.of(index).at(0).below(10_000) < u64::from(share.basis_points())
 }
 

@@ -43,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     blueprint::Blueprint, course::Course, device::Trouble, lock, pacer::Pacer, shard::ShareOfRate, streams::Streams,
 };
-use crate::{clock::Clock, model::Scratch, transport::brokers::Brokers};
+use crate::{clock::Clock, index::DeviceIndex, model::Scratch, transport::brokers::Brokers};
 use books::Books;
 
 /// Stripes of counters for each thread: a device keeps to one, so that threads seldom wait for each other.
@@ -95,8 +95,8 @@ struct Shared {
     pacer: tokio::sync::Mutex<Pacer>,
     under_way: Semaphore,
     stripes: Box<[Mutex<Stripe>]>,
-    /// The devices that run, by index.
-    devices: Mutex<BTreeMap<u32, Arc<Mutex<Books>>>>,
+    /// The devices that run.
+    devices: Mutex<BTreeMap<DeviceIndex, Arc<Mutex<Books>>>>,
     is_drained: AtomicBool,
 }
 
@@ -216,7 +216,7 @@ impl Fleet {
     }
 
     /// What is known of device `index`, if it runs.
-    pub(super) fn device(&self, index: u32) -> Option<DeviceStatus> {
+    pub(super) fn device(&self, index: DeviceIndex) -> Option<DeviceStatus> {
         let books = lock(&self.shared.devices).get(&index).map(Arc::clone)?;
         let run = self.orders.borrow().course.plan.run;
         Some(self.shared.status(&lock(&books), run))
@@ -235,8 +235,8 @@ impl Fleet {
 
 impl Shared {
     /// The counters of device `index`.
-    fn stripe(&self, index: u32) -> MutexGuard<'_, Stripe> {
-        lock(&self.stripes[index as usize % self.stripes.len()])
+    fn stripe(&self, index: DeviceIndex) -> MutexGuard<'_, Stripe> {
+        lock(&self.stripes[index.place() % self.stripes.len()])
     }
 }
 

@@ -59,7 +59,7 @@ use super::{
     streams::{Exchange, Streams},
     world::World,
 };
-use crate::{model::Scratch, record::Files, session::Pool};
+use crate::{index::DeviceIndex, model::Scratch, record::Files, session::Pool};
 
 /// So many devices are looked at together before their turns come: as many as a cache of some 100 KiB holds.
 const WARMED: usize = 64;
@@ -77,7 +77,7 @@ pub(super) enum Command {
     /// Tell how many devices have not tried to connect yet.
     Untried(SyncSender<u32>),
     /// Tell what is known of a device.
-    Device(u32, SyncSender<Option<Box<DeviceStatus>>>),
+    Device(DeviceIndex, SyncSender<Option<Box<DeviceStatus>>>),
     /// Stop offering, settle, disconnect.
     Drain,
     /// Leave the loop now.

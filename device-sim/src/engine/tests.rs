@@ -103,7 +103,10 @@ fn population(start: Micros) -> Population {
 #[test]
 fn what_is_yet_to_come_keeps_the_timetable_of_the_fleet() {
     let plan = population(EPOCH);
-    assert_eq!(share().intended(15, EPOCH.after(Span::from_millis(150)), &plan), EPOCH.after(Span::from_millis(150)));
+    assert_eq!(
+        share().intended(DeviceIndex::new(15), EPOCH.after(Span::from_millis(150)), &plan),
+        EPOCH.after(Span::from_millis(150))
+    );
     // The last one, device 19, is planned for a time before the engine had started, but the process lived.
     assert_eq!(share().last_connect(&plan), STARTED);
     let later = population(EPOCH.after(Span::from_secs(5)));
@@ -114,7 +117,8 @@ fn what_is_yet_to_come_keeps_the_timetable_of_the_fleet() {
 fn what_should_have_come_before_the_process_comes_at_its_share_of_the_rate() {
     let plan = population(EPOCH.before(Span::from_secs(3_600)));
     let planned = |index| plan.stay(index, EPOCH).unwrap().from;
-    let intended: Vec<_> = [10, 11, 19].map(|index| share().intended(index, planned(index), &plan)).into();
+    let intended: Vec<_> =
+        [10, 11, 19].map(|index| share().intended(DeviceIndex::new(index), planned(index), &plan)).into();
     let after_start = |millis| STARTED.after(Span::from_millis(millis));
     assert_eq!(intended, [after_start(0), after_start(100), after_start(900)]);
     assert_eq!(share().last_connect(&plan), after_start(900));

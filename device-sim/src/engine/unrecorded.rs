@@ -5,7 +5,7 @@ use fleet_contract::{stats::Stats, time::Micros, units::Span};
 use super::{blueprint::Blueprint, course::Course};
 use crate::{
     fault::{Aimed, Conditions, How, Region},
-    index::StreamIndex,
+    index::{DeviceIndex, StreamIndex},
     model::Scratch,
     record::Record,
 };
@@ -42,7 +42,7 @@ pub(super) fn after_record(blueprint: &Blueprint, course: &Course, record: &Reco
 pub(super) fn between(
     blueprint: &Blueprint,
     course: &Course,
-    devices: impl Iterator<Item = u32> + Clone,
+    devices: impl Iterator<Item = DeviceIndex> + Clone,
     after: Micros,
     until: Micros,
 ) -> Stats {
@@ -75,14 +75,14 @@ impl Hit<'_> {
 
 impl<'a> Window<'a> {
     /// When the next message of a device is due, from an instant on.
-    fn next(&mut self, device: u32, from: Micros, until: Micros) -> Option<Micros> {
+    fn next(&mut self, device: DeviceIndex, from: Micros, until: Micros) -> Option<Micros> {
         let hits = self.hits(device, from, until);
         let streams = self.blueprint.group_of(device).model.indexed_streams();
         streams.filter_map(|(stream, _)| self.dues(device, stream, &hits, from, until).next()).min()
     }
 
     /// The faults of the plan that hit a device from one instant to another.
-    fn hits(&mut self, device: u32, from: Micros, until: Micros) -> Vec<Hit<'a>> {
+    fn hits(&mut self, device: DeviceIndex, from: Micros, until: Micros) -> Vec<Hit<'a>> {
         let Self { blueprint, course, ref mut scratch } = *self;
         let group = blueprint.group_index(device);
         let model = &blueprint.group(group).model;
@@ -100,7 +100,7 @@ impl<'a> Window<'a> {
         hits
     }
 
-    fn count(&mut self, devices: impl Iterator<Item = u32>, from: Micros, until: Micros) -> Stats {
+    fn count(&mut self, devices: impl Iterator<Item = DeviceIndex>, from: Micros, until: Micros) -> Stats {
         let (mut stats, course) = (Stats::default(), self.course);
         for device in devices {
             let group = self.blueprint.group_of(device);
@@ -126,7 +126,7 @@ impl<'a> Window<'a> {
     /// When the messages of a stream of a device are due, from an instant on and before another.
     fn dues<'b>(
         &'b mut self,
-        device: u32,
+        device: DeviceIndex,
         stream: StreamIndex,
         hits: &'b [Hit<'_>],
         from: Micros,
@@ -141,7 +141,7 @@ impl<'a> Window<'a> {
         let mut at = from;
         std::iter::from_fn(move || {
             loop {
-                let stay = course.population.stay(device, at)?;
+                let stay = course.population.stay(device.number(), at)?;
                 let from = at.max(stay.from);
                 let due = compiled.first_due(pace, device, from);
                 let added = hits.iter().map(|hit| hit.flood_due(stream, from)).min().unwrap_or(Micros::NEVER);
@@ -159,7 +159,7 @@ impl<'a> Window<'a> {
     }
 
     /// Who was not connected may have connected since, and sent a birth message.
-    fn count_births(&self, devices: impl Iterator<Item = u32>, mut away: u32, stats: &mut Stats) {
+    fn count_births(&self, devices: impl Iterator<Item = DeviceIndex>, mut away: u32, stats: &mut Stats) {
         for device in devices {
             let group = self.blueprint.group_of(device);
             let Some(birth) = group.model.streams().last().filter(|stream| stream.is_birth() && away > 0) else {

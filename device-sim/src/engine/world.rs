@@ -10,6 +10,7 @@ use super::shard::Alarm;
 use super::slot::Slot;
 use crate::{
     clock::Clock,
+    index::DeviceIndex,
     transport::{self, Connection, NoAddress, Read, Transport, Written, brokers::Brokers},
 };
 
@@ -34,14 +35,14 @@ pub(super) trait World {
     fn epoch(&self) -> Micros;
 
     /// The position of the broker that device `index` goes to.
-    fn broker(&self, index: u32) -> usize;
+    fn broker(&self, index: DeviceIndex) -> usize;
 
     /// Begins to connect device `index`, which has failed `attempts` times in a row. What happens to the connection is
     /// announced under its `slot`.
-    fn open(&mut self, index: u32, attempts: u16, slot: Slot) -> Result<Self::Connection, NotOpened>;
+    fn open(&mut self, index: DeviceIndex, attempts: u16, slot: Slot) -> Result<Self::Connection, NotOpened>;
 
     /// The connection of device `index` was lost or not made: its broker may have moved.
-    fn lost(&self, index: u32);
+    fn lost(&self, index: DeviceIndex);
 
     /// Goes on to establish a connection; whether it is.
     fn establish(&mut self, connection: &mut Self::Connection) -> Result<bool, transport::Error>;
@@ -111,18 +112,18 @@ impl World for Net {
         self.clock.epoch()
     }
 
-    fn broker(&self, index: u32) -> usize {
+    fn broker(&self, index: DeviceIndex) -> usize {
         self.brokers.position(index)
     }
 
-    fn open(&mut self, index: u32, attempts: u16, slot: Slot) -> Result<Connection, NotOpened> {
+    fn open(&mut self, index: DeviceIndex, attempts: u16, slot: Slot) -> Result<Connection, NotOpened> {
         let (broker, turn) = (self.brokers.of(index), self.brokers.turn(index));
         let address = broker.resolver.address(turn.wrapping_add(attempts.into())).map_err(NotOpened::NoAddress)?;
         Connection::open(address, turn, &broker.route, self.poll.registry(), Token(slot.place()))
             .map_err(NotOpened::Failed)
     }
 
-    fn lost(&self, index: u32) {
+    fn lost(&self, index: DeviceIndex) {
         self.brokers.of(index).resolver.refresh();
     }
 

@@ -6,7 +6,7 @@ use fleet_contract::{plan::Strike, units::Share};
 
 use super::{Conditions, Region, Victim, kind};
 use crate::{
-    index::GroupIndex,
+    index::{DeviceIndex, GroupIndex},
     model::Model,
     random::{Draw, Source},
 };
@@ -64,7 +64,7 @@ impl Aimed {
     }
 
     /// Whether it hits device `index`, of this group, if that is in its region.
-    pub(crate) fn hits(&self, index: u32, group: GroupIndex) -> bool {
+    pub(crate) fn hits(&self, index: DeviceIndex, group: GroupIndex) -> bool {
         let is_meant = match self.group {
             Group::Any => true,
             Group::Only(wanted) => wanted == group,
@@ -84,7 +84,7 @@ impl Aimed {
     }
 
     /// Sets what holds for device `index`, which it hits and which has this model.
-    pub(crate) fn impose(&self, index: u32, model: &Model, conditions: &mut Conditions) {
+    pub(crate) fn impose(&self, index: DeviceIndex, model: &Model, conditions: &mut Conditions) {
         let draw: Draw = self.source.of(index).at(SPREAD);
         let (number, begins) = (self.strike.number, self.strike.at);
         let draws = ["up", "down"].map(|way| Source::new(self.seed, &format!("fault {number} {way}")).of(index));
@@ -114,7 +114,9 @@ mod tests {
 
     #[test]
     fn about_the_share_is_hit_and_another_fault_hits_others() {
-        let hit = |aimed: &Aimed| (0..10_000).filter(|index| aimed.hits(*index, CARS)).collect::<Vec<u32>>();
+        let hit = |aimed: &Aimed| {
+            (0..10_000).map(DeviceIndex::new).filter(|index| aimed.hits(*index, CARS)).collect::<Vec<_>>()
+        };
         let (one, other) = (hit(&aimed(1, 3_000, None)), hit(&aimed(2, 3_000, None)));
         assert!((2_800..3_200).contains(&one.len()) && one != other, "{}", one.len());
         assert_eq!(hit(&aimed(1, 10_000, None)).len(), 10_000);
@@ -125,7 +127,7 @@ mod tests {
     fn a_group_is_hit_alone() {
         for (group, hits) in [(None, [true, true]), (Some("vans"), [false, true]), (Some("bikes"), [false, false])] {
             let aimed = aimed(1, 10_000, group);
-            assert_eq!([aimed.hits(5, CARS), aimed.hits(5, VANS)], hits, "{group:?}");
+            assert_eq!([CARS, VANS].map(|group| aimed.hits(DeviceIndex::new(5), group)), hits, "{group:?}");
         }
     }
 }

@@ -10,7 +10,10 @@ use fleet_contract::{
 };
 
 use super::{Cause, Fate, How, drawn};
-use crate::random::{Draw, Sequence, Source};
+use crate::{
+    index::DeviceIndex,
+    random::{Draw, Sequence, Source},
+};
 
 /// The faults of a stream.
 #[derive(Debug, Default)]
@@ -53,7 +56,7 @@ impl StreamFaults {
     }
 
     /// Those of device `index` in a run that has begun at `start`.
-    pub(crate) const fn of(&self, index: u32, start: Micros) -> OfDevice<'_> {
+    pub(crate) const fn of(&self, index: DeviceIndex, start: Micros) -> OfDevice<'_> {
         OfDevice { faults: &self.0, index, start }
     }
 }
@@ -62,7 +65,7 @@ impl StreamFaults {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OfDevice<'a> {
     faults: &'a [Compiled],
-    index: u32,
+    index: DeviceIndex,
     start: Micros,
 }
 
@@ -186,7 +189,7 @@ mod tests {
         let mut begins = std::collections::BTreeSet::new();
         let mut silent = 0;
         for device in 0..200 {
-            let of = faults.of(device, START);
+            let of = faults.of(DeviceIndex::new(device), START);
             let is_silent: Vec<bool> = (0..100_000).step_by(10).map(|millis| of.is_silent(after(millis))).collect();
             let edges = is_silent.windows(2).filter(|pair| !pair[0] && pair[1]).count();
             assert!((9..=11).contains(&edges), "{device}: {edges} in 100 s");
@@ -202,7 +205,7 @@ mod tests {
     fn a_flood_is_due_each_interval_of_an_episode_and_at_no_other_time() {
         let faults = compiled("[{kind: flood, every: 10s, lasts: 1s, interval: 100ms}]");
         for device in 0..50 {
-            let of = faults.of(device, START);
+            let of = faults.of(DeviceIndex::new(device), START);
             let mut due = of.flood_due(START);
             let mut dues = Vec::new();
             while due < after(100_000) {
@@ -221,7 +224,9 @@ mod tests {
     #[test]
     fn what_becomes_of_a_message_depends_on_its_due_instant_alone() {
         let faults = compiled("[{kind: corrupt, messages: 5%}, {kind: duplicate, messages: 1%}]");
-        let fates = |device: u32, millis: u64| faults.of(device, START).fates(after(millis)).collect::<Vec<_>>();
+        let fates = |device: u32, millis: u64| {
+            faults.of(DeviceIndex::new(device), START).fates(after(millis)).collect::<Vec<_>>()
+        };
         let mut counts = [0u32; 2];
         for device in 0..100 {
             for millis in (0..100_000).step_by(100) {
@@ -239,7 +244,7 @@ mod tests {
     #[test]
     fn a_sensor_that_sticks_tells_what_was_when_it_stuck() {
         let faults = compiled("[{kind: silence, every: 10s, lasts: 2s, how: sticks}]");
-        let of = faults.of(3, START);
+        let of = faults.of(DeviceIndex::new(3), START);
         assert!(!of.is_silent(after(0)) && of.flood_due(START) == Micros::NEVER);
         let mut seen = std::collections::BTreeMap::<Micros, u32>::new();
         for millis in (10_000..60_000).step_by(10) {

@@ -3,7 +3,7 @@
 use fleet_contract::time::Micros;
 
 use crate::{
-    index::GroupIndex,
+    index::{DeviceIndex, GroupIndex},
     model::{Model, Scratch},
     signal::Condition,
 };
@@ -26,7 +26,7 @@ impl Region {
     }
 
     /// Whether device `index` is in it, of this group, which has this model.
-    pub(crate) fn has(&self, index: u32, group: GroupIndex, model: &Model, scratch: &mut Scratch) -> bool {
+    pub(crate) fn has(&self, index: DeviceIndex, group: GroupIndex, model: &Model, scratch: &mut Scratch) -> bool {
         let condition = self.conditions[group.place()].as_ref();
         condition.is_some_and(|condition| model.meets(condition, index, self.start, self.at, scratch))
     }

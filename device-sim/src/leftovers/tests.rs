@@ -9,6 +9,8 @@ use serde_json::json;
 
 use super::*;
 
+const FIRST: DeviceIndex = DeviceIndex::new(0);
+
 /// Two groups of alternating devices: `a` retains `own` and `all`, `b` retains `all` alone.
 fn leftovers(devices: u32, addresses: &[&str], connect: &serde_json::Value) -> Leftovers {
     let stream = |topic: &str, retain: bool| json!({"topic": topic, "interval": "1s", "retain": retain, "stamp": "none", "payload": {"text": "{seq}"}});
@@ -43,8 +45,9 @@ fn check(devices: u32, addresses: &[&str], connect: &serde_json::Value, expected
         .devices()
         .map(|index| {
             let left = leftovers.of(index);
-            assert_eq!(left.client_id, format!("f-{index}"));
-            format!("{index}{} {}", if left.has_session { "+" } else { "" }, left.topics.join(" "))
+            let number = index.number();
+            assert_eq!(left.client_id, format!("f-{number}"));
+            format!("{number}{} {}", if left.has_session { "+" } else { "" }, left.topics.join(" "))
         })
         .collect();
     assert_eq!(told, expected);
@@ -114,7 +117,7 @@ fn a_topic_for_which_the_broker_ends_the_connection_keeps_no_other_one() {
     let status = json!({"birth": {"topic": "status/{index}", "payload": "x", "retain": true}});
     let leftovers = leftovers(1, &[&url.to_string()], &status);
     let way = Way { route: Arc::default(), addresses: vec![address], patience: Duration::from_secs(20) };
-    let stays = leftovers.remove(0, &way).unwrap();
+    let stays = leftovers.remove(FIRST, &way).unwrap();
     assert!(matches!(&stays[..], [(topic, Stays::Closed(_))] if topic == "own/0"), "{stays:?}");
 }
 
@@ -122,6 +125,6 @@ fn a_topic_for_which_the_broker_ends_the_connection_keeps_no_other_one() {
 fn a_broker_that_is_not_there_is_told() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let way = Way { route: Arc::default(), addresses: vec![address], patience: Duration::from_secs(20) };
-    let stays = leftovers(1, ONE, &json!({})).remove(0, &way).unwrap_err();
+    let stays = leftovers(1, ONE, &json!({})).remove(FIRST, &way).unwrap_err();
     assert!(matches!(stays, Stays::Unreachable(_)), "{stays}");
 }

@@ -7,9 +7,12 @@ use fleet_contract::{
     template::{Bound, Template},
 };
 
-use crate::session::codec::{
-    FrameError,
-    v5::{id, write_message_expiry},
+use crate::{
+    index::DeviceIndex,
+    session::codec::{
+        FrameError,
+        v5::{id, write_message_expiry},
+    },
 };
 
 /// The properties of a stream's messages.
@@ -59,11 +62,11 @@ impl Properties {
     }
 
     /// Appends them.
-    pub(super) fn write(&self, device: u32, stamp: &Stamp, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    pub(super) fn write(&self, device: DeviceIndex, stamp: &Stamp, out: &mut Vec<u8>) -> Result<(), FrameError> {
         for Piece { head, text } in &self.pieces {
             out.extend_from_slice(head);
             if let Some(text) = text {
-                write_text(out, |out| text.write(device, out))?;
+                write_text(out, |out| text.write(device.number(), out))?;
             }
         }
         if self.is_stamped {
@@ -135,7 +138,9 @@ mod tests {
         let mut frame = PublishFrame::begin(&mut out, Qos::AtMostOnce, false, false);
         out.push(b't');
         frame.end_topic(&mut out, None);
-        frame.write_properties(&mut out, Alias::None, |out| properties.write(5, &STAMP, out)).unwrap();
+        frame
+            .write_properties(&mut out, Alias::None, |out| properties.write(DeviceIndex::new(5), &STAMP, out))
+            .unwrap();
         frame.finish(&mut out).unwrap();
         let Ok(Some((Packet::Publish(publish), _))) = read(&out, Protocol::V5, 1_000) else { panic!("no PUBLISH") };
         let found: Vec<_> = publish.properties.iter().collect();

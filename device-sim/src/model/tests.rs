@@ -9,6 +9,8 @@ const START: Micros = Micros(1_700_000_000_000_000);
 /// The stream of a model that has one.
 const ONLY: StreamIndex = StreamIndex::new(0);
 
+const DEVICE: DeviceIndex = DeviceIndex::new(5);
+
 #[track_caller]
 fn document(text: &str) -> document::Model {
     serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}"))
@@ -27,7 +29,7 @@ fn compile_with(document: &document::Model, overrides: &BTreeMap<String, StreamO
     Model::compile(document, overrides, &context).unwrap()
 }
 
-fn payload(model: &Model, stream: StreamIndex, device: u32, due: Micros) -> String {
+fn payload(model: &Model, stream: StreamIndex, device: DeviceIndex, due: Micros) -> String {
     let stamp = Stamp { run: 1, epoch: START, seq: 3, due };
     let mut out = Vec::new();
     model.write_payload(stream, device, START, &stamp, &mut Scratch::default(), &mut out);
@@ -54,13 +56,13 @@ streams:
 "#,
     );
     insta::assert_snapshot!(
-        payload(&model, ONLY, 5, seconds(15)),
+        payload(&model, ONLY, DEVICE, seconds(15)),
         @r#"{"level":4.5,"wave":12.00,"twice":4.5,"who":"lab-5 says 4.50","at":1700000015000,"stamp":"00000001-60a24181e4000-00000003-60a24190321c0"}"#
     );
     let mut topic = Vec::new();
-    model.write_topic(ONLY, 5, &mut topic);
+    model.write_topic(ONLY, DEVICE, &mut topic);
     assert_eq!(topic, b"lab/5/state");
-    assert_eq!(model.recognise(&topic), Some((ONLY, 5)));
+    assert_eq!(model.recognise(&topic), Some((ONLY, DEVICE)));
     assert_eq!(model.recognise(b"lab/5/other"), None);
     assert_eq!(model.filter(ONLY), "lab/+/state");
 }
@@ -131,7 +133,7 @@ fn samples_come_in_the_order_of_their_due_instants_and_are_the_same_for_any_rang
     let all: Vec<Sample> = sample(&model, 0..8, START, Span::from_secs(60)).collect();
     assert!(all.windows(2).all(|pair| pair[0].due <= pair[1].due));
     let some: Vec<Sample> = sample(&model, 3..5, START, Span::from_secs(60)).collect();
-    let theirs: Vec<&Sample> = all.iter().filter(|sample| (3..5).contains(&sample.device)).collect();
+    let theirs: Vec<&Sample> = all.iter().filter(|sample| (3..5).contains(&sample.device.number())).collect();
     assert_eq!(some.iter().collect::<Vec<_>>(), theirs);
     let state = all.iter().filter(|sample| model.stream(sample.stream).name() == "state");
     assert_eq!(state.count(), 8 * 60);
@@ -196,7 +198,7 @@ fn a_scratch_may_serve_several_models() {
         let model = compile(&text(value));
         let mut out = Vec::new();
         let stamp = Stamp { run: 0, epoch: START, seq: 0, due: START };
-        model.write_payload(ONLY, 0, START, &stamp, &mut scratch, &mut out);
+        model.write_payload(ONLY, DeviceIndex::new(0), START, &stamp, &mut scratch, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), format!("{{\"x\":{value}}}"));
     }
 }
@@ -217,7 +219,7 @@ proptest! {
         stream.jitter = jitter;
         let model = compile_with(&document, &BTreeMap::new(), seed);
         let stream = &model.streams()[0];
-        let due = |from| stream.due_at_or_after(device, START, Span(interval), from);
+        let due = |from| stream.due_at_or_after(DeviceIndex::new(device), START, Span(interval), from);
 
         let first = due(START);
         prop_assert!(first >= START && first.since(START) < Span(2 * interval));
@@ -255,7 +257,7 @@ proptest! {
         let again = compile(builtin::find(name).unwrap().document);
         let mut scratch = Scratch::default();
         for (device, micros) in moments {
-            let due = START.after(Span(micros));
+            let (device, due) = (DeviceIndex::new(device), START.after(Span(micros)));
             for (stream, _) in model.indexed_streams() {
                 let stamp = Stamp { run: 1, epoch: START, seq: 3, due };
                 let mut out = Vec::new();
@@ -272,8 +274,9 @@ proptest! {
 fn the_timetable_of_a_rule_ignores_nothing_between_ticks() {
     let model = compile(EDGE);
     let stream = &model.streams()[0];
-    let first = stream.due_at_or_after(9, START, stream.tick(), START);
-    let second = stream.due_at_or_after(9, START, stream.tick(), first.after(Span(1)));
+    let due = |from| stream.due_at_or_after(DeviceIndex::new(9), START, stream.tick(), from);
+    let first = due(START);
+    let second = due(first.after(Span(1)));
     assert_eq!(second.since(first), stream.tick());
 }
 
@@ -282,7 +285,7 @@ fn phases_spread_devices_over_the_interval() {
     let model = compile(builtin::find("thermometer").unwrap().document);
     let stream = &model.streams()[0];
     let mut tenths = [0u32; 10];
-    for device in 0..10_000 {
+    for device in (0..10_000).map(DeviceIndex::new) {
         let phase = stream.phase(device, Span::from_secs(10)).0;
         tenths[usize::try_from(phase / 1_000_000).unwrap()] += 1;
     }
@@ -299,7 +302,7 @@ fn aligned_devices_send_when_the_wall_clock_says_so() {
         let model = compile(&text);
         let stream = &model.streams()[0];
         let anchor = START.after(minutes(7));
-        for device in [0, 1, 999] {
+        for device in [0, 1, 999].map(DeviceIndex::new) {
             let mut due = stream.due_at_or_after(device, anchor, stream.tick(), anchor);
             assert!(due.0.is_multiple_of(quarter) && due.since(anchor) < minutes(15), "{due}");
             for minutes_later in expected {

@@ -10,7 +10,7 @@ use std::{
 
 use fleet_contract::{time::Micros, units::Span};
 
-use crate::index::StreamIndex;
+use crate::index::{DeviceIndex, StreamIndex};
 
 /// Messages of a stream that are remembered at most.
 const REMEMBERED_MAX: usize = 65_536;
@@ -33,11 +33,11 @@ pub(crate) struct Body {
 
 /// The messages without a stamp that a shard has sent of late, by device and stream.
 #[derive(Debug, Default)]
-pub(crate) struct Bodies(HashMap<(u32, StreamIndex), VecDeque<(Body, bool)>>);
+pub(crate) struct Bodies(HashMap<(DeviceIndex, StreamIndex), VecDeque<(Body, bool)>>);
 
 impl Bodies {
     /// Remembers a message, and forgets what was sent more than `kept` before it.
-    pub(crate) fn sent(&mut self, device: u32, stream: StreamIndex, body: Body, kept: Span) {
+    pub(crate) fn sent(&mut self, device: DeviceIndex, stream: StreamIndex, body: Body, kept: Span) {
         let row = self.0.entry((device, stream)).or_default();
         while row.front().is_some_and(|(old, _)| old.sent.after(kept) < body.sent) || row.len() >= REMEMBERED_MAX {
             row.pop_front();
@@ -46,7 +46,7 @@ impl Bodies {
     }
 
     /// Which message has arrived: the oldest of this body that has not arrived yet, else the newest that has.
-    pub(crate) fn arrived(&mut self, device: u32, stream: StreamIndex, digest: u64) -> Option<Body> {
+    pub(crate) fn arrived(&mut self, device: DeviceIndex, stream: StreamIndex, digest: u64) -> Option<Body> {
         let row = self.0.get_mut(&(device, stream))?;
         let is_equal = |entry: &&mut (Body, bool)| entry.0.digest == digest;
         if let Some((body, has_arrived)) = row.iter_mut().filter(is_equal).find(|(_, has_arrived)| !has_arrived) {
@@ -57,7 +57,7 @@ impl Bodies {
     }
 
     /// Forgets a device that has gone.
-    pub(crate) fn forget(&mut self, device: u32, streams: usize) {
+    pub(crate) fn forget(&mut self, device: DeviceIndex, streams: usize) {
         if !self.0.is_empty() {
             for stream in StreamIndex::first(streams) {
                 self.0.remove(&(device, stream));
@@ -70,6 +70,7 @@ impl Bodies {
 mod tests {
     use super::*;
 
+    const DEVICE: DeviceIndex = DeviceIndex::new(7);
     const STREAM: StreamIndex = StreamIndex::new(2);
     const KEPT: Span = Span::from_secs(10);
 
@@ -77,13 +78,13 @@ mod tests {
         let mut bodies = Bodies::default();
         for &(seq, text) in of {
             let at = Micros(u64::from(seq) * 1_000_000);
-            bodies.sent(7, STREAM, Body { digest: digest(text.as_bytes()), seq, due: at, sent: at }, KEPT);
+            bodies.sent(DEVICE, STREAM, Body { digest: digest(text.as_bytes()), seq, due: at, sent: at }, KEPT);
         }
         bodies
     }
 
     fn arrived(bodies: &mut Bodies, text: &str) -> Option<u32> {
-        bodies.arrived(7, STREAM, digest(text.as_bytes())).map(|body| body.seq)
+        bodies.arrived(DEVICE, STREAM, digest(text.as_bytes())).map(|body| body.seq)
     }
 
     #[test]
@@ -91,7 +92,7 @@ mod tests {
         let mut bodies = bodies(&[(0, "a"), (1, "b"), (2, "c")]);
         assert_eq!(["c", "a", "b", "c"].map(|text| arrived(&mut bodies, text)), [Some(2), Some(0), Some(1), Some(2)]);
         assert_eq!(arrived(&mut bodies, "d"), None, "nobody has sent it");
-        assert_eq!(bodies.arrived(7, StreamIndex::new(3), digest(b"a")), None, "it was another stream's");
+        assert_eq!(bodies.arrived(DEVICE, StreamIndex::new(3), digest(b"a")), None, "it was another stream's");
     }
 
     #[test]
@@ -104,7 +105,7 @@ mod tests {
     fn what_was_sent_long_ago_and_by_those_who_have_gone_is_forgotten() {
         let mut bodies = bodies(&[(0, "a"), (9, "b"), (11, "c")]);
         assert_eq!(["a", "b"].map(|text| arrived(&mut bodies, text)), [None, Some(9)]);
-        bodies.forget(7, 3);
+        bodies.forget(DEVICE, 3);
         assert!(bodies.0.is_empty());
     }
 }

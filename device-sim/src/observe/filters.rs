@@ -6,7 +6,7 @@ use fleet_contract::{fleet::Observe, plan::Shard};
 
 use crate::{
     engine::blueprint::Blueprint,
-    index::StreamIndex,
+    index::{DeviceIndex, StreamIndex},
     model::{Model, Stream},
     session::codec::Qos,
 };
@@ -27,7 +27,7 @@ pub(crate) fn wildcards(blueprint: &Blueprint) -> Vec<Filter> {
 }
 
 /// The topics of those of the devices that are observed, each once: a broker takes a filter that comes again in place of the first.
-pub(crate) fn topics(blueprint: &Blueprint, devices: impl Iterator<Item = u32>) -> Vec<Filter> {
+pub(crate) fn topics(blueprint: &Blueprint, devices: impl Iterator<Item = DeviceIndex>) -> Vec<Filter> {
     let (mut filters, mut shared): (Vec<Filter>, BTreeMap<String, usize>) = Default::default();
     for index in devices.filter(|index| blueprint.is_observed(*index)) {
         let group = blueprint.group_of(index);
@@ -38,7 +38,7 @@ pub(crate) fn topics(blueprint: &Blueprint, devices: impl Iterator<Item = u32>) 
             filters.push((String::from_utf8_lossy(&topic).into_owned(), stream.qos()));
         }
         let Some(will) = group.followed_will() else { continue };
-        let topic = will.topic.text(index);
+        let topic = will.topic.text(index.number());
         // The birth message of the device may have the same topic, or the wills of all devices share one.
         let own = filters.len() - followed(model).count();
         let at = match shared.get(&topic) {

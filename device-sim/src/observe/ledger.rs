@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 
 use fleet_contract::{stats::Messages, time::Micros};
 
-use crate::index::StreamIndex;
+use crate::index::{DeviceIndex, StreamIndex};
 
 /// How many lost messages of a shard are remembered to tell a late arrival from a duplicate.
 const LOST_REMEMBERED: usize = 65_536;
@@ -287,13 +287,13 @@ impl Row {
 /// The lost messages of a shard that may still turn up late; the oldest are forgotten first.
 #[derive(Debug, Default)]
 pub(crate) struct LostMemory {
-    order: VecDeque<(u32, StreamIndex, u32)>,
-    set: HashSet<(u32, StreamIndex, u32)>,
+    order: VecDeque<(DeviceIndex, StreamIndex, u32)>,
+    set: HashSet<(DeviceIndex, StreamIndex, u32)>,
 }
 
 impl LostMemory {
     /// Remembers a lost message.
-    pub(crate) fn insert(&mut self, device: u32, stream: StreamIndex, seq: u32) {
+    pub(crate) fn insert(&mut self, device: DeviceIndex, stream: StreamIndex, seq: u32) {
         if self.order.len() == LOST_REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
@@ -304,7 +304,7 @@ impl LostMemory {
     }
 
     /// Whether a message was counted as lost.
-    pub(crate) fn contains(&self, device: u32, stream: StreamIndex, seq: u32) -> bool {
+    pub(crate) fn contains(&self, device: DeviceIndex, stream: StreamIndex, seq: u32) -> bool {
         self.set.contains(&(device, stream, seq))
     }
 }

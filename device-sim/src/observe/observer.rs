@@ -24,6 +24,7 @@ use super::{Arrival, Arrivals, ObserverWatch, filters::Filter};
 use crate::{
     clock::Clock,
     engine::blueprint::Blueprint,
+    index::DeviceIndex,
     session::{
         Event, Options, Pool, Session,
         codec::{
@@ -107,7 +108,7 @@ impl Parts {
     }
 
     /// Whether `device` is one of those that publish there.
-    fn is_here(&self, device: u32) -> bool {
+    fn is_here(&self, device: DeviceIndex) -> bool {
         self.brokers.position(device) == self.broker
     }
 }

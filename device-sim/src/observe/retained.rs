@@ -17,6 +17,7 @@ use mio::Waker;
 use super::{Arrivals, observer};
 use crate::{
     engine::blueprint::Blueprint,
+    index::DeviceIndex,
     leftovers::{Stays, Way, kept},
     session,
     transport::brokers::Brokers,
@@ -37,13 +38,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A device whose topic is to be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Look {
-    pub(crate) device: u32,
+    pub(crate) device: DeviceIndex,
 }
 
 /// What was found there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Looked {
-    pub(crate) device: u32,
+    pub(crate) device: DeviceIndex,
     pub(crate) found: Found,
 }
 
@@ -84,7 +85,7 @@ impl Parts {
                 attempts = attempts.wrapping_add(1);
                 tracing::warn!(%error, topics = topics.len(), "what the broker retains is not known");
             }
-            let looked = |(device, topic): (u32, &String)| Looked {
+            let looked = |(device, topic): (DeviceIndex, &String)| Looked {
                 device,
                 found: found.as_ref().map_or(Found::Unknown, |found| {
                     found.get(topic).map_or(Found::Nothing, |digest| Found::Message(*digest))
@@ -94,7 +95,7 @@ impl Parts {
         }
     }
 
-    fn gather(&self, first: Look) -> Vec<u32> {
+    fn gather(&self, first: Look) -> Vec<DeviceIndex> {
         let mut devices = vec![first.device];
         let until = Instant::now() + GATHERED;
         while devices.len() < BATCH_MAX {
@@ -106,9 +107,9 @@ impl Parts {
         devices
     }
 
-    fn topic(&self, device: u32) -> String {
+    fn topic(&self, device: DeviceIndex) -> String {
         let will = self.blueprint.group_of(device).will.as_ref();
-        will.map(|will| will.topic.text(device)).unwrap_or_default()
+        will.map(|will| will.topic.text(device.number())).unwrap_or_default()
     }
 
     fn look(&self, topics: &[String], attempts: u32) -> Result<BTreeMap<String, u64>, Stays> {
@@ -122,7 +123,7 @@ impl Parts {
     fn answer(&self, looked: impl Iterator<Item = Looked>) {
         let mut answers: Vec<Vec<Looked>> = self.outlets.iter().map(|_| Vec::new()).collect();
         for found in looked {
-            answers[(found.device - self.first) as usize % self.outlets.len()].push(found);
+            answers[(found.device.number() - self.first) as usize % self.outlets.len()].push(found);
         }
         for ((outlet, waker), found) in self.outlets.iter().zip(answers) {
             // A shard that has ended needs no answer.

@@ -20,7 +20,7 @@ fn compile_with(text: &str, seed: u64) -> Signals {
 }
 
 fn value_of(signals: &Signals, name: &str, device: u32, micros: u64) -> Value {
-    let moment = Moment { device, start: START, now: Micros(START.0 + micros) };
+    let moment = Moment { device: DeviceIndex::new(device), start: START, now: Micros(START.0 + micros) };
     signals.read(moment, &mut Memo::default()).value(signals.index(name).unwrap())
 }
 

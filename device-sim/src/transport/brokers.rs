@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Route, resolver::Resolver};
-use crate::reload::Reload;
+use crate::{index::DeviceIndex, reload::Reload};
 
 /// One address of the fleet's broker.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ impl Brokers {
     }
 
     /// The position of the one that device `index` goes to.
-    pub(crate) fn position(&self, index: u32) -> usize {
-        index as usize % self.0.len()
+    pub(crate) fn position(&self, index: DeviceIndex) -> usize {
+        index.place() % self.0.len()
     }
 
     /// The one at `position`.
@@ -44,14 +44,14 @@ impl Brokers {
     }
 
     /// The one that device `index` goes to.
-    pub(crate) fn of(&self, index: u32) -> &Broker {
+    pub(crate) fn of(&self, index: DeviceIndex) -> &Broker {
         self.at(self.position(index))
     }
 
     /// Which of several source addresses device `index` takes: the devices of one broker are spread over all of them.
     #[expect(clippy::cast_possible_truncation, reason = "a fleet has few addresses")]
-    pub(crate) fn turn(&self, index: u32) -> u32 {
-        index / self.0.len() as u32
+    pub(crate) fn turn(&self, index: DeviceIndex) -> u32 {
+        index.number() / self.0.len() as u32
     }
 }
 
@@ -70,8 +70,12 @@ mod tests {
             route: Arc::default(),
         };
         let brokers = Brokers::new(vec![broker(1883), broker(1884)]);
-        assert_eq!([0, 1, 2].map(|index| brokers.of(index).resolver.address(0).unwrap().port()), [1883, 1884, 1883]);
-        let pairs: BTreeSet<_> = (0..4).map(|index| (brokers.position(index), brokers.turn(index) % 2)).collect();
+        assert_eq!(
+            [0, 1, 2].map(DeviceIndex::new).map(|index| brokers.of(index).resolver.address(0).unwrap().port()),
+            [1883, 1884, 1883]
+        );
+        let pairs: BTreeSet<_> =
+            (0..4).map(DeviceIndex::new).map(|index| (brokers.position(index), brokers.turn(index) % 2)).collect();
         assert_eq!(pairs.len(), 4);
     }
 }

@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::Context;
 use device_sim::{
+    index::DeviceIndex,
     leftovers::{Found, Left, Leftovers, Stays, Way},
     transport::Route,
 };
@@ -125,7 +126,7 @@ struct Job {
 
 enum Task {
     /// A device ends its session and clears its topics.
-    Device(u32),
+    Device(DeviceIndex),
     /// An observer ends its session.
     Observer(String),
     /// A client looks whether topics are clear; each has a number of its own.
@@ -204,7 +205,7 @@ impl Cleaning {
     }
 
     /// What to do next, if anything; where `is_last`, nothing goes on that may leave more to do.
-    fn next(&mut self, devices: &mut impl Iterator<Item = u32>, is_last: bool) -> Option<Job> {
+    fn next(&mut self, devices: &mut impl Iterator<Item = DeviceIndex>, is_last: bool) -> Option<Job> {
         loop {
             let next = self.waiting.pop_front().or_else(|| Some(self.device(devices.next()?)));
             let (position, task) = match next {
@@ -220,8 +221,8 @@ impl Cleaning {
         }
     }
 
-    fn device(&mut self, index: u32) -> (usize, Task) {
-        self.reached = index + 1;
+    fn device(&mut self, index: DeviceIndex) -> (usize, Task) {
+        self.reached = index.number() + 1;
         (self.leftovers.position(index), Task::Device(index))
     }
 
@@ -274,7 +275,7 @@ impl Cleaning {
     }
 
     /// A device has ended its session and cleared all of its topics but some.
-    fn removed(&mut self, index: u32, position: usize, stays: Vec<(String, Stays)>) {
+    fn removed(&mut self, index: DeviceIndex, position: usize, stays: Vec<(String, Stays)>) {
         let Left { has_session, mut topics, .. } = self.leftovers.of(index);
         self.outcome.sessions += u64::from(has_session);
         topics.retain(|topic| !stays.iter().any(|(stays, _)| stays == topic));

@@ -14,13 +14,13 @@ use crate::{
         course::Course,
         device::{Queued, State, Trouble},
     },
-    index::StreamIndex,
+    index::{DeviceIndex, StreamIndex},
 };
 
 /// One device.
 #[derive(Debug)]
 pub(super) struct Books {
-    pub(super) index: u32,
+    pub(super) index: DeviceIndex,
     pub(super) state: State,
     pub(super) trouble: Trouble,
     /// Since when it stands where it stands.
@@ -96,7 +96,7 @@ pub(super) struct Turn<'a> {
 
 impl Books {
     /// The books of a device that has yet to learn when it comes.
-    pub(super) fn new(blueprint: &Blueprint, index: u32) -> Self {
+    pub(super) fn new(blueprint: &Blueprint, index: DeviceIndex) -> Self {
         let timetable = |_: &_| Timetable { next_due: Micros::NEVER, last_due: Micros(0), seq: 0 };
         Self {
             index,
@@ -119,7 +119,7 @@ impl Books {
     /// Takes over what the plan says of the device; `is_draining` bids it leave now.
     pub(super) fn follow(&mut self, turn: &mut Turn<'_>, is_draining: bool) {
         let blueprint = &turn.shared.blueprint;
-        let stay = turn.course.population.stay(self.index, turn.now);
+        let stay = turn.course.population.stay(self.index.number(), turn.now);
         match stay {
             _ if is_draining => self.leave_at = self.leave_at.min(turn.now),
             Some(stay) if stay.from <= turn.now || self.state == State::Absent => {

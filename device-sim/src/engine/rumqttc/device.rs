@@ -21,11 +21,14 @@ use super::{
     lock,
     options::{channel, network, options},
 };
-use crate::engine::{course::Course, device::State};
+use crate::{
+    engine::{course::Course, device::State},
+    index::DeviceIndex,
+};
 
 /// One device, as its task sees it.
 pub(super) struct Device {
-    index: u32,
+    index: DeviceIndex,
     books: Arc<Mutex<Books>>,
     shared: Arc<Shared>,
     orders: watch::Receiver<Orders>,
@@ -37,7 +40,7 @@ pub(super) struct Device {
 
 impl Device {
     pub(super) fn new(
-        index: u32,
+        index: DeviceIndex,
         books: Arc<Mutex<Books>>,
         shared: Arc<Shared>,
         orders: watch::Receiver<Orders>,
@@ -48,7 +51,7 @@ impl Device {
     }
 
     /// Runs until the device has left the fleet, and returns its index.
-    pub(super) async fn run(mut self) -> u32 {
+    pub(super) async fn run(mut self) -> DeviceIndex {
         self.follow_orders();
         self.live().await;
         self.step(|books, turn| {
@@ -126,7 +129,7 @@ impl Device {
                 Some(true)
             }
             Err(error) => {
-                tracing::debug!(device = self.index, %error, "an attempt to connect has failed");
+                tracing::debug!(device = self.index.number(), %error, "an attempt to connect has failed");
                 self.step(|books, turn| books.failed(turn, &error));
                 Some(false)
             }
@@ -147,7 +150,7 @@ impl Device {
                     books.catch_up(turn, client);
                 }),
                 Err(error) => {
-                    tracing::debug!(device = self.index, %error, "a session is lost");
+                    tracing::debug!(device = self.index.number(), %error, "a session is lost");
                     // What was reported before the error is still to be read; it belongs to this connection.
                     let events = std::mem::take(&mut event_loop.state.events);
                     return self.step(|books, turn| {

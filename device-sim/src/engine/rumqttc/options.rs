@@ -7,6 +7,7 @@ use rumqttc::{LastWill, MqttOptions, NetworkOptions, QoS};
 
 use crate::{
     engine::blueprint::Blueprint,
+    index::DeviceIndex,
     session::codec::{self, Connect},
 };
 
@@ -14,11 +15,11 @@ use crate::{
 const INCOMING_MAX: usize = 60 * 1024;
 
 /// The options of device `index`, and the bytes that its CONNECT takes.
-pub(super) fn options(blueprint: &Blueprint, index: u32, broker: SocketAddr) -> (MqttOptions, u64) {
-    let group = blueprint.group_of(index);
-    let client_id = group.client_id.text(index);
-    let user = group.user.as_ref().map(|user| user.text(index));
-    let will = group.will.as_ref().map(|will| (will, will.topic.text(index), will.payload.text(index)));
+pub(super) fn options(blueprint: &Blueprint, index: DeviceIndex, broker: SocketAddr) -> (MqttOptions, u64) {
+    let (group, number) = (blueprint.group_of(index), index.number());
+    let client_id = group.client_id.text(number);
+    let user = group.user.as_ref().map(|user| user.text(number));
+    let will = group.will.as_ref().map(|will| (will, will.topic.text(number), will.payload.text(number)));
     let password = blueprint.device_login.password();
     let connect = Connect {
         client_id: &client_id,

@@ -9,12 +9,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Orders, Shared, books::Books, device::Device, lock};
+use crate::index::DeviceIndex;
 
 /// Starts the devices' tasks and waits for them.
 pub(super) struct Roster {
     shared: Arc<Shared>,
     orders: watch::Receiver<Orders>,
-    tasks: JoinSet<u32>,
+    tasks: JoinSet<DeviceIndex>,
 }
 
 impl Roster {
@@ -42,16 +43,16 @@ impl Roster {
         }
         let shard = self.shared.shard;
         let most = orders.course.population.most(self.shared.clock.now());
-        for index in shard.first..shard.first + shard.share_of(most) {
-            self.start(index, &orders);
+        for number in shard.first..shard.first + shard.share_of(most) {
+            self.start(DeviceIndex::new(number), &orders);
         }
     }
 
     /// Starts a device that the plan wants, unless it runs.
-    fn start(&mut self, index: u32, orders: &Orders) {
+    fn start(&mut self, index: DeviceIndex, orders: &Orders) {
         let mut devices = lock(&self.shared.devices);
         let now = self.shared.clock.now();
-        if devices.contains_key(&index) || orders.course.population.stay(index, now).is_none() {
+        if devices.contains_key(&index) || orders.course.population.stay(index.number(), now).is_none() {
             return;
         }
         let books = Arc::new(Mutex::new(Books::new(&self.shared.blueprint, index)));
@@ -60,7 +61,7 @@ impl Roster {
     }
 
     /// A device has gone; it comes again at once if the plan has changed its mind meanwhile.
-    fn left(&mut self, left: Result<u32, JoinError>) {
+    fn left(&mut self, left: Result<DeviceIndex, JoinError>) {
         match left {
             Ok(index) => {
                 lock(&self.shared.devices).remove(&index);

@@ -15,8 +15,8 @@ impl Shared {
         let group = self.blueprint.group_of(books.index);
         let in_flight = books.in_flight.len() + books.waiting.len();
         DeviceStatus {
-            index: books.index,
-            client_id: group.client_id.text(books.index),
+            index: books.index.number(),
+            client_id: group.client_id.text(books.index.number()),
             group: group.name.clone(),
             model: group.model_name.clone(),
             state: <&str>::from(books.state).into(),

@@ -17,6 +17,7 @@ use crate::{
         slot::Slot,
         world::{NotOpened, World},
     },
+    index::DeviceIndex,
     session::{Refusal, backoff},
     transport::{self, NoAddress, Written},
 };
@@ -57,21 +58,21 @@ impl ShareOfRate {
     ///
     /// What was planned for a time before the process (it was restarted, or started late) it makes up for from its
     /// start on, at its share of the rate: neither at once nor as late as the timetable of the whole fleet would be.
-    pub(in crate::engine) fn intended(self, index: u32, planned: Micros, population: &Population) -> Micros {
+    pub(in crate::engine) fn intended(self, index: DeviceIndex, planned: Micros, population: &Population) -> Micros {
         if planned >= self.epoch {
             return planned;
         }
         let pace = Self { threads: 1, ..self }.under(population, self.started);
-        self.started.after(pace.time_for(u64::from(index.saturating_sub(self.worker.first))))
+        self.started.after(pace.time_for(u64::from(index.number().saturating_sub(self.worker.first))))
     }
 
     /// The last instant at which this process means to connect a device for the first time; its start if there is none.
     pub(in crate::engine) fn last_connect(self, population: &Population) -> Micros {
         let most = population.most(self.started);
         let indices = self.worker.first..self.worker.first + self.worker.share_of(most);
-        let intended = indices.filter_map(|index| {
-            let stay = population.stay(index, self.started)?;
-            Some(self.intended(index, stay.from, population))
+        let intended = indices.filter_map(|number| {
+            let stay = population.stay(number, self.started)?;
+            Some(self.intended(DeviceIndex::new(number), stay.from, population))
         });
         intended.fold(self.started, Micros::max)
     }

@@ -12,7 +12,7 @@ use crate::{
         streams::{Exchange, Streams},
     },
     fault::Cause,
-    index::{GroupIndex, StreamIndex},
+    index::{DeviceIndex, GroupIndex, StreamIndex},
 };
 
 /// Of so many devices a shard keeps what the broker said to them.
@@ -29,8 +29,8 @@ pub(super) struct Counted {
     pub(super) lags: Lags,
     /// How long the acknowledgements of this turn took.
     pub(super) acknowledgements: Acknowledgements,
-    /// What the broker said last to some of the devices, by index.
-    said: BTreeMap<u32, String>,
+    /// What the broker said last to some of the devices.
+    said: BTreeMap<DeviceIndex, String>,
 }
 
 impl Counted {
@@ -59,14 +59,14 @@ impl Counted {
     }
 
     /// Keeps what the broker said to a device, of some devices.
-    pub(super) fn note_said(&mut self, index: u32, text: String) {
+    pub(super) fn note_said(&mut self, index: DeviceIndex, text: String) {
         if self.said.len() < SAID_MAX || self.said.contains_key(&index) {
             self.said.insert(index, text);
         }
     }
 
     /// What the broker said last to a device, if that was kept.
-    pub(super) fn said(&self, index: u32) -> Option<&String> {
+    pub(super) fn said(&self, index: DeviceIndex) -> Option<&String> {
         self.said.get(&index)
     }
 

@@ -14,7 +14,7 @@ use super::{Shard, link::Link, wills::Over};
 use crate::{
     engine::{course::Course, device::State, slot::Slot, world::World},
     fault::{self, Aimed, ComesBack, Conditions, End},
-    index::StreamIndex,
+    index::{DeviceIndex, StreamIndex},
 };
 
 /// So many devices that come back at once begin to connect in one turn, so that the messages of the others are not late.
@@ -37,8 +37,8 @@ pub(super) struct Faults<C> {
     active: Vec<Arc<Aimed>>,
     /// When the next one begins or ends.
     next: Micros,
-    /// Whether devices are in the regions of faults that last, by the fault's number and the device's index.
-    within: HashMap<(u32, u32), bool>,
+    /// Whether devices are in the regions of faults that last, by the fault's number.
+    within: HashMap<(u32, DeviceIndex), bool>,
     /// The devices for which conditions hold.
     hit: HashMap<Slot, Hit>,
     /// Which fault a device has lost its session by, until it has it back.
@@ -275,7 +275,7 @@ impl<W: World> Shard<W> {
         let Strike { at, number, .. } = fault.strike;
         self.faults.replaced = Some(at);
         let was_there = |slot: &Slot| {
-            let stay = self.course.population.stay(self.roster.index(*slot), at);
+            let stay = self.course.population.stay(self.roster.index(*slot).number(), at);
             stay.is_some_and(|stay| stay.from < at) && self.roster.devices[*slot].state != State::Absent
         };
         for slot in self.roster.devices.slots().filter(was_there).collect::<Vec<_>>() {

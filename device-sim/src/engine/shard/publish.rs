@@ -414,7 +414,7 @@ impl<W: World> Shard<W> {
             }
             Ok(packet) => self.note_too_large(slot, stream, packet.len() as u64, size_max as u64),
             // Topics and sizes were checked with the document.
-            Err(error) => tracing::error!(device = index, %error, "a message does not fit a packet"),
+            Err(error) => tracing::error!(device = index.number(), %error, "a message does not fit a packet"),
         }
         self.buffers.out.truncate(start);
         None

@@ -14,7 +14,7 @@ use crate::{
         slot::{Devices, Slot, SlotSet, StreamAt, StreamStates},
         world::World,
     },
-    index::StreamIndex,
+    index::{DeviceIndex, StreamIndex},
     session::{Pool, Session, codec::Protocol},
 };
 
@@ -28,21 +28,22 @@ pub(crate) struct Slots {
 
 impl Slots {
     /// The device in `slot`.
-    pub(in crate::engine) const fn index(self, slot: Slot) -> u32 {
-        self.first + slot.number() * self.step
+    pub(in crate::engine) const fn index(self, slot: Slot) -> DeviceIndex {
+        DeviceIndex::new(self.first + slot.number() * self.step)
     }
 
     /// The slot of device `index`, if the device is one of the shard's.
-    pub(in crate::engine) const fn slot(self, index: u32) -> Option<Slot> {
-        if index < self.first || index >= self.end || !(index - self.first).is_multiple_of(self.step) {
+    pub(in crate::engine) const fn slot(self, index: DeviceIndex) -> Option<Slot> {
+        let number = index.number();
+        if number < self.first || number >= self.end || !(number - self.first).is_multiple_of(self.step) {
             return None;
         }
-        Some(Slot::new(((index - self.first) / self.step) as usize))
+        Some(Slot::new(((number - self.first) / self.step) as usize))
     }
 
     /// The devices of a fleet of so many that fall to the shard.
-    pub(in crate::engine) fn indices(self, devices: u32) -> impl Iterator<Item = u32> {
-        (self.first..self.end.min(devices)).step_by(self.step.max(1) as usize)
+    pub(in crate::engine) fn indices(self, devices: u32) -> impl Iterator<Item = DeviceIndex> {
+        (self.first..self.end.min(devices)).step_by(self.step.max(1) as usize).map(DeviceIndex::new)
     }
 
     /// How many of a fleet of `devices` fall to the shard.
@@ -77,13 +78,13 @@ impl<C> Roster<C> {
         }
     }
 
-    /// The number of a device in its worker.
-    pub(super) const fn index(&self, slot: Slot) -> u32 {
+    /// Which device is in a slot.
+    pub(super) const fn index(&self, slot: Slot) -> DeviceIndex {
         self.slots.index(slot)
     }
 
     /// The slot of a device, if it is one of the shard's and there.
-    pub(super) fn slot(&self, index: u32) -> Option<Slot> {
+    pub(super) fn slot(&self, index: DeviceIndex) -> Option<Slot> {
         self.slots.slot(index).filter(|slot| slot.place() < self.devices.len())
     }
 
@@ -192,7 +193,7 @@ impl<W: World> Shard<W> {
     /// Takes over when a device is there.
     fn follow_presence(&mut self, slot: Slot, now: Micros) {
         let index = self.roster.index(slot);
-        let stay = self.course.population.stay(index, now);
+        let stay = self.course.population.stay(index.number(), now);
         let device = &mut self.roster.devices[slot];
         let Some(stay) = stay.filter(|stay| stay.from <= now || device.is_yet_to_come(now)) else {
             // Now it is not there. What comes later is looked at once it has left.

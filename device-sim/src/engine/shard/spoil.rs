@@ -12,7 +12,7 @@ use super::{
 use crate::{
     engine::{blueprint::Blueprint, device::Queued, slot::Slot, world::World},
     fault::{self, Cause, Fate, Flood, How, OfDevice},
-    index::{GroupIndex, StreamIndex},
+    index::{DeviceIndex, GroupIndex, StreamIndex},
     model::Seen,
     session::Message,
 };
@@ -154,6 +154,6 @@ impl<W: World> Shard<W> {
 }
 
 /// The faults that a stream has by itself of a device, given by its index and its group.
-fn own_faults(blueprint: &Blueprint, (index, group): (u32, GroupIndex), stream: StreamIndex) -> OfDevice<'_> {
+fn own_faults(blueprint: &Blueprint, (index, group): (DeviceIndex, GroupIndex), stream: StreamIndex) -> OfDevice<'_> {
     blueprint.group(group).model.stream(stream).faults(index, blueprint.start)
 }

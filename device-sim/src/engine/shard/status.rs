@@ -8,7 +8,7 @@ use fleet_contract::{
 use super::{Reading, Shard};
 use crate::{
     engine::{device::State, slot::Slot, world::World},
-    index::StreamIndex,
+    index::{DeviceIndex, StreamIndex},
 };
 
 impl<W: World> Shard<W> {
@@ -33,7 +33,7 @@ impl<W: World> Shard<W> {
     }
 
     /// What is known of device `index`, if it is one of the shard's.
-    pub(super) fn device_status(&mut self, index: u32) -> Option<DeviceStatus> {
+    pub(super) fn device_status(&mut self, index: DeviceIndex) -> Option<DeviceStatus> {
         let slot = self.roster.slot(index)?;
         let streams =
             StreamIndex::first(self.rows(slot).len()).map(|stream| self.stream_status(slot, stream)).collect();
@@ -41,8 +41,8 @@ impl<W: World> Shard<W> {
         let group = self.blueprint.group_of(index);
         let is_waiting = matches!(device.state, State::Offline);
         Some(DeviceStatus {
-            index,
-            client_id: group.client_id.text(index),
+            index: index.number(),
+            client_id: group.client_id.text(index.number()),
             group: group.name.clone(),
             model: group.model_name.clone(),
             state: <&str>::from(device.state).into(),

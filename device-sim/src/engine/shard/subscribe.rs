@@ -47,7 +47,7 @@ impl<W: World> Shard<W> {
         let (terms, refused) = (device.session.terms(), &mut self.counted.stats.received.refused);
         let mut filters = Vec::new();
         for subscription in &self.blueprint.group(device.group).subscriptions {
-            let filter = subscription.filter.text(index);
+            let filter = subscription.filter.text(index.number());
             match unavailable(&filter, terms) {
                 Some(reason) => causes::add(refused, reason.into(), 1),
                 None => filters.push((filter, subscription.options)),

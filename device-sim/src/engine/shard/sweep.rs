@@ -56,7 +56,7 @@ impl<W: World> Shard<W> {
                 if lost.len() < Stats::LOST_MAX {
                     lost.push(LostMessage {
                         sent: message.sent,
-                        device: index,
+                        device: index.number(),
                         stream: compiled.name().to_owned(),
                         seq: message.seq,
                         qos: compiled.qos(),

@@ -32,6 +32,7 @@ use fleet_contract::{
 use super::{Command, Inlet, Parts, Shard, ShareOfRate, Slots};
 use crate::{
     engine::{blueprint::Blueprint, course::Course, streams::Tables},
+    index::DeviceIndex,
     random::Source,
     record::Files,
 };
@@ -258,7 +259,7 @@ const FAULTS: [&str; 13] = [
 /// A history of some seconds.
 fn history(seed: u64) -> (Stats, u64) {
     let source = Source::new(seed, "history");
-    let draw = |number: u32, below: u64| source.of(number).at(0).below(below);
+    let draw = |number: u32, below: u64| source.of(DeviceIndex::new(number)).at(0).below(below);
     let session = if draw(0, 2) == 0 { "clean" } else { "persistent" };
     let offline = if draw(1, 2) == 0 { "offline: skip" } else { "offline: {catchUp: {max: 3}}" };
     let model = if draw(4, 2) == 0 { MODEL } else { FAULTY };

@@ -10,6 +10,7 @@ use fleet_contract::{stamp::Stamp, stats::Wills as Counts, time::Micros, units::
 use super::{Shard, counted::Counted};
 use crate::{
     engine::{blueprint::Will, device::State, slot::Slot, world::World},
+    index::DeviceIndex,
     observe::{
         bodies,
         ledger::Following,
@@ -215,7 +216,7 @@ impl<W: World> Shard<W> {
     }
 
     /// A will has come.
-    pub(super) fn will_arrived(&mut self, device: u32, at: Micros, may_repeat: bool) {
+    pub(super) fn will_arrived(&mut self, device: DeviceIndex, at: Micros, may_repeat: bool) {
         let Some(slot) = self.roster.slots.slot(device) else { return };
         let known = self.roster.slot(device);
         // One topic may bring the wills of devices that are not in the sample.
@@ -311,7 +312,7 @@ impl<W: World> Shard<W> {
     /// What the broker retains once the will has come.
     fn will_digest(&self, slot: Slot) -> Option<u64> {
         let will = self.will(slot)?;
-        will.is_looked_at.then(|| bodies::digest(will.payload.text(self.roster.index(slot)).as_bytes()))
+        will.is_looked_at.then(|| bodies::digest(will.payload.text(self.roster.index(slot).number()).as_bytes()))
     }
 
     /// What the broker retains once the birth message has come, which is made once more.

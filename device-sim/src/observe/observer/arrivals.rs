@@ -44,7 +44,7 @@ impl Observer {
             Sight::Own(arrival) => {
                 // Shards take devices in turns, counted from the first one of the worker.
                 let outlets = self.parts.outlets.len();
-                let outlet = (arrival.device - self.parts.shard.first) as usize % outlets;
+                let outlet = (arrival.device.number() - self.parts.shard.first) as usize % outlets;
                 self.parts.outlets[outlet].batch.push(arrival);
             }
             Sight::OfTheRun => {}
@@ -70,7 +70,7 @@ impl Observer {
     fn recognise_will(&self, publish: &Publish<'_>, now: Micros) -> Option<Sight> {
         let device = self.parts.blueprint.will_of(publish.topic.as_bytes(), publish.payload)?;
         let may_repeat = now < self.asked.repeats_until;
-        let is_own = self.parts.shard.contains(device) && self.parts.is_here(device);
+        let is_own = self.parts.shard.contains(device.number()) && self.parts.is_here(device);
         let own = Sight::Own(Arrival { device, stream: StreamIndex::new(0), mark: Mark::Will, at: now, may_repeat });
         Some(if is_own { own } else { Sight::OfTheRun })
     }
@@ -84,7 +84,7 @@ impl Observer {
         });
         let Some((mode, stream, device)) = recognised else { return Sight::Foreign };
         // Where the addresses are those of one broker, each observer sees what all devices publish.
-        if !shard.contains(device) || !self.parts.is_here(device) {
+        if !shard.contains(device.number()) || !self.parts.is_here(device) {
             return Sight::OfTheRun;
         }
         let may_repeat = now < self.asked.repeats_until;

@@ -9,6 +9,7 @@ use fleet_contract::time::Micros;
 
 use super::{Coverage, Observer, Parts, subscribe_options};
 use crate::{
+    index::DeviceIndex,
     observe::{
         Arrivals,
         filters::{self, Filter},
@@ -83,7 +84,8 @@ impl Observer {
             Coverage::Wildcards => shard.first,
         };
         let to = (shard.first + shard.share_of(*devices)).max(from);
-        let filters = filters::topics(blueprint, (from..to).filter(|index| self.parts.is_here(*index)));
+        let filters =
+            filters::topics(blueprint, (from..to).map(DeviceIndex::new).filter(|index| self.parts.is_here(*index)));
         self.asked.coverage = Coverage::Names { up_to: to };
         self.subscribe(&filters);
         // A worker without devices has nothing to wait for.

@@ -2,7 +2,7 @@ use fleet_contract::{model::Files, time::Micros};
 use proptest::prelude::*;
 
 use super::{drive::Motion, *};
-use crate::signal::Symbols;
+use crate::{index::DeviceIndex, signal::Symbols};
 
 fn track() -> Track {
     let files = Files::new();
@@ -12,7 +12,7 @@ fn track() -> Track {
 
 fn at(track: &Track, device: u32, micros: u64) -> Vehicle {
     let start = Micros(1_700_000_000_000_000);
-    track.vehicle(&Moment { device, start, now: Micros(start.0 + micros) })
+    track.vehicle(&Moment { device: DeviceIndex::new(device), start, now: Micros(start.0 + micros) })
 }
 
 /// Metres east and north from one to the other.

@@ -94,7 +94,7 @@ impl<'a> Line<'a> {
     fn new(sample: &'a sample::Sample, protocol: Protocol) -> Self {
         Self {
             due: sample.due.to_string(),
-            device: sample.device,
+            device: sample.device.number(),
             topic: &sample.topic,
             qos: sample.qos.into(),
             retain: sample.is_retained,

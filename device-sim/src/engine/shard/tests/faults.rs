@@ -14,7 +14,7 @@ use super::{
     Stage,
     played::{Heard, Trouble},
 };
-use crate::index::{GroupIndex, StreamIndex};
+use crate::index::{DeviceIndex, GroupIndex, StreamIndex};
 
 pub(super) const DEVICES: u32 = 60;
 
@@ -79,7 +79,8 @@ impl Struck {
         stage.change(|plan, _| plan.strike(at, NUMBER, &fault, lasts));
         stage.step(stage.shard.world.time());
         let aimed = &stage.shard.course.faults()[0];
-        let hit: BTreeSet<u32> = (0..DEVICES).filter(|index| aimed.hits(*index, GroupIndex::new(0))).collect();
+        let hit: BTreeSet<u32> =
+            (0..DEVICES).filter(|index| aimed.hits(DeviceIndex::new(*index), GroupIndex::new(0))).collect();
         assert!((10..30).contains(&hit.len()), "{}", hit.len());
         stage.shard.world.heard.clear();
         Self { stage, at, hit }
@@ -350,12 +351,10 @@ fn devices_that_come_while_it_lasts_are_hit_too() {
     });
     struck.run_to(1_000);
     let aimed = struck.stage.shard.course.faults()[0].clone();
-    for slot in struck.stage.shard.roster.devices.slots() {
-        assert_eq!(
-            struck.stage.shard.roster.devices[slot].is_hit,
-            aimed.hits(slot.number(), GroupIndex::new(0)),
-            "{slot:?}"
-        );
+    let roster = &struck.stage.shard.roster;
+    for slot in roster.devices.slots() {
+        let is_hit = aimed.hits(roster.index(slot), GroupIndex::new(0));
+        assert_eq!(roster.devices[slot].is_hit, is_hit, "{slot:?}");
     }
 }
 
@@ -388,7 +387,7 @@ fn a_region_holds_those_whose_signals_say_so_when_the_fault_begins() {
     let aimed = stage.shard.course.faults().iter().find(|fault| fault.strike.number == NUMBER).unwrap().clone();
     let (mut inside, mut hit) = (0, 0);
     for slot in stage.shard.roster.devices.slots() {
-        let (index, group) = (slot.number(), stage.shard.roster.devices[slot].group);
+        let (index, group) = (stage.shard.roster.index(slot), stage.shard.roster.devices[slot].group);
         let is_inside = group == GroupIndex::new(0) && {
             let model = &stage.blueprint.groups[0].model;
             let of = |condition: &str| {
@@ -400,7 +399,7 @@ fn a_region_holds_those_whose_signals_say_so_when_the_fault_begins() {
         inside += u32::from(is_inside);
         hit += u32::from(is_inside && aimed.hits(index, group));
         let is_silent = stage.shard.faults.silent(slot, StreamIndex::new(0)) == Some(NUMBER);
-        assert_eq!(is_silent, is_inside && aimed.hits(index, group), "{index}");
+        assert_eq!(is_silent, is_inside && aimed.hits(index, group), "{index:?}");
     }
     assert!(inside > hit && hit > 5, "{hit} of {inside}");
     assert_eq!(stage.shard.counted.stats.faults.get(NUMBER).unwrap().devices, u64::from(hit) - late(&stage, &aimed));

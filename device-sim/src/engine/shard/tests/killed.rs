@@ -8,7 +8,7 @@ use fleet_contract::{
 };
 
 use super::{MODEL, START, Stage, faults::fault, played::Trouble};
-use crate::{engine::unrecorded, random::Source, record};
+use crate::{engine::unrecorded, index::DeviceIndex, random::Source, record};
 
 const DEVICES: u32 = 30;
 
@@ -23,7 +23,7 @@ struct Found {
 /// Lets a shard run for some time, with troubles, and kills it.
 fn kill(seed: u64, spec: &str, troubles: bool) -> Found {
     let source = Source::new(seed, "killed");
-    let draw = |number: u32, below: u64| source.of(number).at(0).below(below);
+    let draw = |number: u32, below: u64| source.of(DeviceIndex::new(number)).at(0).below(below);
     let folder = tempfile::tempdir().unwrap();
     let mut stage = Stage::recorded(DEVICES, spec, "{name: all, model: m}", &[("m", MODEL)], folder.path());
     if troubles {

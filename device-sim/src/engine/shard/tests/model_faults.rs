@@ -10,7 +10,7 @@ use fleet_contract::{
 use super::{START, Stage, faults};
 use crate::{
     fault::{Cause, How},
-    index::{GroupIndex, StreamIndex},
+    index::{DeviceIndex, GroupIndex, StreamIndex},
     model::Scratch,
     sample::sample,
 };
@@ -75,7 +75,7 @@ fn expected(stage: &Stage, index: StreamIndex) -> (u64, ModelFaultCounts) {
     let [begin, end] = SPEAKS.map(|seconds| START.after(Span::from_secs(seconds)));
     let mut scratch = Scratch::default();
     let (mut said, mut counts) = (0, ModelFaultCounts::default());
-    for device in 0..DEVICES {
+    for device in (0..DEVICES).map(DeviceIndex::new) {
         let own = stream.faults(device, START);
         let next = |from: Micros| stream.due_at_or_after(device, START, stream.tick(), from).min(own.flood_due(from));
         let mut due = next(begin);

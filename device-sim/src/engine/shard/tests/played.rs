@@ -16,6 +16,7 @@ use crate::{
         slot::Slot,
         world::{NotOpened, World},
     },
+    index::DeviceIndex,
     random::Source,
     transport::{self, Read, Written},
 };
@@ -186,7 +187,7 @@ impl Played {
 
     /// A call of the operating system takes its time.
     fn spend(&mut self, cost: Span) {
-        let draw = Source::new(self.seed, "calls").of(0).at(self.now.0);
+        let draw = Source::new(self.seed, "calls").of(DeviceIndex::new(0)).at(self.now.0);
         self.now = self.now.after(Span(cost.0 / 2 + draw.below(cost.0 + 1)));
     }
 
@@ -371,11 +372,11 @@ impl World for Played {
         super::START
     }
 
-    fn broker(&self, _: u32) -> usize {
+    fn broker(&self, _: DeviceIndex) -> usize {
         0
     }
 
-    fn open(&mut self, _: u32, _: u16, slot: Slot) -> Result<Line, NotOpened> {
+    fn open(&mut self, _: DeviceIndex, _: u16, slot: Slot) -> Result<Line, NotOpened> {
         if self.now < self.refuses_until {
             return Err(NotOpened::Failed(io::Error::from(io::ErrorKind::ConnectionRefused).into()));
         }
@@ -401,7 +402,7 @@ impl World for Played {
         Ok(Line { id, kept: Vec::new() })
     }
 
-    fn lost(&self, _: u32) {}
+    fn lost(&self, _: DeviceIndex) {}
 
     fn establish(&mut self, line: &mut Line) -> Result<bool, transport::Error> {
         match self.wires.get(&line.id) {

@@ -8,7 +8,7 @@ use super::{
     Stage,
     faults::{DEVICES, Struck},
 };
-use crate::observe::ObserverWatch;
+use crate::{index::DeviceIndex, observe::ObserverWatch};
 
 /// Devices with wills, of which the observer sees all, and a fault of a third of them.
 fn struck(kind: &str, choice: u64, lasts: Span, connect: &str) -> Struck {
@@ -24,7 +24,7 @@ impl Struck {
     /// The broker publishes the wills of these devices now.
     fn publish(&mut self, devices: impl IntoIterator<Item = u32>) {
         let now = self.stage.shard.world.time();
-        devices.into_iter().for_each(|device| self.stage.shard.will_arrived(device, now, false));
+        devices.into_iter().for_each(|device| self.stage.shard.will_arrived(DeviceIndex::new(device), now, false));
     }
 
     /// What became of wills: in all, and of the fault.
