@@ -141,7 +141,7 @@ impl Program {
                 Piece::Text(source) => self.write_text(source, message, reader, out),
                 Piece::Cbor(source) => self.write_cbor(source, message, reader, out),
                 Piece::Binary { source, form, scale } => {
-                    raw::write(source.number(message, reader), form, scale, out);
+                    raw::write(self.number(source, message, reader), form, scale, out);
                 }
                 Piece::CborText { pieces: count } => {
                     let (inner, rest) = pieces.as_slice().split_at(count as usize);
@@ -167,7 +167,7 @@ impl Program {
             },
             Source::Timestamp(form) => time::write(message.clock, form, out),
             Source::Sequence => number::write_unsigned(message.stamp.seq.into(), out),
-            Source::Index => number::write_unsigned(message.device.number().into(), out),
+            Source::Index => number::write_unsigned(self.names.number(message.device.number()), out),
         }
     }
 
@@ -185,19 +185,17 @@ impl Program {
             }
             Source::Timestamp(form) => cbor::write_head(cbor::UNSIGNED, time::since_1970(message.clock, form), out),
             Source::Sequence => cbor::write_head(cbor::UNSIGNED, message.stamp.seq.into(), out),
-            Source::Index => cbor::write_head(cbor::UNSIGNED, message.device.number().into(), out),
+            Source::Index => cbor::write_head(cbor::UNSIGNED, self.names.number(message.device.number()), out),
         }
     }
-}
 
-impl Source {
-    /// The value as a number, for binary forms.
-    fn number(self, message: &Message<'_>, reader: &mut Reader<'_>) -> f64 {
-        match self {
-            Self::Signal { index, .. } => reader.value(index).number(),
-            Self::Timestamp(form) => time::since_1970(message.clock, form) as f64,
-            Self::Sequence => message.stamp.seq.into(),
-            Self::Index => message.device.number().into(),
+    /// A value as a number, for binary forms.
+    fn number(&self, source: Source, message: &Message<'_>, reader: &mut Reader<'_>) -> f64 {
+        match source {
+            Source::Signal { index, .. } => reader.value(index).number(),
+            Source::Timestamp(form) => time::since_1970(message.clock, form) as f64,
+            Source::Sequence => message.stamp.seq.into(),
+            Source::Index => self.names.number(message.device.number()) as f64,
         }
     }
 }

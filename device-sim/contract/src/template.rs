@@ -286,12 +286,17 @@ impl Bound {
         }
     }
 
+    /// The number that the device of an index goes by in `{index}`.
+    pub const fn number(&self, index: u32) -> u64 {
+        self.first as u64 + index as u64
+    }
+
     /// Appends what is in one placeholder.
     pub fn write_field(&self, field: PerDevice, index: u32, out: &mut Vec<u8>) {
         let mut digits = itoa::Buffer::new();
         match field {
             PerDevice::Index { width } => {
-                let digits = digits.format(u64::from(self.first) + u64::from(index)).as_bytes();
+                let digits = digits.format(self.number(index)).as_bytes();
                 out.extend(std::iter::repeat_n(b'0', usize::from(width).saturating_sub(digits.len())));
                 out.extend_from_slice(digits);
             }

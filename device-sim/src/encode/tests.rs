@@ -3,6 +3,7 @@ use fleet_contract::{
     time::Micros,
 };
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::signal::{Memo, Moment};
@@ -17,13 +18,13 @@ const SIGNALS: &str = r#"
   mode: {kind: constant, value: "say \"hi\"\n"}
 "#;
 
-/// Writes a body of a document's payload for device 5.
+/// Writes a body of a document's payload for device 5, which goes by the number 105.
 #[track_caller]
 fn body(payload: &str, size: Option<usize>, has_stamp_field: bool) -> Vec<u8> {
     let text = format!("signals:{SIGNALS}\nstreams: {{s: {{topic: '{{id}}', interval: 1s, payload: {payload}}}}}");
     let model: document::Model = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{error}"));
     let signals = Signals::compile(&model, 7, &Files::new()).unwrap();
-    let names = Names { fleet: "lab \"1\"", group: "all", stream: "s", seed: 7, first: 0 };
+    let names = Names { fleet: "lab \"1\"", group: "all", stream: "s", seed: 7, first: 100 };
     let client_id = Template::default_client_id();
     let context = Context { signals: &signals, names, client_id: &client_id, size, has_stamp_field };
     let program = Program::compile(&model.streams["s"].payload, &context).unwrap();
@@ -45,10 +46,10 @@ fn text(payload: &str) -> String {
 fn json_keeps_types_and_escapes_texts() {
     let written = text(
         r#"{json: {"a\"b": "{temperature}", f: "{temperature:.0}", c: ["{count}", "{on}", null, {}], m: "{mode}",
-            t: "{id}: {mode}", q: "{seq}", i: "{index}", w: "{index:03}", s: "{count:string}", b: "{{}}", e: "",
+            t: "{id}: {mode}", q: "{seq}", i: "{index}", w: "{index:05}", s: "{count:string}", b: "{{}}", e: "",
             at: "{timestamp}", ms: "{timestamp:ms}", g: "{fleet}/{group}/{stream}", n: -1.5e3}}"#,
     );
-    insta::assert_snapshot!(written, @r#"{"a\"b":-3.46,"f":-3,"c":[300,true,null,{}],"m":"say \"hi\"\n","t":"lab \"1\"-5: say \"hi\"\n","q":7,"i":5,"w":"005","s":"300","b":"{}","e":"","at":"2023-11-14T22:13:21.234Z","ms":1700000001234,"g":"lab \"1\"/all/s","n":-1500.0}"#);
+    insta::assert_snapshot!(written, @r#"{"a\"b":-3.46,"f":-3,"c":[300,true,null,{}],"m":"say \"hi\"\n","t":"lab \"1\"-105: say \"hi\"\n","q":7,"i":105,"w":"00105","s":"300","b":"{}","e":"","at":"2023-11-14T22:13:21.234Z","ms":1700000001234,"g":"lab \"1\"/all/s","n":-1500.0}"#);
     let json: serde_json::Value = serde_json::from_str(&written).unwrap();
     assert_eq!(json["m"], "say \"hi\"\n");
 }
@@ -57,13 +58,13 @@ fn json_keeps_types_and_escapes_texts() {
 fn text_and_raw_bodies_are_what_they_say() {
     assert_eq!(text(r#"{text: "t={temperature} {{x}} {mode}"}"#), "t=-3.46 {x} say \"hi\"\n");
     let stamped = body(
-        r#"{raw: [{hex: "01 ff"}, {number: {value: "{temperature}", as: i16be, scale: 100}}, {number: {value: "{count}", as: u8}}, {number: {value: "{on}", as: u16le}}, {number: {value: "{seq}", as: u32be}}, {number: {value: "{temperature}", as: f64le}}, {text: "{stamp}"}]}"#,
+        r#"{raw: [{hex: "01 ff"}, {number: {value: "{temperature}", as: i16be, scale: 100}}, {number: {value: "{count}", as: u8}}, {number: {value: "{on}", as: u16le}}, {number: {value: "{seq}", as: u32be}}, {number: {value: "{index}", as: u8}}, {number: {value: "{temperature}", as: f64le}}, {text: "{stamp}"}]}"#,
         None,
         false,
     );
     let mut expected = vec![1, 0xff];
     expected.extend((-346i16).to_be_bytes());
-    expected.extend([255, 1, 0, 0, 0, 0, 7]);
+    expected.extend([255, 1, 0, 0, 0, 0, 7, 105]);
     expected.extend((-3.456f64).to_le_bytes());
     assert_eq!(stamped[..expected.len()], expected);
     assert_eq!(Stamp::find(&stamped), Some(STAMP));
@@ -73,7 +74,7 @@ fn text_and_raw_bodies_are_what_they_say() {
 #[test]
 fn cbor_reads_back_with_another_library() {
     let written = body(
-        r#"{cbor: {t: "{temperature}", c: ["{count}", "{on}", null, {x: -700}], m: "{id} {mode}", f: "{count:.1}", at: "{timestamp:ms}", d: 0.5, who: "plain", long: "{uuid}"}}"#,
+        r#"{cbor: {t: "{temperature}", c: ["{count}", "{on}", null, {x: -700}], m: "{id} {mode}", i: "{index}", f: "{count:.1}", at: "{timestamp:ms}", d: 0.5, who: "plain", long: "{uuid}"}}"#,
         Some(300),
         true,
     );
@@ -81,8 +82,8 @@ fn cbor_reads_back_with_another_library() {
     assert_eq!(Stamp::find(&written), Some(STAMP));
     let value: serde_json::Value = ciborium::from_reader(written.as_slice()).unwrap();
     assert_eq!(value["t"], -3.46);
-    assert_eq!(value["c"], serde_json::json!([300, true, null, {"x": -700}]));
-    assert_eq!(value["m"], "lab \"1\"-5 say \"hi\"\n");
+    assert_eq!(value["c"], json!([300, true, null, {"x": -700}]));
+    assert_eq!((&value["m"], &value["i"]), (&json!("lab \"1\"-105 say \"hi\"\n"), &json!(105)));
     assert_eq!(value["f"], 300.0);
     assert_eq!(value["at"], 1_700_000_001_234u64);
     assert_eq!(value["long"].as_str().map(str::len), Some(36));

@@ -34,6 +34,8 @@ const TOPIC_MAX: usize = 65_535;
 /// What four bytes say in seconds (MQTT 5, section 3.3.2.3.3).
 const EXPIRY_MAX: Span = Span::from_secs(u32::MAX as u64);
 const STATES_MAX: usize = 32;
+/// Far more than any device has, and few enough for two bytes to say which.
+const STREAMS_MAX: usize = 10_000;
 /// A leap year: blocks that are made of many such spans still fit 64 bits of microseconds.
 const SPAN_MAX: Span = Span::from_secs(366 * 86_400);
 /// Numbers are written as whole numbers of their last decimal, in 63 bits.
@@ -51,6 +53,9 @@ pub fn check(model: &Model) -> Vec<Problem> {
     checker.cycles();
     if model.streams.is_empty() {
         checker.note("/streams", "a model without a stream sends nothing");
+    }
+    if model.streams.len() > STREAMS_MAX {
+        checker.note("/streams", format!("expected at most {STREAMS_MAX} streams, found {}", model.streams.len()));
     }
     for (name, stream) in &model.streams {
         checker.stream(&format!("/streams/{}", pointer_token(name)), stream);

@@ -171,6 +171,16 @@ fn a_stream_has_a_topic_a_timetable_and_a_stamp() {
 }
 
 #[test]
+fn a_model_has_as_many_streams_as_can_be_told_apart() {
+    let model = |streams: usize| {
+        let one = |number| format!("s{number}: {{topic: '{{id}}/{number}', interval: 1s, payload: {{json: {{}}}}}}");
+        problems(&format!("streams: {{{}}}", (0..streams).map(one).collect::<Vec<_>>().join(", ")))
+    };
+    assert_eq!(model(10_000), "");
+    assert_eq!(model(10_001), "/streams: expected at most 10000 streams, found 10001\n");
+}
+
+#[test]
 fn streams_differ_in_their_topics() {
     let text = "streams: {a: {topic: '{id}/a', interval: 1s, payload: {json: {}}}, b: {topic: '{id}/a', interval: 1s, payload: {json: {}}}}";
     assert_eq!(problems(text), "/streams/b/topic: the stream `a` has the same topic\n");
