@@ -23,14 +23,15 @@ impl DeviceIndex {
 }
 
 /// The place of a stream among those of its model, from 0 on, in the order of [`Model::streams`](crate::model::Model::streams). A
-/// model has fewer than 65,536 streams.
+/// model has at most 10,000 streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamIndex(u16);
 
 impl StreamIndex {
     /// The stream at `place`.
-    #[expect(clippy::cast_possible_truncation, reason = "a model has fewer than 65,536 streams")]
+    #[expect(clippy::cast_possible_truncation, reason = "a model has at most 10,000 streams")]
     pub const fn new(place: usize) -> Self {
+        debug_assert!(place <= u16::MAX as usize);
         Self(place as u16)
     }
 
@@ -58,6 +59,7 @@ impl GroupIndex {
     /// The group at `place`.
     #[expect(clippy::cast_possible_truncation, reason = "a fleet has at most 255 groups")]
     pub(crate) const fn new(place: usize) -> Self {
+        debug_assert!(place <= u8::MAX as usize);
         Self(place as u8)
     }
 

@@ -190,12 +190,14 @@ impl Fleet {
         let now = self.shared.clock.now();
         let desired = if is_draining { 0 } else { self.shared.shard.share_of(course.population.at(now)) };
         let mut devices = Devices { desired, ..Devices::default() };
-        for books in lock(&self.shared.devices).values() {
+        let wanted = self.shared.shard.first..self.shared.shard.first + desired;
+        for (index, books) in lock(&self.shared.devices).iter() {
             let books = lock(books);
+            let is_to_leave = books.state.is_connected() && !wanted.contains(&index.number());
             devices.connected += u32::from(books.state.is_connected());
             devices.refused += u32::from(books.trouble == Trouble::Refused);
             devices.failed += u32::from(books.trouble == Trouble::Own);
-            devices.leaving += u32::from(books.is_leaving());
+            devices.leaving += u32::from(books.is_leaving() || is_to_leave);
         }
         devices
     }

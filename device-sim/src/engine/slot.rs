@@ -64,6 +64,12 @@ impl SlotSet {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn contains(&self, slot: Slot) -> bool {
+        let (word, bit) = Self::place(slot);
+        self.0.get(word).is_some_and(|found| found & bit != 0)
+    }
+
     /// How many of the slots from `first` on are in it.
     pub(super) fn count_from(&self, first: Slot) -> u32 {
         let (word, bit) = Self::place(first);

@@ -294,7 +294,8 @@ impl Counts for StreamCounts<'_> {
 }
 
 /// Where a shard leaves what it has counted since it left something last. The histograms of many streams take a megabyte,
-/// and copying it would hold the devices up: shard and reader exchange two of them instead.
+/// and copying it would hold the devices up: shard and reader exchange two of them instead, and one more for each reading
+/// that was not taken.
 #[derive(Debug, Default)]
 pub(super) struct Exchange(Mutex<Places>);
 
@@ -307,7 +308,7 @@ struct Places {
 }
 
 impl Exchange {
-    /// The shard leaves what it has counted. It adds up nothing, because its devices wait.
+    /// The shard leaves what it has counted. It adds up counters and no times, because its devices wait.
     pub(super) fn leave(&self, counted: &mut Streams) {
         counted.note_left();
         let counted = &mut counted.tables;

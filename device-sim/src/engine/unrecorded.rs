@@ -162,9 +162,8 @@ impl<'a> Window<'a> {
     fn count_births(&self, devices: impl Iterator<Item = DeviceIndex>, mut away: u32, stats: &mut Stats) {
         for device in devices {
             let group = self.blueprint.group_of(device);
-            let Some(birth) = group.model.streams().last().filter(|stream| stream.is_birth() && away > 0) else {
-                continue;
-            };
+            let Some(birth) = group.model.birth().filter(|_| away > 0) else { continue };
+            let birth = group.model.stream(birth);
             away -= 1;
             stats.messages[birth.qos() as usize].unrecorded += 1;
             stats.groups.messages_mut(&group.name, birth.name(), birth.qos()).unrecorded += 1;

@@ -134,7 +134,8 @@ impl Progress {
         if loaded < pods {
             return Some(format!("{loaded} of {pods} workers have loaded the plan"));
         }
-        let still = connected.saturating_sub(wanted) + leaving;
+        // A device that is connected and not wanted is among those that are about to leave, where its worker has noticed.
+        let still = leaving.max(connected.saturating_sub(wanted));
         if still > 0 {
             return Some(format!("{} still to leave", words::counted(still.into(), "device has", "devices have")));
         }
@@ -359,7 +360,8 @@ mod tests {
             (Progress { loaded: 3, ..ready }, "3 of 5 workers have loaded the plan"),
             (Progress { devices: (500, 494, 0), ..ready }, "494 of 500 devices are connected"),
             (Progress { devices: (0, 1, 0), ..ready }, "1 device has still to leave"),
-            (Progress { devices: (0, 3, 4), ..ready }, "7 devices have still to leave"),
+            (Progress { devices: (0, 3, 4), ..ready }, "4 devices have still to leave"),
+            (Progress { devices: (0, 3, 0), ..ready }, "3 devices have still to leave"),
         ] {
             assert_eq!(progress.lacks().as_deref(), Some(expected));
         }

@@ -45,7 +45,7 @@ pub struct Devices {
     pub refused: u32,
     /// Of the missing: failed for a reason of the generator's own.
     pub failed: u32,
-    /// Not wanted any more, but their messages are not settled.
+    /// Not wanted any more and not gone yet: they wait for their turn to leave, or for their messages to settle.
     pub leaving: u32,
 }
 

@@ -49,21 +49,23 @@ impl Books {
     pub(super) fn expect_bounded(&self, when: &str) -> u64 {
         let Self { fleet, witness } = self;
         fleet.simctl(&["pause"]);
-        let seen = Cell::new((0, 0, Instant::now()));
+        let known = Cell::new((0, 0, Instant::now()));
         let is_still = |fleet: &Fleet| {
             let report = fleet.report();
             let (sent, lost) = (report.count("messages.sent"), report.count("generator.workers_lost"));
-            let (known_sent, known_lost, since) = seen.get();
+            let (known_sent, known_lost, since) = known.get();
             if (sent, lost) != (known_sent, known_lost) {
-                seen.set((sent, lost, Instant::now()));
+                known.set((sent, lost, Instant::now()));
             }
-            report.count("messages.in_flight") == 0 && seen.get().2 == since && since.elapsed() > STILL
+            report.count("messages.in_flight") == 0 && known.get().2 == since && since.elapsed() > STILL
         };
         fleet.until("what was in flight is judged", is_still);
         let report = fleet.report();
         let taken = fleet.broker("simctl_broker_messages_in_total").unwrap();
+        let seen = witness.until_handed(taken);
+        assert!(seen.messages + seen.again >= taken, "{when}: the witness has seen less than {taken}: {seen:?}");
         // By device, stream, epoch and sequence; what was sent again counts once.
-        let distinct = witness.until_handed(taken).messages;
+        let distinct = seen.messages;
         let (sent, unrecorded) = (report.count("messages.sent"), report.count("messages.unrecorded"));
         println!(
             "FIGURE {when}: {sent} sent by the report, {distinct} different ones of {taken} at the broker, up to {unrecorded} more \
@@ -86,6 +88,7 @@ fn the_broker_has_no_more_than_the_books_whatever_is_killed() {
     let books = Books::open(Fleet::apply("books", &quick));
     let fleet = &books.fleet;
     fleet.scale(DEVICES);
+    fleet.expect_devices(DEVICES, PER_POD, WITNESSES);
     let whole = fleet.clients();
     let are_back = |fleet: &Fleet| fleet.clients() == whole;
     let kill = |ordinal: usize| {

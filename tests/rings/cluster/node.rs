@@ -70,6 +70,15 @@ impl Drop for Cordoned<'_> {
     }
 }
 
+/// Says that it is over when this is dropped, also by a panic.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 fn is_unreachable(taint: &Value) -> bool {
     taint["key"] == "node.kubernetes.io/unreachable" && taint["effect"] == "NoExecute"
 }
@@ -100,6 +109,8 @@ fn what_ran_on_a_dead_node_is_back_within_45_seconds_of_its_mark() {
 
     let is_over = AtomicBool::new(false);
     let dead = thread::scope(|scope| {
+        let _over = Over(&is_over);
+        watched.fleet.report();
         scope.spawn(|| {
             // Its leader may be gone for a while.
             while !is_over.load(Relaxed) {
@@ -116,9 +127,7 @@ fn what_ran_on_a_dead_node_is_back_within_45_seconds_of_its_mark() {
             scope.spawn(move || expect_devices_back(unwatched, victim, &before[1], marked)),
             scope.spawn(move || expect_broker_back(orphan, victim, marked)),
         ];
-        let all_back = back.map(thread::ScopedJoinHandle::join);
-        is_over.store(true, Relaxed);
-        all_back.map(Result::unwrap);
+        back.map(|one| one.join().unwrap());
         dead
     });
     watched.expect_bounded("a node died while somebody watched");

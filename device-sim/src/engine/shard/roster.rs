@@ -213,6 +213,7 @@ impl<W: World> Shard<W> {
                 let jitter = self.blueprint.draws.jitter.of(index).at(0).below(self.blueprint.connect.jitter.0);
                 device.state = State::Offline;
                 device.counts.attempts = 0;
+                self.roster.begun.remove(slot);
                 let intended = self.attempts.share.intended(index, stay.from, &self.course.population);
                 device.times.connect_at = intended.after(Span(jitter)).max(self.blueprint.start);
                 device.times.since = device.times.connect_at;

@@ -31,7 +31,7 @@ use fleet_contract::{
 
 use super::{Command, Inlet, Parts, Shard, ShareOfRate, Slots};
 use crate::{
-    engine::{blueprint::Blueprint, course::Course, streams::Tables},
+    engine::{blueprint::Blueprint, course::Course, device::State, streams::Tables},
     index::DeviceIndex,
     random::Source,
     record::Files,
@@ -175,6 +175,22 @@ impl Stage {
         let next = idle.min(self.shard.world.next_event()).min(end).max(now);
         let ready = self.shard.world.advance(next);
         self.shard.turn(&ready);
+        if self.shard.roster.devices.len() <= 100 {
+            self.check_begun();
+        }
+    }
+
+    /// Who has begun to connect, and has not gone, is known as such.
+    fn check_begun(&self) {
+        for (slot, device) in self.shard.roster.devices.iter() {
+            let has_begun = self.shard.roster.begun.contains(slot);
+            let is_so = match device.state {
+                State::Absent => !has_begun,
+                State::Offline => true,
+                State::Opening | State::Connecting | State::Up | State::Leaving | State::Closing => has_begun,
+            };
+            assert!(is_so, "{slot:?} is {:?}, begun: {has_begun}", device.state);
+        }
     }
 
     fn is_drained(&self) -> bool {

@@ -134,6 +134,14 @@ impl Cluster {
         serde_json::from_str(object["data"]["plan.json"].as_str().unwrap()).unwrap()
     }
 
+    /// Those of the workers and of the fleet's own broker.
+    fn images(&self) -> [String; 2] {
+        ["demo", "demo-broker"].map(|name| {
+            let set = self.server.get(&format!("{STATEFUL_SETS}/{name}")).unwrap();
+            set["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+        })
+    }
+
     fn control(&self, field: &str, value: Value) {
         let mut test = self.server.get(TEST).unwrap();
         test["spec"][field] = value;
@@ -304,11 +312,15 @@ async fn another_controller_goes_on_with_a_test() {
     tokio::time::advance(Duration::from_secs(20)).await;
     cluster.hear(1_500, &[(0, 40), (1, 60)]).await;
     cluster.hear(1_500, &[(0, 40), (1, 60)]).await;
+    // It is of another release, whose workers have another image.
     let mut successor = Cluster::over(cluster.server.clone());
+    let newer = Images { worker: "device-sim:2".into(), broker: "broker:2".into(), pull_policy: None };
+    successor.task.context.images = Arc::new(newer);
     successor.server.writes();
     successor.clock.store(cluster.clock.load(Relaxed), Relaxed);
     let writes: Vec<_> = successor.reconcile().await.into_iter().filter(|write| !write.contains("secrets")).collect();
     assert_eq!(writes, [""; 0], "nothing of the fleet changes");
+    assert_eq!(successor.images(), ["device-sim:1", "broker:1"]);
     successor.pass(Span::from_secs(6));
     // The first phase is kept, so that nobody else tells it any more.
     assert!(successor.server.get(PHASE).is_some());
@@ -329,6 +341,8 @@ async fn another_controller_goes_on_with_a_test() {
     assert_eq!(sent, 200, "the timeline has what the first one saw, too");
     successor.reconcile().await;
     assert_eq!(successor.plan().devices_wanted(), 700);
+    // Workers roll once their broker has.
+    assert_eq!(successor.images()[1], "broker:2", "the upgrade has waited for the end");
     successor.hear(700, &[]).await;
     assert_eq!(successor.server.get(PHASE), None, "nobody needs it any more");
 }
