@@ -56,8 +56,8 @@ pub(crate) trait Counts {
 struct Entry(u64);
 
 impl Entry {
-    const FLAGS: u32 = 4;
-    /// Time is left 54 bits of microseconds, until the year 2540.
+    const FLAGS: u32 = 5;
+    /// Time is left 53 bits of microseconds, until the year 2255.
     const LOW: u32 = Self::FLAGS + PhaseMark::BITS;
     /// Judged, or not followed at all.
     const SETTLED: u64 = 1;
@@ -67,6 +67,8 @@ impl Entry {
     const GAP: u64 = 4;
     /// Of QoS 0: gone with the observer's connection.
     const FLEETING: u64 = 8;
+    /// Its device has ended the connection before an acknowledgement, and does not send it again.
+    const CUT: u64 = 16;
 
     const fn new(sent: Micros, phase: PhaseMark, flags: u64) -> Self {
         Self(sent.0 << Self::LOW | (phase.0 as u64) << Self::FLAGS | flags)
@@ -207,22 +209,39 @@ impl Row {
         judgement
     }
 
-    /// Judges what was sent at or before `deadline` and has not arrived: it is lost.
+    /// Its device ends the connection itself: a broker need not pass on what it cannot acknowledge any more. `is_sent_again` where
+    /// the session stays, and the device sends again what is not acknowledged; that of QoS 0 it never does.
+    pub(crate) fn cut(&mut self, is_sent_again: bool) {
+        for entry in &mut self.window {
+            if !entry.is(Entry::ACKNOWLEDGED) && (entry.is(Entry::FLEETING) || !is_sent_again) {
+                entry.0 |= Entry::CUT;
+            }
+        }
+    }
+
+    /// Judges what was sent at or before `deadline` and has not arrived: it is lost, or unknown where its device is the reason.
     pub(crate) fn expire(&mut self, deadline: Micros, counts: &mut impl Counts, mut on_lost: impl FnMut(Lost)) {
         let base = self.base;
         for (offset, entry) in self.window.iter_mut().enumerate() {
             if entry.sent() > deadline {
                 break;
             }
-            if !entry.is(Entry::SETTLED) {
-                entry.0 |= Entry::SETTLED;
-                let acknowledged = entry.is(Entry::ACKNOWLEDGED);
-                let count = counts.of(entry.phase());
-                count.lost += 1;
-                count.lost_acknowledged += u64::from(acknowledged);
-                #[expect(clippy::cast_possible_truncation, reason = "a window is shorter than 2^32")]
-                on_lost(Lost { seq: base.wrapping_add(offset as u32), sent: entry.sent(), acknowledged });
+            if entry.is(Entry::SETTLED) {
+                continue;
             }
+            entry.0 |= Entry::SETTLED;
+            #[expect(clippy::cast_possible_truncation, reason = "a window is shorter than 2^32")]
+            let seq = base.wrapping_add(offset as u32);
+            let acknowledged = entry.is(Entry::ACKNOWLEDGED);
+            let count = counts.of(entry.phase());
+            if entry.is(Entry::CUT) {
+                count.unknown += 1;
+                self.unfollowed_end = self.unfollowed_end.max(seq.saturating_add(1));
+                continue;
+            }
+            count.lost += 1;
+            count.lost_acknowledged += u64::from(acknowledged);
+            on_lost(Lost { seq, sent: entry.sent(), acknowledged });
         }
         self.settle();
     }
@@ -424,6 +443,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_cut_off_without_an_answer_accuses_no_broker() {
+        let judged = |is_sent_again: bool| {
+            let mut count = Messages::default();
+            let mut row = row(3, &mut count);
+            row.sent(3, Micros(3), Following::Observed, true, (PhaseMark::NONE, &mut count));
+            row.acknowledged(0);
+            row.arrived(1, || false, PhaseMark::NONE, &mut count);
+            row.cut(is_sent_again);
+            row.sent(4, Micros(4), Following::Observed, false, (PhaseMark::NONE, &mut count));
+            row.expire(Micros(4), &mut count, |_| {});
+            // One that the broker had taken after all, and that arrives late.
+            assert_eq!(row.arrived(3, || false, PhaseMark::NONE, &mut count), Judgement::Unfollowed);
+            (count.delivered, count.lost, count.lost_acknowledged, count.unknown, count.duplicated)
+        };
+        assert_eq!(judged(false), (1, 2, 1, 2, 0));
+        assert_eq!(judged(true), (1, 3, 1, 1, 0));
+    }
+
+    #[test]
     fn a_sequence_that_was_never_sent_is_foreign() {
         let mut count = Messages::default();
         let mut row = row(1, &mut count);
@@ -434,7 +472,7 @@ mod tests {
     proptest! {
         /// Law 5: whatever happens, observed = delivered + lost + unknown + in flight.
         #[test]
-        fn messages_are_conserved(steps in prop::collection::vec((0_u8..7, 0_u32..40), 1..300)) {
+        fn messages_are_conserved(steps in prop::collection::vec((0_u8..8, 0_u32..40), 1..300)) {
             let mut count = Messages::default();
             let (mut row, mut next, mut now) = (Row::default(), 0, 0_u64);
             let mut lost = HashSet::new();
@@ -449,6 +487,7 @@ mod tests {
                     2 | 3 => { row.arrived(seq, || lost.contains(&seq), PhaseMark::NONE, &mut count); }
                     4 => row.expire(Micros(now.saturating_sub(u64::from(seq))), &mut count, |message| { lost.insert(message.seq); }),
                     5 => row.observer_lost(&mut count),
+                    6 => row.cut(seq % 2 == 0),
                     _ => row.acknowledged(seq),
                 }
                 prop_assert_eq!(count.in_flight(), row.in_flight() as u64);

@@ -452,6 +452,8 @@ impl<W: World> Shard<W> {
         }
         self.note_effect(number);
         self.faults.lost_by.insert(slot, number);
+        let is_sent_again = !self.blueprint.session.clean;
+        self.rows_mut(slot).iter_mut().for_each(|stream| stream.row.cut(is_sent_again));
         self.end_as(slot, reason, over, now);
     }
 
