@@ -32,7 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const TOLERANCE: f64 = 0.05;
 
 /// The same where all threads count: how many messages wake the observer at once is decided by the operating system, so that
-/// the same program has needed from 10,997 to 12,065 instructions a message.
+/// the same program has needed from 10,997 to 12,553 instructions a message, the most on the slowest machine. The least of
+/// three counts.
 const TOLERANCE_OF_ALL: f64 = 0.1;
 
 /// A load, and what it was measured to cost. Who lowers the cost lowers the bound; who must raise it says why in the commit.
@@ -230,10 +231,17 @@ fn a_message_costs_no_more_than_committed() {
     let mut exceeded = Vec::new();
     for (number, case) in CASES.iter().enumerate() {
         let Case { name, counted, bound, .. } = case;
-        let found = measure(&valgrind, case, &directory.path().join(number.to_string()));
+        let limit = bound * (1.0 + counted.tolerance());
+        let mut attempt = 0;
+        let mut once = || {
+            attempt += 1;
+            measure(&valgrind, case, &directory.path().join(format!("{number}-{attempt}")))
+        };
+        // Wakes only add.
+        let found = if *counted == Counted::InstructionsOfAll { tests::least_of(&limit, once) } else { once() };
         let line = format!("{name}: {found:.0} {} a message, bound {bound:.0}", counted.unit());
         println!("FIGURE {line}");
-        if found > bound * (1.0 + counted.tolerance()) {
+        if found > limit {
             exceeded.push(line);
         }
     }
