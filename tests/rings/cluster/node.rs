@@ -1,7 +1,7 @@
 //! A node dies: what it ran comes back elsewhere.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
@@ -70,15 +70,6 @@ impl Drop for Cordoned<'_> {
     }
 }
 
-/// Says that it is over when this is dropped, also by a panic.
-struct Over<'a>(&'a AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
-}
-
 fn is_unreachable(taint: &Value) -> bool {
     taint["key"] == "node.kubernetes.io/unreachable" && taint["effect"] == "NoExecute"
 }
@@ -107,21 +98,20 @@ fn what_ran_on_a_dead_node_is_back_within_45_seconds_of_its_mark() {
     let pair = Pair::around(&victim);
     product::is_unwatched();
 
-    let is_over = AtomicBool::new(false);
     let dead = thread::scope(|scope| {
-        let _over = Over(&is_over);
-        watched.fleet.report();
-        scope.spawn(|| {
-            // Its leader may be gone for a while.
-            while !is_over.load(Relaxed) {
-                watched.fleet.try_simctl(&["status"]);
-                thread::sleep(Duration::from_secs(1));
-            }
-        });
-        let (dead, marked) = kill(cluster, &victim);
-        pair.expect_given_up();
         let (victim, before) = (&victim, &before);
         let (watched, unwatched, orphan) = (&watched.fleet, &unwatched.fleet, &orphan);
+        watched.report();
+        // It ends with this scope, also by a panic.
+        let (_watching, is_over) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            // Its leader may be gone for a while.
+            while is_over.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+                watched.try_simctl(&["status"]);
+            }
+        });
+        let (dead, marked) = kill(cluster, victim);
+        pair.expect_given_up();
         let back = [
             scope.spawn(move || expect_devices_back(watched, victim, &before[0], marked)),
             scope.spawn(move || expect_devices_back(unwatched, victim, &before[1], marked)),

@@ -14,7 +14,10 @@ use super::{
     Stage,
     played::{Heard, Trouble},
 };
-use crate::index::{DeviceIndex, GroupIndex, StreamIndex};
+use crate::{
+    index::{DeviceIndex, GroupIndex, StreamIndex},
+    observe::ObserverWatch,
+};
 
 pub(super) const DEVICES: u32 = 60;
 
@@ -472,4 +475,32 @@ fn who_comes_in_place_of_a_killed_worker_owes_its_sessions_to_the_act() {
     assert_eq!((done.devices, done.recovery.count(), done.sessions.away), (all, all, 0));
     assert!(done.recovery.quantile(0.0) >= Some(Span::from_secs(3)), "since the act: {:?}", done.recovery.max());
     assert!(begin(30_000).is_none_or(|done| done.devices == 0), "it is over");
+}
+
+/// How many messages of each quality of service are unknown after a fault by which a third of the devices end their connections,
+/// 200 ms after the broker has stopped reading. The observer tells of no arrival.
+fn unknown_after(choice: u64, session: &str) -> [u64; 3] {
+    let connect = format!("rate: 1000/s, session: {session}, keepAlive: 20s, backoff: {{base: 300ms, cap: 300ms}}");
+    let mut stage = Stage::new(DEVICES, &format!("  observe: all\n  connect: {{{connect}}}\n"));
+    stage.shard.watched.inlets[0].watch = Arc::new(ObserverWatch::subscribed());
+    let mut struck = Struck::of(stage, "disconnect", choice, Span::ZERO);
+    struck.stage.run(Span::from_millis(300));
+    struck.stage.shard.world.trouble(Trouble::Stall(Span::from_millis(400)));
+    struck.run_to(5_000);
+    let stats = struck.stage.measured();
+    let all = stats.all_messages();
+    assert!(all.lost > 1_000 && all.lost_acknowledged > 500, "{all:?}");
+    stats.messages.map(|messages| messages.unknown)
+}
+
+#[test]
+fn what_is_in_flight_as_its_device_ends_the_connection_accuses_no_broker() {
+    for choice in [0, 1, 2] {
+        // 20 devices send 2, 2.5 and 1.1 messages a second; those of QoS 0 are in flight until they are judged.
+        let [zero, one, two] = unknown_after(choice, "clean");
+        assert!((40..120).contains(&zero) && (4..20).contains(&one) && (1..10).contains(&two), "{zero}, {one}, {two}");
+        // What is sent again the broker has had its time for.
+        let [zero, one, two] = unknown_after(choice, "persistent");
+        assert!((40..120).contains(&zero) && one + two == 0, "{zero}, {one}, {two}");
+    }
 }

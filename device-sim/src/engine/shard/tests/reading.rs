@@ -52,14 +52,14 @@ fn cpu_time() -> Span {
 }
 
 /// Reads so often, and returns the median of what that took of the shard's thread.
-fn median_stall(stage: &mut Stage, mut between: impl FnMut(&mut Stage, usize)) -> Span {
+fn median_stall(stage: &mut Stage, between: impl Fn(&mut Stage)) -> Span {
     let mut stalls: Vec<Span> = (0..21)
-        .map(|number| {
+        .map(|_| {
             count(stage);
             let (now, begun) = (stage.shard.world.time(), cpu_time());
             let _reading = stage.shard.reading(now);
             let stall = Span(cpu_time().0 - begun.0);
-            between(stage, number);
+            between(stage);
             stall
         })
         .collect();
@@ -70,7 +70,7 @@ fn median_stall(stage: &mut Stage, mut between: impl FnMut(&mut Stage, usize)) -
 #[test]
 fn a_reader_holds_a_hundred_thousand_devices_up_for_no_time_that_counts() {
     let mut stage = stage(100_000);
-    let take = |stage: &mut Stage, _| stage.shard.counted.exchange.take_into(&mut stage.read);
+    let take = |stage: &mut Stage| stage.shard.counted.exchange.take_into(&mut stage.read);
     let stall = median_stall(&mut stage, take);
     assert!(stall <= STALL_MAX, "{stall}");
     let stats = stage.measured();
@@ -81,7 +81,7 @@ fn a_reader_holds_a_hundred_thousand_devices_up_for_no_time_that_counts() {
 #[test]
 fn neither_does_one_that_takes_nothing() {
     let mut stage = stage(1_000);
-    let stall = median_stall(&mut stage, |_, _| {});
+    let stall = median_stall(&mut stage, |_| {});
     assert!(stall <= STALL_MAX, "{stall}");
     assert_eq!(stage.measured().all_messages().sent, 21 * 2 * 25 * 138);
 }

@@ -7,7 +7,6 @@ use fleet_contract::{stats::Wills, units::Span};
 use super::{
     Stage,
     faults::{DEVICES, Struck},
-    played::Trouble,
 };
 use crate::{index::DeviceIndex, observe::ObserverWatch};
 
@@ -103,29 +102,4 @@ fn a_black_hole_owes_wills_once_the_keep_alive_is_over_and_they_count_from_its_b
     let mut short = struck("blackhole", 0, Span::from_secs(1), "keepAlive: 20s");
     short.run_to(9_000);
     assert_eq!(short.wills(), [Wills::default(); 2]);
-}
-
-/// How many messages of each quality of service are unknown after a fault by which a third of the devices end their connections,
-/// 200 ms after the broker has stopped reading. The observer tells of no arrival.
-fn unknown_after(choice: u64, session: &str) -> [u64; 3] {
-    let mut struck = struck("disconnect", choice, Span::ZERO, &format!("session: {session}, {SLOW}"));
-    struck.stage.run(Span::from_millis(300));
-    struck.stage.shard.world.trouble(Trouble::Stall(Span::from_millis(400)));
-    struck.run_to(5_000);
-    let stats = struck.stage.measured();
-    let all = stats.all_messages();
-    assert!(all.lost > 1_000 && all.lost_acknowledged > 500, "{all:?}");
-    stats.messages.map(|messages| messages.unknown)
-}
-
-#[test]
-fn what_is_in_flight_as_its_device_ends_the_connection_accuses_no_broker() {
-    for choice in [0, 1, 2] {
-        // 20 devices send 2, 2.5 and 1.1 messages a second; those of QoS 0 are in flight until they are judged.
-        let [zero, one, two] = unknown_after(choice, "clean");
-        assert!((40..120).contains(&zero) && (4..20).contains(&one) && (1..10).contains(&two), "{zero}, {one}, {two}");
-        // What is sent again the broker has had its time for.
-        let [zero, one, two] = unknown_after(choice, "persistent");
-        assert!((40..120).contains(&zero) && one + two == 0, "{zero}, {one}, {two}");
-    }
 }
