@@ -140,6 +140,12 @@ pub(crate) fn read(folder: &Path, epoch: Micros) -> io::Result<Epochs> {
     Ok(epochs)
 }
 
+/// When the last process before `epoch` began that has made files here, whether or not it came to write a record.
+pub(crate) fn predecessor(folder: &Path, epoch: Micros) -> io::Result<Option<Micros>> {
+    let begun = |path: PathBuf| path.file_name()?.to_str()?.split('-').next()?.parse().ok().map(Micros);
+    Ok(paths(folder)?.into_iter().filter_map(begun).filter(|begun| *begun < epoch).max())
+}
+
 /// Removes all records but those of `epoch`.
 pub(crate) fn remove_others(folder: &Path, epoch: Micros) -> io::Result<()> {
     let own = format!("{}-", epoch.0);
@@ -181,6 +187,9 @@ mod tests {
             }
         }
         assert_eq!(sent(folder.path()), [(5, 0, 40), (5, 1, 50), (9, 0, 40)]);
+        Files::create(folder.path(), Micros(12), 0).unwrap();
+        let predecessor = |epoch| predecessor(folder.path(), Micros(epoch)).unwrap();
+        assert_eq!([5, 9, 12, 100].map(predecessor), [None, Some(Micros(5)), Some(Micros(9)), Some(Micros(12))]);
         remove_others(folder.path(), Micros(9)).unwrap();
         assert_eq!(sent(folder.path()), [(9, 0, 40)]);
     }

@@ -267,7 +267,7 @@ impl Running {
         let clock = options.clock.ahead_by(assignment.plan.ahead);
         let folder = options.records.as_deref();
         let found = folder.map(|folder| record::read(folder, clock.epoch()));
-        let predecessor = found.as_ref().and_then(|found| Some(*found.as_ref().ok()?.last_key_value()?.0));
+        let predecessor = folder.and_then(|folder| record::predecessor(folder, clock.epoch()).ok()?);
         let engine = Engine::start(&assignment, &Options { clock, predecessor, ..options.clone() })?;
         let before = folder.zip(found).map(|(folder, found)| Before::find(folder, found?, &engine, clock.epoch()));
         let before = before.transpose().unwrap_or_else(|error| {

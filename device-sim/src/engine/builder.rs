@@ -188,6 +188,7 @@ impl Builder<'_> {
             commands: commands_end,
             exchange,
             inlets,
+            has_predecessor: self.predecessor.is_some(),
         };
         let thread = spawn(&format!("shard-{}", slots.first), move || Shard::new(parts).run())?;
         Ok(Handle { commands, waker, thread: Some(thread) })

@@ -106,6 +106,8 @@ pub(super) struct Parts<W> {
     pub(super) exchange: Arc<Exchange>,
     /// One for each of the brokers, in their order.
     pub(super) inlets: Vec<Inlet>,
+    /// Whether an earlier process of the run is known to have died in this place.
+    pub(super) has_predecessor: bool,
     /// Where it records what it has counted.
     pub(super) records: Option<Files>,
 }
@@ -158,8 +160,8 @@ const READ_MAX: usize = 64 * 1024;
 
 impl<W: World> Shard<W> {
     pub(super) fn new(parts: Parts<W>) -> Self {
-        let Parts { blueprint, course, slots, ends_with_drain, share, world, commands, exchange, inlets, records } =
-            parts;
+        let Parts { blueprint, course, slots, ends_with_drain, share, world, commands, .. } = parts;
+        let Parts { exchange, inlets, has_predecessor, records, .. } = parts;
         let now = world.now();
         let rate = share.under(&course.population, now);
         let timers = Timers::new(now, pace::pace_under(&course, now));
@@ -186,7 +188,7 @@ impl<W: World> Shard<W> {
                 inbox,
                 unread: Vec::new(),
             },
-            watched: Watched::new(inlets, now),
+            watched: Watched::new(inlets, has_predecessor, now),
             counted,
             recorder: Recorder::new(records, now),
             life: Life { is_draining: false, ends_with_drain, is_stopped: false },

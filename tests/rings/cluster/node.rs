@@ -117,7 +117,9 @@ fn what_ran_on_a_dead_node_is_back_within_45_seconds_of_its_mark() {
             scope.spawn(move || expect_devices_back(unwatched, victim, &before[1], marked)),
             scope.spawn(move || expect_broker_back(orphan, victim, marked)),
         ];
-        back.map(|one| one.join().unwrap());
+        for one in back {
+            one.join().unwrap();
+        }
         dead
     });
     watched.expect_bounded("a node died while somebody watched");

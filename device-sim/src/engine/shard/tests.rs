@@ -144,8 +144,9 @@ impl Stage {
             world: Played::new(now),
             commands: commands_end,
             exchange: Arc::default(),
-            // Nobody observes.
+            has_predecessor: false,
             records: folder.map(|folder| Files::create(folder, now, 0).unwrap()),
+            // Nobody observes.
             inlets: vec![Inlet::new(mpsc::sync_channel(1).1, mpsc::sync_channel(1).0, Arc::default(), None)],
             blueprint: Arc::clone(&blueprint),
         });

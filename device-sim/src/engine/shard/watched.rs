@@ -46,6 +46,8 @@ pub(super) struct Watched {
     /// What brokers owe for devices that went without a word.
     pub(super) wills: Wills,
     pub(super) looks: Looks,
+    /// Whether an earlier process of the run is known to have died in this place.
+    pub(super) has_predecessor: bool,
     /// The place of the next device whose ledger rows are looked at.
     pub(super) sweep_from: usize,
     pub(super) sweep_at: Micros,
@@ -53,13 +55,14 @@ pub(super) struct Watched {
 
 impl Watched {
     /// Nothing yet.
-    pub(super) fn new(inlets: Vec<Inlet>, now: Micros) -> Self {
+    pub(super) fn new(inlets: Vec<Inlet>, has_predecessor: bool, now: Micros) -> Self {
         Self {
             inlets,
             lost_memory: LostMemory::default(),
             bodies: Bodies::default(),
             wills: Wills::default(),
             looks: Looks::default(),
+            has_predecessor,
             sweep_from: 0,
             sweep_at: now,
         }

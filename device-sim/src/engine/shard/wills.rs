@@ -241,7 +241,8 @@ impl<W: World> Shard<W> {
     fn presence(&self, slot: Slot, now: Micros) -> Presence {
         let device = &self.roster.devices[slot];
         // An earlier process of the run may have left sessions that the broker gives up by their keep-alive, or for the new ones.
-        let is_successor = self.world.epoch() > self.blueprint.start.after(SETTLED);
+        let is_late = self.world.epoch() > self.blueprint.start.after(SETTLED);
+        let is_successor = self.watched.has_predecessor || is_late;
         let given_up_after = self.given_up_after(slot).unwrap_or_default();
         let late = Span(self.blueprint.loss_after.0 + self.blueprint.will_delay().0 + given_up_after.0);
         let is_young = device.counts.sessions == 1 && is_successor && device.times.since.after(late) > now;

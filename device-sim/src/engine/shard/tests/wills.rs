@@ -103,3 +103,17 @@ fn a_black_hole_owes_wills_once_the_keep_alive_is_over_and_they_count_from_its_b
     short.run_to(9_000);
     assert_eq!(short.wills(), [Wills::default(); 2]);
 }
+
+#[test]
+fn a_will_of_an_earlier_process_is_nobodys_fault_however_early_that_died() {
+    for (has_predecessor, expected) in
+        [(false, Wills { unexpected: 1, ..Wills::default() }), (true, Wills { by_broker: 1, ..Wills::default() })]
+    {
+        let mut struck = struck("disconnect", 0, Span::ZERO, SLOW);
+        struck.stage.shard.watched.has_predecessor = has_predecessor;
+        let spared = (0..DEVICES).find(|device| !struck.hit.contains(device)).unwrap();
+        struck.publish([spared]);
+        struck.stage.run(Span::from_secs(3));
+        assert_eq!(Wills { deleted: 0, ..struck.wills()[0] }, expected);
+    }
+}
