@@ -1,5 +1,5 @@
-// One program for a whole cluster: it acts as the program that argv[0] names (symbolic links etcd,
-// kube-apiserver, kubectl and so on point to it), so that the libraries they share are compiled, linked and kept on
+// One program for what runs in a cluster: it acts as the program that argv[0] names (symbolic links etcd,
+// kube-apiserver, kubelet and so on point to it), so that the libraries they share are compiled, linked and kept on
 // disk once.
 package main
 
@@ -18,13 +18,9 @@ import (
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
-	_ "k8s.io/client-go/plugin/pkg/client/auth"
 	"k8s.io/component-base/cli"
-	"k8s.io/component-base/logs"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
 	_ "k8s.io/component-base/metrics/prometheus/version"
-	kubectl "k8s.io/kubectl/pkg/cmd"
-	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	manager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
@@ -36,7 +32,6 @@ import (
 var programs = map[string]func(){
 	"etcd":                    func() { etcdmain.Main(os.Args) },
 	"coredns":                 runCoreDNS,
-	"kubectl":                 runKubectl,
 	"kube-apiserver":          run(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": run(manager.NewControllerManagerCommand),
 	"kube-scheduler":          run(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
@@ -60,11 +55,4 @@ func run(command func() *cobra.Command) func() {
 func runCoreDNS() {
 	dnsserver.Directives = []string{"errors", "kubernetes"}
 	coremain.Run()
-}
-
-func runKubectl() {
-	_, _ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))
-	if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
-		kubectlutil.CheckErr(err)
-	}
 }

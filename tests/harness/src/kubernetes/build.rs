@@ -1,7 +1,8 @@
 //! The programs of a cluster, built from Go's modules into the project's cache.
 //!
-//! etcd, the four parts of Kubernetes' control plane and node, `CoreDNS` and kubectl are one program,
-//! `tests/kubernetes/main.go`; Helm wants other releases of the same libraries and is a program of its own.
+//! etcd, the parts of Kubernetes' control plane and node, and `CoreDNS` are one program, `tests/kubernetes/main.go`.
+//! kubectl is one of its own, because it is called thousands of times and should start quickly; so is Helm, which wants
+//! other releases of the same libraries.
 //! Needed are Go and its module proxy, and ten minutes of two cores at the first call. After that the result lies in
 //! `.cache/kubernetes/`.
 
@@ -23,7 +24,7 @@ use crate::{
 const HELM: &str = "v3.22.0";
 
 /// The names under which the one program is called.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 7] = [
     "etcd",
     "kube-apiserver",
     "kube-controller-manager",
@@ -31,7 +32,6 @@ const NAMES: [&str; 8] = [
     "kubelet",
     "kube-proxy",
     "coredns",
-    "kubectl",
 ];
 
 /// The built programs.
@@ -60,7 +60,7 @@ impl Tools {
         let recipe = Recipe {
             name: "kubernetes",
             module: module(),
-            files: &["go.mod", "go.sum", "main.go", "pause/main.go"],
+            files: &["go.mod", "go.sum", "main.go", "kubectl/main.go", "pause/main.go"],
             // How it is built is in this very file.
             also: format!("{HELM} {NAMES:?}{}", include_str!("build.rs")),
         };
@@ -92,10 +92,12 @@ pub(super) fn module() -> PathBuf {
 fn build(go: &Go, into: &Path) -> Result<()> {
     let release = required("k8s.io/kubernetes")?;
     let (major, minor) = numbers(&release)?;
-    go.build(".", &into.join("kube"), &kubernetes_flags(&release, major, minor))?;
+    let stamps = kubernetes_flags(&release, major, minor);
+    go.build(".", &into.join("kube"), &stamps)?;
     for name in NAMES {
         symlink("kube", into.join(name))?;
     }
+    go.build("./kubectl", &into.join("kubectl"), &stamps)?;
     go.build("./pause", &into.join("pause"), &[])?;
     go.install(&format!("helm.sh/helm/v3/cmd/helm@{HELM}"), into, &helm_flags(major, minor))
 }
