@@ -409,7 +409,7 @@ impl Run {
             self.facts.workers.culprits =
                 culprits::find(workers, self.before.as_ref().map_or(&nothing, |before| &before.marks));
         }
-        self.facts.workers.see_clock(workers.clock_farthest(now));
+        self.facts.workers.see_clocks(workers.clocks(now));
         self.look_at(plan, now);
     }
 

@@ -1,23 +1,26 @@
 //! HTTP/1 over TCP or a Unix socket, with a deadline, and so many conversations at a time.
+//!
+//! A pod's connection is kept for its next question where that follows soon, because a load test asks each pod every second; the
+//! processes of one machine are asked over a new connection each time.
 
-use std::{io, io::Read as _, sync::Arc, time::Duration};
+use std::{error::Error, io, io::Read as _, iter, sync::Arc, time::Duration};
 
 use flate2::read::GzDecoder;
 use fleet_contract::{format, stats::WorkerStats};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
-    Method, Request, StatusCode,
-    body::Bytes,
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
     client::conn::http1,
     header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST},
+    http::request,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, UnixStream},
-    sync::Semaphore,
-};
+use tokio::{net::UnixStream, sync::Semaphore};
 
 use super::{Address, CallError, ErrorBody};
 
@@ -30,18 +33,27 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// How long one on this machine may take: here the workers themselves may have taken all processors.
 const LOCAL_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long a pod's connection waits for the next question: longer than a second, in which a load test asks, and shorter than it
+/// takes another pod to get the address of one that has gone.
+const KEPT: Duration = Duration::from_secs(3);
+
 /// More than any answer has.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
-/// Speaks to processes of the project; clones share the bound.
+/// Speaks to processes of the project; clones share the bound, and the connections to pods.
 #[derive(Debug, Clone)]
 pub struct Client {
     turns: Arc<Semaphore>,
+    pods: legacy::Client<HttpConnector, Full<Bytes>>,
 }
 
 impl Default for Client {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(CONVERSATIONS_MAX)) }
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let mut pods = legacy::Client::builder(TokioExecutor::new());
+        pods.pool_timer(TokioTimer::new()).pool_idle_timeout(KEPT).pool_max_idle_per_host(1);
+        Self { turns: Arc::new(Semaphore::new(CONVERSATIONS_MAX)), pods: pods.build(connector) }
     }
 }
 
@@ -84,7 +96,25 @@ impl Client {
     async fn call(&self, address: &Address, method: Method, path: &str, body: Bytes) -> Result<Bytes, CallError> {
         let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
         let deadline = if matches!(address, Address::Tcp { .. }) { DEADLINE } else { LOCAL_DEADLINE };
-        let exchange = connect_and_exchange(address, method, path, body);
+        let request = Request::builder().method(method).header(CONTENT_TYPE, "application/json");
+        let exchange = async {
+            match address {
+                Address::Tcp { socket, token } => {
+                    let request = request
+                        .uri(format!("http://{socket}{path}"))
+                        .header(ACCEPT_ENCODING, "gzip")
+                        .header(AUTHORIZATION, format!("Bearer {token}"));
+                    let response = self.pods.request(whole(request, body)?).await;
+                    read(response.map_err(|error| failed(address, &error))?).await
+                }
+                Address::Unix(socket) => {
+                    let stream = UnixStream::connect(socket).await;
+                    let stream = stream.map_err(|source| CallError::Connect { address: address.clone(), source })?;
+                    // Compressing would cost more here than it saves.
+                    exchange(stream, whole(request.uri(path).header(HOST, "localhost"), body)?).await
+                }
+            }
+        };
         tokio::time::timeout(deadline, exchange).await.unwrap_or(Err(CallError::Timeout(deadline)))
     }
 }
@@ -94,47 +124,52 @@ pub fn json(body: &impl Serialize) -> Bytes {
     serde_json::to_vec(body).expect("what the project's processes tell each other is a value of JSON").into()
 }
 
-async fn connect_and_exchange(address: &Address, method: Method, path: &str, body: Bytes) -> Result<Bytes, CallError> {
-    let request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, "application/json");
-    let failed = |source: io::Error| CallError::Connect { address: address.clone(), source };
-    match address {
-        Address::Tcp { socket, token } => {
-            let request = request
-                .header(HOST, socket.to_string())
-                .header(ACCEPT_ENCODING, "gzip")
-                .header(AUTHORIZATION, format!("Bearer {token}"));
-            exchange(TcpStream::connect(socket).await.map_err(failed)?, request, body).await
-        }
-        Address::Unix(path) => {
-            // Here compressing would cost more than it saves.
-            let request = request.header(HOST, "localhost");
-            exchange(UnixStream::connect(path).await.map_err(failed)?, request, body).await
-        }
+fn whole(request: request::Builder, body: Bytes) -> Result<Request<Full<Bytes>>, CallError> {
+    request.body(Full::new(body)).map_err(|error| CallError::Answer(error.to_string()))
+}
+
+/// Asks over a connection that ends with the answer, so that it needs no task of its own.
+async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> Result<Bytes, CallError> {
+    let broken = |error: hyper::Error| CallError::Http(last(&error));
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let answer = async { read(sender.send_request(request).await.map_err(broken)?).await };
+    tokio::pin!(connection, answer);
+    tokio::select! {
+        answered = &mut answer => answered,
+        ended = &mut connection => { ended.map_err(broken)?; answer.await }
     }
 }
 
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: hyper::http::request::Builder,
-    body: Bytes,
-) -> Result<Bytes, CallError> {
-    let request = request.body(Full::new(body)).map_err(|error| CallError::Answer(error.to_string()))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let answer = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let is_compressed = response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let bytes = body.map_err(|error| CallError::Answer(error.to_string()))?.to_bytes();
-        Ok::<_, CallError>((status, if is_compressed { expand(&bytes)? } else { bytes }))
-    };
-    // The connection lives as long as its one exchange, so it needs no task of its own.
-    tokio::pin!(connection, answer);
-    let (status, bytes) = tokio::select! {
-        answered = &mut answer => answered?,
-        ended = &mut connection => { ended?; answer.await? }
-    };
+/// What a process answers, or why it refuses.
+async fn read(response: Response<Incoming>) -> Result<Bytes, CallError> {
+    let status = response.status();
+    let is_compressed = response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    let bytes = body.map_err(|error| CallError::Answer(error.to_string()))?.to_bytes();
+    let bytes = if is_compressed { expand(&bytes)? } else { bytes };
     if status.is_success() { Ok(bytes) } else { Err(refusal(status, &bytes)) }
+}
+
+/// Why a pod was not asked, or has not answered.
+fn failed(address: &Address, error: &legacy::Error) -> CallError {
+    let cause = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>());
+    match cause.filter(|_| error.is_connect()) {
+        Some(cause) => {
+            let source = cause.raw_os_error().map_or_else(|| cause.kind().into(), io::Error::from_raw_os_error);
+            CallError::Connect { address: address.clone(), source }
+        }
+        None => CallError::Http(last(error)),
+    }
+}
+
+/// An error, what caused it, what caused that, and so on.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |&error| error.source())
+}
+
+/// What the first of all causes says.
+fn last(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().unwrap_or(error).to_string()
 }
 
 /// What was compressed, up to [`ANSWER_BYTES_MAX`].
@@ -160,9 +195,12 @@ fn parse<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, CallError> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::{
+        io::Write as _,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    };
 
-    use axum::{Json, Router, http::HeaderMap, routing::get};
+    use axum::{Json, Router, http::HeaderMap, routing::get, serve::ListenerExt as _};
     use serde_json::json;
     use tokio::{net::TcpListener, task::JoinSet};
 
@@ -191,6 +229,50 @@ mod tests {
         assert_eq!(error.to_string(), "Bearer open sesame");
         assert_eq!(<&str>::from(&error), "refused");
         assert!(!format!("{address:?}").contains("sesame"));
+    }
+
+    /// How many connections a worker accepts while it is asked so often, each time that long after the last answer.
+    async fn connections(times: usize, pause: Duration) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&accepted);
+        let listener = listener.tap_io(move |_| _ = counter.fetch_add(1, Relaxed));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(axum::serve(listener, Router::new().route("/healthz", get(|| async { "ok" }))).into_future());
+        let (address, client) = (Address::Tcp { socket, token: "".into() }, Client::default());
+        for _ in 0..times {
+            client.ping(&address, "/healthz").await.unwrap();
+            tokio::time::sleep(pause).await;
+        }
+        accepted.load(Relaxed)
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_asked_often_keeps_its_connection() {
+        assert_eq!(connections(5, Duration::from_millis(20)).await, 1);
+        assert_eq!(connections(2, KEPT + Duration::from_millis(200)).await, 2);
+    }
+
+    #[tokio::test]
+    async fn nobody_who_listens_is_told_as_such_also_where_somebody_did() {
+        let (address, tasks) = worker(Router::new().route("/healthz", get(|| async { "ok" }))).await;
+        let client = Client::default();
+        client.ping(&address, "/healthz").await.unwrap();
+        drop(tasks);
+        let error = eventually_connect(&client, &address).await;
+        assert!(error.to_string().contains("nobody listens at 127.0.0.1:"), "{error}");
+    }
+
+    /// The error once the old connection is known to have ended.
+    async fn eventually_connect(client: &Client, address: &Address) -> CallError {
+        loop {
+            match client.ping(address, "/healthz").await.unwrap_err() {
+                error @ CallError::Connect { .. } => return error,
+                CallError::Http(_) => {}
+                error => panic!("{error}"),
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

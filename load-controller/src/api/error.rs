@@ -22,7 +22,7 @@ pub enum CallError {
     },
     /// The connection broke.
     #[error("the conversation broke off: {0}")]
-    Http(#[from] hyper::Error),
+    Http(String),
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),

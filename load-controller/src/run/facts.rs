@@ -1,6 +1,6 @@
 //! What is known of a run beside its statistics.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{cmp::Reverse, collections::BTreeMap, ops::Range};
 
 use fleet_contract::{
     clock::Offset,
@@ -76,17 +76,28 @@ pub struct AboutWorkers {
     pub lost: LostWorkers,
     /// Of what several may have broken: who has most.
     pub culprits: BTreeMap<Rule, String>,
-    /// Whose clock was farthest from that of who reads them, so far, and how far; `None` where all run on one machine.
-    pub clock: Option<(String, Offset)>,
+    /// How far the clock of each, by name, was from that of who reads them when it was farthest so far; empty where all run on
+    /// one machine.
+    pub clocks: BTreeMap<String, Offset>,
 }
 
 impl AboutWorkers {
-    /// Takes how far a clock is off now; the farthest counts.
-    pub fn see_clock(&mut self, found: Option<(&str, Offset)>) {
-        let Some((name, offset)) = found else { return };
-        if self.clock.as_ref().is_none_or(|(_, known)| offset.at_most() > known.at_most()) {
-            self.clock = Some((name.to_owned(), offset));
+    /// Takes how far clocks are off now; of each, the farthest counts.
+    pub fn see_clocks<'a>(&mut self, found: impl IntoIterator<Item = (&'a str, Offset)>) {
+        for (name, offset) in found {
+            match self.clocks.get_mut(name) {
+                Some(known) if known.at_most() >= offset.at_most() => {}
+                Some(known) => *known = offset,
+                None => drop(self.clocks.insert(name.to_owned(), offset)),
+            }
         }
+    }
+
+    /// Clocks by how far they were off, the farthest first.
+    pub fn clocks_farthest_first(&self) -> Vec<(&str, Offset)> {
+        let mut clocks: Vec<_> = self.clocks.iter().map(|(name, offset)| (name.as_str(), *offset)).collect();
+        clocks.sort_by_key(|(_, offset)| Reverse(offset.at_most()));
+        clocks
     }
 }
 

@@ -361,11 +361,9 @@ impl Workers {
         self.phases_over.max(self.ended().phases_kept)
     }
 
-    /// The worker whose clock may be farthest from ours at `now`, and how far; `None` where all have this machine's.
-    pub fn clock_farthest(&self, now: Micros) -> Option<(&str, Offset)> {
-        let offset = |member: &'_ Member| Some((member.worker.ordinal, member.clock.offset(now)?));
-        let (ordinal, offset) = self.members.values().filter_map(offset).max_by_key(|(_, offset)| offset.at_most())?;
-        Some((&self.members[&ordinal].worker.name, offset))
+    /// How far the clock of each worker is ahead of ours at `now`, by its name; none where all have this machine's.
+    pub fn clocks(&self, now: Micros) -> impl Iterator<Item = (&str, Offset)> {
+        self.members.values().filter_map(move |member| Some((member.worker.name.as_str(), member.clock.offset(now)?)))
     }
 
     /// The last readings of the workers whose books are open, by ordinal.
@@ -587,15 +585,14 @@ mod tests {
             }
         }
         let now = ours(31, 0);
-        let (name, offset) = workers.clock_farthest(now).unwrap();
-        let name = name.to_owned();
-        assert_eq!(name, workers.member(1).unwrap().worker.name);
+        let name = workers.member(1).unwrap().worker.name.clone();
+        let [_, (_, offset)] = workers.clocks(now).collect::<Vec<_>>()[..] else { panic!("two clocks") };
         let (truth, bound) = (400_450, i64::try_from(offset.bound.0).unwrap());
         assert!((offset.ahead - truth).abs() <= bound && bound < 5_000, "{offset:?}");
         let judged = |phases: &str| {
             let mut facts = facts();
             facts.asked.phases = Phases::new(serde_saphyr::from_str(phases).unwrap());
-            facts.workers.see_clock(workers.clock_farthest(now));
+            facts.workers.see_clocks(workers.clocks(now));
             verdict::judge(&stats_of(1_000), &facts, &[])
         };
         // A tenth of the shortest phase is allowed.

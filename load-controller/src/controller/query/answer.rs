@@ -15,6 +15,9 @@ use crate::{
 /// Points of a report's timeline, the newest ones: an answer is written each second while somebody watches.
 const POINTS_MAX: usize = 60;
 
+/// Clocks of workers, those that are farthest off, in an answer that is written as often.
+const CLOCKS_MAX: usize = 16;
+
 /// Bytes of a payload in an answer that would be too large with the whole ones.
 const PAYLOAD_BYTES_MAX: usize = 512;
 
@@ -27,15 +30,22 @@ pub struct Answer {
     pub cut: Option<String>,
 }
 
-/// A report without the oldest points of its timeline.
+/// A report without the oldest points of its timeline, and without the most exact clocks.
 pub fn report(mut report: Report) -> Result<Answer, QueryError> {
-    let points = &mut report.timeline.points;
+    let (points, clocks) = (&mut report.timeline.points, &mut report.generator.clocks);
     let (all, surplus) = (points.len(), points.len().saturating_sub(POINTS_MAX));
     points.drain(..surplus);
-    let cut = (surplus > 0).then(|| {
+    let old = (surplus > 0).then(|| {
         format!("{} of {} of the timeline are left out, the oldest", words::count(surplus as u64), points_of(all))
     });
-    whole(&report, cut)
+    let (all, surplus) = (clocks.len(), clocks.len().saturating_sub(CLOCKS_MAX));
+    clocks.truncate(CLOCKS_MAX);
+    let exact = (surplus > 0).then(|| {
+        let [surplus, all] = [surplus, all].map(|number| words::count(number as u64));
+        format!("{surplus} of {all} clocks are left out, the nearest")
+    });
+    let cut: Vec<String> = old.into_iter().chain(exact).collect();
+    whole(&report, (!cut.is_empty()).then(|| cut.join("; ")))
 }
 
 /// Pods; of too many, those that lack the fewest devices are left out.
@@ -99,7 +109,7 @@ fn points_of(number: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::{time::Micros, worker::StreamStatus};
+    use fleet_contract::{clock::Offset, time::Micros, units::Span, worker::StreamStatus};
 
     use super::*;
     use crate::{
@@ -169,7 +179,17 @@ mod tests {
         let read: Report = serde_json::from_str(&answer.json).unwrap();
         assert_eq!(read.timeline.points, full.timeline.points[964..]);
         full.timeline.points.truncate(3);
-        assert_eq!(report(full).unwrap().cut, None);
+        assert_eq!(report(full.clone()).unwrap().cut, None);
+        let clock = |number: u32| (format!("f-{number}"), Offset { ahead: i64::from(number), bound: Span(1) });
+        full.generator.clocks = {
+            let mut facts = facts();
+            facts.workers.clocks = (0..1_000).map(clock).collect();
+            Report::new(&stats_of(100), &facts).generator.clocks
+        };
+        let answer = report(full).unwrap();
+        assert_eq!(answer.cut.as_deref(), Some("984 of 1,000 clocks are left out, the nearest"));
+        let read: Report = serde_json::from_str(&answer.json).unwrap();
+        assert_eq!(read.generator.clocks.first().unwrap().worker, "f-999");
     }
 
     #[test]

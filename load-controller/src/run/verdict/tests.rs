@@ -452,8 +452,10 @@ fn a_quality_of_service_that_is_never_acknowledged_fails_although_all_arrives() 
 fn clocks_that_are_too_far_apart_for_phases_make_a_run_invalid_and_name_the_worker() {
     let offset = |ahead, bound| {
         move |_: &mut Stats, facts: &mut RunFacts| {
-            facts.workers.see_clock(Some(("lab-0", Offset { ahead: 3, bound: Span(5) })));
-            facts.workers.see_clock(Some(("lab-7", Offset { ahead, bound: Span(bound) })));
+            let clocks =
+                [("lab-0", Offset { ahead: 3, bound: Span(5) }), ("lab-7", Offset { ahead, bound: Span(bound) })];
+            facts.workers.see_clocks(clocks);
+            facts.workers.see_clocks([("lab-7", Offset { ahead: 1, bound: Span(1) })]);
         }
     };
     check(offset(-900_000, 20_000), Verdict::Passed, &[]);

@@ -24,15 +24,8 @@ use crate::{
 const HELM: &str = "v3.22.0";
 
 /// The names under which the one program is called.
-const NAMES: [&str; 7] = [
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-    "coredns",
-];
+const NAMES: [&str; 7] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns"];
 
 /// The built programs.
 #[derive(Clone, Debug)]
