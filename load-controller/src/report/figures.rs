@@ -302,7 +302,7 @@ impl Observer {
 }
 
 /// How the generator itself fared.
-#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct Generator {
     /// Worker processes now.
     pub workers: u32,
@@ -338,26 +338,6 @@ pub struct Generator {
     pub cpu_throttled_share: f64,
     /// How far the wall clock was ahead of the devices' when they differed most, in seconds; negative where it was behind.
     pub clock_offset_seconds: f64,
-    /// The clocks of the workers of a cluster, the one that was farthest from the controller's first.
-    #[serde(default)]
-    pub clocks: Vec<WorkerClock>,
-}
-
-/// How far the clock of a worker was from that of who read it, by exchanges of four time stamps, when it was farthest.
-#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
-pub struct WorkerClock {
-    /// The worker's name.
-    pub worker: String,
-    /// By so many seconds it was ahead; negative where it was behind.
-    pub ahead_seconds: f64,
-    /// It is that exact, both ways, in seconds.
-    pub bound_seconds: f64,
-}
-
-impl WorkerClock {
-    fn new((worker, Offset { ahead, bound }): (&str, Offset)) -> Self {
-        Self { worker: worker.to_owned(), ahead_seconds: ahead as f64 / 1e6, bound_seconds: bound.as_secs_f64() }
-    }
 }
 
 impl Generator {
@@ -397,7 +377,6 @@ impl Generator {
             buffer_full,
             cpu_throttled_share: stats.generator.throttled_share(),
             clock_offset_seconds: clock_offset_micros as f64 / 1e6,
-            clocks: facts.workers.clocks_farthest_first().into_iter().map(WorkerClock::new).collect(),
         }
     }
 }
@@ -476,13 +455,34 @@ pub struct Manifest {
     /// By how much the clock of a worker may have differed from that of who read it, at most; zero where all run on one machine.
     /// A worker observes its own devices, so that each time is between two instants of one clock.
     pub clock_bound_seconds: f64,
+    /// The clocks of the workers of a cluster, the one that was farthest from the controller's first.
+    #[serde(default)]
+    pub clocks: Vec<WorkerClock>,
     /// What makes it fail beside the default rules.
     #[serde(default)]
     pub fail_on: Vec<FailOn>,
 }
 
+/// How far the clock of a worker was from that of who read it, by exchanges of four time stamps, when it was farthest.
+#[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
+pub struct WorkerClock {
+    /// The worker's name.
+    pub worker: String,
+    /// By so many seconds it was ahead; negative where it was behind.
+    pub ahead_seconds: f64,
+    /// It is that exact, both ways, in seconds.
+    pub bound_seconds: f64,
+}
+
+impl WorkerClock {
+    fn new((worker, Offset { ahead, bound }): (&str, Offset)) -> Self {
+        Self { worker: worker.to_owned(), ahead_seconds: ahead as f64 / 1e6, bound_seconds: bound.as_secs_f64() }
+    }
+}
+
 impl Manifest {
     pub(super) fn new(facts: &RunFacts) -> Self {
+        let clocks = facts.workers.clocks_farthest_first();
         Self {
             fleet: facts.fleet.metadata.name.clone(),
             load_test: facts.asked.load_test.clone(),
@@ -502,14 +502,8 @@ impl Manifest {
             observe: facts.observe(),
             loss_after_seconds: facts.fleet.spec.loss_after.as_secs_f64(),
             shortest_interval_seconds: facts.shortest_interval.map(Span::as_secs_f64),
-            clock_bound_seconds: facts
-                .workers
-                .clocks
-                .values()
-                .map(Offset::at_most)
-                .max()
-                .unwrap_or_default()
-                .as_secs_f64(),
+            clock_bound_seconds: clocks.first().map_or(0.0, |(_, offset)| offset.at_most().as_secs_f64()),
+            clocks: clocks.into_iter().map(WorkerClock::new).collect(),
             fail_on: facts.asked.fail_on.clone(),
         }
     }

@@ -490,7 +490,7 @@ fn events(report: &Report, paint: Paint) -> Option<String> {
 }
 
 fn generator(report: &Report, style: Style) -> String {
-    let generator = &report.generator;
+    let generator = report.generator;
     let cpu = generator.cpu_user_seconds + generator.cpu_system_seconds;
     let mut lines = format!(
         "{}  CPU {} ({} of a core), memory {}, {}\n",

@@ -32,7 +32,7 @@ pub struct Answer {
 
 /// A report without the oldest points of its timeline, and without the most exact clocks.
 pub fn report(mut report: Report) -> Result<Answer, QueryError> {
-    let (points, clocks) = (&mut report.timeline.points, &mut report.generator.clocks);
+    let (points, clocks) = (&mut report.timeline.points, &mut report.manifest.clocks);
     let (all, surplus) = (points.len(), points.len().saturating_sub(POINTS_MAX));
     points.drain(..surplus);
     let old = (surplus > 0).then(|| {
@@ -181,15 +181,15 @@ mod tests {
         full.timeline.points.truncate(3);
         assert_eq!(report(full.clone()).unwrap().cut, None);
         let clock = |number: u32| (format!("f-{number}"), Offset { ahead: i64::from(number), bound: Span(1) });
-        full.generator.clocks = {
+        full.manifest.clocks = {
             let mut facts = facts();
             facts.workers.clocks = (0..1_000).map(clock).collect();
-            Report::new(&stats_of(100), &facts).generator.clocks
+            Report::new(&stats_of(100), &facts).manifest.clocks
         };
         let answer = report(full).unwrap();
         assert_eq!(answer.cut.as_deref(), Some("984 of 1,000 clocks are left out, the nearest"));
         let read: Report = serde_json::from_str(&answer.json).unwrap();
-        assert_eq!(read.generator.clocks.first().unwrap().worker, "f-999");
+        assert_eq!(read.manifest.clocks.first().unwrap().worker, "f-999");
     }
 
     #[test]

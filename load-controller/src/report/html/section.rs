@@ -296,7 +296,7 @@ pub(super) fn lost(report: &Report) -> String {
 }
 
 pub(super) fn generator(report: &Report) -> String {
-    let generator = &report.generator;
+    let generator = report.generator;
     let rows = [
         ("CPU, user", words::time(generator.cpu_user_seconds)),
         ("CPU, system", words::time(generator.cpu_system_seconds)),
@@ -317,7 +317,7 @@ pub(super) fn manifest(report: &Report) -> String {
     let manifest = &report.manifest;
     let host = &manifest.host;
     let cpus = words::counted(host.cpus.into(), "processor", "processors");
-    let farthest = match report.generator.clocks.first() {
+    let farthest = match manifest.clocks.first() {
         Some(clock) => format!("{}, that of {}", words::time(manifest.clock_bound_seconds), clock.worker),
         None => words::time(manifest.clock_bound_seconds),
     };
