@@ -27,6 +27,7 @@ mod wheel;
 mod world;
 
 use std::{
+    collections::BTreeSet,
     io,
     net::IpAddr,
     path::PathBuf,
@@ -95,8 +96,8 @@ pub struct Options {
     pub allowed_brokers: Option<AllowedBrokers>,
     /// Where shards record what they have counted, for a successor of this process; nowhere without.
     pub records: Option<PathBuf>,
-    /// When the process before this one began, if it is known to be dead: its observer's session is ended.
-    pub predecessor: Option<Micros>,
+    /// When the processes began that were in this place before: the sessions of their observers are ended.
+    pub predecessors: BTreeSet<Micros>,
     /// Whether the fleet ends with the drain: its devices do not come back elsewhere, as those of a pod do.
     pub ends_with_drain: bool,
 }
@@ -270,7 +271,7 @@ impl Engine {
             threads: threads(options.threads),
             ends_with_drain: options.ends_with_drain,
             records: options.records.clone(),
-            predecessor: options.predecessor,
+            predecessors: options.predecessors.clone(),
             assignment,
             blueprint,
         };

@@ -15,7 +15,7 @@
 //! Whole numbers are little-endian.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs::{self, File, OpenOptions},
     io,
@@ -140,10 +140,10 @@ pub(crate) fn read(folder: &Path, epoch: Micros) -> io::Result<Epochs> {
     Ok(epochs)
 }
 
-/// When the last process before `epoch` began that has made files here, whether or not it came to write a record.
-pub(crate) fn predecessor(folder: &Path, epoch: Micros) -> io::Result<Option<Micros>> {
+/// When the processes before `epoch` began that have made files here, whether or not they came to write a record.
+pub(crate) fn predecessors(folder: &Path, epoch: Micros) -> io::Result<BTreeSet<Micros>> {
     let begun = |path: PathBuf| path.file_name()?.to_str()?.split('-').next()?.parse().ok().map(Micros);
-    Ok(paths(folder)?.into_iter().filter_map(begun).filter(|begun| *begun < epoch).max())
+    Ok(paths(folder)?.into_iter().filter_map(begun).filter(|begun| *begun < epoch).collect())
 }
 
 /// Removes all records but those of `epoch`.
@@ -188,8 +188,9 @@ mod tests {
         }
         assert_eq!(sent(folder.path()), [(5, 0, 40), (5, 1, 50), (9, 0, 40)]);
         Files::create(folder.path(), Micros(12), 0).unwrap();
-        let predecessor = |epoch| predecessor(folder.path(), Micros(epoch)).unwrap();
-        assert_eq!([5, 9, 12, 100].map(predecessor), [None, Some(Micros(5)), Some(Micros(9)), Some(Micros(12))]);
+        let predecessors = |epoch| predecessors(folder.path(), Micros(epoch)).unwrap();
+        assert_eq!(predecessors(100), [5, 9, 12].map(Micros).into());
+        assert_eq!([predecessors(5), predecessors(9)], [[].into(), [Micros(5)].into()]);
         remove_others(folder.path(), Micros(9)).unwrap();
         assert_eq!(sent(folder.path()), [(9, 0, 40)]);
     }

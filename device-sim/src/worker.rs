@@ -267,8 +267,9 @@ impl Running {
         let clock = options.clock.ahead_by(assignment.plan.ahead);
         let folder = options.records.as_deref();
         let found = folder.map(|folder| record::read(folder, clock.epoch()));
-        let predecessor = folder.and_then(|folder| record::predecessor(folder, clock.epoch()).ok()?);
-        let engine = Engine::start(&assignment, &Options { clock, predecessor, ..options.clone() })?;
+        let predecessors =
+            folder.and_then(|folder| record::predecessors(folder, clock.epoch()).ok()).unwrap_or_default();
+        let engine = Engine::start(&assignment, &Options { clock, predecessors, ..options.clone() })?;
         let before = folder.zip(found).map(|(folder, found)| Before::find(folder, found?, &engine, clock.epoch()));
         let before = before.transpose().unwrap_or_else(|error| {
             tracing::warn!(%error, "what earlier workers in this place had counted cannot be read");

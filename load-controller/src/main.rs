@@ -62,6 +62,10 @@ fn start(run: &Run) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&run.log)
         .with_context(|| format!("expected a log filter such as `info`, found `{}`", run.log))?;
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).init();
+    // A load test keeps a connection for each worker.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     // Its work is to wait; one thread more than one keeps metrics quick while a large report is made.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.context("failed to start")?.block_on(serve(run))

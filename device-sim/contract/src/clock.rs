@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{time::Micros, units::Span};
 
 /// How fast a clock of a machine may drift: 15 ppm is what RFC 5905 allows for (PHI), and each of the two may.
@@ -28,7 +30,8 @@ pub struct Exchange {
 }
 
 /// How far the other clock is ahead.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Offset {
     /// By so many microseconds; negative where it is behind.
     pub ahead: i64,

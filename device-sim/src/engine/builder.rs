@@ -1,6 +1,7 @@
 //! Makes the threads of an engine, with all that connects them.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, atomic::AtomicBool, mpsc},
@@ -54,8 +55,8 @@ pub(super) struct Builder<'a> {
     pub(super) ends_with_drain: bool,
     /// Where shards record what they have counted.
     pub(super) records: Option<PathBuf>,
-    /// When the process before this one began, if it is known to be dead.
-    pub(super) predecessor: Option<Micros>,
+    /// When the processes began that were in this place before.
+    pub(super) predecessors: BTreeSet<Micros>,
 }
 
 impl Builder<'_> {
@@ -188,7 +189,7 @@ impl Builder<'_> {
             commands: commands_end,
             exchange,
             inlets,
-            has_predecessor: self.predecessor.is_some(),
+            has_predecessor: !self.predecessors.is_empty(),
         };
         let thread = spawn(&format!("shard-{}", slots.first), move || Shard::new(parts).run())?;
         Ok(Handle { commands, waker, thread: Some(thread) })
@@ -241,7 +242,7 @@ impl Builder<'_> {
         let parts = observer::Parts {
             blueprint: Arc::clone(&self.blueprint),
             run: self.course.plan.run,
-            predecessor: self.predecessor,
+            predecessors: self.predecessors.clone(),
             shard: self.assignment.shard,
             devices: self.most(),
             clock: self.clock,

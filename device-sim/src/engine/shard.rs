@@ -106,7 +106,7 @@ pub(super) struct Parts<W> {
     pub(super) exchange: Arc<Exchange>,
     /// One for each of the brokers, in their order.
     pub(super) inlets: Vec<Inlet>,
-    /// Whether an earlier process of the run is known to have died in this place.
+    /// Whether an earlier process is known to have been in this place.
     pub(super) has_predecessor: bool,
     /// Where it records what it has counted.
     pub(super) records: Option<Files>,

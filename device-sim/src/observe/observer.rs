@@ -82,8 +82,8 @@ pub(crate) struct Outlet {
 pub(crate) struct Parts {
     pub(crate) blueprint: Arc<Blueprint>,
     pub(crate) run: u32,
-    /// When the process before this one began, if it is known to be dead.
-    pub(crate) predecessor: Option<Micros>,
+    /// When the processes began that were in this place before.
+    pub(crate) predecessors: BTreeSet<Micros>,
     pub(crate) shard: plan::Shard,
     pub(crate) devices: u32,
     pub(crate) clock: Clock,
@@ -256,7 +256,7 @@ impl Observer {
     /// When the operating system does not let it wait for readiness.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(8);
-        self.forget_predecessor();
+        self.forget_predecessors();
         loop {
             let now = self.parts.clock.now();
             self.parts.watch.tick(now);
@@ -445,9 +445,13 @@ impl Observer {
     }
 
     /// The session of a process that was killed collects messages for nobody: one of MQTT 5 expires, one of 3.1.1 ends.
-    fn forget_predecessor(&self) {
-        let Some(epoch) = self.parts.predecessor.filter(|_| self.options.protocol == Protocol::V311) else { return };
-        if let Err(error) = self.forget_session(&self.parts.client_id(epoch)) {
+    fn forget_predecessors(&self) {
+        if self.options.protocol != Protocol::V311 {
+            return;
+        }
+        let forget = |epoch: &Micros| self.forget_session(&self.parts.client_id(*epoch));
+        // Where one fails, the broker is away, and all of them would only take their time.
+        if let Err(error) = self.parts.predecessors.iter().try_for_each(forget) {
             tracing::warn!(%error, "the session of an earlier observer stays at the broker");
         }
     }

@@ -1,14 +1,15 @@
 //! Readings and plans of many workers at once; answers come in any order.
 
+use std::time::Duration;
+
 use fleet_contract::{
     stats::{Gap, Stats, WorkerStats},
     time::Micros,
 };
 use hyper::body::Bytes;
-use jiff::Timestamp;
 use tokio::task::JoinSet;
 
-use super::{Address, CallError, Client};
+use super::{Address, CallError, Client, client::KEPT};
 
 /// Something to ask of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,28 +79,30 @@ impl Answered {
     }
 }
 
-/// The wall clock.
-fn clock() -> Micros {
-    Micros(u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(0))
-}
-
 /// Calls that are under way.
 #[derive(Debug, Default)]
 pub struct Calls {
     client: Client,
+    /// Whether there is another round soon.
+    goes_on: bool,
     under_way: JoinSet<Answered>,
 }
 
 impl Calls {
     /// Speaks through `client`.
     pub fn new(client: Client) -> Self {
-        Self { client, under_way: JoinSet::new() }
+        Self { client, goes_on: false, under_way: JoinSet::new() }
+    }
+
+    /// How often there are calls from now on.
+    pub fn come_every(&mut self, span: Duration) {
+        self.goes_on = span < KEPT;
     }
 
     /// Begins the calls.
     pub fn make(&mut self, calls: impl IntoIterator<Item = Call>) {
         for Call { ordinal, id, address, question } in calls {
-            let client = self.client.clone();
+            let client = if self.goes_on { self.client.clone() } else { self.client.once() };
             self.under_way.spawn(async move {
                 let answer = match question {
                     Question::Reading(ended, detail) => {
@@ -109,11 +112,7 @@ impl Calls {
                             Detail::Phases(number) => format!("&brief=true&times_below={number}"),
                         };
                         let path = format!("/v1/stats?ended={}{detail}", ended.0);
-                        let sent = clock();
-                        let answer = client.get_reading(&address, &path).await;
-                        // A process of this machine has the same clock.
-                        let asked = matches!(address, Address::Tcp { .. }).then(|| (sent, clock()));
-                        Answer::Reading(answer.map(|reading| Box::new(WorkerStats { asked, ..reading })))
+                        Answer::Reading(client.get_reading(&address, &path).await.map(Box::new))
                     }
                     Question::Unrecorded(gap, until) => {
                         let path = format!("/v1/unrecorded?after={}&until={}", gap.from.0, until.0);

@@ -1,26 +1,31 @@
 //! HTTP/1 over TCP or a Unix socket, with a deadline, and so many conversations at a time.
 //!
 //! A pod's connection is kept for its next question where that follows soon, because a load test asks each pod every second; the
-//! processes of one machine are asked over a new connection each time.
+//! processes of one machine are asked over a new connection each time. No pod answers over the connection of another that had its
+//! address: a connection ends with its pod.
 
 use std::{error::Error, io, io::Read as _, iter, sync::Arc, time::Duration};
 
 use flate2::read::GzDecoder;
-use fleet_contract::{format, stats::WorkerStats};
+use fleet_contract::{format, stats::WorkerStats, time::Micros};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1,
-    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST},
+    header::{ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST},
     http::request,
 };
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
+use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{net::UnixStream, sync::Semaphore};
+use tokio::{
+    net::UnixStream,
+    sync::{Semaphore, SemaphorePermit},
+};
 
 use super::{Address, CallError, ErrorBody};
 
@@ -33,9 +38,8 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// How long one on this machine may take: here the workers themselves may have taken all processors.
 const LOCAL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long a pod's connection waits for the next question: longer than a second, in which a load test asks, and shorter than it
-/// takes another pod to get the address of one that has gone.
-const KEPT: Duration = Duration::from_secs(3);
+/// How long a pod's connection waits for the next question.
+pub const KEPT: Duration = Duration::from_secs(3);
 
 /// More than any answer has.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -45,6 +49,8 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 pub struct Client {
     turns: Arc<Semaphore>,
     pods: legacy::Client<HttpConnector, Full<Bytes>>,
+    /// Whether connections end with their answer.
+    ends_each: bool,
 }
 
 impl Default for Client {
@@ -53,19 +59,30 @@ impl Default for Client {
         connector.set_nodelay(true);
         let mut pods = legacy::Client::builder(TokioExecutor::new());
         pods.pool_timer(TokioTimer::new()).pool_idle_timeout(KEPT).pool_max_idle_per_host(1);
-        Self { turns: Arc::new(Semaphore::new(CONVERSATIONS_MAX)), pods: pods.build(connector) }
+        Self { turns: Arc::new(Semaphore::new(CONVERSATIONS_MAX)), pods: pods.build(connector), ends_each: false }
     }
 }
 
 impl Client {
+    /// The same, for questions that nothing follows before [`KEPT`] is over.
+    #[must_use]
+    pub fn once(&self) -> Self {
+        Self { ends_each: true, ..self.clone() }
+    }
+
     /// What `path` shows.
     pub async fn get<T: DeserializeOwned>(&self, address: &Address, path: &str) -> Result<T, CallError> {
         parse(&self.call(address, Method::GET, path, Bytes::new()).await?)
     }
 
-    /// The reading that `path` shows.
+    /// The reading that `path` shows; that of a pod with the instants between which it was asked for.
     pub async fn get_reading(&self, address: &Address, path: &str) -> Result<WorkerStats, CallError> {
-        Ok(format::read_reading(&self.call(address, Method::GET, path, Bytes::new()).await?)?)
+        let _turn = self.turn().await;
+        let sent = clock();
+        let answer = self.ask(address, Method::GET, path, Bytes::new()).await?;
+        // A process of this machine has the same clock.
+        let asked = matches!(address, Address::Tcp { .. }).then(|| (sent, clock()));
+        Ok(WorkerStats { asked, ..format::read_reading(&answer)? })
     }
 
     /// Puts what is already written as JSON at `path`.
@@ -94,9 +111,18 @@ impl Client {
     }
 
     async fn call(&self, address: &Address, method: Method, path: &str, body: Bytes) -> Result<Bytes, CallError> {
-        let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
+        let _turn = self.turn().await;
+        self.ask(address, method, path, body).await
+    }
+
+    async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns.acquire().await.expect("the semaphore is never closed")
+    }
+
+    async fn ask(&self, address: &Address, method: Method, path: &str, body: Bytes) -> Result<Bytes, CallError> {
         let deadline = if matches!(address, Address::Tcp { .. }) { DEADLINE } else { LOCAL_DEADLINE };
         let request = Request::builder().method(method).header(CONTENT_TYPE, "application/json");
+        let request = if self.ends_each { request.header(CONNECTION, "close") } else { request };
         let exchange = async {
             match address {
                 Address::Tcp { socket, token } => {
@@ -122,6 +148,11 @@ impl Client {
 /// What is to be sent, as JSON.
 pub fn json(body: &impl Serialize) -> Bytes {
     serde_json::to_vec(body).expect("what the project's processes tell each other is a value of JSON").into()
+}
+
+/// The wall clock.
+fn clock() -> Micros {
+    Micros(u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(0))
 }
 
 fn whole(request: request::Builder, body: Bytes) -> Result<Request<Full<Bytes>>, CallError> {
@@ -232,7 +263,7 @@ mod tests {
     }
 
     /// How many connections a worker accepts while it is asked so often, each time that long after the last answer.
-    async fn connections(times: usize, pause: Duration) -> usize {
+    async fn connections(client: Client, times: usize, pause: Duration) -> usize {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = listener.local_addr().unwrap();
         let accepted = Arc::new(AtomicUsize::new(0));
@@ -240,18 +271,21 @@ mod tests {
         let listener = listener.tap_io(move |_| _ = counter.fetch_add(1, Relaxed));
         let mut tasks = JoinSet::new();
         tasks.spawn(axum::serve(listener, Router::new().route("/healthz", get(|| async { "ok" }))).into_future());
-        let (address, client) = (Address::Tcp { socket, token: "".into() }, Client::default());
-        for _ in 0..times {
+        let address = Address::Tcp { socket, token: "".into() };
+        for time in 0..times {
+            if time > 0 {
+                tokio::time::sleep(pause).await;
+            }
             client.ping(&address, "/healthz").await.unwrap();
-            tokio::time::sleep(pause).await;
         }
         accepted.load(Relaxed)
     }
 
     #[tokio::test]
     async fn a_pod_that_is_asked_often_keeps_its_connection() {
-        assert_eq!(connections(5, Duration::from_millis(20)).await, 1);
-        assert_eq!(connections(2, KEPT + Duration::from_millis(200)).await, 2);
+        assert_eq!(connections(Client::default(), 5, Duration::from_millis(20)).await, 1);
+        assert_eq!(connections(Client::default(), 2, KEPT + Duration::from_millis(200)).await, 2);
+        assert_eq!(connections(Client::default().once(), 5, Duration::from_millis(20)).await, 5);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ mod streams;
 mod thresholds;
 mod times;
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use fleet_contract::{
     clock::Offset,
@@ -455,7 +455,8 @@ pub struct Manifest {
     /// By how much the clock of a worker may have differed from that of who read it, at most; zero where all run on one machine.
     /// A worker observes its own devices, so that each time is between two instants of one clock.
     pub clock_bound_seconds: f64,
-    /// The clocks of the workers of a cluster, the one that was farthest from the controller's first.
+    /// The clocks of the workers of a cluster, the farthest first; an answer of the controller has no more than 16. Empty where all
+    /// run on one machine.
     #[serde(default)]
     pub clocks: Vec<WorkerClock>,
     /// What makes it fail beside the default rules.
@@ -463,26 +464,28 @@ pub struct Manifest {
     pub fail_on: Vec<FailOn>,
 }
 
-/// How far the clock of a worker was from that of who read it, by exchanges of four time stamps, when it was farthest.
+/// How far the clock of a worker is from that of who reads it, by the most exact of the last exchanges of four time stamps.
 #[derive(Debug, Clone, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct WorkerClock {
     /// The worker's name.
     pub worker: String,
-    /// By so many seconds it was ahead; negative where it was behind.
+    /// By so many seconds it is ahead; negative where it is behind.
     pub ahead_seconds: f64,
     /// It is that exact, both ways, in seconds.
     pub bound_seconds: f64,
 }
 
 impl WorkerClock {
-    fn new((worker, Offset { ahead, bound }): (&str, Offset)) -> Self {
-        Self { worker: worker.to_owned(), ahead_seconds: ahead as f64 / 1e6, bound_seconds: bound.as_secs_f64() }
+    fn new((worker, Offset { ahead, bound }): (&String, &Offset)) -> Self {
+        Self { worker: worker.clone(), ahead_seconds: *ahead as f64 / 1e6, bound_seconds: bound.as_secs_f64() }
     }
 }
 
 impl Manifest {
     pub(super) fn new(facts: &RunFacts) -> Self {
-        let clocks = facts.workers.clocks_farthest_first();
+        let farthest = facts.workers.clock_farthest.as_ref();
+        let mut clocks: Vec<_> = facts.workers.clocks.iter().collect();
+        clocks.sort_by_key(|(_, offset)| Reverse(offset.at_most()));
         Self {
             fleet: facts.fleet.metadata.name.clone(),
             load_test: facts.asked.load_test.clone(),
@@ -502,7 +505,7 @@ impl Manifest {
             observe: facts.observe(),
             loss_after_seconds: facts.fleet.spec.loss_after.as_secs_f64(),
             shortest_interval_seconds: facts.shortest_interval.map(Span::as_secs_f64),
-            clock_bound_seconds: clocks.first().map_or(0.0, |(_, offset)| offset.at_most().as_secs_f64()),
+            clock_bound_seconds: farthest.map_or(0.0, |(_, offset)| offset.at_most().as_secs_f64()),
             clocks: clocks.into_iter().map(WorkerClock::new).collect(),
             fail_on: facts.asked.fail_on.clone(),
         }

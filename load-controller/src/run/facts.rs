@@ -1,6 +1,6 @@
 //! What is known of a run beside its statistics.
 
-use std::{cmp::Reverse, collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range};
 
 use fleet_contract::{
     clock::Offset,
@@ -76,28 +76,21 @@ pub struct AboutWorkers {
     pub lost: LostWorkers,
     /// Of what several may have broken: who has most.
     pub culprits: BTreeMap<Rule, String>,
-    /// How far the clock of each, by name, was from that of who reads them when it was farthest so far; empty where all run on
-    /// one machine.
+    /// How far the clock of each, by name, is from that of who reads them; empty where all run on one machine.
     pub clocks: BTreeMap<String, Offset>,
+    /// Whose clock may have been farthest so far, and how far.
+    pub clock_farthest: Option<(String, Offset)>,
 }
 
 impl AboutWorkers {
-    /// Takes how far clocks are off now; of each, the farthest counts.
+    /// Takes how far clocks are off now.
     pub fn see_clocks<'a>(&mut self, found: impl IntoIterator<Item = (&'a str, Offset)>) {
-        for (name, offset) in found {
-            match self.clocks.get_mut(name) {
-                Some(known) if known.at_most() >= offset.at_most() => {}
-                Some(known) => *known = offset,
-                None => drop(self.clocks.insert(name.to_owned(), offset)),
-            }
+        self.clocks = found.into_iter().map(|(name, offset)| (name.to_owned(), offset)).collect();
+        let farthest = self.clocks.iter().max_by_key(|(_, offset)| offset.at_most());
+        let known = self.clock_farthest.as_ref().map(|(_, offset)| offset.at_most());
+        if let Some((name, offset)) = farthest.filter(|(_, offset)| Some(offset.at_most()) > known) {
+            self.clock_farthest = Some((name.clone(), *offset));
         }
-    }
-
-    /// Clocks by how far they were off, the farthest first.
-    pub fn clocks_farthest_first(&self) -> Vec<(&str, Offset)> {
-        let mut clocks: Vec<_> = self.clocks.iter().map(|(name, offset)| (name.as_str(), *offset)).collect();
-        clocks.sort_by_key(|(_, offset)| Reverse(offset.at_most()));
-        clocks
     }
 }
 

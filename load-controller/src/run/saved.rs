@@ -1,6 +1,6 @@
 //! What is kept of a run that is part of a longer one, so that another process goes on with it.
 
-use fleet_contract::{format::Format, load_test::Criterion, plan::Plan, time::Micros, units::Span};
+use fleet_contract::{clock::Offset, format::Format, load_test::Criterion, plan::Plan, time::Micros, units::Span};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -33,6 +33,8 @@ pub struct Saved {
     timeline: Timeline,
     #[serde(default)]
     acts: Acts,
+    #[serde(default)]
+    clock_farthest: Option<(String, Offset)>,
 }
 
 impl Saved {
@@ -51,6 +53,7 @@ impl Saved {
             before: run.before().cloned().unwrap_or_default(),
             timeline: facts.timeline.clone(),
             acts: facts.acts.clone(),
+            clock_farthest: facts.workers.clock_farthest.clone(),
         }
     }
 
@@ -67,8 +70,9 @@ impl Saved {
 
     /// The run, going on; `facts` are what its documents and its plan tell.
     pub fn resume(self, facts: RunFacts, lead: Span, plan: &Plan, now: Micros) -> Run {
-        let Self { started, stage, cut_short, notes, before, timeline, acts, .. } = self;
-        let facts = RunFacts { now, notes, cut_short, timeline, acts, ..facts.beginning_at(started, plan) };
+        let Self { started, stage, cut_short, notes, before, timeline, acts, clock_farthest, .. } = self;
+        let mut facts = RunFacts { now, notes, cut_short, timeline, acts, ..facts.beginning_at(started, plan) };
+        facts.workers.clock_farthest = clock_farthest;
         let mut run = Run::part(facts, lead, before);
         if !stage.follows_plan() {
             run.drain(now, plan);

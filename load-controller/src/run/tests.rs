@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use fleet_contract::{
+    clock::Offset,
     fleet::Qos,
     load_test::Criterion,
     plan::Plan,
@@ -411,13 +412,15 @@ fn a_threshold_on_times_does_not_end_a_run_for_want_of_times() {
 }
 
 #[test]
-fn a_run_that_goes_on_elsewhere_wants_the_times_that_may_end_it() {
+fn a_run_that_goes_on_elsewhere_wants_the_times_that_may_end_it_and_knows_the_farthest_clock() {
     let now = START.after(Span::from_secs(3));
-    let (run, plan, workers) = to_be_ended(now);
+    let (mut run, plan, workers) = to_be_ended(now);
+    run.facts.workers.see_clocks([("f-7", Offset { ahead: -40, bound: Span(5) })]);
     assert_eq!(run.wants_times(now, &plan, &workers), Some(TimesOf::All));
     let saved: Saved = serde_json::from_str(&serde_json::to_string(&Saved::of(&run)).unwrap()).unwrap();
     let asked = saved.asked("ended".into());
     let facts = RunFacts::new(run.facts().fleet.clone(), "hash".into(), &plan, asked, Program::default());
     let resumed = saved.resume(facts, Span::from_millis(250), &plan, now);
     assert_eq!(resumed.wants_times(now, &plan, &Workers::default()), Some(TimesOf::All));
+    assert_eq!(resumed.facts.workers.clock_farthest.unwrap().0, "f-7");
 }

@@ -1,5 +1,5 @@
 // kubectl, as a program of its own: the tests call it thousands of times, and whatever a program links is initialized
-// at each start. Beside a whole cluster that takes 0.15 s of CPU time.
+// at each start, which with all of a cluster takes 0.1 s of CPU time more.
 package main
 
 import (

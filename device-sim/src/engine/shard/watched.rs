@@ -46,7 +46,7 @@ pub(super) struct Watched {
     /// What brokers owe for devices that went without a word.
     pub(super) wills: Wills,
     pub(super) looks: Looks,
-    /// Whether an earlier process of the run is known to have died in this place.
+    /// Whether an earlier process is known to have been in this place.
     pub(super) has_predecessor: bool,
     /// The place of the next device whose ledger rows are looked at.
     pub(super) sweep_from: usize,

@@ -98,6 +98,7 @@ impl Task {
             if let Some(met) = &mut self.met {
                 let calls = met.workers.to_read(times);
                 self.context.metrics.pulls.inc_by(calls.len() as u64);
+                self.calls.come_every(cadence);
                 self.calls.make(calls);
             }
             // A pod that nobody can ask is known by its silence alone.

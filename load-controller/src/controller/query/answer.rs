@@ -30,7 +30,7 @@ pub struct Answer {
     pub cut: Option<String>,
 }
 
-/// A report without the oldest points of its timeline, and without the most exact clocks.
+/// A report without the oldest points of its timeline, and without the nearest clocks.
 pub fn report(mut report: Report) -> Result<Answer, QueryError> {
     let (points, clocks) = (&mut report.timeline.points, &mut report.manifest.clocks);
     let (all, surplus) = (points.len(), points.len().saturating_sub(POINTS_MAX));
@@ -40,10 +40,8 @@ pub fn report(mut report: Report) -> Result<Answer, QueryError> {
     });
     let (all, surplus) = (clocks.len(), clocks.len().saturating_sub(CLOCKS_MAX));
     clocks.truncate(CLOCKS_MAX);
-    let exact = (surplus > 0).then(|| {
-        let [surplus, all] = [surplus, all].map(|number| words::count(number as u64));
-        format!("{surplus} of {all} clocks are left out, the nearest")
-    });
+    let exact = (surplus > 0)
+        .then(|| format!("all but the {CLOCKS_MAX} farthest of {} clocks are left out", words::count(all as u64)));
     let cut: Vec<String> = old.into_iter().chain(exact).collect();
     whole(&report, (!cut.is_empty()).then(|| cut.join("; ")))
 }
@@ -187,7 +185,7 @@ mod tests {
             Report::new(&stats_of(100), &facts).manifest.clocks
         };
         let answer = report(full).unwrap();
-        assert_eq!(answer.cut.as_deref(), Some("984 of 1,000 clocks are left out, the nearest"));
+        assert_eq!(answer.cut.as_deref(), Some("all but the 16 farthest of 1,000 clocks are left out"));
         let read: Report = serde_json::from_str(&answer.json).unwrap();
         assert_eq!(read.manifest.clocks.first().unwrap().worker, "f-999");
     }

@@ -317,10 +317,6 @@ pub(super) fn manifest(report: &Report) -> String {
     let manifest = &report.manifest;
     let host = &manifest.host;
     let cpus = words::counted(host.cpus.into(), "processor", "processors");
-    let farthest = match manifest.clocks.first() {
-        Some(clock) => format!("{}, that of {}", words::time(manifest.clock_bound_seconds), clock.worker),
-        None => words::time(manifest.clock_bound_seconds),
-    };
     let rows = [
         ("fleet", manifest.fleet.clone()),
         ("document", format!("sha256 {}", manifest.document_sha256)),
@@ -333,7 +329,7 @@ pub(super) fn manifest(report: &Report) -> String {
         ("machine", format!("{}, kernel {}, {cpus}, {}", host.os, host.kernel, words::bytes(host.memory_bytes as f64))),
         ("open files at most", words::count(manifest.open_files_limit)),
         ("lost after", words::time(manifest.loss_after_seconds)),
-        ("clocks differ by at most", farthest),
+        ("clocks differ by at most", words::time(manifest.clock_bound_seconds)),
     ];
     let table = table("Manifest", &["", ""], rows.into_iter().map(|(name, value)| vec![name.into(), value]));
     table.replacen("<table>", "<table class=\"text\">", 1)

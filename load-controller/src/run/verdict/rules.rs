@@ -430,7 +430,7 @@ fn clock_stepped(case: &Case<'_>) -> Option<Reason> {
 
 /// Each time is between two instants of one clock; but by its own a worker knows when a phase begins and a ramp is due.
 fn clocks_apart(case: &Case<'_>) -> Option<Reason> {
-    let (name, offset) = *case.facts.workers.clocks_farthest_first().first()?;
+    let (name, offset) = case.facts.workers.clock_farthest.as_ref()?;
     let shortest = case.facts.asked.phases.all().iter().map(|phase| Span(phase.duration.0 / 10)).min();
     let allowed = shortest.unwrap_or(CLOCK_OFFSET_MAX).min(CLOCK_OFFSET_MAX);
     (offset.at_most() > allowed).then(|| {
