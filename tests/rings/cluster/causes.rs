@@ -48,8 +48,9 @@ fn named(purpose: &str, more: &str, condition: &str, reason: &str) -> (Fleet, St
     println!("FIGURE {reason} is named after {took:.1?}");
     assert!(took < NAMED_WITHIN, "{reason} was named after {took:?}");
     let message = message(&fleet).unwrap();
-    let events = list(&fleet, ["events", "--field-selector", &format!("reason={reason}")]);
-    assert!(!events.is_empty(), "no event {reason}");
+    // It is told once the condition is written.
+    let told = ["events", "--field-selector", &format!("reason={reason}")];
+    fleet.until(&format!("an event {reason}"), |fleet| !list(fleet, told).is_empty());
     (fleet, message)
 }
 
