@@ -274,7 +274,9 @@ impl Line {
             _ => {}
         }
         let is_observer = lock(&self.shared.observers).contains_key(&self.client);
-        if !self.is_cut() && !is_observer && self.falls(("cut", &self.client, self.packets), self.shared.habits.cuts) {
+        // Who connects again draws the same lot for the same packet: one that is cut at its CONNECT would never come to subscribe.
+        let may_be_cut = !self.is_cut() && !is_observer && self.packets > 1;
+        if may_be_cut && self.falls(("cut", &self.client, self.packets), self.shared.habits.cuts) {
             self.was_ended = true;
             lock(&self.shared.log).cuts += 1;
             // It may have gone by itself.
