@@ -4,8 +4,9 @@
 //! processes of one machine are asked over a new connection each time. No pod answers over the connection of another that had its
 //! address: a connection ends with its pod.
 
-use std::{error::Error, io, io::Read as _, iter, sync::Arc, time::Duration};
+use std::{io, io::Read as _, sync::Arc, time::Duration};
 
+use anyhow::Chain;
 use flate2::read::GzDecoder;
 use fleet_contract::{format, stats::WorkerStats, time::Micros};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -27,7 +28,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
 };
 
-use super::{Address, CallError, ErrorBody};
+use super::{Address, CallError, ErrorBody, error::innermost};
 
 /// How many conversations there are at a time; the others wait for their turn.
 const CONVERSATIONS_MAX: usize = 64;
@@ -78,10 +79,10 @@ impl Client {
     /// The reading that `path` shows; that of a pod with the instants between which it was asked for.
     pub async fn get_reading(&self, address: &Address, path: &str) -> Result<WorkerStats, CallError> {
         let _turn = self.turn().await;
-        let sent = clock();
+        let sent = wall_clock();
         let answer = self.ask(address, Method::GET, path, Bytes::new()).await?;
         // A process of this machine has the same clock.
-        let asked = matches!(address, Address::Tcp { .. }).then(|| (sent, clock()));
+        let asked = matches!(address, Address::Tcp { .. }).then(|| (sent, wall_clock()));
         Ok(WorkerStats { asked, ..format::read_reading(&answer)? })
     }
 
@@ -151,7 +152,7 @@ pub fn json(body: &impl Serialize) -> Bytes {
 }
 
 /// The wall clock.
-fn clock() -> Micros {
+pub fn wall_clock() -> Micros {
     Micros(u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(0))
 }
 
@@ -161,7 +162,7 @@ fn whole(request: request::Builder, body: Bytes) -> Result<Request<Full<Bytes>>,
 
 /// Asks over a connection that ends with the answer, so that it needs no task of its own.
 async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> Result<Bytes, CallError> {
-    let broken = |error: hyper::Error| CallError::Http(last(&error));
+    let broken = |error: hyper::Error| CallError::Http(innermost(&error));
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let answer = async { read(sender.send_request(request).await.map_err(broken)?).await };
     tokio::pin!(connection, answer);
@@ -183,24 +184,14 @@ async fn read(response: Response<Incoming>) -> Result<Bytes, CallError> {
 
 /// Why a pod was not asked, or has not answered.
 fn failed(address: &Address, error: &legacy::Error) -> CallError {
-    let cause = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>());
+    let cause = Chain::new(error).find_map(|cause| cause.downcast_ref::<io::Error>());
     match cause.filter(|_| error.is_connect()) {
         Some(cause) => {
             let source = cause.raw_os_error().map_or_else(|| cause.kind().into(), io::Error::from_raw_os_error);
             CallError::Connect { address: address.clone(), source }
         }
-        None => CallError::Http(last(error)),
+        None => CallError::Http(innermost(error)),
     }
-}
-
-/// An error, what caused it, what caused that, and so on.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(Some(error), |&error| error.source())
-}
-
-/// What the first of all causes says.
-fn last(error: &(dyn Error + 'static)) -> String {
-    causes(error).last().unwrap_or(error).to_string()
 }
 
 /// What was compressed, up to [`ANSWER_BYTES_MAX`].

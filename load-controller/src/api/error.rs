@@ -1,7 +1,8 @@
 //! Why there is no answer, and the body of one that says no.
 
-use std::{io, time::Duration};
+use std::{error::Error, io, time::Duration};
 
+use anyhow::Chain;
 use fleet_contract::format::Unreadable;
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -47,4 +48,9 @@ pub enum CallError {
 pub struct ErrorBody {
     /// What was expected, what was found, what to do.
     pub error: String,
+}
+
+/// The cause at the bottom, which says what happened; those above it say that something did.
+pub fn innermost(error: &(dyn Error + 'static)) -> String {
+    Chain::new(error).next_back().map(ToString::to_string).unwrap_or_default()
 }

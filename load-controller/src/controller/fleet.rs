@@ -10,7 +10,6 @@ use std::{
 };
 
 use fleet_contract::{plan::Plan, stats::PhaseStats, time::Micros};
-use k8s_openapi::jiff::Timestamp;
 use kube::{
     Client,
     runtime::{controller::Action, reflector::ObjectRef},
@@ -240,11 +239,6 @@ pub(super) async fn look_after(
 /// The next answer of a worker; never without any under way.
 async fn next_answer(calls: &mut Calls) -> Option<Answered> {
     if calls.is_waiting() { calls.next().await } else { std::future::pending().await }
-}
-
-/// The wall clock.
-pub fn wall_clock() -> Micros {
-    Micros(u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(0))
 }
 
 impl Task {

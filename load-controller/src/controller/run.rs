@@ -43,7 +43,7 @@ use super::{
     watch::watch,
 };
 use crate::{
-    api,
+    api::{self, client::wall_clock},
     key::Key,
     limits::Limits,
     resource::{
@@ -120,7 +120,7 @@ pub async fn run(
         client,
         metrics,
         workers,
-        clock: Arc::new(fleet::wall_clock),
+        clock: Arc::new(wall_clock),
         images: Arc::new(settings.images.clone()),
         storage: settings.storage.clone().map(Arc::new),
         key,

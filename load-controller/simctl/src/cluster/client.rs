@@ -10,7 +10,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
     core::Status,
 };
-use load_controller::resource::Fleet;
+use load_controller::{api::error::innermost, resource::Fleet};
 use tokio::time::timeout;
 
 use crate::{exit::Failure, flags::ClusterFlags, local::socket, printer::Printer};
@@ -332,12 +332,6 @@ fn why(cause: &str) -> String {
         }
         cause => cause.to_owned(),
     }
-}
-
-/// The cause at the bottom, which says what happened; those above it say that something did.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.last().map(ToString::to_string).unwrap_or_default()
 }
 
 #[cfg(test)]

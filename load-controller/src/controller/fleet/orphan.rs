@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use kube::{Resource as _, runtime::reflector::ObjectRef};
 
-use super::{Context, wall_clock};
+use super::Context;
 use crate::{
+    api::client::wall_clock,
     controller::{
         Error,
         events::Events,

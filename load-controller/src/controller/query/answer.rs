@@ -40,9 +40,9 @@ pub fn report(mut report: Report) -> Result<Answer, QueryError> {
     });
     let (all, surplus) = (clocks.len(), clocks.len().saturating_sub(CLOCKS_MAX));
     clocks.truncate(CLOCKS_MAX);
-    let exact = (surplus > 0)
+    let near = (surplus > 0)
         .then(|| format!("all but the {CLOCKS_MAX} farthest of {} clocks are left out", words::count(all as u64)));
-    let cut: Vec<String> = old.into_iter().chain(exact).collect();
+    let cut: Vec<String> = old.into_iter().chain(near).collect();
     whole(&report, (!cut.is_empty()).then(|| cut.join("; ")))
 }
 
