@@ -35,8 +35,9 @@ fn job(name: &str, threshold: &str) -> String {
     let text = std::fs::read_to_string(example).unwrap();
     let changed = [
         ("registry.example/team/simctl:0.1.0".to_owned(), product::image("simctl")),
-        ("duration: 30s".into(), "duration: 2s".into()),
-        ("duration: 5m".into(), "duration: 5s".into()),
+        // A busy machine holds a young broker up for seconds.
+        ("duration: 30s".into(), "duration: 5s".into()),
+        ("duration: 5m".into(), "duration: 10s".into()),
         ("devices: 500".into(), "devices: 50".into()),
         ("to: 500".into(), "to: 50".into()),
         ("end_to_end.p99 < 250ms".into(), threshold.into()),
@@ -48,6 +49,11 @@ fn job(name: &str, threshold: &str) -> String {
         assert!(text.contains(from), "{from} is not in {text}");
         text.replace(from, to)
     })
+}
+
+/// Whether the run calls itself invalid for what a busy machine does to it.
+fn was_held_up(log: &str) -> bool {
+    log.contains("schedule_lag") || log.contains("ramp_unfinished")
 }
 
 #[test]
@@ -67,9 +73,9 @@ fn a_job_ends_by_the_verdict_of_its_load_test() {
         (code, namespace.kubectl(["logs", &format!("job/{name}")]).unwrap())
     };
     let (code, log) = ends("good", "end_to_end.p99 < 1h");
-    assert!(code == 0 || log.contains("schedule_lag"), "{code}: {log}");
-    assert!(log.contains("load test rush-hour of fleet robotaxis") && log.contains("50 of 50 connected"), "{log}");
+    assert!(log.contains("load test rush-hour of fleet robotaxis"), "{log}");
+    assert!(code == 0 && log.contains("50 of 50 connected") || was_held_up(&log), "{code}: {log}");
     let (code, log) = ends("bad", "end_to_end.p99 < 1us");
-    assert!(code == 99 || log.contains("schedule_lag"), "{code}: {log}");
+    assert!(code == 99 || was_held_up(&log), "{code}: {log}");
     assert!(log.contains("threshold: expected end_to_end.p99 < 1us"), "{log}");
 }
