@@ -183,12 +183,12 @@ pub(crate) fn seen(due: Micros, fates: impl Iterator<Item = Fate>) -> Seen {
 }
 
 impl Fate {
-    /// Spoils the payload that begins at `begin`, or finds that it was made otherwise than it should be; whether either is so. One
-    /// that is sent twice is as it should be.
-    pub(crate) fn spoil(&self, out: &mut Vec<u8>, begin: usize) -> bool {
+    /// Spoils the payload that begins at `begin`; whether it differs from what it should be, as it does by itself where it `is_wrong`
+    /// because of what the device sees. One that is sent twice is as it should be.
+    pub(crate) fn spoil(&self, out: &mut Vec<u8>, begin: usize, is_wrong: bool) -> bool {
         match self.how {
             How::Corrupt(how) => corrupt::spoil(how, out, begin, self.draw),
-            How::Old(_) | How::Clock(_) | How::Stuck(_) => true,
+            How::Old(_) | How::Clock(_) | How::Stuck(_) => is_wrong,
             How::Twice => false,
         }
     }
@@ -235,6 +235,8 @@ pub(crate) struct End {
     pub(crate) by: Ending,
     /// Under which reason it is counted.
     pub(crate) reason: &'static str,
+    /// Whether that is what the fault does, and not only the way to it.
+    pub(crate) is_effect: bool,
 }
 
 /// A session that ends again and again.
@@ -289,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_session_that_ends_again_and_again_does_so_on_a_grid() {
-        let end = End { by: Ending::Close, reason: "churn_fault" };
+        let end = End { by: Ending::Close, reason: "churn_fault", is_effect: true };
         let again = Again { number: 1, first: Micros(1_000), every: Span(300), end };
         for (after, next) in [(0, 1_000), (999, 1_000), (1_000, 1_300), (1_299, 1_300), (1_300, 1_600), (9_999, 10_000)]
         {

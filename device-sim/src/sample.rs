@@ -125,7 +125,7 @@ impl Samples<'_> {
         let of_device = (device, self.start);
         self.model.write_payload_as(stream, of_device, stamp, &seen, &mut self.scratch, &mut payload);
         for fate in faults.fates(stamp.due) {
-            fate.spoil(&mut payload, 0);
+            fate.spoil(&mut payload, 0, false);
         }
         Sample {
             due: stamp.due,

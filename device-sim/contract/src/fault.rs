@@ -165,7 +165,7 @@ kinds! {
         #[serde(default, skip_serializing_if = "is_default")]
         direction: Direction,
     } lasting,
-    /// Devices read slowly what the broker sends, so that it waits in the broker.
+    /// Devices read slowly what the broker sends, so that it waits: in the socket buffers first, then in the broker.
     SlowReader {
         /// How many bits of MQTT a device reads in a second.
         rate: BitRate,

@@ -6,7 +6,8 @@ use super::{Conditions, End, Kind, Victim};
 
 impl Kind for Credentials {
     fn ends_session(&self) -> Option<End> {
-        Some(End { by: Ending::Close, reason: "credentials_fault" })
+        // What counts is that the broker turns them away.
+        Some(End { by: Ending::Close, reason: "credentials_fault", is_effect: false })
     }
 
     fn impose(&self, on: &Victim<'_>, conditions: &mut Conditions) {

@@ -1,7 +1,7 @@
 //! The faults of a run in their places, and how long it took until it was whole again. Pure.
 
 use fleet_contract::{
-    fault::{self, Fault},
+    fault::{self, Failure, Fault},
     series::END_TO_END,
     stats::Stats,
     threshold::{Bound, Column, Operator, Statistic},
@@ -73,6 +73,7 @@ pub fn effects(stats: &Stats, facts: &RunFacts, fault: &Spanned<'_>) -> u64 {
 pub fn spoilt(stats: &Stats, facts: &RunFacts) -> u64 {
     let of_effect = |fault: &Fault| match fault {
         Fault::Corrupt(_) | Fault::Stale(_) | Fault::Clock(_) => 1,
+        Fault::Silence(silence) if silence.how == Failure::Sticks => 1,
         // The one and the other.
         Fault::Duplicate(_) => 2,
         _ => 0,

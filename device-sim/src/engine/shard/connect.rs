@@ -296,13 +296,18 @@ impl<W: World> Shard<W> {
         self.attempts.pacer.release();
         self.roster.devices[slot].session.lost(now);
         self.drop_connection(slot);
+        self.note_turned_away(slot);
+        self.set_trouble(slot, Trouble::Refused);
+        self.retry(slot, code, now);
+    }
+
+    /// A broker that does not let a device in who signs in with a wrong password does what the fault is for.
+    fn note_turned_away(&mut self, slot: Slot) {
         if self.roster.devices[slot].is_hit
             && let Some(number) = self.faults.wrong_password(slot)
         {
             self.note_effect(number);
         }
-        self.set_trouble(slot, Trouble::Refused);
-        self.retry(slot, code, now);
     }
 
     /// Notes that a broker ends one young session after the other while something is in flight.
@@ -333,6 +338,8 @@ impl<W: World> Shard<W> {
                 if was_asked {
                     // The broker may have accepted the session.
                     self.note_session_over(slot, Over::Theirs, now);
+                    // Some brokers answer a wrong password with nothing.
+                    self.note_turned_away(slot);
                 }
                 self.drop_connection(slot);
                 return self.connect_failed(slot, reason, Trouble::None, now);

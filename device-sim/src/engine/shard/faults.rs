@@ -425,7 +425,7 @@ impl<W: World> Shard<W> {
     }
 
     /// Ends the session of a device by a fault, if it has one.
-    fn end_by_fault(&mut self, slot: Slot, number: u32, End { by, reason }: End) {
+    fn end_by_fault(&mut self, slot: Slot, number: u32, End { by, reason, is_effect }: End) {
         if self.roster.devices[slot].state != State::Up {
             return;
         }
@@ -450,7 +450,9 @@ impl<W: World> Shard<W> {
                 }
             }
         }
-        self.note_effect(number);
+        if is_effect {
+            self.note_effect(number);
+        }
         self.faults.lost_by.insert(slot, number);
         let is_sent_again = !self.blueprint.session.clean;
         self.rows_mut(slot).iter_mut().for_each(|stream| stream.row.cut(is_sent_again));

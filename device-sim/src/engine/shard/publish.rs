@@ -401,9 +401,16 @@ impl<W: World> Shard<W> {
         let is_faulty = self.roster.devices[slot].is_faulty;
         let seen = if is_faulty { self.seen(slot, message) } else { Seen::truly(due) };
         let of_device = (index, self.blueprint.start);
-        let Buffers { scratch, out, .. } = &mut self.buffers;
+        let Buffers { scratch, out, body: truth, .. } = &mut self.buffers;
         model.write_payload_as(stream, of_device, &stamp, &seen, scratch, out);
-        let is_spoilt = is_faulty && self.spoil(slot, message, begin, sending != Sending::First);
+        let mut is_wrong = seen != Seen::truly(due);
+        if is_wrong {
+            // Not each payload has the time or a value that changes.
+            truth.clear();
+            model.write_payload_as(stream, of_device, &stamp, &Seen::truly(due), scratch, truth);
+            is_wrong = out[begin..] != **truth;
+        }
+        let is_spoilt = is_faulty && self.spoil(slot, message, begin, is_wrong, sending != Sending::First);
         let body = self.buffers.out.len() - begin;
         match properties.and_then(|()| frame.finish(&mut self.buffers.out)) {
             Ok(packet) if packet.len() <= size_max => {

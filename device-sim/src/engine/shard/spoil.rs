@@ -36,14 +36,14 @@ impl<C> Faults<C> {
 }
 
 impl<W: World> Shard<W> {
-    /// Spoils the payload of a message, which begins at `begin` of `out`; whether nobody is to follow it. What it does to one that
-    /// is sent again does not count.
-    pub(super) fn spoil(&mut self, slot: Slot, message: Message, begin: usize, is_again: bool) -> bool {
+    /// Spoils the payload of a message, which begins at `begin` of `out` and `is_wrong` already where the device sees the world or
+    /// the time wrongly; whether nobody is to follow it. What it does to one that is sent again does not count.
+    pub(super) fn spoil(&mut self, slot: Slot, message: Message, begin: usize, is_wrong: bool, is_again: bool) -> bool {
         let device = (self.roster.index(slot), self.roster.devices[slot].group);
         let Self { faults, blueprint, buffers, counted, .. } = self;
         let mut is_spoilt = false;
         for fate in faults.fates(own_faults(blueprint, device, message.stream), slot, message) {
-            let is_done = fate.spoil(&mut buffers.out, begin);
+            let is_done = fate.spoil(&mut buffers.out, begin, is_wrong);
             // One that is sent twice counts when it is sent again.
             is_spoilt |= is_done || fate.how == How::Twice;
             if is_done && !is_again {

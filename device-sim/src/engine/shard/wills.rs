@@ -46,15 +46,15 @@ pub(super) struct Looks {
     /// Devices that are back, and when their topics are to be looked at.
     planned: HashMap<Slot, Micros>,
     /// Those that are looked at.
-    asked: HashMap<Slot, Asked>,
+    pub(super) asked: HashMap<Slot, Asked>,
 }
 
 /// A look that waits for its answer.
 #[derive(Debug)]
-struct Asked {
-    at: Micros,
+pub(super) struct Asked {
+    pub(super) at: Micros,
     /// The digests of what may be found.
-    may_be: Vec<u64>,
+    pub(super) may_be: Vec<u64>,
 }
 
 impl Looks {

@@ -486,7 +486,10 @@ fn fault_without_effect(case: &Case<'_>) -> Option<Reason> {
         }
         devices => {
             let hit = words::devices(u32::try_from(devices).unwrap_or(u32::MAX));
-            format!("found {hit} hit and nothing done to them; it finds no session, or nothing that falls due")
+            format!(
+                "found {hit} hit and nothing done to them; there was no session, nothing fell due, or nothing changed (a broker that \
+                 takes any password, payloads without the time)"
+            )
         }
     };
     let others = match idle.len() - 1 {

@@ -2,6 +2,7 @@
 
 use fleet_contract::{
     plan::Setting,
+    stamp::Stamp,
     stats::{ModelFaultCounts, Stats},
     time::Micros,
     units::{Share, Span},
@@ -9,9 +10,9 @@ use fleet_contract::{
 
 use super::{START, Stage, faults};
 use crate::{
-    fault::{Cause, How},
+    fault::{self, Cause, How},
     index::{DeviceIndex, GroupIndex, StreamIndex},
-    model::Scratch,
+    model::{Scratch, Seen},
     sample::sample,
 };
 
@@ -87,12 +88,20 @@ fn expected(stage: &Stage, index: StreamIndex) -> (u64, ModelFaultCounts) {
             } else if is_due {
                 said += 1;
                 counts.flood += u64::from(is_flood);
+                let stamp = Stamp { run: 0, epoch: START, seq: 0, due };
+                let mut payload = |seen: Seen| {
+                    let mut payload = Vec::new();
+                    model.write_payload_as(index, (device, START), &stamp, &seen, &mut scratch, &mut payload);
+                    payload
+                };
+                // A sensor may stick to what is still true.
+                let is_wrong = u64::from(payload(fault::seen(due, own.fates(due))) != payload(Seen::truly(due)));
                 for fate in own.fates(due) {
                     match fate.how {
                         How::Corrupt(_) => counts.corrupt += 1,
                         How::Twice => counts.duplicate += 1,
-                        How::Old(_) => counts.stale += 1,
-                        How::Stuck(_) => counts.stuck += 1,
+                        How::Old(_) => counts.stale += is_wrong,
+                        How::Stuck(_) => counts.stuck += is_wrong,
                         How::Clock(_) => unreachable!("no stream has it by itself"),
                     }
                     assert!(matches!(fate.cause, Cause::Model(_)));

@@ -8,7 +8,14 @@ use super::{
     Stage,
     faults::{DEVICES, Struck},
 };
-use crate::{index::DeviceIndex, observe::ObserverWatch};
+use crate::{
+    engine::shard::wills::Asked,
+    index::DeviceIndex,
+    observe::{
+        ObserverWatch,
+        retained::{Found, Looked},
+    },
+};
 
 /// Devices with wills, of which the observer sees all, and a fault of a third of them.
 fn struck(kind: &str, choice: u64, lasts: Span, connect: &str) -> Struck {
@@ -115,5 +122,23 @@ fn a_will_of_an_earlier_process_is_nobodys_fault_however_early_that_died() {
         struck.publish([spared]);
         struck.stage.run(Span::from_secs(3));
         assert_eq!(Wills { deleted: 0, ..struck.wills()[0] }, expected);
+    }
+}
+
+#[test]
+fn what_is_retained_is_right_where_it_is_what_may_be_there() {
+    for (found, expected) in
+        [(Found::Message(7), [1, 0]), (Found::Message(8), [0, 1]), (Found::Nothing, [0, 1]), (Found::Unknown, [0, 0])]
+    {
+        let mut struck = struck("disconnect", 0, Span::ZERO, SLOW);
+        let (device, at) = (DeviceIndex::new(0), struck.stage.shard.world.time());
+        let slot = struck.stage.shard.roster.slots.slot(device).unwrap();
+        struck.stage.shard.watched.looks.asked.insert(slot, Asked { at, may_be: vec![6, 7] });
+        struck.stage.shard.looked(Looked { device, found });
+        let Wills { retained_right, retained_wrong, .. } = struck.stage.shard.counted.stats.wills;
+        assert_eq!([retained_right, retained_wrong], expected, "{found:?}");
+        // Nobody has asked for another one.
+        struck.stage.shard.looked(Looked { device, found: Found::Nothing });
+        assert_eq!(struck.stage.shard.counted.stats.wills.retained_wrong, expected[1]);
     }
 }
