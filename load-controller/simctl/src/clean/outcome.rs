@@ -6,7 +6,7 @@ use load_controller::words;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// The names that are kept of those that stay for one reason.
+/// The names that people are told of those that stay for one reason; programs are told all.
 const NAMES_MAX: usize = 5;
 
 /// The broker has acknowledged the empty message, and still has the retained one.
@@ -42,7 +42,7 @@ pub(crate) struct Remainder {
     why: String,
     /// How many.
     count: u64,
-    /// Client ids or topics of the first of them.
+    /// Their client ids or topics.
     names: Vec<String>,
 }
 
@@ -100,9 +100,7 @@ impl Cleaned {
             return;
         };
         known.count += 1;
-        if known.names.len() < NAMES_MAX {
-            known.names.push(name);
-        }
+        known.names.push(name);
     }
 
     /// What was removed, a line for each kind; one line where there was nothing to remove.
@@ -141,9 +139,10 @@ impl Remainder {
             What::Sessions => words::counted(*count, "session", "sessions"),
             What::RetainedMessages => words::counted(*count, "retained message", "retained messages"),
         };
-        let more = count - names.len() as u64;
+        let more = names.len().saturating_sub(NAMES_MAX) as u64;
         let more = if more > 0 { format!(" and {} more", words::count(more)) } else { String::new() };
-        format!("left {what} ({}{more}): {why}", names.join(", "))
+        let first: Vec<&str> = names.iter().take(NAMES_MAX).map(String::as_str).collect();
+        format!("left {what} ({}{more}): {why}", first.join(", "))
     }
 }
 

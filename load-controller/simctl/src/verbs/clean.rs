@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use fleet_contract::fleet::{Observe, Protocol};
 use load_controller::run::{phase::Phases, verdict::ExitCode};
 
 use crate::{
@@ -60,7 +61,11 @@ impl Args {
         if !self.force {
             clean::check_not_running(&request.document.fleet.metadata.name).await?;
         }
+        let unknown = unknown_observers(&request);
         let cleaned = clean::clean(request, &signals.drain, printer).await?;
+        if let Some(unknown) = unknown {
+            printer.warn(unknown);
+        }
         printer.value(self.output, &cleaned, || [cleaned.removed(), cleaned.left()].concat().join("\n"))?;
         Ok(if cleaned.is_complete() { ExitCode::Passed } else { ExitCode::Other })
     }
@@ -82,5 +87,48 @@ impl Args {
             observers: self.observer.clone(),
             sources: self.source_address.clone(),
         })
+    }
+}
+
+/// What nobody here can know: in MQTT 3.1.1 the broker keeps the session of an observer that was killed, and has a name for it that
+/// holds the start of its process. In MQTT 5 it ends by itself.
+fn unknown_observers(request: &Request) -> Option<String> {
+    let fleet = &request.document.fleet;
+    let is_kept =
+        fleet.spec.observe != Observe::None && fleet.spec.protocol() == Protocol::V311 && !fleet.spec.has_own_broker();
+    (is_kept && request.observers.is_empty()).then(|| {
+        format!(
+            "if the whole run was killed, the sessions of its observers may be left, and the broker goes on queueing for them; only \
+             the broker knows their client ids, which begin with `{}-observer-`: name them with --observer",
+            fleet.metadata.name
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unknown(args: &[&str], observers: &[&str]) -> Option<String> {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let line: Line = clap::Parser::parse_from([&["clean"], args].concat());
+        let mut request = line.args.request().unwrap();
+        request.observers = observers.iter().map(|&it| it.to_owned()).collect();
+        unknown_observers(&request)
+    }
+
+    #[test]
+    fn sessions_of_observers_that_nobody_can_name_are_told() {
+        let broker = "--broker=mqtt://lab";
+        let told = unknown(&[broker], &[]).unwrap();
+        assert!(told.contains("begin with `demo-observer-`") && told.contains("--observer"), "{told}");
+        assert_eq!(unknown(&[broker], &["demo-observer-1-0-2"]), None);
+        assert_eq!(unknown(&[broker, "--protocol=5"], &[]), None);
+        assert_eq!(unknown(&[broker, "--observe=none"], &[]), None);
+        assert_eq!(unknown(&[], &[]), None);
     }
 }
