@@ -40,6 +40,13 @@ pub fn seed() -> String {
     env::var(SEED).unwrap_or_else(|_| "7".to_owned())
 }
 
+/// The arguments of a run with its report as JSON, and with the seed of all runs unless they name one.
+fn with_seed(args: &[&str]) -> Vec<String> {
+    let seed = if args.contains(&"--seed") { Vec::new() } else { vec!["--seed".to_owned(), seed()] };
+    let run = ["run", "-o", "json"].map(str::to_owned).into_iter();
+    run.chain(seed).chain(args.iter().map(|&arg| arg.to_owned())).collect()
+}
+
 /// Calls `simctl run` to its end, with its report as JSON.
 pub fn to_the_end(args: &[&str], within: Duration) -> Result<Ended> {
     Run::spawn(Simctl::new()?, args)?.end(within)
@@ -59,8 +66,7 @@ impl Run {
     }
 
     fn spawn(simctl: Simctl, args: &[&str]) -> Result<Run> {
-        let seed = seed();
-        let process = simctl.spawn("run", &[&["run", "-o", "json", "--seed", &seed], args].concat())?;
+        let process = simctl.spawn("run", &with_seed(args).iter().map(String::as_str).collect::<Vec<_>>())?;
         Ok(Run { simctl, process })
     }
 
@@ -76,7 +82,7 @@ impl Run {
 
     /// Starts another run at the same place, where both find each other; what it prints is in files called `name`.
     pub fn beside(&self, name: &str, args: &[&str]) -> Result<Process> {
-        self.simctl.spawn(name, &[&["run", "-o", "json", "--seed", &seed()], args].concat())
+        self.simctl.spawn(name, &with_seed(args).iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Makes a call as a second terminal would.

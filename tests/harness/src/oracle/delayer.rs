@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::PORT;
@@ -100,6 +100,7 @@ impl Delayer {
             last_at: HashMap::new(),
             waiting: BinaryHeap::new(),
             count: 0,
+            late: Vec::new(),
             is_stopped: Arc::clone(&is_stopped),
         };
         Ok(Delayer { sandbox, is_stopped, thread: Some(thread::spawn(move || relay.run())) })
@@ -155,8 +156,14 @@ struct Relay {
     /// In the order in which they go on; those of one instant in that in which they came.
     waiting: BinaryHeap<Reverse<(Instant, u64, Vec<u8>)>>,
     count: u64,
+    /// How long after its instant each packet went on.
+    late: Vec<Duration>,
     is_stopped: Arc<AtomicBool>,
 }
+
+/// Half of the packets go on no later than this after the instant that was drawn for them: an oracle that is late itself would
+/// find anything alike.
+const LATE_MAX: Duration = Duration::from_millis(1);
 
 impl Relay {
     fn run(mut self) -> Result<()> {
@@ -177,6 +184,9 @@ impl Relay {
             }
             self.pass_on(Instant::now())?;
         }
+        self.late.sort_unstable();
+        let median = self.late.get(self.late.len() / 2).copied().unwrap_or_default();
+        ensure!(median <= LATE_MAX, "half of the packets went on {median:?} after their instants or later");
         Ok(())
     }
 
@@ -202,7 +212,8 @@ impl Relay {
 
     fn pass_on(&mut self, now: Instant) -> Result<()> {
         while self.waiting.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
-            let Some(Reverse((_, _, frame))) = self.waiting.pop() else { break };
+            let Some(Reverse((at, _, frame))) = self.waiting.pop() else { break };
+            self.late.push(now.saturating_duration_since(at));
             let kernel = SocketAddr::from((Ipv4Addr::LOCALHOST, KERNEL_PORT));
             self.socket.send_to(&frame, kernel).context("the tunnel does not take a packet")?;
         }
