@@ -10,9 +10,9 @@ use super::{
 use crate::{
     document::Problem,
     expression::{Expression, Type},
-    fault::{Aim, Corrupt, Duplicate, FAULTS_MAX, Fault, Hook},
+    fault::{Aim, Corrupt, Corruption, Duplicate, FAULTS_MAX, Fault, Hook},
     fleet::FleetSpec,
-    model::{Model, fault::FLOOD_MIN, types},
+    model::{Model, Payload, StampMode, Stream, fault::FLOOD_MIN, types},
     series::{OFFLINE_DETECTION, RECOVERY, Scope},
     threshold::{Column, Statistic, Threshold},
     units::{Rate, Share, Span},
@@ -206,7 +206,33 @@ impl Check<'_> {
                 self.wrong(format!("{path}/{field}"), format!("expected none, {} is not about devices", fault.kind()));
             }
         }
+        if let Fault::Corrupt(corrupt) = fault {
+            self.corruption(path, group, corrupt);
+        }
         self.stream(&format!("{path}/stream"), group, fault.stream());
+    }
+
+    /// At least one of the streams that are meant can be spoilt in that way; the others stay as they are.
+    fn corruption(&mut self, path: &str, group: Option<&str>, Corrupt { how, stream, .. }: &Corrupt) {
+        let models = self.models(group);
+        let streams = models.iter().flat_map(|model| &model.streams);
+        let meant = streams.filter(|(name, _)| stream.as_ref().is_none_or(|stream| stream == *name));
+        let meant: Vec<&Stream> = meant.map(|(_, stream)| stream).collect();
+        let needs_json = matches!(how, Corruption::Type | Corruption::Range);
+        let is_json = |stream: &&Stream| matches!(stream.payload, Payload::Json(_));
+        let is_counted = |stream: &&Stream| matches!(stream.stamp, StampMode::Counter(_));
+        let has_json = meant.iter().any(is_json);
+        let are_counted = meant.iter().all(is_counted);
+        if meant.is_empty() {
+            return;
+        }
+        if needs_json && !has_json {
+            let why = "only numbers of a JSON payload become text or too large, and no stream that is meant has one";
+            self.wrong(format!("{path}/how"), format!("expected `bits` or `truncation`: {why}"));
+        } else if are_counted {
+            let why = "with another counter a message would pass for another one";
+            self.wrong(path, format!("expected a stream that is not stamped by a counter: {why}"));
+        }
     }
 
     fn hook(&mut self, path: &str, hook: &Hook) {
@@ -554,6 +580,31 @@ mod tests {
         spec.phases[0].faults[0].where: there is no signal `lat`, did you mean `lux`? (there are `lux`)
         spec.phases[0].faults[0].where: expected a truth value or a number, found a text
         spec.phases[0].faults[0].where: `&&` needs a bool, not a number
+        ");
+    }
+
+    #[test]
+    fn a_corruption_needs_a_payload_that_it_can_spoil() {
+        let wrong = |fault: &str| {
+            let spec: LoadTestSpec = serde_saphyr::from_str(&format!(
+                "{{fleet: f, phases: [{{name: a, duration: 10s, faults: [{{kind: corrupt, {fault}}}]}}]}}"
+            ))
+            .unwrap();
+            let fleet: FleetSpec = serde_saphyr::from_str(
+                "{groups: [{name: cars, model: car}], models: {car: {signals: {}, streams: {text: {topic: a, interval: 1s, qos: 0, \
+                 payload: {text: '{stamp}'}}, json: {topic: b, interval: 1s, qos: 0, payload: {json: {}}}, counted: {topic: c, \
+                 interval: 1s, qos: 0, stamp: {counter: n}, payload: {json: {n: '{seq}'}}}}}}}",
+            )
+            .unwrap();
+            check(&spec, Some(&fleet)).iter().map(|problem| format!("{problem}\n")).collect::<String>()
+        };
+        for sound in ["how: type", "how: range, stream: json", "how: bits, stream: text", "how: truncation"] {
+            assert_eq!(wrong(sound), "", "{sound}");
+        }
+        let all = ["how: type, stream: text", "how: bits, stream: counted"];
+        insta::assert_snapshot!(all.map(wrong).concat(), @r"
+        spec.phases[0].faults[0].how: expected `bits` or `truncation`: only numbers of a JSON payload become text or too large, and no stream that is meant has one
+        spec.phases[0].faults[0]: expected a stream that is not stamped by a counter: with another counter a message would pass for another one
         ");
     }
 
