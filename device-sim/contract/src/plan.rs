@@ -169,8 +169,15 @@ impl Plan {
     /// The same for a clock that is so many microseconds ahead of the wall clock.
     #[must_use]
     pub fn ahead_by(self, micros: i64) -> Self {
-        let format = if micros == 0 { self.format } else { Format::SECOND };
-        Self { ahead: micros, format, ..self }
+        let mut ahead = Self { ahead: micros, ..self };
+        ahead.format = ahead.format_lowest();
+        ahead
+    }
+
+    /// The lowest format that can express what the plan holds. Release 0.1 knows neither another date nor a number of faults.
+    fn format_lowest(&self) -> Format {
+        let alone = if self.ahead == 0 && self.faults == 0 { Format::FIRST } else { Format::SECOND };
+        self.changes.iter().map(|change| change.set.format()).fold(alone, Format::max)
     }
 
     /// Adds what is needed so that from `at` on the live numbers are those of `spec`; whether anything was.
@@ -271,6 +278,7 @@ impl Plan {
                 *lasts = (*lasts).min(at.since(change.at));
             }
         }
+        self.format = self.format_lowest();
     }
 
     /// The factor that was set for exactly these streams, at `at`; `None` where none was, or it was taken back.
@@ -287,6 +295,8 @@ impl Plan {
     }
 
     /// Lets the streams go by their intervals again from `at` on; whether any had a factor.
+    ///
+    /// The rates stay in the plan, for how far the timetables are depends on them. So a plan that ever had one is of format 2.
     pub fn reset_rates(&mut self, at: Micros) -> bool {
         let mut set = BTreeMap::new();
         for change in &self.changes {
@@ -316,6 +326,7 @@ impl Plan {
         let is_any = self.changes.iter().any(is_over);
         self.version += u64::from(is_any);
         self.changes.retain(|change| !is_over(change));
+        self.format = self.format_lowest();
         is_any
     }
 
@@ -344,6 +355,7 @@ impl Plan {
             !is_past_fault && !is_replaced(*index)
         };
         self.changes = (0..all.len()).filter(is_kept).map(|index| all[index].clone()).collect();
+        self.format = self.format_lowest();
     }
 
     /// How many devices there are at any time, and when each of them is, if devices connect at `rate`.

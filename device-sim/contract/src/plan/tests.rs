@@ -209,6 +209,58 @@ fn a_plan_does_not_grow_with_its_age() {
     assert!(plan.changes.len() < 12, "{} changes", plan.changes.len());
 }
 
+/// What a load test writes: phases, a ramp, a fault.
+fn tested() -> Plan {
+    let mut plan = Plan::new(1, START, 10);
+    plan.set(at(100), Setting::Phase(0));
+    plan.set(at(100), Setting::Ramp { to: 50, over: Span::from_secs(20) });
+    let blackhole = serde_json::from_str("{\"kind\": \"blackhole\"}").unwrap();
+    plan.strike(at(130), 1, &blackhole, Span::from_secs(60));
+    plan.set(at(150), Setting::Phase(1));
+    plan
+}
+
+/// A worker, or a controller, of release 0.1 knows no plan of another format.
+#[test]
+fn a_plan_is_of_the_first_format_again_when_what_a_load_test_wrote_is_forgotten() {
+    let mut plan = tested();
+    assert_eq!(plan.format, Format::THIRD);
+    plan.take_back(at(160));
+    assert!(plan.end_phases(2));
+    assert_eq!(plan.format, Format::THIRD, "who is late has still to know of the fault");
+    plan.set(at(160), Setting::Devices(10));
+    plan.forget(at(200), rate(10.0));
+    assert_eq!(plan.format, Format::THIRD, "it has ended 40 seconds ago");
+    plan.forget(at(300), rate(10.0));
+    assert_eq!(plan.format, Format::FIRST, "{:?}", plan.changes);
+    let text = serde_json::to_string(&plan).unwrap();
+    assert!(!text.contains("format") && !text.contains("faults"), "{text}");
+}
+
+#[test]
+fn each_removal_leaves_the_lowest_format_of_what_is_left() {
+    let mut plan = tested();
+    plan.take_back(at(120));
+    assert_eq!(plan.format, Format::SECOND, "the fault is taken back, and the ramp is not");
+    let mut phases = Plan::new(1, START, 10);
+    phases.set(at(1), Setting::Phase(0));
+    assert!(phases.end_phases(1));
+    assert_eq!(phases.format, Format::FIRST);
+    let mut rates = Plan::new(1, START, 10);
+    rates.set(at(1), Setting::Rate { group: None, stream: None, factor: Some(Factor::ONE), over: Span::ZERO });
+    assert!(rates.reset_rates(at(2)));
+    rates.forget(at(300), rate(10.0));
+    assert_eq!(rates.format, Format::SECOND, "the timetables depend on them");
+    let mut cut = Plan::new(1, START, 10);
+    cut.disconnect(at(1), Share::ALL);
+    cut.forget(at(300), rate(10.0));
+    assert_eq!((cut.strikes().count(), cut.format), (0, Format::SECOND), "the next fault has a number of its own");
+    let mut dated = tested().ahead_by(7);
+    assert_eq!(dated.format, Format::THIRD, "another date needs no more than the second");
+    dated.take_back(at(90));
+    assert_eq!(dated.format, Format::SECOND);
+}
+
 #[test]
 fn a_shard_knows_its_share_of_any_fleet() {
     let shard = Shard::of(2, 100);
