@@ -1,7 +1,8 @@
 //! The format of what processes of different releases hand to each other.
 //!
-//! A controller is upgraded before its workers, and rolled back. Plans, assignments, readings and totals say from which
-//! format on they can be understood; the field is left out in format 1, that of release 0.1, which knows no such field.
+//! A controller is upgraded before its workers, and rolled back. Plans, assignments, readings, totals, and what is kept of
+//! phases and load tests say from which format on they can be understood; the field is left out in format 1, that of release
+//! 0.1, which knows no such field.
 //!
 //! | format | what it brought |
 //! | --- | --- |

@@ -5,13 +5,16 @@
 use std::collections::BTreeMap;
 
 use fleet_contract::{
-    format::{self, Unreadable},
+    format::{self, Format, Unreadable},
     plan::Plan,
     stats::{Ended, PhaseStats},
 };
 use k8s_openapi::{ByteString, api::core::v1::ConfigMap};
 use kube::ResourceExt as _;
-use serde::de::{DeserializeOwned, Error as _};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, Error as _},
+};
 
 use super::{
     Owner,
@@ -80,13 +83,25 @@ pub fn totals(owner: &Owner, ended: &Ended, resource_version: Option<String>) ->
 /// much, and keeps the whole object for each version of it.
 const PHASE_MAX: usize = 512 << 10;
 
+/// What was measured in a phase, as it is kept.
+#[derive(Serialize)]
+struct KeptPhase<'a> {
+    /// From which format on it is understood. Who wrote before it was told left it out.
+    format: Format,
+    #[serde(flatten)]
+    stats: &'a PhaseStats,
+}
+
 /// The ConfigMap with what was measured in a phase that is over, where that would be too large with the times of a group's streams
 /// together; with `resource_version` only as the successor of what was read
 /// there.
 pub fn phase(owner: &Owner, number: u32, stats: &PhaseStats, resource_version: Option<String>) -> ConfigMap {
     let mut metadata = owner.metadata(names::phase(&owner.name, number), Component::Worker);
     metadata.resource_version = resource_version;
-    let pack = |stats: &PhaseStats| packed::pack(&serde_json::to_vec(stats).expect("statistics are a value of JSON"));
+    let pack = |stats: &PhaseStats| {
+        let kept = KeptPhase { format: Format::SECOND, stats };
+        packed::pack(&serde_json::to_vec(&kept).expect("statistics are a value of JSON"))
+    };
     let mut packed = pack(stats);
     if packed.len() > PHASE_MAX {
         packed = pack(&PhaseStats { groups: stats.groups.clone().with_times_folded(), latency: stats.latency.clone() });
@@ -101,7 +116,7 @@ pub fn phase(owner: &Owner, number: u32, stats: &PhaseStats, resource_version: O
 ///
 /// When it is not there, or nothing that this release can read.
 pub fn read_phase(config_map: &ConfigMap) -> Result<PhaseStats, Unreadable> {
-    Ok(serde_json::from_slice(&unpacked(config_map, PHASE_KEY)?)?)
+    format::read(&unpacked(config_map, PHASE_KEY)?)
 }
 
 /// The totals in a ConfigMap; those of phases that are kept apart are not among them.
@@ -209,5 +224,27 @@ mod tests {
         let mut few = PhaseStats::default();
         few.groups.add("cars", "stream-7", &of(&stats, "stream-7"));
         assert_eq!(read_phase(&phase(&fixture::owner(), 3, &few, None)).unwrap(), few);
+    }
+
+    /// All of its fields have defaults, so that a text of other fields would read as a phase in which nothing was sent.
+    #[test]
+    fn a_phase_tells_its_format_and_one_of_a_newer_release_is_not_read_as_zeros() {
+        let mut stats = PhaseStats::default();
+        let mut stream = StreamStats::of(Qos::AtLeastOnce);
+        stream.messages.sent = 7;
+        stats.groups.add("cars", "state", &stream);
+        let kept = |text: &str| ConfigMap {
+            binary_data: Some([(PHASE_KEY.to_owned(), ByteString(packed::pack(text.as_bytes())))].into()),
+            ..ConfigMap::default()
+        };
+        let written = unpacked(&phase(&fixture::owner(), 3, &stats, None), PHASE_KEY).unwrap();
+        let written: serde_json::Value = serde_json::from_slice(&written).unwrap();
+        assert_eq!(written["format"], 2);
+        assert_eq!(read_phase(&kept(&written.to_string())).unwrap(), stats);
+        let without = serde_json::to_string(&stats).unwrap();
+        assert!(!without.contains("format"), "{without}");
+        assert_eq!(read_phase(&kept(&without)).unwrap(), stats);
+        let error = read_phase(&kept(r#"{"format": 99, "streams": []}"#)).unwrap_err();
+        assert!(matches!(error, Unreadable::Newer { .. }), "{error}");
     }
 }
