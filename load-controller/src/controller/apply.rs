@@ -205,15 +205,15 @@ impl Writer {
         self.succeed(owner, object).await
     }
 
-    /// What is kept of this very load test, and the version of the object; nothing where it cannot be read.
+    /// What is kept of this very load test, and the version of the object. What cannot be read is an error and never none: it would
+    /// be written over, or a test given up that a newer release goes on with.
     pub async fn read_load_test(&self, owner: &Owner) -> Result<(Option<Saved>, Option<String>), Error> {
         let name = names::load_test(&owner.name);
         let Some(object) = self.read_own::<ConfigMap>(owner, &name).await? else { return Ok((None, None)) };
+        let key = Key::of::<ConfigMap>(name);
         let saved = config_map::read_load_test(&object);
-        if let Err(error) = &saved {
-            tracing::warn!(name, %error, "what is kept of a load test cannot be read");
-        }
-        Ok((saved.ok(), object.resource_version()))
+        let saved = saved.map_err(|error| Error::Refused(Refusal::unreadable_test(&key, &error)))?;
+        Ok((Some(saved), object.resource_version()))
     }
 
     /// Creates an object that never changes; one that is there already is the owner's, and is the same.

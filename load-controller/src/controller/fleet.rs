@@ -203,6 +203,8 @@ struct Told {
     status_at: Option<Instant>,
     /// Whether the status may differ from what was told.
     is_due: bool,
+    /// Whether something cannot be read: the status stays as it is, until another look finds it readable or gone.
+    is_stalled: bool,
     events: Events,
     /// What would be told again each time.
     standing: Vec<Note>,
@@ -259,7 +261,14 @@ impl Task {
             causes: Causes::default(),
             shortage: Shortage::default(),
             pace: Pace::now(),
-            told: Told { status: None, status_at: None, is_due: false, events, standing: Vec::new() },
+            told: Told {
+                status: None,
+                status_at: None,
+                is_due: false,
+                is_stalled: false,
+                events,
+                standing: Vec::new(),
+            },
         }
     }
 

@@ -32,7 +32,7 @@ pub enum Reason {
     Settled,
 
     // The condition Stalled: writes that the API server refuses, and what cannot be read.
-    /// The plan or the totals were written by a newer release, or are broken.
+    /// The plan, the totals, a reading, or what is kept of a load test were written by a newer release, or are broken.
     Unreadable,
     /// Nothing is refused.
     NothingRefused,

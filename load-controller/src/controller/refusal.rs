@@ -49,6 +49,15 @@ impl Refusal {
         Self { reason: Reason::Unreadable, message }
     }
 
+    /// The same of what is kept of a load test.
+    pub fn unreadable_test(key: &Key, error: &Unreadable) -> Self {
+        let message = format!(
+            "{key} cannot be read: {error}; a controller of the release that wrote it goes on, and without the object a load \
+             test that has begun is over"
+        );
+        Self { reason: Reason::Unreadable, message }
+    }
+
     /// A worker whose readings this release cannot read.
     pub fn unreadable_worker(pod: &str, error: &str) -> Self {
         Self { reason: Reason::Unreadable, message: format!("the worker of pod {pod} is not understood: {error}") }

@@ -381,7 +381,8 @@ impl Task {
         self.tell_progress(true).await
     }
 
-    /// Goes on with a test that was started before; one of which nothing is kept is over.
+    /// Goes on with a test that was started before; one of which nothing is kept is over. What is kept and cannot be read is an
+    /// error: the test waits for whoever can.
     async fn resume_test(&mut self, fleet: &Fleet, test: &Arc<LoadTest>) -> Result<(), Error> {
         let (Some(owner), Some(met)) = (Owner::of_test(test), &self.met) else { return Ok(()) };
         let fleet_owner = met.owner.clone();

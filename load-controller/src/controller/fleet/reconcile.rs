@@ -15,6 +15,7 @@ use crate::{
         object::Key,
         observe::{Observed, Reply, WorkerPod, observe},
         plan::{self, Situation, Turn},
+        reason::Reason,
         refusal::Refusal,
         status,
         tokens::Tokens,
@@ -92,13 +93,20 @@ impl Task {
             Err(error) => return Err(error),
         }
         let observed = self.look(&owner);
-        Box::pin(self.look_at_tests(&fleet)).await?;
-        self.resolve(&fleet, &owner).await?;
-        // A plan of our own is written again in the place of what cannot be read; without one, a new run would begin.
+        // A plan of our own is written again in the place of what cannot be read; without one, a new run would begin, and its load
+        // test be given up.
         if let (None, Some(error)) = (&self.plan, &observed.plan_error) {
             let key = Key::of::<ConfigMap>(names::plan(&owner.name));
             return self.stall(&fleet, &owner, &Refusal::unreadable(&key, error)).await;
         }
+        match Box::pin(self.look_at_tests(&fleet)).await {
+            Err(Error::Refused(refusal)) if refusal.reason == Reason::Unreadable => {
+                return self.stall(&fleet, &owner, &refusal).await;
+            }
+            looked => looked?,
+        }
+        self.resolve(&fleet, &owner).await?;
+        self.told.is_stalled = false;
         let Some(document) = self.wish.document.clone().filter(|_| self.problems().is_empty()) else {
             // What already runs goes on.
             self.limit_wrong();
@@ -114,7 +122,12 @@ impl Task {
             self.write_status_of(&fleet, &owner, &observed).await?;
             return Ok(self.look_at_limits().map_or_else(Action::await_change, Action::requeue));
         };
-        let look_at_test = Box::pin(self.prepare_test(&fleet, &observed, Some(&document))).await?;
+        let look_at_test = match Box::pin(self.prepare_test(&fleet, &observed, Some(&document))).await {
+            Err(Error::Refused(refusal)) if refusal.reason == Reason::Unreadable => {
+                return self.stall(&fleet, &owner, &refusal).await;
+            }
+            prepared => prepared?,
+        };
         if let Some(devices) = self.hold().and_then(|hold| hold.devices) {
             document.fleet.spec.devices = devices;
         }
@@ -165,6 +178,7 @@ impl Task {
 
     /// Says that the fleet waits for a person. Nothing of it is written, and what already runs goes on.
     async fn stall(&mut self, fleet: &Arc<Fleet>, owner: &Owner, refusal: &Refusal) -> Result<Action, Error> {
+        self.told.is_stalled = true;
         let known = self.told.status.clone().or_else(|| fleet.status.clone()).unwrap_or_default();
         let (status, words) = status::stalled(&known, refusal, fleet.metadata.generation, self.now());
         // A controller that has just died may have a write under way that comes behind ours.

@@ -27,9 +27,9 @@ pub(super) const HEARING: Duration = Duration::from_secs(5);
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
 
 impl Task {
-    /// Writes the status if it differs; figures alone at most once a second.
+    /// Writes the status if it differs; figures alone at most once a second. That of a stalled fleet is left to the next look.
     pub(super) async fn write_status(&mut self) -> Result<(), Error> {
-        if !self.told.is_due {
+        if !self.told.is_due || self.told.is_stalled {
             return Ok(());
         }
         let Some(fleet) = self.stores.fleets.get(&self.key) else { return Ok(()) };

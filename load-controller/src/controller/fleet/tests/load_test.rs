@@ -7,6 +7,7 @@ use fleet_contract::{
     stats::{PhaseStats, StreamStats},
     units::Span,
 };
+use k8s_openapi::{ByteString, api::core::v1::ConfigMap};
 
 use super::*;
 use crate::{report::files, resource::load_test::COMPLETE};
@@ -358,6 +359,68 @@ async fn a_phase_that_is_missing_stalls_its_fleet() {
     successor.watch();
     successor.task.reconcile().await.unwrap();
     assert_eq!(successor.condition(conditions::STALLED), ("True".into(), "Unreadable".into()));
+}
+
+/// What is kept of a test, as a newer release would write it.
+fn newer(kept: Value) -> Value {
+    let mut kept: ConfigMap = serde_json::from_value(kept).unwrap();
+    let text = crate::packed::pack(br#"{"format": 99}"#);
+    kept.binary_data = Some([(config_map::LOAD_TEST_KEY.to_owned(), ByteString(text))].into());
+    json!(kept)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_test_of_which_something_unreadable_is_kept_stalls_its_fleet_and_is_left_alone() {
+    let cluster = Cluster::begun(&spec()).await;
+    let readable = cluster.server.get(KEPT).unwrap();
+    cluster.server.put(KEPT, newer(readable.clone()));
+    let (kept, plan) = (cluster.server.get(KEPT), cluster.plan());
+    let mut successor = Cluster::over(cluster.server.clone());
+    successor.server.writes();
+    assert_eq!(successor.reconcile().await, ["PATCH fleets/demo/status"]);
+    assert_eq!(successor.reconcile().await, [""; 0], "it is told once");
+    for _ in 0..2 {
+        successor.pass(Span::from_secs(1));
+        successor.hear(0, &[]).await;
+    }
+    assert_eq!(successor.condition(conditions::STALLED), ("True".into(), "Unreadable".into()));
+    assert_eq!((successor.state().as_str(), successor.plan()), ("Running", plan), "it is not given up");
+    assert_eq!(successor.server.get(KEPT), kept);
+    successor.server.put(KEPT, readable);
+    successor.reconcile().await;
+    assert!(successor.task.is_tested(), "{}", successor.message());
+    successor.pass(Span::from_secs(1));
+    successor.hear(0, &[]).await;
+    assert_eq!(successor.condition(conditions::STALLED).0, "False");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_test_whose_plan_cannot_be_read_is_not_given_up() {
+    let cluster = Cluster::begun(&spec()).await;
+    let mut plan = cluster.server.get(PLAN).unwrap();
+    plan["data"] = json!({"plan.json": r#"{"format": 99}"#});
+    cluster.server.put(PLAN, plan);
+    let mut successor = Cluster::over(cluster.server.clone());
+    successor.server.writes();
+    assert_eq!(successor.reconcile().await, ["PATCH fleets/demo/status"]);
+    assert_eq!(successor.condition(conditions::STALLED), ("True".into(), "Unreadable".into()));
+    assert_eq!(successor.state(), "Running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_test_does_not_begin_over_what_cannot_be_read() {
+    let mut cluster = Cluster::prepared(&spec()).await;
+    cluster.server.put(KEPT, newer(Cluster::begun(&spec()).await.server.get(KEPT).unwrap()));
+    let kept = cluster.server.get(KEPT);
+    let writes = cluster.reconcile().await;
+    let is_of_test = |write: &String| !write.ends_with("/demo-totals") && !write.ends_with("/demo/status");
+    assert!(!writes.iter().any(is_of_test), "{writes:?}");
+    assert_eq!(cluster.condition(conditions::STALLED), ("True".into(), "Unreadable".into()));
+    assert_eq!((cluster.state().as_str(), cluster.plan().phases().count()), ("Preparing", 0));
+    assert_eq!(cluster.server.get(KEPT), kept);
+    cluster.server.remove(KEPT);
+    cluster.reconcile().await;
+    assert_eq!(cluster.state(), "Running");
 }
 
 #[tokio::test(start_paused = true)]
