@@ -307,6 +307,27 @@ async fn what_cannot_be_read_stalls_the_fleet_and_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_of_a_newer_release_stalls_its_fleet_until_it_is_understood() {
+    let mut cluster = Cluster::new("devices: 10");
+    cluster.reconcile().await;
+    cluster.pod(0, "a");
+    cluster.answers(vec![(0, "a", reading(1, 1, 70, false))]).await;
+    assert_eq!(cluster.condition(conditions::STALLED).0, "False");
+    let newer = fleet_contract::format::read_reading(br#"{"format": 99}"#).unwrap_err();
+    let answer = Answer::Reading(Err(newer.into()));
+    cluster.task.calls.promise(Answered { ordinal: 0, id: "a".into(), answer });
+    let answered = cluster.task.calls.next().await.unwrap();
+    cluster.task.answered(answered).await;
+    assert_eq!(cluster.condition(conditions::STALLED), ("True".into(), "Unreadable".into()));
+    let error = cluster.server.get(FLEET).unwrap()["status"]["lastError"].clone();
+    let error = error.as_str().unwrap();
+    assert!(error.contains("pod demo-0") && error.contains("a newer release wrote"), "{error}");
+    assert_eq!(cluster.reported(), 70, "what was understood counts");
+    cluster.answers(vec![(0, "a", reading(1, 2, 80, false))]).await;
+    assert_eq!((cluster.condition(conditions::STALLED).0, cluster.reported()), ("False".into(), 80));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_object_of_somebody_else_is_never_written() {
     let mut cluster = Cluster::new("devices: 10");
     let service = format!("{SERVICES}/demo");
