@@ -2,6 +2,7 @@
 //!
 //! Device *i* is there while *i* < N(t). Where N grows from A to B from T on, device *i* comes at T + D · (i − A) / (B − A),
 //! D being how long the growth takes, but no sooner than the connect rate lets it; where N shrinks, the last one goes first.
+//! Each growth has the rate to itself, also while an earlier one is not over.
 //! What the future does not hold is not asked: an instant is found by a search in a tree over the changes.
 
 use std::ops::Range;
@@ -71,7 +72,7 @@ impl Leg {
         at.after(Span(past))
     }
 
-    /// When it connects, or leaves: no faster than the rate.
+    /// When it connects, or leaves: no faster than the rate, counted in this leg alone.
     fn instant(&self, index: u32, rate: Rate) -> Micros {
         self.planned(index).max(self.change.at.after(rate.time_for(self.turn(index).into())))
     }
