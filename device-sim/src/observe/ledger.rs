@@ -470,7 +470,7 @@ mod tests {
     }
 
     proptest! {
-        /// Law 5: whatever happens, observed = delivered + lost + unknown + in flight.
+        /// No message leaves the books: whatever happens, observed = delivered + lost + unknown + in flight.
         #[test]
         fn messages_are_conserved(steps in prop::collection::vec((0_u8..8, 0_u32..40), 1..300)) {
             let mut count = Messages::default();

@@ -154,7 +154,7 @@ impl Run {
     }
 }
 
-/// Law 5, to the last message.
+/// No message leaves the books: what was offered was sent or withheld, and what was sent was observed, or nobody was to.
 #[track_caller]
 fn check_conservation(stats: &Stats) {
     for (qos, messages) in stats.messages.iter().enumerate() {

@@ -54,7 +54,8 @@ fn a_fleet_of_fifty_loses_nothing() {
     report.claim("no promise was broken", verdict == "passed" || verdict == "invalid");
 }
 
-/// Law 1 holds across processors: the same bits of every signal, and so the same bytes of every payload.
+/// What a device sends depends on seed, document and instant, and not on the processor: the same bits of every signal, and so
+/// the same bytes of every payload.
 #[test]
 fn the_same_seed_gives_the_same_bytes_on_both_processors() {
     let (here, there) = (Simctl::new().unwrap(), emulated());

@@ -1,4 +1,4 @@
-//! Law 1: what a device sends depends on seed, document and instant, and on nothing else.
+//! What a device sends depends on seed, document and instant, and on nothing else.
 
 use serde_json::Value;
 use tests::simctl::Simctl;
