@@ -24,7 +24,7 @@ const TLS_DEVICES: u32 = 5_000;
 const TLS_CONNECT_RATE: &str = "1000/s";
 
 /// KiB of a device over the base.
-const KIB_MOST: f64 = 1.0;
+const KIB_MOST: f64 = 0.4;
 const TLS_KIB_MOST: f64 = 10.0;
 const CONNECTS_LEAST: f64 = 20_000.0;
 
