@@ -244,6 +244,20 @@ impl Plan {
         self.forget_before(now.before(FORGOTTEN_AFTER), rate);
     }
 
+    /// Forgets what is over if the plan is of an older format then, which an older release can read; whether it is.
+    pub fn go_back(&mut self, now: Micros, rate: Rate) -> bool {
+        if self.format.is_first() {
+            return false;
+        }
+        let mut forgetful = self.clone();
+        forgetful.forget(now, rate);
+        let goes_back = forgetful.format < self.format;
+        if goes_back {
+            *self = Self { version: self.version + 1, ..forgetful };
+        }
+        goes_back
+    }
+
     /// Cuts the connections of a share of the devices at `at`.
     pub fn disconnect(&mut self, at: Micros, share: Share) {
         self.format = self.format.max(Format::SECOND);

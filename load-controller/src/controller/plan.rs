@@ -270,7 +270,8 @@ fn next_plan(situation: &Situation<'_>) -> (Plan, bool) {
         let mut next = newest.clone();
         let at = now.after(LEAD);
         // That of a test is written with it.
-        let is_new = !is_pinned(situation) && leave_phases(&mut next, at) | next.follow(at, spec);
+        let is_new = !is_pinned(situation)
+            && leave_phases(&mut next, at) | next.follow(at, spec) | next.go_back(now, spec.connect.rate);
         return (next, is_new || seen.is_none());
     }
     let told = fleet.status.as_ref().and_then(|status| Some((status.run?, instant(status.start.as_ref()?)?, status)));

@@ -237,6 +237,20 @@ fn a_plan_is_of_the_first_format_again_when_what_a_load_test_wrote_is_forgotten(
     assert!(!text.contains("format") && !text.contains("faults"), "{text}");
 }
 
+/// Nobody may change a fleet for weeks after a load test.
+#[test]
+fn a_plan_goes_back_to_an_older_format_once_it_can() {
+    let mut plan = tested();
+    plan.take_back(at(160));
+    plan.end_phases(2);
+    let before = plan.clone();
+    assert!(!plan.go_back(at(200), rate(10.0)));
+    assert_eq!(plan, before);
+    assert!(plan.go_back(at(300), rate(10.0)));
+    assert_eq!((plan.format, plan.version, plan.devices_wanted()), (Format::FIRST, before.version + 1, 50));
+    assert!(!plan.go_back(at(400), rate(10.0)));
+}
+
 #[test]
 fn each_removal_leaves_the_lowest_format_of_what_is_left() {
     let mut plan = tested();

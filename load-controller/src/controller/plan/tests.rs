@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fleet_contract::plan::Setting;
 use k8s_openapi::api::apps::v1::StatefulSetStatus;
 use kube::Resource;
 use serde::de::DeserializeOwned;
@@ -114,6 +115,19 @@ fn every_number_of_devices_has_its_pods() {
     for (devices, pods) in [(0, 0), (1, 1), (499, 100), (500, 100), (501, 101), (7_919, 1_584)] {
         let steps = decided_about(&format!("devices: {devices}\ndevicesPerPod: 5"), &Observed::default(), None);
         assert_eq!((steps.replicas, replicas(&steps)), (pods, Some(pods.into())), "{devices}");
+    }
+}
+
+/// A controller of the release before would begin a new run with a plan that it cannot read.
+#[test]
+fn a_plan_goes_back_to_an_older_format_when_what_needed_a_newer_one_is_over() {
+    for (ago, goes_back) in [(30, false), (600, true)] {
+        let mut plan = Plan::new(1, NOW.before(Span::from_secs(1_000)), 5);
+        plan.set(NOW.before(Span::from_secs(ago)), Setting::Ramp { to: 10, over: Span::from_secs(1) });
+        let observed = Observed { plan: Some((plan.clone(), None)), ..Observed::default() };
+        let steps = decided_about("devices: 10", &observed, None);
+        assert_eq!((steps.is_new_plan, steps.plan.version - plan.version), (goes_back, goes_back.into()), "{ago}");
+        assert_eq!(json!(steps.plan)["format"].is_null(), goes_back, "{ago}");
     }
 }
 
