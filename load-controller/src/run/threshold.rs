@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use fleet_contract::{
     fleet::{Observe, Qos},
     load_test::{AbortOnFail, Criterion, EACH},
-    series::{CONNECT, Distribution, END_TO_END, Known, OFFERED, OFFLINE_DETECTION, PUBLISH_ACK, RECOVERY, total},
+    series::{
+        CONNECT, Distribution, END_TO_END, Known, OFFERED, OFFLINE_DETECTION, PUBLISH_ACK, RECOVERY, SCHEDULE_LAG,
+        total,
+    },
     stats::{
         Groups, Latencies, Latency, Messages, RETAINED_RIGHT, RETAINED_WRONG, Stats, WILLS_DELETED, WILLS_EXPECTED,
         WILLS_UNEXPECTED, WillCounter, Wills,
@@ -337,6 +340,17 @@ fn selected(groups: &Groups, criterion: &Criterion) -> Measured {
 }
 
 impl Measured {
+    /// How many messages have no time of a distribution yet, or never get one: that none of them has is a figure, too.
+    fn without_time(&self, distribution: &Distribution) -> u64 {
+        if *distribution == END_TO_END {
+            self.messages.lost + self.messages.in_flight()
+        } else if *distribution == PUBLISH_ACK {
+            self.acknowledgeable.sent.saturating_sub(self.acknowledgeable.acknowledged)
+        } else {
+            0
+        }
+    }
+
     /// The figure that a threshold asks for, and of how many things it is; `open` times of a distribution have no end.
     fn figure(&self, wanted: &Threshold, open: u64, facts: &RunFacts) -> (Found, u64) {
         let per_second = |count: u64| {
@@ -363,7 +377,13 @@ impl Measured {
             Column::Distribution(distribution) => {
                 let latency = (distribution.get)(&self.latency);
                 let count = latency.count();
+                let is_known = *distribution != END_TO_END || facts.observe() != Observe::None;
+                // That nobody had to come back is a finding; where no message was to be timed, nothing was looked at.
+                let is_of_messages = [PUBLISH_ACK, END_TO_END, SCHEDULE_LAG].contains(distribution);
+                let is_timed = !is_of_messages || count + open + self.without_time(distribution) > 0;
                 let found = match wanted.statistic {
+                    _ if !is_known => Found::Nothing,
+                    Statistic::Count | Statistic::Rate if !is_timed => Found::Nothing,
                     Statistic::Count => Found::Figure(count as f64),
                     Statistic::Rate => per_second(count),
                     _ if count + open == 0 => Found::Nothing,
@@ -574,6 +594,24 @@ mod tests {
         let facts = asking(&["{expect: 'end_to_end.mean < 1s', phase: each}"]);
         let places: Vec<_> = judge(&stats, &facts).iter().map(Judgement::place).collect();
         assert_eq!(places, ["in phase steady", "in phase peak"]);
+    }
+
+    #[test]
+    fn how_many_messages_were_timed_is_no_figure_where_there_were_none_and_how_many_recovered_is() {
+        let nothing = stats([(0, 0); 3]);
+        for text in ["end_to_end.rate < 100/s", "publish_ack.count < 5", "schedule_lag.count < 5"] {
+            check(text, &nothing, &format!("expected {text}, found nothing measured"), Outcome::Failed);
+        }
+        for text in ["recovery.count == 0", "offline_detection.count == 0"] {
+            check(text, &nothing, &format!("expected {text}, found 0 (of 0)"), Outcome::Passed);
+        }
+        let mut blind = asking(&["end_to_end.rate < 100/s"]);
+        blind.fleet.spec.observe = Observe::None;
+        assert_eq!(judge(&stats([(9, 0); 3]), &blind)[0].found, Found::Nothing, "nobody looks");
+        // What was sent and has no answer is not nothing.
+        let text = "{expect: 'publish_ack.rate > 5/s', phase: steady, abortOnFail: {}}";
+        let going_on = RunFacts { now: at(30), stage: Stage::Running, ..asking(&[text]) };
+        assert!(to_abort(&stats([(0, 0), (0, 3), (0, 0)]), &going_on, &mut Recent::default()).is_some());
     }
 
     #[test]
