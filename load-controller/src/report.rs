@@ -194,8 +194,8 @@ fn left_out(stats: &Stats, facts: &RunFacts) -> Vec<String> {
     note(
         stats.groups.streams().chain(in_phases).any(is_folded),
         format!(
-            "there are more streams, in all and by phase, than the {SERIES_MAX} that a worker tells apart: some stand together, by \
-             group and quality of service, and a threshold of one of them finds nothing"
+            "there are more streams, in all and by phase, than the {SERIES_MAX} that a worker tells apart, or more times than there \
+             is room to keep: some stand together, by group and quality of service, and a threshold of one of them finds nothing"
         ),
     );
     let more = facts.timeline.events().more();

@@ -9,6 +9,7 @@
 //! | 1 | release 0.1 |
 //! | 2 | plans with ramps, rates, cuts of connections, phases or another date |
 //! | 3 | plans with other faults |
+//! | 4 | totals that are too large as they are: what release 0.1 does not know of them is packed beside the text |
 //!
 //! A writer names the lowest format whose readers take its text for what it is. So a plan that uses nothing new is of
 //! format 1, and workers of the previous release run it; so are readings with groups and streams, which readers of
@@ -30,8 +31,10 @@ impl Format {
     pub const SECOND: Self = Self(2);
     /// With faults in plans that are more than cuts of connections.
     pub const THIRD: Self = Self(3);
+    /// With figures of totals that are packed beside the text.
+    pub const FOURTH: Self = Self(4);
     /// The newest one that this release reads.
-    pub const NEWEST: Self = Self::THIRD;
+    pub const NEWEST: Self = Self::FOURTH;
 
     /// Whether it is left out of a text.
     pub fn is_first(&self) -> bool {

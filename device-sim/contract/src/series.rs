@@ -427,17 +427,19 @@ impl Groups {
     #[must_use]
     pub fn with_times_folded(mut self) -> Self {
         for streams in self.0.values_mut() {
-            let mut folded: [StreamStats; 3] =
-                [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce].map(StreamStats::of);
-            for stream in streams.values_mut() {
-                folded[stream.qos as usize].latency.merge(&std::mem::take(&mut stream.latency));
+            for (name, folded) in fold_times(streams.values_mut()) {
+                streams.entry(name.to_owned()).or_insert_with(|| StreamStats::of(folded.qos)).latency = folded.latency;
             }
-            for (name, folded) in FOLDED.into_iter().zip(folded) {
-                if folded.latency != Latencies::default() {
-                    streams.entry(name.to_owned()).or_insert_with(|| StreamStats::of(folded.qos)).latency =
-                        folded.latency;
-                }
-            }
+        }
+        self
+    }
+
+    /// The same with the times of all groups together, in one of their own ([`FOLDED_GROUP`]): where there are so many groups that
+    /// even the times of each are too much.
+    #[must_use]
+    pub fn with_times_in_one_group(mut self) -> Self {
+        for (name, folded) in fold_times(self.streams_mut()) {
+            self.add(FOLDED_GROUP, name, &folded);
         }
         self
     }
@@ -464,6 +466,19 @@ pub const SERIES_MAX: usize = 1_024;
 
 /// What stands in the place of a group's streams of a quality of service, where there are more.
 pub const FOLDED: [&str; 3] = ["all of QoS 0", "all of QoS 1", "all of QoS 2"];
+
+/// The group of what stands in the place of all groups.
+pub const FOLDED_GROUP: &str = "all groups";
+
+/// Takes the times out of these streams and puts them together by quality of service, each under its name in [`FOLDED`]; those
+/// without any are left out.
+fn fold_times<'a>(streams: impl IntoIterator<Item = &'a mut StreamStats>) -> Vec<(&'static str, StreamStats)> {
+    let mut folded: [StreamStats; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce].map(StreamStats::of);
+    for stream in streams {
+        folded[stream.qos as usize].latency.merge(&std::mem::take(&mut stream.latency));
+    }
+    FOLDED.into_iter().zip(folded).filter(|(_, folded)| folded.latency != Latencies::default()).collect()
+}
 
 /// What was counted and timed of what fell due in one phase of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

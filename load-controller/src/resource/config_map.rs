@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use fleet_contract::{
     format::{self, Format, Unreadable},
     plan::Plan,
-    stats::{Ended, PhaseStats},
+    stats::{Ended, Faults, Groups, ModelFaults, PhaseStats, Stats},
 };
 use k8s_openapi::{ByteString, api::core::v1::ConfigMap};
 use kube::ResourceExt as _;
@@ -30,6 +30,8 @@ pub const SPEC_KEY: &str = "spec.json";
 pub const PLAN_KEY: &str = "plan.json";
 /// The key of the totals.
 pub const TOTALS_KEY: &str = "totals.json";
+/// The key of the totals where they are packed.
+pub const PACKED_TOTALS_KEY: &str = "totals.json.gz";
 /// The key of what a load test has measured so far.
 pub const LOAD_TEST_KEY: &str = "load-test.json.gz";
 /// The key of a part of a load test's report.
@@ -69,43 +71,84 @@ pub fn read_plan(config_map: &ConfigMap) -> Result<Plan, Unreadable> {
     read(config_map, PLAN_KEY)
 }
 
+/// How large totals may be as plain text, in bytes; larger ones are packed. Those of most fleets are smaller, so that the previous
+/// release reads them whole.
+const PLAIN_MAX: usize = 256 << 10;
+
+/// How much of a ConfigMap packed figures may take, in bytes. With what Base64 adds the API server takes twice as much, and keeps the
+/// whole object for each version of it.
+const PACKED_MAX: usize = 512 << 10;
+
+/// How the times of streams are kept, the first where that is not too large: each stream's own, those of a group together, all
+/// together.
+const FOLDINGS: [fn(Groups) -> Groups; 3] =
+    [std::convert::identity, Groups::with_times_folded, Groups::with_times_in_one_group];
+
 /// The ConfigMap of totals, without the phases that are over, which have [`phase`]; with `resource_version` only as the
 /// successor of what was read there.
+///
+/// Large ones are packed. Beside them stands as text what release 0.1 knows of totals, which takes it for all that there is, rightly;
+/// by its format a later one that knows nothing of packed totals refuses it, and stops the fleet.
 pub fn totals(owner: &Owner, ended: &Ended, resource_version: Option<String>) -> ConfigMap {
     let mut ended = ended.clone();
     let open = ended.stats.phases.split_off(&ended.phases_kept);
     ended.phases_apart = std::mem::replace(&mut ended.stats.phases, open).into_keys().collect();
-    let text = serde_json::to_string(&ended).expect("statistics are a value of JSON");
-    single(owner, names::totals(&owner.name), TOTALS_KEY, text, resource_version)
+    let text = |ended: &Ended| serde_json::to_string(ended).expect("statistics are a value of JSON");
+    let object = |text: String| single(owner, names::totals(&owner.name), TOTALS_KEY, text, resource_version);
+    let whole = text(&ended);
+    if whole.len() <= PLAIN_MAX {
+        return object(whole);
+    }
+    let packed = fitting(|fold| {
+        let mut folded = ended.clone();
+        let of_phases = folded.stats.phases.values_mut().map(|phase| &mut phase.groups);
+        for groups in of_phases.chain([&mut folded.stats.groups]) {
+            *groups = fold(std::mem::take(groups));
+        }
+        folded
+    });
+    let stats = Stats {
+        groups: Groups::default(),
+        phases: BTreeMap::new(),
+        faults: Faults::default(),
+        model_faults: ModelFaults::default(),
+        ..ended.stats
+    };
+    let sums = text(&Ended { format: Format::FOURTH, stats, ..ended });
+    let data = [(PACKED_TOTALS_KEY.to_owned(), ByteString(packed))];
+    ConfigMap { binary_data: Some(data.into()), ..object(sums) }
 }
 
-/// How much of a ConfigMap the packed figures of a phase may take, in bytes. With what Base64 adds the API server takes twice as
-/// much, and keeps the whole object for each version of it.
-const PHASE_MAX: usize = 512 << 10;
+/// Figures, packed, with the times of their streams folded as far as need be.
+fn fitting<T: Serialize>(folded: impl Fn(fn(Groups) -> Groups) -> T) -> Vec<u8> {
+    let mut packed = Vec::new();
+    for fold in FOLDINGS {
+        packed = packed::pack(&serde_json::to_vec(&folded(fold)).expect("statistics are a value of JSON"));
+        if packed.len() <= PACKED_MAX {
+            break;
+        }
+    }
+    packed
+}
 
 /// What was measured in a phase, as it is kept.
 #[derive(Serialize)]
-struct KeptPhase<'a> {
+struct KeptPhase {
     /// From which format on it is understood. Who wrote before it was told left it out.
     format: Format,
     #[serde(flatten)]
-    stats: &'a PhaseStats,
+    stats: PhaseStats,
 }
 
-/// The ConfigMap with what was measured in a phase that is over, where that would be too large with the times of a group's streams
-/// together; with `resource_version` only as the successor of what was read
+/// The ConfigMap with what was measured in a phase that is over; with `resource_version` only as the successor of what was read
 /// there.
 pub fn phase(owner: &Owner, number: u32, stats: &PhaseStats, resource_version: Option<String>) -> ConfigMap {
     let mut metadata = owner.metadata(names::phase(&owner.name, number), Component::Worker);
     metadata.resource_version = resource_version;
-    let pack = |stats: &PhaseStats| {
-        let kept = KeptPhase { format: Format::SECOND, stats };
-        packed::pack(&serde_json::to_vec(&kept).expect("statistics are a value of JSON"))
-    };
-    let mut packed = pack(stats);
-    if packed.len() > PHASE_MAX {
-        packed = pack(&PhaseStats { groups: stats.groups.clone().with_times_folded(), latency: stats.latency.clone() });
-    }
+    let packed = fitting(|fold| {
+        let stats = PhaseStats { groups: fold(stats.groups.clone()), latency: stats.latency.clone() };
+        KeptPhase { format: Format::SECOND, stats }
+    });
     let data = [(PHASE_KEY.into(), ByteString(packed))];
     ConfigMap { metadata, binary_data: Some(data.into()), ..ConfigMap::default() }
 }
@@ -119,13 +162,21 @@ pub fn read_phase(config_map: &ConfigMap) -> Result<PhaseStats, Unreadable> {
     format::read(&unpacked(config_map, PHASE_KEY)?)
 }
 
-/// The totals in a ConfigMap; those of phases that are kept apart are not among them.
+/// The totals in a ConfigMap, packed or not; those of phases that are kept apart are not among them.
 ///
 /// # Errors
 ///
-/// When there are none that this release can read.
+/// When there are none that this release can read, or less than all of them.
 pub fn read_totals(config_map: &ConfigMap) -> Result<Ended, Unreadable> {
-    read(config_map, TOTALS_KEY)
+    if config_map.binary_data.as_ref().is_some_and(|data| data.contains_key(PACKED_TOTALS_KEY)) {
+        return format::read(&unpacked(config_map, PACKED_TOTALS_KEY)?);
+    }
+    let ended: Ended = read(config_map, TOTALS_KEY)?;
+    if ended.format == Format::FOURTH {
+        let missing = format!("expected {PACKED_TOTALS_KEY} beside {TOTALS_KEY}, found none");
+        return Err(serde_json::Error::custom(missing).into());
+    }
+    Ok(ended)
 }
 
 fn read<T: DeserializeOwned>(config_map: &ConfigMap, key: &str) -> Result<T, Unreadable> {
@@ -191,25 +242,111 @@ fn single(owner: &Owner, name: String, key: &str, text: String, resource_version
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::{fleet::Qos, series::SERIES_MAX, stats::StreamStats, units::Span};
+    use fleet_contract::{
+        fleet::Qos,
+        series::{FOLDED, FOLDED_GROUP, SERIES_MAX},
+        stats::StreamStats,
+        units::Span,
+    };
 
     use super::*;
     use crate::resource::fixture;
+
+    /// A stream with many times.
+    fn stream(number: u64) -> StreamStats {
+        let mut stream = StreamStats::of(Qos::AtLeastOnce);
+        stream.messages.sent = 1_000 + number;
+        (1..1_500).for_each(|place| {
+            stream.latency.end_to_end.record(Span((place * place * (number % 97 + 3)) % 900_000));
+        });
+        stream
+    }
+
+    /// The totals of a worker with so many streams, of which a phase is open.
+    fn ended(streams: u64) -> Ended {
+        let mut ended = Ended { workers_lost: 1, ..Ended::default() };
+        for number in 0..streams {
+            let group = if number % 2 == 0 { "cars" } else { "vans" };
+            let (name, counted) = (format!("stream-{number}"), stream(number));
+            ended.stats.add_stream(group, &name, &counted);
+            ended.stats.phases.entry(0).or_default().groups.add(group, &name, &counted);
+        }
+        ended
+    }
+
+    fn packed_size(object: &ConfigMap, key: &str) -> Option<usize> {
+        Some(object.binary_data.as_ref()?[key].0.len())
+    }
+
+    #[test]
+    fn totals_are_plain_text_unless_they_are_large_and_come_back_as_they_were() {
+        let few = ended(3);
+        let plain = totals(&fixture::owner(), &few, None);
+        assert!(plain.binary_data.is_none() && plain.data.as_ref().unwrap()[TOTALS_KEY].len() <= PLAIN_MAX);
+        assert_eq!(read_totals(&plain).unwrap(), few);
+        let many = ended(60);
+        let packed = totals(&fixture::owner(), &many, Some("7".into()));
+        assert!(packed_size(&packed, PACKED_TOTALS_KEY).unwrap() <= PACKED_MAX);
+        assert_eq!((read_totals(&packed).unwrap(), packed.resource_version()), (many.clone(), Some("7".into())));
+        // Release 0.1 reads the text alone, and finds all that it knows.
+        let text: Ended = serde_json::from_str(&packed.data.as_ref().unwrap()[TOTALS_KEY]).unwrap();
+        assert_eq!((text.stats.messages, &text.stats.latency), (many.stats.messages, &many.stats.latency));
+        assert_eq!((text.workers_lost, text.format), (1, Format::FOURTH));
+        // Who knows streams is not to take it for all that there is.
+        let cut = read_totals(&ConfigMap { binary_data: None, ..packed }).unwrap_err().to_string();
+        assert_eq!(cut, "expected totals.json.gz beside totals.json, found none");
+    }
+
+    #[test]
+    fn totals_of_hundreds_of_streams_fit_with_their_times_by_group() {
+        let all = ended(400);
+        let kept = totals(&fixture::owner(), &all, None);
+        let (text, packed) =
+            (kept.data.as_ref().unwrap()[TOTALS_KEY].len(), packed_size(&kept, PACKED_TOTALS_KEY).unwrap());
+        assert!(text <= PLAIN_MAX && packed <= PACKED_MAX, "{text} and {packed} bytes");
+        let read = read_totals(&kept).unwrap();
+        assert_eq!((read.stats.messages, &read.stats.latency), (all.stats.messages, &all.stats.latency));
+        assert_eq!(read.stats.phases[&0].total(), all.stats.phases[&0].total());
+        let sent = |ended: &Ended| ended.stats.groups.streams().map(|(_, _, it)| it.messages.sent).collect::<Vec<_>>();
+        let found: Vec<_> = sent(&read).into_iter().filter(|sent| *sent > 0).collect();
+        assert_eq!(found, sent(&all), "what was counted stays with its stream");
+    }
+
+    #[test]
+    fn a_phase_of_many_groups_fits_with_all_times_together() {
+        let (mut stats, mut any) = (PhaseStats::default(), 1_u64);
+        for number in 0..255 {
+            let mut counted = StreamStats::of(Qos::AtLeastOnce);
+            for _ in 0..4_000 {
+                // No two groups have the same times, and few times are near each other.
+                any = any.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                counted.messages.sent += 1;
+                counted.latency.end_to_end.record(Span((any >> 33) >> ((any >> 20) & 15)));
+            }
+            stats.groups.add(&format!("group-{number}"), "state", &counted);
+        }
+        let kept = phase(&fixture::owner(), 3, &stats, None);
+        let size = packed_size(&kept, PHASE_KEY).unwrap();
+        assert!(size <= PACKED_MAX, "{size} bytes");
+        let read = read_phase(&kept).unwrap();
+        assert_eq!(read.total(), stats.total());
+        let timed: Vec<_> = read.groups.streams().filter(|(_, _, it)| !it.latency.end_to_end.is_empty()).collect();
+        assert_eq!(
+            timed.iter().map(|(group, name, _)| (*group, *name)).collect::<Vec<_>>(),
+            [(FOLDED_GROUP, FOLDED[1])]
+        );
+    }
 
     #[test]
     fn a_phase_of_the_most_streams_fits_with_its_times_by_group() {
         let mut stats = PhaseStats::default();
         for number in 0..SERIES_MAX as u64 {
-            let mut stream = StreamStats::of(Qos::AtLeastOnce);
-            stream.messages.sent = 1_000 + number;
-            (1..1_500).for_each(|place| {
-                stream.latency.end_to_end.record(Span((place * place * (number % 97 + 3)) % 900_000));
-            });
-            stats.groups.add(if number % 2 == 0 { "cars" } else { "vans" }, &format!("stream-{number}"), &stream);
+            let group = if number % 2 == 0 { "cars" } else { "vans" };
+            stats.groups.add(group, &format!("stream-{number}"), &stream(number));
         }
         let kept = phase(&fixture::owner(), 3, &stats, None);
-        let size = kept.binary_data.as_ref().unwrap()[PHASE_KEY].0.len();
-        assert!(size <= PHASE_MAX, "{size} bytes");
+        let size = packed_size(&kept, PHASE_KEY).unwrap();
+        assert!(size <= PACKED_MAX, "{size} bytes");
         let read = read_phase(&kept).unwrap();
         let (all, times) = stats.total();
         assert_eq!(read.total(), (all, times));

@@ -40,7 +40,7 @@ fn a_text_is_read_when_its_format_is_known() {
 #[test]
 fn a_newer_text_is_named_as_such_whatever_else_it_holds() {
     let error = read::<Text>(br#"{"numbers": [7], "format": 9}"#).unwrap_err().to_string();
-    assert_eq!(error, "expected format 3 or an older one, found format 9, which a newer release wrote");
+    assert_eq!(error, "expected format 4 or an older one, found format 9, which a newer release wrote");
     let error = read::<Text>(br#"{"number": "#).unwrap_err().to_string();
     assert!(error.starts_with("EOF while parsing"), "{error}");
 }
