@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use fleet_contract::{
     fleet::{Observe, Protocol, SessionKind},
+    model::StampMode,
     series::{Distribution, END_TO_END, FOLDED, PUBLISH_ACK, SERIES_MAX},
     stats::Stats,
     units::Span,
@@ -34,7 +35,7 @@ pub use figures::{
 
 use crate::{
     run::{
-        facts::RunFacts,
+        facts::{CutShort, RunFacts},
         fault,
         stage::Stage,
         threshold,
@@ -205,6 +206,15 @@ fn left_out(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         paused > 0.0,
         format!("messages were held back for {}: what fell due then is in no counter", words::time(paused)),
     );
+    let untimed = times_taken_along(stats, facts);
+    note(
+        untimed > 0,
+        format!(
+            "workers that were lost took the end-to-end times of {} along: percentiles and thresholds are about the other {}",
+            words::counted(untimed, "delivered message", "delivered messages"),
+            words::count(stats.latency.end_to_end.count())
+        ),
+    );
     // Those of workers that are counted themselves are in `away`.
     let away = Span(stats.sessions.away_micros).as_secs_f64();
     let missing = facts.timeline.missing_device_seconds() - away;
@@ -218,6 +228,27 @@ fn left_out(stats: &Stats, facts: &RunFacts) -> Vec<String> {
         ),
     );
     notes
+}
+
+/// How many messages were delivered and have no time, because it ended with its worker: what a worker counts is recorded as it goes,
+/// what it times is known by its readings alone.
+fn times_taken_along(stats: &Stats, facts: &RunFacts) -> u64 {
+    // Of a load test that goes on, or was aborted, some times are only not told yet.
+    let is_told =
+        facts.asked.load_test.is_none() || facts.stage == Stage::Ended && facts.cut_short != CutShort::Aborted;
+    if facts.workers.lost.count == 0 || !is_told {
+        return 0;
+    }
+    let spec = &facts.fleet.spec;
+    // A counter in the body tells no instant.
+    let has_no_times = |group: &str, stream: &str| {
+        let group = spec.groups.iter().find(|found| found.name == group);
+        let of_model = group.and_then(|group| Some((group, spec.models.get(&group.model)?.streams.get(stream)?)));
+        of_model.is_some_and(|(group, of_model)| matches!(group.stream(stream, of_model).stamp, StampMode::Counter(_)))
+    };
+    let never_timed = stats.groups.streams().filter(|(group, stream, _)| has_no_times(group, stream));
+    let never_timed: u64 = never_timed.map(|(_, _, counted)| counted.messages.delivered).sum();
+    stats.all_messages().delivered.saturating_sub(never_timed + stats.latency.end_to_end.count())
 }
 
 /// The notes of the run, and what the figures themselves call for.

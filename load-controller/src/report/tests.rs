@@ -1,9 +1,11 @@
 use fleet_contract::{
+    fleet::Qos,
+    model::Model,
     series::{
         COUNTERS, Counter, DELIVERED, DISTRIBUTIONS, DUPLICATED, IN_FLIGHT, LOST, OBSERVED, OFFERED, SENT, Scope,
         UNKNOWN, UNOBSERVED, WITHHELD,
     },
-    stats::{Devices, LostMessage, Messages},
+    stats::{Devices, LostMessage, Messages, StreamStats},
     time::Micros,
     units::Span,
 };
@@ -114,6 +116,38 @@ fn other_runs_and_lost_qos_0_are_noted_and_do_not_fail() {
     2 messages of QoS 0 were lost, which QoS 0 allows; `simctl run --fail-on lost` makes that a failure
     7 messages of another run (00c0ffee) arrived from the same devices: are two runs using this fleet's name?
     ");
+}
+
+#[test]
+fn times_that_a_lost_worker_took_along_are_noted_with_their_number() {
+    let notes = |change: &dyn Fn(&mut RunFacts)| {
+        let mut stats = stats_of(5);
+        let mut untimed = StreamStats::of(Qos::AtLeastOnce);
+        untimed.messages =
+            Messages { offered: 3, sent: 3, acknowledged: 3, observed: 3, delivered: 3, ..Messages::default() };
+        stats.add_stream("all", "state", &untimed);
+        let mut facts = facts();
+        change(&mut facts);
+        Report::new(&stats, &facts).notes
+    };
+    assert!(notes(&|_| {}).is_empty(), "nobody was lost");
+    let killed = |facts: &mut RunFacts| facts.workers.lost.count = 1;
+    let told = "workers that were lost took the end-to-end times of 3 delivered messages along: percentiles and thresholds are about \
+                the other 5";
+    assert_eq!(notes(&killed), [told]);
+    let going_on = |facts: &mut RunFacts| {
+        killed(facts);
+        (facts.stage, facts.asked.load_test) = (Stage::Running, Some("rush-hour".into()));
+    };
+    assert!(notes(&going_on).is_empty(), "the others have not told all of theirs");
+    // One that is known by a counter in its body is delivered without a time.
+    let counting = |facts: &mut RunFacts| {
+        killed(facts);
+        let stream = "{topic: '{id}', interval: 1s, payload: {json: {n: '{seq}'}}, stamp: {counter: n}}";
+        let model: Model = serde_saphyr::from_str(&format!("{{streams: {{state: {stream}}}}}")).unwrap();
+        facts.fleet.spec.models = [("thermometer".to_owned(), model)].into();
+    };
+    assert!(notes(&counting).is_empty());
 }
 
 proptest! {
