@@ -91,6 +91,11 @@ impl Acts {
         self.0.get(&number)?.outcome.as_ref()
     }
 
+    /// The names of the pods that were to end.
+    pub fn pods(&self) -> impl Iterator<Item = &str> {
+        self.0.values().flat_map(|act| &act.pods).map(|pod| pod.name.as_str())
+    }
+
     /// How many workers these faults have ended.
     pub fn workers_ended(&self, faults: &[Spanned<'_>]) -> u64 {
         faults.iter().filter(|spanned| spanned.fault.ends_workers()).map(|spanned| self.done(spanned.number)).sum()

@@ -74,7 +74,7 @@ pub struct AboutWorkers {
     pub devices_each: u32,
     /// Processes that ended unasked.
     pub lost: LostWorkers,
-    /// Of what several may have broken: who has most.
+    /// Of what workers may have broken: who has most.
     pub culprits: BTreeMap<Rule, String>,
     /// How far the clock of each, by name, is from that of who reads them; empty where all run on one machine.
     pub clocks: BTreeMap<String, Offset>,

@@ -36,6 +36,9 @@ const SERIES_EACH_SECOND: usize = 1_000;
 /// The most workers that are remembered by name until somebody takes note that they have ended.
 const LOST_MAX: usize = 256;
 
+/// What is said of a worker that has ended unasked, behind its name.
+pub const ENDED_UNASKED: &str = " ended unasked";
+
 /// A worker as whoever starts it knows it: a pod, or a process of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worker {
@@ -430,7 +433,7 @@ impl Workers {
                 .map_or_else(|| format!("worker {ordinal}"), |member| member.worker.name.clone());
             let devices = self.totals.worker(*ordinal).map_or(0, |last| last.stats.devices.connected);
             let devices = words::counted(devices.into(), "device", "devices");
-            self.lost.push(format!("{name} ended unasked, with {devices} connected when it was read last"));
+            self.lost.push(format!("{name}{ENDED_UNASKED}, with {devices} connected when it was read last"));
         }
         // Nobody takes note where no run goes on.
         self.lost.truncate(LOST_MAX);

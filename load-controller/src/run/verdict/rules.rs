@@ -1,6 +1,6 @@
 //! The default rules, one function each: `None` when it is kept, else the reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet_contract::{
     fleet::{Connect, Observe},
@@ -16,6 +16,8 @@ use crate::{
         facts::{CutShort, RunFacts},
         fault,
         stage::Stage,
+        timeline::EventKind,
+        workers::ENDED_UNASKED,
     },
     words,
 };
@@ -35,6 +37,9 @@ const UNOBSERVED_SHARE_MAX: f64 = 0.5;
 /// Of the messages that fell due while their devices were connected, a larger share that was not sent is not the load
 /// that was asked for.
 const WITHHELD_SHARE_MAX: f64 = 0.05;
+
+/// How many workers a reason names.
+const NAMED_MAX: usize = 5;
 
 /// What the rules look at.
 struct Case<'a> {
@@ -398,18 +403,24 @@ fn schedule_lag(case: &Case<'_>) -> Option<Reason> {
     })
 }
 
+/// All workers together, and each by itself: one that is throttled among a hundred does not show in their sum.
 fn cpu_throttled(case: &Case<'_>) -> Option<Reason> {
     let share = case.stats.generator.throttled_share();
-    (share > THROTTLED_SHARE_MAX).then(|| {
-        Reason::new(
-            Rule::CpuThrottled,
-            format!(
-                "expected CPU throttling in at most {} of the scheduling periods, found {}; raise the CPU limit",
-                words::share(THROTTLED_SHARE_MAX),
-                words::share(share)
-            ),
-        )
-    })
+    let is_one = case.facts.workers.culprits.contains_key(&Rule::CpuThrottled);
+    let (of_whom, found) = if share > THROTTLED_SHARE_MAX {
+        ("", words::share(share))
+    } else if is_one {
+        (" of each worker", format!("more, and {} in all", words::share(share)))
+    } else {
+        return None;
+    };
+    let most = words::share(THROTTLED_SHARE_MAX);
+    Some(Reason::new(
+        Rule::CpuThrottled,
+        format!(
+            "expected CPU throttling in at most {most} of the scheduling periods{of_whom}, found {found}; raise the CPU limit"
+        ),
+    ))
 }
 
 fn clock_stepped(case: &Case<'_>) -> Option<Reason> {
@@ -557,7 +568,7 @@ fn worker_lost(case: &Case<'_>) -> Option<Reason> {
     let asked = acts.workers_ended(&fault::begun(case.facts));
     let lost = u64::from(case.facts.workers.lost.count).saturating_sub(asked);
     (lost > 0).then(|| {
-        let found = format!("found {}", words::counted(lost, "that ended unasked", "that ended unasked"));
+        let found = format!("found {} that ended unasked{}", words::count(lost), names_of_lost(case));
         let unknown = match case.all.unrecorded {
             0 => format!("the fate of {} is unknown", words::messages(case.all.unknown)),
             more => {
@@ -567,6 +578,27 @@ fn worker_lost(case: &Case<'_>) -> Option<Reason> {
         };
         Reason::new(Rule::WorkerLost, format!("expected every worker to live to the end, {found}; {unknown}"))
     })
+}
+
+/// ` (lab-1, lab-7 and others)`: who ended unasked, as far as the events of the run tell; nothing where they do not. Pods that the run
+/// has ended itself are among the events, too.
+fn names_of_lost(case: &Case<'_>) -> String {
+    let events = case.facts.timeline.events();
+    let lost = events.list().iter().filter(|event| event.kind == EventKind::WorkerLost);
+    let mut names: Vec<&str> = lost.filter_map(|event| Some(event.message.split_once(ENDED_UNASKED)?.0)).collect();
+    for asked in case.facts.acts.pods() {
+        if let Some(place) = names.iter().position(|name| *name == asked) {
+            names.remove(place);
+        }
+    }
+    // The same one may have ended several times.
+    let names: BTreeSet<&str> = names.into_iter().collect();
+    let named: Vec<&str> = names.iter().copied().take(NAMED_MAX).collect();
+    match named.len() {
+        0 => String::new(),
+        count if count < names.len() || events.more() > 0 => format!(" ({} and others)", named.join(", ")),
+        _ => format!(" ({})", named.join(", ")),
+    }
 }
 
 /// ` (cause 12, other 3)`, the most frequent first; nothing without causes.

@@ -9,7 +9,7 @@ use fleet_contract::{
 use super::*;
 use crate::{
     fixture::{facts, stats_of},
-    run::{facts::CutShort, phase::Phases},
+    run::{act::Target, facts::CutShort, phase::Phases, timeline::EventKind},
 };
 
 /// What the rules make of a good run of 1,000 messages after a change.
@@ -301,6 +301,20 @@ fn throttling_counts_beyond_one_period_in_twenty() {
 }
 
 #[test]
+fn one_throttled_worker_makes_a_run_invalid_however_many_others_there_are() {
+    check(
+        |stats, facts| {
+            (stats.generator.cpu_periods, stats.generator.cpu_periods_throttled) = (10_000, 60);
+            facts.workers.culprits.insert(Rule::CpuThrottled, "the most by lab-7, in 30.0 %".into());
+        },
+        Verdict::Invalid,
+        &[
+            "cpu_throttled: expected CPU throttling in at most 5.00 % of the scheduling periods of each worker, found more, and 0.60 % in all; raise the CPU limit; the most by lab-7, in 30.0 %",
+        ],
+    );
+}
+
+#[test]
 fn a_clock_that_was_set_or_a_machine_that_slept_makes_time_stamps_worthless() {
     let offset = |micros| move |stats: &mut Stats, _: &mut RunFacts| stats.generator.clock_offset_micros = micros;
     check(offset(-900_000), Verdict::Passed, &[]);
@@ -503,6 +517,37 @@ fn a_lost_worker_says_what_is_unknown() {
         &[
             "worker_lost: expected every worker to live to the end, found 1 that ended unasked; the fate of 12 messages is unknown",
         ],
+    );
+}
+
+#[test]
+fn lost_workers_are_named_but_for_those_that_the_run_has_ended() {
+    let kill = |names: &'static [&'static str], asked: Option<&'static str>| {
+        let pods = asked.map(|name| Target { name: name.into(), uid: "u".into() });
+        move |_: &mut Stats, facts: &mut RunFacts| {
+            facts.workers.lost.count = u32::try_from(names.len()).unwrap();
+            for name in names {
+                let message = format!("{name} ended unasked, with 10 devices connected when it was read last");
+                facts.timeline.note(facts.now, EventKind::WorkerLost, message);
+            }
+            facts.acts.begin(0, pods.into_iter().collect());
+        }
+    };
+    let reason = |found: &str| {
+        format!(
+            "worker_lost: expected every worker to live to the end, found {found}; the fate of 0 messages is unknown"
+        )
+    };
+    check(
+        kill(&["lab-7", "lab-1", "lab-7"], Some("lab-7")),
+        Verdict::Invalid,
+        &[&reason("3 that ended unasked (lab-1, lab-7)")],
+    );
+    check(kill(&["lab-7", "lab-1"], Some("lab-7")), Verdict::Invalid, &[&reason("2 that ended unasked (lab-1)")]);
+    check(
+        kill(&["a", "b", "c", "d", "e", "f"], None),
+        Verdict::Invalid,
+        &[&reason("6 that ended unasked (a, b, c, d, e and others)")],
     );
 }
 
