@@ -1,8 +1,12 @@
-//! The policy that judges who may write which fleet, held to all that a fleet can name.
+//! The policies that judge who may write which fleet or load test, held to all that these can name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use serde_json::{Value, json};
+use tests::project;
 
 use super::chart::{find, objects};
 
@@ -74,6 +78,39 @@ fn every_object_that_a_fleet_can_name_has_a_rule() {
         let value = format!("{first}{}", rest.replace('.', ".?").replace('[', "[?"));
         let rule = &rules[&field];
         assert!(rule.contains(&format!(".name({value}.value())")) && rule.contains(resource), "{field}: {rule}");
+    }
+}
+
+#[test]
+fn every_object_that_a_load_test_can_name_has_a_rule() {
+    let objects = objects(&[]);
+    let definition = find(&objects, "CustomResourceDefinition", "loadtests.simctl.io");
+    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    assert!(schema["properties"]["fleet"].is_object());
+    let mut wanted = BTreeSet::new();
+    references("spec", schema, &mut wanted);
+    assert!(wanted.is_empty(), "beside its fleet it names {wanted:?}, and no rule says who may");
+    // The API server takes faults as they are; what one can name the schema of the document says.
+    let text = fs::read_to_string(project::root().join("manifests/schema/loadtest.json")).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let mut naming = BTreeSet::new();
+    for (name, definition) in document["$defs"].as_object().unwrap() {
+        let kinds = definition["oneOf"].as_array().filter(|_| name == "Fault");
+        for part in kinds.into_iter().flatten().chain([definition]) {
+            let mut found = BTreeSet::new();
+            references(name, part, &mut found);
+            if !found.is_empty() {
+                naming.insert((name.as_str(), part["properties"]["kind"]["const"].as_str()));
+            }
+        }
+    }
+    assert_eq!(naming, [("Fault", Some("hook"))].into());
+    let policy = &find(&objects, "ValidatingAdmissionPolicy", "simctl-system.loadtests.simctl.io")["spec"];
+    let validations = policy["validations"].as_array().unwrap().iter();
+    let rules: Vec<&str> = validations.map(|validation| validation["expression"].as_str().unwrap()).collect();
+    for parts in [[".name(variables.spec.fleet)", ".check('update')"], ["'hook' in kinds", ".check('create')"]] {
+        let is_judged = rules.iter().any(|rule| parts.iter().all(|part| rule.contains(part)));
+        assert!(is_judged, "no rule has {parts:?}");
     }
 }
 
