@@ -6,17 +6,20 @@
 //! | --- | --- |
 //! | [`phase`] | a part of the test: how long, how many devices, how fast, which faults |
 //! | [`curve`] | a number that changes while a phase lasts |
+//! | `timetable` | what the streams of an absolute rate send by themselves |
 //! | `check` | the laws across fields, and with the fleet |
 
 mod check;
 pub mod curve;
 pub mod phase;
+mod timetable;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use check::{check, steep};
+pub use check::{FACTOR_MAX, check, steep};
 pub use phase::{Phase, RateChange};
+pub use timetable::{Unreachable, follows_rules, timetable, unreachable};
 
 use crate::{
     fault::Fault,

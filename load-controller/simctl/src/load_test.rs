@@ -3,7 +3,7 @@
 use fleet_contract::{
     document::{self, Problem, Problems},
     fault::{Fault, Pods},
-    load_test::{LoadTest, check, steep},
+    load_test::{FACTOR_MAX, LoadTest, Unreachable, check, steep, unreachable},
     units::Span,
     unknown,
 };
@@ -65,7 +65,8 @@ pub(crate) fn acts(object: &Object, test: &LoadTest, are_commands_allowed: bool)
     located(object, test.spec.faults().filter_map(problem).collect())
 }
 
-/// What of a right load test is not as its author may think: curves that rise faster than devices connect.
+/// What of a right load test is not as its author may think: curves that rise faster than devices connect, and rates that no
+/// factor reaches.
 pub(crate) fn doubts(test: &LoadTest, document: &Document) -> Vec<String> {
     let spec = &document.fleet.spec;
     let steep = steep(&test.spec, spec.devices, spec.connect.rate).into_iter();
@@ -76,7 +77,16 @@ pub(crate) fn doubts(test: &LoadTest, document: &Document) -> Vec<String> {
             words::time(needed.as_secs_f64())
         )
     };
-    steep.map(doubt).collect()
+    let beyond = |Unreachable { phase, wanted, most, devices }: Unreachable<'_>| {
+        format!(
+            "phase {phase} asks for {}/s, and with {} its streams send at most {}/s, {} times what their intervals say",
+            words::number(wanted.get()),
+            words::devices(devices),
+            words::number(most),
+            words::number(FACTOR_MAX)
+        )
+    };
+    steep.map(doubt).chain(unreachable(&test.spec, spec).into_iter().map(beyond)).collect()
 }
 
 fn located(object: &Object, problems: Vec<Problem>) -> Result<(), Failure> {
@@ -152,6 +162,10 @@ mod tests {
             checked(ramp),
             Ok(vec!["phase a lets devices come within 1s, and at connect.rate 5/s they take 4.00 s".into()])
         );
+        let rate = "  {fleet: lab, phases: [{name: a, duration: 1s, rate: {messages: 5000/s}}]}\n";
+        let doubt = "phase a asks for 5,000/s, and with 10 devices its streams send at most 1,000/s, 1,000 times what their \
+                     intervals say";
+        assert_eq!(checked(rate), Ok(vec![doubt.into()]));
         for (test, expected) in [
             (
                 "  {fleet: lap, phases: [{name: a, duration: 1s}]}\n",

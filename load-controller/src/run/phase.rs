@@ -8,9 +8,9 @@ use fleet_contract::{
     load_test::{
         Phase, RateChange,
         curve::{Course, Curve, Segment},
+        timetable,
     },
     plan::{Plan, Setting},
-    share::Membership,
     time::Micros,
     units::{Factor, Span},
 };
@@ -206,9 +206,9 @@ fn plan_devices(plan: &mut Plan, phase: &Spanned<'_>, begins: Micros, before: u3
 
 /// The rates of a phase hold while it lasts: behind it, streams go as their documents say, unless the next one sets them anew.
 fn plan_rates(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>, begins: Micros) {
-    let lasts = phase.phase.duration;
-    for change in phase.phase.rate.iter().flat_map(|rates| rates.all()) {
-        let RateChange { group, stream, factor, messages } = change;
+    let (lasts, Some(rates)) = (phase.phase.duration, &phase.phase.rate) else { return };
+    for change in rates.all() {
+        let RateChange { factor, messages, .. } = change;
         let absolute = messages.map(|messages| (messages, devices_of(plan, phase, begins)));
         let mut set = |after: Span, factor: Option<Factor>, over: Span| {
             plan.set(begins.after(after), rate(change, factor, over));
@@ -218,7 +218,7 @@ fn plan_rates(plan: &mut Plan, spec: &FleetSpec, phase: &Spanned<'_>, begins: Mi
         }
         if let Some((messages, counts)) = absolute {
             for (after, devices) in counts {
-                let by_timetable = timetable(spec, group.as_deref(), stream.as_deref(), devices);
+                let by_timetable = timetable(spec, rates, change, devices);
                 let factor = if by_timetable > 0.0 { messages.get() / by_timetable } else { 0.0 };
                 set(after, Some(as_factor(factor)), Span::ZERO);
             }
@@ -246,26 +246,6 @@ fn devices_of(plan: &Plan, phase: &Spanned<'_>, begins: Micros) -> Vec<(Span, u3
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a thousand, in millionths")]
 fn as_factor(factor: f64) -> Factor {
     Factor((factor.clamp(0.0, 1_000.0) * f64::from(Factor::ONE.0)).round() as u32)
-}
-
-/// How many messages a second the periodic streams that are meant make by their intervals, with so many devices.
-fn timetable(spec: &FleetSpec, group: Option<&str>, stream: Option<&str>, devices: u32) -> f64 {
-    let shares: Vec<_> = spec.groups.iter().map(|group| group.share).collect();
-    let Ok(membership) = Membership::new(&shares) else { return 0.0 };
-    let is_meant = |wanted: Option<&str>, name: &str| wanted.is_none_or(|wanted| wanted == name);
-    let groups = spec.groups.iter().enumerate().filter(|(_, it)| is_meant(group, &it.name));
-    let per_second = groups.flat_map(|(position, group)| {
-        let count = f64::from(membership.count(position, devices));
-        let streams = spec.models.get(&group.model).into_iter().flat_map(|model| &model.streams);
-        let streams = streams.filter(move |(name, _)| is_meant(stream, name));
-        streams.filter_map(move |(name, stream)| {
-            let interval = spec.intervals.get(name).or(spec.intervals.get(FleetSpec::ALL_STREAMS)).copied();
-            let interval =
-                interval.or(group.stream(name, stream).interval).filter(|interval| *interval > Span::ZERO)?;
-            Some(count / interval.as_secs_f64())
-        })
-    });
-    per_second.sum()
 }
 
 #[cfg(test)]
@@ -348,8 +328,6 @@ mod tests {
     #[test]
     fn an_absolute_rate_is_a_factor_of_the_timetable() {
         // 10 devices of 1 + 0.1 messages a second each.
-        assert!((timetable(&spec(), None, None, 10) - 11.0).abs() < 1e-9);
-        assert!((timetable(&spec(), Some("van"), Some("slow"), 10) - 0.5).abs() < 1e-9);
         let phases = written("[{name: a, duration: 10s, rate: {messages: 33/s}}]");
         let mut plan = Plan::new(1, START, 10);
         phases.plan(&mut plan, &spec(), START);
@@ -364,6 +342,16 @@ mod tests {
         };
         assert!((factor(0) - 33.0 / 22.0).abs() < 0.1, "{}", factor(0));
         assert!((factor(9_900) - 33.0 / 33.0).abs() < 0.1, "{}", factor(9_900));
+    }
+
+    #[test]
+    fn two_absolute_rates_of_a_phase_add_up() {
+        // Of ten devices, `fast` makes ten messages a second and `slow` one: 30 and 5 are asked for.
+        let phases = written("[{name: a, duration: 10s, rate: [{messages: 5/s}, {stream: fast, messages: 30/s}]}]");
+        let mut plan = Plan::new(1, START, 10);
+        phases.plan(&mut plan, &spec(), START);
+        let factor = |stream| plan.factor(None, stream, at(0)).map(Factor::get);
+        assert_eq!((factor(Some("fast")), factor(None)), (Some(3.0), Some(5.0)));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use fleet_contract::{
     fleet::FleetSpec,
-    load_test::RateChange,
+    load_test::{RateChange, follows_rules, phase::Rates},
     plan::{Plan, Setting},
     stats::{Groups, Stats},
     time::Micros,
@@ -40,7 +40,7 @@ struct Look {
     phase: u32,
     at: Micros,
     corrections: u32,
-    /// What was offered of each rate of the phase.
+    /// What was offered of each rate of the phase, by the streams for which it counts.
     offered: Vec<u64>,
     /// What was overdue or withheld of all.
     missed: u64,
@@ -61,11 +61,12 @@ impl Steering {
         let elapsed = now.since(start);
         let goes_on = |phase: &Spanned<'_>| (phase.after..phase.until()).contains(&elapsed);
         let phase = phases.spanned().find(goes_on)?;
-        let rates: Vec<&RateChange> = phase.phase.rate.iter().flat_map(|rates| rates.all()).collect();
-        if !rates.iter().any(|change| change.messages.is_some() && follows_rules(spec, change)) {
+        let rates = phase.phase.rate.as_ref()?;
+        let is_steered = |change: &RateChange| change.messages.is_some() && follows_rules(spec, rates, change);
+        if !rates.as_written().iter().any(is_steered) {
             return None;
         }
-        let look = Look::of(phase.number, &rates, stats, now);
+        let look = Look::of(phase.number, rates, stats, now);
         let last = match &mut self.last {
             Some(last) if last.phase == phase.number => last,
             last => {
@@ -84,8 +85,8 @@ impl Steering {
         }
         let seconds = now.since(before.at).as_secs_f64();
         let mut corrected = None;
-        for (place, change) in rates.iter().enumerate() {
-            let Some(wanted) = change.messages.filter(|_| follows_rules(spec, change)) else { continue };
+        for (place, change) in rates.as_written().iter().enumerate() {
+            let Some(wanted) = change.messages.filter(|_| is_steered(change)) else { continue };
             let found = last.offered[place].saturating_sub(before.offered[place]) as f64 / seconds;
             let Some(step) = step(wanted.get(), found) else { continue };
             let plan = corrected.get_or_insert_with(|| plan.clone());
@@ -103,22 +104,19 @@ impl Steering {
 }
 
 impl Look {
-    fn of(phase: u32, rates: &[&RateChange], stats: &Stats, at: Micros) -> Self {
+    fn of(phase: u32, rates: &Rates, stats: &Stats, at: Micros) -> Self {
         let nothing = Groups::default();
         let groups = stats.phases.get(&phase).map_or(&nothing, |phase| &phase.groups);
-        let offered = |change: &&RateChange| {
-            let is_meant = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
-            let streams = groups.streams();
-            let meant =
-                streams.filter(|(group, name, _)| is_meant(&change.group, group) && is_meant(&change.stream, name));
-            meant.map(|(_, _, stream)| stream.messages.offered).sum()
+        let offered = |change: &RateChange| {
+            let its = groups.streams().filter(|(group, name, _)| rates.of(group, name) == Some(change));
+            its.map(|(_, _, stream)| stream.messages.offered).sum()
         };
         let all = stats.all_messages();
         Self {
             phase,
             at,
             corrections: 0,
-            offered: rates.iter().map(offered).collect(),
+            offered: rates.as_written().iter().map(offered).collect(),
             missed: stats.generator.overdue + all.withheld,
             offered_in_all: all.offered,
         }
@@ -128,16 +126,6 @@ impl Look {
         let offered = self.offered_in_all.saturating_sub(before.offered_in_all);
         self.missed.saturating_sub(before.missed) as f64 > SATURATED_SHARE * offered as f64
     }
-}
-
-/// Whether a stream that is meant follows a rule.
-fn follows_rules(spec: &FleetSpec, change: &RateChange) -> bool {
-    let groups = spec.groups.iter().filter(|group| change.group.as_ref().is_none_or(|wanted| *wanted == group.name));
-    groups.filter_map(|group| spec.models.get(&group.model)).any(|model| {
-        let meant =
-            model.streams.iter().filter(|(name, _)| change.stream.as_ref().is_none_or(|wanted| wanted == *name));
-        meant.into_iter().any(|(_, stream)| stream.trigger.is_some())
-    })
 }
 
 /// By which share the factor is to change; `None` where it is right.
@@ -193,7 +181,8 @@ mod tests {
             let mut offered = Vec::new();
             for second in seconds {
                 let now = START.after(Span::from_secs(second + 1));
-                let factor = self.plan.factor(None, None, now).map_or(1.0, |factor| f64::from(factor.0) / 1e6);
+                let own = self.plan.factor(None, Some("state"), now).or_else(|| self.plan.factor(None, None, now));
+                let factor = own.map_or(1.0, |factor| f64::from(factor.0) / 1e6);
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some messages")]
                 let periodic = (10.0 * factor).round() as u64;
                 for (name, count) in [("state", periodic), ("event", self.rules)] {
@@ -222,6 +211,15 @@ mod tests {
         assert!(offered.windows(2).all(|pair| pair[1].abs_diff(pair[0]) <= 11), "a tenth at a time: {offered:?}");
         assert!(offered[60..].iter().all(|offered| (99..=101).contains(offered)), "{offered:?}");
         assert!(played.steering.last.unwrap().corrections < 8);
+    }
+
+    #[test]
+    fn what_a_more_specific_rate_takes_is_no_part_of_the_general_one() {
+        let rates = "[{messages: 100/s}, {stream: state, factor: 2}]";
+        let mut played = Played::new(&format!("[{{name: a, duration: 2m, rate: {rates}}}]"), 20);
+        let rates = played.phases.all()[0].rate.clone().unwrap();
+        played.play(0..1);
+        assert_eq!(Look::of(0, &rates, &played.stats, START).offered, [20, 20]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ const CHURN_MIN: Span = Span::from_millis(100);
 const DELAY_MAX: Span = Span::from_secs(60);
 
 /// The largest factor of a rate.
-const FACTOR_MAX: f64 = 1_000.0;
+pub const FACTOR_MAX: f64 = 1_000.0;
 
 /// All that is wrong with a load test, and with it beside its fleet where that is known; of the fleet's models only those
 /// that stand in it are looked at.
@@ -258,6 +258,32 @@ impl Check<'_> {
         }
         self.group(&format!("{path}/group"), change.group.as_deref());
         self.stream(&format!("{path}/stream"), change.group.as_deref(), change.stream.as_deref());
+        self.periodic(path, change);
+    }
+
+    /// A rate is that of streams with an interval: those that follow rules alone send when their rules say so.
+    fn periodic(&mut self, path: &str, change: &RateChange) {
+        let models = self.models(change.group.as_deref());
+        let streams: Vec<_> = models.into_iter().flat_map(|model| &model.streams).collect();
+        let is_meant = |name: &str| change.stream.as_deref().is_none_or(|wanted| wanted == name);
+        let mut meant = streams.iter().filter(|(name, _)| is_meant(name)).peekable();
+        if meant.peek().is_none() || meant.any(|(_, stream)| stream.trigger.is_none()) {
+            return;
+        }
+        let periodic = streams.iter().filter(|(_, stream)| stream.trigger.is_none());
+        let periodic: BTreeSet<&str> = periodic.map(|(name, _)| name.as_str()).collect();
+        let (field, found) = match (&change.stream, &change.group) {
+            (Some(stream), _) => ("/stream", format!("`{stream}`, which follows a rule")),
+            (None, Some(group)) => ("/group", format!("`{group}`, whose streams all follow rules")),
+            (None, None) => ("", "a fleet whose streams all follow rules".into()),
+        };
+        let expected = if periodic.is_empty() {
+            "no `rate` where no stream has an `interval`".into()
+        } else {
+            let list = periodic.into_iter().collect::<Vec<_>>().join("`, `");
+            format!("a stream with an `interval` (`{list}`), whose rate can change")
+        };
+        self.wrong(format!("{path}{field}"), format!("expected {expected}; found {found}"));
     }
 
     fn curve<T: Copy + Into<f64>>(&mut self, path: &str, curve: &Curve<T>, lasts: Span, most: f64) {
@@ -539,6 +565,46 @@ mod tests {
         spec.thresholds[2].group: expected none: connect is measured for the fleet alone
         spec.thresholds[3].qos: expected 1 or 2: nothing of QoS 0 is acknowledged
         spec.thresholds[3].stream: there is no stream `stat`, did you mean `state`? (there are `state`)
+        ");
+    }
+
+    #[test]
+    fn a_rate_needs_a_stream_with_an_interval() {
+        let told = |groups: &str, rate: &str| {
+            let test = format!("{{fleet: f, phases: [{{name: a, duration: 10s, rate: {rate}}}]}}");
+            let rule = |name: &str| {
+                format!(
+                    "{name}: {{topic: u, trigger: {{change: {{signal: x}}}}, qos: 0, payload: {{json: {{x: '{{x}}'}}}}}}"
+                )
+            };
+            let signals = "signals: {x: {kind: counter, rate: 1}}";
+            let fleet = format!(
+                "{{groups: [{groups}], models: {{both: {{{signals}, streams: {{state: {{topic: t, interval: 1s, qos: 0, payload: {{json: \
+                 {{}}}}}}, {}}}}}, rules: {{{signals}, streams: {{{}, {}}}}}}}}}",
+                rule("event"),
+                rule("event"),
+                rule("alarm")
+            );
+            let (test, fleet) = (serde_saphyr::from_str(&test).unwrap(), serde_saphyr::from_str(&fleet).unwrap());
+            check(&test, Some(&fleet)).iter().map(|problem| format!("{problem}\n")).collect::<String>()
+        };
+        let groups = "{name: car, share: 50%, model: both}, {name: lamp, share: 50%, model: rules}";
+        for right in ["{factor: 2}", "{messages: 9/s}", "{stream: state, factor: 2}", "{group: car, messages: 9/s}"] {
+            assert_eq!(told(groups, right), "", "{right}");
+        }
+        // A model that is found elsewhere may have an interval for it.
+        assert_eq!(told("{name: car, model: elsewhere}", "{stream: event, factor: 2}"), "");
+        let all = [
+            (groups, "{stream: event, factor: 2}"),
+            (groups, "[{factor: 2}, {group: lamp, stream: alarm, messages: 9/s}]"),
+            (groups, "{group: lamp, messages: 9/s}"),
+            ("{name: lamp, model: rules}", "{messages: 9/s}"),
+        ];
+        insta::assert_snapshot!(all.map(|(groups, rate)| told(groups, rate)).concat(), @r"
+        spec.phases[0].rate.stream: expected a stream with an `interval` (`state`), whose rate can change; found `event`, which follows a rule
+        spec.phases[0].rate[1].stream: expected no `rate` where no stream has an `interval`; found `alarm`, which follows a rule
+        spec.phases[0].rate.group: expected no `rate` where no stream has an `interval`; found `lamp`, whose streams all follow rules
+        spec.phases[0].rate: expected no `rate` where no stream has an `interval`; found a fleet whose streams all follow rules
         ");
     }
 

@@ -59,8 +59,13 @@ impl Rates {
     /// All of them, the least specific first.
     pub fn all(&self) -> Vec<&RateChange> {
         let mut all: Vec<&RateChange> = self.as_written().iter().collect();
-        all.sort_by_key(|change| (change.stream.is_some(), change.group.is_some()));
+        all.sort_by_key(|change| change.specific());
         all
+    }
+
+    /// The one that counts for a stream of a group: the most specific of those that mean it.
+    pub fn of(&self, group: &str, stream: &str) -> Option<&RateChange> {
+        self.as_written().iter().filter(|change| change.means(group, stream)).max_by_key(|change| change.specific())
     }
 }
 
@@ -81,6 +86,19 @@ pub struct RateChange {
     /// the number of devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Rate>,
+}
+
+impl RateChange {
+    /// Whether it is about a stream of a group; a more specific one may count before it.
+    fn means(&self, group: &str, stream: &str) -> bool {
+        let is_meant = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
+        is_meant(&self.group, group) && is_meant(&self.stream, stream)
+    }
+
+    /// What names a stream goes before what names a group, and that before what names neither.
+    const fn specific(&self) -> (bool, bool) {
+        (self.stream.is_some(), self.group.is_some())
+    }
 }
 
 impl FromStr for Phase {
