@@ -308,6 +308,24 @@ impl Plan {
         set.last().flatten()
     }
 
+    /// Changes the factors that are to be set for exactly these streams behind `after` and before `until`; where one is taken
+    /// back, it stays so.
+    pub fn change_factors(
+        &mut self,
+        (group, stream): (Option<&str>, Option<&str>),
+        (after, until): (Micros, Micros),
+        changed: impl Fn(Factor) -> Factor,
+    ) {
+        self.version += 1;
+        for change in self.changes.iter_mut().filter(|change| after < change.at && change.at < until) {
+            if let Setting::Rate { group: of, stream: named, factor: Some(factor), .. } = &mut change.set
+                && (of.as_deref(), named.as_deref()) == (group, stream)
+            {
+                *factor = changed(*factor);
+            }
+        }
+    }
+
     /// Lets the streams go by their intervals again from `at` on; whether any had a factor.
     ///
     /// The rates stay in the plan, for how far the timetables are depends on them. So a plan that ever had one is of format 2.

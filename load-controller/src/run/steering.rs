@@ -1,8 +1,10 @@
 //! Keeps a phase at the messages a second that it asks for, where streams that follow rules are among those that are meant.
 //!
 //! The factor of the periodic streams follows from their intervals; what rules add nobody knows before. So every five seconds what
-//! was offered is held against what is asked for, and the factor of the periodic ones is corrected, by a tenth at most. A fleet
-//! that cannot send what it is to send is left alone: more of it would prove nothing.
+//! was offered is held against what is asked for, and the factor of the periodic ones is corrected, by a tenth at most. Where
+//! devices come or leave, a phase has many factors, and a correction is one of all that are still to come in it: the plan, which
+//! another process goes on with, holds their product. A fleet that cannot send what it is to send is left alone: more of it would
+//! prove nothing.
 
 use fleet_contract::{
     fleet::FleetSpec,
@@ -80,7 +82,8 @@ impl Steering {
         }
         let look = Look { corrections: last.corrections, ..look };
         let before = std::mem::replace(last, look);
-        if at >= start.after(phase.until()) || last.is_saturated_since(&before) {
+        let ends = start.after(phase.until());
+        if at >= ends || last.is_saturated_since(&before) {
             return None;
         }
         let seconds = now.since(before.at).as_secs_f64();
@@ -90,8 +93,9 @@ impl Steering {
             let found = last.offered[place].saturating_sub(before.offered[place]) as f64 / seconds;
             let Some(step) = step(wanted.get(), found) else { continue };
             let plan = corrected.get_or_insert_with(|| plan.clone());
-            let factor = plan.factor(change.group.as_deref(), change.stream.as_deref(), at).unwrap_or(Factor::ONE);
-            let factor = Some(scaled(factor, step));
+            let of = (change.group.as_deref(), change.stream.as_deref());
+            plan.change_factors(of, (at, ends), |factor| scaled(factor, step));
+            let factor = Some(scaled(plan.factor(of.0, of.1, at).unwrap_or(Factor::ONE), step));
             let (group, stream) = (change.group.clone(), change.stream.clone());
             plan.set(at, Setting::Rate { group, stream, factor, over: Span::ZERO });
         }
@@ -158,7 +162,8 @@ mod tests {
         serde_saphyr::from_str(&text).unwrap()
     }
 
-    /// A played fleet of ten devices: each sends by its factor, and rules add so many messages a second.
+    /// A played fleet of ten devices, unless its phase says another number: each sends by its factor, and rules add so many
+    /// messages a second.
     struct Played {
         spec: FleetSpec,
         phases: Phases,
@@ -184,7 +189,7 @@ mod tests {
                 let own = self.plan.factor(None, Some("state"), now).or_else(|| self.plan.factor(None, None, now));
                 let factor = own.map_or(1.0, |factor| f64::from(factor.0) / 1e6);
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some messages")]
-                let periodic = (10.0 * factor).round() as u64;
+                let periodic = (f64::from(self.plan.devices(now)) * factor).round() as u64;
                 for (name, count) in [("state", periodic), ("event", self.rules)] {
                     let mut stream = StreamStats::of(Qos::AtMostOnce);
                     stream.messages.offered = count;
@@ -211,6 +216,19 @@ mod tests {
         assert!(offered.windows(2).all(|pair| pair[1].abs_diff(pair[0]) <= 11), "a tenth at a time: {offered:?}");
         assert!(offered[60..].iter().all(|offered| (99..=101).contains(offered)), "{offered:?}");
         assert!(played.steering.last.unwrap().corrections < 8);
+    }
+
+    /// The timetable's factor is another one every four seconds, because devices come.
+    #[test]
+    fn a_correction_holds_for_the_factors_that_are_still_to_come_in_the_phase() {
+        let phases = "[{name: a, duration: 2m, devices: {from: 100, to: 200}, rate: {messages: 1000/s}}, {name: b, duration: 1m, rate: \
+                      {messages: 400/s}}]";
+        let mut played = Played::new(phases, 200);
+        let next = played.plan.factor(None, None, START.after(Span::from_secs(121)));
+        let offered = played.play(0..118);
+        assert_eq!(offered[0].next_multiple_of(100), 1_200, "the timetable alone makes a thousand: {offered:?}");
+        assert!(offered[30..].iter().all(|offered| (970..=1_030).contains(offered)), "{offered:?}");
+        assert_eq!(played.plan.factor(None, None, START.after(Span::from_secs(121))), next, "another phase is its own");
     }
 
     #[test]

@@ -507,3 +507,26 @@ fn naive_dues(phase: u64, turns: &[Turn]) -> Vec<u64> {
     }
     dues
 }
+
+#[test]
+fn factors_that_are_to_come_change_between_two_instants_for_exactly_their_streams() {
+    let mut plan = Plan::new(1, START, 10);
+    for (seconds, stream, factor) in [
+        (0, None, Some(2)),
+        (1, None, Some(3)),
+        (2, None, Some(4)),
+        (2, Some("state"), Some(5)),
+        (3, None, None),
+        (4, None, Some(6)),
+    ] {
+        let factor = factor.map(|factor| Factor(1_000_000 * factor));
+        let stream = stream.map(str::to_owned);
+        plan.set(at(seconds), Setting::Rate { group: None, stream, factor, over: Span::ZERO });
+    }
+    let version = plan.version;
+    plan.change_factors((None, None), (at(1), at(4)), |factor| Factor(factor.0 / 2));
+    assert!(plan.version > version);
+    let factors = [0, 1, 2, 3, 4].map(|seconds| plan.factor(None, None, at(seconds)).map(Factor::get));
+    assert_eq!(factors, [Some(2.0), Some(3.0), Some(2.0), None, Some(6.0)]);
+    assert_eq!(plan.factor(None, Some("state"), at(2)).map(Factor::get), Some(5.0));
+}
