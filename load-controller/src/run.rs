@@ -377,9 +377,14 @@ impl Run {
         self.part_of(workers.counters(), plan)
     }
 
+    /// A load test has the messages of its phases, wherever it runs; with nothing before it, where it is all of the run. What falls
+    /// due behind the last phase, until its devices have left, nobody has asked for.
     fn part_of(&self, mut stats: Stats, plan: &Plan) -> Stats {
-        if let Some(before) = &self.before {
-            stats = stats.part(self.facts.asked.phases.numbers(), self.facts.span(), &before.stats);
+        let nothing = Stats::default();
+        let is_test = self.facts.asked.load_test.is_some();
+        let before = self.before.as_ref().map(|before| &before.stats).or(is_test.then_some(&nothing));
+        if let Some(before) = before {
+            stats = stats.part(self.facts.asked.phases.numbers(), self.facts.span(), before);
         }
         if self.follows_plan() {
             stats.devices.desired = plan.devices(self.facts.now);

@@ -412,6 +412,28 @@ fn a_threshold_on_times_does_not_end_a_run_for_want_of_times() {
 }
 
 #[test]
+fn a_load_test_that_is_all_of_a_run_has_the_messages_of_its_phases_as_one_that_is_a_part() {
+    let now = START.after(Span::from_secs(80));
+    let (part, plan, mut workers) = to_be_ended(now);
+    let mut reading = one_of_a_thousand_lost(now);
+    // Some fall due until the devices have left.
+    let mut behind = StreamStats::of(Qos::AtLeastOnce);
+    (behind.messages.offered, behind.messages.sent, behind.messages.observed) = (7, 7, 7);
+    reading.stats.add_stream("all", "reading", &behind);
+    reading.stats.phases.entry(2).or_default().groups.add("all", "reading", &behind);
+    let answer = Answer::Reading(Ok(Box::new(reading)));
+    workers.answered(Answered { ordinal: 0, id: "0".into(), answer }).unwrap();
+    let stats = |run: &Run| run.stats(&plan, &workers);
+    let facts = part.facts().clone();
+    let whole = stats(&Run::new(facts.clone(), Span::from_millis(100)));
+    assert_eq!((whole.all_messages().sent, whole.latency.end_to_end.count()), (1_000, 999));
+    assert_eq!(whole, stats(&part));
+    let asked = Asked { load_test: None, ..facts.asked.clone() };
+    let no_test = stats(&Run::new(RunFacts { asked, ..facts }, Span::from_millis(100)));
+    assert_eq!(no_test.all_messages().sent, 1_007, "parts of a run that are measured apart do not cut it");
+}
+
+#[test]
 fn a_run_that_goes_on_elsewhere_wants_the_times_that_may_end_it_and_knows_the_farthest_clock() {
     let now = START.after(Span::from_secs(3));
     let (mut run, plan, workers) = to_be_ended(now);
