@@ -15,7 +15,7 @@ use load_controller::{
         self, Report, csv, json, junit, markdown,
         text::{self, Paint, Style, Width},
     },
-    resource::config_map,
+    resource::{LoadTest, config_map},
     run::verdict::ExitCode,
     yaml,
 };
@@ -42,7 +42,7 @@ Examples:
 /// Print the report of a run that has ended
 ///
 /// Reads the directory that `run --report` has written, a file `report.json`, or standard input; of a load test of a cluster, what
-/// the load controller has kept.
+/// the load controller has kept. A name that no file has is looked for in the cluster.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -84,8 +84,14 @@ enum Format {
 impl Args {
     /// Reads the report and prints it.
     pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
-        let kept = match self.test() {
-            Some(name) => Some(self.kept(&name, printer).await?),
+        let place = place(self.path.to_str().unwrap_or_default(), self.path.exists(), self.cluster.is_given());
+        let found = match &place {
+            Place::Here => None,
+            Place::Cluster(name) => Some(self.find(name, printer).await?),
+            Place::Open(name) => Some(self.find(name, printer).await.map_err(|error| neither(name, &error))?),
+        };
+        let kept = match &found {
+            Some((cluster, test)) => Some(self.kept(cluster, test).await?),
             None => None,
         };
         let (text, place) = match &kept {
@@ -113,31 +119,26 @@ impl Args {
         Ok(if self.exit_code { report.exit_code() } else { ExitCode::Passed })
     }
 
-    /// The load test that is meant: by its kind, or because there is no such file and a cluster is.
-    fn test(&self) -> Option<TestName> {
-        let text = self.path.to_str()?;
-        let is_kind = text.split_once('/').is_some_and(|(kind, _)| load_tests::is_kind(kind));
-        let is_file = text == "-" || self.path.exists();
-        (is_kind || !is_file && self.cluster.is_given()).then(|| text.parse().ok()).flatten()
-    }
-
     /// The text of a report, and where it was found.
     fn read(&self) -> anyhow::Result<(String, String)> {
         let file = if self.path.is_dir() { self.path.join("report.json") } else { self.path.clone() };
         let text = if file == Path::new("-") { files::read_stdin("stdin") } else { files::read(&file) };
-        let remedy =
-            "`simctl run --report DIR` writes one, `simctl report loadtest/NAME` reads that of a cluster's load test";
-        let text = text.map_err(|message| anyhow::anyhow!("{message}; {remedy}"))?;
+        let text = text.map_err(|message| anyhow::anyhow!("{message}; {REMEDY}"))?;
         Ok((text, file.display().to_string()))
     }
 
-    /// The files that are kept of a load test of a cluster.
-    async fn kept(&self, name: &TestName, printer: Printer) -> anyhow::Result<BTreeMap<String, String>> {
+    /// The load test of that name, and its cluster.
+    async fn find(&self, name: &TestName, printer: Printer) -> anyhow::Result<(Cluster, LoadTest)> {
         let cluster = Cluster::find(&self.cluster, printer).await?;
         let test = cluster.load_test(Some(name)).await?;
+        Ok((cluster, test))
+    }
+
+    /// The files that are kept of a load test of a cluster.
+    async fn kept(&self, cluster: &Cluster, test: &LoadTest) -> anyhow::Result<BTreeMap<String, String>> {
         let status = test.status.clone().unwrap_or_default();
         let (state, why) = load_tests::state(&status);
-        let TestName(name) = name;
+        let name = test.name_any();
         if status.reports.is_empty() {
             let remedy = if test.is_complete() { "" } else { "; `simctl wait loadtest/NAME` waits for its end" };
             let why = why.lines().next().unwrap_or_default().to_owned();
@@ -163,6 +164,44 @@ impl Args {
     }
 }
 
+/// How somebody gets at a report.
+const REMEDY: &str =
+    "`simctl run --report DIR` writes one, `simctl report loadtest/NAME` reads that of a cluster's load test";
+
+/// Where a report is.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// On this machine, or nowhere.
+    Here,
+    /// In a cluster.
+    Cluster(TestName),
+    /// There is no such file, and a load test may have the name: the cluster knows.
+    Open(TestName),
+}
+
+/// Where a report is that goes by `text`: `exists` if a file or a directory has that name, `names_cluster` if flags say which
+/// cluster is meant.
+fn place(text: &str, exists: bool, names_cluster: bool) -> Place {
+    let is_kind = text.split_once('/').is_some_and(|(kind, _)| load_tests::is_kind(kind));
+    let is_file = text == "-" || exists;
+    match text.parse() {
+        Ok(name) if is_kind || !is_file && names_cluster => Place::Cluster(name),
+        Ok(name) if !is_file && is_name(text) => Place::Open(name),
+        _ => Place::Here,
+    }
+}
+
+/// Whether Kubernetes would take this as the name of a load test.
+fn is_name(text: &str) -> bool {
+    let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&text.len()) && text.chars().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// There is neither a file nor a load test of that name.
+fn neither(TestName(name): &TestName, error: &anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!("there is no file or directory {name}, nor was a load test of that name found: {error:#}; {REMEDY}")
+}
+
 /// Where a page was left out of what is kept.
 fn too_large() -> Failure {
     Failure::refused("the page was too large to be kept in the cluster; -o json has all of its figures")
@@ -174,4 +213,36 @@ fn page(directory: &Path) -> Result<String, Failure> {
     fs::read_to_string(&file).map_err(|error| {
         Failure::usage(format!("expected the directory of a report beside -o html, found {}: {error}", file.display()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_no_file_has_is_looked_for_in_the_cluster() {
+        let rush = || TestName("rush-hour".into());
+        for (text, exists, names_cluster, expected) in [
+            ("loadtest/rush-hour", false, false, Place::Cluster(rush())),
+            ("loadtest/rush-hour", true, false, Place::Cluster(rush())),
+            ("rush-hour", false, true, Place::Cluster(rush())),
+            ("rush-hour", false, false, Place::Open(rush())),
+            ("rush-hour", true, false, Place::Here),
+            ("rush-hour", true, true, Place::Here),
+            ("-", false, false, Place::Here),
+            ("out/rush-hour", false, false, Place::Here),
+            ("report.json", false, false, Place::Here),
+            ("Rush", false, false, Place::Here),
+            ("", false, false, Place::Here),
+        ] {
+            assert_eq!(place(text, exists, names_cluster), expected, "{text} {exists} {names_cluster}");
+        }
+        assert!(!is_name(&"a".repeat(64)) && !is_name("a-") && is_name("a1"));
+    }
+
+    #[test]
+    fn who_finds_neither_is_told_both_ways() {
+        let error = anyhow::anyhow!("there is no kubeconfig");
+        insta::assert_snapshot!(neither(&TestName("out".into()), &error), @"there is no file or directory out, nor was a load test of that name found: there is no kubeconfig; `simctl run --report DIR` writes one, `simctl report loadtest/NAME` reads that of a cluster's load test");
+    }
 }
