@@ -222,17 +222,18 @@ impl Chart {
         svg
     }
 
-    /// What browsers show when the pointer is over a place of the time axis: its values.
+    /// What browsers show when the pointer is over a place of the x axis: its values. The points of all series have the same places,
+    /// as far as they go.
     fn columns(&self, drawn: &[&Series], x: &Axis, y: &Axis) -> String {
         let longest = drawn.iter().map(|series| series.points.len()).max().unwrap_or_default();
-        if self.x != Ticks::Time || longest == 0 {
+        if longest == 0 {
             return String::new();
         }
         let step = longest.div_ceil(COLUMNS_MAX);
         let column = |first: usize| {
             let at = |index: usize| drawn.iter().find_map(|series| series.points.get(index)).map(|(at, _)| *at);
-            let instant = at(first)?;
-            let left = x.place(instant);
+            let place = at(first)?;
+            let left = x.place(place);
             let right = at(first + step).map_or(x.to, |next| x.place(next)).max(left + 1.0);
             let value = |series: &&Series| Some((series.name, series.points.get(first)?.1?));
             let lines = drawn.iter().filter_map(value).map(|(name, value)| format!("\n{name} {}", self.y.value(value)));
@@ -241,7 +242,7 @@ impl Chart {
                 y.to,
                 right - left,
                 y.from - y.to,
-                words::time(instant),
+                self.x.value(place),
                 lines.collect::<String>()
             ))
         };
@@ -300,7 +301,8 @@ impl Ticks {
     fn value(self, value: f64) -> String {
         match self {
             Self::Time => words::time(value),
-            Self::Number | Self::Nines => words::number(value),
+            Self::Number => words::number(value),
+            Self::Nines => format!("{:.*} %", precision(value.floor() + 3.0), 100.0 - 10_f64.powf(2.0 - value)),
         }
     }
 
@@ -403,6 +405,35 @@ mod tests {
         assert_eq!(
             [0.5, 50.0, 2_000.0, 50_000.0, 2e6].map(|n| Ticks::Number.label(n)),
             ["0.5", "50", "2,000", "50 k", "2 M"]
+        );
+    }
+
+    #[test]
+    fn a_percentile_tells_its_times_where_the_pointer_is() {
+        let series = |name, time: f64, points: &[f64]| Series {
+            name,
+            class: "one",
+            points: points.iter().map(|nines| (*nines, Some(time * (1.0 + nines)))).collect(),
+        };
+        let chart = Chart {
+            title: "Latency by percentile",
+            class: "",
+            x: Ticks::Nines,
+            y: Ticks::Time,
+            scale: Scale::Logarithmic,
+            series: vec![series("connect", 0.01, &[0.0, 0.301_03]), series("end to end", 0.001, &[0.0, 0.301_03, 2.0])],
+            marks: Marks::default(),
+        };
+        let page = chart.render();
+        let titles: Vec<&str> =
+            page.split("<title>").skip(1).filter_map(|rest| rest.split("</title>").next()).collect();
+        assert_eq!(
+            titles,
+            [
+                "0.0 %\nconnect 10.0 ms\nend to end 1.00 ms",
+                "50.0 %\nconnect 13.0 ms\nend to end 1.30 ms",
+                "99.000 %\nend to end 3.00 ms"
+            ]
         );
     }
 

@@ -177,24 +177,33 @@ pub(super) fn phases(report: &Report) -> String {
     table("Messages by phase", &heading, counts) + &table("Latency by phase", &MEASURED, latencies)
 }
 
-/// The counters and the times of each stream.
+/// The counters and the times of each stream, and before them those of a group that has several.
 pub(super) fn streams(report: &Report) -> String {
     if report.groups.is_empty() {
         return String::new();
     }
-    let names: Vec<String> = report.streams().map(|(group, stream, _)| format!("{group}/{stream}")).collect();
-    let streams = || names.iter().zip(report.streams().map(|(_, _, figures)| figures));
     let columns = columns(&report.streams().map(|(_, _, figures)| &figures.counts).collect::<Vec<_>>());
     let titles: Vec<String> = columns.iter().map(|counter| counter.title()).collect();
     let mut heading = vec!["", "QoS"];
     heading.extend(titles.iter().map(String::as_str));
-    let counts = streams().map(|(name, figures)| {
-        let mut row = vec![name.clone(), figures.qos.to_string()];
-        row.extend(columns.iter().map(|counter| shown(figures.counts.get(counter))));
-        row
-    });
-    let latencies = streams().flat_map(|(name, figures)| measured(name, &figures.latency));
-    table("Messages by stream", &heading, counts) + &table("Latency by stream", &MEASURED, latencies)
+    let (mut counts, mut latencies) = (Vec::new(), Vec::new());
+    let mut add = |name: &str, qos: String, figures: &Counts, latency: &Times| {
+        let mut row = vec![name.to_owned(), qos];
+        row.extend(columns.iter().map(|counter| shown(figures.get(counter))));
+        counts.push(row);
+        latencies.extend(measured(name, latency));
+    };
+    for (group, figures) in &report.groups {
+        if figures.streams.len() > 1 {
+            // Its streams may be of several qualities of service.
+            add(group, shown(None), &figures.counts, &figures.latency);
+        }
+        for (stream, figures) in &figures.streams {
+            add(&format!("{group}/{stream}"), figures.qos.to_string(), &figures.counts, &figures.latency);
+        }
+    }
+    table("Messages by stream", &heading, counts.into_iter())
+        + &table("Latency by stream", &MEASURED, latencies.into_iter())
 }
 
 /// What went wrong on purpose, and how long it took until all was well again.

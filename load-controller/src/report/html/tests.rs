@@ -55,6 +55,14 @@ fn each_stream_has_the_columns_that_tell_something() {
     let heading = row("offered");
     assert_eq!(heading.trim(), "QoS offered withheld sent acknowledged observed unobserved delivered lost");
     assert_eq!(row("all/event").trim(), "all/event 0 7 2 5 0 0 5 0 0");
+    assert_eq!(row("<td>all</td>").trim(), "all – 47 2 45 40 40 5 40 0", "the sum of the group");
+    let times = |page: &str| {
+        let section = page.split("<h2>Latency by stream</h2>").nth(1).unwrap();
+        section.split("</table>").next().unwrap().to_owned()
+    };
+    assert!(times(&page).contains("<tr><td>all</td><td>end to end</td>"), "{}", times(&page));
+    let one = render(&Report::new(&stats_of(40), &facts()), &stats.latency);
+    assert!(!times(&one).contains("<td>all</td>"), "a group of one stream is that stream");
 }
 
 #[test]
