@@ -7,6 +7,7 @@ mod fair;
 mod faults;
 mod killed;
 mod model_faults;
+mod observed;
 mod played;
 mod reading;
 mod takeover;
@@ -33,9 +34,11 @@ use super::{Command, Inlet, Parts, Shard, ShareOfRate, Slots};
 use crate::{
     engine::{blueprint::Blueprint, course::Course, device::State, streams::Tables},
     index::DeviceIndex,
+    observe::ObserverWatch,
     random::Source,
     record::Files,
 };
+use observed::Observer;
 use played::{Played, Trouble};
 
 const START: Micros = Micros(1_700_000_000_000_000);
@@ -146,13 +149,21 @@ impl Stage {
             exchange: Arc::default(),
             has_predecessor: false,
             records: folder.map(|folder| Files::create(folder, now, 0).unwrap()),
-            // Nobody observes.
+            // Nobody observes, until a test says so.
             inlets: vec![Inlet::new(mpsc::sync_channel(1).1, mpsc::sync_channel(1).0, Arc::default(), None)],
             blueprint: Arc::clone(&blueprint),
         });
         let mut stage = Self { shard, commands, blueprint, plan, read: Tables::default() };
         stage.shard.begin();
         stage
+    }
+
+    /// Has an observer follow the messages of a fleet that says `observe: all`; copies reach it as the seed says.
+    fn observe(&mut self, seed: u64) {
+        let (arrivals, arrivals_end) = mpsc::sync_channel(1);
+        let watch = Arc::new(ObserverWatch::subscribed());
+        self.shard.watched.inlets[0] = Inlet::new(arrivals_end, mpsc::sync_channel(1).0, watch, None);
+        self.shard.world.observer = Some(Observer::new(seed, Arc::clone(&self.blueprint), arrivals));
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Plan, Micros)) {
@@ -224,7 +235,11 @@ impl Stage {
 fn check(seed: u64, stats: &Stats, world: &Played) {
     let all = stats.all_messages();
     assert_eq!(all.offered, all.sent + all.withheld, "seed {seed}: {all:?}");
-    assert_eq!((all.sent, all.observed), (all.unobserved, 0), "seed {seed}: {all:?}");
+    assert_eq!(all.sent, all.observed + all.unobserved, "seed {seed}: {all:?}");
+    match &world.observer {
+        Some(observer) => observer.check(seed, stats),
+        None => assert_eq!(all.observed, 0, "seed {seed}: {all:?}"),
+    }
     assert!(all.withheld_offline <= all.withheld, "seed {seed}: {all:?}");
     for (qos, messages) in stats.messages.iter().enumerate() {
         assert!(messages.acknowledged + messages.abandoned <= messages.sent, "seed {seed}, QoS {qos}: {messages:?}");
@@ -273,28 +288,36 @@ const FAULTS: [&str; 13] = [
     "flood",
 ];
 
-/// A history of some seconds.
+/// A history of some seconds, which half of the seeds observe.
 fn history(seed: u64) -> (Stats, u64) {
     let source = Source::new(seed, "history");
     let draw = |number: u32, below: u64| source.of(DeviceIndex::new(number)).at(0).below(below);
     let session = if draw(0, 2) == 0 { "clean" } else { "persistent" };
     let offline = if draw(1, 2) == 0 { "offline: skip" } else { "offline: {catchUp: {max: 3}}" };
     let model = if draw(4, 2) == 0 { MODEL } else { FAULTY };
+    let is_observed = draw(5, 2) == 0;
+    let observe = if is_observed { "all" } else { "none" };
     let mut stage = Stage::of(
         DEVICES,
         &format!(
-            "  {offline}\n  connect: {{rate: 50/s, session: {session}, keepAlive: 2s, timeout: 1s, inFlight: {}, queue: {}, \
-             backoff: {{base: 100ms, cap: 1s}}}}\n",
+            "  observe: {observe}\n  {offline}\n  connect: {{rate: 50/s, session: {session}, keepAlive: 2s, timeout: 1s, \
+             inFlight: {}, queue: {}, backoff: {{base: 100ms, cap: 1s}}}}\n",
             1 + draw(2, 4),
             draw(3, 4)
         ),
         "{name: all, model: m}",
         &[("m", model)],
     );
+    if is_observed {
+        stage.observe(seed);
+    }
     stage.change(|plan, now| plan.set(now, Setting::Phase(0)));
     for step in 1..13 {
         let number = 10 + 5 * step;
         stage.run(Span::from_millis(1 + draw(number, 1_500)));
+        if draw(100 + step, 8) == 0 {
+            stage.shard.world.trouble(Trouble::Swallow(Span::from_millis(draw(200 + step, 1_000))));
+        }
         match draw(number + 1, 23) {
             0 => stage.shard.world.trouble(Trouble::DropAll),
             1 => stage.shard.world.trouble(Trouble::DropOne(draw(number + 2, u64::from(DEVICES)))),
@@ -332,20 +355,25 @@ fn history(seed: u64) -> (Stats, u64) {
 
 #[test]
 fn a_thousand_histories_lose_no_message_from_the_books() {
-    let mut seen = [0; 5];
+    let mut seen = [0; 10];
     for seed in 0..1_000 {
         let (stats, _) = history(seed);
         let all = stats.all_messages();
         let own = stats.model_faults.total();
         let own = own.corrupt.min(own.flood).min(own.silent).min(own.stale).min(own.stuck);
-        let found = [all.sent, all.resent, stats.connections.reconnects, all.withheld, own];
+        let said = [all.sent, all.resent, stats.connections.reconnects, all.withheld, own];
+        let judged = [all.delivered, all.lost_acknowledged, all.unknown, all.late, all.duplicated];
+        let found = said.into_iter().chain(judged);
         for (count, found) in seen.iter_mut().zip(found) {
             *count += found;
         }
     }
     // What never happened was not tested.
-    let [sent, resent, reconnects, withheld, own] = seen;
+    let [sent, resent, reconnects, withheld, own, judged @ ..] = seen;
     assert!(sent > 100_000 && resent > 500 && reconnects > 1_000 && withheld > 1_000 && own > 1_000, "{seen:?}");
+    let [delivered, lost, unknown, late, duplicated] = judged;
+    let is_judged = delivered > 20_000 && lost > 200 && unknown > 10 && late > 100 && duplicated > 100;
+    assert!(is_judged, "{seen:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use fleet_contract::{stamp::Stamp, time::Micros, units::Span};
 use rumqttc::mqttbytes::{Error, v4};
 
-use super::super::drive::Ready;
+use super::{super::drive::Ready, observed::Observer};
 use crate::{
     engine::{
         slot::Slot,
@@ -37,6 +37,8 @@ pub(super) enum Trouble {
     Refuse(Span),
     /// It forgets all sessions, and ends all connections.
     Forget,
+    /// It takes and acknowledges messages, and passes none of them on, for so long.
+    Swallow(Span),
 }
 
 /// How the broker treats one device in seven; the seed says which.
@@ -135,6 +137,7 @@ pub(in super::super) struct Played {
     sessions: BTreeMap<String, Session>,
     stalls_until: Micros,
     refuses_until: Micros,
+    swallows_until: Micros,
     taken: BTreeSet<Taken>,
     twice: u64,
     trace: DefaultHasher,
@@ -143,6 +146,8 @@ pub(in super::super) struct Played {
     pub(super) odd: Odd,
     pub(super) costs: Costs,
     pub(super) seed: u64,
+    /// Who follows the messages, if anybody does.
+    pub(super) observer: Option<Observer>,
 }
 
 impl Played {
@@ -154,6 +159,7 @@ impl Played {
             sessions: BTreeMap::new(),
             stalls_until: Micros(0),
             refuses_until: Micros(0),
+            swallows_until: Micros(0),
             taken: BTreeSet::new(),
             twice: 0,
             trace: DefaultHasher::new(),
@@ -161,6 +167,7 @@ impl Played {
             odd: Odd::Not,
             costs: Costs::default(),
             seed: 0,
+            observer: None,
         }
     }
 
@@ -195,6 +202,7 @@ impl Played {
     pub(super) const fn heal(&mut self) {
         self.stalls_until = Micros(0);
         self.refuses_until = Micros(0);
+        self.swallows_until = Micros(0);
     }
 
     pub(super) fn trouble(&mut self, trouble: Trouble) {
@@ -211,6 +219,7 @@ impl Played {
                 self.sessions.clear();
                 self.wires.values_mut().for_each(|wire| wire.close(now));
             }
+            Trouble::Swallow(span) => self.swallows_until = now.after(span),
         }
     }
 
@@ -224,7 +233,8 @@ impl Played {
             let closes = wire.closes.filter(|_| !wire.is_told);
             [opens, up, down, closes].into_iter().flatten()
         });
-        events.min().unwrap_or(Micros::NEVER)
+        let arrives = self.observer.as_ref().map_or(Micros::NEVER, Observer::next);
+        events.min().unwrap_or(Micros::NEVER).min(arrives)
     }
 
     /// Lets time pass up to `now`, and says what has become of the connections.
@@ -233,6 +243,9 @@ impl Played {
         let ids: Vec<usize> = self.wires.keys().copied().collect();
         if now >= self.stalls_until {
             ids.iter().for_each(|id| self.serve(*id));
+        }
+        if let Some(observer) = &mut self.observer {
+            observer.hand_over(now);
         }
         let mut ready = Vec::new();
         for wire in self.wires.values_mut() {
@@ -328,6 +341,13 @@ impl Played {
             self.twice += u64::from(is_twice);
         }
         self.taken.insert((qos, publish.topic.clone(), stamp.seq));
+        let (is_passed_on, now) = (is_new && self.now >= self.swallows_until, self.now);
+        if let Some(observer) = &mut self.observer {
+            observer.took(&publish.topic, &stamp);
+            if is_passed_on {
+                observer.pass_on(&publish.topic, &stamp, now);
+            }
+        }
         match qos {
             1 => {
                 self.answer(id, &v4::Packet::PubAck(v4::PubAck::new(publish.pkid)));
