@@ -50,6 +50,10 @@ const MOST: u32 = 100_000;
 /// Time passes only where nothing is to be done: a timer is as late as the loop looks at its timers, and no later.
 const LAG_MAX: Span = Span(cost::USUAL_PAUSE.0 + 1_000);
 
+/// The most CPU time that a thousand histories may take: three times the ten seconds that they are to stay below, so that a slow
+/// machine fails nobody.
+const HISTORIES_MAX: Span = Span::from_secs(30);
+
 const MODEL: &str = r#"
 signals: {x: {kind: counter, rate: 1}}
 streams:
@@ -355,6 +359,7 @@ fn history(seed: u64) -> (Stats, u64) {
 
 #[test]
 fn a_thousand_histories_lose_no_message_from_the_books() {
+    let begun = reading::cpu_time();
     let mut seen = [0; 10];
     for seed in 0..1_000 {
         let (stats, _) = history(seed);
@@ -368,6 +373,9 @@ fn a_thousand_histories_lose_no_message_from_the_books() {
             *count += found;
         }
     }
+    let took = Span(reading::cpu_time().0 - begun.0);
+    println!("a thousand histories: {took} of CPU time, at most {HISTORIES_MAX}");
+    assert!(took <= HISTORIES_MAX, "{took}");
     // What never happened was not tested.
     let [sent, resent, reconnects, withheld, own, judged @ ..] = seen;
     assert!(sent > 100_000 && resent > 500 && reconnects > 1_000 && withheld > 1_000 && own > 1_000, "{seen:?}");

@@ -46,7 +46,7 @@ fn count(stage: &mut Stage) {
 }
 
 /// Of this thread, whatever else the machine does.
-fn cpu_time() -> Span {
+pub(super) fn cpu_time() -> Span {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Span(u64::try_from(now.tv_sec * 1_000_000 + now.tv_nsec / 1_000).unwrap())
 }
