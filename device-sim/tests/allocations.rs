@@ -17,7 +17,7 @@ fn compile(document: &str) -> Model {
     Model::compile(&document, &BTreeMap::new(), &context).expect("a sound document")
 }
 
-/// Each stream of some devices at some instants: timetable, rule, topic, payload.
+/// Each stream of some devices at some instants: timetable, rule, topic and whose that is, payload.
 fn send(models: &[Model], round: u64, scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
     let mut bytes = 0;
     for model in models {
@@ -29,8 +29,9 @@ fn send(models: &[Model], round: u64, scratch: &mut Scratch, out: &mut Vec<u8>) 
                 out.clear();
                 model.is_due(index, device, due, START, scratch);
                 model.write_topic(index, device, out);
+                let recognised = model.recognise(out);
+                assert_eq!(recognised, Some((index, device)), "what its own observer makes of the topic");
                 model.write_payload(index, device, START, &stamp, scratch, out);
-                model.recognise(&out[..0]);
                 bytes += out.len();
             }
         }
