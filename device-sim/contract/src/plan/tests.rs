@@ -288,21 +288,34 @@ const HORIZON: u64 = 260;
 /// A change of the number of devices: after how long, to how many, over how long.
 type Growth = (u64, u32, u64);
 
-/// A change of the pace: after how long, to which factor in tenths, over how long; or to which interval.
+/// The group and the stream that a rate is set for, where it is not for all; the one that is looked at is `g` and `s`.
+type Meant = (Option<&'static str>, Option<&'static str>);
+
+/// A change of the pace: after how long, for whom, to which factor in tenths or to none, over how long; or to which interval; or
+/// whether it is paused.
 #[derive(Debug, Clone)]
 enum Turn {
-    Rate(u64, u32, u64),
+    Rate(u64, Meant, Option<u32>, u64),
     Interval(u64, u64),
+    Pause(u64, bool),
 }
 
 fn growths() -> impl Strategy<Value = Vec<Growth>> {
     prop::collection::vec((0_u64..60, 0_u32..12, prop_oneof![Just(0), 1_u64..80]), 0..8)
 }
 
+/// The name that is looked at, another one, or none.
+fn named(own: &'static str, other: &'static str) -> impl Strategy<Value = Option<&'static str>> {
+    prop_oneof![3 => Just(None::<&'static str>), 3 => Just(Some(own)), 1 => Just(Some(other))]
+}
+
 fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let factor = prop_oneof![4 => (0_u32..40).prop_map(Some), 1 => Just(None::<u32>)];
+    let rate = (0_u64..60, (named("g", "h"), named("s", "t")), factor, prop_oneof![Just(0), 1_u64..80]);
     let turn = prop_oneof![
-        (0_u64..60, 0_u32..40, prop_oneof![Just(0), 1_u64..80]).prop_map(|(gap, to, over)| Turn::Rate(gap, to, over)),
-        (0_u64..60, 1_u64..40).prop_map(|(gap, interval)| Turn::Interval(gap, interval)),
+        4 => rate.prop_map(|(gap, meant, to, over)| Turn::Rate(gap, meant, to, over)),
+        2 => (0_u64..60, 1_u64..40).prop_map(|(gap, interval)| Turn::Interval(gap, interval)),
+        1 => (0_u64..60, any::<bool>()).prop_map(|(gap, is_paused)| Turn::Pause(gap, is_paused)),
     ];
     prop::collection::vec(turn, 0..8)
 }
@@ -436,7 +449,9 @@ proptest! {
             if next.0 >= START.0 + HORIZON {
                 break;
             }
-            found.push(next.0 - START.0);
+            if !plan.is_paused(next) {
+                found.push(next.0 - START.0);
+            }
             from = next.after(Span(1));
         }
         prop_assert_eq!(found, expected);
@@ -445,13 +460,15 @@ proptest! {
 
 fn setting(turn: &Turn) -> (Span, Setting) {
     match *turn {
-        Turn::Rate(gap, tenths, over) => {
-            let factor = Some(Factor(tenths * 100_000));
-            (Span(gap), Setting::Rate { group: None, stream: None, factor, over: Span(over) })
+        Turn::Rate(gap, (group, stream), tenths, over) => {
+            let [group, stream] = [group, stream].map(|name| name.map(str::to_owned));
+            let factor = tenths.map(|tenths| Factor(tenths * 100_000));
+            (Span(gap), Setting::Rate { group, stream, factor, over: Span(over) })
         }
         Turn::Interval(gap, interval) => {
             (Span(gap), Setting::Interval { stream: None, interval: Some(Span(interval)) })
         }
+        Turn::Pause(gap, is_paused) => (Span(gap), Setting::Paused(is_paused)),
     }
 }
 
@@ -460,7 +477,9 @@ fn naive_dues(phase: u64, turns: &[Turn]) -> Vec<u64> {
     // The area since the last change of the factor, in parts of `2 * over` of a millionth, and W there.
     let (mut area, mut parts, mut done) = (0_i128, 2_i128, 0_i128);
     let (mut from, mut to, mut over, mut rate_at) = (1_000_000_i128, 1_000_000_i128, 1_i128, 0_i128);
-    let (mut interval, mut anchor) = (20_i128, 0_i128);
+    // What is set for all, a group, a stream, and a stream of a group: since when, from which factor, to which, over how long.
+    let mut held: [Option<(i128, i128, i128, i128)>; 4] = [None; 4];
+    let (mut interval, mut anchor, mut is_paused) = (20_i128, 0_i128, false);
     let at: Vec<u64> = turns
         .iter()
         .scan(0, |now, turn| {
@@ -476,16 +495,21 @@ fn naive_dues(phase: u64, turns: &[Turn]) -> Vec<u64> {
             let past = i128::from(now) - rate_at;
             let factor = if past >= over { to } else { from + (to - from) * past / over };
             match *turn {
-                Turn::Rate(_, tenths, length) => {
+                Turn::Rate(_, (Some("h"), _) | (_, Some("t")), ..) => {}
+                Turn::Rate(_, (group, stream), tenths, length) => {
                     done = w(area, parts, done);
                     (area, rate_at) = (0, now.into());
-                    (from, to) = (factor, i128::from(tenths) * 100_000);
-                    over = i128::from(length).max(1);
-                    if length == 0 {
-                        from = to;
-                    }
+                    held[usize::from(group.is_some()) + 2 * usize::from(stream.is_some())] =
+                        tenths.map(|tenths| (rate_at, factor, i128::from(tenths) * 100_000, length.into()));
+                    // The most specific one holds, and goes on from where it is by now.
+                    let holds = held.iter().rev().flatten().next().copied();
+                    let (since, first, last, length) = holds.unwrap_or((rate_at, 1_000_000, 1_000_000, 0));
+                    let past = rate_at - since;
+                    from = if past >= length { last } else { first + (last - first) * past / length };
+                    (to, over) = (last, (length - past).max(1));
                     parts = 2 * over;
                 }
+                Turn::Pause(_, paused) => is_paused = paused,
                 Turn::Interval(_, length) => {
                     interval = length.into();
                     anchor = w(area, parts, done);
@@ -497,7 +521,7 @@ fn naive_dues(phase: u64, turns: &[Turn]) -> Vec<u64> {
         let reached = w(area, parts, done);
         let first = anchor + i128::from(phase);
         let is_due = |value: &i128| *value >= first && (value - first) % interval == 0;
-        if (before + 1..=reached).any(|value| is_due(&value)) {
+        if !is_paused && (before + 1..=reached).any(|value| is_due(&value)) {
             dues.push(now);
         }
         before = reached;
