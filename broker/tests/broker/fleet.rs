@@ -1,5 +1,6 @@
 //! Figures of the process as a whole: connects per second, memory per device and reconnect, latency
-//! under load. Each is printed (`cargo test -p broker fleet -- --nocapture`) and held to its promise.
+//! and CPU time under load. Each is printed (`cargo test -p broker fleet -- --nocapture`), and held to its promise where it is
+//! not the machine's as well.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -113,19 +114,14 @@ async fn publish_on_time(address: std::net::SocketAddr, n: usize, start: tokio::
     }
 }
 
-/// The figure is the broker's, the noise is the machine's: the best of three runs counts.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_messages_a_second_arrive_in_time() {
-    for _ in 0..3 {
-        if p99_under_load().await < Duration::from_millis(100) {
-            return;
-        }
-    }
-    panic!("p99 was 100 ms or more, three times");
-}
+/// The most CPU time that a message may cost the broker, from its publisher to a subscriber with all acknowledgements; without
+/// optimization, as tests are compiled. With more, two cores would not carry 10,000 messages a second.
+const MESSAGE_MICROS_MAX: f64 = 200.0;
 
-/// From the send to the arrival at one wildcard subscriber; every message must arrive.
-async fn p99_under_load() -> Duration {
+/// Every message must arrive. How soon is the machine's figure as much as the broker's, so it is printed; what it costs is the
+/// broker's alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_messages_a_second_arrive_and_cost_little() {
     let process = Process::start(&[]);
     let mut viewer = Client::connect(process.address, "viewer").await;
     viewer.subscribe("load/#", QoS::AtLeastOnce).await;
@@ -157,6 +153,6 @@ async fn p99_under_load() -> Duration {
     println!("{messages} messages at 10,000/s, QoS 1: p50 {p50:?}, p99 {p99:?}, max {max:?}");
     let cpu = process.cpu().abs_diff(cpu).as_secs_f64() * 1e6 / messages as f64;
     println!("broker: {cpu:.1} CPU-s a million messages, {} KiB", process.resident_kib());
+    assert!(cpu <= MESSAGE_MICROS_MAX, "{cpu:.1} µs a message");
     assert_eq!(process.stop("-TERM").code(), Some(0));
-    p99
 }
