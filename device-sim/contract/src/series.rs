@@ -528,7 +528,11 @@ mod tests {
     use flate2::{Compression, write::GzEncoder};
 
     use super::*;
-    use crate::{stats::Stats, units::Span};
+    use crate::{
+        stats::{Stats, WorkerStats},
+        time::Micros,
+        units::Span,
+    };
 
     #[test]
     fn each_row_is_its_own() {
@@ -595,22 +599,64 @@ mod tests {
     }
 
     #[test]
-    fn five_groups_of_five_streams_take_little_memory_and_wire() {
+    fn five_groups_of_five_streams_take_little_memory() {
         let two_phases = measured(50, 100_000);
         let bytes: usize = two_phases.iter().map(memory).sum();
-        let streams = &two_phases[..25];
-        let mut stats = Stats::default();
-        for (number, stream) in streams.iter().enumerate() {
-            stats.add_stream(&format!("group-{}", number / 5), &format!("stream-{}", number % 5), stream);
-        }
-        stats.latency.schedule_lag.merge(&stats.latency.publish_ack.clone());
-        // As the API of a worker does.
-        let mut wire = GzEncoder::new(Vec::new(), Compression::fast());
-        serde_json::to_writer(&mut wire, &stats).unwrap();
-        let wire = wire.finish().unwrap().len();
-        println!("25 streams: {bytes} bytes a thread with two phases open, {wire} bytes on the wire");
+        println!("25 streams: {bytes} bytes of one set of counters with two phases open");
         assert!(bytes <= 4 << 20, "{bytes} bytes");
-        assert!(wire <= 256 << 10, "{wire} bytes on the wire");
+    }
+
+    /// What travels when a reader asks for all: compressed, as the API of a worker does for every reader that takes it.
+    fn wire(reading: &WorkerStats) -> usize {
+        let mut wire = GzEncoder::new(Vec::new(), Compression::fast());
+        serde_json::to_writer(&mut wire, reading).unwrap();
+        wire.finish().unwrap().len()
+    }
+
+    /// Counts five groups of five streams in what was measured, and the times of the fleet.
+    fn count(stats: &mut Stats, streams: &[StreamStats]) {
+        for (group, stream, counted) in named(streams).streams() {
+            stats.add_stream(group, stream, counted);
+        }
+        streams.iter().for_each(|stream| stats.latency.schedule_lag.merge(&stream.latency.publish_ack));
+    }
+
+    fn named(streams: &[StreamStats]) -> Groups {
+        let mut groups = Groups::default();
+        for (number, stream) in streams.iter().enumerate() {
+            groups.add(&format!("group-{}", number / 5), &format!("stream-{}", number % 5), stream);
+        }
+        groups
+    }
+
+    /// The readings of a worker of five groups of five streams: without phases, and with two phases that are open.
+    fn readings(times_each: usize) -> [WorkerStats; 2] {
+        let streams = measured(50, times_each);
+        let reading =
+            |stats| WorkerStats::new(Micros(1_772_366_400_000_000), 1, Micros(1_772_366_700_000_000), 1, stats);
+        let (mut steady, mut phased) = (Stats::default(), Stats::default());
+        count(&mut steady, &streams[..25]);
+        for (number, of_phase) in (0..).zip(streams.chunks(25)) {
+            count(&mut phased, of_phase);
+            let mut phase = PhaseStats { groups: named(of_phase), latency: Latencies::default() };
+            of_phase.iter().for_each(|stream| phase.latency.schedule_lag.merge(&stream.latency.publish_ack));
+            phased.phases.insert(number, phase);
+        }
+        [steady, phased].map(reading)
+    }
+
+    #[test]
+    fn a_reading_of_five_groups_of_five_streams_is_small_on_the_wire() {
+        // How many times each stream has in each phase; what a reading may take without phases, with two, and with two when
+        // it is brief. The more times, the more of them are told apart.
+        let rows = [(2_000, [128, 256, 64]), (20_000, [192, 480, 64]), (100_000, [256, 704, 64])];
+        for (times_each, limits) in rows {
+            let [steady, phased] = readings(times_each);
+            let brief = phased.clone().brief(None);
+            let sizes = [&steady, &phased, &brief].map(wire);
+            println!("25 streams, {times_each} times each: {sizes:?} bytes without phases, with two, and brief");
+            assert!(sizes.iter().zip(limits).all(|(size, limit)| *size <= limit << 10), "{times_each}: {sizes:?}");
+        }
     }
 
     #[test]
