@@ -223,7 +223,7 @@ impl Tables {
         Self { last, phase: self.phase, others: BTreeMap::new(), names }
     }
 
-    /// Begins anew, and keeps the memory of one table.
+    /// Begins anew, and keeps the memory of one table, as far as it was used.
     fn clear(&mut self) {
         self.last.clear();
         self.others.clear();
@@ -252,7 +252,7 @@ impl Table {
         Self { streams, latency: Latencies::default() }
     }
 
-    /// Begins anew, and keeps the memory.
+    /// Begins anew, and keeps the memory that was used.
     fn clear(&mut self) {
         self.streams.iter_mut().for_each(StreamStats::clear);
         self.latency.clear();
@@ -331,9 +331,10 @@ impl Exchange {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::{fleet::Qos, units::Span};
+    use fleet_contract::{fleet::Qos, series::DISTRIBUTIONS, units::Span};
 
     use super::*;
+    use crate::{index::DeviceIndex, random::Source};
 
     #[test]
     fn more_streams_than_a_worker_tells_apart_are_told_by_group_and_qos() {
@@ -357,6 +358,63 @@ mod tests {
         let table = Table { streams: vec![StreamStats::of(Qos::AtLeastOnce); count], latency: Latencies::default() };
         let names = (0..count).map(|number| ("cars".into(), format!("s{number}").into())).collect();
         Streams::of_table(table, names, begins.iter().map(|at| Micros(*at)).zip(0..).collect())
+    }
+
+    /// Times as a busy broker has them: log-normal around 1.5 ms, with one in a thousand up to a second late.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from microseconds to seconds")]
+    fn times(count: u64) -> Vec<Span> {
+        let draws = ["usual", "late", "how late"].map(|name| Source::new(1, name).of(DeviceIndex::new(0)));
+        let time = |number| {
+            let [usual, late, how_late] = draws.map(|draws| draws.at(number));
+            let late = if late.unit() < 0.001 { how_late.unit() * 1e6 } else { 0.0 };
+            Span((1_500.0 * (0.5 * usual.normal()).exp() + late) as u64)
+        };
+        (0..count).map(time).collect()
+    }
+
+    fn memory(tables: &Tables) -> usize {
+        let of =
+            |latencies: &Latencies| DISTRIBUTIONS.iter().map(|row| (row.get)(latencies).memory_bytes()).sum::<usize>();
+        let of_stream = |stream: &StreamStats| size_of::<StreamStats>() + of(&stream.latency);
+        let of_table = |table: &Table| table.streams.iter().map(of_stream).sum::<usize>() + of(&table.latency);
+        tables.iter().map(|(_, table)| size_of::<Table>() + of_table(table)).sum()
+    }
+
+    /// The most memory of what a thread counts in and exchanges, and that of a reader's sum, over a hundred readings; in each
+    /// of them every stream has a thousand times of each kind in each phase.
+    fn used(count: usize, begins: &[u64]) -> (usize, usize) {
+        const EACH: usize = 1_000;
+        let times = times(100 * EACH as u64);
+        let mut counted = streams(count, begins);
+        let (exchange, mut sum) = (Exchange::default(), Tables::default());
+        let dues: &[u64] = if begins.is_empty() { &[0] } else { begins };
+        let mut most = 0;
+        for reading in 0..100 {
+            for (place, due) in (0..count).flat_map(|place| dues.iter().map(move |due| (place, Micros(*due)))) {
+                for time in &times[EACH * ((reading + place) % 100)..][..EACH] {
+                    let latency = &mut counted.at(place, due).latency;
+                    latency.publish_ack.record(*time);
+                    latency.end_to_end.record(*time);
+                    counted.latency(due).schedule_lag.record(*time);
+                }
+            }
+            let spare = lock(&exchange.0).spare.as_ref().map_or(0, memory);
+            let left = counted.left.values().map(|left| size_of_val(left.as_slice())).sum::<usize>();
+            most = most.max(memory(&counted.tables) + spare + left);
+            exchange.leave(&mut counted);
+            exchange.take_into(&mut sum);
+        }
+        (most, memory(&sum))
+    }
+
+    #[test]
+    fn what_is_counted_takes_little_memory() {
+        // The default fleet, whose groups have five streams together; and five groups of five streams with two open phases.
+        for (count, begins, limit) in [(5, &[][..], 512 << 10), (25, &[10, 20][..], 4 << 20)] {
+            let (thread, sum) = used(count, begins);
+            println!("{count} streams, {} phases: {thread} bytes a thread, {sum} bytes of their sum", begins.len());
+            assert!(thread <= limit && sum <= limit, "{count} streams: {thread} and {sum} bytes");
+        }
     }
 
     fn sum_of(tables: &Tables, streams: &Streams) -> Stats {

@@ -68,7 +68,7 @@ impl Latency {
         self.pages_mut().record(time.0, 1);
     }
 
-    /// Forgets what was recorded, and keeps the memory.
+    /// Forgets what was recorded, and keeps the memory of what was hit since it was cleared last.
     pub fn clear(&mut self) {
         match &mut self.0 {
             Held::Empty => {}
@@ -198,8 +198,7 @@ impl Latency {
     }
 
     /// The memory that it takes, in bytes.
-    #[cfg(test)]
-    pub(crate) fn memory_bytes(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         let held = match &self.0 {
             Held::Empty => 0,
             Held::Pages(pages) => pages.memory_bytes(),
