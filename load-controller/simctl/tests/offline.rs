@@ -251,7 +251,19 @@ fn every_example_is_listed_and_right() {
 
 #[test]
 fn the_committed_schemas_are_the_generated_ones() {
-    for kind in ["fleet", "loadtest", "report", "plan", "clean", "device", "models", "version", "broker-credentials"] {
+    for kind in [
+        "fleet",
+        "loadtest",
+        "report",
+        "plan",
+        "clean",
+        "device",
+        "models",
+        "version",
+        "broker-credentials",
+        "sample",
+        "lost",
+    ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../manifests/schema/{kind}.json"));
         let generated = stdout(&Place::new().call(&["schema", kind]).success());
         let committed = fs::read_to_string(&path).unwrap_or_default();
@@ -280,6 +292,41 @@ fn what_programs_read_is_as_its_schema_says_and_has_its_former_keys() {
     let plan = stdout(&place.call(&["plan", "--model", "robotaxi", "--offline", "-o", "json"]).success());
     let plan: Value = serde_json::from_str(&plan).unwrap();
     assert_eq!(plan["messagesPerSecond"], plan["messages_per_second"]);
+}
+
+#[test]
+fn each_line_of_a_sample_is_as_its_schema_says() {
+    let document = "
+apiVersion: simctl.io/v1alpha1
+kind: Fleet
+metadata: {name: lab}
+spec:
+  devices: 2
+  broker: {url: 'mqtt://localhost', protocol: '5'}
+  groups:
+    - name: room
+      model: thermometer
+      streams:
+        reading: {properties: {contentType: application/json, responseTopic: answers, correlationData: '{id}'}}
+";
+    let place = Place::new().with("fleet.yaml", document);
+    let schema: Value = serde_json::from_str(&stdout(&place.call(&["schema", "sample"]).success())).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    for args in [&["sample", "--model", "robotaxi"][..], &["sample", "-f", "fleet.yaml", "--duration", "1m"]] {
+        let lines = stdout(&place.call(args).success());
+        assert!(lines.lines().count() > 1, "{args:?}");
+        for line in lines.lines() {
+            let message: Value = serde_json::from_str(line).unwrap();
+            let errors: Vec<_> = schema.iter_errors(&message).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "{args:?}: {errors:?} in {line}");
+        }
+    }
+    let mut unlike: Value =
+        serde_json::from_str(r#"{"due": "", "device": 1, "topic": "", "qos": 0, "retain": true}"#).unwrap();
+    assert!(!schema.is_valid(&unlike), "it has no payload");
+    unlike["payload"] = 7.into();
+    unlike["properties"] = serde_json::json!({"contentType": 7});
+    assert!(!schema.is_valid(&unlike), "its keys are those of documents");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tests::{
     turn::Turns,
 };
 
-use super::workers::signal;
+use super::{check_schema, workers::signal};
 use broker::{Adversary, Habits};
 
 const FLEET: &str = "
@@ -140,6 +140,7 @@ fn check_lost(broker: &Adversary, report: &Report, files: &Path) {
         .collect();
     report.claim("some were lost", lost.len() > 5);
     for message in &lost {
+        check_schema("lost", message);
         let topic = format!("prey/{}/{}", message["device"], message["stream"].as_str().unwrap());
         let seq = u32::try_from(message["seq"].as_u64().unwrap()).unwrap();
         assert!(!broker.has_forwarded(&topic, seq), "{message} was forwarded, and is called lost in {report}");

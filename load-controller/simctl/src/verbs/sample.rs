@@ -3,6 +3,7 @@
 use device_sim::sample;
 use fleet_contract::{fleet::Protocol, time::Micros, units::Span};
 use load_controller::run::verdict::ExitCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -37,18 +38,45 @@ pub(crate) struct Args {
     start: Micros,
 }
 
-/// A line of the output.
-#[derive(Serialize)]
-struct Line<'a> {
+/// A message that a device would send: a line of the output.
+#[derive(JsonSchema, Serialize)]
+#[serde(rename = "Sample")]
+pub(super) struct Line<'a> {
+    /// When it falls due (RFC 3339).
     due: String,
+    /// The index of its device.
     device: u32,
     topic: &'a str,
+    /// Its quality of service.
     qos: u8,
+    /// Whether the broker would keep it.
     retain: bool,
     /// In MQTT 5 only, where a message may still have none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    properties: Option<Map<String, Value>>,
+    properties: Option<Properties<'a>>,
+    /// The body: JSON as JSON, text as text, anything else in hexadecimal.
     payload: Value,
+}
+
+/// What a message has of the properties of MQTT 5, by the names that documents have for them.
+#[derive(JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Properties<'a> {
+    /// What the body is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<&'a str>,
+    /// For how long the message is worth delivering, such as `1m`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiry: Option<String>,
+    /// Where an answer goes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_topic: Option<&'a str>,
+    /// What an answer refers to: text as text, anything else in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_data: Option<String>,
+    /// Properties of one's own, the stamp among them if it is one.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    user: Map<String, Value>,
 }
 
 impl Args {
@@ -98,7 +126,7 @@ impl<'a> Line<'a> {
             topic: &sample.topic,
             qos: sample.qos.into(),
             retain: sample.is_retained,
-            properties: (protocol == Protocol::V5).then(|| properties(&sample.properties)),
+            properties: (protocol == Protocol::V5).then(|| Properties::new(&sample.properties)),
             payload: payload(&sample.payload),
         }
     }
@@ -109,30 +137,29 @@ fn payload(body: &[u8]) -> Value {
     if let Ok(value) = serde_json::from_slice(body) {
         return value;
     }
-    text(body)
+    text(body).into()
 }
 
 /// Text as it is, anything else in hexadecimal.
-fn text(bytes: &[u8]) -> Value {
+fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) => text.into(),
-        Err(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
 }
 
-/// What a message has of the properties, by the names that documents have for them.
-fn properties(properties: &sample::Properties) -> Map<String, Value> {
-    // Destructured, so that a new property cannot be forgotten.
-    let sample::Properties { content_type, expiry, response_topic, correlation_data, user } = properties;
-    let user: Map<_, _> = user.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
-    let all = [
-        ("contentType", content_type.as_deref().map(Value::from)),
-        ("expiry", expiry.map(|expiry| expiry.to_string().into())),
-        ("responseTopic", response_topic.as_deref().map(Value::from)),
-        ("correlationData", correlation_data.as_deref().map(text)),
-        ("user", (!user.is_empty()).then_some(user.into())),
-    ];
-    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+impl<'a> Properties<'a> {
+    fn new(properties: &'a sample::Properties) -> Self {
+        // Destructured, so that a new property cannot be forgotten.
+        let sample::Properties { content_type, expiry, response_topic, correlation_data, user } = properties;
+        Self {
+            content_type: content_type.as_deref(),
+            expiry: expiry.map(|expiry| expiry.to_string()),
+            response_topic: response_topic.as_deref(),
+            correlation_data: correlation_data.as_deref().map(text),
+            user: user.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect(),
+        }
+    }
 }
 
 /// An instant in RFC 3339.
@@ -164,10 +191,11 @@ mod tests {
             correlation_data: Some(b"lab-7".into()),
             user: vec![("site".into(), "north".into())],
         };
-        let shown = serde_json::to_string(&properties(&some)).unwrap();
+        let shown = serde_json::to_string(&Properties::new(&some)).unwrap();
         let expected = r#"{"contentType":"text/plain","expiry":"1m","responseTopic":"lab/7/answer","correlationData":"lab-7","user":{"site":"north"}}"#;
         assert_eq!(shown, expected);
-        assert_eq!(properties(&sample::Properties::default()), Map::new());
+        let none = sample::Properties::default();
+        assert_eq!(serde_json::to_string(&Properties::new(&none)).unwrap(), "{}");
     }
 
     #[test]

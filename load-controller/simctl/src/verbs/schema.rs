@@ -2,11 +2,14 @@
 
 use clap::ValueEnum;
 use fleet_contract::{fleet::Fleet, load_test::LoadTest, model::Model, worker::DeviceStatus};
-use load_controller::{report::Report, run::verdict::ExitCode};
+use load_controller::{
+    report::{LostInReport, Report},
+    run::verdict::ExitCode,
+};
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
-use super::{broker_credentials::Credentials, models, plan, version};
+use super::{broker_credentials::Credentials, models, plan, sample, version};
 use crate::{clean::Cleaned, keys, printer::Printer};
 
 const EXAMPLES: &str = "\
@@ -51,6 +54,10 @@ enum Kind {
     Version,
     /// How to look into the broker of a fleet's own: `broker-credentials -o json`
     BrokerCredentials,
+    /// A message that a device would send: a line of `sample`
+    Sample,
+    /// A message that did not arrive: a line of the file `lost.jsonl`
+    Lost,
 }
 
 impl Args {
@@ -67,17 +74,23 @@ impl Args {
             Kind::Models => output::<Vec<models::Listed>>(),
             Kind::Version => output::<version::Version>(),
             Kind::BrokerCredentials => output::<Credentials>(),
+            Kind::Sample => as_written::<sample::Line<'_>>(),
+            Kind::Lost => output::<LostInReport>(),
         };
         printer.data(serde_json::to_string_pretty(&schema)?)?;
         Ok(ExitCode::Passed)
     }
 }
 
-/// The schema of what is written, not of what may be read: no key is missing.
+/// The schema of what is written in the one style of keys.
 fn output<T: JsonSchema>() -> Schema {
-    let settings = SchemaSettings::draft2020_12().for_serialize();
-    let schema = settings.into_generator().into_root_schema_for::<T>();
-    keys::styled_schema(schema.to_value())
+    keys::styled_schema(as_written::<T>().to_value())
         .try_into()
         .expect("a schema stays one when its keys are written in another way")
+}
+
+/// The schema of what is written, not of what may be read: no key is missing.
+fn as_written<T: JsonSchema>() -> Schema {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.into_generator().into_root_schema_for::<T>()
 }
