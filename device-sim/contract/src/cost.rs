@@ -21,11 +21,33 @@ const LOOK_SECONDS: f64 = 0.6e-6;
 /// quarter of a short interval; one with little to do wakes for each message.
 const WAKE_SECONDS: f64 = 36e-6;
 
+// Memory has two sets of figures. What a fleet will take is told by what was measured at rest, all processes together. What a
+// pod asks for is its limit, too: it may not be resized while it runs, and one that goes past it is killed with all of its
+// devices. So that is the most that each part takes at a time, for a process that shares no page with another one.
+
+/// Memory of a run without workers, in bytes: measured as the proportional share (PSS) of all processes, which have the
+/// program's text in common.
+pub const RUN_BYTES: u64 = 20 << 20;
+
+/// The same of a worker without devices.
+pub const WORKER_BYTES: u64 = 4 << 20;
+
+/// What a worker without devices takes in a pod at most, in bytes: while it compiles models and resolves names.
+pub const POD_WORKER_BYTES: u64 = 48 << 20;
+
 /// Memory of a device at rest, in bytes.
 pub const DEVICE_BYTES: u64 = 384;
 
 /// What TLS adds to a device, in bytes.
 pub const TLS_BYTES: u64 = 4_600;
+
+/// What a device takes in a pod at most, in bytes: while it connects, over TLS, or its broker does not read.
+pub const POD_DEVICE_BYTES: u64 = 12 << 10;
+
+/// What an observed message takes in a pod that waits for its judgement, in bytes. A fleet at rest has few of them.
+pub const POD_LEDGER_ROW_BYTES: u64 = 128;
+
+const _: () = assert!(POD_WORKER_BYTES > RUN_BYTES + WORKER_BYTES && POD_DEVICE_BYTES > DEVICE_BYTES + TLS_BYTES);
 
 /// What the kernel keeps for one end of a TCP connection, in bytes.
 pub const KERNEL_BYTES: u64 = 4_800;

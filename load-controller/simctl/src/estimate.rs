@@ -8,7 +8,7 @@ use device_sim::{
     model::{Context, Model, Stream},
 };
 use fleet_contract::{
-    cost::{self, DEVICE_BYTES, KERNEL_BYTES, StreamLoad, TLS_BYTES},
+    cost::{self, DEVICE_BYTES, KERNEL_BYTES, RUN_BYTES, StreamLoad, TLS_BYTES, WORKER_BYTES},
     fleet::{BrokerSpec, Fleet, FleetSpec, Qos},
     plan::Plan,
     share::Membership,
@@ -21,11 +21,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{document::Document, exit::Failure};
-
-/// Memory of a run without workers and of a worker without devices, in bytes: measured as the proportional share of all
-/// processes, which have the program's text in common.
-const RUN_BYTES: u64 = 20 << 20;
-const WORKER_BYTES: u64 = 4 << 20;
 
 /// Bytes of a PUBLISH around topic and payload: fixed header, topic length, packet id; and of its acknowledgement.
 const PUBLISH_OVERHEAD: f64 = 7.0;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use fleet_contract::{
-    cost::{self, StreamLoad},
+    cost::{self, POD_DEVICE_BYTES, POD_LEDGER_ROW_BYTES, POD_WORKER_BYTES, StreamLoad},
     fleet::FleetSpec,
     model::{Rule, Stream, fault::RateEffect},
     plan::Plan,
@@ -18,12 +18,6 @@ use fleet_contract::{
 const CPU_HEADROOM: f64 = 2.0;
 const CPU_MILLIS_MIN: u32 = 50;
 
-/// What a pod may take at most, in bytes, where [`cost`] has what devices take at rest: a worker without devices, while it
-/// compiles models and resolves names; a device while it connects, over TLS, or its broker does not read; and an observed
-/// message that waits for its judgement.
-const WORKER_BYTES: u64 = 48 << 20;
-const DEVICE_BYTES: u64 = 12 << 10;
-const LEDGER_ROW_BYTES: u64 = 128;
 const MEMORY_STEP: u64 = 16 << 20;
 
 /// A rule looks so often unless it says otherwise.
@@ -54,9 +48,9 @@ impl Size {
         // One thread, as long as it does not need more: what threads add is small where there is work for them.
         let cores = cost::cpu_cores(loads, observed, 1) * CPU_HEADROOM;
         let rows = messages_per_second * observed * spec.loss_after.as_secs_f64();
-        let bytes = WORKER_BYTES
-            + u64::from(spec.devices_per_pod) * DEVICE_BYTES
-            + whole(rows).saturating_mul(LEDGER_ROW_BYTES);
+        let bytes = POD_WORKER_BYTES
+            + u64::from(spec.devices_per_pod) * POD_DEVICE_BYTES
+            + whole(rows).saturating_mul(POD_LEDGER_ROW_BYTES);
         let cpu_millis = u32::try_from(whole(cores * 100.0) * 10).unwrap_or(u32::MAX).max(CPU_MILLIS_MIN);
         let threads = spec.pod.threads.unwrap_or_else(|| u16::try_from(cpu_millis / 1_000).unwrap_or(64).clamp(1, 64));
         Self { cpu_millis, memory_bytes: bytes.next_multiple_of(MEMORY_STEP), threads, messages_per_second }
