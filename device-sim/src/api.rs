@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `PUT /v1/assignment` | starts the devices; `{"version": n}` of the plan that runs |
 //! | `PUT /v1/plan` | takes a newer plan over; `{"version": n}` of the plan that runs |
-//! | `GET /v1/stats?ended=EPOCH` | all that was measured, [`fleet_contract::stats::WorkerStats`]; the reader has closed the books of earlier workers up to that epoch. With `brief=true` without the times of single streams; with `brief=true&times_below=NUMBER` without those of the phases from that number on |
+//! | `GET /v1/stats?ended=EPOCH` | all that was measured, [`fleet_contract::stats::WorkerStats`]; the reader has closed the books of earlier workers up to that epoch. With `brief=true` without the times of single streams; with `brief=true&times_below=NUMBER` without those of the phases from that number on; with `sums=[…]`, which older workers answer in full, as brief and with these sums of times, [`fleet_contract::stats::SumOf`] |
 //! | `GET /v1/unrecorded?after=INSTANT&until=INSTANT` | what a worker in this place may have sent in between, [`fleet_contract::stats::Stats`] |
 //! | `GET /v1/devices/{index}` | [`fleet_contract::worker::DeviceStatus`] |
 //! | `POST /v1/drain` | 202; the statistics say when it is over |
@@ -35,7 +35,7 @@ use flate2::{Compression, write::GzEncoder};
 use fleet_contract::{
     format,
     plan::Plan,
-    stats::{Stats, WorkerStats},
+    stats::{Stats, SumOf, WorkerStats},
     time::Micros,
     worker::{Assignment, DeviceStatus},
 };
@@ -129,6 +129,8 @@ struct Wanted {
     brief: bool,
     /// But for those of the phases below this number.
     times_below: Option<u32>,
+    /// It can do with these sums of them, as JSON. It does not say `brief` then, so that a worker that cannot make them tells all.
+    sums: Option<String>,
 }
 
 async fn get_stats(
@@ -137,11 +139,15 @@ async fn get_stats(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let expected = "`ended`, an epoch in microseconds, `brief`, true or false, and `times_below`, a number";
-    let Query(Wanted { ended, brief, times_below }) = wanted.map_err(|found| query(expected, &found))?;
+    let Query(Wanted { ended, brief, times_below, sums }) = wanted.map_err(|found| query(expected, &found))?;
     let mut stats: WorkerStats = worker.stats(ended).await?;
     // There is no reading after the last one.
-    if brief && !stats.is_drained {
-        stats = stats.brief(times_below);
+    if !stats.is_drained {
+        stats = match sums.as_deref().and_then(SumOf::parse) {
+            Some(sums) => stats.summed(sums, times_below),
+            None if brief => stats.brief(times_below),
+            None => stats,
+        };
     }
     let takes_gzip = headers.get(ACCEPT_ENCODING).is_some_and(|accepted| accepted.as_bytes() == b"gzip");
     let text = serde_json::to_vec(&stats).expect("statistics are a value of JSON");

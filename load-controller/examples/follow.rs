@@ -1,6 +1,7 @@
 //! What it costs the controller to follow a load test of many workers: `cargo run --release -p load-controller --example
 //! follow` plays 1,000 workers of five groups with five streams each, in the last of three phases, for half a minute with a
-//! reading a second, and prints the share of a core, and what the end of a phase takes.
+//! reading a second, and prints the share of a core, and what the end of a phase takes. It does so twice: with thresholds that are
+//! judged in the end, and with some that may end the test by a time of a stream or of the fleet.
 //!
 //! Answers are decompressed, parsed, taken in and judged as in the controller; sockets and the API server are not in it.
 
@@ -57,14 +58,25 @@ const PHASES: &str = "
 - {name: recovery, duration: 10m, measure: true}
 ";
 
-const THRESHOLDS: &str = "['end_to_end.p99 < 250ms', {expect: 'publish_ack.p95 < 1s', phase: each}, 'lost == 0']";
+const JUDGED: &str = "['end_to_end.p99 < 250ms', {expect: 'publish_ack.p95 < 1s', phase: each}, 'lost == 0']";
+
+const ENDING: &str = "
+- {expect: 'end_to_end.p99 < 250ms', phase: recovery, group: group-0, stream: stream-0, abortOnFail: {}}
+- {expect: 'publish_ack.p95 < 1s', phase: each, abortOnFail: {}}
+- {expect: lost == 0, abortOnFail: {}}
+";
+
+fn main() -> anyhow::Result<()> {
+    follow("thresholds that are judged in the end", JUDGED)?;
+    follow("thresholds that may end the test", ENDING)
+}
 
 #[expect(clippy::print_stdout, reason = "it is what the example is for")]
-fn main() -> anyhow::Result<()> {
+fn follow(with: &str, thresholds: &str) -> anyhow::Result<()> {
     let fleet: Fleet = serde_saphyr::from_str(FLEET)?;
     let phases: Vec<Phase> = serde_saphyr::from_str(PHASES)?;
     let phases = Phases::new(phases);
-    let thresholds = serde_saphyr::from_str(THRESHOLDS)?;
+    let thresholds = serde_saphyr::from_str(thresholds)?;
     let mut plan = Plan::of(1, START, &fleet.spec);
     phases.plan(&mut plan, &fleet.spec, START);
     let asked = Asked { duration: phases.last(), phases, thresholds, ..Asked::default() };
@@ -81,19 +93,19 @@ fn main() -> anyhow::Result<()> {
         let (full, brief) = (compressed(&reading)?, compressed(&reading.clone().brief(None))?);
         bytes = [full.len(), brief.len()];
         // As the task of a fleet does; see `controller/fleet/reading.rs`.
-        let wanted = run.wants_times(now, &plan, &workers);
+        let (wanted, sums) = (run.wants_times(now, &plan, &workers), run.wants_sums(now, &workers));
         let series_each = (GROUPS * STREAMS) as usize * (1 + reading.stats.phases.len());
         let affordable = TimesOf::affordable(now, WORKERS as usize, series_each, 1);
-        let of_phases = match wanted {
-            Some(TimesOf::Phases(number)) => compressed(&reading.brief(Some(number)))?,
-            _ => Vec::new(),
+        let below = match wanted {
+            Some(TimesOf::Phases(number)) => Some(number),
+            _ => None,
         };
+        let others = compressed(&reading.summed(sums.clone(), below))?;
         let start = cpu_seconds()?;
-        let calls = workers.to_read(wanted.unwrap_or(affordable));
+        let calls = workers.to_read_with(wanted.unwrap_or(affordable), &sums);
         let read = |call: &Call| match call.question {
             Question::Reading(_, Detail::Full) => parse(&full),
-            Question::Reading(_, Detail::Phases(_)) => parse(&of_phases),
-            _ => parse(&brief),
+            _ => parse(&others),
         };
         let readings: Vec<WorkerStats> = calls.iter().map(read).collect::<anyhow::Result<_>>()?;
         let parsed = cpu_seconds()?;
@@ -112,7 +124,7 @@ fn main() -> anyhow::Result<()> {
         let judged = cpu_seconds()?;
         if wanted.is_some() {
             println!(
-                "a phase's end: {:.1} s to parse, {:.1} s to take in and to add up",
+                "{with}: a phase's end: {:.1} s to parse, {:.1} s to take in and to add up",
                 parsed - start,
                 judged - parsed
             );
@@ -127,7 +139,7 @@ fn main() -> anyhow::Result<()> {
     let report = cpu_seconds()? - start;
     let share = |seconds: f64| 100.0 * seconds / SECONDS as f64;
     println!(
-        "{WORKERS} workers of {} streams: {:.0} % of a core ({:.0} parsing, {:.0} taking in, {:.0} judging), the longest second \
+        "{with}: {WORKERS} workers of {} streams: {:.0} % of a core ({:.0} parsing, {:.0} taking in, {:.0} judging), the longest second \
          {longest:.2} s; a report {report:.1} s; a reading of {} bytes, and {} without times; {} MiB resident",
         GROUPS * STREAMS,
         share(spent.iter().sum()),

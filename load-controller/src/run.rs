@@ -47,7 +47,7 @@ use fleet_contract::{
     fleet::Fleet,
     plan::Plan,
     share::Membership,
-    stats::{Groups, Stats},
+    stats::{Groups, Stats, SumOf},
     time::Micros,
     units::Span,
 };
@@ -61,7 +61,7 @@ use facts::{CutShort, LostWorkers, RunFacts};
 use phase::Spanned;
 use stage::Stage;
 use steering::Steering;
-use threshold::Recent;
+use threshold::{Recent, Sums};
 use timeline::EventKind;
 use workers::{TimesOf, Workers};
 
@@ -282,10 +282,12 @@ impl Run {
             Some(before) => counters.latency.since(&before.stats.latency),
             None => counters.latency.clone(),
         };
-        let seen = Stats { latency, ..self.part_of(counters, plan) };
+        let mut seen = self.part_of(counters, plan);
+        let of_part = std::mem::replace(&mut seen.latency, latency);
         self.facts.timeline.push(now, &seen, self.facts.stage);
-        let judged = if threshold::may_end_by_times(&self.facts) { self.stats(plan, workers) } else { seen };
-        self.step(now, plan, &judged, workers)
+        // A threshold reads what belongs to the part alone.
+        seen.latency = of_part;
+        self.step(now, plan, &seen, workers)
     }
 
     /// The phases below this number are settled in the last reading of every worker: `lossAfter` after the end of a phase all
@@ -297,15 +299,31 @@ impl Run {
         ends(plan).filter(is_settled).map(|(_, number)| number + 1).last().unwrap_or_default()
     }
 
-    /// The times of single streams on which depends what comes next, if it does: of phases that are to be kept, or all of them if a
-    /// threshold may end the run or its messages settle.
+    /// The times of single streams on which depends what comes next, if it does: of phases that are to be kept, or all of them, once
+    /// of each worker, when its messages have settled.
     pub fn wants_times(&self, now: Micros, plan: &Plan, workers: &Workers) -> Option<TimesOf> {
-        if threshold::reads_times(&self.facts) || self.drain.is_some() {
-            return Some(TimesOf::All);
+        if let Some(settled) = self.drain.map(|drain| drain.from.after(self.settling())).filter(|at| *at <= now) {
+            return Some(TimesOf::Since(settled));
         }
         let kept = workers.ended().phases_kept;
         let to_be_kept = ends(plan).filter(|(end, number)| *number >= kept && end.after(self.settling()) <= now);
         to_be_kept.last().map(|(_, number)| TimesOf::Phases(number + 1))
+    }
+
+    /// The sums of times of streams by which a threshold may end the run now; those of phases that are kept are known.
+    pub fn wants_sums(&self, now: Micros, workers: &Workers) -> Vec<SumOf> {
+        if self.facts.stage != Stage::Running {
+            return Vec::new();
+        }
+        let kept = workers.ended().phases_kept;
+        let sums = threshold::sums_read(&self.facts, now.since(self.facts.started));
+        sums.into_iter().filter(|of| of.phase.is_none_or(|number| number >= kept)).collect()
+    }
+
+    /// The same of all workers, kept or not, as far as each has told them with its counters.
+    fn sums(&self, workers: &Workers) -> Sums {
+        let sums = threshold::sums_read(&self.facts, self.facts.elapsed()).into_iter();
+        sums.filter_map(|of| workers.sum_of(&of).map(|sum| (of, sum))).collect()
     }
 
     /// How long it takes until all is judged that was sent.
@@ -338,7 +356,7 @@ impl Run {
             return Step::End;
         }
         if self.facts.stage == Stage::Running
-            && let Some(failed) = threshold::to_abort(stats, &self.facts, &mut self.recent)
+            && let Some(failed) = threshold::to_abort(stats, &self.sums(workers), &self.facts, &mut self.recent)
         {
             self.facts.cut_short = CutShort::Threshold(failed);
             return Step::Drain;

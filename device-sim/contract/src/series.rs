@@ -253,6 +253,15 @@ impl PartialEq for Distribution {
     }
 }
 
+impl Distribution {
+    /// It alone, with nothing of the others.
+    pub fn alone(&self, latency: Latency) -> Latencies {
+        let mut latencies = Latencies::default();
+        *(self.get_mut)(&mut latencies) = latency;
+        latencies
+    }
+}
+
 /// For what something is timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {

@@ -8,6 +8,7 @@ mod latency;
 mod model_faults;
 mod part;
 mod sessions;
+mod sums;
 mod times;
 mod wills;
 
@@ -19,6 +20,7 @@ pub use faults::{FaultStats, Faults};
 pub use latency::{Latency, Summary};
 pub use model_faults::{ModelFault, ModelFaultCounts, ModelFaults};
 pub use sessions::{Change, Sessions};
+pub use sums::{Sum, SumOf};
 use times::Times;
 pub use wills::{
     RETAINED_RIGHT, RETAINED_WRONG, WILLS, WILLS_BY_BROKER, WILLS_DELETED, WILLS_EXPECTED, WILLS_LATE, WILLS_MISSING,
@@ -57,6 +59,9 @@ pub struct WorkerStats {
     /// Of a brief one: the number of a phase. Of the phases below it the times are there all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times_below: Option<u32>,
+    /// Of a brief one: the sums of times that the reader has asked for, as fresh as the counters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sums: Vec<Sum>,
     /// What it measured since its epoch.
     pub stats: Stats,
     /// What earlier workers in its place have recorded, the oldest first, as far as no reader has told that their books are
@@ -79,6 +84,7 @@ impl WorkerStats {
             is_drained: false,
             is_brief: false,
             times_below: None,
+            sums: Vec::new(),
             stats,
             before: Vec::new(),
         }
@@ -93,6 +99,13 @@ impl WorkerStats {
             self.stats.add_phases(&times.phases);
         }
         Self { is_brief: true, times_below, ..self }
+    }
+
+    /// As brief, with these sums of times.
+    #[must_use]
+    pub fn summed(self, sums: Vec<SumOf>, times_below: Option<u32>) -> Self {
+        let sums = sums.into_iter().map(|of| Sum { times: of.within(&self.stats), of }).collect();
+        Self { sums, ..self.brief(times_below) }
     }
 
     /// What the reading says of the worker's clock.
@@ -763,6 +776,31 @@ impl Totals {
         self.current.keys().map(known).min()
     }
 
+    /// When worker `ordinal` has told the times of all of its streams last; `None` where it never has.
+    pub fn told_times_at(&self, ordinal: u32) -> Option<Micros> {
+        self.times.get(&ordinal).map(|times| times.told(None))
+    }
+
+    /// A sum of times over all workers and epochs, each worker's as of the reading that its counters are of; `None` where one that
+    /// has counted something did not tell it with that.
+    pub fn sum_of(&self, of: &SumOf) -> Option<Latency> {
+        let mut sum = of.within(&self.ended.stats);
+        if of.phase.is_some_and(|number| number < self.ended.phases_kept) {
+            return Some(sum);
+        }
+        for (ordinal, reading) in &self.current {
+            let with_counters = |times: &&Times| times.told(of.phase) >= reading.at;
+            if let Some(told) = reading.sums.iter().find(|told| told.of == *of) {
+                sum.merge(&told.times);
+            } else if let Some(times) = self.times.get(ordinal).filter(with_counters) {
+                sum.merge(&times.sum_of(of));
+            } else if of.has_messages(&reading.stats) {
+                return None;
+            }
+        }
+        Some(sum)
+    }
+
     /// The epochs that a reading of worker `ordinal` tells of and whose books are not closed.
     pub fn unread<'a>(&self, ordinal: u32, reading: &'a WorkerStats) -> impl Iterator<Item = &'a Epoch> + use<'a> {
         let ended = self.ended.epochs.get(&ordinal).copied();
@@ -1013,6 +1051,41 @@ mod tests {
         assert_eq!(times(&totals), (10, 30, 31), "what was kept stays as it was");
         totals.end(0);
         assert_eq!(times(&totals), (10, 30, 31));
+    }
+
+    #[test]
+    fn a_sum_is_as_fresh_as_the_counters_or_unknown() {
+        let of = |phase: u32| SumOf {
+            distribution: "end_to_end".into(),
+            phase: Some(phase),
+            group: None,
+            stream: Some("state".into()),
+            qos: None,
+        };
+        let offered = |mut reading: WorkerStats| {
+            let phases = reading.stats.phases.values_mut();
+            phases.flat_map(|phase| phase.groups.streams_mut()).for_each(|it| it.messages.offered = it.messages.sent);
+            reading
+        };
+        let known = |totals: &Totals| totals.sum_of(&of(2)).map(|times| times.count());
+        let mut totals = Totals::default();
+        totals.take(0, offered(timed(1, 10, false)));
+        totals.take(1, offered(timed(1, 4, false)).summed(vec![of(2)], None));
+        assert_eq!(
+            (known(&totals), totals.told_times_at(0), totals.told_times_at(1)),
+            (Some(14), Some(Micros(1)), None)
+        );
+        totals.take(0, offered(timed(2, 25, true)));
+        assert_eq!(known(&totals), None, "the times of an earlier reading");
+        totals.take(0, offered(timed(3, 26, false)).brief(Some(3)));
+        assert_eq!(known(&totals), Some(30));
+        totals.take(0, offered(timed(4, 27, false)).summed(vec![of(2)], None));
+        assert_eq!((known(&totals), totals.sum_of(&of(7)).map(|times| times.count())), (Some(31), Some(0)));
+        totals.take(0, offered(timed(5, 30, false)));
+        totals.take(1, offered(timed(2, 5, false)));
+        totals.keep_phases(3);
+        totals.take(1, offered(timed(3, 9, true)));
+        assert_eq!(known(&totals), Some(35), "what is kept");
     }
 
     #[test]

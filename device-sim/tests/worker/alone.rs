@@ -53,6 +53,15 @@ fn a_worker_runs_what_it_is_assigned_and_follows_its_plan() {
     let brief: WorkerStats = serde_json::from_str(&brief).unwrap_or_else(|error| panic!("{status}: {error}"));
     assert_eq!((brief.is_brief, brief.times_below, times(&brief)), (true, Some(1), 0));
     assert!(brief.stats.all_messages().sent >= whole.stats.all_messages().sent && brief.sequence > whole.sequence);
+    // Who asks for a sum that this worker does not know is told everything.
+    let sum_of = |distribution: &str| {
+        let sums = format!("%5B%7B%22distribution%22%3A%22{distribution}%22%7D%5D");
+        let (status, summed) = worker.api.call("GET", &format!("/v1/stats?sums={sums}&times_below=1"), "");
+        let summed: WorkerStats = serde_json::from_str(&summed).unwrap_or_else(|error| panic!("{status}: {error}"));
+        (summed.is_brief, times(&summed) > 0, summed.sums.iter().any(|sum| sum.times.count() > 0))
+    };
+    assert!([sum_of("publish_ack"), sum_of("end_to_end")].contains(&(true, false, true)));
+    assert_eq!(sum_of("of_tomorrow"), (false, true, false));
     let (status, error) = worker.api.error("GET", "/v1/stats?times_below=all", "");
     assert!(status == 404 && error.contains("`times_below`, a number"), "{status} {error}");
 

@@ -9,7 +9,7 @@ use fleet_contract::{
     load_test::Criterion,
     plan::Plan,
     series::{DELIVERED, SENT},
-    stats::{Devices, Ended, Epoch, Latency, Stats, StreamStats, WorkerStats},
+    stats::{Devices, Ended, Epoch, Latency, Stats, StreamStats, SumOf, WorkerStats},
 };
 
 use super::{
@@ -177,8 +177,9 @@ impl World {
     }
 
     /// All of them are read, in full or not.
-    fn read(&mut self, detail: Detail) {
-        let wanted = self.run.wants_times(self.now, &self.plan, &self.workers).filter(|_| detail == Detail::Brief);
+    fn read(&mut self, detail: &Detail) {
+        let is_brief = *detail == Detail::Brief;
+        let wanted = self.run.wants_times(self.now, &self.plan, &self.workers).filter(|_| is_brief);
         for (ordinal, process) in (0..).zip(&mut self.processes) {
             let first = self.plan.phases().next().map_or(u32::MAX, |(_, number)| number);
             process.stats.phases.retain(|number, _| *number >= first);
@@ -190,7 +191,7 @@ impl World {
             };
             let reading = match wanted {
                 Some(TimesOf::Phases(number)) => reading.brief(Some(number)),
-                None if detail == Detail::Brief && self.seed.happens(50) => reading.brief(None),
+                None if is_brief && self.seed.happens(50) => reading.brief(None),
                 _ => reading,
             };
             let answer = Answer::Reading(Ok(Box::new(reading)));
@@ -239,7 +240,7 @@ impl World {
             self.now = self.now.after(Span::from_secs(1));
             assert!(self.now < START.after(Span::from_secs(600)), "it never ends");
             self.send();
-            self.read(Detail::Brief);
+            self.read(&Detail::Brief);
             if self.now < self.start {
                 self.run.wait(&mut self.workers);
                 continue;
@@ -258,12 +259,12 @@ impl World {
             }
             if self.seed.happens(4) {
                 self.replace_reader();
-                self.read(Detail::Brief);
+                self.read(&Detail::Brief);
                 self.readers += 1;
             }
             if self.seed.happens(4) {
                 // What nobody has read of its times would be lost.
-                self.read(Detail::Full);
+                self.read(&Detail::Full);
                 let ordinal = usize::try_from(self.seed.below(self.processes.len() as u64)).unwrap();
                 self.kill(ordinal);
             }
@@ -352,13 +353,13 @@ fn phases_and_thresholds_come_to_what_happened_whoever_dies_and_whatever_is_skip
     assert!(phases_seen > 3_000 && judged > 2_500 && died.0 > 500 && died.1 > 500, "{phases_seen} {judged} {died:?}");
 }
 
-/// A run of two phases whose first is to end it when its messages take too long, and its one worker.
-fn to_be_ended(now: Micros) -> (Run, Plan, Workers) {
+/// A run of two phases whose first is to end it when its messages of these streams take too long, and its one worker.
+fn to_be_ended(now: Micros, streams: &str) -> (Run, Plan, Workers) {
     let phases = Phases::new(
         serde_saphyr::from_str("[{name: steady, duration: 5s, measure: true}, {name: cool, duration: 60s}]").unwrap(),
     );
-    let text = "[{expect: 'end_to_end.p99 < 250ms', phase: steady, abortOnFail: {}}]";
-    let thresholds = serde_saphyr::from_str(text).unwrap();
+    let text = format!("[{{expect: 'end_to_end.p99 < 250ms', phase: steady, {streams}abortOnFail: {{}}}}]");
+    let thresholds = serde_saphyr::from_str(&text).unwrap();
     let mut fleet = fixture::facts().fleet;
     fleet.spec.loss_after = Span::from_secs(2);
     let mut plan = Plan::new(7, START, 100);
@@ -375,15 +376,15 @@ fn to_be_ended(now: Micros) -> (Run, Plan, Workers) {
     (run, plan, world.workers)
 }
 
-/// The worker's reading at `at`: of a thousand messages of the first phase one was lost.
-fn one_of_a_thousand_lost(at: Micros) -> WorkerStats {
+/// The worker's reading at `at`: of a thousand messages of the first phase one was lost, and all others took so long.
+fn one_of_a_thousand_lost(at: Micros, took: Span) -> WorkerStats {
     let mut stream = StreamStats::of(Qos::AtLeastOnce);
     let messages = &mut stream.messages;
     for count in [&mut messages.offered, &mut messages.sent, &mut messages.observed] {
         *count = 1_000;
     }
     (messages.acknowledged, messages.delivered, messages.lost) = (1_000, 999, 1);
-    (0..999).for_each(|_| stream.latency.end_to_end.record(Span(1_000)));
+    (0..999).for_each(|_| stream.latency.end_to_end.record(took));
     let mut stats = Stats::default();
     stats.add_stream("all", "reading", &stream);
     stats.phases.entry(0).or_default().groups.add("all", "reading", &stream);
@@ -393,14 +394,17 @@ fn one_of_a_thousand_lost(at: Micros) -> WorkerStats {
 #[test]
 fn a_threshold_on_times_does_not_end_a_run_for_want_of_times() {
     let at = |second: u64| START.after(Span::from_secs(second));
-    let (mut run, plan, mut workers) = to_be_ended(at(1));
+    let (mut run, plan, mut workers) = to_be_ended(at(1), "");
     for second in 2..=20 {
-        let reading = one_of_a_thousand_lost(at(second));
-        let reading = match run.wants_times(at(second), &plan, &workers) {
-            Some(TimesOf::All) => reading,
-            Some(TimesOf::Phases(number)) => reading.brief(Some(number)),
-            _ => reading.brief(None),
+        let reading = one_of_a_thousand_lost(at(second), Span::from_millis(1));
+        let times_below = match run.wants_times(at(second), &plan, &workers) {
+            Some(TimesOf::Phases(number)) => Some(number),
+            _ => None,
         };
+        let sums = run.wants_sums(at(second), &workers);
+        assert_eq!(sums.len(), usize::from(workers.ended().phases_kept == 0), "what is kept is known");
+        // Not each reading is the answer to the last question.
+        let reading = if second % 3 == 0 { reading.brief(None) } else { reading.summed(sums, times_below) };
         let answer = Answer::Reading(Ok(Box::new(reading)));
         workers.answered(Answered { ordinal: 0, id: "0".into(), answer }).unwrap();
         assert_eq!(run.tick(at(second), &plan, &mut workers), Step::None, "after {second} s");
@@ -414,8 +418,8 @@ fn a_threshold_on_times_does_not_end_a_run_for_want_of_times() {
 #[test]
 fn a_load_test_that_is_all_of_a_run_has_the_messages_of_its_phases_as_one_that_is_a_part() {
     let now = START.after(Span::from_secs(80));
-    let (part, plan, mut workers) = to_be_ended(now);
-    let mut reading = one_of_a_thousand_lost(now);
+    let (part, plan, mut workers) = to_be_ended(now, "");
+    let mut reading = one_of_a_thousand_lost(now, Span::from_millis(1));
     // Some fall due until the devices have left.
     let mut behind = StreamStats::of(Qos::AtLeastOnce);
     (behind.messages.offered, behind.messages.sent, behind.messages.observed) = (7, 7, 7);
@@ -434,15 +438,37 @@ fn a_load_test_that_is_all_of_a_run_has_the_messages_of_its_phases_as_one_that_i
 }
 
 #[test]
+fn a_sum_of_the_times_of_a_stream_ends_a_run() {
+    let at = |second: u64| START.after(Span::from_secs(second));
+    for (streams, is_ended) in [("", true), ("stream: reading, ", true), ("group: none, ", false)] {
+        let (mut run, plan, mut workers) = to_be_ended(at(1), streams);
+        let sums = run.wants_sums(at(2), &workers);
+        assert_eq!((sums.len(), run.wants_times(at(2), &plan, &workers)), (1, None), "{streams}");
+        let reading = one_of_a_thousand_lost(at(2), Span::from_secs(1)).summed(sums, None);
+        let answer = Answer::Reading(Ok(Box::new(reading)));
+        workers.answered(Answered { ordinal: 0, id: "0".into(), answer }).unwrap();
+        let expected = if is_ended { Step::Drain } else { Step::None };
+        assert_eq!(run.tick(at(2), &plan, &mut workers), expected, "{streams}");
+        // Its times are told once more, when its messages have settled.
+        run.drain(at(2), &plan);
+        assert!(run.wants_sums(at(3), &workers).is_empty());
+        assert_eq!(run.wants_times(at(4), &plan, &workers), None);
+        assert_eq!(run.wants_times(at(5), &plan, &workers), Some(TimesOf::Since(at(5))));
+    }
+}
+
+#[test]
 fn a_run_that_goes_on_elsewhere_wants_the_times_that_may_end_it_and_knows_the_farthest_clock() {
     let now = START.after(Span::from_secs(3));
-    let (mut run, plan, workers) = to_be_ended(now);
+    let (mut run, plan, workers) = to_be_ended(now, "");
     run.facts.workers.see_clocks([("f-7", Offset { ahead: -40, bound: Span(5) })]);
-    assert_eq!(run.wants_times(now, &plan, &workers), Some(TimesOf::All));
+    let distribution = "end_to_end".into();
+    let sums = [SumOf { distribution, phase: Some(0), group: None, stream: None, qos: None }];
+    assert_eq!(run.wants_sums(now, &workers), sums);
     let saved: Saved = serde_json::from_str(&serde_json::to_string(&Saved::of(&run)).unwrap()).unwrap();
     let asked = saved.asked("ended".into());
     let facts = RunFacts::new(run.facts().fleet.clone(), "hash".into(), &plan, asked, Program::default());
     let resumed = saved.resume(facts, Span::from_millis(250), &plan, now);
-    assert_eq!(resumed.wants_times(now, &plan, &Workers::default()), Some(TimesOf::All));
+    assert_eq!(resumed.wants_sums(now, &Workers::default()), sums);
     assert_eq!(resumed.facts.workers.clock_farthest.unwrap().0, "f-7");
 }

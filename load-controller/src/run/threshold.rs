@@ -3,18 +3,18 @@
 //! A threshold without a phase looks at all measured phases together if it is about rates or times, and at the whole run if it
 //! is a promise about messages or wills, or about recovery or offline detection. A figure of which nothing was measured fails: no data is no pass.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fleet_contract::{
     fleet::{Observe, Qos},
     load_test::{AbortOnFail, Criterion, EACH},
     series::{
-        CONNECT, Distribution, END_TO_END, Known, OFFERED, OFFLINE_DETECTION, PUBLISH_ACK, RECOVERY, SCHEDULE_LAG,
+        CONNECT, Distribution, END_TO_END, Known, OFFERED, OFFLINE_DETECTION, PUBLISH_ACK, RECOVERY, SCHEDULE_LAG, Scope,
         total,
     },
     stats::{
-        Groups, Latencies, Latency, Messages, RETAINED_RIGHT, RETAINED_WRONG, Stats, WILLS_DELETED, WILLS_EXPECTED,
-        WILLS_UNEXPECTED, WillCounter, Wills,
+        Groups, Latencies, Latency, Messages, RETAINED_RIGHT, RETAINED_WRONG, Stats, SumOf, WILLS_DELETED,
+        WILLS_EXPECTED, WILLS_UNEXPECTED, WillCounter, Wills,
     },
     threshold::{Bound, Column, Operator, Statistic, Threshold},
     units::Span,
@@ -75,39 +75,41 @@ pub fn judge<'a>(stats: &Stats, facts: &'a RunFacts) -> Vec<Judgement<'a>> {
 }
 
 /// A threshold that fails now and is to end the run. A time reads what is settled, and what has been under way for longer than
-/// its bound already.
-pub fn to_abort(stats: &Stats, facts: &RunFacts, recent: &mut Recent) -> Option<String> {
+/// its bound already. The times of streams are in `sums`, as fresh as the counters in `stats`; of which there are none, no threshold
+/// is judged that reads them.
+pub fn to_abort(stats: &Stats, sums: &Sums, facts: &RunFacts, recent: &mut Recent) -> Option<String> {
     let elapsed = facts.elapsed();
     facts.asked.thresholds.iter().enumerate().find_map(|(number, criterion)| {
         let AbortOnFail { after } = criterion.abort_on_fail?;
         let mut is_failing = |(place_number, place): (usize, &Place<'_>)| {
-            let begins = place.begins();
-            let is_due = elapsed.0 >= begins.0.saturating_add(after.0);
             let overdue = recent.overdue((number, place_number), place, criterion, stats, facts);
-            let judged = place.judge_with(criterion, stats, facts, overdue);
+            if !place.is_due(after, elapsed) {
+                return None;
+            }
+            let measured = place.measured_now(criterion, stats, sums, facts)?;
+            let judged = place.judge_with(criterion, &measured, stats, facts, overdue);
             // Nothing yet is no failure.
             let is_failing = judged.found != Found::Nothing && !judged.is_met() && !judged.may_still_be_met();
-            (is_due && is_failing).then(|| judged.to_string())
+            is_failing.then(|| judged.to_string())
         };
         places(criterion, facts).iter().enumerate().find_map(&mut is_failing)
     })
 }
 
-/// Whether a threshold that may end a run reads times now: of a phase that goes on or settles, or of the whole run.
-pub fn reads_times(facts: &RunFacts) -> bool {
-    let elapsed = facts.elapsed();
-    let mut places = ending_by_times(facts).flat_map(|criterion| places(criterion, facts));
-    places.any(|place| place.begins() <= elapsed && !place.is_final(facts))
-}
+/// Sums of times of streams, over all workers.
+pub type Sums = BTreeMap<SumOf, Latency>;
 
-/// Whether a threshold that may end a run is about times, whenever it reads them.
-pub fn may_end_by_times(facts: &RunFacts) -> bool {
-    ending_by_times(facts).next().is_some()
-}
-
-fn ending_by_times(facts: &RunFacts) -> impl Iterator<Item = &Criterion> {
-    let is_time = |criterion: &&Criterion| matches!(criterion.expect.column, Column::Distribution(_));
-    facts.asked.thresholds.iter().filter(|criterion| criterion.abort_on_fail.is_some()).filter(is_time)
+/// The sums of times of streams that thresholds read which may end a run, when so much of it has passed. The fleet's own times are
+/// in each reading.
+pub fn sums_read(facts: &RunFacts, elapsed: Span) -> BTreeSet<SumOf> {
+    let mut sums = BTreeSet::new();
+    for criterion in &facts.asked.thresholds {
+        let Some(AbortOnFail { after }) = criterion.abort_on_fail else { continue };
+        for place in places(criterion, facts).iter().filter(|place| place.is_due(after, elapsed)) {
+            sums.extend(place.sums(criterion, elapsed));
+        }
+    }
+    sums
 }
 
 /// How many messages had been sent at each of the last readings, for each threshold that may end a run and each place of it.
@@ -200,13 +202,14 @@ impl<'a> Place<'a> {
     where
         'a: 'c,
     {
-        self.judge_with(criterion, stats, facts, 0)
+        self.judge_with(criterion, &self.measured(criterion, stats, facts), stats, facts, 0)
     }
 
-    /// The same, where so many messages that are under way have been so for longer than the bound.
+    /// The same of what was measured there, where so many messages that are under way have been so for longer than the bound.
     fn judge_with<'c>(
         &self,
         criterion: &'c Criterion,
+        measured: &Measured,
         stats: &Stats,
         facts: &'c RunFacts,
         overdue: u64,
@@ -214,10 +217,9 @@ impl<'a> Place<'a> {
     where
         'a: 'c,
     {
-        let measured = self.measured(criterion, stats, facts);
         let is_final = self.is_final(facts);
         let unanswered = match criterion.expect.column {
-            Column::Distribution(distribution) => overdue + self.unanswered(distribution, &measured, stats, facts),
+            Column::Distribution(distribution) => overdue + self.unanswered(distribution, measured, stats, facts),
             Column::Counter(_) | Column::Will(_) => 0,
         };
         let (found, samples) = measured.figure(&criterion.expect, unanswered, facts);
@@ -238,6 +240,33 @@ impl<'a> Place<'a> {
         begins.unwrap_or_default()
     }
 
+    /// Whether so much of the run has passed that a threshold of this place may end it, `after` it has begun.
+    fn is_due(&self, after: Span, elapsed: Span) -> bool {
+        elapsed.0 >= self.begins().0.saturating_add(after.0)
+    }
+
+    /// The sums of times of streams that a threshold reads here, of the phases that have begun by now; none where it reads the
+    /// fleet's own times.
+    fn sums(&self, criterion: &Criterion, elapsed: Span) -> Vec<SumOf> {
+        let Criterion { group, stream, qos, .. } = criterion;
+        let is_all = group.is_none() && stream.is_none() && qos.is_none();
+        let Column::Distribution(row) = criterion.expect.column else { return Vec::new() };
+        if row.scope == Scope::Fleet || self.faults.is_some() || self.phases.is_empty() && is_all {
+            return Vec::new();
+        }
+        let of = |phase: Option<u32>| SumOf {
+            distribution: row.key.to_owned(),
+            phase,
+            group: group.clone(),
+            stream: stream.clone(),
+            qos: *qos,
+        };
+        if self.phases.is_empty() {
+            return vec![of(None)];
+        }
+        self.phases.iter().filter(|phase| phase.after <= elapsed).map(|phase| of(Some(phase.number))).collect()
+    }
+
     /// Whether nothing of it can change any more.
     fn is_final(&self, facts: &RunFacts) -> bool {
         let settling = facts.fleet.spec.loss_after.0.saturating_add(SETTLING.0);
@@ -245,6 +274,21 @@ impl<'a> Place<'a> {
         // Devices come back when they can, if they do.
         let is_of_phases = !self.phases.is_empty() && self.faults.is_none();
         facts.stage == Stage::Ended || is_of_phases && self.phases.iter().all(is_settled)
+    }
+
+    /// As [`Place::measured`], with the times of streams from their sums; `None` where one is not known.
+    fn measured_now(&self, criterion: &Criterion, stats: &Stats, sums: &Sums, facts: &RunFacts) -> Option<Measured> {
+        let measured = self.measured(criterion, stats, facts);
+        let read = self.sums(criterion, facts.elapsed());
+        let Column::Distribution(row) = criterion.expect.column else { return Some(measured) };
+        if read.is_empty() {
+            return Some(measured);
+        }
+        let mut times = Latency::default();
+        for of in &read {
+            times.merge(sums.get(of)?);
+        }
+        Some(Measured { latency: row.alone(times), ..measured })
     }
 
     fn measured(&self, criterion: &Criterion, stats: &Stats, facts: &RunFacts) -> Measured {
@@ -552,6 +596,11 @@ mod tests {
         stats
     }
 
+    /// All sums that thresholds read, told with the counters.
+    fn told(stats: &Stats, facts: &RunFacts) -> Sums {
+        sums_read(facts, facts.elapsed()).into_iter().map(|of| (of.clone(), of.within(stats))).collect()
+    }
+
     #[track_caller]
     fn check(text: &str, stats: &Stats, expected: &str, outcome: Outcome) {
         let facts = asking(&[text]);
@@ -611,7 +660,8 @@ mod tests {
         // What was sent and has no answer is not nothing.
         let text = "{expect: 'publish_ack.rate > 5/s', phase: steady, abortOnFail: {}}";
         let going_on = RunFacts { now: at(30), stage: Stage::Running, ..asking(&[text]) };
-        assert!(to_abort(&stats([(0, 0), (0, 3), (0, 0)]), &going_on, &mut Recent::default()).is_some());
+        let sums = sums_read(&going_on, going_on.elapsed()).into_iter().map(|of| (of, Latency::default())).collect();
+        assert!(to_abort(&stats([(0, 0), (0, 3), (0, 0)]), &sums, &going_on, &mut Recent::default()).is_some());
     }
 
     #[test]
@@ -685,7 +735,7 @@ mod tests {
         let stats = stats([(10, 0), (10, 5), (0, 0)]);
         let ends = |text: &str, elapsed: u64| {
             let facts = RunFacts { now: at(elapsed), stage: Stage::Running, ..asking(&[text]) };
-            to_abort(&stats, &facts, &mut Recent::default())
+            to_abort(&stats, &told(&stats, &facts), &facts, &mut Recent::default())
         };
         let steady = "{expect: lost < 3, phase: steady, abortOnFail: {after: 10s}}";
         assert_eq!(ends(steady, 29), None);
@@ -705,6 +755,63 @@ mod tests {
     }
 
     #[test]
+    fn of_times_those_are_read_that_may_end_the_run_now() {
+        // `ramp` until 20 s, `steady` until 50 s, `peak` until 60 s.
+        let read = |text: &str, elapsed: u64| {
+            let sums = sums_read(&asking(&[text]), Span::from_secs(elapsed));
+            let of = |sum: SumOf| {
+                let SumOf { distribution, phase, group, stream, qos } = sum;
+                let qos = qos.map(|qos| u8::from(qos).to_string());
+                let phase = phase.map_or_else(|| "run".into(), |number| number.to_string());
+                [Some(distribution), Some(phase), group, stream, qos]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            };
+            sums.into_iter().map(of).collect::<Vec<_>>()
+        };
+        let of_measured = "{expect: 'end_to_end.p99 < 1s', abortOnFail: {}}";
+        assert_eq!(read(of_measured, 19), [""; 0]);
+        assert_eq!(read(of_measured, 20), ["end_to_end 1"]);
+        assert_eq!(read(of_measured, 55), ["end_to_end 1", "end_to_end 2"]);
+        assert_eq!(read("{expect: 'end_to_end.p99 < 1s', phase: peak}", 55), [""; 0], "it ends nothing");
+        assert_eq!(read("{expect: 'publish_ack.p50 < 1s', phase: each, abortOnFail: {}}", 30), ["publish_ack 1"]);
+        let of_stream = "{expect: 'end_to_end.p99 < 1s', phase: peak, group: taxi, stream: state, qos: 1, abortOnFail: {after: 5s}}";
+        assert_eq!(read(of_stream, 54), [""; 0], "it is not time yet");
+        assert_eq!(read(of_stream, 55), ["end_to_end 2 taxi state 1"]);
+        // Nothing of streams, and what each reading tells.
+        assert_eq!(read("{expect: lost == 0, stream: state, abortOnFail: {}}", 55), [""; 0]);
+        assert_eq!(read("{expect: 'connect.p99 < 1s', phase: steady, abortOnFail: {}}", 55), [""; 0]);
+        assert_eq!(read("{expect: 'recovery.p99 < 1s', abortOnFail: {}}", 55), [""; 0]);
+        let undivided = |text: &str| {
+            let thresholds = vec![criterion(text)];
+            let facts = RunFacts { asked: Asked { thresholds, ..Asked::default() }, ..facts() };
+            sums_read(&facts, Span::from_secs(9)).into_iter().map(|of| (of.phase, of.group)).collect::<Vec<_>>()
+        };
+        assert!(undivided(of_measured).is_empty());
+        assert_eq!(
+            undivided("{expect: 'end_to_end.p99 < 1s', group: taxi, abortOnFail: {}}"),
+            [(None, Some("taxi".into()))]
+        );
+    }
+
+    #[test]
+    fn a_time_that_was_not_told_with_the_counters_ends_nothing() {
+        let stats = stats([(10, 0), (10, 5), (0, 0)]);
+        let facts = RunFacts {
+            now: at(30),
+            stage: Stage::Running,
+            ..asking(&["{expect: 'end_to_end.p99 < 1s', phase: steady, group: taxi, abortOnFail: {}}"])
+        };
+        assert_eq!(to_abort(&stats, &Sums::new(), &facts, &mut Recent::default()), None);
+        assert_eq!(
+            to_abort(&stats, &told(&stats, &facts), &facts, &mut Recent::default()).as_deref(),
+            Some("expected end_to_end.p99 < 1s in phase steady, group taxi, found no end: 5 of 15 have no answer")
+        );
+    }
+
+    #[test]
     fn what_has_been_under_way_for_longer_than_the_bound_fails_before_it_is_lost() {
         let text = "{expect: 'end_to_end.p90 < 3s', phase: steady, abortOnFail: {}}";
         let mut recent = Recent::default();
@@ -717,7 +824,7 @@ mod tests {
             phase.groups.add("taxi", "state", &counted);
             stats.phases.insert(1, phase);
             let facts = RunFacts { now: at(elapsed), stage: Stage::Running, ..asking(&[text]) };
-            to_abort(&stats, &facts, &mut recent)
+            to_abort(&stats, &told(&stats, &facts), &facts, &mut recent)
         };
         // A hundred a second, and from 24 s on no answer comes.
         assert_eq!(at_second(22, 200, 200), None);

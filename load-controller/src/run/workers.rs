@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleet_contract::{
     clock::Offset,
     plan::{Plan, Shard},
-    stats::{Devices, Ended, Gap, Stats, Totals, WorkerStats},
+    stats::{Devices, Ended, Gap, Latency, Stats, SumOf, Totals, WorkerStats},
     time::Micros,
     units::Span,
 };
@@ -120,6 +120,8 @@ pub enum TimesOf {
     All,
     /// Those of every worker, of the phases below this number.
     Phases(u32),
+    /// Those of every worker that has not told all of them at this instant or later.
+    Since(Micros),
     /// Those of so many workers whose turn is ten seconds ago, the longest ago first.
     InTurn {
         /// The time.
@@ -228,17 +230,23 @@ impl Workers {
 
     /// What to ask every worker that is not being asked already for a reading.
     pub fn to_read(&mut self, times: TimesOf) -> Vec<Call> {
-        let (detail, in_turn) = match times {
+        self.to_read_with(times, &[])
+    }
+
+    /// The same, with these sums of times of each worker that is not asked for all of them.
+    pub fn to_read_with(&mut self, times: TimesOf, sums: &[SumOf]) -> Vec<Call> {
+        let (detail, in_full) = match times {
             TimesOf::All => (Detail::Full, BTreeSet::new()),
-            TimesOf::Phases(number) => (Detail::Phases(number), BTreeSet::new()),
-            TimesOf::InTurn { now, workers } => (Detail::Brief, self.next_in_turn(now, workers)),
+            TimesOf::Phases(number) => (Detail::with_sums(sums, Some(number)), BTreeSet::new()),
+            TimesOf::Since(at) => (Detail::with_sums(sums, None), self.silent_of_times_since(at)),
+            TimesOf::InTurn { now, workers } => (Detail::with_sums(sums, None), self.next_in_turn(now, workers)),
         };
         let ended = &self.totals.ended().epochs;
         let asked = self.members.values_mut().filter(|member| !member.asked.is_waiting);
         let call = |member: &mut Member| {
             let ordinal = member.worker.ordinal;
             let ended = ended.get(&ordinal).copied().unwrap_or_default();
-            let detail = if in_turn.contains(&ordinal) { Detail::Full } else { detail };
+            let detail = if in_full.contains(&ordinal) { Detail::Full } else { detail.clone() };
             let call = member.call(Question::Reading(ended, detail))?;
             member.asked.is_waiting = true;
             Some(call)
@@ -259,6 +267,12 @@ impl Workers {
             member.worker.ordinal
         });
         next.collect()
+    }
+
+    /// The workers that have not told all times of their streams at `at` or later.
+    fn silent_of_times_since(&self, at: Micros) -> BTreeSet<u32> {
+        let is_silent = |ordinal: &u32| self.totals.told_times_at(*ordinal).is_none_or(|told| told < at);
+        self.members.keys().copied().filter(is_silent).collect()
     }
 
     /// What to ask the successors of workers that took along what nobody has read.
@@ -458,6 +472,11 @@ impl Workers {
     /// As [`Workers::sum`], but for the times of single streams.
     pub fn counters(&self) -> Stats {
         Stats { devices: self.devices(), ..self.totals.sum_without_times() }
+    }
+
+    /// A sum of the times of streams over all workers and epochs; `None` where a worker has not told its own with its counters.
+    pub fn sum_of(&self, of: &SumOf) -> Option<Latency> {
+        self.totals.sum_of(of)
     }
 
     /// Whether every worker has settled all that it had sent, and all of its devices have left.
@@ -759,6 +778,15 @@ mod tests {
         }
         assert_eq!(in_full(&mut workers, at(30, 1)), [0]);
         assert_eq!(in_full(&mut workers, at(31, 1)), [1]);
+        // Each has told its times with all else a second after the start.
+        assert_eq!(in_full(&mut workers, TimesOf::Since(Micros(1_000_000))), [3], "the one that was never read");
+        assert_eq!(in_full(&mut workers, TimesOf::Since(Micros(1_000_001))), [0, 1, 2, 3]);
+        let of = SumOf { distribution: "end_to_end".into(), phase: Some(3), group: None, stream: None, qos: None };
+        let wanted = [of];
+        let calls = workers.to_read_with(at(32, 1), &wanted);
+        workers.members.values_mut().for_each(|member| member.asked.is_waiting = false);
+        let has_sums = |question: &Question| matches!(question, Question::Reading(_, Detail::Sums(sums, None)) if sums[..] == wanted);
+        assert!(calls.len() == 4 && calls.iter().all(|call| has_sums(&call.question)), "nobody's turn: {calls:?}");
         let of_phases = workers.to_read(TimesOf::Phases(3));
         let is_of_phases = |call: &Call| matches!(call.question, Question::Reading(_, Detail::Phases(3)));
         assert!(of_phases.len() == 4 && of_phases.iter().all(is_of_phases), "{of_phases:?}");

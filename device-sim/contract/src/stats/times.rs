@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Stats, StreamStats};
+use super::{Latency, Stats, StreamStats, SumOf};
 use crate::{series::Groups, time::Micros};
 
 /// What a worker said of the times of its streams, by group and stream; clones share it.
@@ -37,6 +37,15 @@ impl Times {
     pub(super) fn told(&self, phase: Option<u32>) -> Micros {
         let (number, at) = self.of_phases;
         if phase.is_some_and(|phase| phase < number) { at.max(self.at) } else { self.at }
+    }
+
+    /// A sum of them, as they were told last.
+    pub(super) fn sum_of(&self, of: &SumOf) -> Latency {
+        let groups = match of.phase {
+            None => Some(&self.groups),
+            Some(number) => self.phases.get(&number),
+        };
+        groups.map_or_else(Latency::default, |groups| of.over(groups))
     }
 
     /// Adds them where their counters are.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use fleet_contract::{stats::Ended, time::Micros};
+use fleet_contract::{
+    stats::{Ended, SumOf},
+    time::Micros,
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::time::Instant;
 
@@ -73,6 +76,12 @@ impl Task {
         wanted.last().copied().unwrap_or(affordable)
     }
 
+    /// The sums of times by which the load test may end now.
+    fn sums(&self) -> Vec<SumOf> {
+        let run = self.wish.trial.as_ref().and_then(Trial::run);
+        run.zip(self.workers()).map(|(run, workers)| run.wants_sums(self.now(), workers)).unwrap_or_default()
+    }
+
     /// How many series of times each worker tells: of each stream, in all and in each phase that has begun.
     fn series_each(&self, now: Micros) -> usize {
         let (Some(document), Some(plan)) = (&self.wish.document, &self.plan) else { return 0 };
@@ -94,9 +103,9 @@ impl Task {
         self.pace.next_pull = self.pace.next_pull.min(at + cadence);
         if at >= self.pace.next_pull {
             self.pace.next_pull = at + cadence;
-            let times = self.times(cadence);
+            let (times, sums) = (self.times(cadence), self.sums());
             if let Some(met) = &mut self.met {
-                let calls = met.workers.to_read(times);
+                let calls = met.workers.to_read_with(times, &sums);
                 self.context.metrics.pulls.inc_by(calls.len() as u64);
                 self.calls.come_every(cadence);
                 self.calls.make(calls);
