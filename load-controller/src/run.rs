@@ -305,7 +305,8 @@ impl Run {
         if let Some(settled) = self.drain.map(|drain| drain.from.after(self.settling())).filter(|at| *at <= now) {
             return Some(TimesOf::Since(settled));
         }
-        let kept = workers.ended().phases_kept;
+        // Those that are about to be kept have been told.
+        let kept = workers.next_phase();
         let to_be_kept = ends(plan).filter(|(end, number)| *number >= kept && end.after(self.settling()) <= now);
         to_be_kept.last().map(|(_, number)| TimesOf::Phases(number + 1))
     }

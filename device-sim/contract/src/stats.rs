@@ -6,6 +6,7 @@
 mod faults;
 mod latency;
 mod model_faults;
+mod over;
 mod part;
 mod sessions;
 mod sums;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use faults::{FaultStats, Faults};
 pub use latency::{Latency, Summary};
 pub use model_faults::{ModelFault, ModelFaultCounts, ModelFaults};
+pub use over::{PhasesOver, PhasesSum};
 pub use sessions::{Change, Sessions};
 pub use sums::{Sum, SumOf};
 use times::Times;
@@ -905,8 +907,54 @@ impl Totals {
         self.ended.phases_kept = self.ended.phases_kept.max(number);
     }
 
+    /// What there is of the phases below `number`, to be added up elsewhere.
+    pub fn phases_over(&self, number: u32) -> PhasesOver {
+        let told = self.current.iter().map(|(ordinal, reading)| {
+            let phases = reading.stats.phases.range(..number).map(|(number, phase)| (*number, phase.clone())).collect();
+            (phases, self.times.get(ordinal).cloned().unwrap_or_default())
+        });
+        PhasesOver {
+            below: number,
+            kept: self.ended.phases_kept,
+            epochs: self.current.iter().map(|(ordinal, reading)| (*ordinal, reading.epoch)).collect(),
+            told: told.collect(),
+        }
+    }
+
+    /// Whether a sum is of workers whose books are open all the same, and of phases that nobody has kept since.
+    pub fn fits(&self, sum: &PhasesSum) -> bool {
+        let is_open = |(ordinal, epoch): (&u32, &Micros)| {
+            self.current.get(ordinal).is_some_and(|reading| reading.epoch == *epoch)
+        };
+        sum.kept == self.ended.phases_kept && sum.epochs.iter().all(is_open)
+    }
+
+    /// As [`Totals::keep_phases`], with a sum that fits: what its workers have said of its phases since is left out, and workers
+    /// that came since are added.
+    pub fn keep_sum(&mut self, sum: &PhasesSum) {
+        for ordinal in sum.epochs.keys() {
+            self.drop_phases(*ordinal, sum.below);
+        }
+        self.ended.stats.add_phases(&sum.phases);
+        self.keep_phases(sum.below);
+    }
+
+    fn drop_phases(&mut self, ordinal: u32, below: u32) {
+        if let Some(reading) = self.current.get_mut(&ordinal) {
+            reading.stats.phases = reading.stats.phases.split_off(&below);
+            self.sum_of_current = OnceLock::new();
+        }
+        if let Some(times) = self.times.get_mut(&ordinal) {
+            times.forget_phases(below);
+            self.sum_of_times = OnceLock::new();
+        }
+    }
+
     /// Forgets what was measured in the phases below `number`: whoever asked for them has it.
     pub fn forget_phases(&mut self, number: u32) {
+        for ordinal in self.current.keys().copied().collect::<Vec<_>>() {
+            self.drop_phases(ordinal, number);
+        }
         self.ended.stats.phases = self.ended.stats.phases.split_off(&number);
     }
 
@@ -1051,6 +1099,34 @@ mod tests {
         assert_eq!(times(&totals), (10, 30, 31), "what was kept stays as it was");
         totals.end(0);
         assert_eq!(times(&totals), (10, 30, 31));
+    }
+
+    #[test]
+    fn phases_that_are_added_up_elsewhere_are_kept_as_they_were_then() {
+        let mut totals = Totals::default();
+        totals.take(0, timed(1, 10, false));
+        totals.take(1, timed(1, 4, false));
+        let mut at_once = totals.clone();
+        let sum = totals.phases_over(3).add_up();
+        let of_phase = |totals: &Totals| {
+            let (messages, latency) = totals.sum().phases[&2].total();
+            (messages.sent, latency.end_to_end.count())
+        };
+        // Readings go on, and a worker comes.
+        totals.take(0, timed(2, 11, false));
+        assert!(totals.fits(&sum));
+        let mut kept = totals.clone();
+        kept.keep_sum(&sum);
+        at_once.keep_phases(3);
+        assert_eq!((of_phase(&kept), kept.ended().phases_kept), (of_phase(&at_once), 3));
+        assert_eq!((of_phase(&kept), kept.sum().all_messages().sent), ((14, 14), 15));
+        assert!(!kept.fits(&sum), "it is kept");
+        totals.take(2, timed(1, 5, false));
+        let mut kept = totals.clone();
+        kept.keep_sum(&sum);
+        assert_eq!(of_phase(&kept), (19, 19));
+        totals.end(1);
+        assert!(!totals.fits(&sum), "its books have what is in the sum");
     }
 
     #[test]

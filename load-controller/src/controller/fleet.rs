@@ -9,13 +9,18 @@ use std::{
     time::Duration,
 };
 
-use fleet_contract::{plan::Plan, stats::PhaseStats, time::Micros};
+use fleet_contract::{
+    plan::Plan,
+    stats::{PhaseStats, PhasesSum},
+    time::Micros,
+};
 use kube::{
     Client,
     runtime::{controller::Action, reflector::ObjectRef},
 };
 use tokio::{
     sync::{mpsc, oneshot},
+    task::JoinSet,
     time::{Instant, MissedTickBehavior},
 };
 
@@ -138,6 +143,8 @@ struct Met {
     owner: Owner,
     at: Instant,
     workers: Workers,
+    /// What adds up phases that are over: one job at most.
+    adding_up: JoinSet<PhasesSum>,
     /// How they are spoken to.
     tokens: Tokens,
 }
@@ -227,6 +234,7 @@ pub(super) async fn look_after(
                 None => break,
             },
             Some(answered) = next_answer(&mut task.calls) => task.answered(answered).await,
+            Some(sum) = next_sum(&mut task.met) => task.added_up(sum).await,
             at = ticks.tick() => if task.tick(at).await.is_break() {
                 break;
             },
@@ -241,6 +249,14 @@ pub(super) async fn look_after(
 /// The next answer of a worker; never without any under way.
 async fn next_answer(calls: &mut Calls) -> Option<Answered> {
     if calls.is_waiting() { calls.next().await } else { std::future::pending().await }
+}
+
+/// What has been added up; never where nothing is.
+async fn next_sum(met: &mut Option<Met>) -> Option<PhasesSum> {
+    match met {
+        Some(met) if !met.adding_up.is_empty() => met.adding_up.join_next().await?.ok(),
+        _ => std::future::pending().await,
+    }
 }
 
 impl Task {

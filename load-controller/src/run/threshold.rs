@@ -9,8 +9,8 @@ use fleet_contract::{
     fleet::{Observe, Qos},
     load_test::{AbortOnFail, Criterion, EACH},
     series::{
-        CONNECT, Distribution, END_TO_END, Known, OFFERED, OFFLINE_DETECTION, PUBLISH_ACK, RECOVERY, SCHEDULE_LAG, Scope,
-        total,
+        CONNECT, Distribution, END_TO_END, Known, OFFERED, OFFLINE_DETECTION, PUBLISH_ACK, RECOVERY, SCHEDULE_LAG,
+        Scope, total,
     },
     stats::{
         Groups, Latencies, Latency, Messages, RETAINED_RIGHT, RETAINED_WRONG, Stats, SumOf, WILLS_DELETED,

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleet_contract::{
     clock::Offset,
     plan::{Plan, Shard},
-    stats::{Devices, Ended, Gap, Latency, Stats, SumOf, Totals, WorkerStats},
+    stats::{Devices, Ended, Gap, Latency, PhasesOver, PhasesSum, Stats, SumOf, Totals, WorkerStats},
     time::Micros,
     units::Span,
 };
@@ -32,6 +32,9 @@ const TIMES_EVERY: Span = Span::from_secs(10);
 /// Series of times of a fleet that are read each second at most, where nobody needs them. Each takes 0.1 ms of a core, so that
 /// they take a tenth of one.
 const SERIES_EACH_SECOND: usize = 1_000;
+
+/// Series of phases that are over which are added up at once; more would make whatever else is to be done wait.
+const SERIES_AT_ONCE: usize = 1_000;
 
 /// The most workers that are remembered by name until somebody takes note that they have ended.
 const LOST_MAX: usize = 256;
@@ -96,6 +99,8 @@ pub struct Workers {
     phases_over: u32,
     /// Of these: those that nobody needs.
     phases_forgotten: u32,
+    /// Their sum, where it was made elsewhere.
+    added_up: Option<PhasesSum>,
     /// What workers that are gone may have sent at most.
     filled: Vec<(Gap, Stats)>,
     /// In words: those that have ended unasked, and nobody has taken note of yet.
@@ -373,6 +378,24 @@ impl Workers {
         self.phases_forgotten = self.phases_forgotten.max(number);
     }
 
+    /// What is to be added up before books are closed, where that is better done elsewhere: in [`PhasesOver::add_up`], while readings
+    /// go on. Whoever closes them without it adds up then.
+    pub fn to_add_up(&self) -> Option<PhasesOver> {
+        let below = self.phases_over;
+        if below <= self.ended().phases_kept.max(self.phases_forgotten) {
+            return None;
+        }
+        let is_done = self.added_up.as_ref().is_some_and(|sum| sum.below() == below && self.totals.fits(sum));
+        let phases = self.readings().flat_map(|(_, reading)| reading.stats.phases.range(..below));
+        let series: usize = phases.map(|(_, phase)| phase.groups.streams().count()).sum();
+        (!is_done && series > SERIES_AT_ONCE).then(|| self.totals.phases_over(below))
+    }
+
+    /// Takes the sum of what was to be added up.
+    pub fn added_up(&mut self, sum: PhasesSum) {
+        self.added_up = Some(sum);
+    }
+
     /// The number that no phase has had yet.
     pub fn next_phase(&self) -> u32 {
         self.phases_over.max(self.ended().phases_kept)
@@ -408,8 +431,13 @@ impl Workers {
             .collect();
         let mut totals = self.totals.clone();
         totals.lose(u32::try_from(lost.len()).unwrap_or(u32::MAX));
-        totals.keep_phases(self.phases_over);
+        let is_of_these = |sum: &&PhasesSum| sum.below() <= self.phases_over && totals.fits(sum);
+        if let Some(sum) = self.added_up.as_ref().filter(is_of_these) {
+            totals.keep_sum(sum);
+        }
+        // What nobody needs is not added up.
         totals.forget_phases(self.phases_forgotten);
+        totals.keep_phases(self.phases_over);
         for ordinal in &self.gone {
             totals.end(*ordinal);
             totals.end_orphan(*ordinal);
@@ -456,6 +484,7 @@ impl Workers {
         self.newer.clear();
         self.unread.clear();
         self.filled.clear();
+        self.added_up = self.added_up.take().filter(|sum| self.totals.fits(sum));
     }
 
     /// The workers that have ended unasked since this was asked last, in words.
@@ -832,6 +861,38 @@ mod tests {
         assert_eq!((kept.version, kept.phases().collect::<Vec<_>>()), (plan.version + 1, vec![(Micros(5_000_000), 1)]));
         assert!(workers.closing().is_none());
         assert_eq!(workers.sum().phases[&0].total().0.sent, 7, "what the second one said last has no phase any more");
+    }
+
+    #[test]
+    fn phases_of_many_series_are_added_up_elsewhere_while_readings_go_on() {
+        let mut workers = Workers::default();
+        workers.meet(vec![worker(0, "a")]);
+        let read = |workers: &mut Workers, sequence: u64, streams: usize, sent: u64| {
+            let mut answered = reading("a", 0, sequence, sent, false);
+            let Answer::Reading(Ok(reading)) = &mut answered.answer else { unreachable!("it is one") };
+            let mut stream = StreamStats::default();
+            stream.messages.sent = sent;
+            for number in 0..streams {
+                reading.stats.phases.entry(0).or_default().groups.add("cars", &number.to_string(), &stream);
+            }
+            workers.answered(answered).unwrap();
+        };
+        read(&mut workers, 1, SERIES_AT_ONCE + 1, 1);
+        keep_open(&mut workers);
+        assert!(workers.to_add_up().is_none(), "it goes on");
+        workers.end_phases(1);
+        let sum = workers.to_add_up().unwrap().add_up();
+        read(&mut workers, 2, SERIES_AT_ONCE + 1, 2);
+        workers.added_up(sum);
+        assert!(workers.to_add_up().is_none(), "it is done");
+        let closing = workers.closing().unwrap();
+        let ended = closing.ended();
+        assert_eq!((ended.phases_kept, ended.stats.phases[&0].total().0.sent), (1, SERIES_AT_ONCE as u64 + 1));
+        workers.close(closing);
+        assert_eq!((workers.sum().phases[&0].total().0.sent, sent(&workers)), (SERIES_AT_ONCE as u64 + 1, 2));
+        // Few are added up with the books.
+        workers.end_phases(2);
+        assert!(workers.to_add_up().is_none());
     }
 
     #[test]

@@ -54,6 +54,11 @@ impl Times {
         add_phases(&self.phases, stats);
     }
 
+    /// Forgets the phases below `number`.
+    pub(super) fn forget_phases(&mut self, number: u32) {
+        self.phases = self.phases.split_off(&number);
+    }
+
     /// Moves the phases below `number` to `stats`.
     pub(super) fn move_phases_to(&mut self, stats: &mut Stats, number: u32) {
         let still_open = self.phases.split_off(&number);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use fleet_contract::{
-    stats::{Ended, SumOf},
+    stats::{Ended, PhasesSum, SumOf},
     time::Micros,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{CADENCE_WATCHED, Kept, KeptPhase, Task, load_test::Trial};
 use crate::{
@@ -175,9 +175,26 @@ impl Task {
         }
     }
 
+    /// Takes the sum of phases that are over, with which books are closed.
+    pub(super) async fn added_up(&mut self, sum: PhasesSum) {
+        if let Some(met) = &mut self.met {
+            met.workers.added_up(sum);
+        }
+        self.keep_up().await;
+    }
+
     /// Keeps the sum of the epochs that have ended, and only then closes their books.
     pub(super) async fn settle(&mut self) -> Result<(), Error> {
-        let Some(met) = &self.met else { return Ok(()) };
+        let Some(met) = &mut self.met else { return Ok(()) };
+        // What takes long is added up on a thread of its own, and books wait for it.
+        if met.adding_up.is_empty()
+            && let Some(over) = met.workers.to_add_up()
+        {
+            met.adding_up.spawn_blocking(move || over.add_up());
+        }
+        if !met.adding_up.is_empty() {
+            return Ok(());
+        }
         let (owner, closing) = (met.owner.clone(), met.workers.closing());
         let key = Key::of::<ConfigMap>(names::totals(&owner.name));
         if closing.is_none() && !self.kept.totals_are_gone || !self.refusals.is_due(&key, 0, Instant::now()) {
@@ -201,6 +218,7 @@ impl Task {
                 let (ended, kept) = read?;
                 if let Some(met) = &mut self.met {
                     met.workers = Workers::resume(ended);
+                    met.adding_up = JoinSet::new();
                 }
                 (self.kept.totals, self.kept.phases) = (kept.totals, kept.phases);
                 self.pace.next_pull = Instant::now();

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use fleet_contract::plan::Plan;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::controller::Action;
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{Met, Task, Wish, load_test::Trial, writing::SECRET_AGE};
 use crate::{
@@ -205,6 +205,7 @@ impl Task {
             owner: owner.clone(),
             at: Instant::now(),
             workers: Workers::resume(ended),
+            adding_up: JoinSet::new(),
             tokens: Tokens::of(&self.context.key.derive(Purpose::Token, &owner.uid)),
         });
         Ok(())

@@ -382,6 +382,8 @@ impl Series {
 
 #[cfg(test)]
 mod tests {
+    use std::f64::consts::LOG10_2;
+
     use super::*;
 
     #[test]
@@ -421,7 +423,7 @@ mod tests {
             x: Ticks::Nines,
             y: Ticks::Time,
             scale: Scale::Logarithmic,
-            series: vec![series("connect", 0.01, &[0.0, 0.301_03]), series("end to end", 0.001, &[0.0, 0.301_03, 2.0])],
+            series: vec![series("connect", 0.01, &[0.0, LOG10_2]), series("end to end", 0.001, &[0.0, LOG10_2, 2.0])],
             marks: Marks::default(),
         };
         let page = chart.render();
