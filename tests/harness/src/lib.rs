@@ -32,6 +32,7 @@
 //! | [`eventually`](eventually()) | a condition awaited with a deadline |
 //! | [`least_of`](least_of()) | a time measured up to three times |
 //! | [`project`] | the folders of this repository |
+//! | [`example`](example()) | a document of the examples, shortened |
 //!
 //! Nothing here judges the product: the rings do. Everything here is bounded in time and size, binds to
 //! loopback only, and ends only what it started.
@@ -44,6 +45,7 @@ pub mod cores;
 pub mod dashboard;
 pub mod debian;
 mod eventually;
+mod example;
 pub mod figures;
 pub mod full_disk;
 mod go;
@@ -72,4 +74,5 @@ pub mod usage;
 pub mod valgrind;
 
 pub use eventually::eventually;
+pub use example::example;
 pub use least_of::least_of;

@@ -1,6 +1,6 @@
 //! A load test as a Kubernetes Job, as `manifests/examples/pipelines/kubernetes-job.yaml` has it: its pod ends by the verdict.
 
-use tests::project;
+use tests::example;
 
 use super::{PATIENCE, TURNS, admin, product};
 
@@ -31,24 +31,19 @@ spec: {{selector: {{app: broker}}, ports: [{{port: 1883}}]}}
 
 /// The example with our image, seconds instead of minutes, and another name and threshold.
 fn job(name: &str, threshold: &str) -> String {
-    let example = project::root().join("manifests/examples/pipelines/kubernetes-job.yaml");
-    let text = std::fs::read_to_string(example).unwrap();
-    let changed = [
-        ("registry.example/team/simctl:0.1.0".to_owned(), product::image("simctl")),
+    let changes = [
+        ("registry.example/team/simctl:0.1.0", product::image("simctl")),
         // A busy machine holds a young broker up for seconds.
-        ("duration: 30s".into(), "duration: 5s".into()),
-        ("duration: 5m".into(), "duration: 10s".into()),
-        ("devices: 500".into(), "devices: 50".into()),
-        ("to: 500".into(), "to: 50".into()),
-        ("end_to_end.p99 < 250ms".into(), threshold.into()),
-        ("metadata: {name: rush-hour}\ndata".into(), format!("metadata: {{name: {name}}}\ndata")),
-        ("metadata: {name: rush-hour}\nspec:\n  # A".into(), format!("metadata: {{name: {name}}}\nspec:\n  # A")),
-        ("configMap: {name: rush-hour}".into(), format!("configMap: {{name: {name}}}")),
+        ("duration: 30s", "duration: 5s".into()),
+        ("duration: 5m", "duration: 10s".into()),
+        ("devices: 500", "devices: 50".into()),
+        ("to: 500", "to: 50".into()),
+        ("end_to_end.p99 < 250ms", threshold.into()),
+        ("metadata: {name: rush-hour}\ndata", format!("metadata: {{name: {name}}}\ndata")),
+        ("metadata: {name: rush-hour}\nspec:\n  # A", format!("metadata: {{name: {name}}}\nspec:\n  # A")),
+        ("configMap: {name: rush-hour}", format!("configMap: {{name: {name}}}")),
     ];
-    changed.iter().fold(text, |text, (from, to)| {
-        assert!(text.contains(from), "{from} is not in {text}");
-        text.replace(from, to)
-    })
+    example("pipelines/kubernetes-job.yaml", &changes).unwrap()
 }
 
 /// Whether the run calls itself invalid for what a busy machine does to it.

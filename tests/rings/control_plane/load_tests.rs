@@ -3,7 +3,7 @@
 
 use fleet_contract::plan::Plan;
 use serde_json::Value;
-use tests::{kubernetes::Client, report::Report};
+use tests::{example, kubernetes::Client, report::Report};
 
 use super::{
     PATIENCE,
@@ -13,26 +13,46 @@ use super::{
     workers::{Broker, connects},
 };
 
-/// A load test of the fleet `f`: the example of the product, in seconds.
+/// The fleet of the example and its load test, in seconds: `f`, of six devices that send five messages a second each, with these
+/// lines for its broker and its pods; the test has that name.
+fn example_of(name: &str, lines: &str) -> (String, String) {
+    let devices = format!("devices: 6\n  devicesPerPod: 10\n  lossAfter: 2s\n  intervals: {{'*': 200ms}}\n{lines}");
+    let named = format!("metadata: {{name: {name}}}");
+    let changes = [
+        ("metadata: {name: robotaxis}", "metadata: {name: f}"),
+        ("devices: 500", devices.as_str()),
+        ("rate: 100/s,", "rate: 1000/s,"),
+        ("metadata: {name: rush-hour}", named.as_str()),
+        ("fleet: robotaxis", "fleet: f"),
+        ("ramp, duration: 30s", "ramp, duration: 2s"),
+        ("to: 500", "to: 20"),
+        ("steady, duration: 1m", "steady, duration: 25s"),
+        ("peak, duration: 20s", "peak, duration: 3s"),
+        ("outage, duration: 10s", "outage, duration: 3s"),
+        ("dark, duration: 15s", "dark, duration: 3s"),
+        ("lasts: 10s", "lasts: 2s"),
+        ("recovery, duration: 30s", "recovery, duration: 5s"),
+        ("p99 < 250ms", "p99 < 5s"),
+        // One that is not met, and lets the test go on; fleets of another model are tested by it, too.
+        ("p99 < 1s\", phase: peak, stream: event, abortOnFail: {after: 10s}", "p99 < 1us\", phase: peak"),
+    ];
+    let text = example("rush-hour.yaml", &changes).unwrap();
+    let (fleet, test) = text.split_once("---\n").unwrap();
+    (fleet.to_owned(), test.to_owned())
+}
+
+/// A load test of the fleet `f`: that of the example, in seconds; `more` are further lines of its specification.
 fn rush_hour(name: &str, more: &str) -> String {
-    format!(
-        "apiVersion: simctl.io/v1alpha1
-kind: LoadTest
-metadata: {{name: {name}}}
-spec:
-  fleet: f
-  phases:
-    - {{name: ramp, duration: 2s, devices: {{from: 0, to: 20}}}}
-    - {{name: steady, duration: 25s, measure: true}}
-    - {{name: peak, duration: 3s, rate: {{factor: 5}}, measure: true}}
-    - {{name: outage, duration: 3s, faults: [{{kind: disconnect, share: 30%}}]}}
-    - {{name: recovery, duration: 5s, measure: true}}
-  thresholds:
-    - {{expect: 'end_to_end.p99 < 5s', phase: steady}}
-    - {{expect: 'end_to_end.p99 < 1us', phase: peak}}
-    - lost == 0
-{more}"
-    )
+    format!("{}{more}", example_of(name, "").1)
+}
+
+/// The fleet of that test, at a broker of ours and in pods that go to fake nodes.
+fn taxis(broker: &Broker) -> String {
+    let usual = broker.fleet("f", 6, 10);
+    let is_wanted = |line: &&str| line.starts_with("  broker:") || line.starts_with("  pod:");
+    let lines: Vec<&str> = usual.lines().filter(is_wanted).collect();
+    assert_eq!(lines.len(), 2, "{usual}");
+    example_of("rush", &lines.join("\n")).0
 }
 
 /// Awaits how far a test has come; the message of its condition.
@@ -56,8 +76,7 @@ fn a_test_goes_on_with_another_controller_and_gives_its_fleet_back() {
     let (broker, hand) = (Broker::start(&site), Hand::of(&site));
     let first = site.controller("first");
     first.leads(PATIENCE);
-    let lab = broker.fleet("f", 6, 10).replace("  connect:", "  lossAfter: 2s\n  intervals: {'*': 200ms}\n  connect:");
-    let path = hand.document("rush-hour.yaml", &format!("{lab}---\n{}", rush_hour("rush", "")));
+    let path = hand.document("rush-hour.yaml", &format!("{}---\n{}", taxis(&broker), rush_hour("rush", "")));
     assert!(hand.does(&["apply", "-f", &path]).contains("loadtest.simctl.io/rush created"));
 
     // There are pods for the most devices before any of them comes.
@@ -104,17 +123,18 @@ fn a_test_goes_on_with_another_controller_and_gives_its_fleet_back() {
     report.claim("each message is in one phase", of("phases").iter().sum::<u64>() == sent);
     report.claim("the timeline has all of them", of("timeline.points").iter().sum::<u64>() == sent);
     let outcomes: Vec<_> = report.list("thresholds").iter().map(|it| it["outcome"].as_str().unwrap()).collect();
-    assert_eq!(outcomes, ["passed", "failed", "passed"]);
-    // 20 devices for 25 s, five messages a second each; five times as many, and for three seconds.
-    let [_, steady, peak, ..] = of("phases")[..] else { panic!("five phases") };
+    assert_eq!(outcomes, ["passed", "failed", "passed", "passed"]);
+    // 20 devices for 25 s, five messages a second each; five times as many, and for three seconds. Now and then one of another
+    // stream comes beside.
+    let [_, steady, peak, ..] = of("phases")[..] else { panic!("six phases") };
     report.claim("the timetable was kept", (2_400..2_600).contains(&steady) && (1_400..1_600).contains(&peak));
     report.claim("connections were cut", report.count("reconnects") > 0);
     let junit = hand.does(&["report", "loadtest/rush", "-o", "junit"]);
-    assert!(junit.contains("tests=\"4\"") && junit.contains("failures=\""), "{junit}");
+    assert!(junit.contains("tests=\"5\"") && junit.contains("failures=\""), "{junit}");
     let table = hand.does(&["get", "loadtests"]);
     assert!(table.contains("STATE") && table.lines().any(|line| line.starts_with("rush ")), "{table}");
     let told = hand.does(&["describe", "loadtest/rush"]);
-    assert!(told.contains("2 met, 1 not met, 0 to be judged") && told.contains("recovery"), "{told}");
+    assert!(told.contains("3 met, 1 not met, 0 to be judged") && told.contains("recovery"), "{told}");
 
     // Its fleet has the devices that somebody has asked for meanwhile.
     connects(&site, "f", 9);
@@ -233,7 +253,7 @@ fn a_test_that_was_started_stays_as_it_is() {
     let site = Site::new("started");
     site.fleet("f", 2, 2, "");
     site.namespace.apply(&rush_hour("t", "")).unwrap();
-    site.namespace.apply(&rush_hour("t", "").replace("5s'", "6s'")).unwrap();
+    site.namespace.apply(&rush_hour("t", "").replace("p99 < 5s", "p99 < 6s")).unwrap();
     let start = "simctl.io/started=2026-01-01T00:00:00Z";
     site.namespace.kubectl(["annotate", "loadtest/t", start]).unwrap();
     let patch = |patch: &str| site.namespace.kubectl(["patch", "loadtest/t", "--type=merge", "-p", patch]);
