@@ -162,6 +162,26 @@ fn a_threshold_ends_a_test_that_proves_nothing_more() {
 }
 
 #[test]
+fn a_time_that_is_too_long_ends_a_test_before_its_phase_is_over() {
+    let threshold = "{expect: 'end_to_end.p99 < 1us', phase: steady, stream: state, abortOnFail: {after: 1s}}";
+    let (ended, junit) = run(&with_thresholds(threshold), &[]);
+    let report = &ended.report;
+    let elapsed = report.seconds("elapsed_seconds");
+    report.claim(&format!("it ended after {elapsed} s"), (3.0..8.0).contains(&elapsed));
+    assert_eq!(outcomes(report), ["steady: failed"]);
+    // Nobody answers within a microsecond, so that the first look after that second ends it.
+    let expected = "expected end_to_end.p99 < 1us in phase steady, stream state, found ";
+    let is_said = |reason: &serde_json::Value| {
+        let message = reason["message"].as_str().unwrap_or_default();
+        reason["name"] == "threshold" && message.starts_with(expected) && message.ends_with("which ended the run")
+    };
+    report.claim("it says why", report.list("reasons").iter().any(is_said));
+    report.claim("the peak never came", report.list("phases").iter().skip(2).all(|phase| phase["offered"] == 0));
+    assert!(junit.contains("tests=\"2\" failures=\"1\""), "{junit}");
+    assert!(ended.code == Some(99) || report.has_reason("schedule_lag"), "{:?}", ended.code);
+}
+
+#[test]
 fn phases_are_skipped_and_a_test_is_aborted_from_another_terminal() {
     let phases =
         ["--phase", "ramp:0..100/10m", "--phase", "steady:10m", "--phase", "last:10m", "--threshold", "lost == 0"];
