@@ -1,4 +1,4 @@
-//! The example of the product on real pods, with the leader and a worker killed in the middle of it.
+//! The example of the product on real pods, with the leader's pod and a worker's deleted by force in the middle of it.
 
 use tests::{example, kubernetes::containers, report::Report, simctl::Finished};
 
@@ -54,10 +54,10 @@ fn outcomes(report: &Report) -> Vec<String> {
 }
 
 #[test]
-fn the_example_goes_on_when_the_leader_and_a_worker_are_killed() {
+fn the_example_goes_on_when_the_pods_of_the_leader_and_of_a_worker_are_deleted() {
     let _turn = TURNS.alone();
     let Some(_) = own_nodes("the end of a process in a container") else { return };
-    let (taxis, test) = rush_hour("40s");
+    let (taxis, test) = rush_hour("50s");
     let fleet = Fleet::apply("load-test", &taxis);
     let clients = fleet.clients();
     fleet.namespace.apply(&test).unwrap();
@@ -68,12 +68,17 @@ fn the_example_goes_on_when_the_leader_and_a_worker_are_killed() {
     phase("steady");
     let leader = product::leader();
     admin().kubectl(["delete", "pod", "-n", product::NAMESPACE, name(&leader), "--grace-period=0", "--force"]).unwrap();
-    containers::kill(uid(&fleet.pods()[1]), "device-sim").unwrap();
+    let worker = fleet.pods().swap_remove(1);
+    fleet.namespace.kubectl(["delete", "pod", name(&worker), "--grace-period=0", "--force", "--wait=false"]).unwrap();
+    // Kubelet would let it say goodbye while another one runs its devices. It may be gone already.
+    let _ = containers::kill(uid(&worker), "device-sim");
+    let is_another = |fleet: &Fleet| fleet.pods().get(1).is_some_and(|pod| uid(pod) != uid(&worker));
+    fleet.until("there is another pod", is_another);
     let over = fleet.simctl(&["wait", "loadtest/rush-hour", "--timeout", "3m"]);
     assert!(over.stdout.contains("Complete=True"), "{}", over.stdout);
 
     let shown = fleet.try_simctl(&["report", "loadtest/rush-hour", "-o", "json", "--exit-code"]);
-    assert_eq!(shown.code, Some(96), "a worker was killed: {}", shown.stderr);
+    assert_eq!(shown.code, Some(96), "a worker has gone: {}", shown.stderr);
     let report = Report::of(&shown).unwrap();
     report.expect_conservation();
     report.expect("generator.workers_lost", 1);
@@ -82,10 +87,10 @@ fn the_example_goes_on_when_the_leader_and_a_worker_are_killed() {
     let of = |list: &str| report.list(list).iter().map(|part| part["sent"].as_u64().unwrap()).collect::<Vec<_>>();
     println!("FIGURE {sent} sent, up to {unrecorded} more, by phase {:?}", of("phases"));
     report.claim("each message is in one phase", of("phases").iter().sum::<u64>() == sent);
-    // 50 devices and five messages a second each, and now and then one of another stream; those of the worker that was killed are
-    // away for some seconds.
+    // 50 devices and five messages a second each, and now and then one of another stream. Those of the worker that has gone are away
+    // until there is another pod, and what nobody had read of it went with its record: a half and a quarter of the other half.
     let [_, steady, peak, _, _, recovery] = of("phases")[..] else { panic!("six phases") };
-    report.claim("all have sent what was due", (9_000..=10_300).contains(&steady));
+    report.claim("all have sent what was due", (7_800..=12_900).contains(&steady));
     report.claim("five times as much, and as before", (6_000..6_500).contains(&peak) && recovery > 2_000);
     assert!(report.count("reconnects") > 0);
 
