@@ -1,8 +1,14 @@
 //! A `simctl run` that goes on, and what a second terminal makes of it.
 
-use std::{env, time::Duration};
+use std::{
+    env,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::{
     eventually,
@@ -100,6 +106,24 @@ impl Run {
     /// The report so far.
     pub fn report(&self) -> Result<Report> {
         Report::of(&self.must(&["status", "-o", "json"])?)
+    }
+
+    /// What the worker of a shard has measured since it began, as the run asks it: the report has the sum over all that were in its
+    /// place.
+    ///
+    /// # Errors
+    /// When it does not answer, or refuses.
+    pub fn reading(&self, fleet: &str, shard: u32) -> Result<Value> {
+        let folder = self.simctl.dir().join(format!("simctl/{fleet}-{}.workers", self.process.pid()));
+        let path = folder.join(format!("{shard}.sock"));
+        let mut stream = UnixStream::connect(&path).with_context(|| path.display().to_string())?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /v1/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no answer in {answer:?}"))?;
+        ensure!(head.starts_with("HTTP/1.1 200"), "{answer}");
+        Ok(serde_json::from_str(body)?)
     }
 
     /// Awaits a report for which `holds`, and returns it.

@@ -7,14 +7,15 @@ use std::{fs, path::Path};
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::{
+    eventually,
     report::Report,
     run::{Ended, Run},
     simctl::Simctl,
     turn::Turns,
 };
 
-use super::{check_schema, workers::signal};
-use broker::{Adversary, Habits};
+use super::{PATIENCE, check_schema, workers::signal};
+use broker::{Adversary, Habits, Of};
 
 const FLEET: &str = "
 apiVersion: simctl.io/v1alpha1
@@ -68,9 +69,9 @@ fn check(habits: Habits) {
     let report = &ended.report;
     report.expect_conservation();
     for qos in 0..3_u8 {
-        let counts = broker.counts(qos);
+        let (counts, answered) = (broker.counts(qos, Of::All), broker.answered(qos, Of::All));
         let of = |key: &str| report.count(&format!("messages.by_qos.{qos}.{key}"));
-        println!("FIGURE seed {}, QoS {qos}: {counts:?}", habits.seed);
+        println!("FIGURE seed {}, QoS {qos}: {counts:?}, {answered} answered", habits.seed);
         let found = broker::Counts {
             sent: of("sent"),
             delivered: of("delivered"),
@@ -83,13 +84,26 @@ fn check(habits: Habits) {
         let acknowledged = if qos == 0 { 0 } else { counts.sent - of("abandoned") };
         report.expect(&format!("messages.by_qos.{qos}.acknowledged"), acknowledged);
         report.claim("less than one in a hundred is given up", of("abandoned") * 100 < counts.sent.max(100));
+        check_answered(report, qos, answered, of("acknowledged") + of("abandoned"));
         report.expect(&format!("messages.by_qos.{qos}.unobserved"), 0);
     }
-    let seen = broker.counts(0);
+    let seen = broker.counts(0, Of::All);
     report.claim("there was much to find", seen.lost > 10 && seen.duplicated > 10 && seen.reordered > 5);
     let lost: u64 = report.sum("connections.lost");
     report.claim(&format!("connections were cut, {} and {lost} times", broker.cuts()), broker.cuts() > 10);
     ended.expect_verdict("failed", 99);
+}
+
+/// What is called acknowledged is what the broker has answered to the end. All that it has written comes before the end of a
+/// connection does, so that both are the same number where nothing was given up. A device that is killed, or leaves before its
+/// time, reads nothing more: with the messages of which it knew no answer, there are `most`.
+#[track_caller]
+fn check_answered(report: &Report, qos: u8, answered: u64, most: u64) {
+    let acknowledged = report.count(&format!("messages.by_qos.{qos}.acknowledged"));
+    report.claim(
+        &format!("{acknowledged} <= {answered} answered <= {most} at QoS {qos}"),
+        acknowledged <= answered && answered <= most,
+    );
 }
 
 #[test]
@@ -108,7 +122,7 @@ fn and_with_another_seed_and_worse_habits() {
 fn check_interrupted(broker: &Adversary, report: &Report) {
     report.expect_conservation();
     for qos in 0..3_u8 {
-        let counts = broker.counts(qos);
+        let counts = broker.counts(qos, Of::All);
         let of = |key: &str| report.count(&format!("messages.by_qos.{qos}.{key}"));
         let [sent, unrecorded, delivered] = ["sent", "unrecorded", "delivered"].map(of);
         let open = of("unobserved") + of("unknown");
@@ -127,6 +141,53 @@ fn check_interrupted(broker: &Adversary, report: &Report) {
             &format!("at most {} doubled and {} overtaken at QoS {qos}", counts.duplicated, counts.reordered),
             of("duplicated") <= counts.duplicated && of("reordered") <= counts.reordered,
         );
+        check_answered(report, qos, broker.answered(qos, Of::All), sent + unrecorded);
+    }
+}
+
+/// The reading of a worker whose devices have all left, and of whose messages nothing is open.
+fn settled(run: &Run) -> Value {
+    run.must(&["scale", "0", "--no-wait"]).unwrap();
+    let is_settled = |reading: &Value| {
+        let devices = &reading["stats"]["devices"];
+        let are_gone = ["desired", "connected", "leaving"].iter().all(|state| devices[*state] == 0);
+        are_gone && (0..3).all(|qos| in_flight(reading, qos) == 0)
+    };
+    let read = || Ok(Some(run.reading("prey", 0)?).filter(is_settled));
+    eventually("all devices have left", PATIENCE, read).unwrap()
+}
+
+/// A counter of a reading; those that are 0 are left out.
+fn counted(reading: &Value, qos: usize, key: &str) -> u64 {
+    reading["stats"]["messages"][qos][key].as_u64().unwrap_or(0)
+}
+
+/// How many messages of a reading are observed and not judged.
+fn in_flight(reading: &Value, qos: usize) -> u64 {
+    let of = |key: &str| counted(reading, qos, key);
+    of("observed").saturating_sub(of("delivered") + of("lost") + of("unknown"))
+}
+
+/// What a worker has measured that began in the middle of a run is what the log has with its epoch: exactly what it has sent. Its
+/// observer subscribes beside its devices, so what went before is unobserved.
+#[track_caller]
+fn check_successor(broker: &Adversary, reading: &Value) {
+    let epoch = reading["epoch"].as_u64().unwrap();
+    for qos in 0..3_u8 {
+        let (counts, answered) = (broker.counts(qos, Of::Epoch(epoch)), broker.answered(qos, Of::Epoch(epoch)));
+        let of = |key: &str| counted(reading, qos.into(), key);
+        println!("FIGURE successor, QoS {qos}: {counts:?}, {answered} answered");
+        assert!(counts.sent > 100, "it has sent too little to compare: {counts:?}");
+        let told = format!(
+            "at QoS {qos}: {counts:?}, {answered} answered, in {}",
+            reading["stats"]["messages"][usize::from(qos)]
+        );
+        assert_eq!(of("sent"), counts.sent, "{told}");
+        let (delivered, unseen) = (of("delivered"), of("unobserved") + of("unknown"));
+        assert!(delivered <= counts.delivered && counts.delivered <= delivered + unseen, "{told}");
+        assert!(of("duplicated") <= counts.duplicated && of("reordered") <= counts.reordered, "{told}");
+        let acknowledged = of("acknowledged");
+        assert!(acknowledged <= answered && answered <= acknowledged + of("abandoned"), "{told}");
     }
 }
 
@@ -147,8 +208,13 @@ fn check_lost(broker: &Adversary, report: &Report, files: &Path) {
     }
 }
 
-/// A run at such a broker that grows, and is disturbed by `disturb` in its middle.
-fn interrupted(habits: Habits, disturb: impl Fn(&Run)) -> (Adversary, Ended, tempfile::TempDir) {
+/// A run at such a broker that grows, is disturbed by `disturb` in its middle, and of which `look` takes something along before it is
+/// stopped.
+fn interrupted<T>(
+    habits: Habits,
+    disturb: impl Fn(&Run),
+    look: impl Fn(&Run) -> T,
+) -> (Adversary, Ended, tempfile::TempDir, T) {
     let _turn = TURNS.alone();
     let broker = Adversary::start(habits);
     let files = tempfile::tempdir().unwrap();
@@ -157,13 +223,14 @@ fn interrupted(habits: Habits, disturb: impl Fn(&Run)) -> (Adversary, Ended, tem
     run.wait_for_messages(2_000).unwrap();
     disturb(&run);
     run.wait_for_messages(7_000).unwrap();
-    (broker, run.stop().unwrap(), files)
+    let looked = look(&run);
+    (broker, run.stop().unwrap(), files, looked)
 }
 
 #[test]
 fn what_a_crashing_broker_loses_is_lost_unknown_or_unobserved() {
     let habits = Habits { seed: 3, drops: 15, doubles: 20, holds: 0, cuts: 2, crashes_each: 1_500 };
-    let (broker, ended, files) = interrupted(habits, |_| ());
+    let (broker, ended, files, ()) = interrupted(habits, |_| (), |_| ());
     ended.report.claim("it has crashed", broker.crashes() >= 3);
     ended.report.claim("the observer was away", ended.report.sum("connections.lost") > 50);
     check_interrupted(&broker, &ended.report);
@@ -174,13 +241,15 @@ fn what_a_crashing_broker_loses_is_lost_unknown_or_unobserved() {
 #[test]
 fn a_worker_that_is_killed_at_such_a_broker_leaves_figures_that_its_log_bears_out() {
     let habits = Habits { seed: 4, drops: 15, doubles: 20, holds: 20, cuts: 4, crashes_each: 0 };
-    let (broker, ended, _files) = interrupted(habits, |run| {
+    let kill = |run: &Run| {
         let [worker] = run.workers().unwrap()[..] else { panic!("one worker runs all") };
         signal(worker, Signal::KILL);
         run.wait_until("the loss is noticed", |report| report.count("generator.workers_lost") == 1).unwrap();
-    });
+    };
+    let (broker, ended, _files, successor) = interrupted(habits, kill, settled);
     let report = &ended.report;
     let kinds: Vec<&str> = report.list("events").iter().map(|event| event["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["scale", "worker_lost"], "{report}");
+    assert_eq!(kinds, ["scale", "worker_lost", "scale"], "{report}");
     check_interrupted(&broker, report);
+    check_successor(&broker, &successor);
 }

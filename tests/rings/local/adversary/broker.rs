@@ -60,6 +60,10 @@ struct Log {
     arrived: BTreeMap<Message, u32>,
     /// What the observers got, in that order.
     forwarded: Vec<Message>,
+    /// Those of which a device was told, by PUBACK or PUBCOMP, that it need not send them again.
+    answered: BTreeSet<Message>,
+    /// Which message a client meant last by an identifier of QoS 2: its PUBREL names nothing else. A crash forgets none.
+    meant: HashMap<(String, u16), Message>,
     cuts: u64,
     /// Messages that have come.
     taken: u64,
@@ -73,6 +77,25 @@ pub(in super::super) struct Counts {
     pub(in super::super) lost: u64,
     pub(in super::super) duplicated: u64,
     pub(in super::super) reordered: u64,
+}
+
+/// Whose messages are meant.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) enum Of {
+    /// Those of all processes.
+    All,
+    /// Those of the process that began at that instant.
+    Epoch(u64),
+}
+
+impl Of {
+    fn includes(self, qos: u8, message: &Message) -> bool {
+        let is_of_epoch = match self {
+            Self::All => true,
+            Self::Epoch(epoch) => message.epoch == epoch,
+        };
+        is_of_epoch && message.qos == qos
+    }
 }
 
 /// What goes to an observer.
@@ -170,13 +193,18 @@ impl Adversary {
         lock(&self.shared.log).forwarded.iter().any(|message| message.seq == seq && message.topic == topic)
     }
 
+    /// How many messages of a quality of service it has acknowledged to the end.
+    pub(in super::super) fn answered(&self, qos: u8, of: Of) -> u64 {
+        lock(&self.shared.log).answered.iter().filter(|message| of.includes(qos, message)).count() as u64
+    }
+
     /// What it has done to the messages of a quality of service.
-    pub(in super::super) fn counts(&self, qos: u8) -> Counts {
+    pub(in super::super) fn counts(&self, qos: u8, of: Of) -> Counts {
         let log = lock(&self.shared.log);
-        let sent = log.arrived.keys().filter(|message| message.qos == qos).count() as u64;
+        let sent = log.arrived.keys().filter(|message| of.includes(qos, message)).count() as u64;
         let mut counts = Counts { sent, ..Counts::default() };
         let (mut seen, mut highest) = (BTreeSet::new(), BTreeMap::new());
-        for message in log.forwarded.iter().filter(|message| message.qos == qos) {
+        for message in log.forwarded.iter().filter(|message| of.includes(qos, message)) {
             let highest = highest.entry((&message.topic, message.epoch)).or_insert(0);
             if seen.insert(message) {
                 counts.delivered += 1;
@@ -267,9 +295,12 @@ impl Line {
             v4::Packet::Publish(publish) => self.take(&publish),
             v4::Packet::PubRel(release) if !self.is_cut() => {
                 lock(&self.shared.sessions).entry(self.client.clone()).or_default().remove(&release.pkid);
-                self.answer(&v4::Packet::PubComp(v4::PubComp::new(release.pkid)));
+                let meant = lock(&self.shared.log).meant.get(&(self.client.clone(), release.pkid)).cloned();
+                self.acknowledge(&v4::Packet::PubComp(v4::PubComp::new(release.pkid)), meant);
             }
-            v4::Packet::PingReq => self.answer(&v4::Packet::PingResp),
+            v4::Packet::PingReq => {
+                self.answer(&v4::Packet::PingResp);
+            }
             v4::Packet::Disconnect => return false,
             _ => {}
         }
@@ -324,9 +355,22 @@ impl Line {
             self.forward(&message, publish, time);
         }
         match qos {
-            1 => self.answer(&v4::Packet::PubAck(v4::PubAck::new(publish.pkid))),
-            2 => self.answer(&v4::Packet::PubRec(v4::PubRec::new(publish.pkid))),
+            1 => self.acknowledge(&v4::Packet::PubAck(v4::PubAck::new(publish.pkid)), Some(message)),
+            2 => {
+                lock(&self.shared.log).meant.insert((self.client.clone(), publish.pkid), message);
+                self.answer(&v4::Packet::PubRec(v4::PubRec::new(publish.pkid)));
+            }
             _ => {}
+        }
+    }
+
+    /// Writes the last packet about a message, and notes that it went. What was written before the end of a connection arrives
+    /// before the end does.
+    fn acknowledge(&self, packet: &v4::Packet, message: Option<Message>) {
+        if self.answer(packet)
+            && let Some(message) = message
+        {
+            lock(&self.shared.log).answered.insert(message);
         }
     }
 
@@ -358,13 +402,11 @@ impl Line {
         hasher.finish() % 1_000 < of_thousand
     }
 
-    fn answer(&self, packet: &v4::Packet) {
+    /// Writes a packet; false where the connection was ended, or whoever made it has gone: they get nothing.
+    fn answer(&self, packet: &v4::Packet) -> bool {
         let mut bytes = BytesMut::new();
         packet.write(&mut bytes, PACKET_MAX).unwrap();
-        if !self.is_cut() {
-            // Whoever has gone gets nothing.
-            drop((&self.stream).write_all(&bytes));
-        }
+        !self.is_cut() && (&self.stream).write_all(&bytes).is_ok()
     }
 }
 
