@@ -8,24 +8,32 @@
 use std::{
     collections::BTreeMap,
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use ::base64::{Engine as _, prelude::BASE64_STANDARD};
+use load_controller::resource::names::WORKER_PORT;
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::process::{Process, Stream};
 
 use super::{
     PATIENCE, PLANE,
+    clock::{Clock, Shift},
     site::{Site, program},
 };
+
+/// Where a worker listens that something stands before.
+const PORT_BEHIND: u16 = WORKER_PORT + 1;
 
 /// The running workers of a fleet; killed on drop.
 pub(crate) struct Kubelet {
     // Dropped first: they listen at the addresses and read in the directory.
     workers: Vec<Process>,
+    /// What stands before one of them, at its pod's address.
+    _shift: Option<Shift>,
     _addresses: Addresses,
     dir: TempDir,
 }
@@ -33,15 +41,31 @@ pub(crate) struct Kubelet {
 impl Kubelet {
     /// Starts the container of each pod of a fleet, and awaits that all of them listen.
     pub(crate) fn run(site: &Site, fleet: &str) -> Kubelet {
+        Kubelet::run_each(site, fleet, None)
+    }
+
+    /// The same, where the worker in the pod of that name has this clock.
+    pub(crate) fn run_with_clock(site: &Site, fleet: &str, pod: &str, clock: Clock) -> Kubelet {
+        Kubelet::run_each(site, fleet, Some((pod, clock)))
+    }
+
+    fn run_each(site: &Site, fleet: &str, off: Option<(&str, Clock)>) -> Kubelet {
         let dir = tempfile::tempdir().unwrap();
         let pods = site.pods(fleet);
         let addresses = Addresses::add(pods.iter().map(|pod| text(&pod["status"]["podIP"])).collect(), dir.path());
         let mut objects = Objects { site, known: BTreeMap::new() };
-        let workers: Vec<Process> = pods.iter().map(|pod| start(pod, &mut objects, dir.path())).collect();
+        let is_off = |pod: &Value| off.is_some_and(|(name, _)| pod["metadata"]["name"] == name);
+        let port = |pod: &Value| if is_off(pod) { PORT_BEHIND } else { WORKER_PORT };
+        let workers: Vec<Process> = pods.iter().map(|pod| start(pod, port(pod), &mut objects, dir.path())).collect();
         for worker in &workers {
             worker.wait_for_line(Stream::Stderr, PATIENCE, |line| line.contains("the worker listens")).unwrap();
         }
-        Kubelet { workers, _addresses: addresses, dir }
+        let shift = off.map(|(name, clock)| {
+            let pod = pods.iter().find(|pod| is_off(pod)).unwrap_or_else(|| panic!("there is no pod {name}"));
+            let at = |port: u16| SocketAddr::new(text(&pod["status"]["podIP"]).parse().unwrap(), port);
+            Shift::start(at(WORKER_PORT), at(PORT_BEHIND), clock)
+        });
+        Kubelet { workers, _shift: shift, _addresses: addresses, dir }
     }
 
     /// Brings the files of all pods of the fleet up to date, as a kubelet does within two minutes.
@@ -113,8 +137,8 @@ impl Objects<'_> {
     }
 }
 
-/// Starts the one container of a pod.
-fn start(pod: &Value, objects: &mut Objects<'_>, dir: &Path) -> Process {
+/// Starts the one container of a pod, whose worker listens at that port.
+fn start(pod: &Value, port: u16, objects: &mut Objects<'_>, dir: &Path) -> Process {
     let name = text(&pod["metadata"]["name"]);
     let home = dir.join(&name);
     for volume in list(&pod["spec"]["volumes"]) {
@@ -125,7 +149,7 @@ fn start(pod: &Value, objects: &mut Objects<'_>, dir: &Path) -> Process {
     for variable in list(&container["env"]) {
         let value = value_of(variable, pod);
         // A pod has a network and files of its own; this one shares them, and has a part of each.
-        let value = value.replace("[::]", &text(&pod["status"]["podIP"]));
+        let value = value.replace(&format!("[::]:{WORKER_PORT}"), &format!("{}:{port}", text(&pod["status"]["podIP"])));
         command.env(text(&variable["name"]), within(&value, container, &home));
     }
     let logs = PLANE.logs().join(objects.site.namespace.name());

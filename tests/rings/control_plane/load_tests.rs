@@ -1,12 +1,15 @@
 //! Load tests on a real API server, with real workers and a real broker: who may write one, what waits for it, who goes on with
 //! it, and what it leaves.
 
+use std::time::Duration;
+
 use fleet_contract::plan::Plan;
 use serde_json::Value;
 use tests::{example, kubernetes::Client, report::Report};
 
 use super::{
     PATIENCE,
+    clock::Clock,
     kubelet::Kubelet,
     simctl::Hand,
     site::{Site, fleet},
@@ -163,6 +166,56 @@ fn a_test_goes_on_with_another_controller_and_gives_its_fleet_back() {
     let kept = ["configmaps", "-l", "simctl.io/load-test=rush"];
     let is_gone = || Ok(site.namespace.get(kept)?["items"].as_array().is_some_and(Vec::is_empty).then_some(()));
     tests::eventually("its ConfigMaps are gone", PATIENCE, is_gone).unwrap();
+}
+
+#[test]
+fn a_worker_whose_clock_is_off_and_drifts_makes_a_test_invalid_and_is_named() {
+    // More than a tenth of the shorter phase, and half a millisecond a second more.
+    const AHEAD: Duration = Duration::from_millis(400);
+    const GAINS: u32 = 500;
+    // A worker that is held up while it sets its clock has one that is behind, in seconds.
+    const HELD_UP: f64 = 0.05;
+    const TEST: &str = "
+apiVersion: simctl.io/v1alpha1
+kind: LoadTest
+metadata: {name: clocks}
+spec:
+  fleet: f
+  phases:
+    - {name: calm, duration: 2s}
+    - {name: steady, duration: 5s, measure: true}
+  thresholds: [lost == 0]
+";
+    let site = Site::new("clocks");
+    let (broker, hand) = (Broker::start(&site), Hand::of(&site));
+    let _controller = site.controller("only");
+    let lab = broker.fleet("f", 20, 10).replace("  connect:", "  lossAfter: 2s\n  intervals: {'*': 200ms}\n  connect:");
+    site.namespace.apply(&lab).unwrap();
+    site.settles("f", 20, 2);
+    let clock = Clock::new(AHEAD, GAINS);
+    let mut workers = Kubelet::run_with_clock(&site, "f", "f-1", clock);
+    connects(&site, "f", 20);
+    site.namespace.apply(TEST).unwrap();
+    let (_, message) = state(&site, "clocks", &["Invalid"]);
+    let shown = hand.call(&["report", "loadtest/clocks", "-o", "json", "--exit-code"]);
+    assert_eq!(shown.code, Some(96), "{message}: {}", shown.stderr);
+    let report = Report::of(&shown).unwrap();
+    let reasons = report.list("reasons");
+    let why = reasons.iter().find(|reason| reason["name"] == "clocks_apart").and_then(|it| it["message"].as_str());
+    report.claim("it names the worker", why.is_some_and(|why| why.contains("found that of f-1 ")));
+    let clocks = report.list("manifest.clocks");
+    let seconds = |clock: &Value, key: &str| clock[key].as_f64().unwrap();
+    report.claim("both workers have a clock", clocks.len() == 2 && clocks[0]["worker"] == "f-1");
+    let (ahead, bound) = (seconds(&clocks[0], "ahead_seconds"), seconds(&clocks[0], "bound_seconds"));
+    println!("FIGURE a clock that was ahead by {AHEAD:?}, and is by {:?}: found {ahead} s +- {bound} s", clock.ahead());
+    let range = AHEAD.as_secs_f64() - bound - HELD_UP..=clock.ahead().as_secs_f64() + bound + HELD_UP;
+    report.claim(&format!("{ahead} s is in {range:?}"), range.contains(&ahead));
+    let (ahead, bound) = (seconds(&clocks[1], "ahead_seconds"), seconds(&clocks[1], "bound_seconds"));
+    report.claim("the other one has the controller's", ahead.abs() <= bound + HELD_UP);
+    // Each time is between two instants of one clock, so that no figure of the messages is wrong for it.
+    report.expect_conservation();
+    report.expect("messages.lost", 0);
+    workers.workers().iter().for_each(|worker| worker.ensure_running().unwrap());
 }
 
 /// What somebody is told who writes a document; `None` where it is taken.

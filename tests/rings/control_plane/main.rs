@@ -10,6 +10,7 @@
 
 mod admission;
 mod autoscaler;
+mod clock;
 mod completion;
 mod conflicts;
 mod crd;
