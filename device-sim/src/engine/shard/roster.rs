@@ -180,14 +180,20 @@ impl<W: World> Shard<W> {
         let index = self.roster.index(self.roster.devices.next());
         let group = self.blueprint.group_index(index);
         let streams = self.blueprint.group(group).model.streams().len();
-        // Different in each process, as `Session::starting_at` wants it.
-        let first_packet_id = self.blueprint.draws.packet_ids.of(index).at(self.world.epoch().0).below(65_536);
-        let first_packet_id = u16::try_from(first_packet_id).unwrap_or(1);
+        let now = self.world.now();
+        let first_packet_id = self.first_packet_id(index, now);
         let is_observed = self.blueprint.is_observed(index);
         let slot = self.roster.devices.next();
         self.roster.add(|first| Device::new(group, first, is_observed, first_packet_id), streams);
         // Faults that last hit those, too, that come later.
-        self.impose(slot, self.world.now());
+        self.impose(slot, now);
+    }
+
+    /// Where the packet identifiers of a session begin that begins anew: elsewhere in each process, and each time that a device comes
+    /// back to one that its broker may have kept, as [`Session::starting_at`] wants it.
+    fn first_packet_id(&self, index: DeviceIndex, now: Micros) -> u16 {
+        let first = self.blueprint.draws.packet_ids.of(index).at(now.0).below(65_536);
+        u16::try_from(first).unwrap_or(1)
     }
 
     /// Takes over when a device is there.
@@ -309,8 +315,8 @@ impl<W: World> Shard<W> {
         }
         self.note_left(slot, now);
         self.roster.begun.remove(slot);
-        let device = &mut self.roster.devices[slot];
-        device.session = Session::new();
+        let first_packet_id = self.first_packet_id(self.roster.index(slot), now);
+        self.roster.devices[slot].session = Session::starting_at(first_packet_id);
         for stream in self.rows_mut(slot) {
             stream.next_due = Micros::NEVER;
         }
