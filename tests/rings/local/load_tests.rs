@@ -119,6 +119,7 @@ fn a_load_test_passes_by_its_thresholds() {
     report.claim("about a third lost their connections, and came back", (15..=45).contains(&recovered));
     let [disconnect, tunnel] = report.list("faults") else { panic!("two faults in {report}") };
     report.claim("by the fault, and it says so", disconnect["sessions_back"].as_u64() == Some(recovered));
+    report.claim("the latency was within its threshold again", !disconnect["latency_back_seconds"].is_null());
     let (devices, effects) = (tunnel["devices"].as_u64().unwrap(), tunnel["effects"].as_u64().unwrap());
     report.claim("about a third were in the tunnel, with messages", (15..=45).contains(&devices) && effects > devices);
     report.claim("nothing is said of their sessions", tunnel["sessions_lost"] == 0);
