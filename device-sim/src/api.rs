@@ -13,7 +13,7 @@
 //! | `GET /readyz` | whether every device has tried to connect once, and none is told to leave; a broker's outage changes nothing |
 //!
 //! A Unix socket is open to its owner alone; over TCP all under `/v1` wants `Authorization: Bearer TOKEN`.
-//! Errors are `{"error": "expected …, found …; do …"}`.
+//! Errors are `{"error": "expected …, found …; do …"}`. What stands in paths and errors is [`fleet_contract::worker_api`].
 
 mod listener;
 
@@ -35,11 +35,14 @@ use flate2::{Compression, write::GzEncoder};
 use fleet_contract::{
     format,
     plan::Plan,
-    stats::{Stats, SumOf, WorkerStats},
-    time::Micros,
+    stats::{Stats, WorkerStats},
     worker::{Assignment, DeviceStatus},
+    worker_api::{
+        ASSIGNMENT, DEVICE, DRAIN, Detail, ErrorBody, HEALTHZ, METRICS, PLAN, READYZ, STATS, StatsQuery, UNRECORDED,
+        UnrecordedQuery,
+    },
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -73,19 +76,19 @@ pub(crate) fn router(worker: Arc<Worker>, listen: &Listen, tokens: Option<watch:
         (Listen::Tcp(_), None) => Access::Closed,
     };
     let guarded = Router::new()
-        .route("/v1/assignment", put(put_assignment))
-        .route("/v1/plan", put(put_plan))
-        .route("/v1/stats", get(get_stats))
-        .route("/v1/unrecorded", get(get_unrecorded))
-        .route("/v1/devices/{index}", get(get_device))
-        .route("/v1/drain", post(post_drain))
+        .route(ASSIGNMENT, put(put_assignment))
+        .route(PLAN, put(put_plan))
+        .route(STATS, get(get_stats))
+        .route(UNRECORDED, get(get_unrecorded))
+        .route(DEVICE, get(get_device))
+        .route(DRAIN, post(post_drain))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(access, guard));
     Router::new()
         .merge(guarded)
-        .route("/metrics", get(get_metrics))
-        .route("/healthz", get(get_healthz))
-        .route("/readyz", get(get_readyz))
+        .route(METRICS, get(get_metrics))
+        .route(HEALTHZ, get(get_healthz))
+        .route(READYZ, get(get_readyz))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .with_state(worker)
@@ -118,35 +121,20 @@ async fn put_plan(State(worker): State<Arc<Worker>>, body: Bytes) -> Answer<Json
 /// Longer readings are compressed for whoever takes that: histograms of many streams are mostly air.
 const COMPRESSED_FROM: usize = 16 * 1024;
 
-/// What the reader has, and wants.
-#[derive(Deserialize)]
-struct Wanted {
-    /// It has closed books up to that epoch.
-    #[serde(default)]
-    ended: Micros,
-    /// It can do without the times of single streams.
-    #[serde(default)]
-    brief: bool,
-    /// But for those of the phases below this number.
-    times_below: Option<u32>,
-    /// It can do with these sums of them, as JSON. It does not say `brief` then, so that a worker that cannot make them tells all.
-    sums: Option<String>,
-}
-
 async fn get_stats(
     State(worker): State<Arc<Worker>>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    wanted: Result<Query<StatsQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let expected = "`ended`, an epoch in microseconds, `brief`, true or false, and `times_below`, a number";
-    let Query(Wanted { ended, brief, times_below, sums }) = wanted.map_err(|found| query(expected, &found))?;
-    let mut stats: WorkerStats = worker.stats(ended).await?;
+    let Query(wanted) = wanted.map_err(|found| query(StatsQuery::EXPECTED, &found))?;
+    let mut stats: WorkerStats = worker.stats(wanted.ended).await?;
     // There is no reading after the last one.
     if !stats.is_drained {
-        stats = match sums.as_deref().and_then(SumOf::parse) {
-            Some(sums) => stats.summed(sums, times_below),
-            None if brief => stats.brief(times_below),
-            None => stats,
+        stats = match wanted.detail() {
+            Detail::Full => stats,
+            Detail::Brief => stats.brief(None),
+            Detail::Phases(number) => stats.brief(Some(number)),
+            Detail::Sums(sums, times_below) => stats.summed(sums.to_vec(), times_below),
         };
     }
     let takes_gzip = headers.get(ACCEPT_ENCODING).is_some_and(|accepted| accepted.as_bytes() == b"gzip");
@@ -161,19 +149,11 @@ async fn get_stats(
     Ok(([json, (CONTENT_ENCODING, "gzip")], compressed).into_response())
 }
 
-/// A time that nothing is recorded of.
-#[derive(Deserialize)]
-struct Between {
-    after: Micros,
-    until: Micros,
-}
-
 async fn get_unrecorded(
     State(worker): State<Arc<Worker>>,
-    between: Result<Query<Between>, QueryRejection>,
+    between: Result<Query<UnrecordedQuery>, QueryRejection>,
 ) -> Answer<Json<Stats>> {
-    let Query(Between { after, until }) =
-        between.map_err(|found| query("`after` and `until`, instants in microseconds", &found))?;
+    let Query(UnrecordedQuery { after, until }) = between.map_err(|found| query(UnrecordedQuery::EXPECTED, &found))?;
     Ok(Json(worker.unrecorded(after, until).await?))
 }
 
@@ -221,13 +201,57 @@ fn parse<T: DeserializeOwned>(expected: &'static str, body: &[u8]) -> Answer<T> 
 }
 
 impl Refusal {
-    fn to_json(&self) -> Json<Value> {
-        Json(json!({"error": self.to_string()}))
+    fn to_json(&self) -> Json<ErrorBody> {
+        Json(ErrorBody { error: self.to_string() })
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         (self.status(), self.to_json()).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_contract::{
+        stats::SumOf,
+        time::Micros,
+        worker_api::{stats_path, unrecorded_path},
+    };
+
+    use super::*;
+
+    /// What a worker reads behind `path`.
+    fn read<T: DeserializeOwned>(path: &str) -> T {
+        let uri: Uri = path.parse().unwrap();
+        let Query(query) = Query::try_from_uri(&uri).unwrap();
+        query
+    }
+
+    #[test]
+    fn a_worker_reads_the_question_that_was_written() {
+        let group = Some("a&b =+%ü".into());
+        let sum = SumOf { distribution: "end_to_end".into(), phase: Some(2), group, stream: None, qos: None };
+        for detail in [
+            Detail::Full,
+            Detail::Brief,
+            Detail::Phases(3),
+            Detail::Sums([sum.clone()].into(), None),
+            Detail::Sums([sum.clone(), sum].into(), Some(3)),
+        ] {
+            let query: StatsQuery = read(&stats_path(Micros(7), &detail));
+            assert_eq!((query.ended, query.detail()), (Micros(7), detail));
+        }
+        let query: UnrecordedQuery = read(&unrecorded_path(Micros(7), Micros(9)));
+        assert_eq!((query.after, query.until), (Micros(7), Micros(9)));
+    }
+
+    #[test]
+    fn a_question_that_says_nothing_is_for_all_since_ever() {
+        let query: StatsQuery = read(STATS);
+        assert_eq!((query.ended, query.detail()), (Micros(0), Detail::Full));
+        let query: StatsQuery = read("/v1/stats?sums=tomorrow&times_below=1");
+        assert_eq!(query.detail(), Detail::Full, "who asks for a sum that is not known is told everything");
     }
 }

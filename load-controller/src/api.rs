@@ -5,7 +5,7 @@
 //! | [`address`] | where a process listens: a TCP socket that wants a token, or a Unix socket that is open to its owner |
 //! | [`client`] | one exchange with a deadline, so many at a time |
 //! | [`calls`] | readings and plans of many workers at once; answers come in any order |
-//! | [`error`] | why there is no answer, and the body of one that says no |
+//! | [`error`] | why there is no answer |
 
 pub mod address;
 pub mod calls;
@@ -15,4 +15,4 @@ pub mod error;
 pub use address::Address;
 pub use calls::Calls;
 pub use client::Client;
-pub use error::{CallError, ErrorBody};
+pub use error::CallError;

@@ -1,4 +1,5 @@
-//! What the processes of a fleet agree on, and nothing else: documents, plan, stamp, statistics, names of metrics.
+//! What the processes of a fleet agree on, and nothing else: documents, plan, stamp, statistics, a worker's API, names
+//! of metrics.
 //!
 //! Everything here is pure: no clock, no socket, no file, no MQTT and no Kubernetes.
 //! A type that only one process needs does not live here.
@@ -37,3 +38,4 @@ pub mod topic_filter;
 pub mod units;
 pub mod unknown;
 pub mod worker;
+pub mod worker_api;

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 
-use fleet_contract::{format::Unreadable, time::Micros};
+use fleet_contract::{format::Unreadable, time::Micros, worker_api::ASSIGNMENT};
 
 use crate::{engine::StartError, state::StateError};
 
@@ -10,7 +10,7 @@ use crate::{engine::StartError, state::StateError};
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// There are no devices yet.
-    #[error("expected an assignment, found none; do PUT /v1/assignment first")]
+    #[error("expected an assignment, found none; do PUT {path} first", path = ASSIGNMENT)]
     NoAssignment,
     /// Other devices run already.
     #[error("expected the assignment of {running}, which runs, found {asked}; start another worker for it")]

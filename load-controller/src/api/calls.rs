@@ -1,21 +1,17 @@
 //! Readings and plans of many workers at once; answers come in any order.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+pub use fleet_contract::worker_api::Detail;
 use fleet_contract::{
-    stats::{Gap, Stats, SumOf, WorkerStats},
+    stats::{Gap, Stats, WorkerStats},
     time::Micros,
+    worker_api::{DRAIN, PLAN, stats_path, unrecorded_path},
 };
 use hyper::body::Bytes;
 use tokio::task::JoinSet;
 
-use super::{
-    Address, CallError, Client,
-    client::{KEPT, json},
-};
-
-/// The longest list of sums in a question: a path may have 64 KiB. Whoever wants more has all times told.
-const SUMS_BYTES_MAX: usize = 16 << 10;
+use super::{Address, CallError, Client, client::KEPT};
 
 /// Something to ask of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,55 +24,6 @@ pub struct Call {
     pub address: Address,
     /// What is asked.
     pub question: Question,
-}
-
-/// How much of what a worker has measured is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Detail {
-    /// All of it.
-    Full,
-    /// All but the times of single streams.
-    Brief,
-    /// As brief, with the times of the phases below this number.
-    Phases(u32),
-    /// As brief, with these sums of times, and perhaps with the times of the phases below this number.
-    Sums(Arc<[SumOf]>, Option<u32>),
-}
-
-impl Detail {
-    /// Counters, the times of the phases below a number if there is one, and these sums of others.
-    pub fn with_sums(sums: &[SumOf], times_below: Option<u32>) -> Self {
-        match times_below {
-            _ if written(sums).len() > SUMS_BYTES_MAX => Self::Full,
-            _ if !sums.is_empty() => Self::Sums(sums.into(), times_below),
-            Some(number) => Self::Phases(number),
-            None => Self::Brief,
-        }
-    }
-
-    /// What it adds to the path of a reading.
-    fn query(&self) -> String {
-        let below = |number: &u32| format!("&times_below={number}");
-        match self {
-            Self::Full => String::new(),
-            Self::Brief => "&brief=true".into(),
-            Self::Phases(number) => format!("&brief=true{}", below(number)),
-            // A worker of an earlier release passes over what it does not know: it is to tell all then.
-            Self::Sums(sums, number) => {
-                format!("&sums={}{}", written(sums), number.as_ref().map(below).unwrap_or_default())
-            }
-        }
-    }
-}
-
-/// Sums as they stand in a path: JSON of which all but letters, digits and `-`, `.`, `_` are written as percent and number (RFC
-/// 3986, section 2.1).
-fn written(sums: &[SumOf]) -> String {
-    let written = |byte: &u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(*byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    json(&sums).iter().map(written).collect()
 }
 
 /// What is asked of a worker.
@@ -150,17 +97,15 @@ impl Calls {
             self.under_way.spawn(async move {
                 let answer = match question {
                     Question::Reading(ended, detail) => {
-                        let path = format!("/v1/stats?ended={}{}", ended.0, detail.query());
+                        let path = stats_path(ended, &detail);
                         Answer::Reading(client.get_reading(&address, &path).await.map(Box::new))
                     }
                     Question::Unrecorded(gap, until) => {
-                        let path = format!("/v1/unrecorded?after={}&until={}", gap.from.0, until.0);
+                        let path = unrecorded_path(gap.from, until);
                         Answer::Unrecorded(gap, client.get(&address, &path).await.map(Box::new))
                     }
-                    Question::Drain => Answer::Told(client.post(&address, "/v1/drain").await),
-                    Question::Plan(version, plan) => {
-                        Answer::Pushed(version, client.put(&address, "/v1/plan", plan).await)
-                    }
+                    Question::Drain => Answer::Told(client.post(&address, DRAIN).await),
+                    Question::Plan(version, plan) => Answer::Pushed(version, client.put(&address, PLAN, plan).await),
                 };
                 Answered { ordinal, id, answer }
             });
@@ -181,28 +126,5 @@ impl Calls {
     /// The next answer; `None` when none is under way, or one was cut off.
     pub async fn next(&mut self) -> Option<Answered> {
         self.under_way.join_next().await?.ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(group: &str) -> SumOf {
-        let distribution = "end_to_end".into();
-        SumOf { distribution, phase: Some(2), group: Some(group.into()), stream: None, qos: None }
-    }
-
-    #[test]
-    fn what_is_asked_for_beside_counters_is_in_the_path() {
-        let query = |sums: &[SumOf], below: Option<u32>| Detail::with_sums(sums, below).query();
-        assert_eq!(query(&[], None), "&brief=true");
-        assert_eq!(query(&[], Some(3)), "&brief=true&times_below=3");
-        let sums =
-            "&sums=%5B%7B%22distribution%22%3A%22end_to_end%22%2C%22phase%22%3A2%2C%22group%22%3A%22a%26b%22%7D%5D";
-        assert_eq!(query(&[of("a&b")], None), sums);
-        assert_eq!(query(&[of("a&b")], Some(3)), format!("{sums}&times_below=3"));
-        // Too many for a path.
-        assert_eq!(query(&vec![of("a"); 300], Some(3)), "");
     }
 }

@@ -8,7 +8,7 @@ use std::{io, io::Read as _, sync::Arc, time::Duration};
 
 use anyhow::Chain;
 use flate2::read::GzDecoder;
-use fleet_contract::{format, stats::WorkerStats, time::Micros};
+use fleet_contract::{format, stats::WorkerStats, time::Micros, worker_api::ErrorBody};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -28,7 +28,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
 };
 
-use super::{Address, CallError, ErrorBody, error::innermost};
+use super::{Address, CallError, error::innermost};
 
 /// How many conversations there are at a time; the others wait for their turn.
 const CONVERSATIONS_MAX: usize = 64;

@@ -1,11 +1,10 @@
-//! Why there is no answer, and the body of one that says no.
+//! Why there is no answer.
 
 use std::{error::Error, io, time::Duration};
 
 use anyhow::Chain;
 use fleet_contract::format::Unreadable;
 use hyper::StatusCode;
-use serde::{Deserialize, Serialize};
 
 use super::Address;
 
@@ -41,13 +40,6 @@ pub enum CallError {
     /// The answer is too long, or of another version.
     #[error("an answer that makes no sense here ({0}); do both sides have the same version?")]
     Answer(String),
-}
-
-/// An error as all of the project's APIs hand it over.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ErrorBody {
-    /// What was expected, what was found, what to do.
-    pub error: String,
 }
 
 /// The cause at the bottom, which says what happened; those above it say that something did.

@@ -13,6 +13,7 @@ pub mod schedule;
 
 use std::{sync::Arc, time::Duration};
 
+use fleet_contract::worker_api::device_path;
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, ResourceExt as _,
@@ -211,7 +212,7 @@ impl Desk {
         let worker = self.ask(namespace, fleet, |answer| Request::Owner(index, answer)).await;
         let silent = |message: String| QueryError::new(QueryReason::WorkerSilent, message);
         let worker = worker.ok_or_else(|| silent(format!("no pod runs device {index}")))?;
-        let device = self.context.workers.get(&worker, &format!("/v1/devices/{index}")).await;
+        let device = self.context.workers.get(&worker, &device_path(index)).await;
         device.map_err(|error| match error {
             CallError::Refused { message, .. } => silent(message),
             other => silent(format!("the worker of device {index} does not answer: {other}")),

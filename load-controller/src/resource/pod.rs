@@ -6,6 +6,7 @@ use fleet_contract::{
     allowed::AllowedBrokers,
     fleet::{FleetSpec, PodSpec as Special, Sysctl as SpecialSysctl, Toleration as SpecialToleration},
     worker::{ALLOCATOR, drain_bound},
+    worker_api::{HEALTHZ, READYZ},
 };
 use k8s_openapi::{
     api::core::v1::{
@@ -173,9 +174,9 @@ fn container(worker: &Worker<'_>) -> Container {
             protocol: Some("TCP".into()),
             ..ContainerPort::default()
         }]),
-        readiness_probe: Some(Probe { period_seconds: Some(2), failure_threshold: Some(2), ..probe("/readyz") }),
+        readiness_probe: Some(Probe { period_seconds: Some(2), failure_threshold: Some(2), ..probe(READYZ) }),
         // Generous: a worker that is short of CPU is measured as such, and killing it would end what it measures.
-        liveness_probe: Some(Probe { period_seconds: Some(10), failure_threshold: Some(6), ..probe("/healthz") }),
+        liveness_probe: Some(Probe { period_seconds: Some(10), failure_threshold: Some(6), ..probe(HEALTHZ) }),
         resources: Some(resources(special, worker.size)),
         security_context: Some(container_security()),
         termination_message_policy: Some(LAST_LINES.into()),

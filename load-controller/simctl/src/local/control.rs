@@ -23,9 +23,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use fleet_contract::{fleet::Fleet, plan::Plan, units::Span, worker::DeviceStatus};
+use fleet_contract::{
+    fleet::Fleet,
+    plan::Plan,
+    units::Span,
+    worker::DeviceStatus,
+    worker_api::{ErrorBody, device_path},
+};
 use load_controller::{
-    api::{Address, CallError, Client, ErrorBody},
+    api::{Address, CallError, Client},
     report::Report,
     run::change::Change,
 };
@@ -153,7 +159,7 @@ async fn change(State(requests): Requests, body: Bytes) -> Result<Json<Plan>, Re
 async fn device(State(requests): Requests, Path(index): Path<u32>) -> Result<Json<DeviceStatus>, Refusal> {
     let owner = ask(&requests, |answer| Request::Owner(index, answer)).await?;
     let owner = owner.ok_or_else(|| Refusal(StatusCode::NOT_FOUND, format!("there is no device {index}")))?;
-    let asked = Client::default().get(&owner, &format!("/v1/devices/{index}")).await;
+    let asked = Client::default().get(&owner, &device_path(index)).await;
     asked.map(Json).map_err(|error| match error {
         CallError::Refused { status, message } => Refusal(status, message),
         other => Refusal(StatusCode::BAD_GATEWAY, format!("the worker of device {index} does not answer: {other}")),

@@ -11,6 +11,7 @@ use fleet_contract::{
     plan::Plan,
     split::Split,
     worker::{ALLOCATOR, Assignment},
+    worker_api::{ASSIGNMENT, DRAIN, HEALTHZ},
 };
 use load_controller::{
     api::{Address, Client, client::json},
@@ -168,7 +169,7 @@ impl Processes {
         self.is_draining = true;
         for process in &self.list {
             // One that does not listen any more is noticed by the next reading.
-            drop(self.client.post(&process.address, "/v1/drain").await);
+            drop(self.client.post(&process.address, DRAIN).await);
         }
     }
 
@@ -237,7 +238,7 @@ impl Processes {
         let Process { worker, address, log, .. } = process;
         let shard = self.split.shard(worker.ordinal);
         let assignment = Assignment { shard, ..self.assignment.clone() };
-        let put = self.client.put(address, "/v1/assignment", json(&assignment)).await;
+        let put = self.client.put(address, ASSIGNMENT, json(&assignment)).await;
         put.with_context(|| format!("{} did not take its devices{}", worker.name, log.tail()))?;
         worker.plan_version = Some(assignment.plan.version);
         Ok(())
@@ -263,7 +264,7 @@ impl Process {
     async fn listens(&mut self, client: &Client) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_PATIENCE;
         let name = &self.worker.name;
-        while client.ping(&self.address, "/healthz").await.is_err() {
+        while client.ping(&self.address, HEALTHZ).await.is_err() {
             if let Some(status) = self.child.try_wait()? {
                 anyhow::bail!("{name} ended at its start: {status}{}", self.log.tail());
             }
