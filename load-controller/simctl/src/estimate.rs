@@ -1,5 +1,9 @@
 //! What a fleet will take: messages, bytes, CPU, memory, ports and worker processes, by the costs of
 //! [`fleet_contract::cost`]. Pure.
+//!
+//! How often a rule fires is found by trying devices with the engine's own model. The size of a pod, in
+//! [`load_controller::resource::size`], takes a fixed share of the looks instead, so the two differ where rules send: the
+//! controller decides it without the engine, and again at each look at a fleet.
 
 use std::time::Duration;
 
