@@ -112,6 +112,12 @@ pub(super) const STEPS: &[Step] = &[
         run: control_plane,
     },
     Step {
+        name: "control-plane-costs",
+        what: "what a thousand pods, sixty fleets and two hundred busy workers cost the controller",
+        length: Length::Long,
+        run: control_plane_costs,
+    },
+    Step {
         name: "control-plane-rates",
         what: "500 pods by controllers that ask the API server as seldom as by default",
         length: Length::Long,
@@ -156,6 +162,9 @@ const PAGES: &str = "pages::";
 /// The test of the control plane ring that measures how long 500 pods take.
 const SPEED: &str = "speed::";
 
+/// What the names of its tests have in common that measure for minutes what the controller takes, while nothing else runs.
+const COSTS: &str = "_cost_";
+
 /// What steps share.
 pub(super) struct Context {
     /// Where every property test starts.
@@ -168,12 +177,13 @@ pub(super) struct Context {
 impl Step {
     /// Whether the build of Kubernetes is to start beside the steps before it.
     pub(super) fn needs_kubernetes(&self) -> bool {
-        ["manifests", "control-plane", "control-plane-rates", "cluster", "upgrade", "partitions"].contains(&self.name)
+        let of_control_plane = self.needs_fake_nodes();
+        of_control_plane || ["manifests", "cluster", "upgrade", "partitions"].contains(&self.name)
     }
 
     /// Whether KWOK is to be built with it.
     pub(super) fn needs_fake_nodes(&self) -> bool {
-        ["control-plane", "control-plane-rates"].contains(&self.name)
+        ["control-plane", "control-plane-costs", "control-plane-rates"].contains(&self.name)
     }
 }
 
@@ -309,8 +319,12 @@ fn manifests(context: &Context) -> Result<Outcome> {
 
 fn control_plane(context: &Context) -> Result<Outcome> {
     let requirements = || fake_nodes().and_then(|()| prometheus::Tools::find_or_unpack()).map(drop);
-    let args = ["--test", "control-plane", "--", "--skip", SPEED];
+    let args = ["--test", "control-plane", "--", "--skip", SPEED, "--skip", COSTS];
     with_kubernetes(context, requirements, || ring(context, TESTS_PER_CORE, &args))
+}
+
+fn control_plane_costs(context: &Context) -> Result<Outcome> {
+    with_kubernetes(context, fake_nodes, || ring(context, TESTS_PER_CORE, &["--test", "control-plane", "--", COSTS]))
 }
 
 fn control_plane_rates(context: &Context) -> Result<Outcome> {
