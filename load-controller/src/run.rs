@@ -299,11 +299,11 @@ impl Run {
         ends(plan).filter(is_settled).map(|(_, number)| number + 1).last().unwrap_or_default()
     }
 
-    /// The times of single streams on which depends what comes next, if it does: of phases that are to be kept, or all of them, once
-    /// of each worker, when its messages have settled.
+    /// The times of single streams on which depends what comes next, if it does: of phases that are to be kept, or all of them with
+    /// each reading from when the messages have settled, so that no counter is newer than its times in the end.
     pub fn wants_times(&self, now: Micros, plan: &Plan, workers: &Workers) -> Option<TimesOf> {
-        if let Some(settled) = self.drain.map(|drain| drain.from.after(self.settling())).filter(|at| *at <= now) {
-            return Some(TimesOf::Since(settled));
+        if self.drain.is_some_and(|drain| drain.from.after(self.settling()) <= now) {
+            return Some(TimesOf::All);
         }
         // Those that are about to be kept have been told.
         let kept = workers.next_phase();

@@ -778,11 +778,6 @@ impl Totals {
         self.current.keys().map(known).min()
     }
 
-    /// When worker `ordinal` has told the times of all of its streams last; `None` where it never has.
-    pub fn told_times_at(&self, ordinal: u32) -> Option<Micros> {
-        self.times.get(&ordinal).map(|times| times.told(None))
-    }
-
     /// A sum of times over all workers and epochs, each worker's as of the reading that its counters are of; `None` where one that
     /// has counted something did not tell it with that.
     pub fn sum_of(&self, of: &SumOf) -> Option<Latency> {
@@ -1147,10 +1142,7 @@ mod tests {
         let mut totals = Totals::default();
         totals.take(0, offered(timed(1, 10, false)));
         totals.take(1, offered(timed(1, 4, false)).summed(vec![of(2)], None));
-        assert_eq!(
-            (known(&totals), totals.told_times_at(0), totals.told_times_at(1)),
-            (Some(14), Some(Micros(1)), None)
-        );
+        assert_eq!(known(&totals), Some(14));
         totals.take(0, offered(timed(2, 25, true)));
         assert_eq!(known(&totals), None, "the times of an earlier reading");
         totals.take(0, offered(timed(3, 26, false)).brief(Some(3)));

@@ -88,11 +88,14 @@ impl Detail {
 /// Sums as they stand in a path: JSON of which all but letters, digits and `-`, `.`, `_` are written as percent and number (RFC
 /// 3986, section 2.1).
 fn written(sums: &[SumOf]) -> String {
-    let written = |byte: &u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(*byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    serde_json::to_vec(sums).expect("sums are a value of JSON").iter().map(written).collect()
+    let mut written = String::new();
+    for byte in serde_json::to_vec(sums).expect("sums are a value of JSON") {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => written.push(byte.into()),
+            other => written.push_str(&format!("%{other:02X}")),
+        }
+    }
+    written
 }
 
 /// The question for a reading; the books of earlier workers in this place are closed up to the epoch `ended`.

@@ -254,7 +254,12 @@ async fn next_answer(calls: &mut Calls) -> Option<Answered> {
 /// What has been added up; never where nothing is.
 async fn next_sum(met: &mut Option<Met>) -> Option<PhasesSum> {
     match met {
-        Some(met) if !met.adding_up.is_empty() => met.adding_up.join_next().await?.ok(),
+        Some(met) if !met.adding_up.is_empty() => {
+            let added_up = met.adding_up.join_next().await?;
+            added_up
+                .inspect_err(|error| tracing::error!(%error, "adding up the phases that are over has panicked"))
+                .ok()
+        }
         _ => std::future::pending().await,
     }
 }

@@ -15,9 +15,9 @@ use super::{
 };
 use crate::words;
 
-/// A worker with fewer scheduling periods than this is not judged by its share of throttled ones: ten seconds of work, since a
-/// start takes more of its CPU than all that follows.
-const PERIODS_MIN: u64 = 100;
+/// A worker with fewer scheduling periods than this is not judged by its share of throttled ones: a minute of work, since the start
+/// of a pod that has come in the place of another takes more of its CPU than all that follows.
+const PERIODS_MIN: u64 = 600;
 
 /// What is held against each worker, by its ordinal.
 pub type Marks = BTreeMap<u32, Mark>;
@@ -215,7 +215,7 @@ mod tests {
             let all = (0..100).map(|worker| if worker == 7 { of(periods, throttled) } else { of(1_000, 0) });
             find(&workers_of(all.collect(), None), &Marks::new()).get(&Rule::CpuThrottled).cloned()
         };
-        assert_eq!(throttled(200, 60).unwrap(), "the most by lab-7, in 30.0 %");
-        assert_eq!((throttled(200, 10), throttled(20, 20)), (None, None));
+        assert_eq!(throttled(1_000, 300).unwrap(), "the most by lab-7, in 30.0 %");
+        assert_eq!((throttled(1_000, 50), throttled(500, 400)), (None, None));
     }
 }

@@ -449,11 +449,11 @@ fn a_sum_of_the_times_of_a_stream_ends_a_run() {
         workers.answered(Answered { ordinal: 0, id: "0".into(), answer }).unwrap();
         let expected = if is_ended { Step::Drain } else { Step::None };
         assert_eq!(run.tick(at(2), &plan, &mut workers), expected, "{streams}");
-        // Its times are told once more, when its messages have settled.
+        // All times are told, once its messages have settled.
         run.drain(at(2), &plan);
         assert!(run.wants_sums(at(3), &workers).is_empty());
         assert_eq!(run.wants_times(at(4), &plan, &workers), None);
-        assert_eq!(run.wants_times(at(5), &plan, &workers), Some(TimesOf::Since(at(5))));
+        assert_eq!(run.wants_times(at(5), &plan, &workers), Some(TimesOf::All));
     }
 }
 

@@ -125,8 +125,6 @@ pub enum TimesOf {
     All,
     /// Those of every worker, of the phases below this number.
     Phases(u32),
-    /// Those of every worker that has not told all of them at this instant or later.
-    Since(Micros),
     /// Those of so many workers whose turn is ten seconds ago, the longest ago first.
     InTurn {
         /// The time.
@@ -243,7 +241,6 @@ impl Workers {
         let (detail, in_full) = match times {
             TimesOf::All => (Detail::Full, BTreeSet::new()),
             TimesOf::Phases(number) => (Detail::with_sums(sums, Some(number)), BTreeSet::new()),
-            TimesOf::Since(at) => (Detail::with_sums(sums, None), self.silent_of_times_since(at)),
             TimesOf::InTurn { now, workers } => (Detail::with_sums(sums, None), self.next_in_turn(now, workers)),
         };
         let ended = &self.totals.ended().epochs;
@@ -272,12 +269,6 @@ impl Workers {
             member.worker.ordinal
         });
         next.collect()
-    }
-
-    /// The workers that have not told all times of their streams at `at` or later.
-    fn silent_of_times_since(&self, at: Micros) -> BTreeSet<u32> {
-        let is_silent = |ordinal: &u32| self.totals.told_times_at(*ordinal).is_none_or(|told| told < at);
-        self.members.keys().copied().filter(is_silent).collect()
     }
 
     /// What to ask the successors of workers that took along what nobody has read.
@@ -807,9 +798,6 @@ mod tests {
         }
         assert_eq!(in_full(&mut workers, at(30, 1)), [0]);
         assert_eq!(in_full(&mut workers, at(31, 1)), [1]);
-        // Each has told its times with all else a second after the start.
-        assert_eq!(in_full(&mut workers, TimesOf::Since(Micros(1_000_000))), [3], "the one that was never read");
-        assert_eq!(in_full(&mut workers, TimesOf::Since(Micros(1_000_001))), [0, 1, 2, 3]);
         let of = SumOf { distribution: "end_to_end".into(), phase: Some(3), group: None, stream: None, qos: None };
         let wanted = [of];
         let calls = workers.to_read_with(at(32, 1), &wanted);

@@ -212,26 +212,25 @@ impl Check<'_> {
         self.stream(&format!("{path}/stream"), group, fault.stream());
     }
 
-    /// At least one of the streams that are meant can be spoilt in that way; the others stay as they are.
+    /// At least one of the streams that are meant can be spoilt in that way, as far as its document tells; the others stay as they
+    /// are.
     fn corruption(&mut self, path: &str, group: Option<&str>, Corrupt { how, stream, .. }: &Corrupt) {
         let models = self.models(group);
         let streams = models.iter().flat_map(|model| &model.streams);
         let meant = streams.filter(|(name, _)| stream.as_ref().is_none_or(|stream| stream == *name));
         let meant: Vec<&Stream> = meant.map(|(_, stream)| stream).collect();
         let needs_json = matches!(how, Corruption::Type | Corruption::Range);
-        let is_json = |stream: &&Stream| matches!(stream.payload, Payload::Json(_));
         let is_counted = |stream: &&Stream| matches!(stream.stamp, StampMode::Counter(_));
-        let has_json = meant.iter().any(is_json);
-        let are_counted = meant.iter().all(is_counted);
-        if meant.is_empty() {
-            return;
-        }
-        if needs_json && !has_json {
-            let why = "only numbers of a JSON payload become text or too large, and no stream that is meant has one";
-            self.wrong(format!("{path}/how"), format!("expected `bits` or `truncation`: {why}"));
-        } else if are_counted {
+        // A text may be JSON.
+        let is_possible = |stream: &&Stream| !needs_json || !matches!(stream.payload, Payload::Cbor(_));
+        let uncounted: Vec<&Stream> = meant.iter().copied().filter(|stream| !is_counted(stream)).collect();
+        let (is_any_meant, is_any_possible) = (!meant.is_empty(), uncounted.iter().any(is_possible));
+        if is_any_meant && uncounted.is_empty() {
             let why = "with another counter a message would pass for another one";
             self.wrong(path, format!("expected a stream that is not stamped by a counter: {why}"));
+        } else if is_any_meant && !is_any_possible {
+            let why = "only numbers of JSON become text or too large, and no stream that is meant has any";
+            self.wrong(format!("{path}/how"), format!("expected `bits` or `truncation`: {why}"));
         }
     }
 
@@ -657,19 +656,19 @@ mod tests {
             ))
             .unwrap();
             let fleet: FleetSpec = serde_saphyr::from_str(
-                "{groups: [{name: cars, model: car}], models: {car: {signals: {}, streams: {text: {topic: a, interval: 1s, qos: 0, \
-                 payload: {text: '{stamp}'}}, json: {topic: b, interval: 1s, qos: 0, payload: {json: {}}}, counted: {topic: c, \
+                "{groups: [{name: cars, model: car}], models: {car: {signals: {}, streams: {cbor: {topic: a, interval: 1s, qos: 0, \
+                 payload: {cbor: {}}}, json: {topic: b, interval: 1s, qos: 0, payload: {json: {}}}, counted: {topic: c, \
                  interval: 1s, qos: 0, stamp: {counter: n}, payload: {json: {n: '{seq}'}}}}}}}",
             )
             .unwrap();
             check(&spec, Some(&fleet)).iter().map(|problem| format!("{problem}\n")).collect::<String>()
         };
-        for sound in ["how: type", "how: range, stream: json", "how: bits, stream: text", "how: truncation"] {
+        for sound in ["how: type", "how: range, stream: json", "how: bits, stream: cbor", "how: truncation"] {
             assert_eq!(wrong(sound), "", "{sound}");
         }
-        let all = ["how: type, stream: text", "how: bits, stream: counted"];
+        let all = ["how: type, stream: cbor", "how: bits, stream: counted"];
         insta::assert_snapshot!(all.map(wrong).concat(), @r"
-        spec.phases[0].faults[0].how: expected `bits` or `truncation`: only numbers of a JSON payload become text or too large, and no stream that is meant has one
+        spec.phases[0].faults[0].how: expected `bits` or `truncation`: only numbers of JSON become text or too large, and no stream that is meant has any
         spec.phases[0].faults[0]: expected a stream that is not stamped by a counter: with another counter a message would pass for another one
         ");
     }

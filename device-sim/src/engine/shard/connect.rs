@@ -338,8 +338,10 @@ impl<W: World> Shard<W> {
                 if was_asked {
                     // The broker may have accepted the session.
                     self.note_session_over(slot, Over::Theirs, now);
-                    // Some brokers answer a wrong password with nothing.
-                    self.note_turned_away(slot);
+                    // Some brokers answer a wrong password with nothing. Who gave up is no sign of it.
+                    if matches!(over, Over::Theirs) {
+                        self.note_turned_away(slot);
+                    }
                 }
                 self.drop_connection(slot);
                 return self.connect_failed(slot, reason, Trouble::None, now);

@@ -191,7 +191,7 @@ fn place(text: &str, exists: bool, names_cluster: bool) -> Place {
     }
 }
 
-/// Whether Kubernetes would take this as the name of a load test.
+/// Whether this may be the name of a load test; one with dots, which Kubernetes takes as well, is a file.
 fn is_name(text: &str) -> bool {
     let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=63).contains(&text.len()) && text.chars().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::PORT;
@@ -80,7 +80,7 @@ pub enum Direction {
 pub struct Delayer {
     sandbox: Sandbox,
     is_stopped: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<()>>>,
+    thread: Option<JoinHandle<Result<Duration>>>,
 }
 
 impl Delayer {
@@ -116,11 +116,15 @@ impl Delayer {
         format!("mqtt://{BROKER}:{PORT}")
     }
 
-    /// Ends it.
+    /// Half of the packets go on no later than this after the instant that was drawn for them: an oracle that is late itself would
+    /// find anything alike.
+    pub const LATE_MAX: Duration = Duration::from_millis(1);
+
+    /// Ends it, and says how late half of the packets were at most.
     ///
     /// # Errors
     /// Why it could not pass packets on.
-    pub fn end(mut self) -> Result<()> {
+    pub fn end(mut self) -> Result<Duration> {
         self.is_stopped.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("it has ended")?;
         thread.join().map_err(|_| anyhow::anyhow!("the delayer panicked"))?
@@ -161,12 +165,8 @@ struct Relay {
     is_stopped: Arc<AtomicBool>,
 }
 
-/// Half of the packets go on no later than this after the instant that was drawn for them: an oracle that is late itself would
-/// find anything alike.
-const LATE_MAX: Duration = Duration::from_millis(1);
-
 impl Relay {
-    fn run(mut self) -> Result<()> {
+    fn run(mut self) -> Result<Duration> {
         let mut frame = vec![0; 64 * 1024];
         while !self.is_stopped.load(Ordering::Relaxed) {
             let next = self.waiting.peek().map(|Reverse((at, ..))| at.saturating_duration_since(Instant::now()));
@@ -185,9 +185,7 @@ impl Relay {
             self.pass_on(Instant::now())?;
         }
         self.late.sort_unstable();
-        let median = self.late.get(self.late.len() / 2).copied().unwrap_or_default();
-        ensure!(median <= LATE_MAX, "half of the packets went on {median:?} after their instants or later");
-        Ok(())
+        Ok(self.late.get(self.late.len() / 2).copied().unwrap_or_default())
     }
 
     fn take(&mut self, frame: &[u8], now: Instant) {
