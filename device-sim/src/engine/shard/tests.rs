@@ -11,6 +11,7 @@ mod observed;
 mod played;
 mod reading;
 mod takeover;
+mod versions;
 mod wills;
 
 use std::{
