@@ -368,4 +368,4 @@ impl Task {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -293,3 +293,6 @@ fn status(made: Result<Answer, QueryError>, renewal: i64) -> QueryStatus {
         Err(error) => QueryStatus { error: Some(error), ..status },
     }
 }
+
+#[cfg(test)]
+mod tests;

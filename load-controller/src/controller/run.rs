@@ -414,21 +414,4 @@ fn fleets_on(pods: &Store<Pod>, node: &str) -> Vec<ObjectRef<Fleet>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn all_that_wait_for_a_store_go_on_once_it_is_listed() {
-        let (store, mut writer) = reflector::store::<Fleet>();
-        let mut waiting = JoinSet::new();
-        for _ in 0..3 {
-            let store = store.clone();
-            waiting.spawn(async move { listed(&store).await });
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        writer.apply_watcher_event(&watcher::Event::Init);
-        writer.apply_watcher_event(&watcher::Event::InitDone);
-        let all = timeout(Duration::from_secs(10), async { while waiting.join_next().await.is_some() {} });
-        assert!(all.await.is_ok(), "one that waits is never woken");
-    }
-}
+pub(super) mod tests;

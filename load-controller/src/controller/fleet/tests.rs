@@ -19,7 +19,7 @@ use kube::runtime::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use self::server::Server;
+pub(in crate::controller) use self::server::Server;
 use super::*;
 use crate::{
     api::calls::Answer,
@@ -66,6 +66,25 @@ where
     store
 }
 
+/// What tasks share that speak to such a server, at [`NOW`].
+pub(in crate::controller) fn context(server: &Server) -> Context {
+    let client = server.client();
+    Context {
+        going: Arc::default(),
+        writer: Writer::new(client.clone(), Metrics::default()),
+        client,
+        metrics: Metrics::default(),
+        workers: api::Client::default(),
+        clock: Arc::new(|| NOW),
+        images: Arc::new(Images { worker: "device-sim:1".into(), broker: "broker:1".into(), pull_policy: None }),
+        storage: None,
+        key: Key::new(&[7; 32]),
+        turns: Arc::default(),
+        guard: Guard::new(Limits::default()),
+        identity: "controller-a".into(),
+    }
+}
+
 impl Cluster {
     fn new(spec: &str) -> Self {
         let server = Server::default();
@@ -88,23 +107,9 @@ impl Cluster {
             autoscalers: watched("/apis/autoscaling/v2/namespaces/load/horizontalpodautoscalers", &mut watches),
             nodes: watched("/api/v1/nodes", &mut watches),
         };
-        let client = server.client();
         let clock = Arc::new(AtomicU64::new(NOW.0));
         let time = Arc::clone(&clock);
-        let context = Context {
-            going: Arc::default(),
-            writer: Writer::new(client.clone(), Metrics::default()),
-            client,
-            metrics: Metrics::default(),
-            workers: api::Client::default(),
-            clock: Arc::new(move || Micros(time.load(Relaxed))),
-            images: Arc::new(Images { worker: "device-sim:1".into(), broker: "broker:1".into(), pull_policy: None }),
-            storage: None,
-            key: Key::new(&[7; 32]),
-            turns: Arc::default(),
-            guard: Guard::new(Limits::default()),
-            identity: "controller-a".into(),
-        };
+        let context = Context { clock: Arc::new(move || Micros(time.load(Relaxed))), ..context(&server) };
         let task = Task::new(context, Arc::new(stores), ObjectRef::new("demo").within("load"));
         Self { server, watches, clock, task }
     }

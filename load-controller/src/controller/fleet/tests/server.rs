@@ -1,19 +1,23 @@
-//! An API server that the test plays: it keeps objects, refuses what a real one refuses, and notes each write.
+//! An API server that the test plays: it keeps objects, refuses what a real one refuses, notes each write, and tells those who
+//! watch.
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     sync::{Arc, Mutex, MutexGuard},
 };
 
 use axum::{
     Json, Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{Query, State},
     http::{Method, StatusCode, Uri},
     response::{IntoResponse as _, Response},
 };
 use kube::Client;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
 
 /// The objects, by their paths, and all that was written.
 #[derive(Default)]
@@ -23,13 +27,15 @@ struct Stored {
     writes: Vec<String>,
     /// Paths whose writes are refused, and how.
     refused: BTreeMap<String, (StatusCode, String)>,
+    /// Who watches which collection. They hold up nobody who writes; a test writes little.
+    watchers: Vec<(String, mpsc::UnboundedSender<String>)>,
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Server(Arc<Mutex<Stored>>);
+pub(in crate::controller) struct Server(Arc<Mutex<Stored>>);
 
 impl Server {
-    pub(super) fn client(&self) -> Client {
+    pub(in crate::controller) fn client(&self) -> Client {
         let router = Router::new().fallback(answer).with_state(self.clone());
         Client::new(router, "load")
     }
@@ -39,20 +45,20 @@ impl Server {
     }
 
     /// What was written since this was asked last: verb and the last parts of the path.
-    pub(super) fn writes(&self) -> Vec<String> {
+    pub(in crate::controller) fn writes(&self) -> Vec<String> {
         std::mem::take(&mut self.stored().writes)
     }
 
     /// Puts an object there, as somebody else would.
-    pub(super) fn put(&self, path: &str, object: Value) {
+    pub(in crate::controller) fn put(&self, path: &str, object: Value) {
         self.stored().keep(path, object);
     }
 
-    pub(super) fn remove(&self, path: &str) {
-        self.stored().objects.remove(path);
+    pub(in crate::controller) fn remove(&self, path: &str) {
+        self.stored().remove(path);
     }
 
-    pub(super) fn get(&self, path: &str) -> Option<Value> {
+    pub(in crate::controller) fn get(&self, path: &str) -> Option<Value> {
         self.stored().objects.get(path).cloned()
     }
 
@@ -87,8 +93,39 @@ impl Stored {
         object["metadata"]["uid"] = uid.unwrap_or_else(|| format!("uid-{}", self.version).into());
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         self.objects.insert(path.to_owned(), object.clone());
+        self.tell("MODIFIED", path, &object);
         object
     }
+
+    fn remove(&mut self, path: &str) -> Option<Value> {
+        let object = self.objects.remove(path)?;
+        self.tell("DELETED", path, &object);
+        Some(object)
+    }
+
+    /// Tells those who watch its collection what has become of an object; who has gone is forgotten.
+    fn tell(&mut self, what: &str, path: &str, object: &Value) {
+        let collection = path.rsplit_once('/').map(|(collection, _)| collection);
+        let is_there = |events: &mpsc::UnboundedSender<String>| events.send(event(what, object)).is_ok();
+        self.watchers.retain(|(watched, events)| Some(&**watched) != collection || is_there(events));
+    }
+
+    /// What happens in a collection from a version on, for as long as somebody listens.
+    fn watch(&mut self, collection: &str, from: u64) -> Response {
+        let (events, told) = mpsc::unbounded_channel();
+        let version = |object: &Value| object["metadata"]["resourceVersion"].as_str()?.parse::<u64>().ok();
+        for (_, object) in self.of(collection).filter(|(_, object)| version(object) > Some(from)) {
+            events.send(event("MODIFIED", object)).unwrap();
+        }
+        self.watchers.push((collection.to_owned(), events));
+        let lines = UnboundedReceiverStream::new(told).map(|line| Ok::<_, Infallible>(Bytes::from(line)));
+        Response::new(Body::from_stream(lines))
+    }
+}
+
+/// A line of a watch.
+fn event(what: &str, object: &Value) -> String {
+    format!("{}\n", json!({"type": what, "object": object}))
 }
 
 async fn answer(
@@ -115,13 +152,18 @@ async fn answer(
         }
     }
     match method {
+        Method::GET if query.get("watch").is_some_and(|watch| watch == "true") => {
+            let from = query.get("resourceVersion").and_then(|version| version.parse().ok());
+            stored.watch(&path, from.unwrap_or_default())
+        }
         Method::GET => match stored.objects.get(&path) {
             Some(object) => Json(object).into_response(),
             None if is_collection(&path) => {
                 let name = query.get("fieldSelector").and_then(|fields| fields.strip_prefix("metadata.name="));
                 let is_meant = |object: &&Value| name.is_none_or(|name| object["metadata"]["name"] == name);
                 let items: Vec<Value> = stored.of(&path).map(|(_, object)| object).filter(is_meant).cloned().collect();
-                Json(json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items})).into_response()
+                let metadata = json!({"resourceVersion": stored.version.to_string()});
+                Json(json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items})).into_response()
             }
             None => refusal(StatusCode::NOT_FOUND, "NotFound", &path),
         },
@@ -147,7 +189,7 @@ async fn answer(
             let merged = if body.is_array() { found } else { merged(found, body) };
             Json(stored.keep(&target, merged)).into_response()
         }
-        Method::DELETE => match stored.objects.remove(&path) {
+        Method::DELETE => match stored.remove(&path) {
             Some(object) => Json(object).into_response(),
             None => refusal(StatusCode::NOT_FOUND, "NotFound", &path),
         },
