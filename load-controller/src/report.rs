@@ -33,6 +33,8 @@ pub use figures::{
     TimelineInReport, Times,
 };
 
+use figures::Row;
+
 use crate::{
     run::{
         facts::{CutShort, RunFacts},
@@ -169,6 +171,11 @@ impl Report {
         self.groups.iter().flat_map(|(group, figures)| {
             figures.streams.iter().map(move |(stream, figures)| (group.as_str(), stream.as_str(), figures))
         })
+    }
+
+    /// The same as people read it: a group that has several streams stands before them with their sum.
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        self.groups.iter().flat_map(|(group, figures)| figures.rows(group))
     }
 
     /// How a process ends that has made this report.

@@ -1,4 +1,4 @@
-//! Figures as comma-separated values: the files `timeline.csv`, `phases.csv` and `streams.csv`.
+//! Figures as comma-separated values: the files `timeline.csv`, `phases.csv`, `faults.csv`, `groups.csv` and `streams.csv`.
 
 use fleet_contract::{
     series::{COUNTERS, DISTRIBUTIONS, Distribution, OFFLINE_DETECTION, Scope},
@@ -21,6 +21,15 @@ pub fn streams(report: &Report) -> String {
         begin.into_iter().chain(figures_of(&figures.counts, &figures.latency, is_by_stream)).collect()
     });
     table(["group", "stream", "qos"].into_iter().map(str::to_owned).chain(columns(is_by_stream)), rows)
+}
+
+/// A row for each group, all of its streams together; a cell is empty where nothing was measured. They are no rows of
+/// [`streams`], where a sum over a column would count each message twice.
+pub fn groups(report: &Report) -> String {
+    let rows = report.groups.iter().map(|(group, figures)| {
+        std::iter::once(quoted(group)).chain(figures_of(&figures.counts, &figures.latency, is_by_stream)).collect()
+    });
+    table(std::iter::once("group".to_owned()).chain(columns(is_by_stream)), rows)
 }
 
 /// A row for each phase, all of its streams together; a cell is empty where nothing was measured.
@@ -170,6 +179,30 @@ mod tests {
         assert_eq!(["group", "stream", "qos", "sent"].map(|name| cell(1, name)), ["all", "state", "1", "10"]);
         assert_eq!(cell(1, "end_to_end_max_seconds"), "0.000909");
         assert_eq!(["group", "publish_ack_p99_seconds"].map(|name| cell(0, name)), ["a \"big\", fleet", ""]);
+    }
+
+    #[test]
+    fn each_group_is_a_line_that_sums_its_streams_up() {
+        let mut stats = stats_of(10);
+        let mut event = StreamStats::of(Qos::AtMostOnce);
+        (event.messages.offered, event.messages.sent) = (7, 5);
+        event.latency.end_to_end.record(Span(1_500));
+        stats.add_stream("all", "event", &event);
+        stats.add_stream("taxis", "event", &event);
+        let report = Report::new(&stats, &facts());
+        let sums = |text: &str| {
+            let mut reader = csv::Reader::from_reader(text.as_bytes());
+            let columns = reader.headers().unwrap().clone();
+            let place = |name: &str| columns.iter().position(|column| column == name).unwrap();
+            let [group, sent, most] = ["group", "sent", "end_to_end_max_seconds"].map(place);
+            let rows = reader.records().map(Result::unwrap);
+            let cells = |row: csv::StringRecord| [group, sent, most].map(|column| row[column].to_owned());
+            rows.map(cells).collect::<Vec<_>>()
+        };
+        let groups = sums(&super::groups(&report));
+        assert_eq!(groups, [["all", "15", "0.001500"], ["taxis", "5", "0.001500"]]);
+        let sent = |rows: &[[String; 3]]| rows.iter().map(|row| row[1].parse::<u64>().unwrap()).sum::<u64>();
+        assert_eq!((sent(&groups), sent(&sums(&streams(&report)))), (20, 20), "each file has each message once");
     }
 
     #[test]

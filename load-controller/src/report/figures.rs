@@ -29,6 +29,7 @@ pub use counts::Counts;
 pub use faults::{FaultFigures, ModelFaultFigures};
 pub use offline_detection::OfflineDetection;
 pub use phases::PhaseFigures;
+pub(in crate::report) use streams::Row;
 pub use streams::{GroupFigures, StreamFigures};
 pub use thresholds::ThresholdFigures;
 pub use times::Times;

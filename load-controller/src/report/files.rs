@@ -10,6 +10,7 @@
 //! | `timeline.csv` | the run second by second |
 //! | `phases.csv` | messages and times by phase |
 //! | `faults.csv` | what went wrong on purpose, and how long it took until all was well again |
+//! | `groups.csv` | messages and times by group |
 //! | `streams.csv` | messages and times by group and stream |
 //! | `lost.jsonl` | each lost message that is known by name, one JSON object a line |
 //! | `fleet.yaml` | the resolved document, with the load test if there is one: running it again repeats the run |
@@ -156,7 +157,7 @@ fn write(directory: &Path, report: &Report, stats: &Stats, facts: &RunFacts) -> 
 const LAST: &str = "report.json";
 
 /// The files, in the order in which they are written.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "report.txt",
     "report.html",
     "report.md",
@@ -164,6 +165,7 @@ const NAMES: [&str; 18] = [
     "timeline.csv",
     "phases.csv",
     "faults.csv",
+    "groups.csv",
     "streams.csv",
     "lost.jsonl",
     "fleet.yaml",
@@ -225,6 +227,7 @@ fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<I
         csv::timeline(&report.timeline),
         csv::phases(report),
         csv::faults(report),
+        csv::groups(report),
         csv::streams(report),
         lost(stats),
         document(facts),
@@ -361,7 +364,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm faults.csv fleet.yaml junit.xml latency.hlog lost.jsonl offline_detection.hgrm phases.csv publish_ack.hgrm recovery.hgrm report.html report.json report.md report.txt schedule_lag.hgrm streams.csv timeline.csv");
+        insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm faults.csv fleet.yaml groups.csv junit.xml latency.hlog lost.jsonl offline_detection.hgrm phases.csv publish_ack.hgrm recovery.hgrm report.html report.json report.md report.txt schedule_lag.hgrm streams.csv timeline.csv");
     }
 
     #[test]

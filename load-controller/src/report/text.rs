@@ -294,7 +294,8 @@ pub(super) fn shown_time(seconds: Option<f64>) -> String {
     seconds.map_or_else(|| "-".into(), words::time)
 }
 
-/// Each stream with its messages, and how late they were; nothing where there is only one.
+/// Each stream with its messages, and how late they were, and before them the sum of a group that has several; nothing where there is
+/// only one stream.
 fn streams(report: &Report, style: Style) -> Option<String> {
     const SHOWN: usize = 12;
     let number = report.streams().count();
@@ -303,12 +304,18 @@ fn streams(report: &Report, style: Style) -> Option<String> {
     }
     let most = if style.width == Width::Wide { number } else { SHOWN };
     let mut table = Table::of_figures(&["stream", "sent", "delivered", "lost", "p50", "p99", "max"]);
-    for (group, stream, figures) in report.streams().take(most) {
-        let summary = figures.latency.of(&report.shown_latency());
-        let mut cells = vec![format!("{group}/{stream}")];
-        cells.extend([SENT, DELIVERED, LOST].map(|counter| shown(figures.counts.get(&counter))));
+    let mut left = most;
+    for row in report.rows() {
+        // Before streams that are left out no sum stands either.
+        if left == 0 {
+            break;
+        }
+        left -= usize::from(row.stream.is_some());
+        let summary = row.latency.of(&report.shown_latency());
+        let mut cells = vec![row.name()];
+        cells.extend([SENT, DELIVERED, LOST].map(|counter| shown(row.counts.get(&counter))));
         cells.extend([summary.p50, summary.p99, summary.max].map(shown_time));
-        table.row(cells, tone(&LOST).filter(|_| figures.counts.raw().lost > 0));
+        table.row(cells, tone(&LOST).filter(|_| row.counts.raw().lost > 0));
     }
     let mut text = table.render(style.paint);
     text.push_str(&format!("p50, p99 and max: {}\n", report.shown_latency().title));

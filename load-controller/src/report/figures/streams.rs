@@ -36,7 +36,38 @@ pub struct StreamFigures {
     pub latency: Times,
 }
 
+/// The messages and times of a group that has several streams, or of one stream: a line of the tables for people.
+pub(in crate::report) struct Row<'a> {
+    /// The group.
+    pub(in crate::report) group: &'a str,
+    /// The stream and the quality of service of its messages; of a group, whose streams may be of several, none.
+    pub(in crate::report) stream: Option<(&'a str, Qos)>,
+    /// What became of the messages.
+    pub(in crate::report) counts: &'a Counts,
+    /// Their times.
+    pub(in crate::report) latency: &'a Times,
+}
+
+impl Row<'_> {
+    /// What the row is about: `group`, or `group/stream`.
+    pub(in crate::report) fn name(&self) -> String {
+        self.stream.map_or_else(|| self.group.to_owned(), |(stream, _)| format!("{}/{stream}", self.group))
+    }
+}
+
 impl GroupFigures {
+    /// Its streams under its own name, and before them itself where it has several: a group of one stream is that stream.
+    pub(in crate::report) fn rows<'a>(&'a self, group: &'a str) -> impl Iterator<Item = Row<'a>> {
+        let itself = Row { group, stream: None, counts: &self.counts, latency: &self.latency };
+        let of_stream = move |(name, figures): (&'a String, &'a StreamFigures)| Row {
+            group,
+            stream: Some((name.as_str(), figures.qos)),
+            counts: &figures.counts,
+            latency: &figures.latency,
+        };
+        (self.streams.len() > 1).then_some(itself).into_iter().chain(self.streams.iter().map(of_stream))
+    }
+
     /// The figures of each group, by name.
     pub(in crate::report) fn by_name(groups: &Groups, observe: Observe) -> BTreeMap<String, Self> {
         let named = |(name, streams): (&str, _)| (name.to_owned(), Self::new(streams, observe));

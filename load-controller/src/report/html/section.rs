@@ -187,20 +187,12 @@ pub(super) fn streams(report: &Report) -> String {
     let mut heading = vec!["", "QoS"];
     heading.extend(titles.iter().map(String::as_str));
     let (mut counts, mut latencies) = (Vec::new(), Vec::new());
-    let mut add = |name: &str, qos: String, figures: &Counts, latency: &Times| {
-        let mut row = vec![name.to_owned(), qos];
-        row.extend(columns.iter().map(|counter| shown(figures.get(counter))));
-        counts.push(row);
-        latencies.extend(measured(name, latency));
-    };
-    for (group, figures) in &report.groups {
-        if figures.streams.len() > 1 {
-            // Its streams may be of several qualities of service.
-            add(group, shown(None), &figures.counts, &figures.latency);
-        }
-        for (stream, figures) in &figures.streams {
-            add(&format!("{group}/{stream}"), figures.qos.to_string(), &figures.counts, &figures.latency);
-        }
+    for row in report.rows() {
+        let name = row.name();
+        latencies.extend(measured(&name, row.latency));
+        let mut cells = vec![name, row.stream.map_or_else(|| shown(None), |(_, qos)| qos.to_string())];
+        cells.extend(columns.iter().map(|counter| shown(row.counts.get(counter))));
+        counts.push(cells);
     }
     table("Messages by stream", &heading, counts.into_iter())
         + &table("Latency by stream", &MEASURED, latencies.into_iter())

@@ -76,6 +76,33 @@ fn several_streams_are_shown_one_by_one() {
 }
 
 #[test]
+fn a_group_of_several_streams_has_their_sum_before_them() {
+    let mut stats = stats_of(3_000);
+    let mut event = StreamStats::of(Qos::ExactlyOnce);
+    event.messages = Messages { offered: 9, sent: 9, observed: 9, delivered: 7, lost: 2, ..Messages::default() };
+    event.latency.end_to_end.record(Span(1_000));
+    stats.add_stream("all", "event", &event);
+    stats.add_stream("robotaxis", "event", &event);
+    let text = render(&Report::new(&stats, &facts()), PLAIN);
+    let lines: Vec<_> = text.lines().skip_while(|line| !line.starts_with("stream")).take(5).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    stream               sent  delivered      lost       p50       p99       max
+    all                 3,009      3,007         2   1.40 ms   1.98 ms   2.00 ms
+    all/event               9          7         2   1.00 ms   1.00 ms   1.00 ms
+    all/state           3,000      3,000         0   1.40 ms   1.98 ms   2.00 ms
+    robotaxis/event         9          7         2   1.00 ms   1.00 ms   1.00 ms
+    ");
+    // Of fourteen streams the two of the second group are left out, and with them their sum.
+    let mut stats = stats_of(0);
+    stats.groups = fleet_contract::stats::Groups::default();
+    (0..12).for_each(|number| stats.add_stream("a", &format!("s{number:02}"), &event));
+    (0..2).for_each(|number| stats.add_stream("b", &format!("s{number:02}"), &event));
+    let text = render(&Report::new(&stats, &facts()), PLAIN);
+    let is_sum = |group: &str| text.lines().any(|line| line.split_whitespace().next() == Some(group));
+    assert!(is_sum("a") && !is_sum("b") && text.contains("and 2 streams more"), "{text}");
+}
+
+#[test]
 fn losses_stand_in_the_first_lines() {
     let mut stats = stats_of(1_000);
     stats.messages[0] =
