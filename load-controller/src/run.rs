@@ -62,7 +62,7 @@ use phase::Spanned;
 use stage::Stage;
 use steering::Steering;
 use threshold::{Recent, Sums};
-use timeline::EventKind;
+use timeline::{EventKind, Shard};
 use workers::{TimesOf, Workers};
 
 /// How long a drain may take beyond the time after which a message is lost.
@@ -82,6 +82,8 @@ pub struct Run {
     drain: Option<Drain>,
     steering: Steering,
     recent: Recent,
+    /// How many workers had ended unasked when it took note of that last.
+    lost_seen: u64,
     /// What was before, where it is part of a longer run.
     before: Option<Box<Before>>,
 }
@@ -133,6 +135,7 @@ impl Run {
             drain: None,
             steering: Steering::default(),
             recent: Recent::default(),
+            lost_seen: 0,
             before: None,
         }
     }
@@ -155,8 +158,8 @@ impl Run {
     }
 
     /// It has not begun yet, and what workers have measured by now was before it.
-    pub fn wait(&mut self, workers: &mut Workers) {
-        workers.take_lost();
+    pub fn wait(&mut self, workers: &Workers) {
+        self.overlook_lost(workers);
         self.before = Some(Box::new(Before::of(workers)));
     }
 
@@ -272,9 +275,7 @@ impl Run {
     /// Takes in what the workers have told up to `now`, and says what comes next.
     pub fn tick(&mut self, now: Micros, plan: &Plan, workers: &mut Workers) -> Step {
         self.see(now, plan, workers);
-        for message in workers.take_lost() {
-            self.facts.timeline.note(now, EventKind::WorkerLost, message);
-        }
+        self.see_lost(now, plan, workers);
         workers.end_phases(self.phases_over(plan, workers));
         let counters = workers.counters();
         // Of a part, the times are known by its streams; those of the whole fleet come with each reading.
@@ -288,6 +289,29 @@ impl Run {
         // A threshold reads what belongs to the part alone.
         seen.latency = of_part;
         self.step(now, plan, &seen, workers)
+    }
+
+    /// Takes note of the workers that have ended unasked, and counts the devices that are missing since.
+    fn see_lost(&mut self, now: Micros, plan: &Plan, workers: &Workers) {
+        for lost in workers.lost_since(self.lost_seen) {
+            self.facts.timeline.lose(now, lost);
+        }
+        self.overlook_lost(workers);
+        // Devices that leave by intent are not missing.
+        if !self.follows_plan() {
+            return;
+        }
+        let (devices, each) = (plan.devices(now), self.facts.workers.devices_each);
+        self.facts.timeline.count_missing(now, |ordinal| {
+            let member = workers.member(ordinal).filter(|member| member.answers());
+            let wanted = devices.saturating_sub(ordinal.saturating_mul(each));
+            Shard { connected: member.map_or(0, |member| member.devices.connected), wanted }
+        });
+    }
+
+    /// Workers that have ended by now have ended before it.
+    pub const fn overlook_lost(&mut self, workers: &Workers) {
+        self.lost_seen = workers.lost_count();
     }
 
     /// The phases below this number are settled in the last reading of every worker: `lossAfter` after the end of a phase all

@@ -134,7 +134,7 @@ fn phases(report: &Report) -> Vec<Stretch> {
 
 /// What else happened, each with when and what.
 fn events(report: &Report) -> Vec<(f64, String)> {
-    let mark = |event: &super::Event| (event.at_seconds, format!("{}: {}", event.what(), event.message));
+    let mark = |event: &super::Event| (event.at_seconds, format!("{}: {}", event.what(), event.words()));
     report.events.iter().map(mark).collect()
 }
 

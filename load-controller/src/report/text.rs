@@ -480,7 +480,7 @@ pub(super) const EVENT: [&str; 3] = ["event at", "what", ""];
 
 /// What else happened, in these columns.
 pub(super) fn event(event: &Event) -> [String; 3] {
-    [words::time(event.at_seconds), event.what(), event.message.clone()]
+    [words::time(event.at_seconds), event.what(), event.words()]
 }
 
 fn events(report: &Report, paint: Paint) -> Option<String> {

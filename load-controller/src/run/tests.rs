@@ -242,7 +242,7 @@ impl World {
             self.send();
             self.read(&Detail::Brief);
             if self.now < self.start {
-                self.run.wait(&mut self.workers);
+                self.run.wait(&self.workers);
                 continue;
             }
             match self.run.tick(self.now, &self.plan, &mut self.workers) {
@@ -273,6 +273,8 @@ impl World {
         let report = self.run.report(&self.plan, &self.workers);
         let Asked { phases, thresholds, .. } = self.run.facts().asked.clone();
         assert_eq!(report.generator.workers_lost, self.deaths, "each worker that died is counted");
+        let told = report.events.iter().filter(|event| event.kind == EventKind::WorkerLost).count();
+        assert_eq!(u32::try_from(told).unwrap(), self.deaths, "and told once, whoever reads");
         Played { report, truth: self.truth, phases, thresholds, deaths: self.deaths, readers: self.readers }
     }
 }
@@ -455,6 +457,40 @@ fn a_sum_of_the_times_of_a_stream_ends_a_run() {
         assert_eq!(run.wants_times(at(4), &plan, &workers), None);
         assert_eq!(run.wants_times(at(5), &plan, &workers), Some(TimesOf::All));
     }
+}
+
+#[test]
+fn devices_of_a_worker_that_has_ended_are_missing_as_long_as_the_run_follows_its_plan() {
+    let at = |second: u64| START.after(Span::from_secs(second));
+    let (mut run, plan, mut workers) = to_be_ended(at(1), "");
+    let read = |workers: &mut Workers, epoch: u64, second: u64, connected: u32| {
+        let stats = Stats { devices: Devices { desired: 100, connected, ..Devices::default() }, ..Stats::default() };
+        let reading = WorkerStats::new(at(epoch), second, at(second), 1, stats);
+        let answer = Answer::Reading(Ok(Box::new(reading)));
+        workers.answered(Answered { ordinal: 0, id: "0".into(), answer }).unwrap();
+        if let Some(closing) = workers.closing() {
+            workers.close(closing);
+        }
+    };
+    let missing = |run: &Run| run.facts.timeline.events().list()[0].missing_device_seconds;
+    read(&mut workers, 0, 2, 100);
+    run.tick(at(2), &plan, &mut workers);
+    // It is replaced a second after it was read, and has 40 devices after one more.
+    read(&mut workers, 3, 4, 40);
+    run.tick(at(4), &plan, &mut workers);
+    assert_eq!(missing(&run), Some(160.0));
+    read(&mut workers, 3, 5, 90);
+    run.tick(at(5), &plan, &mut workers);
+    assert_eq!(missing(&run), Some(170.0));
+    // Devices leave by intent.
+    run.drain(at(5), &plan);
+    read(&mut workers, 3, 9, 0);
+    run.tick(at(9), &plan, &mut workers);
+    assert_eq!(missing(&run), Some(170.0));
+    // Each run that goes on with these workers is told of it: of all until it was replaced, and all for six seconds more.
+    let (mut other, ..) = to_be_ended(at(1), "");
+    other.tick(at(9), &plan, &mut workers);
+    assert_eq!(missing(&other), Some(700.0));
 }
 
 #[test]

@@ -19,11 +19,12 @@ use fleet_contract::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(super) use events::Shard;
 pub use events::{Event, EventKind, Events};
 pub use outages::{BackSeconds, OutageReport, Outages};
 pub use recoveries::{Recovered, Recoveries};
 
-use super::stage::Stage;
+use super::{stage::Stage, workers::Lost};
 
 /// The readings of a run, condensed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -136,6 +137,16 @@ impl Timeline {
     /// Notes that something happened at `at`.
     pub fn note(&mut self, at: Micros, kind: EventKind, message: impl Into<String>) {
         self.events.push(at.since(self.start).as_secs_f64(), kind, message.into());
+    }
+
+    /// Notes that a worker has ended unasked; how long its devices are missing is counted with it.
+    pub(super) fn lose(&mut self, at: Micros, lost: &Lost) {
+        self.events.lose(self.start, at, lost);
+    }
+
+    /// Counts the devices of workers that ended and are still missing at `at`, by what `of` tells of a shard.
+    pub(super) fn count_missing(&mut self, at: Micros, of: impl Fn(u32) -> Shard) {
+        self.events.count_missing(at, of);
     }
 
     /// What happened beside phases, faults and outages.

@@ -6,7 +6,10 @@
 
 mod member;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+};
 
 use fleet_contract::{
     clock::Offset,
@@ -36,7 +39,7 @@ const SERIES_EACH_SECOND: usize = 1_000;
 /// Series of phases that are over which are added up at once; more would make whatever else is to be done wait.
 const SERIES_AT_ONCE: usize = 1_000;
 
-/// The most workers that are remembered by name until somebody takes note that they have ended.
+/// The most workers that have ended unasked and are remembered by name.
 const LOST_MAX: usize = 256;
 
 /// What is said of a worker that has ended unasked, behind its name.
@@ -103,8 +106,32 @@ pub struct Workers {
     added_up: Option<PhasesSum>,
     /// What workers that are gone may have sent at most.
     filled: Vec<(Gap, Stats)>,
-    /// In words: those that have ended unasked, and nobody has taken note of yet.
-    lost: Vec<String>,
+    /// The newest of those that have ended unasked, in their order.
+    lost: VecDeque<Lost>,
+    /// How many there were in all.
+    lost_count: u64,
+}
+
+/// A worker that has ended unasked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// Its shard.
+    pub ordinal: u32,
+    /// What people call it.
+    pub name: String,
+    /// Its devices that were connected when it was read last; 0 of one that nobody has read.
+    pub devices: u32,
+    /// When it was read last.
+    pub read_at: Option<Micros>,
+    /// When its successor began, where that has been read: none of its devices can have been back before.
+    pub replaced_at: Option<Micros>,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let devices = words::counted(self.devices.into(), "device", "devices");
+        write!(f, "{}{ENDED_UNASKED}, with {devices} connected when it was read last", self.name)
+    }
 }
 
 /// The most frequent causes that keep devices away.
@@ -459,17 +486,15 @@ impl Workers {
 
     /// Closes the books, now that their sum is kept.
     pub fn close(&mut self, closing: Closing) {
+        let mut known = BTreeSet::new();
         for ordinal in &closing.lost {
-            let name = self
-                .members
-                .get(ordinal)
-                .map_or_else(|| format!("worker {ordinal}"), |member| member.worker.name.clone());
-            let devices = self.totals.worker(*ordinal).map_or(0, |last| last.stats.devices.connected);
-            let devices = words::counted(devices.into(), "device", "devices");
-            self.lost.push(format!("{name}{ENDED_UNASKED}, with {devices} connected when it was read last"));
+            // Of several processes that have ended meanwhile one was read.
+            let last = self.totals.worker(*ordinal).filter(|_| known.insert(*ordinal));
+            let lost = self.as_lost(*ordinal, last);
+            self.lost.push_back(lost);
+            self.lost_count += 1;
         }
-        // Nobody takes note where no run goes on.
-        self.lost.truncate(LOST_MAX);
+        self.lost.drain(..self.lost.len().saturating_sub(LOST_MAX));
         self.totals = closing.totals;
         self.gone.clear();
         self.newer.clear();
@@ -478,9 +503,27 @@ impl Workers {
         self.added_up = self.added_up.take().filter(|sum| self.totals.fits(sum));
     }
 
-    /// The workers that have ended unasked since this was asked last, in words.
-    pub fn take_lost(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.lost)
+    /// What is told of a worker whose books are about to be closed, by its last reading.
+    fn as_lost(&self, ordinal: u32, last: Option<&WorkerStats>) -> Lost {
+        let member = self.members.get(&ordinal);
+        Lost {
+            ordinal,
+            name: member.map_or_else(|| format!("worker {ordinal}"), |member| member.worker.name.clone()),
+            devices: last.map_or(0, |last| last.stats.devices.connected),
+            read_at: last.map(|last| last.at),
+            replaced_at: self.newer.get(&ordinal).map(|successor| successor.epoch),
+        }
+    }
+
+    /// How many workers have ended unasked since this process follows them.
+    pub const fn lost_count(&self) -> u64 {
+        self.lost_count
+    }
+
+    /// Those that have since there were `count` of them, as far as they are remembered: each run that goes on takes note of all.
+    pub fn lost_since(&self, count: u64) -> impl Iterator<Item = &Lost> {
+        let number = usize::try_from(self.lost_count.saturating_sub(count)).unwrap_or(usize::MAX);
+        self.lost.iter().skip(self.lost.len().saturating_sub(number))
     }
 
     /// What all workers measured in all epochs. Devices are those of the workers that answer: one that is away cannot say
@@ -645,14 +688,18 @@ mod tests {
     }
 
     #[test]
-    fn who_has_ended_unasked_is_told_once_by_name() {
+    fn who_has_ended_unasked_is_told_by_name_to_each_run() {
         let mut workers = replaced();
         let closing = workers.closing().unwrap();
         workers.close(closing);
         let name = workers.member(0).unwrap().worker.name.clone();
         let told = format!("{name} ended unasked, with 10 devices connected when it was read last");
-        assert_eq!(workers.take_lost(), [told]);
-        assert!(workers.take_lost().is_empty());
+        for _ in 0..2 {
+            assert_eq!(workers.lost_since(0).map(ToString::to_string).collect::<Vec<_>>(), std::slice::from_ref(&told));
+        }
+        let lost = workers.lost_since(0).next().unwrap();
+        assert_eq!((lost.read_at, lost.replaced_at), (Some(Micros(1_000_001)), Some(Micros(2))));
+        assert_eq!((workers.lost_count(), workers.lost_since(1).count()), (1, 0));
     }
 
     #[test]

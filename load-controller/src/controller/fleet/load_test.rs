@@ -362,7 +362,8 @@ impl Task {
         let facts = RunFacts::new(document.fleet.clone(), document.hash.clone(), plan, asked, program());
         let mut facts = facts.beginning_at(start, plan);
         facts.at_broker.is_embedded = document.has_own_broker;
-        let run = Run::part(facts, plan::LEAD, Before::of(&met.workers));
+        let mut run = Run::part(facts, plan::LEAD, Before::of(&met.workers));
+        run.overlook_lost(&met.workers);
         let mut next = plan.clone();
         next.forget(now, document.fleet.spec.connect.rate);
         phases.plan(&mut next, &document.fleet.spec, start);
@@ -413,7 +414,11 @@ impl Task {
         }
         let mut facts = RunFacts::new(document.fleet.clone(), document.hash.clone(), &plan, asked, program());
         facts.at_broker.is_embedded = document.has_own_broker;
-        let run = saved.resume(facts, plan::LEAD, &plan, now);
+        let mut run = saved.resume(facts, plan::LEAD, &plan, now);
+        // Those that have ended before it was kept are among its events.
+        if let Some(met) = &self.met {
+            run.overlook_lost(&met.workers);
+        }
         let hold = Hold::before(&Phases::new(spec.phases.clone()), document.fleet.spec.devices);
         let at = At::Going { run: Box::new(run), version, keep_at: Instant::now() };
         // It was begun, so that it is beside the others already.
@@ -437,7 +442,7 @@ impl Task {
             return self.finish_test().await;
         }
         if now < run.facts().started {
-            run.wait(&mut met.workers);
+            run.wait(&met.workers);
             return Ok(());
         }
         if trial.spec.abort {
@@ -446,6 +451,7 @@ impl Task {
             self.end_hooks().await?;
             return self.finish_test().await;
         }
+        let noted_before = noted(run);
         run.follow(plan, now);
         let mut changed = run.follows_plan().then(|| controlled(run, &trial.spec, plan, now)).flatten();
         match run.tick(now, plan, &mut met.workers) {
@@ -463,13 +469,15 @@ impl Task {
             }
         }
         let is_change = changed.is_some();
+        // That a worker has ended is found once: a controller that dies now is not to take it along.
+        let has_happened = noted(run) > noted_before;
         if let Some(plan) = changed {
             let owner = met.owner.clone();
             self.keep_test(true).await?;
             self.write_plan(&owner, &plan).await?;
             self.push();
         } else {
-            self.keep_test(false).await?;
+            self.keep_test(has_happened).await?;
         }
         self.act(now).await?;
         self.tell_progress(is_change).await
@@ -597,6 +605,11 @@ impl Task {
             self.told.events.tell(&self.context.writer, &trial.about, &note).await;
         }
     }
+}
+
+/// How many events are known of a run.
+fn noted(run: &Run) -> usize {
+    run.facts().timeline.events().list().len()
 }
 
 fn reason_of(status: &LoadTestStatus) -> Option<String> {

@@ -69,11 +69,16 @@ impl Cluster {
 
     /// Lets both workers tell what they have sent in phases, by their numbers, of which all has arrived.
     async fn hear(&mut self, connected: u32, phases: &[(u32, u64)]) {
+        self.hear_from([("a", 1, connected / 2), ("b", 1, connected / 2)], phases).await;
+    }
+
+    /// The same of both by their pods, since when they run, and how many devices each has connected.
+    async fn hear_from(&mut self, workers: [(&str, u64, u32); 2], phases: &[(u32, u64)]) {
         // No answer is worth a look before the status may be written again.
         tokio::time::advance(Duration::from_secs(3)).await;
         let now = self.clock.load(Relaxed);
         let version = self.task.plan.as_ref().map_or(1, |plan| plan.version);
-        let readings = ["a", "b"].into_iter().zip(0..).map(|(id, ordinal)| {
+        let readings = workers.into_iter().zip(0..).map(|((id, epoch, connected), ordinal)| {
             let mut stats = Stats::default();
             for (number, sent) in phases {
                 let mut stream = StreamStats { qos: Qos::AtLeastOnce, ..StreamStats::default() };
@@ -92,11 +97,11 @@ impl Cluster {
                 phase.groups.add("all", "reading", &stream);
                 stats.phases.insert(*number, phase);
             }
-            stats.devices.connected = connected / 2;
+            stats.devices.connected = connected;
             stats.generator.workers = 1;
             stats.observer.wanted = 1;
             stats.observer.subscribed = 1;
-            let reading = WorkerStats::new(Micros(1), now, Micros(now), version, stats);
+            let reading = WorkerStats::new(Micros(epoch), now, Micros(now), version, stats);
             (ordinal, id, reading)
         });
         let readings: Vec<_> = readings.collect();
@@ -346,6 +351,40 @@ async fn another_controller_goes_on_with_a_test() {
     assert_eq!(successor.images()[1], "broker:2", "the upgrade has waited for the end");
     successor.hear(700, &[]).await;
     assert_eq!(successor.server.get(PHASE), None, "nobody needs it any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_has_ended_is_kept_at_once_and_its_devices_are_counted_until_they_are_back() {
+    let mut cluster = Cluster::begun(&spec()).await;
+    cluster.pass(Span::from_secs(9));
+    cluster.hear(1_500, &[(0, 40)]).await;
+    cluster.pass(Span::from_secs(2));
+    cluster.pod(0, "c");
+    cluster.server.writes();
+    let begun = NOW.0 + 10_000_000;
+    cluster.hear_from([("c", begun, 0), ("b", 1, 750)], &[(0, 40)]).await;
+    let writes = cluster.server.writes();
+    assert!(writes.contains(&"PUT configmaps/rush-load-test".into()), "long before it is time to: {writes:?}");
+    // Nobody else has seen it.
+    let mut successor = Cluster::over(cluster.server.clone());
+    successor.clock.store(cluster.clock.load(Relaxed), Relaxed);
+    successor.reconcile().await;
+    successor.pass(Span::from_secs(2));
+    successor.hear_from([("c", begun, 250), ("b", 1, 750)], &[(0, 40)]).await;
+    for seconds in [7, 8] {
+        successor.pass(Span::from_secs(seconds));
+        successor.hear_from([("c", begun, 750), ("b", 1, 750)], &[(0, 40), (1, 60)]).await;
+    }
+    let packed = config_map::read_report(&serde_json::from_value(successor.server.get(REPORT).unwrap()).unwrap())
+        .unwrap()
+        .to_vec();
+    let report: Value = serde_json::from_str(&files::unpack(&packed).unwrap()["report.json"]).unwrap();
+    // All 750 for the second until it was replaced and the one until it was read, and 500 for two more.
+    let event = json!({
+        "at_seconds": 8.0, "kind": "worker_lost", "missing_device_seconds": 2_500.0,
+        "message": "demo-0 ended unasked, with 750 devices connected when it was read last",
+    });
+    assert_eq!(report["events"], json!([event]));
 }
 
 #[tokio::test(start_paused = true)]
