@@ -325,11 +325,15 @@ fn streams(report: &Report, style: Style) -> Option<String> {
     Some(text)
 }
 
-/// The columns of a table of faults; the last three count from when the fault let go of its devices.
-pub(super) const FAULT: [&str; 8] = ["fault", "at", "lasts", "devices", "effects", "50 % back", "all", "p99 back"];
+/// The columns of a table of faults; the last four count from when the fault let go of its devices.
+pub(super) const FAULT: [&str; 9] =
+    ["fault", "at", "lasts", "devices", "effects", "50 % back", "95 % back", "all back", "p99 back"];
+
+/// The same in 80 columns.
+const FAULT_NARROW: [&str; 9] = ["fault", "at", "lasts", "hit", "effects", "50 %", "95 %", "all", "p99"];
 
 /// What a fault did, in these columns.
-pub(super) fn fault(fault: &FaultFigures) -> [String; 8] {
+pub(super) fn fault(fault: &FaultFigures) -> [String; 9] {
     let devices = |seconds: Option<f64>| match seconds {
         _ if fault.sessions_lost == 0 => "-".into(),
         Some(seconds) => words::time(seconds),
@@ -347,6 +351,7 @@ pub(super) fn fault(fault: &FaultFigures) -> [String; 8] {
         words::count(fault.devices),
         words::count(fault.effects),
         devices(fault.back_seconds.p50),
+        devices(fault.back_seconds.p95),
         devices(fault.back_seconds.p100),
         latency,
     ]
@@ -354,11 +359,12 @@ pub(super) fn fault(fault: &FaultFigures) -> [String; 8] {
 
 /// Each fault, and how long it took until all was well again; nothing of a run without.
 fn faults(report: &Report, paint: Paint) -> Option<String> {
-    let mut table = Table::of_figures(&FAULT);
+    let mut table = Table::narrow(&FAULT_NARROW);
     for figures in &report.faults {
         table.row(fault(figures).into(), (figures.effects == 0).then_some(Tone::Bad));
     }
-    (!report.faults.is_empty()).then(|| table.render(paint))
+    let told = "50 %, 95 % and all: sessions back; p99: latency back; since the fault let go\n";
+    (!report.faults.is_empty()).then(|| table.render(paint) + told)
 }
 
 /// The columns of a table of faults that streams have by themselves.

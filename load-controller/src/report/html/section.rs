@@ -206,7 +206,7 @@ pub(super) fn faults(report: &Report) -> String {
     let rows = report.faults.iter().map(|fault| text::fault(fault).into());
     let bound = report.faults.iter().find_map(|fault| fault.latency_bound_seconds);
     let bound = bound.map(|bound| format!(", of which {} is asked", words::time(bound))).unwrap_or_default();
-    let what = "<p>Counted from when a fault let go of its devices: until half and all of the sessions that it ended were back, \
+    let what = "<p>Counted from when a fault let go of its devices: until half, 95 % and all of the sessions that it ended were back, \
                 and until the end-to-end latency's p99";
     table("Faults", &text::FAULT, rows) + &format!("{what}{bound} was within its threshold again.</p>\n")
 }

@@ -223,11 +223,12 @@ fn each_fault_has_a_line() {
     facts.timeline.push(facts.started.after(Span::from_secs(30)), &stats, Stage::Running);
     let report = Report::new(&stats, &facts);
     let text = render(&report, PLAIN);
-    let lines: Vec<_> = text.lines().skip_while(|line| !line.starts_with("fault")).take(3).collect();
+    let lines: Vec<_> = text.lines().skip_while(|line| !line.starts_with("fault")).take(4).collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
-    fault                at     lasts   devices   effects  50 % back       all  p99 back
-    disconnect       10.0 s         -        30        30     1.40 s   not yet       0 s
-    tunnel           15.0 s    5.00 s         0         0          -         -       0 s
+    fault            at   lasts     hit  effects    50 %     95 %      all     p99
+    disconnect   10.0 s       -      30       30  1.40 s  not yet  not yet     0 s
+    tunnel       15.0 s  5.00 s       0        0       -        -        -     0 s
+    50 %, 95 % and all: sessions back; p99: latency back; since the fault let go
     ");
     let lines: Vec<_> = text.lines().filter(|line| line.starts_with("wills")).collect();
     assert_eq!(lines.len(), 2, "of the run and by fault: {text}");
@@ -245,6 +246,20 @@ fn each_fault_has_a_line() {
     let page = crate::report::html::render(&report, &stats.latency);
     assert!(page.contains("<h2>Offline detection</h2>"), "{page}");
     assert!(page.contains("<h2>Faults</h2>") && page.contains("class=\"fault\"") && page.contains("tunnel"));
+}
+
+#[test]
+fn a_line_of_a_fault_of_which_nobody_is_back_fits_into_80_columns() {
+    let mut facts = facts();
+    let phases = "[{name: a, duration: 10s}, {name: b, duration: 20s, faults: [{kind: credentials, share: 30%}]}]";
+    facts.asked.phases = Phases::new(serde_saphyr::from_str(phases).unwrap());
+    let report = Report::new(&stats_of(3_000), &facts);
+    let mut figures = report.faults[0].clone();
+    (figures.at_seconds, figures.seconds, figures.devices, figures.effects) = (86.4, 12.3, 99_999, 999_999);
+    (figures.sessions_lost, figures.latency_bound_seconds) = (99_999, Some(1.0));
+    let text = render(&Report { faults: vec![figures], ..report }, PLAIN);
+    let line = text.lines().find(|line| line.starts_with("credentials")).unwrap();
+    assert!(line.chars().count() <= 80 && line.matches("not yet").count() == 4, "{line}");
 }
 
 #[test]
