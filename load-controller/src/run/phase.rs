@@ -6,7 +6,7 @@ use fleet_contract::{
     fault,
     fleet::FleetSpec,
     load_test::{
-        Phase, RateChange,
+        FACTOR_MAX, Phase, RateChange,
         curve::{Course, Curve, Segment},
         timetable,
     },
@@ -245,7 +245,7 @@ fn devices_of(plan: &Plan, phase: &Spanned<'_>, begins: Micros) -> Vec<(Span, u3
 /// A factor in the millionths that plans have.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a thousand, in millionths")]
 fn as_factor(factor: f64) -> Factor {
-    Factor((factor.clamp(0.0, 1_000.0) * f64::from(Factor::ONE.0)).round() as u32)
+    Factor((factor.clamp(0.0, FACTOR_MAX) * f64::from(Factor::ONE.0)).round() as u32)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use fleet_contract::{
     fleet::FleetSpec,
-    load_test::{RateChange, follows_rules, phase::Rates},
+    load_test::{FACTOR_MAX, RateChange, follows_rules, phase::Rates},
     plan::{Plan, Setting},
     stats::{Groups, Stats},
     time::Micros,
@@ -143,7 +143,7 @@ fn step(wanted: f64, found: f64) -> Option<f64> {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a thousand, in millionths")]
 fn scaled(factor: Factor, step: f64) -> Factor {
-    let most = f64::from(Factor::ONE.0) * 1_000.0;
+    let most = f64::from(Factor::ONE.0) * FACTOR_MAX;
     Factor((f64::from(factor.0) * (1.0 + step)).clamp(0.0, most).round() as u32)
 }
 

@@ -46,11 +46,12 @@ pub fn seed() -> String {
     env::var(SEED).unwrap_or_else(|_| "7".to_owned())
 }
 
-/// The arguments of a run with its report as JSON, and with the seed of all runs unless they name one.
-fn with_seed(args: &[&str]) -> Vec<String> {
-    let seed = if args.contains(&"--seed") { Vec::new() } else { vec!["--seed".to_owned(), seed()] };
-    let run = ["run", "-o", "json"].map(str::to_owned).into_iter();
-    run.chain(seed).chain(args.iter().map(|&arg| arg.to_owned())).collect()
+/// Starts a run with its report as JSON, and with the seed of all runs unless its arguments name one; what it prints is in files
+/// called `name`.
+fn spawn(simctl: &Simctl, name: &str, args: &[&str]) -> Result<Process> {
+    let seed = seed();
+    let seed: &[&str] = if args.contains(&"--seed") { &[] } else { &["--seed", &seed] };
+    simctl.spawn(name, &[&["run", "-o", "json"], seed, args].concat())
 }
 
 /// Calls `simctl run` to its end, with its report as JSON.
@@ -72,7 +73,7 @@ impl Run {
     }
 
     fn spawn(simctl: Simctl, args: &[&str]) -> Result<Run> {
-        let process = simctl.spawn("run", &with_seed(args).iter().map(String::as_str).collect::<Vec<_>>())?;
+        let process = spawn(&simctl, "run", args)?;
         Ok(Run { simctl, process })
     }
 
@@ -88,7 +89,7 @@ impl Run {
 
     /// Starts another run at the same place, where both find each other; what it prints is in files called `name`.
     pub fn beside(&self, name: &str, args: &[&str]) -> Result<Process> {
-        self.simctl.spawn(name, &with_seed(args).iter().map(String::as_str).collect::<Vec<_>>())
+        spawn(&self.simctl, name, args)
     }
 
     /// Makes a call as a second terminal would.
