@@ -20,8 +20,8 @@ use crate::{
 /// How long a run may take to start, to answer and to drain; only a hang reaches it.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The seed of the runs where none is given, as `cargo xtask test` prints it.
-const SEED: &str = "PROPTEST_RNG_SEED";
+/// Names another seed for the runs whose arguments have none.
+const SEED: &str = "SIMCTL_TEST_SEED";
 
 /// A run in progress, killed on drop; its workers end by themselves then.
 pub struct Run {
@@ -40,7 +40,8 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// The seed of every run of the rings; the one that a failed run printed reproduces it.
+/// The seed of every run of the rings. It is the same each time, because it draws the devices that a fault hits: of a share of
+/// 20 % of 24 devices, one seed in 200 draws none. `SIMCTL_TEST_SEED` tries another.
 pub fn seed() -> String {
     // What is not a number is told by simctl.
     env::var(SEED).unwrap_or_else(|_| "7".to_owned())
