@@ -98,10 +98,7 @@ impl Latency {
             (_, Held::Empty) => {}
             (Held::Empty, _) => self.clone_from(other),
             (_, Held::Pages(theirs)) => self.pages_mut().add(theirs),
-            (_, Held::Packed(theirs)) => {
-                let pages = self.pages_mut();
-                theirs.cells().for_each(|(cell, count)| pages.add_cell(cell, count));
-            }
+            (_, Held::Packed(theirs)) => self.pages_mut().add_cells(theirs.cells()),
         }
     }
 
@@ -210,7 +207,7 @@ impl Latency {
     fn pages_mut(&mut self) -> &mut Pages {
         if !matches!(self.0, Held::Pages(_)) {
             let mut pages = Box::<Pages>::default();
-            self.cells().for_each(|(cell, count)| pages.add_cell(cell, count));
+            pages.add_cells(self.cells());
             self.0 = Held::Pages(pages);
         }
         let Held::Pages(pages) = &mut self.0 else { unreachable!("it was just made so") };

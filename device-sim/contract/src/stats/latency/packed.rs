@@ -18,8 +18,7 @@ impl Packed {
     /// Errs with the bytes when they are those of something else, or of a histogram with other bounds.
     pub(super) fn new(bytes: Vec<u8>) -> Result<Self, Vec<u8>> {
         let packed = Self(bytes.into_boxed_slice());
-        let mut cells = packed.cells();
-        let fits = cells.by_ref().all(|(index, _)| index < CELLS) && cells.rest.is_empty();
+        let fits = packed.cells().end().is_some_and(|end| end <= CELLS);
         if fits && packed.has_our_header() { Ok(packed) } else { Err(packed.0.into_vec()) }
     }
 
@@ -67,48 +66,81 @@ pub(super) struct Cells<'a> {
 impl Iterator for Cells<'_> {
     type Item = (usize, u64);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let number = self.number()?;
+            let (number, rest) = number(self.rest)?;
+            self.rest = rest;
             let index = self.index;
-            let cells = if number < 0 { usize::try_from(number.unsigned_abs()).unwrap_or(usize::MAX) } else { 1 };
-            self.index = self.index.saturating_add(cells);
+            self.index = index.saturating_add(cells_of(number));
             if number > 0 {
                 return Some((index, number.unsigned_abs()));
             }
         }
     }
+
+    /// Keeps its place in registers, where `next` writes it to memory for each cell: a controller reads some millions a second.
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(self, first: B, mut add: F) -> B {
+        let (mut sum, mut index, mut bytes) = (first, self.index, self.rest);
+        while let Some((number, rest)) = number(bytes) {
+            if number > 0 {
+                sum = add(sum, (index, number.unsigned_abs()));
+            }
+            index = index.saturating_add(cells_of(number));
+            bytes = rest;
+        }
+        sum
+    }
 }
 
 impl Cells<'_> {
-    /// The next number: zigzag, then seven bits a byte with the lowest first, and a ninth byte whole.
-    #[inline]
-    fn number(&mut self) -> Option<i64> {
-        let (&first, rest) = self.rest.split_first()?;
-        // Nearly all of them.
-        if first < 0x80 {
-            self.rest = rest;
-            return Some(unfolded(first.into()));
+    /// The index behind the last cell; `None` when the bytes end within a number.
+    fn end(self) -> Option<usize> {
+        let (mut index, mut bytes) = (self.index, self.rest);
+        while let Some((number, rest)) = number(bytes) {
+            index = index.saturating_add(cells_of(number));
+            bytes = rest;
         }
-        self.long_number()
-    }
-
-    fn long_number(&mut self) -> Option<i64> {
-        let mut bits = 0;
-        for (place, &byte) in self.rest.iter().take(9).enumerate() {
-            let is_last = byte < 0x80 || place == 8;
-            let part = if place == 8 { byte } else { byte & 0x7f };
-            bits |= u64::from(part) << (7 * place);
-            if is_last {
-                self.rest = &self.rest[place + 1..];
-                return Some(unfolded(bits));
-            }
-        }
-        None
+        bytes.is_empty().then_some(index)
     }
 }
 
+/// The cells that a number stands for: itself, or so many that are empty.
+#[inline]
+fn cells_of(number: i64) -> usize {
+    if number < 0 { usize::try_from(number.unsigned_abs()).unwrap_or(usize::MAX) } else { 1 }
+}
+
+/// The first number, and what follows it: zigzag, then seven bits a byte with the lowest first, and a ninth byte whole.
+#[inline]
+fn number(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    match bytes {
+        // Nearly all of them.
+        [first, rest @ ..] if *first < 0x80 => Some((unfolded(u64::from(*first)), rest)),
+        [first, second, rest @ ..] if *second < 0x80 => {
+            Some((unfolded(u64::from(*first & 0x7f) | u64::from(*second) << 7), rest))
+        }
+        _ => long_number(bytes),
+    }
+}
+
+#[cold]
+fn long_number(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let mut bits = 0;
+    for (place, &byte) in bytes.iter().take(9).enumerate() {
+        let is_last = byte < 0x80 || place == 8;
+        let part = if place == 8 { byte } else { byte & 0x7f };
+        bits |= u64::from(part) << (7 * place);
+        if is_last {
+            return Some((unfolded(bits), &bytes[place + 1..]));
+        }
+    }
+    None
+}
+
 /// The signed number of a zigzag one.
+#[inline]
 const fn unfolded(bits: u64) -> i64 {
     (bits >> 1).cast_signed() ^ -(bits & 1).cast_signed()
 }

@@ -45,6 +45,22 @@ impl Pages {
         }
     }
 
+    /// Adds to the counts of cells, of which neighbours mostly share a page.
+    pub(super) fn add_cells(&mut self, cells: impl Iterator<Item = (usize, u64)>) {
+        let (mut page, mut held) = (PAGES, 0);
+        cells.for_each(|(cell, count)| {
+            if cell / PAGE != page {
+                page = cell / PAGE;
+                held = self.place_of(page);
+            }
+            let place = &mut self.hit[held][cell % PAGE];
+            match u32::try_from(count).ok().and_then(|count| place.checked_add(count)) {
+                Some(sum) => *place = sum,
+                None => self.add_more(cell, count),
+            }
+        });
+    }
+
     #[cold]
     fn add_more(&mut self, cell: usize, count: u64) {
         let more = self.more.entry(cell).or_default();
@@ -78,7 +94,7 @@ impl Pages {
 
     /// Adds all that another counted.
     pub(super) fn add(&mut self, other: &Self) {
-        other.cells().for_each(|(cell, count)| self.add_cell(cell, count));
+        self.add_cells(other.cells());
     }
 
     /// The memory that it takes, in bytes.
@@ -104,10 +120,16 @@ impl Pages {
     }
 
     fn page_mut(&mut self, number: usize) -> &mut [u32; PAGE] {
+        let place = self.place_of(number);
+        &mut self.hit[place]
+    }
+
+    /// The place of a page in `hit`, which it has from now on.
+    fn place_of(&mut self, number: usize) -> usize {
         if self.places[number] == 0 {
             self.take_page(number);
         }
-        &mut self.hit[usize::from(self.places[number]) - 1]
+        usize::from(self.places[number]) - 1
     }
 
     #[cold]
