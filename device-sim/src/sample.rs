@@ -6,12 +6,12 @@ use std::{
     ops::Range,
 };
 
-use fleet_contract::{model::Qos, stamp::Stamp, time::Micros, units::Span};
+use fleet_contract::{model::Qos, plan::Pace, stamp::Stamp, time::Micros, units::Span};
 
 use crate::{
     fault::{self, How},
     index::{DeviceIndex, StreamIndex},
-    model::{Model, Scratch},
+    model::{Model, Scratch, Stream},
     session::codec::v5::{self, Property},
 };
 
@@ -54,8 +54,21 @@ pub struct Properties {
 /// All messages of some devices within `duration` from `start`, in the order of their due instants, with the faults that streams
 /// have by themselves: what they spoil is spoilt, and a message that is sent twice comes twice.
 pub fn sample(model: &Model, devices: Range<u32>, start: Micros, duration: Span) -> impl Iterator<Item = Sample> {
+    sample_at(model, move |stream| Pace::steady(start, stream.tick()), devices, start, duration)
+}
+
+/// The same with the paces that a plan gives the periodic streams. What follows a rule has none: its looks stay as they are.
+pub fn sample_at(
+    model: &Model,
+    pace: impl Fn(&Stream) -> Pace,
+    devices: Range<u32>,
+    start: Micros,
+    duration: Span,
+) -> impl Iterator<Item = Sample> {
+    let pace = |stream: &Stream| if stream.is_periodic() { pace(stream) } else { Pace::steady(start, stream.tick()) };
     let mut samples = Samples {
         model,
+        paces: model.streams().iter().map(pace).collect(),
         start,
         end: start.after(duration),
         queue: BinaryHeap::new(),
@@ -72,6 +85,8 @@ pub fn sample(model: &Model, devices: Range<u32>, start: Micros, duration: Span)
 
 struct Samples<'a> {
     model: &'a Model,
+    /// By stream.
+    paces: Vec<Pace>,
     start: Micros,
     end: Micros,
     /// The next tick of each stream of each device, with the number of its next message.
@@ -84,7 +99,7 @@ struct Samples<'a> {
 impl Samples<'_> {
     fn schedule(&mut self, stream: StreamIndex, device: DeviceIndex, sequence: u32, from: Micros) {
         let timetable = self.model.stream(stream);
-        let due = timetable.due_at_or_after(device, self.start, timetable.tick(), from);
+        let due = timetable.first_due(&self.paces[stream.place()], device, from);
         let due = due.min(timetable.faults(device, self.start).flood_due(from));
         if due < self.end {
             self.queue.push(Reverse((due, device, stream, sequence)));
