@@ -67,6 +67,18 @@ fn every_message_arrives_over_secure_websocket() {
     delivers("wss");
 }
 
+/// How little later the others are for it is tested on virtual time (`src/engine/shard/tests/fair.rs`); that rustls goes on with
+/// each byte, and waits for none, needs a socket.
+#[test]
+fn a_handshake_that_comes_byte_by_byte_lets_the_others_work() {
+    let site = Site::new("mqtts", true);
+    let engine = site.start(20, "  observe: none\n  connect: {timeout: 30s}\n", &[]);
+    let early = until(&engine, "messages of the fast ones", |reading| reading.stats.all_messages().sent >= 200);
+    assert!(early.devices.connected < 20, "nobody was slow");
+    until(&engine, "every device connected", |reading| reading.stats.devices.connected == 20);
+    engine.stop();
+}
+
 #[test]
 fn a_device_that_comes_back_resumes_its_session() {
     let site = Site::new("mqtts", false);

@@ -17,7 +17,7 @@ const SPEC: &str = "  connect: {rate: 5000/s, timeout: 500ms, backoff: {base: 10
 const LAG_P99: Span = Span::from_millis(5);
 
 /// About what a machine of 2026 needs on loopback.
-const COSTS: Costs = Costs { open: Span(30), write: Span(6), kibibyte: Span(1), read: Span(3) };
+const COSTS: Costs = Costs { open: Span(30), write: Span(6), kibibyte: Span(1), read: Span(3), handshake: Span(150) };
 
 /// Each says when messages are due, how long calls take, and which devices the broker treats badly.
 const SEEDS: Range<u64> = 0..5;
@@ -61,6 +61,23 @@ fn a_broker_that_does_not_answer_some_delays_nobody_else() {
 }
 
 #[test]
+fn handshakes_that_drag_on_delay_nobody_else() {
+    for seed in SEEDS {
+        let mut stage = stage(seed, 100, "100ms", "200B");
+        (stage.shard.world.is_layered, stage.shard.world.odd) = (true, Odd::Dragging);
+        stage.run(Span::from_secs(10));
+        let stats = stage.measured();
+        let failed: u64 = stats.connections.failed.values().sum();
+        assert!(
+            failed >= 100 && stats.all_messages().sent >= 5_000,
+            "seed {seed}: {failed} attempts failed, {:?}",
+            stats.all_messages()
+        );
+        check_lag(seed, &stats);
+    }
+}
+
+#[test]
 fn a_broker_that_stops_reading_from_some_delays_nobody_else() {
     for seed in SEEDS {
         let mut stage = stage(seed, 100, "100ms", "200KiB");
@@ -78,6 +95,21 @@ fn a_broker_that_stops_reading_from_some_delays_nobody_else() {
 fn a_thousand_that_come_back_at_once_delay_nobody() {
     for seed in SEEDS {
         let mut stage = stage(seed, 1_000, "2s", "200B");
+        stage.run(Span::from_secs(4));
+        assert_eq!(stage.shard.counted.stats.devices.connected, 1_000, "seed {seed}");
+        stage.shard.world.trouble(Trouble::DropAll);
+        stage.run(Span::from_secs(4));
+        let stats = stage.measured();
+        assert_eq!((stats.devices.connected, stats.connections.reconnects), (1_000, 1_000), "seed {seed}");
+        check_lag(seed, &stats);
+    }
+}
+
+#[test]
+fn a_thousand_handshakes_at_once_delay_nobody() {
+    for seed in SEEDS {
+        let mut stage = stage(seed, 1_000, "2s", "200B");
+        stage.shard.world.is_layered = true;
         stage.run(Span::from_secs(4));
         assert_eq!(stage.shard.counted.stats.devices.connected, 1_000, "seed {seed}");
         stage.shard.world.trouble(Trouble::DropAll);

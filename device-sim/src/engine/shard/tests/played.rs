@@ -1,7 +1,7 @@
 //! A broker of MQTT 3.1.1 and the network to it, on virtual time; it speaks through rumqttc's codec.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{DefaultHasher, Hasher},
     io,
 };
@@ -23,6 +23,9 @@ use crate::{
 
 /// How long bytes take from one end to the other.
 const WAY: Span = Span(300);
+
+/// From one piece of a handshake that drags on to the next, and so many that no attempt lives to see the last one.
+const PIECES: (Span, u64) = (Span::from_millis(5), 1_000);
 
 /// What happens to the broker.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +55,8 @@ pub(super) enum Odd {
     Deaf,
     /// It ends the connection right behind an acknowledgement.
     Abrupt,
+    /// Its side of the handshake comes in small pieces, without an end.
+    Dragging,
 }
 
 /// What the operating system's calls cost the thread, half as much more or less by the seed; nothing, unless a test says so.
@@ -65,6 +70,8 @@ pub(super) struct Costs {
     pub(super) kibibyte: Span,
     /// A read.
     pub(super) read: Span,
+    /// To go on with a handshake.
+    pub(super) handshake: Span,
 }
 
 /// What a device has said.
@@ -103,6 +110,8 @@ struct Wire {
     /// When it is established.
     opens: Micros,
     has_opened: bool,
+    /// When the broker's pieces of a handshake arrive that have not yet.
+    pieces: VecDeque<Micros>,
     /// From the device, with the instants of arrival.
     up: Vec<(Micros, Vec<u8>)>,
     input: BytesMut,
@@ -146,6 +155,8 @@ pub(in super::super) struct Played {
     pub(super) odd: Odd,
     pub(super) costs: Costs,
     pub(super) seed: u64,
+    /// Whether a handshake goes before MQTT, as that of TLS.
+    pub(super) is_layered: bool,
     /// Who follows the messages, if anybody does.
     pub(super) observer: Option<Observer>,
 }
@@ -167,6 +178,7 @@ impl Played {
             odd: Odd::Not,
             costs: Costs::default(),
             seed: 0,
+            is_layered: false,
             observer: None,
         }
     }
@@ -231,7 +243,7 @@ impl Played {
             let up = wire.up.first().filter(|_| is_read).map(|(at, _)| (*at).max(self.stalls_until));
             let down = wire.down.get(wire.announced).map(|(at, _)| *at);
             let closes = wire.closes.filter(|_| !wire.is_told);
-            [opens, up, down, closes].into_iter().flatten()
+            [opens, wire.pieces.front().copied(), up, down, closes].into_iter().flatten()
         });
         let arrives = self.observer.as_ref().map_or(Micros::NEVER, Observer::next);
         events.min().unwrap_or(Micros::NEVER).min(arrives)
@@ -254,7 +266,9 @@ impl Played {
             let is_closed = wire.closes.is_some_and(|at| at <= now) && !wire.is_told;
             wire.is_told |= is_closed;
             let arrived = wire.down.iter().take_while(|(at, _)| *at <= now).count();
-            let is_readable = is_closed || arrived > wire.announced;
+            let pieces = wire.pieces.partition_point(|at| *at <= now);
+            wire.pieces.drain(..pieces);
+            let is_readable = is_closed || pieces > 0 || arrived > wire.announced;
             wire.announced = wire.announced.max(arrived);
             if is_writable || is_readable {
                 ready.push(Ready { slot: wire.slot, is_readable, is_writable, is_ending: is_closed });
@@ -405,10 +419,15 @@ impl World for Played {
         self.wires.retain(|_, wire| wire.slot != slot);
         let id = self.next_id;
         self.next_id += 1;
+        let opens = self.now.after(WAY);
+        // Usually one: the broker's answer to the device's beginning.
+        let usual = (Span(2 * WAY.0), u64::from(self.is_layered));
+        let (gap, count) = if self.is_odd(slot, Odd::Dragging) { PIECES } else { usual };
         let wire = Wire {
             slot,
-            opens: self.now.after(WAY),
+            opens,
             has_opened: false,
+            pieces: (1..=count).map(|number| opens.after(Span(gap.0 * number))).collect(),
             up: Vec::new(),
             input: BytesMut::new(),
             down: Vec::new(),
@@ -425,14 +444,17 @@ impl World for Played {
     fn lost(&self, _: DeviceIndex) {}
 
     fn establish(&mut self, line: &mut Line) -> Result<bool, transport::Error> {
+        if self.is_layered {
+            self.spend(self.costs.handshake);
+        }
         match self.wires.get(&line.id) {
-            Some(wire) if wire.closes.is_none() => Ok(wire.has_opened),
+            Some(wire) if wire.closes.is_none() => Ok(wire.has_opened && wire.pieces.is_empty()),
             _ => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
         }
     }
 
     fn is_layered(&self, _: &Line) -> bool {
-        false
+        self.is_layered
     }
 
     fn overdue(&self, _: &Line) -> &'static str {
