@@ -1,4 +1,4 @@
-//! The places of devices, streams and groups, as types of their own, so that the compiler refuses one for another.
+//! The places of devices, streams, groups and series, as types of their own, so that the compiler refuses one for another.
 
 /// The place of a device among those of the fleet, from 0 on, whichever worker runs it. `{index}` in names adds the document's
 /// `firstIndex` to it.
@@ -66,5 +66,27 @@ impl GroupIndex {
     /// Its place, from 0 on.
     pub(crate) const fn place(self) -> usize {
         self.0 as usize
+    }
+}
+
+/// The place of a stream among those of all groups of its fleet, from 0 on, where [`StreamIndex`] is its place in one model: what
+/// is counted and timed has such places. The streams of a group are behind each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeriesAt(usize);
+
+impl SeriesAt {
+    /// The stream at `place`.
+    pub(crate) const fn new(place: usize) -> Self {
+        Self(place)
+    }
+
+    /// The place of a stream of the group whose first one is here.
+    pub(crate) const fn plus(self, stream: StreamIndex) -> Self {
+        Self(self.0 + stream.place())
+    }
+
+    /// Its place, from 0 on.
+    pub(crate) const fn place(self) -> usize {
+        self.0
     }
 }

@@ -17,7 +17,7 @@ use fleet_contract::{
 use crate::{
     credentials::{Password, PasswordError},
     fault::{Aimed, Region},
-    index::{DeviceIndex, GroupIndex, StreamIndex},
+    index::{DeviceIndex, GroupIndex, SeriesAt, StreamIndex},
     model::{self, Context, Model},
     random::Source,
     reload::Reload,
@@ -109,7 +109,7 @@ pub(crate) struct Group {
     pub(crate) model_name: String,
     pub(crate) model: Model,
     /// The place of its first stream among the streams of all groups.
-    first_stream: usize,
+    first_stream: SeriesAt,
     pub(crate) client_id: Bound,
     pub(crate) user: Option<Bound>,
     pub(crate) will: Option<Will>,
@@ -118,13 +118,13 @@ pub(crate) struct Group {
 
 impl Group {
     /// One past the place of its last stream among the streams of all groups.
-    fn next_stream(&self) -> usize {
-        self.first_stream + self.model.streams().len()
+    fn next_stream(&self) -> SeriesAt {
+        SeriesAt::new(self.first_stream.place() + self.model.streams().len())
     }
 
     /// The place of one of its streams among the streams of all groups.
-    pub(crate) const fn place_of(&self, stream: StreamIndex) -> usize {
-        self.first_stream + stream.place()
+    pub(crate) const fn place_of(&self, stream: StreamIndex) -> SeriesAt {
+        self.first_stream.plus(stream)
     }
 
     /// Its will, if the observer follows it.
@@ -240,7 +240,7 @@ impl Blueprint {
         };
         let mut groups = Vec::with_capacity(spec.groups.len());
         for index in 0..spec.groups.len() {
-            let first_stream = groups.last().map_or(0, Group::next_stream);
+            let first_stream = groups.last().map_or(SeriesAt::new(0), Group::next_stream);
             groups.push(group(fleet, index, first_stream, &client_id, device_login.user.as_ref(), files)?);
         }
         Ok(Self {
@@ -383,7 +383,7 @@ fn connect_properties(connect: &Connect) -> codec::v5::ConnectProperties {
 fn group(
     fleet: &Fleet,
     index: usize,
-    first_stream: usize,
+    first_stream: SeriesAt,
     client_id: &Template,
     user: Option<&Template>,
     files: &Files,

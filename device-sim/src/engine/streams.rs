@@ -19,7 +19,7 @@ use super::{
     phases::{Phase, Phases},
 };
 use crate::{
-    index::StreamIndex,
+    index::{SeriesAt, StreamIndex},
     observe::ledger::{Counts, PhaseMark},
 };
 
@@ -91,8 +91,8 @@ impl Streams {
     }
 
     /// The stream at a place, for what concerns a message that fell due at `due`.
-    pub(super) fn at(&mut self, place: usize, due: Micros) -> &mut StreamStats {
-        &mut self.table(due).streams[place]
+    pub(super) fn at(&mut self, place: SeriesAt, due: Micros) -> &mut StreamStats {
+        &mut self.table(due).streams[place.place()]
     }
 
     /// The times that are not told apart by stream, of what was to be at `due`.
@@ -107,7 +107,7 @@ impl Streams {
     }
 
     /// The counters of the stream at a place, as the ledger asks for them.
-    pub(super) fn counts(&mut self, place: usize) -> StreamCounts<'_> {
+    pub(super) fn counts(&mut self, place: SeriesAt) -> StreamCounts<'_> {
         StreamCounts { streams: self, place }
     }
 
@@ -278,7 +278,7 @@ const fn mark(phase: Phase) -> PhaseMark {
 /// The counters of the stream at a place, in each phase.
 pub(super) struct StreamCounts<'a> {
     streams: &'a mut Streams,
-    place: usize,
+    place: SeriesAt,
 }
 
 impl Counts for StreamCounts<'_> {
@@ -289,7 +289,7 @@ impl Counts for StreamCounts<'_> {
             // One that the plan has forgotten belongs to the run alone.
             streams.table(begin.map_or(Micros(0), |(begin, _)| begin));
         }
-        &mut streams.tables.last.streams[*place].messages
+        &mut streams.tables.last.streams[place.place()].messages
     }
 }
 
@@ -336,12 +336,14 @@ mod tests {
     use super::*;
     use crate::{index::DeviceIndex, random::Source};
 
+    const FIRST: SeriesAt = SeriesAt::new(0);
+
     #[test]
     fn more_streams_than_a_worker_tells_apart_are_told_by_group_and_qos() {
         let told = |count: usize, begins: &[u64]| {
             let mut streams = streams(count, begins);
             for place in 0..count {
-                streams.at(place, Micros(15)).messages.sent += 1;
+                streams.at(SeriesAt::new(place), Micros(15)).messages.sent += 1;
             }
             let mut stats = Stats::default();
             streams.add_to(&mut stats);
@@ -392,7 +394,7 @@ mod tests {
         for reading in 0..100 {
             for (place, due) in (0..count).flat_map(|place| dues.iter().map(move |due| (place, Micros(*due)))) {
                 for time in &times[EACH * ((reading + place) % 100)..][..EACH] {
-                    let latency = &mut counted.at(place, due).latency;
+                    let latency = &mut counted.at(SeriesAt::new(place), due).latency;
                     latency.publish_ack.record(*time);
                     latency.end_to_end.record(*time);
                     counted.latency(due).schedule_lag.record(*time);
@@ -432,10 +434,10 @@ mod tests {
         for leaves in [1, 0, 3, 1, 2] {
             for _ in 0..leaves {
                 all += 1;
-                counted.at(0, Micros(all)).messages.sent += 1;
-                counted.at(0, Micros(all)).latency.end_to_end.record(Span(100 * all));
+                counted.at(FIRST, Micros(all)).messages.sent += 1;
+                counted.at(FIRST, Micros(all)).latency.end_to_end.record(Span(100 * all));
                 exchange.leave(&mut counted);
-                assert_eq!(counted.at(0, Micros(all)).messages.sent, 0);
+                assert_eq!(counted.at(FIRST, Micros(all)).messages.sent, 0);
             }
             exchange.take_into(&mut sum);
             let stats = sum_of(&sum, &counted);
@@ -451,12 +453,12 @@ mod tests {
         let (exchange, mut sum) = (Exchange::default(), Tables::default());
         // Some are told long after they were due, when a reader has looked in between.
         for (number, due) in [500, 1_000, 1_999, 2_000, 5_000, 1_500, 999, 2_999].into_iter().enumerate() {
-            counted.at(number % 2, Micros(due)).messages.sent += 1;
+            counted.at(SeriesAt::new(number % 2), Micros(due)).messages.sent += 1;
             counted.latency(Micros(due)).schedule_lag.record(Span(due));
             let mark = counted.mark(Micros(due));
             // Something else is counted in between.
-            counted.at(0, Micros(9_000));
-            counted.counts(number % 2).of(mark).lost += 1;
+            counted.at(FIRST, Micros(9_000));
+            counted.counts(SeriesAt::new(number % 2)).of(mark).lost += 1;
             if number % 3 == 0 {
                 exchange.leave(&mut counted);
                 exchange.take_into(&mut sum);
@@ -476,7 +478,7 @@ mod tests {
         // The first two are kept elsewhere.
         counted.follow(&[(Micros(3_000), 2)].into_iter().collect());
         sum.end_phases(&counted.phases);
-        counted.at(0, Micros(1_200)).messages.sent += 1;
+        counted.at(FIRST, Micros(1_200)).messages.sent += 1;
         exchange.leave(&mut counted);
         exchange.take_into(&mut sum);
         let stats = sum_of(&sum, &counted);

@@ -6,12 +6,12 @@
 //!
 //! Of a session that the broker ended, nobody here knows when the broker did: its will is counted and not timed.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+};
 
 use fleet_contract::{time::Micros, units::Span};
-
-/// A device, by its place in the shard.
-type Place = u32;
 
 /// What the broker owes after the end of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,15 +84,21 @@ impl Account {
     }
 }
 
-/// What is owed for the devices of a shard; nothing of a device that owes nothing.
-#[derive(Debug, Default)]
-pub(crate) struct Wills {
+/// What is owed for the devices of a shard, by their places there; nothing of a device that owes nothing.
+#[derive(Debug)]
+pub(crate) struct Wills<Place> {
     accounts: HashMap<Place, Account>,
     /// By which fault each of them has lost its last session, of those that a fault has hit.
     struck: HashMap<Place, u32>,
 }
 
-impl Wills {
+impl<Place> Default for Wills<Place> {
+    fn default() -> Self {
+        Self { accounts: HashMap::new(), struck: HashMap::new() }
+    }
+}
+
+impl<Place: Copy + Eq + Hash> Wills<Place> {
     /// A session has ended without a DISCONNECT, or no byte of it goes any more. `is_seen` if the observer would see the will.
     pub(crate) fn ended(&mut self, place: Place, debt: Debt, is_seen: bool, tell: &mut impl FnMut(Fate)) {
         self.note_fault(place, debt.fault);
@@ -330,7 +336,7 @@ mod tests {
     /// What is told of devices to which these things happen.
     #[derive(Default)]
     struct Told {
-        wills: Wills,
+        wills: Wills<u32>,
         fates: Vec<Fate>,
     }
 

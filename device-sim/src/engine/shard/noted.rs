@@ -5,7 +5,7 @@
 
 use fleet_contract::{time::Micros, units::Span};
 
-use crate::engine::streams::Streams;
+use crate::{engine::streams::Streams, index::SeriesAt};
 
 /// How late messages were, and when they were due.
 #[derive(Debug, Default)]
@@ -25,11 +25,11 @@ impl Lags {
 
 /// How long acknowledgements of the messages of a stream took, by its place, and when those were due.
 #[derive(Debug, Default)]
-pub(super) struct Acknowledgements(Vec<(usize, Micros, Span)>);
+pub(super) struct Acknowledgements(Vec<(SeriesAt, Micros, Span)>);
 
 impl Acknowledgements {
     /// Keeps one for later.
-    pub(super) fn note(&mut self, place: usize, due: Micros, time: Span) {
+    pub(super) fn note(&mut self, place: SeriesAt, due: Micros, time: Span) {
         self.0.push((place, due, time));
     }
 

@@ -8,8 +8,9 @@ use std::sync::{
 use fleet_contract::time::Micros;
 
 use super::wills::Looks;
-use crate::observe::{
-    Arrival, Arrivals, ObserverWatch, bodies::Bodies, ledger::LostMemory, retained::Look, wills::Wills,
+use crate::{
+    engine::slot::Slot,
+    observe::{Arrival, Arrivals, ObserverWatch, bodies::Bodies, ledger::LostMemory, retained::Look, wills::Wills},
 };
 
 /// What a shard hears of the observer of one broker; of nobody if nothing is observed.
@@ -44,7 +45,7 @@ pub(super) struct Watched {
     /// What was sent without a stamp.
     pub(super) bodies: Bodies,
     /// What brokers owe for devices that went without a word.
-    pub(super) wills: Wills,
+    pub(super) wills: Wills<Slot>,
     pub(super) looks: Looks,
     /// Whether an earlier process is known to have been in this place.
     pub(super) has_predecessor: bool,

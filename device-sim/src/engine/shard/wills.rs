@@ -128,11 +128,11 @@ impl<W: World> Shard<W> {
         }
         let was_connected = self.roster.devices[slot].state.is_connected();
         self.counted.stats.wills.armed -= u32::from(was_connected);
-        if was_connected && self.watched.wills.is_silent(slot.number()) {
+        if was_connected && self.watched.wills.is_silent(slot) {
             // Not even a DISCONNECT goes, or it comes too late. The broker sees the end when it gives the device up, or when the network
             // is back, unless it has given it up already.
             let (wills, counted) = (&mut self.watched.wills, &mut self.counted);
-            return wills.give_up(slot.number(), &mut |fate| counted.note_will(fate));
+            return wills.give_up(slot, &mut |fate| counted.note_will(fate));
         }
         match over {
             Over::Closed => {
@@ -143,7 +143,7 @@ impl<W: World> Shard<W> {
             }
             Over::Said => {
                 let fault = self.lost_by(slot, now);
-                self.watched.wills.disconnected(slot.number(), fault);
+                self.watched.wills.disconnected(slot, fault);
                 self.counted.count_will(fault, |wills| wills.deleted += 1);
                 // Who closes while answers are under way resets the connection (RFC 2525, 2.17), and a broker that writes them may see
                 // that before it reads the DISCONNECT: its will is no fault of its own then.
@@ -175,7 +175,7 @@ impl<W: World> Shard<W> {
     pub(super) fn note_heard_again(&mut self, slot: Slot, now: Micros) {
         let until = now.after(self.blueprint.will_delay()).after(self.blueprint.loss_after);
         let (wills, counted) = (&mut self.watched.wills, &mut self.counted);
-        wills.heard_again(slot.number(), now, until, &mut |fate| counted.note_will(fate));
+        wills.heard_again(slot, now, until, &mut |fate| counted.note_will(fate));
     }
 
     fn owe(&mut self, slot: Slot, debt: Debt) {
@@ -183,7 +183,7 @@ impl<W: World> Shard<W> {
         let is_kept = self.will(slot).is_some_and(|will| will.qos > Qos::AtMostOnce);
         let is_seen = self.inlet(slot).watch.following(index, is_kept) != Following::Unobserved;
         let (wills, counted) = (&mut self.watched.wills, &mut self.counted);
-        wills.ended(slot.number(), debt, is_seen, &mut |fate| counted.note_will(fate));
+        wills.ended(slot, debt, is_seen, &mut |fate| counted.note_will(fate));
     }
 
     /// The broker has accepted the session of a device.
@@ -192,9 +192,9 @@ impl<W: World> Shard<W> {
             return;
         }
         self.counted.stats.wills.armed += 1;
-        self.watched.wills.begun(slot.number());
+        self.watched.wills.begun(slot);
         if session_present {
-            self.watched.wills.back(slot.number(), now);
+            self.watched.wills.back(slot, now);
         }
     }
 
@@ -226,7 +226,7 @@ impl<W: World> Shard<W> {
         let presence = known.map_or(Presence::Away, |slot| self.presence(slot, at));
         let mut is_seen = false;
         let (wills, counted) = (&mut self.watched.wills, &mut self.counted);
-        wills.arrived(slot.number(), at, presence, may_repeat, &mut |fate| {
+        wills.arrived(slot, at, presence, may_repeat, &mut |fate| {
             is_seen |= matches!(fate, Fate::Seen { .. });
             counted.note_will(fate);
         });
@@ -259,10 +259,8 @@ impl<W: World> Shard<W> {
         if !self.watched.wills.is_empty() {
             let Self { watched, counted, roster, world, blueprint, life, recorder, .. } = self;
             let (inlets, is_draining) = (&watched.inlets, life.is_draining);
-            let is_watched = |place: u32| {
-                let index = roster.slots.index(Slot::new(place as usize));
-                is_draining || inlets[world.broker(index)].watch.is_subscribed()
-            };
+            let is_watched =
+                |slot: Slot| is_draining || inlets[world.broker(roster.slots.index(slot))].watch.is_subscribed();
             watched.wills.expire(now, blueprint.loss_after, is_watched, &mut |fate| {
                 recorder.note_change(now);
                 counted.note_will(fate);
@@ -277,8 +275,8 @@ impl<W: World> Shard<W> {
     /// The observer of a broker has lost its connection, or the broker has forgotten its session: what it does not keep is gone.
     pub(super) fn wills_without_observer(&mut self, broker: usize, is_forgotten: bool) {
         let Self { watched, counted, roster, world, blueprint, .. } = self;
-        let is_gone = |place: u32| {
-            let index = roster.slots.index(Slot::new(place as usize));
+        let is_gone = |slot: Slot| {
+            let index = roster.slots.index(slot);
             let will = blueprint.group_of(index).will.as_ref();
             let is_kept = will.is_some_and(|will| will.qos > Qos::AtMostOnce) && !is_forgotten;
             world.broker(index) == broker && !is_kept
@@ -289,7 +287,7 @@ impl<W: World> Shard<W> {
     /// The observer of a broker is subscribed again.
     pub(super) fn wills_with_observer(&mut self, broker: usize, at: Micros) {
         let Self { watched, roster, world, blueprint, .. } = self;
-        let is_of_it = |place: u32| world.broker(roster.slots.index(Slot::new(place as usize))) == broker;
+        let is_of_it = |slot: Slot| world.broker(roster.slots.index(slot)) == broker;
         watched.wills.observer_back(is_of_it, at.after(blueprint.loss_after));
     }
 
@@ -352,7 +350,7 @@ impl<W: World> Shard<W> {
             // What waits for a place in flight is not what was sent last.
             let is_sent = device.queued() == 0 && !device.session.is_recovering();
             let is_settled = is_sent && self.rows(slot).last().is_none_or(|birth| birth.row.is_settled());
-            let is_busy = self.watched.looks.asked.contains_key(&slot) || self.watched.wills.is_owed(slot.number());
+            let is_busy = self.watched.looks.asked.contains_key(&slot) || self.watched.wills.is_owed(slot);
             if device.state != State::Up || !is_settled || is_busy {
                 continue;
             }
@@ -385,7 +383,7 @@ impl<W: World> Shard<W> {
             Found::Nothing => false,
             Found::Message(digest) => may_be.contains(&digest),
         };
-        let fault = self.watched.wills.struck_by(slot.number());
+        let fault = self.watched.wills.struck_by(slot);
         self.counted.count_will(fault, |wills| {
             *if is_right { &mut wills.retained_right } else { &mut wills.retained_wrong } += 1;
         });

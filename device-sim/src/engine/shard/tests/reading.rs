@@ -4,6 +4,7 @@ use fleet_contract::{plan::Setting, time::Micros, units::Span};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{START, Stage};
+use crate::index::SeriesAt;
 
 /// The most that a reading may take of the shard's thread.
 const STALL_MAX: Span = Span(200);
@@ -37,7 +38,7 @@ fn begin(phase: u32) -> Micros {
 fn count(stage: &mut Stage) {
     for phase in 0..2 {
         for (place, micros) in (0..25).flat_map(|place| (100..7_000).step_by(50).map(move |micros| (place, micros))) {
-            let stream = stage.shard.counted.by_stream.at(place, begin(phase));
+            let stream = stage.shard.counted.by_stream.at(SeriesAt::new(place), begin(phase));
             stream.messages.sent += 1;
             stream.latency.end_to_end.record(Span(micros));
             stream.latency.publish_ack.record(Span(micros));
