@@ -25,6 +25,7 @@ pub(super) struct Device<C> {
     pub(super) first_stream: StreamAt,
     pub(super) counts: Counts,
     pub(super) group: GroupIndex,
+    /// Changed by its methods alone.
     pub(super) state: State,
     pub(super) trouble: Trouble,
     pub(super) is_observed: bool,
@@ -89,6 +90,20 @@ impl State {
     pub(super) const fn is_connected(self) -> bool {
         matches!(self, Self::Up | Self::Leaving)
     }
+
+    /// Whether a device that stands here may stand there next. Each attempt to connect that fails ends offline, be it one that
+    /// could not begin; and one that the network has swallowed begins anew.
+    const fn leads_to(self, next: Self) -> bool {
+        match self {
+            Self::Offline => matches!(next, Self::Offline | Self::Opening | Self::Absent),
+            Self::Opening => matches!(next, Self::Opening | Self::Connecting | Self::Offline | Self::Absent),
+            Self::Connecting => matches!(next, Self::Up | Self::Offline | Self::Absent),
+            Self::Up => matches!(next, Self::Leaving | Self::Offline),
+            Self::Leaving => matches!(next, Self::Up | Self::Closing | Self::Offline),
+            Self::Closing => matches!(next, Self::Absent),
+            Self::Absent => matches!(next, Self::Offline),
+        }
+    }
 }
 
 /// Why a device is not connected, if it is not merely on its way.
@@ -144,6 +159,73 @@ impl<C> Device<C> {
             is_faulty: false,
             last_error: None,
         }
+    }
+
+    /// It comes to the fleet, and is to connect at `at`.
+    pub(super) fn come(&mut self, at: Micros) {
+        self.stand(State::Offline);
+        self.counts.attempts = 0;
+        self.times.connect_at = at;
+        self.times.since = at;
+    }
+
+    /// It begins to connect, though the network may swallow what it says.
+    pub(super) fn open(&mut self, now: Micros) {
+        self.stand(State::Opening);
+        self.times.since = now;
+    }
+
+    /// It sends its CONNECT.
+    pub(super) fn ask(&mut self) {
+        self.stand(State::Connecting);
+    }
+
+    /// The broker has accepted its session.
+    pub(super) fn enter(&mut self, now: Micros) {
+        self.stand(State::Up);
+        self.counts.sessions += 1;
+        self.times.since = now;
+    }
+
+    /// Its session is gone.
+    pub(super) fn lose(&mut self, now: Micros) {
+        self.stand(State::Offline);
+        self.times.since = now;
+    }
+
+    /// It is to try again at `at`.
+    pub(super) fn put_off(&mut self, reason: &'static str, at: Micros) {
+        self.stand(State::Offline);
+        self.last_error = Some(reason);
+        self.counts.attempts = self.counts.attempts.saturating_add(1);
+        self.times.connect_at = at;
+    }
+
+    /// It is to leave, once its messages have settled.
+    pub(super) fn leave(&mut self, now: Micros) {
+        self.stand(State::Leaving);
+        self.times.since = now;
+    }
+
+    /// It was about to leave, and stays.
+    pub(super) fn stay(&mut self) {
+        self.stand(State::Up);
+    }
+
+    /// It says DISCONNECT.
+    pub(super) fn close(&mut self) {
+        self.stand(State::Closing);
+    }
+
+    /// It does not belong to the fleet any more.
+    pub(super) fn go(&mut self, now: Micros) {
+        self.stand(State::Absent);
+        self.times.since = now;
+    }
+
+    fn stand(&mut self, next: State) {
+        debug_assert!(self.state.leads_to(next), "{:?} does not lead to {next:?}", self.state);
+        self.state = next;
     }
 
     /// Where a stream of it is among those of the shard.

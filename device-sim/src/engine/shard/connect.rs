@@ -153,8 +153,7 @@ impl<W: World> Shard<W> {
             Ok(connection) => {
                 let device = &mut self.roster.devices[slot];
                 device.connection = Some(connection);
-                device.state = State::Opening;
-                device.times.since = now;
+                device.open(now);
                 self.set_timer(slot);
             }
             Err(NotOpened::NoAddress(none)) => {
@@ -241,7 +240,7 @@ impl<W: World> Shard<W> {
         let device = &mut self.roster.devices[slot];
         match device.session.connect(&identity.connect(), &self.blueprint.session, now, &mut self.buffers.out) {
             Ok(()) => {
-                device.state = State::Connecting;
+                device.ask();
                 if self.write_out(slot, now) {
                     self.set_timer(slot);
                 }
@@ -267,10 +266,7 @@ impl<W: World> Shard<W> {
             self.counted.stats.sessions.back(now);
             self.note_back(slot, now.since(lost_at), now);
         }
-        let device = &mut self.roster.devices[slot];
-        device.counts.sessions += 1;
-        device.state = State::Up;
-        device.times.since = now;
+        self.roster.devices[slot].enter(now);
         self.counted.stats.devices.connected += 1;
         self.set_trouble(slot, Trouble::None);
         self.abandon(slot);
@@ -362,8 +358,7 @@ impl<W: World> Shard<W> {
         if !is_young {
             device.counts.attempts = 0;
         }
-        device.times.since = now;
-        device.state = State::Offline;
+        device.lose(now);
         if is_leaving {
             self.depart(slot, now);
         } else {
@@ -402,10 +397,7 @@ impl<W: World> Shard<W> {
         let by_fault = if device.is_hit { self.faults.wait(slot, is_end) } else { None };
         let by_backoff = || backoff::delay(&self.blueprint.connect.backoff, u32::from(device.counts.attempts), draw.0);
         let wait = by_fault.unwrap_or_else(by_backoff);
-        device.state = State::Offline;
-        device.last_error = Some(reason);
-        device.counts.attempts = device.counts.attempts.saturating_add(1);
-        device.times.connect_at = now.after(wait);
+        device.put_off(reason, now.after(wait));
         if device.times.lost_at != Micros::NEVER {
             self.counted.stats.sessions.backoff_micros += wait.0;
         }

@@ -403,9 +403,7 @@ impl<W: World> Shard<W> {
     pub(super) fn swallow_attempt(&mut self, slot: Slot, now: Micros) -> bool {
         let Some(number) = self.faults.cut_off(slot) else { return false };
         self.note_effect(number);
-        let device = &mut self.roster.devices[slot];
-        device.state = State::Opening;
-        device.times.since = now;
+        self.roster.devices[slot].open(now);
         self.set_timer(slot);
         true
     }

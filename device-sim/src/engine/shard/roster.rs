@@ -212,17 +212,14 @@ impl<W: World> Shard<W> {
         match device.state {
             // It had not said DISCONNECT yet: it simply stays. While it was leaving nothing fell due.
             State::Leaving => {
-                device.state = State::Up;
+                device.stay();
                 self.reschedule(slot, now);
             }
             _ if device.is_yet_to_come(now) => {
                 let jitter = self.blueprint.draws.jitter.of(index).at(0).below(self.blueprint.connect.jitter.0);
-                device.state = State::Offline;
-                device.counts.attempts = 0;
                 self.roster.begun.remove(slot);
                 let intended = self.attempts.share.intended(index, stay.from, &self.course.population);
-                device.times.connect_at = intended.after(Span(jitter)).max(self.blueprint.start);
-                device.times.since = device.times.connect_at;
+                device.come(intended.after(Span(jitter)).max(self.blueprint.start));
             }
             _ => {}
         }
@@ -238,8 +235,7 @@ impl<W: World> Shard<W> {
                 if device.times.since.after(ANSWER_PATIENCE) <= now {
                     self.counted.stats.received.unanswered += device.session.unanswered_filters() as u64;
                 }
-                device.state = State::Leaving;
-                device.times.since = now;
+                device.leave(now);
                 self.settle(slot, now);
             }
             State::Offline | State::Opening | State::Connecting => self.depart(slot, now),
@@ -272,7 +268,7 @@ impl<W: World> Shard<W> {
             session.disconnect(now, &mut self.buffers.out);
         }
         self.note_session_over(slot, Over::Said, now);
-        self.roster.devices[slot].state = State::Closing;
+        self.roster.devices[slot].close();
         self.counted.stats.devices.connected -= 1;
         self.abandon(slot);
         if self.write_out(slot, now) {
@@ -308,8 +304,7 @@ impl<W: World> Shard<W> {
         self.withhold_queue(slot);
         self.abandon(slot);
         let device = &mut self.roster.devices[slot];
-        device.state = State::Absent;
-        device.times.since = now;
+        device.go(now);
         if std::mem::replace(&mut device.times.lost_at, Micros::NEVER) != Micros::NEVER {
             self.counted.stats.sessions.left(now);
         }

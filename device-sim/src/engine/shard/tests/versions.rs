@@ -12,7 +12,7 @@ use fleet_contract::{
 };
 
 use super::{START, Stage, reading::cpu_time};
-use crate::engine::{course::Course, device::State, slot::Slot};
+use crate::engine::{course::Course, slot::Slot};
 
 const DEVICES: u32 = 100_000;
 
@@ -42,8 +42,9 @@ fn stage() -> Stage {
     stage.shard.world.advance(now);
     for slot in stage.shard.roster.devices.slots() {
         let device = &mut stage.shard.roster.devices[slot];
-        device.state = State::Up;
-        device.times.since = now;
+        device.open(now);
+        device.ask();
+        device.enter(now);
         stage.shard.start_timetable(slot, now);
     }
     stage
