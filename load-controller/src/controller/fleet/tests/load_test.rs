@@ -1,5 +1,8 @@
 //! The life of a load test: what is written in which order, what waits for it, and who goes on with it.
 
+#[path = "../../../run/recorded/phased.rs"]
+mod phased;
+
 use std::pin::Pin;
 
 use fleet_contract::{
@@ -118,6 +121,15 @@ impl Cluster {
             let answered = self.task.calls.next().await.unwrap();
             self.task.answered(answered).await;
         }
+    }
+
+    /// Lets both workers answer one round of questions.
+    async fn tell(&mut self, readings: [WorkerStats; 2]) {
+        // Nobody listens where the plan was pushed to.
+        self.task.calls = Calls::default();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let [first, second] = readings;
+        self.answers(vec![(0, "a", first), (1, "b", second)]).await;
     }
 
     fn test_status(&self) -> Value {
@@ -741,5 +753,38 @@ async fn acts_that_a_cluster_cannot_do_keep_a_test_from_its_start() {
         cluster.reconcile().await;
         assert_eq!(cluster.state(), "CannotStart");
         assert!(cluster.message().contains(says), "{}", cluster.message());
+    }
+}
+
+/// simctl's local run makes the same report of it, to the byte (`simctl/src/local/run/tests.rs`). What differs by intent is the
+/// manifest, which tells who ran it.
+#[tokio::test(start_paused = true)]
+async fn a_load_test_comes_to_the_report_that_the_local_run_makes_of_it() {
+    let mut fleet: Value = serde_saphyr::from_str(include_str!("../../../run/recorded/fleet.yaml")).unwrap();
+    // A pod has no broker on its own machine.
+    fleet["spec"]["broker"]["url"] = "mqtt://broker.example".into();
+    let mut cluster = Cluster::new("devices: 12");
+    cluster.edit(fleet["spec"].clone());
+    cluster.server.put(TEST, test("rush", &serde_json::from_str(phased::TEST).unwrap()));
+    cluster.reconcile().await;
+    cluster.pod(0, "a");
+    cluster.pod(1, "b");
+    Box::pin(cluster.tell(phased::answers(0))).await;
+    cluster.reconcile().await;
+    assert_eq!(cluster.state(), "Running", "{}", cluster.message());
+    for second in phased::SECONDS {
+        cluster.clock.store(phased::START.after(Span::from_secs(second)).0, Relaxed);
+        Box::pin(cluster.tell(phased::answers(second))).await;
+    }
+    assert!(cluster.server.get(REPORT).is_some(), "{}: {}", cluster.state(), cluster.message());
+    let packed = serde_json::from_value(cluster.server.get(REPORT).unwrap()).unwrap();
+    let text = &files::unpack(config_map::read_report(&packed).unwrap()).unwrap()["report.json"];
+    let mut found: Value = serde_json::from_str(text).unwrap();
+    found.as_object_mut().unwrap().remove("manifest");
+    let found = format!("{found:#}\n");
+    if found != include_str!("../../../run/recorded/phased.json") {
+        let path = std::env::temp_dir().join("controller-phased.json");
+        std::fs::write(&path, &found).unwrap();
+        panic!("expected the report of load-controller/src/run/recorded/phased.json, found that of {}", path.display());
     }
 }
