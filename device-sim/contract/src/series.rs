@@ -4,15 +4,21 @@
 //! | --- | --- | --- |
 //! | [`Messages`] | for each stream | [`COUNTERS`] |
 //! | [`Latencies`] | for the fleet, some for each stream, too | [`DISTRIBUTIONS`] |
+//! | [`Devices`], [`Connections`], [`Bytes`] and others | for the fleet | their fields, each with its kind |
 //!
-//! All of them are counted for each phase of a run, too, by the instant when a message fell due: [`PhaseStats`].
+//! Messages and times are counted for each phase of a run, too, by the instant when a message fell due: [`PhaseStats`].
 //!
 //! Sums, metrics, JSON, CSV, text, HTML and dashboards iterate over the rows. A new counter is a line here and the place
 //! where it is counted.
 
+pub(crate) mod kind;
+mod whole;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use whole::{Bytes, Connections, Devices, Generator, ObserverStats, Received};
 
 use crate::{
     fleet::Qos,

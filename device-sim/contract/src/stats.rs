@@ -29,8 +29,11 @@ pub use wills::{
     WILLS_SEEN, WILLS_UNEXPECTED, WILLS_UNKNOWN, WillCounter, Wills,
 };
 
-pub use crate::series::{Groups, Latencies, Messages, PhaseStats, StreamStats};
-use crate::{clock::Exchange, fleet::Qos, format::Format, time::Micros};
+pub use crate::series::{
+    Bytes, Connections, Devices, Generator, Groups, Latencies, Messages, ObserverStats, PhaseStats, Received,
+    StreamStats,
+};
+use crate::{clock::Exchange, fleet::Qos, format::Format, series::kind::by_cause, time::Micros};
 
 /// What one worker hands over: numbered within its epoch, so that a lost or repeated pull does no harm.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -195,23 +198,6 @@ pub struct Stats {
     pub lost: Vec<LostMessage>,
 }
 
-/// Devices by state at the moment of the reading.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Devices {
-    /// Those that the plan wants now.
-    pub desired: u32,
-    /// Those with an accepted session.
-    pub connected: u32,
-    /// Those that the broker refused at their last attempt.
-    pub refused: u32,
-    /// Those that failed at their last attempt for a reason of the generator's own (no port, no file).
-    pub failed: u32,
-    /// Those that the plan does not want any more and that are not gone yet: they wait for their turn to leave, or for their
-    /// messages to settle.
-    pub leaving: u32,
-}
-
 /// Packets above a limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -230,7 +216,7 @@ impl Oversize {
         self.merge(&Self { packets: 1, largest: size, limit });
     }
 
-    fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         let Self { packets, largest, limit } = *other;
         if packets == 0 {
             return;
@@ -258,136 +244,6 @@ impl Unwelcome {
         self.connections += connections;
         self.largest = self.largest.max(largest);
     }
-}
-
-/// What devices subscribed to, and the messages that came of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Received {
-    /// Messages by the quality of service that they came with: 0, 1 and 2. One of QoS 2 counts once, however often
-    /// the broker sends it.
-    pub messages: [u64; 3],
-    /// Bytes of their payloads.
-    pub payload_bytes: u64,
-    /// PUBLISH packets that came again, with the DUP flag. At QoS 1 such a message may have been counted before.
-    pub redelivered: u64,
-    /// Filters that the broker granted, at any QoS: a device that must subscribe again counts again.
-    pub granted: u64,
-    /// Filters that the broker refused, by its reason.
-    pub refused: BTreeMap<String, u64>,
-    /// Filters that the broker had not answered when the device left, two seconds or more after it asked.
-    pub unanswered: u64,
-    /// Packets above the fleet's `connect.maxPacket`, which end their connection.
-    pub too_large: Oversize,
-}
-
-impl Received {
-    fn merge(&mut self, other: &Self) {
-        let Self { messages, payload_bytes, redelivered, granted, refused, unanswered, too_large } = other;
-        for (mine, theirs) in self.messages.iter_mut().zip(messages) {
-            *mine += theirs;
-        }
-        self.payload_bytes += payload_bytes;
-        self.redelivered += redelivered;
-        self.granted += granted;
-        add(&mut self.refused, refused);
-        self.unanswered += unanswered;
-        self.too_large.merge(too_large);
-    }
-}
-
-/// Bytes on the wire as MQTT counts them, without TCP and IP.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Bytes {
-    /// Written by the devices.
-    pub sent: u64,
-    /// Read by the devices.
-    pub received: u64,
-    /// Read by the observer.
-    pub observed: u64,
-}
-
-/// Connections made, lost and refused; the keys are the names of the errors.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Connections {
-    /// Accepted sessions.
-    pub accepted: u64,
-    /// Of these: after an earlier one was lost.
-    pub reconnects: u64,
-    /// Lost connections by cause.
-    pub lost: BTreeMap<String, u64>,
-    /// Attempts that failed, by cause.
-    pub failed: BTreeMap<String, u64>,
-    /// Refusals by the broker, by its code.
-    pub refused: BTreeMap<String, u64>,
-    /// Acknowledgements that nobody waited for.
-    pub unsolicited: u64,
-    /// MQTT 5: what brokers said beside their reasons when they refused or ended a connection (sections 3.2.2.3.9 and
-    /// 3.14.2.2.3), and where else they sent the device.
-    pub said: BTreeMap<String, u64>,
-}
-
-/// What the observer saw.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ObserverStats {
-    /// Observers that are subscribed now.
-    pub subscribed: u32,
-    /// Observers that there should be.
-    pub wanted: u32,
-    /// Times that an observer lost its connection.
-    pub losses: u64,
-    /// Messages without a stamp of this run, or of no known topic.
-    pub foreign: u64,
-    /// Delivered messages whose body was compared with what was sent: one in 64 of those with a stamp, the first of
-    /// each stream and device among them.
-    pub compared: u64,
-    /// Of the compared: those that had become another.
-    pub changed: u64,
-    /// Other runs that publish as the same devices, by run id, with their messages.
-    pub other_runs: BTreeMap<String, u64>,
-    /// Observers that have seen a newer process run the devices of their worker, which has left for it.
-    pub superseded: u32,
-    /// Why an observer could not subscribe, if so.
-    pub error: Option<String>,
-}
-
-/// How the generator itself fared: whether its figures can be trusted.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Generator {
-    /// Worker processes.
-    pub workers: u32,
-    /// Engine threads.
-    pub shards: u32,
-    /// Of the threads: those that did not answer in time, and are counted as they were when they last did.
-    pub shards_silent: u32,
-    /// CPU time in user space, in seconds.
-    pub cpu_user_seconds: f64,
-    /// CPU time in the kernel, in seconds.
-    pub cpu_system_seconds: f64,
-    /// Resident memory, in bytes.
-    pub memory_bytes: u64,
-    /// Open files.
-    pub open_files: u64,
-    /// Messages that were handed over more than 100 ms late.
-    pub missed_ticks: u64,
-    /// Messages that were handed over later than [`lag::limit`](crate::lag::limit) allows for the interval that was in
-    /// force when they were due.
-    pub overdue: u64,
-    /// Times that a socket took less than it was given.
-    pub buffer_full: u64,
-    /// Scheduling periods of the control group, and those in which it was throttled.
-    pub cpu_periods: u64,
-    /// Of the periods: those with throttling.
-    pub cpu_periods_throttled: u64,
-    /// Changed files of passwords and certificates that could not be used, by reason; what was read before stays.
-    pub secrets_unusable: BTreeMap<String, u64>,
-    /// How far the machine's wall clock was ahead of the clock of the devices when they differed most, in microseconds;
-    /// negative where it was behind.
-    pub clock_offset_micros: i64,
 }
 
 /// A message that did not arrive.
@@ -447,7 +303,7 @@ impl Stats {
         } = other;
         self.groups.merge(groups);
         self.add_phases(phases);
-        add(&mut self.rejected, rejected);
+        by_cause::add(&mut self.rejected, rejected);
         for (stream, oversize) in too_large {
             self.too_large.entry(stream.clone()).or_default().merge(oversize);
         }
@@ -457,17 +313,11 @@ impl Stats {
         self.retained += retained;
         self.receive_maximum = self.receive_maximum.into_iter().chain(*receive_maximum).min();
         self.received.merge(received);
-        self.devices.desired += devices.desired;
-        self.devices.connected += devices.connected;
-        self.devices.refused += devices.refused;
-        self.devices.failed += devices.failed;
-        self.devices.leaving += devices.leaving;
+        self.devices.merge(devices);
         for (mine, theirs) in self.messages.iter_mut().zip(messages) {
             mine.merge(theirs);
         }
-        self.bytes.sent += bytes.sent;
-        self.bytes.received += bytes.received;
-        self.bytes.observed += bytes.observed;
+        self.bytes.merge(bytes);
         self.latency.merge(latency);
         self.connections.merge(connections);
         self.sessions.merge(sessions);
@@ -555,98 +405,9 @@ impl Stats {
     }
 }
 
-impl Connections {
-    fn merge(&mut self, other: &Self) {
-        let Self { accepted, reconnects, lost, failed, refused, unsolicited, said } = other;
-        self.accepted += accepted;
-        self.reconnects += reconnects;
-        add(&mut self.lost, lost);
-        add(&mut self.failed, failed);
-        add(&mut self.refused, refused);
-        self.unsolicited += unsolicited;
-        add(&mut self.said, said);
-    }
-}
-
-impl ObserverStats {
-    /// Adds what another observer knows.
-    pub fn merge(&mut self, other: &Self) {
-        let Self { subscribed, wanted, losses, foreign, compared, changed, other_runs, superseded, error } = other;
-        self.superseded += superseded;
-        self.subscribed += subscribed;
-        self.wanted += wanted;
-        self.losses += losses;
-        self.foreign += foreign;
-        self.compared += compared;
-        self.changed += changed;
-        add(&mut self.other_runs, other_runs);
-        if self.error.is_none() {
-            self.error.clone_from(error);
-        }
-    }
-}
-
-impl Generator {
-    fn merge(&mut self, other: &Self) {
-        let Self {
-            workers,
-            shards,
-            shards_silent,
-            cpu_user_seconds,
-            cpu_system_seconds,
-            memory_bytes,
-            open_files,
-            missed_ticks,
-            overdue,
-            buffer_full,
-            cpu_periods,
-            cpu_periods_throttled,
-            secrets_unusable,
-            clock_offset_micros,
-        } = other;
-        self.workers += workers;
-        self.shards += shards;
-        self.shards_silent += shards_silent;
-        self.cpu_user_seconds += cpu_user_seconds;
-        self.cpu_system_seconds += cpu_system_seconds;
-        self.memory_bytes += memory_bytes;
-        self.open_files += open_files;
-        self.missed_ticks += missed_ticks;
-        self.overdue += overdue;
-        self.buffer_full += buffer_full;
-        self.cpu_periods += cpu_periods;
-        self.cpu_periods_throttled += cpu_periods_throttled;
-        add(&mut self.secrets_unusable, secrets_unusable);
-        self.see_clock_offset(*clock_offset_micros);
-    }
-
-    /// Notes how far the wall clock is ahead; the largest difference counts.
-    pub const fn see_clock_offset(&mut self, micros: i64) {
-        if micros.unsigned_abs() > self.clock_offset_micros.unsigned_abs() {
-            self.clock_offset_micros = micros;
-        }
-    }
-
-    /// CPU time in all, in seconds.
-    pub fn cpu_seconds(&self) -> f64 {
-        self.cpu_user_seconds + self.cpu_system_seconds
-    }
-
-    /// The share of scheduling periods with throttling, 0 to 1; 0 where no limit is set.
-    pub fn throttled_share(&self) -> f64 {
-        if self.cpu_periods == 0 { 0.0 } else { self.cpu_periods_throttled as f64 / self.cpu_periods as f64 }
-    }
-}
-
 fn add_unrecorded(mine: &mut Groups, theirs: &Groups) {
     for (group, stream, stats) in theirs.streams() {
         mine.messages_mut(group, stream, stats.qos).unrecorded += stats.messages.unrecorded;
-    }
-}
-
-fn add(mine: &mut BTreeMap<String, u64>, theirs: &BTreeMap<String, u64>) {
-    for (key, count) in theirs {
-        *mine.entry(key.clone()).or_default() += count;
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     fleet::Qos,
-    series::{FOLDED, SERIES_MAX},
+    series::{FOLDED, SERIES_MAX, kind::figures},
 };
 
 /// What they have done to the messages of each stream, by group and stream. Where more than [`SERIES_MAX`] streams have any, the
@@ -15,23 +15,24 @@ use crate::{
 #[serde(transparent)]
 pub struct ModelFaults(BTreeMap<String, BTreeMap<String, ModelFaultCounts>>);
 
-/// Messages of a stream by what its model's faults have done to them. One to which several have done something is in several
-/// counters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ModelFaultCounts {
-    /// Sent with a spoilt payload.
-    pub corrupt: u64,
-    /// Sent once more: the second packets.
-    pub duplicate: u64,
-    /// Sent with what was true before.
-    pub stale: u64,
-    /// Not sent, because the sensor had stopped.
-    pub silent: u64,
-    /// Sent with values of a sensor that stuck.
-    pub stuck: u64,
-    /// Fallen due on top of the timetable.
-    pub flood: u64,
+figures! {
+    /// Messages of a stream by what its model's faults have done to them. One to which several have done something is in several
+    /// counters.
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+    ModelFaultCounts {
+        /// Sent with a spoilt payload.
+        sum corrupt: u64,
+        /// Sent once more: the second packets.
+        sum duplicate: u64,
+        /// Sent with what was true before.
+        sum stale: u64,
+        /// Not sent, because the sensor had stopped.
+        sum silent: u64,
+        /// Sent with values of a sensor that stuck.
+        sum stuck: u64,
+        /// Fallen due on top of the timetable.
+        sum flood: u64,
+    }
 }
 
 /// What a fault of a model does to a message.
@@ -52,28 +53,6 @@ pub enum ModelFault {
 }
 
 impl ModelFaultCounts {
-    fn merge(&mut self, other: &Self) {
-        let Self { corrupt, duplicate, stale, silent, stuck, flood } = *other;
-        self.corrupt += corrupt;
-        self.duplicate += duplicate;
-        self.stale += stale;
-        self.silent += silent;
-        self.stuck += stuck;
-        self.flood += flood;
-    }
-
-    /// What has come since `before`.
-    const fn without(self, before: Self) -> Self {
-        Self {
-            corrupt: self.corrupt.saturating_sub(before.corrupt),
-            duplicate: self.duplicate.saturating_sub(before.duplicate),
-            stale: self.stale.saturating_sub(before.stale),
-            silent: self.silent.saturating_sub(before.silent),
-            stuck: self.stuck.saturating_sub(before.stuck),
-            flood: self.flood.saturating_sub(before.flood),
-        }
-    }
-
     /// How many messages nobody was to follow, at most: those that were spoilt, and of those that were sent twice both.
     pub const fn unobserved(self) -> u64 {
         self.corrupt + self.stale + self.stuck + 2 * self.duplicate
@@ -135,7 +114,7 @@ impl ModelFaults {
         for (group, streams) in &mut come.0 {
             for (stream, counts) in streams.iter_mut() {
                 let earlier = before.0.get(group).and_then(|streams| streams.get(stream)).copied();
-                *counts = counts.without(earlier.unwrap_or_default());
+                *counts = counts.without(&earlier.unwrap_or_default());
             }
             streams.retain(|_, counts| *counts != ModelFaultCounts::default());
         }

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use super::{Bytes, Connections, Generator, ObserverStats, Oversize, Received, Stats, Unwelcome};
-use crate::time::Micros;
+use super::{Oversize, Stats, Unwelcome};
+use crate::{series::kind::by_cause, time::Micros};
 
 impl Stats {
     /// What was measured in a part of a run that has `phases` of its own and lasts for `span`.
@@ -13,15 +13,15 @@ impl Stats {
     #[must_use]
     pub fn part(&self, phases: Range<u32>, span: Range<Micros>, before: &Self) -> Self {
         let mut part = Self {
-            devices: self.devices,
+            devices: self.devices.without(&before.devices),
             phases: self.phases.range(phases).map(|(number, phase)| (*number, phase.clone())).collect(),
-            rejected: less(&self.rejected, &before.rejected),
+            rejected: by_cause::without(&self.rejected, &before.rejected),
             too_large: without(&self.too_large, &before.too_large, Oversize::without),
             unwelcome: without(&self.unwelcome, &before.unwelcome, Unwelcome::without),
             retained: self.retained.saturating_sub(before.retained),
             receive_maximum: self.receive_maximum,
             received: self.received.without(&before.received),
-            bytes: self.bytes.without(before.bytes),
+            bytes: self.bytes.without(&before.bytes),
             connections: self.connections.without(&before.connections),
             sessions: self.sessions.since(span.start, &before.sessions),
             // Each has a number of its own.
@@ -45,7 +45,7 @@ impl Stats {
 }
 
 impl Oversize {
-    fn without(&self, before: &Self) -> Option<Self> {
+    pub(crate) fn without(&self, before: &Self) -> Option<Self> {
         let packets = self.packets.saturating_sub(before.packets);
         (packets > 0).then_some(Self { packets, ..*self })
     }
@@ -56,85 +56,6 @@ impl Unwelcome {
         let connections = self.connections.saturating_sub(before.connections);
         (connections > 0).then_some(Self { connections, ..*self })
     }
-}
-
-impl Received {
-    fn without(&self, before: &Self) -> Self {
-        let mut messages = self.messages;
-        for (mine, theirs) in messages.iter_mut().zip(before.messages) {
-            *mine = mine.saturating_sub(theirs);
-        }
-        Self {
-            messages,
-            payload_bytes: self.payload_bytes.saturating_sub(before.payload_bytes),
-            redelivered: self.redelivered.saturating_sub(before.redelivered),
-            granted: self.granted.saturating_sub(before.granted),
-            refused: less(&self.refused, &before.refused),
-            unanswered: self.unanswered.saturating_sub(before.unanswered),
-            too_large: self.too_large.without(&before.too_large).unwrap_or_default(),
-        }
-    }
-}
-
-impl Bytes {
-    const fn without(self, before: Self) -> Self {
-        Self {
-            sent: self.sent.saturating_sub(before.sent),
-            received: self.received.saturating_sub(before.received),
-            observed: self.observed.saturating_sub(before.observed),
-        }
-    }
-}
-
-impl Connections {
-    fn without(&self, before: &Self) -> Self {
-        Self {
-            accepted: self.accepted.saturating_sub(before.accepted),
-            reconnects: self.reconnects.saturating_sub(before.reconnects),
-            lost: less(&self.lost, &before.lost),
-            failed: less(&self.failed, &before.failed),
-            refused: less(&self.refused, &before.refused),
-            unsolicited: self.unsolicited.saturating_sub(before.unsolicited),
-            said: less(&self.said, &before.said),
-        }
-    }
-}
-
-impl ObserverStats {
-    /// Who is subscribed now, and what an observer has to say now, is no count.
-    fn without(&self, before: &Self) -> Self {
-        Self {
-            losses: self.losses.saturating_sub(before.losses),
-            foreign: self.foreign.saturating_sub(before.foreign),
-            compared: self.compared.saturating_sub(before.compared),
-            changed: self.changed.saturating_sub(before.changed),
-            other_runs: less(&self.other_runs, &before.other_runs),
-            ..self.clone()
-        }
-    }
-}
-
-impl Generator {
-    /// What there is now (threads, memory, files) is no count, and of the clock the largest difference of all counts.
-    fn without(&self, before: &Self) -> Self {
-        Self {
-            cpu_user_seconds: (self.cpu_user_seconds - before.cpu_user_seconds).max(0.0),
-            cpu_system_seconds: (self.cpu_system_seconds - before.cpu_system_seconds).max(0.0),
-            missed_ticks: self.missed_ticks.saturating_sub(before.missed_ticks),
-            overdue: self.overdue.saturating_sub(before.overdue),
-            buffer_full: self.buffer_full.saturating_sub(before.buffer_full),
-            cpu_periods: self.cpu_periods.saturating_sub(before.cpu_periods),
-            cpu_periods_throttled: self.cpu_periods_throttled.saturating_sub(before.cpu_periods_throttled),
-            secrets_unusable: less(&self.secrets_unusable, &before.secrets_unusable),
-            ..self.clone()
-        }
-    }
-}
-
-/// The counts that have come, without those of which none has.
-fn less(now: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-    let come = |count: &u64, before: &u64| Some(count.saturating_sub(*before)).filter(|come| *come > 0);
-    without(now, before, come)
 }
 
 fn without<T: Default>(
