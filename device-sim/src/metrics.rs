@@ -1,14 +1,14 @@
 //! Statistics as Prometheus reads them: one worker's, or the sum of many.
 //!
 //! Nothing is counted here. The statistics are cumulative already, so that each scrape only translates them; the
-//! names are those of the tables [`fleet_contract::series`] and [`fleet_contract::metric`].
+//! names are those of the tables of [`fleet_contract::series`].
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use fleet_contract::{
-    metric::{self, BUCKETS_SECONDS, Kind, Metric},
+    metric::{BUCKETS_SECONDS, EXPORTED, Exported, Kind, Metric},
     series::{COUNTERS, Counter, DISTRIBUTIONS, Distribution, Scope},
-    stats::{Latency, Stats, StreamStats, WILLS, WillCounter},
+    stats::{Latency, Stats, StreamStats},
     units::Span,
 };
 use prometheus::{
@@ -45,7 +45,8 @@ enum Value<'a> {
 fn families(fleet: &str, stats: &Stats) -> Vec<MetricFamily> {
     let messages = COUNTERS.iter().map(|counter| (counter.metric, counts(stats, counter)));
     let times = DISTRIBUTIONS.iter().map(|distribution| (distribution.metric, times(stats, distribution)));
-    let all = messages.chain(of_worker(stats)).chain(times);
+    let whole = EXPORTED.iter().map(|row| (row.metric, of_fleet(stats, row)));
+    let all = messages.chain(whole).chain(times);
     all.filter(|(_, samples)| !samples.is_empty()).map(|(metric, samples)| family(fleet, &metric, samples)).collect()
 }
 
@@ -83,108 +84,14 @@ fn times<'a>(stats: &'a Stats, distribution: &Distribution) -> Vec<Sample<'a>> {
     stats.groups.iter().map(of_group).collect()
 }
 
-/// What a worker counts beside messages and times.
-fn of_worker(stats: &Stats) -> Vec<(Metric, Vec<Sample<'_>>)> {
-    let Stats {
-        devices,
-        messages: _,
-        groups: _,
-        phases: _,
-        rejected,
-        too_large,
-        unwelcome: _,
-        retained: _,
-        receive_maximum: _,
-        received,
-        bytes,
-        latency: _,
-        connections,
-        sessions,
-        faults: _,
-        model_faults: _,
-        wills,
-        observer,
-        generator,
-        lost: _,
-    } = stats;
-    let too_large: BTreeMap<_, _> = too_large.iter().map(|(stream, above)| (stream.clone(), above.packets)).collect();
-    let unanswered = Some(("unanswered".to_owned(), received.unanswered)).filter(|(_, filters)| *filters > 0);
-    let refused: BTreeMap<_, _> = received.refused.clone().into_iter().chain(unanswered).collect();
-    let [qos_0, qos_1, qos_2] = received.messages;
-    let labelled = |metric: Metric, values: &[(&str, f64)]| {
-        let name = metric.labels.first().copied().unwrap_or_default();
-        let sample = |(label, value): &(&str, f64)| Sample {
-            labels: vec![(name, Cow::Owned((*label).to_owned()))],
-            value: Value::Number(*value),
-        };
-        (metric, values.iter().map(sample).collect())
+/// What is exported of the fleet as a whole.
+fn of_fleet<'a>(stats: &'a Stats, row: &Exported) -> Vec<Sample<'a>> {
+    let labels = row.metric.labels;
+    let sample = |(name, number): (&'a str, f64)| Sample {
+        labels: labels.iter().map(|label| (*label, name.into())).collect(),
+        value: Value::Number(number),
     };
-    let states = |metric: Metric, states: &[(&str, u32)]| {
-        let states: Vec<_> = states.iter().map(|(state, number)| (*state, f64::from(*number))).collect();
-        labelled(metric, &states)
-    };
-    let causes = |metric: Metric, counts: &BTreeMap<String, u64>| {
-        let causes: Vec<_> = counts.iter().map(|(cause, count)| (cause.as_str(), *count as f64)).collect();
-        labelled(metric, &causes)
-    };
-    let count =
-        |metric: Metric, count: u64| (metric, vec![Sample { labels: Vec::new(), value: Value::Number(count as f64) }]);
-    // Few fleets have wills, and a scrape of the others stays small.
-    let (mut will_counts, mut looks) = (Vec::new(), Vec::new());
-    if !wills.is_empty() {
-        let count = |counter: &WillCounter| Some((counter.key.strip_prefix("wills_")?, (counter.get)(wills) as f64));
-        will_counts.extend(WILLS.iter().filter_map(count));
-        looks.extend([("right", wills.retained_right as f64), ("wrong", wills.retained_wrong as f64)]);
-    }
-    vec![
-        states(
-            metric::DEVICES,
-            &[
-                ("desired", devices.desired),
-                ("connected", devices.connected),
-                ("refused", devices.refused),
-                ("failed", devices.failed),
-                ("leaving", devices.leaving),
-                ("away", sessions.away),
-            ],
-        ),
-        causes(metric::MESSAGES_REJECTED, rejected),
-        causes(metric::MESSAGES_TOO_LARGE, &too_large),
-        labelled(metric::MESSAGES_RECEIVED, &[("0", qos_0 as f64), ("1", qos_1 as f64), ("2", qos_2 as f64)]),
-        causes(metric::SUBSCRIPTIONS_REFUSED, &refused),
-        count(metric::BYTES_SENT, bytes.sent),
-        count(metric::BYTES_RECEIVED, bytes.received),
-        count(metric::BYTES_OBSERVED, bytes.observed),
-        count(metric::CONNECTIONS, connections.accepted),
-        count(metric::RECONNECTS, connections.reconnects),
-        causes(metric::DISCONNECTS, &connections.lost),
-        causes(metric::CONNECT_FAILURES, &connections.failed),
-        causes(metric::CONNECT_REFUSALS, &connections.refused),
-        causes(metric::SECRETS_UNUSABLE, &generator.secrets_unusable),
-        count(metric::MISSED_TICKS, generator.missed_ticks),
-        count(metric::BUFFER_FULL, generator.buffer_full),
-        states(metric::OBSERVERS, &[("wanted", observer.wanted), ("subscribed", observer.subscribed)]),
-        count(metric::FOREIGN_MESSAGES, observer.foreign),
-        count(metric::CHANGED_MESSAGES, observer.changed),
-        labelled(metric::WILLS, &will_counts),
-        labelled(metric::RETAINED_LOOKS, &looks),
-        labelled(
-            metric::CPU_SECONDS,
-            &[("user", generator.cpu_user_seconds), ("system", generator.cpu_system_seconds)],
-        ),
-        count(metric::CPU_PERIODS, generator.cpu_periods),
-        count(metric::CPU_PERIODS_THROTTLED, generator.cpu_periods_throttled),
-        count(metric::MEMORY_BYTES, generator.memory_bytes),
-        count(metric::OPEN_FILES, generator.open_files),
-        count(metric::WORKERS, generator.workers.into()),
-        states(
-            metric::THREADS,
-            &[
-                ("answered", generator.shards.saturating_sub(generator.shards_silent)),
-                ("silent", generator.shards_silent),
-            ],
-        ),
-    ]
+    (row.get)(stats).into_iter().map(sample).collect()
 }
 
 fn family(fleet: &str, metric: &Metric, samples: Vec<Sample<'_>>) -> MetricFamily {
@@ -246,7 +153,7 @@ fn histogram(latency: &Latency) -> proto::Histogram {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::{fleet::Qos, stats::Oversize};
+    use fleet_contract::{fleet::Qos, metric, stats::Oversize};
 
     use super::*;
 

@@ -1,9 +1,11 @@
 //! The names of all metrics, in tables that code, dashboards and documentation share.
 //!
-//! What a worker has beside the messages and times of [`series`] is here; [`broker`], [`controller`] and [`process`] have
-//! tables of their own. No metric has a label whose values grow with the fleet; all units are base units.
+//! Those of a worker stand in the table of [`series`], each with its values; [`broker`], [`controller`] and [`process`] have tables
+//! of their own, which are here. No metric has a label whose values grow with the fleet; all units are base units.
 
 pub mod controller;
+
+pub use crate::series::whole::exported::*;
 
 use crate::series;
 
@@ -49,43 +51,12 @@ macro_rules! metrics {
 pub fn of_workers() -> impl Iterator<Item = Metric> {
     let counters = series::COUNTERS.iter().map(|counter| counter.metric);
     let distributions = series::DISTRIBUTIONS.iter().map(|distribution| distribution.metric);
-    counters.chain(ALL.iter().copied()).chain(distributions)
+    counters.chain(EXPORTED.iter().map(|row| row.metric)).chain(distributions)
 }
 
 // Below the macro, which they use.
 pub mod broker;
 pub mod process;
-
-metrics! {
-    DEVICES = "simctl_devices", Gauge, ["state"], "Devices by state: desired, connected, refused, failed, leaving, away (without the session that they had).";
-    MESSAGES_REJECTED = "simctl_messages_rejected_total", Counter, ["reason"], "Messages that the broker rejected, by its reason (MQTT 5).";
-    MESSAGES_TOO_LARGE = "simctl_messages_too_large_total", Counter, ["stream"], "Messages withheld because they are above the broker's maximum packet size (MQTT 5), by their stream.";
-    MESSAGES_RECEIVED = "simctl_messages_received_total", Counter, ["qos"], "Messages that the devices received for subscriptions of their own.";
-    SUBSCRIPTIONS_REFUSED = "simctl_subscriptions_refused_total", Counter, ["reason"], "Filters that the broker refused to a device, by its reason; unanswered when it had said nothing until the device left.";
-    BYTES_SENT = "simctl_bytes_sent_total", Counter, [], "Bytes of MQTT written by the devices.";
-    BYTES_RECEIVED = "simctl_bytes_received_total", Counter, [], "Bytes of MQTT read by the devices.";
-    BYTES_OBSERVED = "simctl_bytes_observed_total", Counter, [], "Bytes of MQTT read by the observer.";
-    CONNECTIONS = "simctl_connections_total", Counter, [], "Sessions that the broker accepted.";
-    RECONNECTS = "simctl_reconnects_total", Counter, [], "Sessions accepted after an earlier one was lost.";
-    DISCONNECTS = "simctl_disconnects_total", Counter, ["reason"], "Connections lost, by reason.";
-    CONNECT_FAILURES = "simctl_connect_failures_total", Counter, ["reason"], "Connection attempts that failed, by reason.";
-    CONNECT_REFUSALS = "simctl_connect_refusals_total", Counter, ["reason"], "Connections that the broker refused, by its code.";
-    SECRETS_UNUSABLE = "simctl_secrets_unusable_total", Counter, ["reason"], "Changed files of passwords and certificates that could not be used, by reason.";
-    MISSED_TICKS = "simctl_missed_ticks_total", Counter, [], "Messages that the generator sent more than 100 ms late.";
-    BUFFER_FULL = "simctl_buffer_full_total", Counter, [], "Times that a socket took less than it was given.";
-    OBSERVERS = "simctl_observers", Gauge, ["state"], "Observers by state: wanted, subscribed.";
-    FOREIGN_MESSAGES = "simctl_foreign_messages_total", Counter, [], "Messages that the observer saw and that are not of this run.";
-    CHANGED_MESSAGES = "simctl_changed_messages_total", Counter, [], "Delivered messages whose body was not what was sent; one in 64 is compared.";
-    WILLS = "simctl_wills_total", Counter, ["outcome"], "Wills by what became of them: expected, seen, missing, unknown, late or unexpected, of sessions that the broker ended, or deleted by a DISCONNECT.";
-    RETAINED_LOOKS = "simctl_retained_looks_total", Counter, ["outcome"], "Looks at the topics of wills by whether they held the retained message that they should: right, wrong.";
-    CPU_SECONDS = "simctl_cpu_seconds_total", Counter, ["mode"], "CPU time of the generator.";
-    CPU_PERIODS = "simctl_cpu_periods_total", Counter, [], "Scheduling periods of the generator's CPU limit.";
-    CPU_PERIODS_THROTTLED = "simctl_cpu_periods_throttled_total", Counter, [], "Scheduling periods in which the limit held the generator up.";
-    MEMORY_BYTES = "simctl_memory_bytes", Gauge, [], "Resident memory of the generator.";
-    OPEN_FILES = "simctl_open_files", Gauge, [], "Open files of the generator.";
-    WORKERS = "simctl_workers", Gauge, [], "Worker processes.";
-    THREADS = "simctl_threads", Gauge, ["state"], "Engine threads by what they did at the last reading: answered, silent.";
-}
 
 #[cfg(test)]
 mod tests {

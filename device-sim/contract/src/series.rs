@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | [`Messages`] | for each stream | [`COUNTERS`] |
 //! | [`Latencies`] | for the fleet, some for each stream, too | [`DISTRIBUTIONS`] |
-//! | [`Devices`], [`Connections`], [`Bytes`] and others | for the fleet | their fields, each with its kind |
+//! | [`Devices`], [`Connections`], [`Bytes`] and others | for the fleet | their fields, each with its kind, and [`EXPORTED`](crate::metric::EXPORTED) |
 //!
 //! Messages and times are counted for each phase of a run, too, by the instant when a message fell due: [`PhaseStats`].
 //!
@@ -12,7 +12,7 @@
 //! where it is counted.
 
 pub(crate) mod kind;
-mod whole;
+pub(crate) mod whole;
 
 use std::collections::BTreeMap;
 

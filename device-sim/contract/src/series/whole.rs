@@ -1,4 +1,4 @@
-//! What is counted of the fleet as a whole, beside messages and times: each figure with its kind, named once.
+//! What is counted of the fleet as a whole, beside messages and times: each figure with its kind, and below how it is exported.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,14 @@ figures! {
         /// Those that the plan does not want any more and that are not gone yet: they wait for their turn to leave, or for their
         /// messages to settle.
         gauge leaving: u32,
+    }
+}
+
+impl Devices {
+    /// How many are in each state, by its name.
+    pub const fn by_state(self) -> [(&'static str, u32); 5] {
+        let Self { desired, connected, refused, failed, leaving } = self;
+        [("desired", desired), ("connected", connected), ("refused", refused), ("failed", failed), ("leaving", leaving)]
     }
 }
 
@@ -159,6 +167,137 @@ impl Generator {
     /// The share of scheduling periods with throttling, 0 to 1; 0 where no limit is set.
     pub fn throttled_share(&self) -> f64 {
         if self.cpu_periods == 0 { 0.0 } else { self.cpu_periods_throttled as f64 / self.cpu_periods as f64 }
+    }
+}
+
+/// The metrics of what stands here, and of wills.
+pub(crate) mod exported {
+    use std::collections::BTreeMap;
+
+    use super::{Generator, Received};
+    use crate::{
+        metric::{Kind, Metric},
+        stats::{self, Stats, Wills},
+    };
+
+    /// A metric, and where its values are.
+    #[derive(Debug, Clone, Copy)]
+    pub struct Exported {
+        /// The metric.
+        pub metric: Metric,
+        /// Its values.
+        pub get: fn(&Stats) -> Values<'_>,
+    }
+
+    /// What a metric has for each value of its label; of one without a label, one value behind an empty name.
+    pub type Values<'a> = Vec<(&'a str, f64)>;
+
+    macro_rules! exported {
+        ($($constant:ident = $name:literal, $kind:ident, [$($label:literal),*], $help:literal, $get:expr;)*) => {
+            $(#[doc = $help] pub const $constant: Metric =
+                Metric { name: $name, help: $help, kind: Kind::$kind, labels: &[$($label),*] };)*
+
+            /// The whole table, in the order of the documentation.
+            pub const EXPORTED: &[Exported] = &[$(Exported { metric: $constant, get: $get }),*];
+        };
+    }
+
+    exported! {
+        DEVICES = "simctl_devices", Gauge, ["state"], "Devices by state: desired, connected, refused, failed, leaving, away (without the session that they had).",
+            devices;
+        MESSAGES_REJECTED = "simctl_messages_rejected_total", Counter, ["reason"], "Messages that the broker rejected, by its reason (MQTT 5).",
+            |stats| by_cause(&stats.rejected);
+        MESSAGES_TOO_LARGE = "simctl_messages_too_large_total", Counter, ["stream"], "Messages withheld because they are above the broker's maximum packet size (MQTT 5), by their stream.",
+            |stats| stats.too_large.iter().map(|(stream, above)| (stream.as_str(), above.packets as f64)).collect();
+        MESSAGES_RECEIVED = "simctl_messages_received_total", Counter, ["qos"], "Messages that the devices received for subscriptions of their own.",
+            |stats| ["0", "1", "2"].into_iter().zip(stats.received.messages.map(|count| count as f64)).collect();
+        SUBSCRIPTIONS_REFUSED = "simctl_subscriptions_refused_total", Counter, ["reason"], "Filters that the broker refused to a device, by its reason; unanswered when it had said nothing until the device left.",
+            |stats| subscriptions_refused(&stats.received);
+        BYTES_SENT = "simctl_bytes_sent_total", Counter, [], "Bytes of MQTT written by the devices.",
+            |stats| count(stats.bytes.sent);
+        BYTES_RECEIVED = "simctl_bytes_received_total", Counter, [], "Bytes of MQTT read by the devices.",
+            |stats| count(stats.bytes.received);
+        BYTES_OBSERVED = "simctl_bytes_observed_total", Counter, [], "Bytes of MQTT read by the observer.",
+            |stats| count(stats.bytes.observed);
+        CONNECTIONS = "simctl_connections_total", Counter, [], "Sessions that the broker accepted.",
+            |stats| count(stats.connections.accepted);
+        RECONNECTS = "simctl_reconnects_total", Counter, [], "Sessions accepted after an earlier one was lost.",
+            |stats| count(stats.connections.reconnects);
+        DISCONNECTS = "simctl_disconnects_total", Counter, ["reason"], "Connections lost, by reason.",
+            |stats| by_cause(&stats.connections.lost);
+        CONNECT_FAILURES = "simctl_connect_failures_total", Counter, ["reason"], "Connection attempts that failed, by reason.",
+            |stats| by_cause(&stats.connections.failed);
+        CONNECT_REFUSALS = "simctl_connect_refusals_total", Counter, ["reason"], "Connections that the broker refused, by its code.",
+            |stats| by_cause(&stats.connections.refused);
+        SECRETS_UNUSABLE = "simctl_secrets_unusable_total", Counter, ["reason"], "Changed files of passwords and certificates that could not be used, by reason.",
+            |stats| by_cause(&stats.generator.secrets_unusable);
+        MISSED_TICKS = "simctl_missed_ticks_total", Counter, [], "Messages that the generator sent more than 100 ms late.",
+            |stats| count(stats.generator.missed_ticks);
+        BUFFER_FULL = "simctl_buffer_full_total", Counter, [], "Times that a socket took less than it was given.",
+            |stats| count(stats.generator.buffer_full);
+        OBSERVERS = "simctl_observers", Gauge, ["state"], "Observers by state: wanted, subscribed.",
+            |stats| vec![("wanted", stats.observer.wanted.into()), ("subscribed", stats.observer.subscribed.into())];
+        FOREIGN_MESSAGES = "simctl_foreign_messages_total", Counter, [], "Messages that the observer saw and that are not of this run.",
+            |stats| count(stats.observer.foreign);
+        CHANGED_MESSAGES = "simctl_changed_messages_total", Counter, [], "Delivered messages whose body was not what was sent; one in 64 is compared.",
+            |stats| count(stats.observer.changed);
+        WILLS = "simctl_wills_total", Counter, ["outcome"], "Wills by what became of them: expected, seen, missing, unknown, late or unexpected, of sessions that the broker ended, or deleted by a DISCONNECT.",
+            |stats| wills(&stats.wills);
+        RETAINED_LOOKS = "simctl_retained_looks_total", Counter, ["outcome"], "Looks at the topics of wills by whether they held the retained message that they should: right, wrong.",
+            |stats| retained_looks(&stats.wills);
+        CPU_SECONDS = "simctl_cpu_seconds_total", Counter, ["mode"], "CPU time of the generator.",
+            |stats| vec![("user", stats.generator.cpu_user_seconds), ("system", stats.generator.cpu_system_seconds)];
+        CPU_PERIODS = "simctl_cpu_periods_total", Counter, [], "Scheduling periods of the generator's CPU limit.",
+            |stats| count(stats.generator.cpu_periods);
+        CPU_PERIODS_THROTTLED = "simctl_cpu_periods_throttled_total", Counter, [], "Scheduling periods in which the limit held the generator up.",
+            |stats| count(stats.generator.cpu_periods_throttled);
+        MEMORY_BYTES = "simctl_memory_bytes", Gauge, [], "Resident memory of the generator.",
+            |stats| count(stats.generator.memory_bytes);
+        OPEN_FILES = "simctl_open_files", Gauge, [], "Open files of the generator.",
+            |stats| count(stats.generator.open_files);
+        WORKERS = "simctl_workers", Gauge, [], "Worker processes.",
+            |stats| count(stats.generator.workers.into());
+        THREADS = "simctl_threads", Gauge, ["state"], "Engine threads by what they did at the last reading: answered, silent.",
+            |stats| threads(&stats.generator);
+    }
+
+    fn devices(stats: &Stats) -> Values<'_> {
+        let states = stats.devices.by_state().into_iter().chain([("away", stats.sessions.away)]);
+        states.map(|(state, devices)| (state, devices.into())).collect()
+    }
+
+    fn count(count: u64) -> Values<'static> {
+        vec![("", count as f64)]
+    }
+
+    fn by_cause(counts: &BTreeMap<String, u64>) -> Values<'_> {
+        counts.iter().map(|(cause, count)| (cause.as_str(), *count as f64)).collect()
+    }
+
+    fn subscriptions_refused(received: &Received) -> Values<'_> {
+        let mut refused: BTreeMap<&str, f64> = by_cause(&received.refused).into_iter().collect();
+        if received.unanswered > 0 {
+            refused.insert("unanswered", received.unanswered as f64);
+        }
+        refused.into_iter().collect()
+    }
+
+    /// Few fleets have wills, and a scrape of the others stays small.
+    fn wills(wills: &Wills) -> Values<'static> {
+        let rows = stats::WILLS.iter().filter(|_| !wills.is_empty());
+        rows.filter_map(|row| Some((row.key.strip_prefix("wills_")?, (row.get)(wills) as f64))).collect()
+    }
+
+    fn retained_looks(wills: &Wills) -> Values<'static> {
+        if wills.is_empty() {
+            return Vec::new();
+        }
+        vec![("right", wills.retained_right as f64), ("wrong", wills.retained_wrong as f64)]
+    }
+
+    fn threads(generator: &Generator) -> Values<'static> {
+        let answered = generator.shards.saturating_sub(generator.shards_silent);
+        vec![("answered", answered.into()), ("silent", generator.shards_silent.into())]
     }
 }
 
