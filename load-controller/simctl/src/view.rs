@@ -230,10 +230,8 @@ fn devices(report: &Report, palette: Palette) -> String {
         text.push_str("  ");
         text.push_str(&bar(devices.connected, devices.desired));
     }
-    for (number, what) in [(devices.refused, "refused"), (devices.failed, "failed"), (devices.leaving, "leaving")] {
-        if number > 0 {
-            let _ = write!(text, "  {} {what}", words::count(number.into()));
-        }
+    for (state, number) in devices.in_other_states() {
+        let _ = write!(text, "  {} {state}", words::count(number.into()));
     }
     text
 }

@@ -56,6 +56,13 @@ impl Devices {
         let stats::Devices { desired, connected, refused, failed, leaving } = devices;
         Self { desired, connected, missing: desired.saturating_sub(connected), refused, failed, leaving }
     }
+
+    /// The states beside connected in which there are devices, by name.
+    pub fn in_other_states(self) -> impl Iterator<Item = (&'static str, u32)> {
+        let Self { desired: _, connected: _, missing: _, refused, failed, leaving } = self;
+        let states = [("refused", refused), ("failed", failed), ("leaving", leaving)];
+        states.into_iter().filter(|(_, devices)| *devices > 0)
+    }
 }
 
 /// What became of the messages of all qualities of service, and of each.
@@ -197,6 +204,12 @@ impl Connections {
             unsolicited_acknowledgements: *unsolicited,
             said: said.clone(),
         }
+    }
+
+    /// What is counted by cause, each with its name for people.
+    pub(super) const fn by_cause(&self) -> [(&'static str, &BTreeMap<String, u64>); 4] {
+        let Self { accepted: _, lost, failed, refused, unsolicited_acknowledgements: _, said } = self;
+        [("lost", lost), ("failed", failed), ("refused", refused), ("said by the broker", said)]
     }
 }
 

@@ -151,8 +151,7 @@ fn devices(report: &Report, paint: Paint) -> String {
     let connected =
         format!("{} of {} connected", words::count(devices.connected.into()), words::count(devices.desired.into()));
     let mut lines = format!("{}  {}", label("devices", paint), paint.paint(tone, &connected));
-    let parts = [(devices.refused, "refused"), (devices.failed, "failed"), (devices.leaving, "leaving")];
-    for (number, state) in parts.into_iter().filter(|(number, _)| *number > 0) {
+    for (state, number) in devices.in_other_states() {
         lines.push_str(&format!(", {} {state}", words::count(number.into())));
     }
     let connections = &report.connections;
@@ -162,12 +161,7 @@ fn devices(report: &Report, paint: Paint) -> String {
         label("connections", paint),
         words::counted(report.reconnects, "reconnect", "reconnects")
     ));
-    for (what, causes) in [
-        ("lost", &connections.lost),
-        ("failed", &connections.failed),
-        ("refused", &connections.refused),
-        ("said by the broker", &connections.said),
-    ] {
+    for (what, causes) in connections.by_cause() {
         if !causes.is_empty() {
             lines.push_str(&format!("\n{}  {what}: {}", label("", paint), words::causes(causes)));
         }

@@ -264,12 +264,7 @@ pub(super) fn connections(report: &Report) -> String {
         vec!["accepted".to_owned(), words::count(connections.accepted)],
         vec!["of these reconnects".into(), words::count(report.reconnects)],
     ];
-    for (what, causes) in [
-        ("lost", &connections.lost),
-        ("failed", &connections.failed),
-        ("refused", &connections.refused),
-        ("said by the broker", &connections.said),
-    ] {
+    for (what, causes) in connections.by_cause() {
         rows.extend(causes.iter().map(|(cause, count)| vec![format!("{what}: {cause}"), words::count(*count)]));
     }
     if connections.unsolicited_acknowledgements > 0 {
