@@ -1,7 +1,7 @@
 //! Figures as comma-separated values: the files `timeline.csv`, `phases.csv`, `faults.csv`, `groups.csv` and `streams.csv`.
 
 use fleet_contract::{
-    series::{COUNTERS, DISTRIBUTIONS, Distribution, OFFLINE_DETECTION, Scope},
+    series::{COUNTERS, DELIVERED, DISTRIBUTIONS, Distribution, OFFERED, OFFLINE_DETECTION, SENT, Scope},
     stats::WILLS,
 };
 
@@ -135,19 +135,15 @@ fn cells(point: &Point) -> Vec<(String, String)> {
     cell("bytes_sent", point.bytes_sent.to_string());
     cell("reconnects", point.reconnects.to_string());
     cell("connections_lost", point.connections_lost.to_string());
-    for (name, of) in
-        [("publish_ack", point.publish_ack), ("end_to_end", point.end_to_end), ("schedule_lag", point.schedule_lag)]
-    {
-        let Quantiles { p50, p99, max } = of;
+    for (row, Quantiles { p50, p99, max }) in point.times() {
         for (quantile, value) in [("p50", p50), ("p99", p99), ("max", max)] {
-            cell(&format!("{name}_{quantile}_seconds"), seconds(value));
+            cell(&format!("{}_{quantile}_seconds", row.key), seconds(value));
         }
     }
     cell("cpu_seconds", format!("{:.3}", point.cpu_seconds));
     cell("memory_bytes", point.memory_bytes.to_string());
-    let messages = &point.messages;
-    for (name, count) in [("offered", messages.offered), ("sent", messages.sent), ("delivered", messages.delivered)] {
-        cell(&format!("{name}_per_second"), format!("{:.1}", point.rate(count)));
+    for counter in [OFFERED, SENT, DELIVERED] {
+        cell(&format!("{}_per_second", counter.key), format!("{:.1}", point.rate((counter.get)(&point.messages))));
     }
     cell("paused_seconds", format!("{:.3}", point.paused_seconds));
     cells

@@ -8,7 +8,9 @@ mod chart;
 mod section;
 
 use fleet_contract::{
-    series::{DELIVERED, END_TO_END},
+    series::{
+        ACKNOWLEDGED, CONNECT, Counter, DELIVERED, Distribution, END_TO_END, OFFERED, PUBLISH_ACK, SCHEDULE_LAG, SENT,
+    },
     stats::Latencies,
     units::Span,
 };
@@ -155,15 +157,12 @@ fn faults(report: &Report) -> Vec<Stretch> {
 }
 
 fn messages_chart(report: &Report) -> Chart {
-    let is_observed = report.messages.all.get(&DELIVERED).is_some();
-    let mut series = vec![
-        over_time(report, "offered", "area", |point| Some(point.rate(point.messages.offered))),
-        over_time(report, "sent", "one", |point| Some(point.rate(point.messages.sent))),
-        over_time(report, "acknowledged", "two", |point| Some(point.rate(point.messages.acknowledged))),
-    ];
-    if is_observed {
-        series.push(over_time(report, "delivered", "three", |point| Some(point.rate(point.messages.delivered))));
-    }
+    let drawn = [(OFFERED, "area"), (SENT, "one"), (ACKNOWLEDGED, "two"), (DELIVERED, "three")];
+    let known = drawn.into_iter().filter(|(counter, _)| report.messages.all.get(counter).is_some());
+    let line = |(counter, class): (Counter, &'static str)| {
+        over_time(report, counter.key, class, |point| Some(point.rate((counter.get)(&point.messages))))
+    };
+    let series = known.map(line).collect();
     Chart {
         title: "Messages a second",
         class: "nested",
@@ -207,20 +206,15 @@ fn latency_chart(report: &Report) -> Chart {
 
 /// The share of values beyond on a logarithmic axis: as much room for 99 % to 99.9 % as for 90 % to 99 %.
 fn distribution_chart(latencies: &Latencies) -> Chart {
-    let of = |name, class, latency: &fleet_contract::stats::Latency| Series {
-        name,
-        class,
-        points: super::hgrm::quantiles(latency.count())
-            .into_iter()
-            .map(|quantile| (-(1.0 - quantile).log10(), latency.quantile(quantile).map(Span::as_secs_f64)))
-            .collect(),
+    let line = |(row, class): (Distribution, &'static str)| {
+        let latency = (row.get)(latencies);
+        let place = |quantile: f64| -(1.0 - quantile).log10();
+        let quantiles = super::hgrm::quantiles(latency.count()).into_iter();
+        let points = quantiles.map(|it| (place(it), latency.quantile(it).map(Span::as_secs_f64)));
+        Series { name: row.title, class, points: points.collect() }
     };
-    let series = vec![
-        of("connect", "four", &latencies.connect),
-        of("publish to ack", "two", &latencies.publish_ack),
-        of("end to end", "one", &latencies.end_to_end),
-        of("schedule lag", "three", &latencies.schedule_lag),
-    ];
+    let drawn = [(CONNECT, "four"), (PUBLISH_ACK, "two"), (END_TO_END, "one"), (SCHEDULE_LAG, "three")];
+    let series = drawn.map(line).into();
     Chart {
         title: "Latency by percentile",
         class: "",

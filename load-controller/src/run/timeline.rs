@@ -12,7 +12,8 @@ mod recoveries;
 mod returns;
 
 use fleet_contract::{
-    stats::{Devices, Latencies, Latency, Messages, Stats},
+    series::{Distribution, END_TO_END, PUBLISH_ACK, SCHEDULE_LAG},
+    stats::{Devices, Latency, Messages, Stats},
     time::Micros,
     units::Span,
 };
@@ -263,8 +264,7 @@ impl Point {
         let nothing = Stats::default();
         let earlier = earlier.unwrap_or(&nothing);
         let lost = |stats: &Stats| stats.connections.lost.values().sum::<u64>();
-        let latency = |of: fn(&Latencies) -> &Latency| Quantiles::of(&of(&stats.latency).since(of(&earlier.latency)));
-        Self {
+        let mut point = Self {
             at: from.since(start).as_secs_f64(),
             seconds: at.since(from).as_secs_f64(),
             desired: stats.devices.desired,
@@ -273,13 +273,14 @@ impl Point {
             bytes_sent: stats.bytes.sent.saturating_sub(earlier.bytes.sent),
             reconnects: stats.connections.reconnects.saturating_sub(earlier.connections.reconnects),
             connections_lost: lost(stats).saturating_sub(lost(earlier)),
-            publish_ack: latency(|of| &of.publish_ack),
-            end_to_end: latency(|of| &of.end_to_end),
-            schedule_lag: latency(|of| &of.schedule_lag),
             cpu_seconds: (stats.generator.cpu_seconds() - earlier.generator.cpu_seconds()).max(0.0),
             memory_bytes: stats.generator.memory_bytes,
-            paused_seconds: 0.0,
+            ..Self::default()
+        };
+        for (row, quantiles) in point.times_mut() {
+            *quantiles = Quantiles::of(&(row.get)(&stats.latency).since((row.get)(&earlier.latency)));
         }
+        point
     }
 
     /// One point of one or more neighbours.
@@ -299,12 +300,22 @@ impl Point {
         self.bytes_sent += next.bytes_sent;
         self.reconnects += next.reconnects;
         self.connections_lost += next.connections_lost;
-        self.publish_ack.worsen(&next.publish_ack);
-        self.end_to_end.worsen(&next.end_to_end);
-        self.schedule_lag.worsen(&next.schedule_lag);
+        for ((_, mine), (_, next)) in self.times_mut().into_iter().zip(next.times()) {
+            mine.worsen(&next);
+        }
         self.cpu_seconds += next.cpu_seconds;
         self.memory_bytes = self.memory_bytes.max(next.memory_bytes);
         self.paused_seconds += next.paused_seconds;
+    }
+
+    /// The percentiles of a point, each with the distribution that they are of.
+    pub fn times(&self) -> [(Distribution, Quantiles); 3] {
+        [(PUBLISH_ACK, self.publish_ack), (END_TO_END, self.end_to_end), (SCHEDULE_LAG, self.schedule_lag)]
+    }
+
+    fn times_mut(&mut self) -> [(Distribution, &mut Quantiles); 3] {
+        let Self { publish_ack, end_to_end, schedule_lag, .. } = self;
+        [(PUBLISH_ACK, publish_ack), (END_TO_END, end_to_end), (SCHEDULE_LAG, schedule_lag)]
     }
 
     /// So many a second, of a count of this point.
