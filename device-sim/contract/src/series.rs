@@ -9,7 +9,8 @@
 //! Messages and times are counted for each phase of a run, too, by the instant when a message fell due: [`PhaseStats`].
 //!
 //! Sums, metrics, JSON, CSV, text, HTML and dashboards iterate over the rows. A new counter is a line here and the place
-//! where it is counted.
+//! where it is counted. Of the figures of the fleet sums, differences and metrics do; a report, whose keys are others than
+//! those that travel, takes their structs apart.
 
 pub(crate) mod kind;
 pub(crate) mod whole;
