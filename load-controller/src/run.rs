@@ -15,6 +15,7 @@
 //! | [`threshold`] | what somebody wants of a run, held against what it measured |
 //! | [`change`] | what a plan becomes when somebody changes it |
 //! | [`saved`] | what is kept of a run, so that another process goes on with it |
+//! | [`draft`] | what its report is made of, where that is made elsewhere |
 //! | [`timeline`] | the run second by second, and the outages that it shows |
 //! | [`culprits`] | which worker is the cause of what makes a run invalid |
 //! | [`verdict`], [`conservation`] | what the run proved, and the laws that its counters must obey |
@@ -29,6 +30,7 @@ pub mod act;
 pub mod change;
 pub mod conservation;
 pub mod culprits;
+pub mod draft;
 pub mod facts;
 pub mod fault;
 pub mod phase;
@@ -57,6 +59,7 @@ use crate::report::Report;
 use act::{Outcome, Target};
 use change::Change;
 use culprits::Marks;
+use draft::Draft;
 use facts::{CutShort, LostWorkers, RunFacts};
 use phase::Spanned;
 use stage::Stage;
@@ -420,19 +423,23 @@ impl Run {
         self.part_of(workers.counters(), plan)
     }
 
-    /// A load test has the messages of its phases, wherever it runs; with nothing before it, where it is all of the run. What falls
-    /// due behind the last phase, until its devices have left, nobody has asked for.
-    fn part_of(&self, mut stats: Stats, plan: &Plan) -> Stats {
-        let nothing = Stats::default();
-        let is_test = self.facts.asked.load_test.is_some();
-        let before = self.before.as_ref().map(|before| &before.stats).or(is_test.then_some(&nothing));
-        if let Some(before) = before {
-            stats = stats.part(self.facts.asked.phases.numbers(), self.facts.span(), before);
+    fn part_of(&self, stats: Stats, plan: &Plan) -> Stats {
+        part(stats, &self.facts, self.before(), self.devices_wanted(plan))
+    }
+
+    /// The devices that the plan wants, as long as it is followed.
+    fn devices_wanted(&self, plan: &Plan) -> Option<u32> {
+        self.follows_plan().then(|| plan.devices(self.facts.now))
+    }
+
+    /// What its report is made of, so far; see [`Draft`].
+    pub fn draft(&self, plan: &Plan, workers: &Workers) -> Draft {
+        Draft {
+            measured: workers.measured(),
+            facts: self.facts.clone(),
+            before: self.before.clone(),
+            devices_wanted: self.devices_wanted(plan),
         }
-        if self.follows_plan() {
-            stats.devices.desired = plan.devices(self.facts.now);
-        }
-        stats
     }
 
     /// The report of what was read so far.
@@ -485,6 +492,22 @@ impl Run {
         let meant = messages_meant(fleet, plan.devices_wanted());
         meant.is_some_and(|meant| stats.all_messages().sent >= meant + births)
     }
+}
+
+/// What belongs to a run, of all that its workers measured.
+///
+/// A load test has the messages of its phases, wherever it runs; with nothing before it, where it is all of the run. What falls due
+/// behind the last phase, until its devices have left, nobody has asked for.
+fn part(mut stats: Stats, facts: &RunFacts, before: Option<&Before>, devices_wanted: Option<u32>) -> Stats {
+    let nothing = Stats::default();
+    let is_test = facts.asked.load_test.is_some();
+    if let Some(before) = before.map(|before| &before.stats).or(is_test.then_some(&nothing)) {
+        stats = stats.part(facts.asked.phases.numbers(), facts.span(), before);
+    }
+    if let Some(wanted) = devices_wanted {
+        stats.devices.desired = wanted;
+    }
+    stats
 }
 
 /// How many messages so many devices send in all; `None` where a stream has no end.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use faults::{FaultStats, Faults};
 pub use latency::{Latency, Summary};
 pub use model_faults::{ModelFault, ModelFaultCounts, ModelFaults};
-pub use over::{PhasesOver, PhasesSum};
+pub use over::{Measured, PhasesOver, PhasesSum};
 pub use sessions::{Change, Sessions};
 pub use sums::{Sum, SumOf};
 use times::Times;
@@ -774,6 +774,12 @@ impl Totals {
         sum
     }
 
+    /// What [`Totals::sum`] adds up, to be added up elsewhere; with these devices.
+    pub fn measured(&self, devices: Devices) -> Measured {
+        let counters = Stats { devices, ..self.sum_without_times() };
+        Measured { counters, times: self.times.values().cloned().collect() }
+    }
+
     fn sum_of_times(&self) -> &Stats {
         self.sum_of_times.get_or_init(|| {
             let mut sum = Box::<Stats>::default();
@@ -883,6 +889,21 @@ mod tests {
         assert_eq!(of_phase(&kept), (19, 19));
         totals.end(1);
         assert!(!totals.fits(&sum), "its books have what is in the sum");
+    }
+
+    #[test]
+    fn what_is_added_up_elsewhere_is_the_sum_of_then() {
+        let mut totals = Totals::default();
+        totals.take(0, timed(1, 10, false));
+        totals.take(1, timed(1, 4, false));
+        totals.end(1);
+        totals.take(1, WorkerStats { epoch: Micros(2), ..timed(2, 7, false) });
+        totals.take(0, timed(2, 25, true));
+        let devices = Devices { connected: 3, ..Devices::default() };
+        let (at_once, measured) = (Stats { devices, ..totals.sum() }, totals.measured(devices));
+        totals.take(0, timed(3, 30, false));
+        assert_eq!(measured.add_up(), at_once);
+        assert_ne!(totals.sum().all_messages(), at_once.all_messages());
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub use answer::PodReport;
 use causes::Causes;
 pub use limits::Guard;
 use limits::Limited;
-use load_test::Trial;
+use load_test::{Packed, Trial};
 pub(super) use orphan::tell_of_missing_fleets;
 use reconcile::Resolved;
 
@@ -235,6 +235,7 @@ pub(super) async fn look_after(
             },
             Some(answered) = next_answer(&mut task.calls) => task.answered(answered).await,
             Some(sum) = next_sum(&mut task.met) => task.added_up(sum).await,
+            Some(packed) = next_report(&mut task.wish.trial) => task.reported(packed).await,
             at = ticks.tick() => if task.tick(at).await.is_break() {
                 break;
             },
@@ -259,6 +260,17 @@ async fn next_sum(met: &mut Option<Met>) -> Option<PhasesSum> {
             added_up
                 .inspect_err(|error| tracing::error!(%error, "adding up the phases that are over has panicked"))
                 .ok()
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+/// The report of a test that is over; never where none is being made. One that could not be made is begun again by the next look.
+async fn next_report(trial: &mut Option<Trial>) -> Option<Arc<Packed>> {
+    match trial {
+        Some(trial) if !trial.reporting.is_empty() => {
+            let packed = trial.reporting.join_next().await?.map(Arc::new);
+            packed.inspect_err(|error| tracing::error!(%error, "making the report of a load test has panicked")).ok()
         }
         _ => std::future::pending().await,
     }

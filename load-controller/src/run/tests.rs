@@ -440,6 +440,23 @@ fn a_load_test_that_is_all_of_a_run_has_the_messages_of_its_phases_as_one_that_i
 }
 
 #[test]
+fn a_report_that_is_made_elsewhere_is_that_of_the_run_and_nothing_newer_is_in_it() {
+    let at = |second: u64| START.after(Span::from_secs(second));
+    let (mut run, plan, mut workers) = to_be_ended(at(1), "");
+    let mut tell = |workers: &mut Workers, second: u64, took: Span| {
+        let answer = Answer::Reading(Ok(Box::new(one_of_a_thousand_lost(at(second), took))));
+        workers.answered(Answered { ordinal: 0, id: "0".into(), answer }).unwrap();
+        run.tick(at(second), &plan, workers);
+        (run.draft(&plan, workers), run.report(&plan, workers))
+    };
+    let (draft, report) = tell(&mut workers, 2, Span::from_millis(1));
+    tell(&mut workers, 3, Span::from_millis(200));
+    let written = draft.write();
+    assert_eq!((written.report.messages.all.get(&SENT), written.stats.latency.end_to_end.count()), (Some(1_000), 999));
+    assert_eq!(written.report, report);
+}
+
+#[test]
 fn a_sum_of_the_times_of_a_stream_ends_a_run() {
     let at = |second: u64| START.after(Span::from_secs(second));
     for (streams, is_ended) in [("", true), ("stream: reading, ", true), ("group: none, ", false)] {

@@ -14,7 +14,7 @@ use std::{
 use fleet_contract::{
     clock::Offset,
     plan::{Plan, Shard},
-    stats::{Devices, Ended, Gap, Latency, PhasesOver, PhasesSum, Stats, SumOf, Totals, WorkerStats},
+    stats::{Devices, Ended, Gap, Latency, Measured, PhasesOver, PhasesSum, Stats, SumOf, Totals, WorkerStats},
     time::Micros,
     units::Span,
 };
@@ -530,6 +530,11 @@ impl Workers {
     /// that its devices are connected.
     pub fn sum(&self) -> Stats {
         Stats { devices: self.devices(), ..self.totals.sum() }
+    }
+
+    /// What [`Workers::sum`] adds up, to be added up elsewhere while readings go on.
+    pub fn measured(&self) -> Measured {
+        self.totals.measured(self.devices())
     }
 
     /// As [`Workers::sum`], but for the times of single streams.

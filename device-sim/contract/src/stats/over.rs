@@ -1,5 +1,5 @@
-//! Phases that are over, added up apart from the totals: of a thousand workers with many streams that takes more than a second, in
-//! which readings go on.
+//! Phases that are over, and all that was measured, added up apart from the totals: of a thousand workers with many streams that
+//! takes more than a second, in which readings go on.
 
 use std::collections::BTreeMap;
 
@@ -38,6 +38,24 @@ impl PhasesOver {
             times.move_phases_to(&mut sum, below);
         }
         PhasesSum { below, kept, epochs, phases: sum.packed().phases }
+    }
+}
+
+/// All that workers have measured: the sum of their counters, and the times of their streams, which are shared with the totals.
+#[derive(Debug)]
+pub struct Measured {
+    pub(super) counters: Stats,
+    pub(super) times: Vec<Times>,
+}
+
+impl Measured {
+    /// Adds it up: what [`Totals::sum`](super::Totals::sum) was when it was taken.
+    pub fn add_up(self) -> Stats {
+        let Self { counters: mut sum, times } = self;
+        let mut of_times = Stats::default();
+        times.iter().for_each(|times| times.add_to(&mut of_times));
+        sum.merge(&of_times);
+        sum
     }
 }
 

@@ -10,7 +10,10 @@ use fleet_contract::{
 };
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
-use tokio::time::{Duration, Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Duration, Instant},
+};
 
 use super::{Task, reading::program};
 use crate::{
@@ -29,6 +32,7 @@ use crate::{
     resource::{Fleet, LoadTest, LoadTestStatus, Owner, config_map, names},
     run::{
         self, Before, Run, Step,
+        draft::{Draft, Written},
         facts::{Asked, RunFacts},
         phase::Phases,
         saved::Saved,
@@ -68,6 +72,24 @@ pub(super) struct Trial {
     written_at: Instant,
     /// How long its figures stand before they are written again, if nothing else is to be told.
     figures_pause: Duration,
+    /// What makes its report: one job at most.
+    pub(super) reporting: JoinSet<Packed>,
+    /// That report, until it is written.
+    report: Option<Arc<Packed>>,
+}
+
+/// The report of a test that is over, and its files as they are kept.
+pub(super) struct Packed {
+    report: Report,
+    files: Vec<u8>,
+}
+
+impl Packed {
+    fn of(draft: Draft) -> Self {
+        let Written { report, stats, facts } = draft.write();
+        let files = files::pack(&report, &stats, &facts);
+        Self { report, files }
+    }
 }
 
 pub(super) enum At {
@@ -102,6 +124,8 @@ impl Trial {
             written: None,
             written_at: Instant::now(),
             figures_pause: FIGURES_PAUSE,
+            reporting: JoinSet::new(),
+            report: None,
         }
     }
 
@@ -499,23 +523,43 @@ impl Task {
         Ok(())
     }
 
-    /// Writes the report of a test that is over, tells what came of it, and lets the fleet go.
+    /// Has the report of a test that is over made on a thread of its own, while the fleet is looked after: of a thousand workers
+    /// that takes a second. Once it is there it is written, if need be more than once.
     async fn finish_test(&mut self) -> Result<(), Error> {
         let (Some(trial), Some(met), Some(plan)) = (&mut self.wish.trial, &self.met, &self.plan) else { return Ok(()) };
-        let At::Going { run, .. } = &trial.at else { return Ok(()) };
-        let stats = run.stats(plan, &met.workers);
-        let report = Report::new(&stats, run.facts());
-        let packed = files::pack(&report, &stats, run.facts());
+        if let Some(packed) = trial.report.clone() {
+            return self.write_report(&packed).await;
+        }
+        if let At::Going { run, .. } = &trial.at
+            && trial.reporting.is_empty()
+        {
+            let draft = run.draft(plan, &met.workers);
+            trial.reporting.spawn_blocking(move || Packed::of(draft));
+        }
+        Ok(())
+    }
+
+    /// Takes the report of a test that is over.
+    pub(super) async fn reported(&mut self, packed: Arc<Packed>) {
+        if let Some(trial) = &mut self.wish.trial {
+            trial.report = Some(packed);
+        }
+        self.keep_up_test().await;
+    }
+
+    /// Writes the report of a test that is over, tells what came of it, and lets the fleet go.
+    async fn write_report(&mut self, Packed { report, files }: &Packed) -> Result<(), Error> {
+        let Some(trial) = &mut self.wish.trial else { return Ok(()) };
         let mut reports = Vec::new();
-        for (part, bytes) in packed.chunks(files::PART_MAX).enumerate() {
+        for (part, bytes) in files.chunks(files::PART_MAX).enumerate() {
             let object = config_map::report(&trial.owner, &self.key.name, part, bytes);
             self.context.writer.create_own(&trial.owner, &object).await?;
             reports.push(object.name_any());
         }
         trial.status.reports = reports;
         trial.status.end = Some(self.context.clock.as_ref()().to_string());
-        trial.status = load_test::figures(&trial.status, &report, None);
-        self.tell_test(&Stage::Over(&report)).await?;
+        trial.status = load_test::figures(&trial.status, report, None);
+        self.tell_test(&Stage::Over(report)).await?;
         self.leave_test();
         Ok(())
     }

@@ -165,7 +165,7 @@ impl Task {
     }
 
     /// Goes on with the load test; after a failure not before its time.
-    async fn keep_up_test(&mut self) {
+    pub(super) async fn keep_up_test(&mut self) {
         if Instant::now() < self.pace.retry_at {
             return;
         }

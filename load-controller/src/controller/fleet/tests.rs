@@ -173,6 +173,15 @@ impl Cluster {
             let answered = self.task.calls.next().await.unwrap();
             self.task.answered(answered).await;
         }
+        self.threads().await;
+    }
+
+    /// Lets the task take in what threads of their own have made for it.
+    async fn threads(&mut self) {
+        while self.task.wish.trial.as_ref().is_some_and(|trial| !trial.reporting.is_empty()) {
+            let packed = next_report(&mut self.task.wish.trial).await.unwrap();
+            self.task.reported(packed).await;
+        }
     }
 
     /// The condition of a type: its status and its reason.

@@ -77,6 +77,12 @@ impl Cluster {
 
     /// The same of both by their pods, since when they run, and how many devices each has connected.
     async fn hear_from(&mut self, workers: [(&str, u64, u32); 2], phases: &[(u32, u64)]) {
+        self.hear_alone(workers, phases).await;
+        self.threads().await;
+    }
+
+    /// The same, with threads of their own still at work.
+    async fn hear_alone(&mut self, workers: [(&str, u64, u32); 2], phases: &[(u32, u64)]) {
         // No answer is worth a look before the status may be written again.
         tokio::time::advance(Duration::from_secs(3)).await;
         let now = self.clock.load(Relaxed);
@@ -297,6 +303,28 @@ async fn edits_wait_and_the_end_gives_the_fleet_back() {
     let totals = cluster.server.get(TOTALS).unwrap()["data"]["totals.json"].as_str().unwrap().to_owned();
     let totals: Value = serde_json::from_str(&totals).unwrap();
     assert_eq!((&totals["phasesKept"], &totals["stats"]["phases"]), (&3.into(), &Value::Null));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_is_made_while_the_fleet_is_looked_after_and_written_until_it_is_kept() {
+    let mut cluster = Cluster::begun(&spec()).await;
+    cluster.pass(Span::from_secs(20));
+    cluster.hear(1_500, &[(0, 40), (1, 160)]).await;
+    cluster.pass(Span::from_secs(8));
+    let workers = [("a", 1, 750), ("b", 1, 750)];
+    cluster.hear_alone(workers, &[(0, 40), (1, 160)]).await;
+    assert_eq!((cluster.state().as_str(), cluster.server.get(REPORT)), ("Settling", None), "it is being made");
+    assert!(cluster.task.tick(Instant::now()).await.is_continue());
+    // What is read meanwhile is not in it, and no second one is begun.
+    cluster.hear_alone(workers, &[(0, 40), (1, 170)]).await;
+    assert_eq!(cluster.task.wish.trial.as_ref().map(|trial| trial.reporting.len()), Some(1));
+    cluster.server.refuse(REPORT, StatusCode::INTERNAL_SERVER_ERROR, "not now");
+    cluster.threads().await;
+    assert_eq!(cluster.state(), "Settling");
+    cluster.server.allow(REPORT);
+    tokio::time::advance(Duration::from_mins(10)).await;
+    cluster.hear_alone(workers, &[(0, 40), (1, 180)]).await;
+    assert_eq!((cluster.state().as_str(), &cluster.test_status()["messages"]["sent"]), ("Passed", &200.into()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,36 @@
+//! What the report of a run is made of, apart from the run: adding up what a thousand workers have measured takes a second, and is
+//! done on a thread of its own while whoever drives the run goes on.
+
+use fleet_contract::stats::{Measured, Stats};
+
+use super::{Before, facts::RunFacts, part};
+use crate::report::Report;
+
+/// What a report is made of. Times of streams are shared with the workers' totals; all else is copied, and is little.
+#[derive(Debug)]
+pub struct Draft {
+    pub(super) measured: Measured,
+    pub(super) facts: RunFacts,
+    pub(super) before: Option<Box<Before>>,
+    pub(super) devices_wanted: Option<u32>,
+}
+
+/// A report, and what it was made of.
+#[derive(Debug)]
+pub struct Written {
+    /// The report.
+    pub report: Report,
+    /// What was measured.
+    pub stats: Stats,
+    /// What else was known.
+    pub facts: RunFacts,
+}
+
+impl Draft {
+    /// Makes the report: that of [`Run::report`](super::Run::report) when the draft was taken.
+    pub fn write(self) -> Written {
+        let Self { measured, facts, before, devices_wanted } = self;
+        let stats = part(measured.add_up(), &facts, before.as_deref(), devices_wanted);
+        Written { report: Report::new(&stats, &facts), stats, facts }
+    }
+}
