@@ -195,12 +195,8 @@ impl Writer {
         self.succeed(owner, &config_map::plan(owner, plan, version)).await
     }
 
-    /// Writes the totals as the successor of those with `version`; the new version of the object.
-    pub async fn totals(&self, owner: &Owner, ended: &Ended, version: Option<String>) -> Result<Option<String>, Error> {
-        self.succeed(owner, &config_map::totals(owner, ended, version)).await
-    }
-
-    /// Keeps what was measured in a phase, or by a load test, as the successor of the object with the version that it names; the new version.
+    /// Keeps totals, what was measured in a phase, or what a load test has measured, as the successor of the object with the version
+    /// that it names; the new version.
     pub async fn keep(&self, owner: &Owner, object: &ConfigMap) -> Result<Option<String>, Error> {
         self.succeed(owner, object).await
     }

@@ -26,6 +26,7 @@ use tokio::{
 
 mod acts;
 mod answer;
+mod books;
 mod causes;
 mod limits;
 mod load_test;
@@ -36,6 +37,7 @@ mod telling;
 mod writing;
 
 pub use answer::PodReport;
+use books::Books;
 use causes::Causes;
 pub use limits::Guard;
 use limits::Limited;
@@ -145,6 +147,10 @@ struct Met {
     workers: Workers,
     /// What adds up phases that are over: one job at most.
     adding_up: JoinSet<PhasesSum>,
+    /// What packs what is to be kept: one job at most, and none while phases are added up.
+    packing: JoinSet<Books>,
+    /// What it has packed, until that is written.
+    books: Option<Box<Books>>,
     /// How they are spoken to.
     tokens: Tokens,
 }
@@ -233,8 +239,9 @@ pub(super) async fn look_after(
                 Some(request) => task.answer(request).await,
                 None => break,
             },
-            Some(answered) = next_answer(&mut task.calls) => task.answered(answered).await,
-            Some(sum) = next_sum(&mut task.met) => task.added_up(sum).await,
+            // A reading would change the books that are being packed.
+            Some(answered) = next_answer(&mut task.calls), if !task.is_packing() => task.answered(answered).await,
+            Some(made) = next_made(&mut task.met) => task.made(made).await,
             Some(packed) = next_report(&mut task.wish.trial) => task.reported(packed).await,
             at = ticks.tick() => if task.tick(at).await.is_break() {
                 break;
@@ -252,17 +259,23 @@ async fn next_answer(calls: &mut Calls) -> Option<Answered> {
     if calls.is_waiting() { calls.next().await } else { std::future::pending().await }
 }
 
-/// What has been added up; never where nothing is.
-async fn next_sum(met: &mut Option<Met>) -> Option<PhasesSum> {
-    match met {
-        Some(met) if !met.adding_up.is_empty() => {
-            let added_up = met.adding_up.join_next().await?;
-            added_up
-                .inspect_err(|error| tracing::error!(%error, "adding up the phases that are over has panicked"))
-                .ok()
-        }
-        _ => std::future::pending().await,
-    }
+/// What a thread of its own has made for the books of a fleet.
+enum Made {
+    /// The sum of phases that are over.
+    Sum(PhasesSum),
+    /// The books, as they are kept.
+    Books(Box<Books>),
+}
+
+/// What has been added up or packed; never where nothing is.
+async fn next_made(met: &mut Option<Met>) -> Option<Made> {
+    let Some(met) = met else { return std::future::pending().await };
+    let made = tokio::select! {
+        Some(sum) = met.adding_up.join_next() => sum.map(Made::Sum),
+        Some(books) = met.packing.join_next() => books.map(|books| Made::Books(Box::new(books))),
+        else => return std::future::pending().await,
+    };
+    made.inspect_err(|error| tracing::error!(%error, "adding up or packing what is to be kept has panicked")).ok()
 }
 
 /// The report of a test that is over; never where none is being made. One that could not be made is begun again by the next look.

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use fleet_contract::{
-    stats::{Ended, PhasesSum, SumOf},
+    stats::{Ended, SumOf},
     time::Micros,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{CADENCE_WATCHED, Kept, KeptPhase, Task, load_test::Trial};
+use super::{Books, CADENCE_WATCHED, Kept, KeptPhase, Made, Task, books, load_test::Trial};
 use crate::{
     api::{CallError, calls::Answered},
     controller::{
@@ -20,7 +20,7 @@ use crate::{
         observe::own,
         plan,
     },
-    resource::{Owner, config_map, names},
+    resource::{Owner, names},
     run::{
         Run,
         facts::{Asked, Host, Program, RunFacts},
@@ -175,18 +175,29 @@ impl Task {
         }
     }
 
-    /// Takes the sum of phases that are over, with which books are closed.
-    pub(super) async fn added_up(&mut self, sum: PhasesSum) {
+    /// Takes the sum of phases that are over, with which books are closed, or the books that are to be kept before.
+    pub(super) async fn made(&mut self, made: Made) {
         if let Some(met) = &mut self.met {
-            met.workers.added_up(sum);
+            match made {
+                Made::Sum(sum) => met.workers.added_up(sum),
+                Made::Books(books) => met.books = Some(books),
+            }
         }
         self.keep_up().await;
+    }
+
+    /// Whether what is to be kept is being packed.
+    pub(super) fn is_packing(&self) -> bool {
+        self.met.as_ref().is_some_and(|met| !met.packing.is_empty())
     }
 
     /// Keeps the sum of the epochs that have ended, and only then closes their books.
     pub(super) async fn settle(&mut self) -> Result<(), Error> {
         let Some(met) = &mut self.met else { return Ok(()) };
-        // What takes long is added up on a thread of its own, and books wait for it.
+        // What takes long is added up and packed on a thread of its own, and books wait for it.
+        if !met.packing.is_empty() {
+            return Ok(());
+        }
         if met.adding_up.is_empty()
             && let Some(over) = met.workers.to_add_up()
         {
@@ -200,9 +211,22 @@ impl Task {
         if closing.is_none() && !self.kept.totals_are_gone || !self.refusals.is_due(&key, 0, Instant::now()) {
             return Ok(());
         }
-        let ended = closing.as_ref().map_or(met.workers.ended(), Closing::ended).clone();
-        let written = match self.keep_phases(&owner, &ended).await {
-            Ok(()) => self.context.writer.totals(&owner, &ended, self.kept.totals.clone()).await,
+        let ended = closing.as_ref().map_or(met.workers.ended(), Closing::ended);
+        let phases = self.kept.lacks(ended);
+        let books = match met.books.take().filter(|books| books.are_of(ended, &phases)) {
+            Some(books) => books,
+            None if books::are_many(ended, &phases) => {
+                let (owner, ended) = (owner.clone(), ended.clone());
+                met.packing.spawn_blocking(move || Books::of(&owner, ended, &phases));
+                return Ok(());
+            }
+            None => Box::new(Books::of(&owner, ended.clone(), &phases)),
+        };
+        let written = match self.keep_phases(&owner, &books).await {
+            Ok(()) => {
+                let totals = books::succeeding(&books.totals, self.kept.totals.clone());
+                self.context.writer.keep(&owner, &totals).await
+            }
             Err(error) => Err(error),
         };
         match self.unless_refused(&key, 0, written) {
@@ -218,7 +242,7 @@ impl Task {
                 let (ended, kept) = read?;
                 if let Some(met) = &mut self.met {
                     met.workers = Workers::resume(ended);
-                    met.adding_up = JoinSet::new();
+                    (met.adding_up, met.packing) = (JoinSet::new(), JoinSet::new());
                 }
                 (self.kept.totals, self.kept.phases) = (kept.totals, kept.phases);
                 self.pace.next_pull = Instant::now();
@@ -227,7 +251,7 @@ impl Task {
             Err(error) => return Err(error),
         }
         self.kept.totals_are_gone = false;
-        self.drop_phases(&owner, &ended).await?;
+        self.drop_phases(&owner, &books.ended).await?;
         let (Some(closing), Some(met)) = (closing, &mut self.met) else { return Ok(()) };
         let lost = closing.lost.clone();
         met.workers.close(closing);
@@ -240,13 +264,10 @@ impl Task {
     }
 
     /// Keeps each phase that is over apart, before the totals say so.
-    async fn keep_phases(&mut self, owner: &Owner, ended: &Ended) -> Result<(), Error> {
-        for (number, stats) in ended.stats.phases.range(..ended.phases_kept) {
-            let known = self.kept.phases.get(number);
-            if known.is_some_and(|known| known.stats == *stats) {
-                continue;
-            }
-            let object = config_map::phase(owner, *number, stats, known.and_then(|known| known.version.clone()));
+    async fn keep_phases(&mut self, owner: &Owner, books: &Books) -> Result<(), Error> {
+        for (number, stats, object) in &books.phases {
+            let known = self.kept.phases.get(number).and_then(|known| known.version.clone());
+            let object = books::succeeding(object, known);
             let version = self.context.writer.keep(owner, &object).await?;
             self.kept.phases.insert(*number, KeptPhase { version, stats: stats.clone() });
         }

@@ -206,6 +206,8 @@ impl Task {
             at: Instant::now(),
             workers: Workers::resume(ended),
             adding_up: JoinSet::new(),
+            packing: JoinSet::new(),
+            books: None,
             tokens: Tokens::of(&self.context.key.derive(Purpose::Token, &owner.uid)),
         });
         Ok(())

@@ -11,7 +11,10 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use fleet_contract::stats::{Stats, WorkerStats};
+use fleet_contract::{
+    fleet::Qos,
+    stats::{Stats, StreamStats, WorkerStats},
+};
 use kube::runtime::{
     reflector::{self, Lookup, Store, store::Writer as StoreWriter},
     watcher,
@@ -162,6 +165,12 @@ impl Cluster {
 
     /// Lets workers answer one round of questions, and the task take it in.
     async fn answers(&mut self, readings: Vec<(u32, &str, WorkerStats)>) {
+        self.answers_alone(readings).await;
+        self.threads().await;
+    }
+
+    /// The same, with threads of their own still at work.
+    async fn answers_alone(&mut self, readings: Vec<(u32, &str, WorkerStats)>) {
         self.watch();
         let owner = self.task.met.as_ref().unwrap().owner.clone();
         self.task.look(&owner);
@@ -173,11 +182,15 @@ impl Cluster {
             let answered = self.task.calls.next().await.unwrap();
             self.task.answered(answered).await;
         }
-        self.threads().await;
     }
 
     /// Lets the task take in what threads of their own have made for it.
     async fn threads(&mut self) {
+        let is_at_work = |met: &Met| !met.adding_up.is_empty() || !met.packing.is_empty();
+        while self.task.met.as_ref().is_some_and(is_at_work) {
+            let made = next_made(&mut self.task.met).await.unwrap();
+            self.task.made(made).await;
+        }
         while self.task.wish.trial.as_ref().is_some_and(|trial| !trial.reporting.is_empty()) {
             let packed = next_report(&mut self.task.wish.trial).await.unwrap();
             self.task.reported(packed).await;
@@ -258,6 +271,40 @@ async fn books_are_closed_only_when_their_sum_is_kept() {
     assert_eq!((cluster.reported(), cluster.kept()), (76, Some(70)));
     let report = cluster.task.report().unwrap();
     assert!(report.reasons.iter().any(|reason| reason.to_string().starts_with("worker_lost")), "{:?}", report.reasons);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_books_of_many_streams_are_packed_while_the_fleet_is_looked_after() {
+    let many = |epoch, sequence, sent| {
+        let mut many = reading(epoch, sequence, 0, false);
+        for number in 0..100 {
+            let mut stream = StreamStats::of(Qos::AtMostOnce);
+            stream.messages.sent = sent;
+            many.stats.add_stream("all", &format!("stream-{number}"), &stream);
+        }
+        many
+    };
+    let mut cluster = Cluster::new("devices: 10");
+    cluster.reconcile().await;
+    cluster.pod(0, "a");
+    cluster.answers(vec![(0, "a", many(1, 1, 70))]).await;
+    cluster.pod(0, "b");
+    cluster.answers_alone(vec![(0, "b", many(2, 1, 4))]).await;
+    assert!(cluster.task.is_packing());
+    assert!(cluster.task.tick(Instant::now()).await.is_continue());
+    // Nobody listens where the worker was asked.
+    cluster.task.calls = Calls::default();
+    assert_eq!((cluster.kept(), cluster.reported()), (Some(0), 7_000), "nothing newer counts before");
+    // Pods go meanwhile, so that other books are to be kept.
+    cluster.pod(0, "c");
+    cluster.watch();
+    let owner = cluster.task.met.as_ref().unwrap().owner.clone();
+    cluster.task.look(&owner);
+    cluster.threads().await;
+    assert_eq!(cluster.kept(), Some(7_000));
+    cluster.answers(vec![(0, "c", many(3, 1, 1))]).await;
+    assert_eq!((cluster.kept(), cluster.reported()), (Some(7_000), 7_100));
+    assert_eq!(cluster.task.workers().map(|workers| workers.ended().workers_lost), Some(2));
 }
 
 #[tokio::test(start_paused = true)]

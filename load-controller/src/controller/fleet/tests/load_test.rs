@@ -5,11 +5,7 @@ mod phased;
 
 use std::pin::Pin;
 
-use fleet_contract::{
-    fleet::Qos,
-    stats::{PhaseStats, StreamStats},
-    units::Span,
-};
+use fleet_contract::{stats::PhaseStats, units::Span};
 use k8s_openapi::{ByteString, api::core::v1::ConfigMap};
 
 use super::*;
