@@ -13,6 +13,7 @@ pub mod json;
 pub mod junit;
 pub mod markdown;
 pub mod text;
+mod thin;
 
 use std::collections::BTreeMap;
 

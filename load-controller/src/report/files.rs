@@ -36,6 +36,7 @@ use fleet_contract::{
 use super::{
     LostInReport, Report, csv, hgrm, hlog, html, json, junit, markdown,
     text::{self, Paint, Style, Width},
+    thin::Thinning,
 };
 use crate::{
     packed,
@@ -185,19 +186,26 @@ pub const PACKED_MAX: usize = 8 * PART_MAX;
 /// How much of it one ConfigMap holds, in bytes: with what Base64 adds, the API server takes 1 MiB.
 pub const PART_MAX: usize = 768 << 10;
 
-/// All files by name, compressed, for where there is no disk; where they would be too large, without the largest ones.
-/// `report.json` is always among them.
+/// All files by name, compressed, for where there is no disk; where they would be too large, thinned (`thin.rs`). `report.json` is
+/// always among them.
 pub fn pack(report: &Report, stats: &Stats, facts: &RunFacts) -> Vec<u8> {
-    pack_within(PACKED_MAX, contents(report, stats, facts).collect())
+    pack_within(PACKED_MAX, report, stats, facts)
 }
 
-fn pack_within(most: usize, mut files: BTreeMap<&str, String>) -> Vec<u8> {
+fn pack_within(most: usize, report: &Report, stats: &Stats, facts: &RunFacts) -> Vec<u8> {
+    let mut thinning = Thinning::NONE;
     loop {
+        let thinned = thinning.of(report, stats, facts);
+        let files = contents(&thinned, stats, facts).filter(|(name, _)| thinning.has(name));
+        let files: BTreeMap<&'static str, String> = files.collect();
         let packed = packed::pack(&serde_json::to_vec(&files).expect("texts by name are a value of JSON"));
+        if packed.len() <= most {
+            return packed;
+        }
         let largest = files.iter().filter(|(name, _)| **name != LAST).max_by_key(|(_, text)| text.len());
-        match largest.map(|(name, _)| *name) {
-            Some(largest) if packed.len() > most => drop(files.remove(largest)),
-            _ => return packed,
+        match thinning.next(&thinned, largest.map(|(name, _)| *name)) {
+            Some(next) => thinning = next,
+            None => return packed,
         }
     }
 }
@@ -295,12 +303,12 @@ fn nameless(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::units::Span;
+    use fleet_contract::{series::SENT, units::Span};
 
     use super::*;
     use crate::{
         fixture::{facts, stats_of},
-        run::facts::Asked,
+        run::{facts::Asked, stage::Stage},
     };
 
     fn written(directory: &Path) -> Result<(), ClaimError> {
@@ -321,28 +329,30 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_too_large_is_left_out_from_the_largest_on_and_the_figures_stay() {
-        // Noise, which hardly packs.
-        let mut state = 7_u64;
-        let mut noise = |length: usize| -> String {
-            let mut digit = || {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                format!("{:x}", state >> 60)
-            };
-            (0..length).map(|_| digit()).collect()
+    fn what_would_be_too_large_is_thinned_before_files_are_left_out_and_the_figures_stay() {
+        let (stats, mut facts) = (stats_of(50), facts());
+        for second in 1..=200 {
+            facts.timeline.push(facts.started.after(Span::from_secs(second)), &stats_of(second), Stage::Running);
+        }
+        let report = Report::new(&stats, &facts);
+        let pack = |most: usize| pack_within(most, &report, &stats, &facts);
+        let read = |packed: &[u8]| {
+            let files = unpack(packed).unwrap();
+            let report: Report = serde_json::from_str(&files[LAST]).unwrap();
+            (files.into_keys().collect::<Vec<_>>(), report)
         };
-        let files: BTreeMap<&str, String> = [
-            ("report.html", noise(40_000)),
-            ("latency.hlog", noise(20_000)),
-            (LAST, noise(30_000)),
-            ("report.txt", noise(1_000)),
-        ]
-        .into();
-        let names = |most: usize| unpack(&pack_within(most, files.clone())).unwrap().into_keys().collect::<Vec<_>>();
-        assert_eq!(names(1 << 20).len(), 4);
-        assert_eq!(names(35_000), ["latency.hlog", "report.json", "report.txt"]);
-        assert_eq!(names(20_000), ["report.json", "report.txt"]);
-        assert_eq!(names(1), ["report.json"]);
+        let whole = pack(usize::MAX);
+        assert_eq!((read(&whole).0.len(), read(&whole).1.notes), (NAMES.len(), report.notes.clone()));
+        let thinned = pack(whole.len() - 1);
+        let (names, found) = read(&thinned);
+        assert!(thinned.len() < whole.len());
+        assert_eq!((names.len(), found.timeline.readings_per_point), (NAMES.len(), 2));
+        // The note is in each file that shows notes.
+        let text = &unpack(&thinned).unwrap()["report.txt"];
+        assert!(text.contains("a row of the timeline holds 2"), "{text}");
+        let (names, found) = read(&pack(1));
+        assert_eq!((names, found.messages.all.get(&SENT)), (vec![LAST.to_owned()], Some(50)));
+        assert!(found.notes.last().unwrap().contains("report.html"), "{:?}", found.notes);
     }
 
     #[test]

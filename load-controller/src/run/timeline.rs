@@ -284,7 +284,7 @@ impl Point {
     }
 
     /// One point of one or more neighbours.
-    fn joined(points: &[Self]) -> Self {
+    pub(crate) fn joined(points: &[Self]) -> Self {
         let mut joined = points.first().copied().unwrap_or_default();
         points.iter().skip(1).for_each(|next| joined.join(next));
         joined
