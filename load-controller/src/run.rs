@@ -332,7 +332,7 @@ impl Run {
         if self.drain.is_some_and(|drain| drain.from.after(self.settling()) <= now) {
             return Some(TimesOf::All);
         }
-        // Those that are about to be kept have been told.
+        // Those that are about to be kept have been told, and stay as they were then.
         let kept = workers.next_phase();
         let to_be_kept = ends(plan).filter(|(end, number)| *number >= kept && end.after(self.settling()) <= now);
         to_be_kept.last().map(|(_, number)| TimesOf::Phases(number + 1))

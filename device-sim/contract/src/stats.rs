@@ -504,6 +504,7 @@ impl Totals {
         if self.current.get(&ordinal).is_some_and(|last| last.epoch < reading.epoch) {
             self.end(ordinal);
         }
+        self.hold_phases(ordinal, &mut reading);
         match (reading.is_brief, reading.times_below) {
             (true, None) => {}
             (true, Some(number)) => {
@@ -513,12 +514,24 @@ impl Totals {
             }
             (false, _) => {
                 let told = reading.stats.split_times();
-                self.times.insert(ordinal, Times::new(reading.at, told));
+                let before = self.times.remove(&ordinal);
+                self.times.insert(ordinal, Times::new(reading.at, told).after(before.as_ref()));
                 self.sum_of_times = OnceLock::new();
             }
         }
         self.sum_of_current = OnceLock::new();
         self.current.insert(ordinal, reading);
+    }
+
+    /// Phases that are over and were told with their times stay as they were then, until they are kept: else newer counters would be
+    /// kept with older times.
+    fn hold_phases(&self, ordinal: u32, reading: &mut WorkerStats) {
+        let (Some(last), Some(times)) = (self.current.get(&ordinal), self.times.get(&ordinal)) else { return };
+        let told_now = if reading.is_brief { reading.times_below.unwrap_or_default() } else { u32::MAX };
+        let told = times.phases_told();
+        for (number, phase) in last.stats.phases.range(told_now.min(told)..told) {
+            reading.stats.phases.insert(*number, phase.clone());
+        }
     }
 
     /// Takes the last reading of worker `ordinal` out, with the times of its streams.
@@ -861,6 +874,26 @@ mod tests {
         assert_eq!(times(&totals), (10, 30, 31), "what was kept stays as it was");
         totals.end(0);
         assert_eq!(times(&totals), (10, 30, 31));
+    }
+
+    #[test]
+    fn a_phase_that_was_told_stays_as_it_was_whatever_counters_come_before_it_is_kept() {
+        let of_phase = |totals: &Totals| {
+            let (messages, latency) = totals.sum().phases[&2].total();
+            (messages.sent, latency.end_to_end.count())
+        };
+        let mut totals = Totals::default();
+        totals.take(0, timed(1, 10, false));
+        totals.take(0, timed(2, 25, true));
+        assert_eq!(of_phase(&totals), (25, 10), "it goes on");
+        totals.take(0, timed(3, 30, false).brief(Some(3)));
+        totals.take(0, timed(4, 31, true));
+        assert_eq!((of_phase(&totals), totals.sum().all_messages().sent), ((30, 30), 31));
+        // All of it is told again.
+        totals.take(0, timed(5, 33, false));
+        totals.take(0, timed(6, 34, true));
+        totals.keep_phases(3);
+        assert_eq!((of_phase(&totals), totals.sum().all_messages().sent), ((33, 33), 34));
     }
 
     #[test]

@@ -418,6 +418,36 @@ fn a_threshold_on_times_does_not_end_a_run_for_want_of_times() {
 }
 
 #[test]
+fn a_phase_that_could_not_be_kept_at_once_is_kept_as_of_one_instant() {
+    let at = |second: u64| START.after(Span::from_secs(second));
+    let (mut run, plan, mut workers) = to_be_ended(at(1), "");
+    // Some messages of the first phase are still sent after its end, one a second.
+    for second in 7..=10 {
+        let mut stream = StreamStats::of(Qos::AtLeastOnce);
+        let messages = &mut stream.messages;
+        for count in [&mut messages.offered, &mut messages.sent, &mut messages.observed, &mut messages.delivered] {
+            *count = second;
+        }
+        (0..second).for_each(|_| stream.latency.end_to_end.record(Span::from_millis(1)));
+        let mut stats = Stats::default();
+        stats.add_stream("all", "reading", &stream);
+        stats.phases.entry(0).or_default().groups.add("all", "reading", &stream);
+        let times_below = match run.wants_times(at(second), &plan, &workers) {
+            Some(TimesOf::Phases(number)) => Some(number),
+            _ => None,
+        };
+        let reading = WorkerStats::new(START, second, at(second), 1, stats).brief(times_below);
+        let answer = Answer::Reading(Ok(Box::new(reading)));
+        workers.answered(Answered { ordinal: 0, id: "0".into(), answer }).unwrap();
+        run.tick(at(second), &plan, &mut workers);
+    }
+    let closing = workers.closing().unwrap();
+    assert_eq!(closing.ended().phases_kept, 1);
+    let (messages, latency) = closing.ended().stats.phases[&0].total();
+    assert_eq!((messages.delivered, latency.end_to_end.count()), (8, 8));
+}
+
+#[test]
 fn a_load_test_that_is_all_of_a_run_has_the_messages_of_its_phases_as_one_that_is_a_part() {
     let now = START.after(Span::from_secs(80));
     let (part, plan, mut workers) = to_be_ended(now, "");

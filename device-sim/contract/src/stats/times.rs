@@ -26,6 +26,17 @@ impl Times {
         Self { at, of_phases: (0, at), groups: Arc::new(times.groups), phases }
     }
 
+    /// The same, with what was known before of which phases are over.
+    pub(super) fn after(mut self, before: Option<&Self>) -> Self {
+        self.of_phases.0 = before.map_or(0, Self::phases_told);
+        self
+    }
+
+    /// The phases below this number are over, and their times were asked for to be kept.
+    pub(super) const fn phases_told(&self) -> u32 {
+        self.of_phases.0
+    }
+
     /// Takes what the worker has said of the phases below `number` alone.
     pub(super) fn take_phases(&mut self, at: Micros, times: Stats, number: u32) {
         let told = Self::new(at, times);
