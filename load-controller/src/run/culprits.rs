@@ -30,9 +30,10 @@ pub struct Mark {
     epoch: Micros,
     /// Messages that it handed over too late.
     overdue: u64,
-    /// Of these: by 100 ms or more.
-    #[serde(default)]
-    missed: u64,
+    /// Of these: by 100 ms or more. An earlier release has not recorded it: nobody knows then when a worker missed them, and none
+    /// is blamed for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    missed: Option<u64>,
     /// Scheduling periods, and those with throttling.
     periods: u64,
     throttled: u64,
@@ -47,7 +48,7 @@ impl Mark {
         Self {
             epoch: reading.epoch,
             overdue: generator.overdue,
-            missed: generator.missed_ticks,
+            missed: Some(generator.missed_ticks),
             periods: generator.cpu_periods,
             throttled: generator.cpu_periods_throttled,
             unjudged: all.unobserved + all.unknown,
@@ -59,7 +60,7 @@ impl Mark {
         let Some(before) = before.filter(|before| before.epoch == self.epoch) else { return self };
         Self {
             overdue: self.overdue.saturating_sub(before.overdue),
-            missed: self.missed.saturating_sub(before.missed),
+            missed: self.missed.zip(before.missed).map(|(now, before)| now.saturating_sub(before)),
             periods: self.periods.saturating_sub(before.periods),
             throttled: self.throttled.saturating_sub(before.throttled),
             unjudged: self.unjudged.saturating_sub(before.unjudged),
@@ -95,7 +96,7 @@ pub fn find(workers: &Workers, before: &Marks) -> BTreeMap<Rule, String> {
         }
     };
     let overdue = blame("of it", &|ordinal, reading| since(ordinal, reading).overdue);
-    let missed = blame("of the missed ticks", &|ordinal, reading| since(ordinal, reading).missed);
+    let missed = blame("of the missed ticks", &|ordinal, reading| since(ordinal, reading).missed.unwrap_or_default());
     let late: Vec<_> = overdue.into_iter().chain(missed).collect();
     if !late.is_empty() {
         found.insert(Rule::ScheduleLag, late.join(", "));
@@ -192,6 +193,26 @@ mod tests {
         let found = find(&workers_of(vec![of(90, 1), of(10, 3)], None), &Marks::new());
         let expected = "most of it by lab-0: 90 of 100, most of the missed ticks by lab-1: 3 of 4";
         assert_eq!(found[&Rule::ScheduleLag], expected);
+    }
+
+    #[test]
+    fn nobody_is_blamed_for_missed_ticks_that_were_not_recorded_before_the_run() {
+        let of = |overdue, missed_ticks| {
+            let generator = Generator { overdue, missed_ticks, ..Generator::default() };
+            Stats { generator, ..Stats::default() }
+        };
+        let mut kept = serde_json::to_value(marks(&workers_of(vec![of(90, 1), of(10, 3)], None))).unwrap();
+        for mark in kept.as_object_mut().unwrap().values_mut() {
+            // As an earlier release has written it.
+            assert!(mark.as_object_mut().unwrap().remove("missed").is_some());
+        }
+        let kept: Marks = serde_json::from_value(kept).unwrap();
+        let found = find(&workers_of(vec![of(95, 2), of(10, 9)], None), &kept);
+        assert_eq!(found[&Rule::ScheduleLag], "all of it by lab-0");
+        // Who has begun since has missed them since.
+        let of_one = Marks::from([(0, kept[&0])]);
+        let found = find(&workers_of(vec![of(95, 2), of(10, 9)], None), &of_one);
+        assert_eq!(found[&Rule::ScheduleLag], "most of it by lab-1: 10 of 15, all of the missed ticks by lab-1");
     }
 
     #[test]
