@@ -11,7 +11,8 @@ use fleet_contract::{
     fleet::Birth,
     model::{
         self as document, Files, Payload, Problem, Qos, Rule, StampMode, StreamOverride, check, check_overrides,
-        fault::RateEffect, payload::pointer_token,
+        fault::RateEffect,
+        payload::{Format, pointer_token},
     },
     plan::Pace,
     stamp::{self, Stamp},
@@ -70,6 +71,7 @@ pub struct Stream {
     /// Phase and jitter of each device.
     source: Source,
     topic: Bound,
+    format: Format,
     body: Program,
     properties: properties::Properties,
     faults: StreamFaults,
@@ -407,6 +409,11 @@ impl Stream {
         &self.topic
     }
 
+    /// The format of its bodies.
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
     /// How its messages can be recognised.
     pub fn stamp(&self) -> &StampMode {
         &self.stamp
@@ -644,6 +651,7 @@ fn assemble(
         messages: document.messages,
         source: Source::new(context.seed, &format!("stream {name}")),
         topic: document.topic.bind(&names, context.client_id),
+        format: document.payload.format(),
         body,
         properties,
         faults: StreamFaults::compile(&document.faults, name, context.seed),

@@ -6,7 +6,13 @@ use std::{
     ops::Range,
 };
 
-use fleet_contract::{model::Qos, plan::Pace, stamp::Stamp, time::Micros, units::Span};
+use fleet_contract::{
+    model::{Qos, payload::Format},
+    plan::Pace,
+    stamp::Stamp,
+    time::Micros,
+    units::Span,
+};
 
 use crate::{
     fault::{self, How},
@@ -32,6 +38,8 @@ pub struct Sample {
     pub is_retained: bool,
     /// What MQTT 5 would say beside the body.
     pub properties: Properties,
+    /// The format of the body, as the model has it; a fault may have spoilt the bytes.
+    pub format: Format,
     /// The body.
     pub payload: Vec<u8>,
 }
@@ -150,6 +158,7 @@ impl Samples<'_> {
             qos: document.qos(),
             is_retained: document.is_retained(),
             properties: self.properties(stream, device, stamp),
+            format: document.format(),
             payload,
         }
     }

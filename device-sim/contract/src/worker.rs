@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     fleet::{Fleet, FleetSpec},
     format::Format,
+    model::payload,
     plan::{Plan, Shard},
     time::Micros,
     units::Span,
@@ -156,8 +157,15 @@ pub struct StreamStatus {
     pub settled: u32,
     /// Messages that wait for their judgement.
     pub in_flight: u32,
-    /// The last payload, as text; what it would be if nothing was sent yet.
+    /// The format of its payloads.
+    #[serde(default)]
+    pub format: payload::Format,
+    /// The last payload, or what it would be: JSON and text as they are, CBOR and raw bytes in hexadecimal.
     pub payload: String,
+    /// What a CBOR payload says, as JSON.
+    // Left to whoever shows it, so that no worker carries a decoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoded: Option<String>,
 }
 
 #[cfg(test)]

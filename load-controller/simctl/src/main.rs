@@ -12,10 +12,12 @@
 //! | `clean` | what a run has left at its broker, removed |
 //! | `cluster` | fleets of a Kubernetes cluster: which one, its objects, what hinders |
 //! | `installation`, `engine` | the load controller's objects, and who builds and loads the images that they need |
+//! | `cbor` | what bodies in CBOR say |
 //! | `view`, `screen` | the live figures as lines, and lines on a terminal |
 //! | `printer`, `excerpt`, `exit` | what goes out, the lines that an error speaks of, and the exit code |
 
 mod args;
+mod cbor;
 mod clean;
 mod cluster;
 mod completion;

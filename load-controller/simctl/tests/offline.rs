@@ -330,6 +330,36 @@ spec:
 }
 
 #[test]
+fn a_body_in_cbor_says_what_the_same_body_says_in_json() {
+    let document = "
+apiVersion: simctl.io/v1alpha1
+kind: Fleet
+metadata: {name: lab}
+spec:
+  devices: 2
+  broker: {url: 'mqtt://localhost'}
+  groups: [{name: tank, model: tank}]
+  models:
+    tank:
+      signals: {level: {kind: uniform, range: [-5, 5]}}
+      streams:
+        state: {topic: 't/{index}', interval: 1s, payload: {FORMAT: {level: '{level:.2}', who: '{id}', at: ['{seq}', null]}}}
+";
+    let lines = |format: &str| -> Vec<Value> {
+        let place = Place::new().with("fleet.yaml", &document.replace("FORMAT", format));
+        let text = stdout(&place.call(&["sample", "-f", "fleet.yaml"]).success());
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (json, cbor) = (lines("json"), lines("cbor"));
+    assert!(json.len() > 10 && json.len() == cbor.len(), "{} and {}", json.len(), cbor.len());
+    for (json, cbor) in json.iter().zip(&cbor) {
+        assert_eq!(cbor["decoded"], json["payload"]);
+        assert!(cbor["payload"].as_str().unwrap().bytes().all(|byte| byte.is_ascii_hexdigit()), "{cbor}");
+        assert!(json.get("decoded").is_none(), "{json}");
+    }
+}
+
+#[test]
 fn the_built_in_models_are_listed_and_shown() {
     let place = Place::new();
     let list: Value = serde_json::from_str(&stdout(&place.call(&["models", "-o", "json"]).success())).unwrap();

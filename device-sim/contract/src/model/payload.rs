@@ -24,6 +24,21 @@ pub enum Payload {
     Raw(Vec<RawPart>),
 }
 
+/// The format of a body.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A JSON object.
+    Json,
+    /// A CBOR map.
+    Cbor,
+    /// A text.
+    #[default]
+    Text,
+    /// Bytes.
+    Raw,
+}
+
 /// A piece of a raw body.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -102,7 +117,32 @@ pub struct PlacedText<'a> {
     pub text: &'a str,
 }
 
+/// Two hexadecimal digits a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Format {
+    /// A body as text: JSON and text as they are, CBOR and raw bytes in hexadecimal.
+    pub fn show(self, body: &[u8]) -> String {
+        match self {
+            Self::Json | Self::Text => String::from_utf8_lossy(body).into_owned(),
+            Self::Cbor | Self::Raw => hex(body),
+        }
+    }
+}
+
 impl Payload {
+    /// Its format.
+    pub const fn format(&self) -> Format {
+        match self {
+            Self::Json(_) => Format::Json,
+            Self::Cbor(_) => Format::Cbor,
+            Self::Text(_) => Format::Text,
+            Self::Raw(_) => Format::Raw,
+        }
+    }
+
     /// All texts in which there may be placeholders.
     pub fn texts(&self) -> Vec<PlacedText<'_>> {
         let mut texts = Vec::new();
@@ -250,5 +290,20 @@ fn slot<'a>(name: &'a str, format: Option<&str>) -> Result<Slot<'a>, String> {
             Some(decimals @ 0..=9) => Ok(Slot::Signal { name, decimals: Some(decimals), is_string: false }),
             _ => wrong("a signal takes `string`, or its decimals from `.0` to `.9`"),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_shown_by_its_format_and_not_by_its_bytes() {
+        // A CBOR text, which is UTF-8 by accident.
+        let body = b"\x62hi";
+        assert_eq!(Format::Cbor.show(body), "626869");
+        assert_eq!(Format::Raw.show(body), "626869");
+        assert_eq!(Format::Text.show(body), "bhi");
+        assert_eq!(unhex(&hex(&[0, 9, 0xff])), Ok(vec![0, 9, 0xff]));
     }
 }

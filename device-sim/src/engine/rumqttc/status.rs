@@ -54,7 +54,9 @@ impl Shared {
             sent: timetable.seq,
             settled: timetable.seq,
             in_flight: 0,
-            payload: String::from_utf8_lossy(payload).into_owned(),
+            format: compiled.format(),
+            payload: compiled.format().show(payload),
+            decoded: None,
         }
     }
 }

@@ -79,7 +79,9 @@ impl<W: World> Shard<W> {
             sent,
             settled: sent.saturating_sub(in_flight),
             in_flight,
-            payload: String::from_utf8_lossy(&payload).into_owned(),
+            format: compiled.format(),
+            payload: compiled.format().show(&payload),
+            decoded: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use load_controller::{run::verdict::ExitCode, words};
 use tokio::signal::ctrl_c;
 
 use crate::{
+    cbor,
     cluster::{
         fleets::{self, FleetName},
         question::Question,
@@ -122,13 +123,15 @@ enum Source {
 impl Source {
     /// The device, and what was left out of it.
     async fn device(&mut self, index: u32) -> anyhow::Result<(DeviceStatus, Option<String>)> {
-        match self {
-            Self::Run(remote) => Ok((remote.device(index).await?, None)),
+        let (mut device, cut) = match self {
+            Self::Run(remote) => (remote.device(index).await?, None),
             Self::Fleet(question) => {
                 let answer = question.ask().await?;
-                Ok((answer.figures, answer.cut))
+                (answer.figures, answer.cut)
             }
-        }
+        };
+        cbor::decode_payloads(&mut device);
+        Ok((device, cut))
     }
 
     async fn end(self) {
@@ -239,13 +242,16 @@ fn table(device: &DeviceStatus, palette: Palette) -> String {
     text.push_str(&columns(palette, &[1, 2, 3, 4], &rows));
     for stream in streams {
         let _ = write!(text, "\n{}  {}\n", palette.paint(Tone::Faint, &stream.name), stream.payload);
+        if let Some(decoded) = &stream.decoded {
+            let _ = writeln!(text, "{:1$}  {decoded}", "", stream.name.chars().count());
+        }
     }
     text
 }
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::{time::Micros, worker::StreamStatus};
+    use fleet_contract::{model::payload, time::Micros, worker::StreamStatus};
 
     use super::*;
     use crate::{document::from_text, library::EXAMPLES};
@@ -275,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_device_shows_its_session_and_ledger() {
-        let device = DeviceStatus {
+        let mut device = DeviceStatus {
             index: 42,
             client_id: "demo-42".into(),
             group: "vehicle".into(),
@@ -294,7 +300,9 @@ mod tests {
                 sent: 1_234,
                 settled: 1_233,
                 in_flight: 1,
+                format: payload::Format::Json,
                 payload: r#"{"speed":3.5}"#.into(),
+                decoded: None,
             }],
         };
         insta::assert_snapshot!(table(&device, Palette::PLAIN), @r#"
@@ -308,5 +316,10 @@ mod tests {
 
         state  {"speed":3.5}
         "#);
+        device.streams[0].format = payload::Format::Cbor;
+        device.streams[0].payload = "a1657370656564fb400c000000000000".into();
+        cbor::decode_payloads(&mut device);
+        let text = table(&device, Palette::PLAIN);
+        assert!(text.ends_with("\nstate  a1657370656564fb400c000000000000\n       {\"speed\":3.5}\n"), "{text}");
     }
 }

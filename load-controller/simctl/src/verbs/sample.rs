@@ -1,13 +1,19 @@
 //! `simctl sample`: what devices would send, as JSON lines, without a broker.
 
 use device_sim::sample;
-use fleet_contract::{fleet::Protocol, time::Micros, units::Span};
+use fleet_contract::{
+    fleet::Protocol,
+    model::payload::{Format, hex},
+    time::Micros,
+    units::Span,
+};
 use load_controller::run::verdict::ExitCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
+    cbor,
     estimate::{compile, membership},
     exit::Failure,
     flags::FleetFlags,
@@ -23,8 +29,8 @@ Examples:
 
 /// Print what devices would send, as JSON lines
 ///
-/// One object a message with `due`, `device`, `topic`, `qos`, `retain` and `payload`, and where the fleet speaks MQTT 5
-/// with `properties`. The same seed, document and start give the same lines.
+/// One object a message with `due`, `device`, `topic`, `qos`, `retain` and `payload`, where the fleet speaks MQTT 5
+/// with `properties`, and of a body in CBOR with `decoded`. The same seed, document and start give the same lines.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -54,8 +60,11 @@ pub(super) struct Line<'a> {
     /// In MQTT 5 only, where a message may still have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     properties: Option<Properties<'a>>,
-    /// The body: JSON as JSON, text as text, anything else in hexadecimal.
+    /// The body: JSON as JSON, text as text, CBOR and raw bytes in hexadecimal.
     payload: Value,
+    /// What a body in CBOR says, as the JSON that it corresponds to; none where a fault has spoilt it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decoded: Option<Value>,
 }
 
 /// What a message has of the properties of MQTT 5, by the names that documents have for them.
@@ -127,24 +136,25 @@ impl<'a> Line<'a> {
             qos: sample.qos.into(),
             retain: sample.is_retained,
             properties: (protocol == Protocol::V5).then(|| Properties::new(&sample.properties)),
-            payload: payload(&sample.payload),
+            payload: payload(sample.format, &sample.payload),
+            decoded: (sample.format == Format::Cbor).then(|| cbor::decode(&sample.payload)).flatten(),
         }
     }
 }
 
-/// The body as it is best read: JSON as JSON, text as text, anything else in hexadecimal.
-fn payload(body: &[u8]) -> Value {
-    if let Ok(value) = serde_json::from_slice(body) {
-        return value;
+/// The body as it is best read: JSON as JSON, text as text, CBOR and raw bytes in hexadecimal, whatever they look like.
+fn payload(format: Format, body: &[u8]) -> Value {
+    match format {
+        Format::Json | Format::Text => serde_json::from_slice(body).unwrap_or_else(|_| text(body).into()),
+        Format::Cbor | Format::Raw => hex(body).into(),
     }
-    text(body).into()
 }
 
 /// Text as it is, anything else in hexadecimal.
 fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
-        Err(_) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Err(_) => hex(bytes),
     }
 }
 
@@ -177,9 +187,12 @@ mod tests {
 
     #[test]
     fn bodies_are_shown_as_what_they_are() {
-        assert_eq!(payload(br#"{"a": 1}"#), serde_json::json!({"a": 1}));
-        assert_eq!(payload(b"21.5 C"), serde_json::json!("21.5 C"));
-        assert_eq!(payload(&[0xff, 1]), serde_json::json!("ff01"));
+        assert_eq!(payload(Format::Json, br#"{"a": 1}"#), serde_json::json!({"a": 1}));
+        assert_eq!(payload(Format::Text, b"21.5 C"), serde_json::json!("21.5 C"));
+        assert_eq!(payload(Format::Text, &[0xff, 1]), serde_json::json!("ff01"));
+        // Digits, and so JSON and text by accident.
+        assert_eq!(payload(Format::Raw, b"42"), serde_json::json!("3432"));
+        assert_eq!(payload(Format::Cbor, b"42"), serde_json::json!("3432"));
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn points_of(number: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::{clock::Offset, time::Micros, units::Span, worker::StreamStatus};
+    use fleet_contract::{clock::Offset, model::payload::Format, time::Micros, units::Span, worker::StreamStatus};
 
     use super::*;
     use crate::{
@@ -200,7 +200,9 @@ mod tests {
             sent: 1,
             settled: 1,
             in_flight: 0,
+            format: Format::Json,
             payload: payload.into(),
+            decoded: None,
         };
         let mut known = DeviceStatus {
             index: 1,
