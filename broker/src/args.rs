@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use broker::{Config, File, Limits, MEMORY_DEFAULT, Size, Users};
+use broker::{Config, File, Limits, MEMORY_DEFAULT, Users};
 use clap::Parser;
+use fleet_contract::units::Bytes;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,7 +67,7 @@ pub(crate) struct Args {
 
     /// Memory from which the limits follow, 128 KiB a device [default: 256MiB]
     #[arg(long, value_name = "SIZE", env = "SIMCTL_BROKER_MEMORY")]
-    memory: Option<Size>,
+    memory: Option<Bytes>,
 
     /// Clients connected at a time [default: from --memory]
     #[arg(long, value_name = "N", env = "SIMCTL_BROKER_CONNECTIONS")]
@@ -74,7 +75,7 @@ pub(crate) struct Args {
 
     /// Largest packet [default: 256KiB]
     #[arg(long, value_name = "SIZE", env = "SIMCTL_BROKER_PACKET")]
-    packet: Option<Size>,
+    packet: Option<Bytes>,
 
     /// What is logged to stderr, as for the crate tracing: info, broker=debug
     #[arg(long, value_name = "FILTER", env = "SIMCTL_BROKER_LOG", default_value = "info")]

@@ -17,10 +17,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use fleet_contract::units::Bytes;
 use serde::Deserialize;
 
 use crate::limits::Limits;
-use crate::size::Size;
 
 /// Why a configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ pub struct File {
     /// The folder in which sessions and retained messages outlive a stop.
     pub data: Option<PathBuf>,
     /// Memory that the limits are derived from.
-    pub memory: Option<Size>,
+    pub memory: Option<Bytes>,
     /// Limits that are not to follow from the memory.
     pub limits: LimitsFile,
 }
@@ -70,10 +70,10 @@ pub struct File {
 pub struct LimitsFile {
     connections: Option<usize>,
     sessions: Option<usize>,
-    packet: Option<Size>,
+    packet: Option<Bytes>,
     in_flight: Option<usize>,
     queue_messages: Option<usize>,
-    queue_bytes: Option<Size>,
+    queue_bytes: Option<Bytes>,
     filters: Option<usize>,
     topics: Option<usize>,
     retained: Option<usize>,
@@ -128,7 +128,7 @@ fn replace<T>(limit: &mut T, value: Option<T>) {
     }
 }
 
-fn bytes(size: Size) -> usize {
+fn bytes(size: Bytes) -> usize {
     usize::try_from(size.0).unwrap_or(usize::MAX)
 }
 
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_refused_with_its_position() {
-        let error = File::parse("memory: 256MB\n").unwrap_err();
-        assert!(error.contains("256MB") && error.contains("line 1"), "{error}");
+        let error = File::parse("memory: 256megs\n").unwrap_err();
+        assert!(error.contains("`256megs`") && error.contains("`4KiB`") && error.contains("line 1"), "{error}");
     }
 }

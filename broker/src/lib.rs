@@ -48,7 +48,6 @@ mod retained;
 mod router;
 mod server;
 mod session;
-mod size;
 mod socket;
 mod store;
 mod users;
@@ -62,7 +61,6 @@ pub use limits::{
 pub use metrics::{Metrics, Snapshot};
 pub use router::RouterError;
 pub use server::{BindError, Broker, Config, RunError};
-pub use size::{Size, SizeError};
 pub use store::StoreError;
 pub use users::{Users, UsersError};
 

@@ -7,6 +7,7 @@
 use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{BrokerResources, PodSpec as Special},
+    units::Bytes,
 };
 use k8s_openapi::{
     api::{
@@ -102,7 +103,7 @@ pub fn memory_of(stateful_set: &StatefulSet) -> Option<u64> {
     let containers = &stateful_set.spec.as_ref()?.template.spec.as_ref()?.containers;
     let variables = containers.first()?.env.as_ref()?;
     let text = variables.iter().find(|variable| variable.name == MEMORY_VARIABLE)?.value.as_ref()?;
-    Some(text.strip_suffix("MiB")?.parse::<u64>().ok()? << 20)
+    Some(text.parse::<Bytes>().ok()?.0)
 }
 
 /// What the volume of a broker that exists is claimed from, which Kubernetes lets nobody change.
