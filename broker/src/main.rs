@@ -1,8 +1,8 @@
 //! The broker as a program: flags, logs, metrics over HTTP, signals, exit code.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use anstream::{AutoStream, ColorChoice};
 use anyhow::Context;
 use broker::{Broker, LOG_DIRECTIVE, endpoints};
 use clap::Parser;
@@ -46,7 +46,7 @@ fn log(filter: &str) -> anyhow::Result<()> {
         .with_context(|| format!("--log: {filter:?} is no filter"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_ansi(AutoStream::choice(&std::io::stderr()) != ColorChoice::Never)
         .with_writer(std::io::stderr)
         .init();
     Ok(())

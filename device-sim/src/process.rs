@@ -5,8 +5,9 @@
 
 mod ending;
 
-use std::{io::IsTerminal as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use anstream::{AutoStream, ColorChoice};
 use anyhow::Context as _;
 use tokio::{
     sync::watch,
@@ -44,7 +45,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 fn start_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .with_context(|| format!("expected a log filter such as `info`, found `{filter}`"))?;
-    let has_colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let has_colours = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(has_colours).with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => log.try_init(),

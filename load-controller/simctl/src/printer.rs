@@ -7,7 +7,9 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
+use anstream::{AutoStream, ColorChoice, stream::RawStream};
 use clap::ValueEnum;
+pub(crate) use load_controller::paint::{Palette, Tone};
 use load_controller::yaml;
 use serde::Serialize;
 
@@ -45,80 +47,30 @@ pub(crate) enum Output {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {
     is_quiet: bool,
-    has_colors: bool,
     is_terminal: bool,
+    /// The colours of data.
+    palette: Palette,
+    /// The colours of talk.
+    talk: Palette,
 }
 
-/// What a piece of text is, for those who can see colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tone {
-    /// A heading or a name.
-    Strong,
-    /// Of lesser importance.
-    Faint,
-    /// As it should be.
-    Good,
-    /// Worth a look.
-    Warning,
-    /// Broken.
-    Bad,
-}
-
-/// A text in a tone; plain where there are no colours.
-pub(crate) struct Painted<T> {
-    text: T,
-    escape: Option<&'static str>,
-}
-
-impl<T: fmt::Display> fmt::Display for Painted<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.escape {
-            Some(escape) => write!(f, "{escape}{}\u{1b}[0m", self.text),
-            None => self.text.fmt(f),
-        }
-    }
-}
-
-/// Which texts get colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Palette {
-    has_colors: bool,
-}
-
-impl Palette {
-    /// No colours at all.
-    pub(crate) const PLAIN: Self = Self { has_colors: false };
-
-    /// Whether there are any.
-    pub(crate) const fn has_colors(self) -> bool {
-        self.has_colors
-    }
-
-    /// `text` in `tone`.
-    pub(crate) const fn paint<T: fmt::Display>(self, tone: Tone, text: T) -> Painted<T> {
-        let escape = match tone {
-            Tone::Strong => "\u{1b}[1m",
-            Tone::Faint => "\u{1b}[2m",
-            Tone::Good => "\u{1b}[32m",
-            Tone::Warning => "\u{1b}[33m",
-            Tone::Bad => "\u{1b}[31m",
-        };
-        Painted { text, escape: if self.has_colors { Some(escape) } else { None } }
-    }
+/// The colours of a stream, as its terminal and the environment have it: none with `NO_COLOR` (<https://no-color.org>) or
+/// `TERM=dumb`, and in a pipe with `CLICOLOR_FORCE` alone (<https://bixense.com/clicolors>).
+fn palette_of<S: RawStream>(stream: &S) -> Palette {
+    if AutoStream::choice(stream) == ColorChoice::Never { Palette::Plain } else { Palette::Coloured }
 }
 
 impl Printer {
-    /// A printer for this process: no colours with `NO_COLOR` (<https://no-color.org>) or `TERM=dumb`.
+    /// A printer for this process.
     pub(crate) fn new(is_quiet: bool) -> Self {
-        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let is_terminal = io::stdout().is_terminal() && !is_dumb;
-        Self { is_quiet, has_colors: is_terminal && !is_set("NO_COLOR"), is_terminal }
+        Self { is_quiet, is_terminal, palette: palette_of(&io::stdout()), talk: palette_of(&io::stderr()) }
     }
 
     /// The colours of standard output.
     pub(crate) const fn palette(self) -> Palette {
-        Palette { has_colors: self.has_colors }
+        self.palette
     }
 
     /// Whether standard output is a terminal that can be drawn on.
@@ -178,16 +130,12 @@ impl Printer {
 
     /// A warning; shown with `--quiet` too.
     pub(crate) fn warn(self, text: impl fmt::Display) {
-        talk(format_args!("{} {text}", self.label(Tone::Warning, "warning:")));
+        talk(format_args!("{} {text}", self.talk.paint(Tone::Warning, "warning:")));
     }
 
     /// The error that ends simctl.
     pub(crate) fn error(self, text: impl fmt::Display) {
-        talk(format_args!("{} {text}", self.label(Tone::Bad, "error:")));
-    }
-
-    fn label(self, tone: Tone, text: &'static str) -> Painted<&'static str> {
-        Palette { has_colors: self.has_colors && io::stderr().is_terminal() }.paint(tone, text)
+        talk(format_args!("{} {text}", self.talk.paint(Tone::Bad, "error:")));
     }
 }
 
@@ -228,7 +176,7 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let rows = [["NAME", "DEVICES"], ["taxi", "90"], ["charger", "1000"]].map(|row| row.map(String::from).to_vec());
-        insta::assert_snapshot!(columns(Palette::PLAIN, &[1], &rows), @r"
+        insta::assert_snapshot!(columns(Palette::Plain, &[1], &rows), @r"
         NAME     DEVICES
         taxi          90
         charger     1000

@@ -468,7 +468,7 @@ mod tests {
     }
 
     fn drawn(report: &Report) -> String {
-        let lines = lines(report, Hint::Run, Palette::PLAIN);
+        let lines = lines(report, Hint::Run, Palette::Plain);
         assert!(lines.iter().all(|line| line.chars().count() <= 79), "a line is too wide: {lines:#?}");
         lines.join("\n")
     }

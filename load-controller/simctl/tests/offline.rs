@@ -46,6 +46,7 @@ impl Place {
         command.args(words).current_dir(self.0.path()).env("XDG_RUNTIME_DIR", self.0.path());
         // Nor does any cluster of the person who runs the tests.
         command.env("KUBECONFIG", self.0.path().join("kubeconfig.yaml")).env_remove("KUBERNETES_SERVICE_HOST");
+        command.env_remove("CLICOLOR_FORCE");
         command
     }
 

@@ -35,11 +35,12 @@ use fleet_contract::{
 
 use super::{
     LostInReport, Report, csv, hgrm, hlog, html, json, junit, markdown,
-    text::{self, Paint, Style, Width},
+    text::{self, Style, Width},
     thin::Thinning,
 };
 use crate::{
     packed,
+    paint::Palette,
     run::{facts::RunFacts, verdict::FailOn},
     yaml,
 };
@@ -226,7 +227,7 @@ const UNPACKED_MAX: u64 = 256 << 20;
 /// What the files hold.
 fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<Item = (&'static str, String)> {
     let Latencies { connect, publish_ack, end_to_end, schedule_lag, recovery, offline_detection } = &stats.latency;
-    let wide = Style { width: Width::Wide, paint: Paint::Plain };
+    let wide = Style { width: Width::Wide, paint: Palette::Plain };
     let contents = [
         text::render(report, wide),
         html::render(report, &stats.latency),

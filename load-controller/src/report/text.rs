@@ -13,6 +13,7 @@ use fleet_contract::{
 
 use super::{Event, FaultFigures, ModelFaultFigures, OfflineDetection, Report, figures::OutageList};
 use crate::{
+    paint::{Palette, Tone},
     run::{stage::Stage, threshold::Outcome, timeline::BackSeconds, verdict::Verdict},
     words,
 };
@@ -24,7 +25,7 @@ pub struct Style {
     /// How much it shows.
     pub width: Width,
     /// Whether it is coloured.
-    pub paint: Paint,
+    pub paint: Palette,
 }
 
 /// How much a table shows.
@@ -36,44 +37,12 @@ pub enum Width {
     Wide,
 }
 
-/// Whether text is coloured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Paint {
-    /// Colours of a terminal (ECMA-48).
-    Coloured,
-    /// No escape sequences.
-    Plain,
-}
-
-#[derive(Clone, Copy)]
-enum Tone {
-    Good,
-    Bad,
-    Doubtful,
-    Quiet,
-    Strong,
-}
-
-impl Paint {
-    fn paint(self, tone: Tone, text: &str) -> String {
-        let code = match (self, tone) {
-            (Self::Plain, _) => return text.into(),
-            (_, Tone::Good) => "1;32",
-            (_, Tone::Bad) => "1;31",
-            (_, Tone::Doubtful) => "1;33",
-            (_, Tone::Quiet) => "2",
-            (_, Tone::Strong) => "1",
-        };
-        format!("\x1b[{code}m{text}\x1b[0m")
-    }
-}
-
 impl Verdict {
     const fn tone(self) -> Tone {
         match self {
             Self::Passed => Tone::Good,
             Self::Failed => Tone::Bad,
-            Self::Invalid | Self::Aborted => Tone::Doubtful,
+            Self::Invalid | Self::Aborted => Tone::Warning,
             Self::Pending => Tone::Strong,
         }
     }
@@ -123,9 +92,9 @@ fn heading(report: &Report, style: Style) -> String {
 }
 
 /// Whether it is paused, and how long it has been; nothing of a run without a pause.
-fn pause(report: &Report, paint: Paint) -> String {
+fn pause(report: &Report, paint: Palette) -> String {
     let is_paused =
-        if report.stage == Stage::Paused { paint.paint(Tone::Doubtful, " (paused)") } else { String::new() };
+        if report.stage == Stage::Paused { paint.paint(Tone::Warning, " (paused)").to_string() } else { String::new() };
     match report.paused_seconds {
         seconds if seconds > 0.0 => format!("{is_paused}, paused for {}", words::time(seconds)),
         _ => is_paused,
@@ -133,7 +102,7 @@ fn pause(report: &Report, paint: Paint) -> String {
 }
 
 /// How much was lost, of any quality of service, where nobody overlooks it; nothing if nothing was.
-fn losses(report: &Report, paint: Paint) -> String {
+fn losses(report: &Report, paint: Palette) -> String {
     let &stats::Messages { lost: lost @ 1.., observed, .. } = report.messages.all.raw() else { return String::new() };
     let share = words::share(lost as f64 / observed.max(1) as f64);
     let found = format!("lost {} of {} ({share})", words::count(lost), words::messages(observed));
@@ -145,7 +114,7 @@ fn losses(report: &Report, paint: Paint) -> String {
     format!("{}{parts}\n", paint.paint(Tone::Bad, &found))
 }
 
-fn devices(report: &Report, paint: Paint) -> String {
+fn devices(report: &Report, paint: Palette) -> String {
     let devices = report.devices;
     let tone = if devices.missing == 0 { Tone::Good } else { Tone::Bad };
     let connected =
@@ -174,15 +143,15 @@ fn devices(report: &Report, paint: Paint) -> String {
     lines
 }
 
-fn label(text: &str, paint: Paint) -> String {
-    paint.paint(Tone::Quiet, &format!("{text:<13}"))
+fn label(text: &str, paint: Palette) -> String {
+    paint.paint(Tone::Faint, format_args!("{text:<13}")).to_string()
 }
 
 /// How a counter looks that is not zero.
 const fn tone(counter: &Counter) -> Option<Tone> {
     match counter.meaning {
         Meaning::Usual | Meaning::Detail => None,
-        Meaning::Doubtful => Some(Tone::Doubtful),
+        Meaning::Doubtful => Some(Tone::Warning),
         Meaning::Bad => Some(Tone::Bad),
     }
 }
@@ -212,7 +181,7 @@ fn messages(report: &Report, style: Style) -> String {
 }
 
 /// What the devices' own subscriptions brought; nothing of a fleet that does not subscribe.
-fn received(report: &Report, paint: Paint) -> Option<String> {
+fn received(report: &Report, paint: Palette) -> Option<String> {
     let received = report.received.as_ref()?;
     let again = match received.redelivered {
         0 => String::new(),
@@ -240,7 +209,7 @@ fn shown(count: Option<u64>) -> String {
     count.map_or_else(|| "-".into(), words::count)
 }
 
-fn latencies(report: &Report, paint: Paint) -> String {
+fn latencies(report: &Report, paint: Palette) -> String {
     let mut table = Table::of_figures(&["latency", "p50", "p90", "p99", "p99.9", "max", "count"]);
     // Few fleets have wills.
     let is_shown = |row: &Distribution, count: u64| *row != OFFLINE_DETECTION || count > 0;
@@ -255,7 +224,7 @@ fn latencies(report: &Report, paint: Paint) -> String {
 }
 
 /// Each phase with its messages, and how late they were; nothing of a run without.
-fn phases(report: &Report, paint: Paint) -> Option<String> {
+fn phases(report: &Report, paint: Palette) -> Option<String> {
     let mut table = Table::of_figures(&["phase", "at", "offered", "delivered", "lost", "p50", "p99"]);
     for phase in &report.phases {
         let mut cells = vec![phase.name.clone(), words::time(phase.at_seconds)];
@@ -269,7 +238,7 @@ fn phases(report: &Report, paint: Paint) -> Option<String> {
 }
 
 /// What must come of the run, and what came of it; nothing where nothing was asked for.
-fn thresholds(report: &Report, paint: Paint) -> Option<String> {
+fn thresholds(report: &Report, paint: Palette) -> Option<String> {
     let columns = [("threshold", Align::Left), ("found", Align::Right), ("", Align::Left)];
     let mut table = Table::new(columns.map(|(name, align)| (name.to_owned(), align)).into());
     for threshold in &report.thresholds {
@@ -352,7 +321,7 @@ pub(super) fn fault(fault: &FaultFigures) -> [String; 9] {
 }
 
 /// Each fault, and how long it took until all was well again; nothing of a run without.
-fn faults(report: &Report, paint: Paint) -> Option<String> {
+fn faults(report: &Report, paint: Palette) -> Option<String> {
     let mut table = Table::narrow(&FAULT_NARROW);
     for figures in &report.faults {
         table.row(fault(figures).into(), (figures.effects == 0).then_some(Tone::Bad));
@@ -417,7 +386,7 @@ pub(super) const fn is_bad(found: &OfflineDetection) -> bool {
 }
 
 /// What became of the wills of the run; nothing where no session ended that has one.
-fn wills(report: &Report, paint: Paint) -> Option<String> {
+fn wills(report: &Report, paint: Palette) -> Option<String> {
     let found = report.offline_detection.as_ref()?;
     let mut text = wills_table(report.detections().take(1), paint)?;
     text.extend(wills_beside(found).map(|line| format!("{}  {line}\n", label("", paint))));
@@ -425,11 +394,11 @@ fn wills(report: &Report, paint: Paint) -> Option<String> {
 }
 
 /// The same of the devices that each fault has hit.
-fn wills_by_fault(report: &Report, paint: Paint) -> Option<String> {
+fn wills_by_fault(report: &Report, paint: Palette) -> Option<String> {
     wills_table(report.detections().skip(1), paint)
 }
 
-fn wills_table<'a>(rows: impl Iterator<Item = (&'a str, &'a OfflineDetection)>, paint: Paint) -> Option<String> {
+fn wills_table<'a>(rows: impl Iterator<Item = (&'a str, &'a OfflineDetection)>, paint: Palette) -> Option<String> {
     let mut rows = rows.peekable();
     rows.peek()?;
     let mut table = Table::of_figures(&WILLS);
@@ -449,7 +418,7 @@ pub(super) fn backoff(outages: &OutageList) -> Option<String> {
 }
 
 /// The most recent outages; nothing when there was none.
-fn outages(report: &Report, paint: Paint) -> Option<String> {
+fn outages(report: &Report, paint: Palette) -> Option<String> {
     const SHOWN: usize = 10;
     let list = &report.outages.list;
     (!list.is_empty()).then(|| {
@@ -463,7 +432,7 @@ fn outages(report: &Report, paint: Paint) -> Option<String> {
                 words::count(outage.devices_lost.into()),
             ];
             cells.extend(back(outage.back_seconds));
-            table.row(cells, Some(Tone::Doubtful));
+            table.row(cells, Some(Tone::Warning));
         }
         let mut text = table.render(paint);
         let earlier = report.outages.count.saturating_sub(SHOWN as u64);
@@ -483,7 +452,7 @@ pub(super) fn event(event: &Event) -> [String; 3] {
     [words::time(event.at_seconds), event.what(), event.words()]
 }
 
-fn events(report: &Report, paint: Paint) -> Option<String> {
+fn events(report: &Report, paint: Palette) -> Option<String> {
     const SHOWN: usize = 10;
     let [at, what, message] = EVENT.map(str::to_owned);
     let mut table = Table::new(vec![(at, Align::Right), (what, Align::Left), (message, Align::Left)]);
@@ -533,7 +502,7 @@ fn generator(report: &Report, style: Style) -> String {
     lines
 }
 
-fn manifest(report: &Report, paint: Paint) -> String {
+fn manifest(report: &Report, paint: Palette) -> String {
     let manifest = &report.manifest;
     let host = &manifest.host;
     let machine = format!(
@@ -560,18 +529,18 @@ fn manifest(report: &Report, paint: Paint) -> String {
     lines.concat()
 }
 
-fn notes(report: &Report, paint: Paint) -> Option<String> {
+fn notes(report: &Report, paint: Palette) -> Option<String> {
     (!report.notes.is_empty()).then(|| {
         let note = |text: &String| format!("{}  {text}", label("note", paint));
         report.notes.iter().map(note).collect::<Vec<_>>().join("\n") + "\n"
     })
 }
 
-fn verdict(report: &Report, paint: Paint) -> String {
+fn verdict(report: &Report, paint: Palette) -> String {
     let mut text =
-        format!("{}  {}\n", label("verdict", paint), paint.paint(report.verdict.tone(), report.verdict.into()));
+        format!("{}  {}\n", label("verdict", paint), paint.paint(report.verdict.tone(), <&str>::from(report.verdict)));
     for reason in &report.reasons {
-        let name = paint.paint(reason.verdict.tone(), reason.name.into());
+        let name = paint.paint(reason.verdict.tone(), <&str>::from(reason.name));
         text.push_str(&format!("  {name}: {}\n", reason.message));
     }
     text

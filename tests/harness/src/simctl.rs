@@ -77,6 +77,8 @@ impl Simctl {
         }
         command.args(args).current_dir(self.dir.path()).env("XDG_RUNTIME_DIR", self.dir.path());
         command.env("KUBECONFIG", self.dir.path().join("no-cluster.yaml")).env_remove("KUBERNETES_SERVICE_HOST");
+        // What is no terminal has no colours, whatever the machine of the tests wants.
+        command.env_remove("CLICOLOR_FORCE");
         match &self.emulator {
             Some(emulator) => emulator.run(&command),
             None => command,

@@ -199,7 +199,7 @@ mod tests {
         let now = "2026-01-02T03:09:10Z".parse().unwrap();
         let table = |shape: Columns| {
             let rows = [goes_on.row(shape, now), test("new", Value::Null).row(shape, now)];
-            columns(Palette::PLAIN, &LoadTest::right(shape), &[&[LoadTest::heading(shape)], &rows[..]].concat())
+            columns(Palette::Plain, &LoadTest::right(shape), &[&[LoadTest::heading(shape)], &rows[..]].concat())
         };
         insta::assert_snapshot!(table(Columns { namespace: false, wide: false }), @r"
         NAME       FLEET      STATE    PHASE     SENT  LOST  FAILED  AGE

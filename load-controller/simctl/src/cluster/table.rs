@@ -194,7 +194,7 @@ mod tests {
 
     fn table(columns_: Columns) -> String {
         let now = "2026-01-02T03:09:10Z".parse().unwrap();
-        columns(Palette::PLAIN, &Fleet::right(columns_), &[Fleet::heading(columns_), fleet().row(columns_, now)])
+        columns(Palette::Plain, &Fleet::right(columns_), &[Fleet::heading(columns_), fleet().row(columns_, now)])
     }
 
     #[test]

@@ -178,7 +178,7 @@ fn groups(fleet: &Fleet) -> Vec<Vec<String>> {
 fn write_section(text: &mut String, palette: Palette, title: &str, rows: &[Vec<String>]) {
     if rows.len() > 1 {
         let _ = write!(text, "\n{}\n", palette.paint(Tone::Strong, title));
-        let table = columns(Palette::PLAIN, &[], rows);
+        let table = columns(Palette::Plain, &[], rows);
         table.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
     }
 }
@@ -294,7 +294,7 @@ mod tests {
             events: vec![serde_json::from_value(event).unwrap()],
             now: "2026-01-02T03:09:10Z".parse().unwrap(),
         };
-        insta::assert_snapshot!(text(&observed, Palette::PLAIN), @r"
+        insta::assert_snapshot!(text(&observed, Palette::Plain), @r"
         name           robotaxis
         namespace      load
         labels         team=maps

@@ -305,7 +305,7 @@ mod tests {
                 decoded: None,
             }],
         };
-        insta::assert_snapshot!(table(&device, Palette::PLAIN), @r#"
+        insta::assert_snapshot!(table(&device, Palette::Plain), @r#"
         device 42  demo-42  group vehicle, model robotaxi
         up  2 sessions, 1 waiting for acknowledgement
         last error: not_authorized
@@ -319,7 +319,7 @@ mod tests {
         device.streams[0].format = payload::Format::Cbor;
         device.streams[0].payload = "a1657370656564fb400c000000000000".into();
         cbor::decode_payloads(&mut device);
-        let text = table(&device, Palette::PLAIN);
+        let text = table(&device, Palette::Plain);
         assert!(text.ends_with("\nstate  a1657370656564fb400c000000000000\n       {\"speed\":3.5}\n"), "{text}");
     }
 }

@@ -13,7 +13,7 @@ use kube::ResourceExt as _;
 use load_controller::{
     report::{
         self, Report, csv, json, junit, markdown,
-        text::{self, Paint, Style, Width},
+        text::{self, Style, Width},
     },
     resource::{LoadTest, config_map},
     run::verdict::ExitCode,
@@ -100,7 +100,7 @@ impl Args {
         };
         let report: Report = serde_json::from_str(&text)
             .map_err(|error| Failure::document(format!("expected a report in {place}, found: {error}")))?;
-        let paint = if printer.palette().has_colors() { Paint::Coloured } else { Paint::Plain };
+        let paint = printer.palette();
         let table = |width| text::render(&report, Style { width, paint });
         let shown = match self.output {
             Format::Table => table(Width::Table),

@@ -31,7 +31,7 @@ use load_controller::{
     report::{
         Report,
         files::{self, Present},
-        text::{self, Paint, Style, Width},
+        text::{self, Style, Width},
     },
     run::{
         facts::{Asked, Program, RunFacts},
@@ -477,7 +477,7 @@ impl Args {
         printer: Printer,
     ) -> anyhow::Result<ExitCode> {
         let Outcome { stats, facts, report, .. } = outcome;
-        let paint = if printer.palette().has_colors() { Paint::Coloured } else { Paint::Plain };
+        let paint = printer.palette();
         let style = Style { width: Width::Table, paint };
         let shown = printer.value(self.output, report, || text::render(report, style));
         let mut exit_code = report.exit_code();

@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use load_controller::{
     report::{
         Report, json,
-        text::{self, Paint, Style, Width},
+        text::{self, Style, Width},
     },
     run::verdict::ExitCode,
     yaml,
@@ -141,7 +141,7 @@ impl Args {
 }
 
 fn rendered(report: &Report, output: Output, printer: Printer) -> String {
-    let paint = if printer.palette().has_colors() { Paint::Coloured } else { Paint::Plain };
+    let paint = printer.palette();
     match output {
         Output::Table => text::render(report, Style { width: Width::Table, paint }),
         Output::Wide => text::render(report, Style { width: Width::Wide, paint }),

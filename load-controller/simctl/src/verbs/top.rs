@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn pods_that_lack_devices_come_first() {
-        insta::assert_snapshot!(lines(&figures(3), usize::MAX, Palette::PLAIN).join("\n"), @r"
+        insta::assert_snapshot!(lines(&figures(3), usize::MAX, Palette::Plain).join("\n"), @r"
         FLEET  NAMESPACE  DEVICES  CONNECTED  PODS  MSG/S   BYTES/S   CPU    MEMORY  STATE
         taxis  load           500        498   3/3  1,234  50.0 KiB  0.09  42.0 MiB  Pending
 
@@ -284,14 +284,14 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_the_screen_is_counted() {
-        let lines = lines(&figures(50), 10, Palette::PLAIN);
+        let lines = lines(&figures(50), 10, Palette::Plain);
         assert_eq!((lines.len(), lines.last().map(String::as_str)), (10, Some("and 45 more pods")));
     }
 
     #[test]
     fn without_the_controller_the_status_is_shown() {
         let figures = Figures { pods: vec![Err("no controller".into())], ..figures(1) };
-        insta::assert_snapshot!(lines(&figures, usize::MAX, Palette::PLAIN).join("\n"), @r"
+        insta::assert_snapshot!(lines(&figures, usize::MAX, Palette::Plain).join("\n"), @r"
         FLEET  NAMESPACE  DEVICES  CONNECTED  PODS  MSG/S   BYTES/S  CPU  MEMORY  STATE
         taxis  load           500        498   1/1  1,234  50.0 KiB    -       -  Pending
         no controller

@@ -1,6 +1,6 @@
 //! Columns that are as wide as their widest cell.
 
-use super::{Paint, Tone};
+use crate::paint::{Palette, Tone};
 
 /// On which side of its column a cell stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,13 +54,16 @@ impl Table {
     }
 
     /// The lines of the table; unless it is narrow, the first column is at least as wide as the labels beside it.
-    pub(super) fn render(&self, paint: Paint) -> String {
+    pub(super) fn render(&self, paint: Palette) -> String {
         let heading: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
-        let mut text = paint.paint(Tone::Quiet, &self.line(&heading));
+        let mut text = paint.paint(Tone::Faint, self.line(&heading)).to_string();
         text.push('\n');
         for (cells, tone) in &self.rows {
             let line = self.line(cells);
-            text.push_str(&tone.map_or_else(|| line.clone(), |tone| paint.paint(tone, &line)));
+            text.push_str(&match tone {
+                Some(tone) => paint.paint(*tone, line).to_string(),
+                None => line,
+            });
             text.push('\n');
         }
         text

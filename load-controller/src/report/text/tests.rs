@@ -11,7 +11,7 @@ use crate::{
     run::phase::Phases,
 };
 
-const PLAIN: Style = Style { width: Width::Table, paint: Paint::Plain };
+const PLAIN: Style = Style { width: Width::Table, paint: Palette::Plain };
 
 #[test]
 fn a_passed_run_reads_at_a_glance() {
@@ -69,7 +69,7 @@ fn several_streams_are_shown_one_by_one() {
     let many = |width| {
         let mut stats = stats_of(1);
         (0..20).for_each(|number| stats.add_stream("all", &format!("s{number:02}"), &event));
-        render(&Report::new(&stats, &facts()), Style { width, paint: Paint::Plain })
+        render(&Report::new(&stats, &facts()), Style { width, paint: Palette::Plain })
     };
     assert!(many(Width::Table).contains("and 9 streams more: -o wide"), "{}", many(Width::Table));
     assert!(many(Width::Wide).contains("all/state"));
@@ -156,7 +156,7 @@ fn a_fleet_that_subscribes_shows_what_it_received() {
 
 #[test]
 fn a_wide_table_has_the_manifest() {
-    let wide = Style { width: Width::Wide, paint: Paint::Plain };
+    let wide = Style { width: Width::Wide, paint: Palette::Plain };
     let all = render(&Report::new(&stats_of(3_000), &facts()), wide);
     let (_, manifest) = all.split_once("generator").unwrap();
     insta::assert_snapshot!(manifest, @r"
@@ -180,7 +180,7 @@ fn a_wide_table_has_the_manifest() {
 #[test]
 fn colours_are_only_added() {
     let report = Report::new(&stats_of(10), &facts());
-    let coloured = render(&report, Style { paint: Paint::Coloured, ..PLAIN });
+    let coloured = render(&report, Style { paint: Palette::Coloured, ..PLAIN });
     let mut plain = String::new();
     let mut rest = coloured.as_str();
     while let Some((before, after)) = rest.split_once("\x1b[") {
@@ -188,7 +188,7 @@ fn colours_are_only_added() {
         rest = after.split_once('m').unwrap().1;
     }
     plain.push_str(rest);
-    assert!(coloured.contains("\x1b[1;32mpassed\x1b[0m"), "{coloured}");
+    assert!(coloured.contains("\x1b[32mpassed\x1b[0m"), "{coloured}");
     assert_eq!(plain, render(&report, PLAIN));
 }
 
