@@ -16,6 +16,7 @@ pub mod encode;
 pub mod engine;
 mod fault;
 pub mod generator;
+mod identity;
 pub mod index;
 pub mod leftovers;
 mod link;

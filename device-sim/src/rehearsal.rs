@@ -103,8 +103,8 @@ impl Rehearsal {
     /// The client id and the user name of a client at the address at `position`. Those of two addresses differ, for both
     /// may lead to one broker: the first device there, and the observer of that address.
     pub fn names(&self, client: Client, position: u32) -> (String, Option<String>) {
-        let Identity { client_id, user, .. } = self.identity(client, position);
-        (client_id, user)
+        let Identity { client_id, proof, .. } = self.identity(client, position);
+        (client_id, proof.user)
     }
 
     fn identity(&self, client: Client, position: u32) -> Identity<'_> {

@@ -15,8 +15,9 @@ use fleet_contract::{
 };
 
 use crate::{
-    credentials::{Password, PasswordError},
+    credentials::{self, PasswordError},
     fault::{Aimed, Region},
+    identity::{Certificate, Client, Method, Password, Proof},
     index::{DeviceIndex, GroupIndex, SeriesAt, StreamIndex},
     model::{self, Context, Model},
     random::Source,
@@ -85,8 +86,10 @@ pub(crate) struct Blueprint {
     pub(crate) offline: Offline,
     pub(crate) loss_after: Span,
     pub(crate) start: Micros,
-    pub(crate) device_login: Login,
-    pub(crate) observer_login: Login,
+    /// How devices prove who they are.
+    devices: Arc<dyn Method>,
+    /// How observers do.
+    observers: Arc<dyn Method>,
 }
 
 /// What is drawn for each device; of one seed each kind has a source of its own.
@@ -111,7 +114,6 @@ pub(crate) struct Group {
     /// The place of its first stream among the streams of all groups.
     first_stream: SeriesAt,
     pub(crate) client_id: Bound,
-    pub(crate) user: Option<Bound>,
     pub(crate) will: Option<Will>,
     pub(crate) subscriptions: Box<[Subscription]>,
 }
@@ -172,50 +174,22 @@ impl Will {
     }
 }
 
-/// User name and password of a kind of client; the password is never shown.
-#[derive(Clone, Default)]
-pub(crate) struct Login {
-    pub(crate) user: Option<Template>,
-    pub(crate) password: Option<Arc<Password>>,
-}
-
-impl Login {
-    /// The password that a CONNECT of now has.
-    pub(crate) fn password(&self) -> Option<Arc<[u8]>> {
-        self.password.as_deref().map(Password::get)
-    }
-}
-
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
-    }
-}
-
 /// As whom a client connects.
 #[derive(Debug)]
 pub(crate) struct Identity<'a> {
     pub(crate) client_id: String,
-    pub(crate) user: Option<String>,
-    password: Option<Arc<[u8]>>,
+    pub(crate) proof: Proof,
     /// With its topic and its payload.
     will: Option<(&'a Will, String, String)>,
 }
 
 impl Identity<'_> {
-    /// Lets it sign in with a password that nobody has.
-    pub(crate) fn with_wrong_password(self) -> Self {
-        // MQTT 3.1.1 has no password without a user name.
-        let user = self.user.or_else(|| Some(self.client_id.clone()));
-        Self { user, password: Some(Arc::from(&b"a wrong password, on purpose"[..])), ..self }
-    }
-
     /// What its CONNECT says.
     pub(crate) fn connect(&self) -> codec::Connect<'_> {
         codec::Connect {
             client_id: &self.client_id,
-            user: self.user.as_deref(),
-            password: self.password.as_deref(),
+            user: self.proof.user.as_deref(),
+            password: self.proof.password.as_deref(),
             will: self.will.as_ref().map(|(will, topic, payload)| codec::Will {
                 topic,
                 payload: payload.as_bytes(),
@@ -233,15 +207,16 @@ impl Blueprint {
         let spec = &fleet.spec;
         let shares: Vec<_> = spec.groups.iter().map(|group| group.share).collect();
         let client_id = template("clientId", &spec.client_id)?;
-        let device_login = login(spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref()))?;
-        let observer_login = match &spec.observer.credentials {
-            Some(credentials) => login(Some(credentials))?,
-            None => device_login.clone(),
+        let credentials = spec.broker.as_ref().and_then(|broker| broker.credentials.as_ref());
+        let devices = method(fleet, credentials, &client_id)?;
+        let observers = match &spec.observer.credentials {
+            Some(credentials) => method(fleet, Some(credentials), &client_id)?,
+            None => Arc::clone(&devices),
         };
         let mut groups = Vec::with_capacity(spec.groups.len());
         for index in 0..spec.groups.len() {
             let first_stream = groups.last().map_or(SeriesAt::new(0), Group::next_stream);
-            groups.push(group(fleet, index, first_stream, &client_id, device_login.user.as_ref(), files)?);
+            groups.push(group(fleet, index, first_stream, &client_id, files)?);
         }
         Ok(Self {
             name: fleet.metadata.name.clone(),
@@ -270,36 +245,41 @@ impl Blueprint {
             offline: spec.offline,
             loss_after: spec.loss_after,
             start: plan.start,
-            device_login,
-            observer_login,
+            devices,
+            observers,
         })
     }
 
-    /// The passwords that a change of their files replaces.
+    /// What a change of their files replaces, of all that clients prove with.
     pub(crate) fn reloads(&self) -> impl Iterator<Item = Reload> {
-        let devices = self.device_login.password.as_ref();
         // The observer may sign in as the devices do.
-        let is_other = |password: &&Arc<Password>| devices.is_none_or(|devices| !Arc::ptr_eq(devices, password));
-        let observer = self.observer_login.password.as_ref().filter(is_other);
-        devices.into_iter().chain(observer).filter_map(Password::reload)
+        let observers = (!Arc::ptr_eq(&self.devices, &self.observers)).then_some(&self.observers);
+        std::iter::once(&self.devices).chain(observers).filter_map(|method| method.reload())
     }
 
     /// As whom device `index` connects.
     pub(crate) fn device(&self, index: DeviceIndex) -> Identity<'_> {
-        let (group, number) = (self.group_of(index), index.number());
-        Identity {
-            client_id: group.client_id.text(number),
-            user: group.user.as_ref().map(|user| user.text(number)),
-            password: self.device_login.password(),
-            will: group.will.as_ref().map(|will| (will, will.topic.text(number), will.payload.text(number))),
-        }
+        self.device_with(index, |client| self.devices.sign(client))
     }
 
-    /// As whom an observer connects: by a template of the devices', with the observer in place of a device.
+    /// As whom it connects so that the broker turns it away.
+    pub(crate) fn impostor(&self, index: DeviceIndex) -> Identity<'_> {
+        self.device_with(index, |client| self.devices.forge(client))
+    }
+
+    fn device_with(&self, index: DeviceIndex, prove: impl FnOnce(&Client<'_>) -> Proof) -> Identity<'_> {
+        let (place, number) = (self.group_index(index), index.number());
+        let group = self.group(place);
+        let client_id = group.client_id.text(number);
+        let proof = prove(&Client { client_id: &client_id, device: Some((place, index)) });
+        let will = group.will.as_ref().map(|will| (will, will.topic.text(number), will.payload.text(number)));
+        Identity { client_id, proof, will }
+    }
+
+    /// As whom an observer connects.
     pub(crate) fn observer(&self, client_id: String) -> Identity<'_> {
-        let name = |template: &Template| template.as_str().replace("{id}", &client_id).replace("{index}", "observer");
-        let user = self.observer_login.user.as_ref().map(name);
-        Identity { user, password: self.observer_login.password(), will: None, client_id }
+        let proof = self.observers.sign(&Client { client_id: &client_id, device: None });
+        Identity { client_id, proof, will: None }
     }
 
     /// Whether any will is followed.
@@ -385,7 +365,6 @@ fn group(
     index: usize,
     first_stream: SeriesAt,
     client_id: &Template,
-    user: Option<&Template>,
     files: &Files,
 ) -> Result<Group, BlueprintError> {
     let (spec, group) = (&fleet.spec, &fleet.spec.groups[index]);
@@ -404,8 +383,7 @@ fn group(
     if let Some(birth) = &spec.connect.birth {
         model.add_birth(birth, &context).map_err(wrong)?;
     }
-    let names =
-        Names { fleet: &fleet.metadata.name, group: &group.name, stream: "", seed: spec.seed, first: spec.first_index };
+    let names = names(fleet, group);
     let will = match &spec.connect.will {
         None => None,
         Some(will) => Some(compile_will(will, spec.connect.birth.as_ref(), &model, &names, client_id)?),
@@ -417,7 +395,6 @@ fn group(
         model,
         first_stream,
         client_id: client_id.bind(&names, client_id),
-        user: user.map(|user| user.bind(&names, client_id)),
         will,
         subscriptions: subscriptions.collect::<Result<_, _>>()?,
     })
@@ -472,8 +449,20 @@ fn template(field: &'static str, text: &str) -> Result<Template, BlueprintError>
     Template::from_str(text).map_err(|source| BlueprintError::Template { field, source })
 }
 
-fn login(credentials: Option<&Credentials>) -> Result<Login, BlueprintError> {
-    let Some(credentials) = credentials else { return Ok(Login::default()) };
+/// What is the same for all devices of a group.
+fn names<'a>(fleet: &'a Fleet, group: &'a fleet::Group) -> Names<'a> {
+    let spec = &fleet.spec;
+    Names { fleet: &fleet.metadata.name, group: &group.name, stream: "", seed: spec.seed, first: spec.first_index }
+}
+
+/// How the clients that these credentials are for prove who they are.
+fn method(
+    fleet: &Fleet,
+    credentials: Option<&Credentials>,
+    client_id: &Template,
+) -> Result<Arc<dyn Method>, BlueprintError> {
+    let Some(credentials) = credentials else { return Ok(Arc::new(Certificate)) };
     let user = template("credentials.username", &credentials.username)?;
-    Ok(Login { user: Some(user), password: Password::of(credentials)? })
+    let users = fleet.spec.groups.iter().map(|group| user.bind(&names(fleet, group), client_id)).collect();
+    Ok(Arc::new(Password::new(user, users, credentials::Password::of(credentials)?)))
 }

@@ -16,40 +16,26 @@ const INCOMING_MAX: usize = 60 * 1024;
 
 /// The options of device `index`, and the bytes that its CONNECT takes.
 pub(super) fn options(blueprint: &Blueprint, index: DeviceIndex, broker: SocketAddr) -> (MqttOptions, u64) {
-    let (group, number) = (blueprint.group_of(index), index.number());
-    let client_id = group.client_id.text(number);
-    let user = group.user.as_ref().map(|user| user.text(number));
-    let will = group.will.as_ref().map(|will| (will, will.topic.text(number), will.payload.text(number)));
-    let password = blueprint.device_login.password();
-    let connect = Connect {
-        client_id: &client_id,
-        user: user.as_deref(),
-        password: password.as_deref(),
-        will: will.as_ref().map(|(will, topic, payload)| codec::Will {
-            topic,
-            payload: payload.as_bytes(),
-            qos: will.qos,
-            retain: will.retain,
-        }),
-    };
+    let identity = blueprint.device(index);
+    let connect = identity.connect();
     let bytes = connect_bytes(&connect, blueprint);
     let host = match broker {
         SocketAddr::V4(address) => address.ip().to_string(),
         // rumqttc puts `host:port` together without brackets.
         SocketAddr::V6(address) => format!("[{}]", address.ip()),
     };
-    let mut options = MqttOptions::new(client_id, host, broker.port());
+    let mut options = MqttOptions::new(connect.client_id, host, broker.port());
     options
         .set_keep_alive(keep_alive(blueprint.connect.keep_alive))
         .set_clean_session(blueprint.session.clean)
         .set_inflight(blueprint.connect.in_flight.max(1))
         .set_max_packet_size(INCOMING_MAX, codec::MAX_REMAINING_LENGTH);
-    if let Some(user) = user {
+    if let Some(user) = connect.user {
         // A password comes from a text file or an environment variable: it is UTF-8.
-        options.set_credentials(user, String::from_utf8_lossy(password.as_deref().unwrap_or_default()));
+        options.set_credentials(user, String::from_utf8_lossy(connect.password.unwrap_or_default()));
     }
-    if let Some((will, topic, payload)) = will {
-        options.set_last_will(LastWill::new(topic, payload, quality(will.qos), will.retain));
+    if let Some(will) = connect.will {
+        options.set_last_will(LastWill::new(will.topic, will.payload, quality(will.qos), will.retain));
     }
     (options, bytes)
 }

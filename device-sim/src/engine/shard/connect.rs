@@ -232,10 +232,8 @@ impl<W: World> Shard<W> {
 
     fn send_connect(&mut self, slot: Slot, now: Micros) {
         let index = self.roster.index(slot);
-        let mut identity = self.blueprint.device(index);
-        if self.roster.devices[slot].is_hit && self.faults.wrong_password(slot).is_some() {
-            identity = identity.with_wrong_password();
-        }
+        let is_impostor = self.roster.devices[slot].is_hit && self.faults.wrong_password(slot).is_some();
+        let identity = if is_impostor { self.blueprint.impostor(index) } else { self.blueprint.device(index) };
         self.buffers.out.clear();
         let device = &mut self.roster.devices[slot];
         match device.session.connect(&identity.connect(), &self.blueprint.session, now, &mut self.buffers.out) {
