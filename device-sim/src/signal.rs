@@ -1,7 +1,8 @@
 //! Signals: values that evolve over time, each a pure function of (seed, device, instant).
 //!
 //! No generator has a state. What has a memory (walks, chains, fluctuations) is defined at the boundaries of blocks, whose values
-//! are drawn by block number, and bridged inside by halving a fixed number of times.
+//! are drawn by block number, and bridged inside by halving a fixed number of times. What fills and drains follows levels that
+//! repeat, so that any number of rounds is computed at once.
 //! So any instant costs the same, whether or not the one before was ever asked for.
 //!
 //! One generator a file, all with the same members: `Generate`.
@@ -21,6 +22,7 @@ mod counter;
 mod derived;
 mod diurnal;
 mod gaussian;
+mod integrator;
 mod markov;
 mod noise;
 mod ornstein_uhlenbeck;
@@ -137,6 +139,7 @@ trait Generate: Sized {
 
 /// What a document's signals are compiled with.
 struct Compiler<'a> {
+    model: &'a document::Model,
     names: Vec<&'a str>,
     files: &'a Files,
     symbols: Symbols,
@@ -213,6 +216,7 @@ generators! {
     Step(step),
     Markov(markov),
     Counter(counter),
+    Integrator(integrator),
     Derived(derived),
     Replay(replay),
     Route(route),
@@ -243,7 +247,7 @@ impl Signals {
     /// Compiles all signals of a checked model, or says what is wrong with the files they replay.
     pub fn compile(model: &document::Model, seed: u64, files: &Files) -> Result<Self, Vec<Problem>> {
         let names: Vec<&str> = model.signals.keys().map(String::as_str).collect();
-        let mut compiler = Compiler { names, files, symbols: Symbols::default(), seed, track: None };
+        let mut compiler = Compiler { model, names, files, symbols: Symbols::default(), seed, track: None };
         let types = document::types(model);
         let mut problems = Vec::new();
         let mut entries = Vec::new();
@@ -282,6 +286,14 @@ impl Signals {
 
     fn is_constant(&self, signal: usize) -> bool {
         self.entries[signal].generator.is_constant(self)
+    }
+
+    /// A signal, if it is a step.
+    fn step(&self, signal: usize) -> Option<&step::Step> {
+        match &self.entries[signal].generator {
+            Generator::Step(step) => Some(step),
+            _ => None,
+        }
     }
 
     /// The type of a signal's values.
@@ -328,6 +340,8 @@ pub struct Memo {
     of: Option<(u64, Moment)>,
     values: Vec<Option<Value>>,
     vehicle: Option<route::Vehicle>,
+    /// Values while a step is at another level than now.
+    other: Option<Box<Memo>>,
 }
 
 impl Memo {
@@ -367,6 +381,17 @@ impl Reader<'_> {
             other => other,
         };
         self.memo.values[signal] = Some(value);
+        value
+    }
+
+    /// The value that a signal has whenever a step is at a level. Nothing else that it is computed from may change.
+    fn value_while(&mut self, signal: usize, step: usize, level: Value) -> Value {
+        let mut memo = self.memo.other.take().unwrap_or_default();
+        memo.values.clear();
+        memo.values.resize(self.signals.entries.len(), None);
+        memo.values[step] = Some(level);
+        let value = Reader { signals: self.signals, moment: self.moment, memo: &mut memo }.value(signal);
+        self.memo.other = Some(memo);
         value
     }
 

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 mod bounds;
 mod check;
 pub mod fault;
+mod levels;
 pub mod payload;
 pub mod signal;
 pub mod stream;
@@ -27,6 +28,7 @@ mod types;
 pub use crate::{document::Problem, qos::Qos};
 pub use check::{BODY_MAX, EXACT_MAX, check, check_overrides};
 pub use fault::StreamFault;
+pub use levels::step_of;
 pub use payload::Payload;
 pub use signal::Signal;
 pub use stream::{MessageProperties, Rule, StampMode, Stream, StreamOverride};
@@ -54,7 +56,20 @@ impl Model {
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.signals.values().filter_map(|signal| match signal {
             Signal::Replay(replay) => replay.file.as_deref(),
-            _ => None,
+            Signal::Constant(_)
+            | Signal::Uniform(_)
+            | Signal::Gaussian(_)
+            | Signal::RandomWalk(_)
+            | Signal::OrnsteinUhlenbeck(_)
+            | Signal::Noise(_)
+            | Signal::Sine(_)
+            | Signal::Diurnal(_)
+            | Signal::Step(_)
+            | Signal::Markov(_)
+            | Signal::Counter(_)
+            | Signal::Integrator(_)
+            | Signal::Derived(_)
+            | Signal::Route(_) => None,
         })
     }
 }

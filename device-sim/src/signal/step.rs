@@ -1,5 +1,7 @@
 //! Levels that follow each other, over and over.
 
+use std::ops::Range;
+
 use fleet_contract::model::signal::{self as document, StepFrom};
 
 use super::{Compiler, Generate, Moment, Reader, Value};
@@ -55,13 +57,24 @@ impl Generate for Step {
 impl Step {
     /// Microseconds since the beginning of some round, `elapsed` after the start.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a round")]
-    fn position(&self, moment: &Moment, elapsed: u64) -> u64 {
+    pub(super) fn position(&self, moment: &Moment, elapsed: u64) -> u64 {
         let share = self.spread * self.source.of(moment.device).at(0).unit();
         let origin = match self.from {
             StepFrom::Start => 0,
             StepFrom::Midnight => moment.start.0 % self.round.max(super::diurnal::DAY),
         };
         elapsed + origin + (share * self.round as f64) as u64
+    }
+
+    /// Microseconds of one round.
+    pub(super) fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// The levels of a round: from where to where each lasts, in microseconds, and its value.
+    pub(super) fn levels(&self) -> impl Iterator<Item = (Range<u64>, Value)> {
+        let ends = self.levels.iter().skip(1).map(|level| level.begin).chain([self.round]);
+        self.levels.iter().zip(ends).map(|(level, end)| (level.begin..end, level.value))
     }
 
     fn level(&self, position: u64) -> &Level {

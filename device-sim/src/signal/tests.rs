@@ -250,6 +250,37 @@ fn expressions_are_computed() {
     check("if(a >= 3, a, 0)", Value::Number(3.0));
 }
 
+#[test]
+fn an_integrator_starts_where_it_should_and_stays_at_its_ends() {
+    let values = |text: &str, seconds: [u64; 6]| {
+        let signals = compile(text);
+        seconds.map(|second| number(&signals, 3, second * SECOND))
+    };
+    let steady = "  x: {kind: integrator, of: rate, start: 30, range: [0, 100]}\n  rate: {kind: constant, value: -0.5}";
+    assert_eq!(values(steady, [0, 10, 59, 60, 61, 1_000_000]), [30.0, 25.0, 0.5, 0.0, 0.0, 0.0]);
+    let levels = "  rate: {kind: step, levels: [{value: 2, hold: 10s}, {value: -1, hold: 5s}]}\n  x: {kind: integrator, of: rate, start: 0, range: [0, 25]}";
+    assert_eq!(values(levels, [0, 10, 15, 25, 30, 45]), [0.0, 20.0, 15.0, 25.0, 20.0, 20.0]);
+
+    let starts = |start: &str| -> Vec<f64> {
+        let signals = compile(&format!(
+            "  rate: {{kind: constant, value: 1}}\n  x: {{kind: integrator, of: rate, range: [0, 100]{start}}}"
+        ));
+        (0..1_000).map(|device| number(&signals, device, 0)).collect()
+    };
+    let spread = starts(", start: 30, spread: 20");
+    assert!(spread.iter().all(|start| (30.0..=50.0).contains(start)));
+    about(spread.iter().sum::<f64>() / 1_000.0, 40.0, 1.0);
+    about(starts("").iter().sum::<f64>() / 1_000.0, 50.0, 4.0);
+}
+
+/// A battery in `x`; how fast it drains differs from device to device, and some never get full.
+const BATTERY: &str = r#"  mode: {kind: step, spread: 100%, levels: [{value: riding, hold: 40m}, {value: docked, hold: 80m}, {value: parked, hold: 10m}]}
+  drain: {kind: uniform, range: [10, 300], draw: once}
+  flow: {kind: derived, expression: 'mode == "docked" ? 90 : mode == "riding" ? -drain : 0'}
+  x: {kind: integrator, of: flow, per: 1h, start: 20, spread: 60, range: [0, 100]}"#;
+
+const TEN_YEARS: u64 = 10 * 365 * 86_400 * SECOND;
+
 /// All kinds that a counter integrates, none of them ever negative.
 const INTEGRABLE: [&str; 9] = [
     "{kind: constant, value: 2.5}",
@@ -286,6 +317,53 @@ proptest! {
         let integral = sum * length as f64 / 1e6 / STEPS as f64;
         prop_assert!((grown - integral).abs() < 1e-6 + integral * 5e-3, "{grown} is not {integral}");
         prop_assert!((100.0..=150.0).contains(&number(&signals, device, 0)));
+    }
+
+    #[test]
+    fn a_battery_drains_on_rides_and_fills_at_the_dock_and_never_jumps(
+        device: u32,
+        micros in prop_oneof![0..86_400 * SECOND, 0..TEN_YEARS],
+        span in 1..60 * SECOND,
+    ) {
+        let signals = compile(BATTERY);
+        let mode = |micros| match value_of(&signals, "mode", device, micros) {
+            Value::Text(symbol) => signals.symbols().text(symbol).to_owned(),
+            other => panic!("{other:?}"),
+        };
+        let (before, after) = (number(&signals, device, micros), number(&signals, device, micros + span));
+        prop_assert!((0.0..=100.0).contains(&before) && (0.0..=100.0).contains(&after), "{before} {after}");
+        let hours = span as f64 / 3.6e9;
+        prop_assert!((after - before).abs() <= 300.0 * hours + 1e-9, "{before} jumps to {after}");
+        // No level lasts shorter than the span, so that none lies between two that are alike.
+        if mode(micros) == mode(micros + span) {
+            let flow = value_of(&signals, "flow", device, micros).number();
+            let expected = (before + flow * hours).clamp(0.0, 100.0);
+            prop_assert!((after - expected).abs() < 1e-9, "{after} is not {expected}");
+            match mode(micros).as_str() {
+                "riding" => prop_assert!(after <= before, "{before} rises to {after}"),
+                "docked" => prop_assert!(after >= before, "{before} falls to {after}"),
+                _ => prop_assert_eq!(after, before),
+            }
+        }
+    }
+
+    #[test]
+    fn a_battery_is_the_same_in_whatever_order_it_is_looked_at(
+        moments in prop::collection::vec((0..50u32, 0..TEN_YEARS), 1..20),
+    ) {
+        let signals = compile(BATTERY);
+        let index = signals.index("x").unwrap();
+        let mut memo = Memo::default();
+        let mut bits = |(device, micros): &(u32, u64)| {
+            let moment = Moment { device: DeviceIndex::new(*device), start: START, now: Micros(START.0 + micros) };
+            signals.read(moment, &mut memo).value(index).number().to_bits()
+        };
+        let forward: Vec<u64> = moments.iter().map(&mut bits).collect();
+        let mut backward: Vec<u64> = moments.iter().rev().map(&mut bits).collect();
+        backward.reverse();
+        prop_assert_eq!(&forward, &backward);
+        let alone = moments.iter().map(|(device, micros)| number(&signals, *device, *micros).to_bits());
+        prop_assert_eq!(forward, alone.collect::<Vec<u64>>());
     }
 
     #[test]

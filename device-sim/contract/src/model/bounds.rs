@@ -50,7 +50,14 @@ fn bounds(model: &Model, name: &str, depth: usize) -> Result<Range, String> {
             let expression = Expression::parse(&derived.expression).map_err(|error| error.to_string())?;
             linear(model, &expression, depth + 1)?
         }
-        _ => {
+        Signal::Uniform(_)
+        | Signal::Gaussian(_)
+        | Signal::RandomWalk(_)
+        | Signal::OrnsteinUhlenbeck(_)
+        | Signal::Markov(_)
+        | Signal::Counter(_)
+        | Signal::Integrator(_)
+        | Signal::Route(_) => {
             return Err(format!(
                 "`{name}` has no closed integral; constant, noise, sine, diurnal, step, replay, uniform and gaussian drawn once, and sums and multiples of them have one"
             ));
@@ -140,7 +147,20 @@ fn is_constant(model: &Model, expression: &Expression, depth: usize) -> bool {
                 Some(Signal::Gaussian(gaussian)) => gaussian.draw == Draw::Once,
                 Some(Signal::Derived(derived)) => Expression::parse(&derived.expression)
                     .is_ok_and(|expression| is_constant(model, &expression, depth + 1)),
-                _ => false,
+                Some(
+                    Signal::RandomWalk(_)
+                    | Signal::OrnsteinUhlenbeck(_)
+                    | Signal::Noise(_)
+                    | Signal::Sine(_)
+                    | Signal::Diurnal(_)
+                    | Signal::Step(_)
+                    | Signal::Markov(_)
+                    | Signal::Counter(_)
+                    | Signal::Integrator(_)
+                    | Signal::Replay(_)
+                    | Signal::Route(_),
+                )
+                | None => false,
             };
     });
     is_all

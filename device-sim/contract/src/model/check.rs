@@ -10,8 +10,9 @@ use crate::{
         MessageProperties, Model, Payload, Rule, Signal, StampMode, Stream, StreamOverride,
         bounds::integrable,
         fault::{FLOOD_MIN, STREAM_FAULTS_MAX, StreamFault},
+        levels::step_of,
         payload::{RESERVED, RawPart, Slot, TextPiece, pointer_token, split, unhex},
-        signal::{Counter, Draw, Markov, Range, Scalar, Step},
+        signal::{Counter, Draw, Integrator, Markov, Range, Scalar, Step},
         types::{state_types, types},
     },
     stamp,
@@ -206,6 +207,7 @@ impl Checker<'_> {
             Signal::Step(step) => self.step(path, step),
             Signal::Markov(markov) => self.markov(path, markov),
             Signal::Counter(counter) => self.counter(path, counter),
+            Signal::Integrator(integrator) => self.integrator(path, integrator),
             Signal::Derived(derived) => self.expression(&derived.expression, &at("expression")),
             Signal::Replay(replay) => {
                 let is_one = replay.file.is_some() != replay.text.is_some();
@@ -296,11 +298,33 @@ impl Checker<'_> {
         self.positive(counter.per, &format!("{path}/per"));
         self.finite(counter.start, &format!("{path}/start"));
         self.amount(counter.spread, &format!("{path}/spread"));
-        let Some(of) = &counter.of else { return };
-        let path = format!("{path}/of");
-        match self.type_of(of, &path) {
+        if let Some(of) = &counter.of {
+            self.integrated(of, &format!("{path}/of"), |model| integrable(model, of).err());
+        }
+    }
+
+    fn integrator(&mut self, path: &str, integrator: &Integrator) {
+        let Integrator { of, per, start, spread, range, .. } = integrator;
+        let at = |field: &str| format!("{path}/{field}");
+        self.positive(*per, &at("per"));
+        self.amount(*spread, &at("spread"));
+        match start {
+            Some(start) => {
+                self.scalar(&Scalar::Number(*start), Some(*range), &at("start"));
+                let room = range[1] - start;
+                let message = format!("expected at most {room}, the room above `start`, found {spread}");
+                self.require(*spread <= room || room < 0.0, &at("spread"), &message);
+            }
+            None => self.require(*spread <= 0.0, &at("spread"), "expected `start`, to which it is added"),
+        }
+        self.integrated(of, &at("of"), |model| step_of(model, of).err());
+    }
+
+    /// What an integral is of: a number about which nothing is wrong.
+    fn integrated(&mut self, of: &str, path: &str, wrong: impl FnOnce(&Model) -> Option<String>) {
+        match self.type_of(of, path) {
             Some(Type::Number) => {
-                if let Err(message) = integrable(self.model, of) {
+                if let Some(message) = wrong(self.model) {
                     self.note(path, message);
                 }
             }
@@ -610,6 +634,7 @@ fn cycle(model: &Model, name: &str, path: &mut Vec<String>, done: &mut BTreeSet<
 fn inputs(model: &Model, name: &str) -> Vec<String> {
     match model.signals.get(name) {
         Some(Signal::Counter(counter)) => counter.of.iter().cloned().collect(),
+        Some(Signal::Integrator(integrator)) => vec![integrator.of.clone()],
         Some(Signal::Derived(derived)) => {
             let mut names = Vec::new();
             if let Ok(expression) = Expression::parse(&derived.expression) {
@@ -617,7 +642,21 @@ fn inputs(model: &Model, name: &str) -> Vec<String> {
             }
             names
         }
-        _ => Vec::new(),
+        Some(
+            Signal::Constant(_)
+            | Signal::Uniform(_)
+            | Signal::Gaussian(_)
+            | Signal::RandomWalk(_)
+            | Signal::OrnsteinUhlenbeck(_)
+            | Signal::Noise(_)
+            | Signal::Sine(_)
+            | Signal::Diurnal(_)
+            | Signal::Step(_)
+            | Signal::Markov(_)
+            | Signal::Replay(_)
+            | Signal::Route(_),
+        )
+        | None => Vec::new(),
     }
 }
 

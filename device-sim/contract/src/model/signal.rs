@@ -67,6 +67,8 @@ pub enum Signal {
     Markov(Markov),
     /// Grows with time: a constant rate or another signal, integrated. Never decreases.
     Counter(Counter),
+    /// Fills and drains between the ends of its range, as a battery does: another signal, integrated.
+    Integrator(Integrator),
     /// Computed from other signals.
     Derived(Derived),
     /// Recorded values, played back.
@@ -283,6 +285,24 @@ kind! {
 }
 
 kind! {
+    /// Fills and drains between the ends of its range: the signal `of`, integrated. At an end it stays until the rate turns.
+    ranged Integrator {
+        /// The rate of change, negative while it drains. It must follow levels that repeat: a step, or an expression
+        /// of one step, constants, and uniform or gaussian drawn once.
+        of: String,
+        /// The time that the rate is meant for: `1h` makes watt-hours from watts.
+        #[serde(default = "second")]
+        per: Span,
+        /// The value when the run starts; anywhere in the range unless said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start: Option<f64>,
+        /// Up to this much more than `start` for each device, at random.
+        #[serde(default)]
+        spread: f64,
+    }
+}
+
+kind! {
     /// Computed from other signals.
     Derived {
         /// For example `power > 0 ? energy / power : 0`, with `+ - * / %`, comparisons, `&& || !`, `?:` and the
@@ -467,7 +487,7 @@ impl Signal {
                 Replay,
                 Route
             ],
-            [Uniform, RandomWalk]
+            [Uniform, RandomWalk, Integrator]
         )
     }
 }

@@ -47,7 +47,16 @@ fn own_type(signal: &Signal) -> Type {
             RouteValue::IsCharging | RouteValue::HardBrake => Type::Bool,
             _ => Type::Number,
         },
-        _ => Type::Number,
+        Signal::Uniform(_)
+        | Signal::Gaussian(_)
+        | Signal::RandomWalk(_)
+        | Signal::OrnsteinUhlenbeck(_)
+        | Signal::Noise(_)
+        | Signal::Sine(_)
+        | Signal::Diurnal(_)
+        | Signal::Counter(_)
+        | Signal::Integrator(_)
+        | Signal::Derived(_) => Type::Number,
     }
 }
 

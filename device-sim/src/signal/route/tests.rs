@@ -1,4 +1,9 @@
-use fleet_contract::{model::Files, time::Micros};
+use std::collections::BTreeMap;
+
+use fleet_contract::{
+    model::{Files, Model},
+    time::Micros,
+};
 use proptest::prelude::*;
 
 use super::{drive::Motion, *};
@@ -6,7 +11,9 @@ use crate::{index::DeviceIndex, signal::Symbols};
 
 fn track() -> Track {
     let files = Files::new();
-    let mut compiler = Compiler { names: Vec::new(), files: &files, symbols: Symbols::default(), seed: 7, track: None };
+    let model = Model { description: String::new(), signals: BTreeMap::new(), streams: BTreeMap::new() };
+    let mut compiler =
+        Compiler { model: &model, names: Vec::new(), files: &files, symbols: Symbols::default(), seed: 7, track: None };
     Track::new(&mut compiler).unwrap()
 }
 

@@ -119,6 +119,45 @@ fn a_counter_integrates_only_what_has_a_closed_integral_and_never_falls() {
 }
 
 #[test]
+fn an_integrator_follows_one_step_and_starts_in_its_range() {
+    insta::assert_snapshot!(of_signals(r#"
+  mode: {kind: step, levels: [{value: riding, hold: 1h}, {value: docked, hold: 1h}]}
+  lamp: {kind: step, levels: [{value: true, hold: 7m}, {value: false, hold: 1m}]}
+  weight: {kind: uniform, range: [1, 2], draw: once}
+  swing: {kind: uniform, range: [1, 2]}
+  chain: {kind: markov, states: {a: {dwell: 1s, next: {}, value: 1}}}
+  flow: {kind: derived, expression: 'mode == "docked" ? 30 : -18 * weight'}
+  net: {kind: derived, expression: 'flow - (mode == "riding" ? 1 : 0)'}
+  both: {kind: derived, expression: 'lamp && mode == "docked" ? 1 : 0'}
+  rough: {kind: derived, expression: swing + flow}
+  ring: {kind: derived, expression: h + 1}
+  fine: {kind: integrator, of: net, per: 1h, start: 80, spread: 20, range: [0, 100]}
+  steady: {kind: integrator, of: weight, range: [0, 100]}
+  a: {kind: integrator, of: chain, range: [0, 1]}
+  b: {kind: integrator, of: both, range: [0, 1]}
+  c: {kind: integrator, of: rough, range: [0, 1]}
+  d: {kind: integrator, of: mode, range: [0, 1]}
+  e: {kind: integrator, of: flow, per: 0s, start: 2, range: [0, 1]}
+  f: {kind: integrator, of: flow, start: 0.5, spread: 2, range: [0, 1]}
+  g: {kind: integrator, of: flow, spread: 1, range: [0, 1]}
+  h: {kind: integrator, of: ring, range: [0, 1]}
+  total: {kind: counter, of: fine}
+"#), @"
+    /signals/a/of: `chain` has no levels that repeat; expected a step, a constant, uniform or gaussian drawn once, or an expression of these with one step at most
+    /signals/b/of: it depends on two steps, `lamp` and `mode`, whose levels need not repeat together; expected one step
+    /signals/c/of: `swing` has no levels that repeat; expected a step, a constant, uniform or gaussian drawn once, or an expression of these with one step at most
+    /signals/d/of: expected a number to integrate; `mode` is a text
+    /signals/e/per: expected more than no time
+    /signals/e/start: 2 is outside of the range [0, 1]
+    /signals/f/spread: expected at most 0.5, the room above `start`, found 2
+    /signals/g/spread: expected `start`, to which it is added
+    /signals/h/of: `h` has no levels that repeat; expected a step, a constant, uniform or gaussian drawn once, or an expression of these with one step at most
+    /signals/total/of: `fine` has no closed integral; constant, noise, sine, diurnal, step, replay, uniform and gaussian drawn once, and sums and multiples of them have one
+    /signals/h: it is computed from itself: h from ring from h
+    ");
+}
+
+#[test]
 fn states_are_reachable_and_exist() {
     insta::assert_snapshot!(of_signals("
   trap: {kind: markov, states: {a: {dwell: 1s, next: {b: 1}}, b: {dwell: 1s, next: {}}}}
@@ -211,6 +250,9 @@ fn the_schema_takes_what_serde_takes_and_refuses_what_it_refuses() {
         (signals("a: {kind: constant, value: 1, unit: m, range: [0, 2]}"), true),
         (signals("a: {kind: uniform, range: [0, 2], draw: {every: 1s}}"), true),
         (signals("a: {kind: route, value: speed}"), true),
+        (signals("a: {kind: integrator, of: b, per: 1h, start: 1, spread: 1, range: [0, 2]}"), true),
+        (signals("a: {kind: integrator, of: b, range: [0, 2]}"), true),
+        (signals("a: {kind: integrator, of: b}"), false),
         (signals("a: {kind: uniform}"), false),
         (signals("a: {kind: constant, value: 1, wrong: 2}"), false),
         (signals("a: {kind: nothing, value: 1}"), false),
