@@ -10,7 +10,8 @@ pub struct Builtin {
 }
 
 /// All of them, by name.
-pub const ALL: [Builtin; 4] = [
+pub const ALL: [Builtin; 5] = [
+    Builtin { name: "e-bike", document: include_str!("../../models/e-bike.yaml") },
     Builtin { name: "robotaxi", document: include_str!("../../models/robotaxi.yaml") },
     Builtin { name: "smart-meter", document: include_str!("../../models/smart-meter.yaml") },
     Builtin { name: "street-light", document: include_str!("../../models/street-light.yaml") },

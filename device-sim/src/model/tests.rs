@@ -145,6 +145,7 @@ fn the_built_in_models_are_sound_and_as_large_as_they_should_be() {
         ("thermometer", "reading", 200, 215),
         ("smart-meter", "reading", 200, 330),
         ("street-light", "telemetry", 120, 180),
+        ("e-bike", "telemetry", 170, 230),
         ("robotaxi", "state", 400, 600),
     ] {
         let model = compile(builtin::find(name).unwrap().document);
@@ -175,6 +176,31 @@ fn a_robotaxi_brakes_hard_now_and_then_and_says_so() {
         assert!(json["acceleration"].as_f64().unwrap() < -4.0);
         assert_eq!(event.qos, Qos::AtLeastOnce);
     }
+}
+
+#[test]
+fn an_e_bike_drains_on_rides_and_is_charged_at_the_dock() {
+    let model = compile(builtin::find("e-bike").unwrap().document);
+    let (mut least, mut most) = (100.0f64, 0.0f64);
+    for device in 0..10 {
+        let readings: Vec<(String, f64)> = sample(&model, device..device + 1, START, Span::from_secs(6 * 3_600))
+            .filter(|sample| model.stream(sample.stream).name() == "telemetry")
+            .map(|sample| {
+                let json: serde_json::Value = serde_json::from_slice(&sample.payload).unwrap();
+                (json["mode"].as_str().unwrap().to_owned(), json["battery"]["charge"].as_f64().unwrap())
+            })
+            .collect();
+        for pair in readings.windows(2) {
+            let ((mode, before), (next, after)) = (&pair[0], &pair[1]);
+            (least, most) = (least.min(*after), most.max(*after));
+            match (mode.as_str(), next.as_str()) {
+                ("docked", "docked") => assert!(after >= before, "{before} falls to {after} at the dock"),
+                ("riding", "riding") => assert!(after <= before, "{before} rises to {after} on a ride"),
+                _ => assert!((after - before).abs() < 0.5, "{before} jumps to {after}"),
+            }
+        }
+    }
+    assert!(least < 40.0 && most >= 100.0, "{least} to {most}");
 }
 
 #[test]

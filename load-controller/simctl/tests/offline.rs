@@ -369,7 +369,7 @@ fn the_built_in_models_are_listed_and_shown() {
         assert!(!model["description"].as_str().unwrap().is_empty(), "{name} has no description");
         assert!(stdout(&place.call(&["models", "show", name]).success()).contains("streams:"));
     }
-    place.call(&["models", "show", "submarine"]).code(2).says("expected one of robotaxi");
+    place.call(&["models", "show", "submarine"]).code(2).says("expected one of e-bike, robotaxi");
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn a_fleet_of_fifty_loses_nothing() {
 #[test]
 fn the_same_seed_gives_the_same_bytes_on_both_processors() {
     let (here, there) = (Simctl::new().unwrap(), emulated());
-    for model in ["robotaxi", "thermometer", "smart-meter", "street-light"] {
+    for model in ["robotaxi", "thermometer", "smart-meter", "street-light", "e-bike"] {
         let args = ["sample", "--model", model, "--devices", "9", "--seed", "11", "--duration", "90s"];
         let (ours, theirs) = (succeeds(&here, &args).stdout, succeeds(&there, &args).stdout);
         assert!(ours.lines().count() > 10, "{model}: {ours}");

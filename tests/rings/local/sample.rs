@@ -29,7 +29,7 @@ fn the_same_seed_gives_the_same_lines() {
 
 #[test]
 fn a_device_is_the_same_in_a_fleet_of_any_size() {
-    for model in ["robotaxi", "thermometer", "smart-meter", "street-light"] {
+    for model in ["robotaxi", "thermometer", "smart-meter", "street-light", "e-bike"] {
         let lines = |devices| sample(&["--model", model, "--seed", "11", "--devices", devices]);
         let few = lines("8");
         assert_eq!(few, of_first(&lines("97"), 8), "{model}");
