@@ -38,11 +38,8 @@ impl Pages {
 
     /// Adds to the count of a cell.
     pub(super) fn add_cell(&mut self, cell: usize, count: u64) {
-        let place = &mut self.page_mut(cell / PAGE)[cell % PAGE];
-        match u32::try_from(count).ok().and_then(|count| place.checked_add(count)) {
-            Some(sum) => *place = sum,
-            None => self.add_more(cell, count),
-        }
+        let held = self.place_of(cell / PAGE);
+        self.add_in(held, cell, count);
     }
 
     /// Adds to the counts of cells, of which neighbours mostly share a page.
@@ -53,12 +50,18 @@ impl Pages {
                 page = cell / PAGE;
                 held = self.place_of(page);
             }
-            let place = &mut self.hit[held][cell % PAGE];
-            match u32::try_from(count).ok().and_then(|count| place.checked_add(count)) {
-                Some(sum) => *place = sum,
-                None => self.add_more(cell, count),
-            }
+            self.add_in(held, cell, count);
         });
+    }
+
+    /// Adds to the count of a cell whose page is at this place in `hit`.
+    #[inline]
+    fn add_in(&mut self, held: usize, cell: usize, count: u64) {
+        let place = &mut self.hit[held][cell % PAGE];
+        match u32::try_from(count).ok().and_then(|count| place.checked_add(count)) {
+            Some(sum) => *place = sum,
+            None => self.add_more(cell, count),
+        }
     }
 
     #[cold]
@@ -69,10 +72,11 @@ impl Pages {
 
     /// Takes from the count of a cell; false when there is not so much in it.
     pub(super) fn take_cell(&mut self, cell: usize, count: u64) -> bool {
-        let place = std::mem::take(&mut self.page_mut(cell / PAGE)[cell % PAGE]);
+        let page = self.place_of(cell / PAGE);
+        let place = std::mem::take(&mut self.hit[page][cell % PAGE]);
         let held = u64::from(place).saturating_add(self.more.remove(&cell).unwrap_or_default());
         let rest = held.checked_sub(count);
-        self.add_cell(cell, rest.unwrap_or_default());
+        self.add_in(page, cell, rest.unwrap_or_default());
         rest.is_some()
     }
 
@@ -117,11 +121,6 @@ impl Pages {
     fn pages(&self) -> impl Iterator<Item = (usize, &[u32; PAGE])> + '_ {
         let hit = |(number, place): (usize, &u16)| Some((number, &self.hit[usize::from(*place).checked_sub(1)?]));
         self.places.iter().enumerate().filter_map(hit)
-    }
-
-    fn page_mut(&mut self, number: usize) -> &mut [u32; PAGE] {
-        let place = self.place_of(number);
-        &mut self.hit[place]
     }
 
     /// The place of a page in `hit`, which it has from now on.
