@@ -142,25 +142,10 @@ fn is_constant(model: &Model, expression: &Expression, depth: usize) -> bool {
     expression.for_each_name(&mut |name| {
         is_all = is_all
             && match model.signals.get(name) {
-                Some(Signal::Constant(_)) => true,
-                Some(Signal::Uniform(uniform)) => uniform.draw == Draw::Once,
-                Some(Signal::Gaussian(gaussian)) => gaussian.draw == Draw::Once,
                 Some(Signal::Derived(derived)) => Expression::parse(&derived.expression)
                     .is_ok_and(|expression| is_constant(model, &expression, depth + 1)),
-                Some(
-                    Signal::RandomWalk(_)
-                    | Signal::OrnsteinUhlenbeck(_)
-                    | Signal::Noise(_)
-                    | Signal::Sine(_)
-                    | Signal::Diurnal(_)
-                    | Signal::Step(_)
-                    | Signal::Markov(_)
-                    | Signal::Counter(_)
-                    | Signal::Integrator(_)
-                    | Signal::Replay(_)
-                    | Signal::Route(_),
-                )
-                | None => false,
+                Some(signal) => signal.never_changes(),
+                None => false,
             };
     });
     is_all

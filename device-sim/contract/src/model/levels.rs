@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{
-    Model, Signal,
-    signal::{Draw, Gaussian, Uniform},
-};
+use super::{Model, Signal};
 use crate::expression::Expression;
 
 /// The step whose levels a signal follows: the signal itself, or the one that it is computed from.
@@ -22,9 +19,7 @@ pub fn step_of<'a>(model: &'a Model, name: &str) -> Result<Option<&'a str>, Stri
             continue;
         }
         match signal {
-            Signal::Constant(_)
-            | Signal::Uniform(Uniform { draw: Draw::Once, .. })
-            | Signal::Gaussian(Gaussian { draw: Draw::Once, .. }) => {}
+            signal if signal.never_changes() => {}
             Signal::Step(_) => {
                 if let Some(other) = found.replace(name) {
                     return Err(format!(
@@ -37,7 +32,8 @@ pub fn step_of<'a>(model: &'a Model, name: &str) -> Result<Option<&'a str>, Stri
                     expression.for_each_name(&mut |name| open.push_back(name.clone()));
                 }
             }
-            Signal::Uniform(_)
+            Signal::Constant(_)
+            | Signal::Uniform(_)
             | Signal::Gaussian(_)
             | Signal::RandomWalk(_)
             | Signal::OrnsteinUhlenbeck(_)

@@ -469,6 +469,27 @@ macro_rules! common {
 }
 
 impl Signal {
+    /// Whether each device keeps the value that it has at the start, whatever other signals do.
+    pub fn never_changes(&self) -> bool {
+        match self {
+            Self::Constant(_) => true,
+            Self::Uniform(uniform) => uniform.draw == Draw::Once,
+            Self::Gaussian(gaussian) => gaussian.draw == Draw::Once,
+            Self::RandomWalk(_)
+            | Self::OrnsteinUhlenbeck(_)
+            | Self::Noise(_)
+            | Self::Sine(_)
+            | Self::Diurnal(_)
+            | Self::Step(_)
+            | Self::Markov(_)
+            | Self::Counter(_)
+            | Self::Integrator(_)
+            | Self::Derived(_)
+            | Self::Replay(_)
+            | Self::Route(_) => false,
+        }
+    }
+
     /// Range, unit and decimals.
     pub fn common(&self) -> Common<'_> {
         common!(
