@@ -794,11 +794,7 @@ impl Totals {
     }
 
     fn sum_of_times(&self) -> &Stats {
-        self.sum_of_times.get_or_init(|| {
-            let mut sum = Box::<Stats>::default();
-            self.times.values().for_each(|times| times.add_to(&mut sum));
-            sum
-        })
+        self.sum_of_times.get_or_init(|| Times::sum(self.times.values()))
     }
 }
 

@@ -73,11 +73,7 @@ pub(crate) mod by_cause {
 
 /// What there is at the moment, of all together: no count, so that nothing of it is taken away.
 pub(crate) mod gauge {
-    use std::ops::AddAssign;
-
-    pub(crate) fn add<T: Copy + AddAssign>(mine: &mut T, theirs: &T) {
-        *mine += *theirs;
-    }
+    pub(crate) use super::sum::add;
 
     pub(crate) fn without<T: Clone>(now: &T, _: &T) -> T {
         now.clone()

@@ -52,9 +52,7 @@ impl Measured {
     /// Adds it up: what [`Totals::sum`](super::Totals::sum) was when it was taken.
     pub fn add_up(self) -> Stats {
         let Self { counters: mut sum, times } = self;
-        let mut of_times = Stats::default();
-        times.iter().for_each(|times| times.add_to(&mut of_times));
-        sum.merge(&of_times);
+        sum.merge(&Times::sum(&times));
         sum
     }
 }

@@ -59,6 +59,13 @@ impl Times {
         groups.map_or_else(Latency::default, |groups| of.over(groups))
     }
 
+    /// Those of many workers, as one.
+    pub(super) fn sum<'a>(all: impl IntoIterator<Item = &'a Self>) -> Box<Stats> {
+        let mut sum = Box::<Stats>::default();
+        all.into_iter().for_each(|times| times.add_to(&mut sum));
+        sum
+    }
+
     /// Adds them where their counters are.
     pub(super) fn add_to(&self, stats: &mut Stats) {
         stats.groups.merge(&self.groups);
