@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use fleet_contract::model::payload::hex;
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, api::PostParams};
 use ring::hmac;
@@ -87,7 +88,7 @@ impl Key {
     pub fn derive(&self, purpose: Purpose, uid: &str) -> String {
         // No purpose holds a zero byte, so that no two pairs give the same text.
         let tag = hmac::sign(&self.0, &[purpose.name().as_bytes(), b"\0", uid.as_bytes()].concat());
-        tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(tag.as_ref())
     }
 
     /// The key of the controllers of this namespace. If there is none yet, it is made.

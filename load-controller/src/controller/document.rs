@@ -5,7 +5,7 @@ use fleet_contract::{
     builtin,
     document::{self, Problem},
     fleet::{self, BrokerAccess, BrokerSpec, Credentials, Tls},
-    model::{Files, Model},
+    model::{Files, Model, payload::hex},
     plan::LIVE,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -248,8 +248,7 @@ fn written(fleet: &Fleet) -> String {
 }
 
 fn hash_of(assignment: &str, image: &str) -> String {
-    let digest = Sha256::new().chain_update(assignment).chain_update([0]).chain_update(image).finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::new().chain_update(assignment).chain_update([0]).chain_update(image).finalize())
 }
 
 /// The problems one by one, without the name of a file that does not exist.

@@ -7,6 +7,7 @@
 use fleet_contract::{
     broker_url::BrokerUrl,
     fleet::{BrokerResources, PodSpec as Special},
+    model::payload::hex,
     units::Bytes,
 };
 use k8s_openapi::{
@@ -167,7 +168,7 @@ fn volumes(owner: &Owner, broker: &Broker<'_>) -> Vec<Volume> {
 
 fn digest(template: &PodTemplateSpec) -> String {
     let digest = Sha256::digest(serde_json::to_string(template).expect("an object of Kubernetes is JSON"));
-    digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest[..5])
 }
 
 fn claim(storage: &Storage) -> PersistentVolumeClaim {

@@ -6,7 +6,7 @@
 
 use std::{marker::PhantomData, time::Duration};
 
-use fleet_contract::worker::DeviceStatus;
+use fleet_contract::{model::payload::hex, worker::DeviceStatus};
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -230,7 +230,7 @@ fn read(status: QueryStatus, renewal: i64) -> Reading {
 fn name() -> Result<String, getrandom::Error> {
     let mut bytes = [0; NAME_BYTES];
     getrandom::fill(&mut bytes)?;
-    Ok(format!("simctl-{}", bytes.map(|byte| format!("{byte:02x}")).concat()))
+    Ok(format!("simctl-{}", hex(&bytes)))
 }
 
 #[cfg(test)]

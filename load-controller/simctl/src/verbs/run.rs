@@ -19,7 +19,7 @@ use fleet_contract::{
     fleet::{BrokerSpec, Fleet, FleetSpec, Observe},
     format,
     load_test::{Criterion, LoadTest, LoadTestSpec, Phase, check},
-    model::BODY_MAX,
+    model::{BODY_MAX, payload::hex},
     plan::{Plan, Setting, Shard},
     split::{Split, devices_per_process},
     threshold::Threshold,
@@ -526,7 +526,7 @@ async fn preflight(
 /// SHA-256 of the resolved document, in hexadecimal.
 fn hash_of(fleet: &Fleet) -> String {
     let text = serde_json::to_vec(fleet).expect("what was read from a document can be written as one");
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text))
 }
 
 /// A number that no other run has, most likely.

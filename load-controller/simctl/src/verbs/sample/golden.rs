@@ -111,8 +111,7 @@ fn line_under(name: &str, settings: &Settings, devices: u32, change: impl FnOnce
             digest.update(&sample.payload);
         }
     }
-    let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{name}: {messages} messages, {digest}\n")
+    format!("{name}: {messages} messages, {}\n", hex(&digest.finalize()))
 }
 
 #[test]
