@@ -452,6 +452,18 @@ struct Round {
     readings: Vec<WorkerStats>,
 }
 
+/// That a report is this one, but for its manifest.
+#[track_caller]
+fn check(mut found: Value, expected: &str, file: &str) {
+    found.as_object_mut().unwrap().remove("manifest");
+    let found = format!("{found:#}\n");
+    if found != expected {
+        let path = std::env::temp_dir().join(format!("controller-{file}"));
+        std::fs::write(&path, &found).unwrap();
+        panic!("expected the report of load-controller/src/run/recorded/{file}, found that of {}", path.display());
+    }
+}
+
 /// simctl's local run makes the same report of them, to the byte (`simctl/src/local/run/tests.rs`).
 #[tokio::test(start_paused = true)]
 async fn recorded_readings_make_the_report_that_the_local_run_makes_of_them() {
@@ -474,12 +486,5 @@ async fn recorded_readings_make_the_report_that_the_local_run_makes_of_them() {
         let readings = (0..).zip(["a", "b"]).zip(readings).map(|((ordinal, id), reading)| (ordinal, id, reading));
         cluster.answers(readings.collect()).await;
     }
-    let mut found = json!(cluster.task.report().unwrap());
-    found.as_object_mut().unwrap().remove("manifest");
-    let found = format!("{found:#}\n");
-    if found != include_str!("../../run/recorded/report.json") {
-        let path = std::env::temp_dir().join("report-of-controller.json");
-        std::fs::write(&path, &found).unwrap();
-        panic!("expected the report of load-controller/src/run/recorded/report.json, found that of {}", path.display());
-    }
+    check(json!(cluster.task.report().unwrap()), include_str!("../../run/recorded/report.json"), "report.json");
 }
