@@ -130,6 +130,7 @@ fn the_broker_has_no_more_than_the_books_whatever_is_killed() {
     // Its record goes with the pod.
     let take_away = |place: usize| {
         let pods = fleet.pods();
+        containers::freeze(uid(&pods[place]), "device-sim").unwrap();
         let pod = ["delete", "pod", name(&pods[place]), "--grace-period=0", "--force", "--wait=false"];
         fleet.namespace.kubectl(pod).unwrap();
         // It may be gone already.
@@ -149,6 +150,7 @@ fn the_broker_has_no_more_than_the_books_whatever_is_killed() {
     // The leader and a pod at once: what the one had read of the other goes with both, and so does its record.
     let (leader, pods) = (product::leader(), fleet.pods());
     let now = ["--grace-period=0", "--force", "--wait=false"];
+    containers::freeze(uid(&pods[1]), "device-sim").unwrap();
     fleet.namespace.kubectl([&["delete", "pod", name(&pods[1])], &now[..]].concat()).unwrap();
     let its = ["delete", "pod", "-n", product::NAMESPACE, name(&leader)];
     admin().kubectl([&its[..], &now].concat()).unwrap();

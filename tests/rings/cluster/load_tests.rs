@@ -69,8 +69,10 @@ fn the_example_goes_on_when_the_pods_of_the_leader_and_of_a_worker_are_deleted()
     let leader = product::leader();
     admin().kubectl(["delete", "pod", "-n", product::NAMESPACE, name(&leader), "--grace-period=0", "--force"]).unwrap();
     let worker = fleet.pods().swap_remove(1);
+    // Kubelet would let it say goodbye while another one runs its devices.
+    containers::freeze(uid(&worker), "device-sim").unwrap();
     fleet.namespace.kubectl(["delete", "pod", name(&worker), "--grace-period=0", "--force", "--wait=false"]).unwrap();
-    // Kubelet would let it say goodbye while another one runs its devices. It may be gone already.
+    // It may be gone already.
     let _ = containers::kill(uid(&worker), "device-sim");
     let is_another = |fleet: &Fleet| fleet.pods().get(1).is_some_and(|pod| uid(pod) != uid(&worker));
     fleet.until("there is another pod", is_another);

@@ -26,8 +26,22 @@ pub fn process_of(uid: &str, program: &str) -> Result<u32> {
 /// # Errors
 /// When there is no such process.
 pub fn kill(uid: &str, program: &str) -> Result<u32> {
+    signal(uid, program, Signal::KILL)
+}
+
+/// Stops the process of a program in a pod until it is killed, so that it cannot answer the signal by which kubelet asks it to
+/// leave.
+///
+/// # Errors
+/// When there is no such process.
+pub fn freeze(uid: &str, program: &str) -> Result<()> {
+    signal(uid, program, Signal::STOP).map(|_| ())
+}
+
+/// Sends a signal to the process of a program in a pod, and returns which one it was.
+fn signal(uid: &str, program: &str, signal: Signal) -> Result<u32> {
     let number = process_of(uid, program)?;
     let process = i32::try_from(number).ok().and_then(Pid::from_raw).context("no number of a process")?;
-    kill_process(process, Signal::KILL).with_context(|| format!("{program} in the pod {uid}"))?;
+    kill_process(process, signal).with_context(|| format!("{program} in the pod {uid}"))?;
     Ok(number)
 }
