@@ -55,6 +55,16 @@ pub(super) struct Asked {
     pub(super) at: Micros,
     /// The digests of what may be found.
     pub(super) may_be: Vec<u64>,
+    pub(super) pass: Pass,
+}
+
+/// Which look at a topic it is. Brokers that send retained messages beside the answers of a connection may be slower with them than a
+/// look waits, so that one look alone accuses nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    First,
+    /// The first has found something else than what may be there.
+    Second,
 }
 
 impl Looks {
@@ -234,7 +244,7 @@ impl<W: World> Shard<W> {
         let is_up = self.roster.devices[slot].state.is_connected();
         if !(is_up && self.is_taken_back(slot)) {
             let may_be = self.will_digest(slot).into_iter().collect();
-            self.look(slot, may_be);
+            self.look(slot, may_be, Pass::First);
         }
     }
 
@@ -356,12 +366,12 @@ impl<W: World> Shard<W> {
             }
             self.watched.looks.planned.remove(&slot);
             let may_be = self.birth(slot).into_iter().collect();
-            self.look(slot, may_be);
+            self.look(slot, may_be, Pass::First);
         }
     }
 
     /// Asks for a look at what the broker retains on the topic of a device's will; one at a time.
-    fn look(&mut self, slot: Slot, may_be: Vec<u64>) {
+    fn look(&mut self, slot: Slot, may_be: Vec<u64>, pass: Pass) {
         if may_be.is_empty() || self.watched.looks.asked.contains_key(&slot) {
             return;
         }
@@ -370,19 +380,22 @@ impl<W: World> Shard<W> {
         let is_asked = self.inlet(slot).looks.as_ref().is_some_and(|looks| looks.try_send(look).is_ok());
         if is_asked {
             let at = self.world.now();
-            self.watched.looks.asked.insert(slot, Asked { at, may_be });
+            self.watched.looks.asked.insert(slot, Asked { at, may_be, pass });
         }
     }
 
     /// A topic was looked at.
     pub(super) fn looked(&mut self, Looked { device, found }: Looked) {
         let Some(slot) = self.roster.slots.slot(device) else { return };
-        let Some(Asked { may_be, .. }) = self.watched.looks.asked.remove(&slot) else { return };
+        let Some(Asked { may_be, pass, .. }) = self.watched.looks.asked.remove(&slot) else { return };
         let is_right = match found {
             Found::Unknown => return,
             Found::Nothing => false,
             Found::Message(digest) => may_be.contains(&digest),
         };
+        if !is_right && pass == Pass::First {
+            return self.look(slot, may_be, Pass::Second);
+        }
         let fault = self.watched.wills.struck_by(slot);
         self.counted.count_will(fault, |wills| {
             *if is_right { &mut wills.retained_right } else { &mut wills.retained_wrong } += 1;

@@ -1,6 +1,6 @@
 //! Wills on virtual time: which ends of sessions owe one, and what became of it. The test is the observer.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use fleet_contract::{stats::Wills, units::Span};
 
@@ -9,11 +9,11 @@ use super::{
     faults::{DEVICES, Struck},
 };
 use crate::{
-    engine::shard::wills::Asked,
+    engine::shard::wills::{Asked, Pass},
     index::DeviceIndex,
     observe::{
         ObserverWatch,
-        retained::{Found, Looked},
+        retained::{Found, Look, Looked},
     },
 };
 
@@ -133,7 +133,7 @@ fn what_is_retained_is_right_where_it_is_what_may_be_there() {
         let mut struck = struck("disconnect", 0, Span::ZERO, SLOW);
         let (device, at) = (DeviceIndex::new(0), struck.stage.shard.world.time());
         let slot = struck.stage.shard.roster.slots.slot(device).unwrap();
-        struck.stage.shard.watched.looks.asked.insert(slot, Asked { at, may_be: vec![6, 7] });
+        struck.stage.shard.watched.looks.asked.insert(slot, Asked { at, may_be: vec![6, 7], pass: Pass::Second });
         struck.stage.shard.looked(Looked { device, found });
         let Wills { retained_right, retained_wrong, .. } = struck.stage.shard.counted.stats.wills;
         assert_eq!([retained_right, retained_wrong], expected, "{found:?}");
@@ -141,4 +141,24 @@ fn what_is_retained_is_right_where_it_is_what_may_be_there() {
         struck.stage.shard.looked(Looked { device, found: Found::Nothing });
         assert_eq!(struck.stage.shard.counted.stats.wills.retained_wrong, expected[1]);
     }
+}
+
+#[test]
+fn what_is_wrong_at_the_first_look_is_looked_at_once_more() {
+    let mut struck = struck("disconnect", 0, Span::ZERO, SLOW);
+    let shard = &mut struck.stage.shard;
+    let (looks, looks_end) = mpsc::sync_channel(2);
+    shard.watched.inlets[0].looks = Some(looks);
+    let (device, at) = (DeviceIndex::new(0), shard.world.time());
+    let slot = shard.roster.slots.slot(device).unwrap();
+    shard.watched.looks.asked.insert(slot, Asked { at, may_be: vec![7], pass: Pass::First });
+    shard.looked(Looked { device, found: Found::Nothing });
+    assert_eq!(looks_end.try_recv().ok(), Some(Look { device }));
+    let Wills { retained_right, retained_wrong, .. } = shard.counted.stats.wills;
+    assert_eq!([retained_right, retained_wrong], [0, 0]);
+
+    shard.looked(Looked { device, found: Found::Message(7) });
+    let Wills { retained_right, retained_wrong, .. } = shard.counted.stats.wills;
+    assert_eq!([retained_right, retained_wrong], [1, 0]);
+    assert!(looks_end.try_recv().is_err());
 }
