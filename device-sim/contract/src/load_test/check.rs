@@ -134,10 +134,10 @@ impl Check<'_> {
             let (is_one, changes) = (matches!(rates, Rates::One(_)), rates.as_written());
             for (position, change) in changes.iter().enumerate() {
                 let is_same = |other: &RateChange| (&other.group, &other.stream) == (&change.group, &change.stream);
-                if changes[..position].iter().any(is_same) {
+                if let Some(earlier) = changes[..position].iter().position(is_same) {
                     self.wrong(
                         format!("{path}/rate/{position}"),
-                        "expected another group or stream than an earlier one",
+                        format!("expected another group or stream than that of `rate[{earlier}]`, found the same"),
                     );
                 }
                 let path = if is_one { format!("{path}/rate") } else { format!("{path}/rate/{position}") };
@@ -177,14 +177,18 @@ impl Check<'_> {
                 self.wrong(format!("{path}/every"), format!("expected at least {least}, found `{found}`"));
             }
             Fault::Latency(latency) if latency.delay > DELAY_MAX || latency.jitter > DELAY_MAX => {
-                let found = latency.delay.max(latency.jitter);
-                self.wrong(format!("{path}/delay"), format!("expected at most {DELAY_MAX} each, found `{found}`"));
+                for (field, found) in [("delay", latency.delay), ("jitter", latency.jitter)] {
+                    if found > DELAY_MAX {
+                        self.wrong(format!("{path}/{field}"), format!("expected at most {DELAY_MAX}, found `{found}`"));
+                    }
+                }
             }
             Fault::Latency(latency) if latency.delay == Span::ZERO && latency.jitter == Span::ZERO => {
                 self.wrong(format!("{path}/delay"), "expected more than no time, or a `jitter`, found none");
             }
             Fault::Clock(clock) if (clock.ahead > Span::ZERO) == (clock.behind > Span::ZERO) && clock.drift == 0 => {
-                self.wrong(path, "expected one of `ahead` and `behind`, or `drift`");
+                let found = if clock.ahead > Span::ZERO { "both" } else { "none" };
+                self.wrong(path, format!("expected one of `ahead` and `behind`, or `drift`, found {found}"));
             }
             Fault::Stale(stale) if stale.age == Span::ZERO => {
                 self.wrong(format!("{path}/age"), "expected more than no time, found `0s`");
@@ -363,8 +367,12 @@ impl Check<'_> {
             }
             _ => Span(phases.iter().map(|phase| phase.duration.0).fold(0, u64::saturating_add)),
         };
-        if criterion.abort_on_fail.is_some_and(|abort| abort.after >= lasts) {
-            self.wrong(format!("{path}/abortOnFail/after"), format!("expected less than it lasts (`{lasts}`)"));
+        if let Some(abort) = criterion.abort_on_fail.filter(|abort| abort.after >= lasts) {
+            let what = if phase.as_deref().is_some_and(|name| name != EACH) { "phase" } else { "test" };
+            self.wrong(
+                format!("{path}/abortOnFail/after"),
+                format!("expected less than the {what} lasts ({lasts}), found `{}`", abort.after),
+            );
         }
         let is_of_fleet = match expect.column {
             Column::Counter(_) => false,
@@ -683,6 +691,24 @@ mod tests {
         spec.phases[0].faults[1].command: expected a program and its arguments, found none
         spec.phases[0].faults[1].share: expected none, a command is not about devices
         spec.phases[0].faults[1].timeout: expected more than no time, found `0s`
+        ");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_field_and_what_was_found() {
+        let phases = format!(
+            "{{name: a, duration: 10s, rate: [{{factor: 2}}, {{factor: 3}}], faults: [{{kind: latency, delay: 1s, jitter: 2m}}, \
+             {{kind: clock}}, {{kind: clock, ahead: 1s, behind: 1s}}]}}, {STEADY}"
+        );
+        let thresholds =
+            "{expect: lost == 0, phase: a, abortOnFail: {after: 10s}}, {expect: lost == 0, abortOnFail: {after: 2m}}";
+        insta::assert_snapshot!(wrong(&phases, thresholds), @r"
+        spec.phases[0].rate[1]: expected another group or stream than that of `rate[0]`, found the same
+        spec.phases[0].faults[0].jitter: expected at most 1m, found `2m`
+        spec.phases[0].faults[1]: expected one of `ahead` and `behind`, or `drift`, found none
+        spec.phases[0].faults[2]: expected one of `ahead` and `behind`, or `drift`, found both
+        spec.thresholds[0].abortOnFail.after: expected less than the phase lasts (10s), found `10s`
+        spec.thresholds[1].abortOnFail.after: expected less than the test lasts (70s), found `2m`
         ");
     }
 
