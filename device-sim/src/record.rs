@@ -16,7 +16,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::FileExt as _,
@@ -142,15 +141,17 @@ pub(crate) fn read(folder: &Path, epoch: Micros) -> io::Result<Epochs> {
 
 /// When the processes before `epoch` began that have made files here, whether or not they came to write a record.
 pub(crate) fn predecessors(folder: &Path, epoch: Micros) -> io::Result<BTreeSet<Micros>> {
-    let begun = |path: PathBuf| path.file_name()?.to_str()?.split('-').next()?.parse().ok().map(Micros);
-    Ok(paths(folder)?.into_iter().filter_map(begun).filter(|begun| *begun < epoch).collect())
+    Ok(paths(folder)?.iter().filter_map(|path| begun(path)).filter(|begun| *begun < epoch).collect())
 }
 
 /// Removes all records but those of `epoch`.
 pub(crate) fn remove_others(folder: &Path, epoch: Micros) -> io::Result<()> {
-    let own = format!("{}-", epoch.0);
-    let is_own = |path: &PathBuf| path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(&own));
-    paths(folder)?.into_iter().filter(|path| !is_own(path)).try_for_each(fs::remove_file)
+    paths(folder)?.into_iter().filter(|path| begun(path) != Some(epoch)).try_for_each(fs::remove_file)
+}
+
+/// When the process began that has made a file, by its name.
+fn begun(path: &Path) -> Option<Micros> {
+    path.file_name()?.to_str()?.split('-').next()?.parse().ok().map(Micros)
 }
 
 fn paths(folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -191,6 +192,9 @@ mod tests {
         let predecessors = |epoch| predecessors(folder.path(), Micros(epoch)).unwrap();
         assert_eq!(predecessors(100), [5, 9, 12].map(Micros).into());
         assert_eq!([predecessors(5), predecessors(9)], [[].into(), [Micros(5)].into()]);
+        // Whose a file is does not depend on how its name writes the number.
+        fs::rename(folder.path().join("9-0-1.record"), folder.path().join("09-0-1.record")).unwrap();
+        assert_eq!(predecessors(100), [5, 9, 12].map(Micros).into());
         remove_others(folder.path(), Micros(9)).unwrap();
         assert_eq!(sent(folder.path()), [(9, 0, 40)]);
     }
