@@ -1,9 +1,11 @@
 //! Encoding: a body's document is compiled once to a list of pieces, literal bytes and slots, and written from then on
 //! without parsing, formatting machinery or allocation.
 //!
-//! One payload format a file.
+//! One payload format a file, behind the trait `Format`, which makes pieces of a document. Pieces are written by one match for all
+//! formats, because that is done for each message.
 
 use fleet_contract::{
+    expression::Type,
     model::{
         Payload, Problem,
         payload::{RawForm, Slot, TextPiece, TimeForm, split},
@@ -25,7 +27,11 @@ mod raw;
 mod text;
 mod time;
 
+use cbor::Cbor;
+use json::Json;
 use number::Fixed;
+use raw::Raw;
+use text::Text;
 
 /// A compiled body.
 #[derive(Debug)]
@@ -111,15 +117,46 @@ pub struct Context<'a> {
     pub has_stamp_field: bool,
 }
 
+/// A payload format.
+trait Format {
+    /// What a document says of a body in this format.
+    type Document: ?Sized;
+
+    /// Where that stands in the payload, as a JSON pointer.
+    const PATH: &'static str;
+
+    /// Adds the pieces of a body, up to where padding goes.
+    fn compile(document: &Self::Document, builder: &mut Builder<'_>);
+
+    /// Adds the pieces that follow the padding.
+    fn close(_document: &Self::Document, _builder: &mut Builder<'_>) {}
+
+    /// How a body that is too short is filled up.
+    fn padding(document: &Self::Document) -> Padding;
+
+    /// A text as it stands in a body.
+    fn escape(text: &str) -> Vec<u8> {
+        text.into()
+    }
+}
+
 impl Program {
     /// Compiles a body; paths of problems count from the payload.
     pub fn compile(payload: &Payload, context: &Context<'_>) -> Result<Self, Vec<Problem>> {
         match payload {
-            Payload::Json(members) => json::compile(members, context),
-            Payload::Cbor(entries) => cbor::compile(entries, context),
-            Payload::Text(text) => text::compile(text, context),
-            Payload::Raw(parts) => raw::compile(parts, context),
+            Payload::Json(members) => Self::of::<Json>(members, context),
+            Payload::Cbor(entries) => Self::of::<Cbor>(entries, context),
+            Payload::Text(text) => Self::of::<Text>(text, context),
+            Payload::Raw(parts) => Self::of::<Raw>(parts, context),
         }
+    }
+
+    fn of<F: Format>(document: &F::Document, context: &Context<'_>) -> Result<Self, Vec<Problem>> {
+        let mut builder = Builder::new(context, F::escape);
+        F::compile(document, &mut builder);
+        let head = builder.take_head();
+        F::close(document, &mut builder);
+        builder.finish(head, F::padding(document))
     }
 
     /// Appends a body.
@@ -224,6 +261,8 @@ impl Padding {
 /// Collects the pieces of a body; neighbouring literals become one.
 struct Builder<'a> {
     context: &'a Context<'a>,
+    /// A text as it stands in the body.
+    escape: fn(&str) -> Vec<u8>,
     literals: Vec<u8>,
     pieces: Vec<Piece>,
     names: Bound,
@@ -233,9 +272,17 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(context: &'a Context<'a>) -> Self {
+    fn new(context: &'a Context<'a>, escape: fn(&str) -> Vec<u8>) -> Self {
         let names = context.client_id.bind(&Names { stream: "", ..context.names }, context.client_id);
-        Self { context, literals: Vec::new(), pieces: Vec::new(), names, problems: Vec::new(), is_sealed: false }
+        Self {
+            context,
+            escape,
+            literals: Vec::new(),
+            pieces: Vec::new(),
+            names,
+            problems: Vec::new(),
+            is_sealed: false,
+        }
     }
 
     fn literal(&mut self, bytes: &[u8]) {
@@ -269,29 +316,34 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// Adds the pieces of a text, its literal parts as `escape` makes them.
-    fn text(&mut self, pieces: &[TextPiece<'_>], path: &str, escape: fn(&str) -> Vec<u8>) {
+    /// Adds the pieces of a text.
+    fn text(&mut self, pieces: &[TextPiece<'_>], path: &str) {
         for piece in pieces {
             match piece {
-                TextPiece::Literal(text) => self.literal(&escape(text)),
-                TextPiece::Slot(slot) => self.slot(slot, path, escape),
+                TextPiece::Literal(text) => self.escaped(text),
+                TextPiece::Slot(slot) => self.slot(slot, path),
             }
         }
     }
 
-    fn slot(&mut self, slot: &Slot<'_>, path: &str, escape: fn(&str) -> Vec<u8>) {
+    fn escaped(&mut self, text: &str) {
+        let bytes = (self.escape)(text);
+        self.literal(&bytes);
+    }
+
+    fn slot(&mut self, slot: &Slot<'_>, path: &str) {
         let names = self.context.names;
         match slot {
-            Slot::Fleet => self.literal(&escape(names.fleet)),
-            Slot::Group => self.literal(&escape(names.group)),
-            Slot::Stream => self.literal(&escape(names.stream)),
+            Slot::Fleet => self.escaped(names.fleet),
+            Slot::Group => self.escaped(names.group),
+            Slot::Stream => self.escaped(names.stream),
             Slot::Stamp => self.pieces.push(Piece::Stamp),
             Slot::Uuid => self.pieces.push(Piece::PerDevice(PerDevice::Uuid)),
             Slot::Index { width } => self.pieces.push(Piece::PerDevice(PerDevice::Index { width: *width })),
             Slot::Id => {
                 for piece in self.names.clone().pieces() {
                     match piece {
-                        Ok(text) => self.literal(&escape(text)),
+                        Ok(text) => self.escaped(text),
                         Err(field) => self.pieces.push(Piece::PerDevice(field)),
                     }
                 }
@@ -323,25 +375,39 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Where the value of a text comes from that is one placeholder for a number or a truth value, which keeps its type.
+    fn typed_source(&mut self, pieces: &[TextPiece<'_>], path: &str) -> Option<Source> {
+        match pieces {
+            [TextPiece::Slot(slot)] if !matches!(slot, Slot::Signal { is_string: true, .. }) => {
+                self.source(slot, path).filter(|source| !self.is_text(*source))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the value is a text.
+    fn is_text(&self, source: Source) -> bool {
+        match source {
+            Source::Signal { index, .. } => self.context.signals.type_of(index) == Type::Text,
+            Source::Timestamp(form) => form == TimeForm::Rfc3339,
+            Source::Sequence | Source::Index => false,
+        }
+    }
+
     /// What was added so far; what is added from now on follows the padding.
     fn take_head(&mut self) -> Vec<Piece> {
         std::mem::take(&mut self.pieces)
     }
 
     /// Ends the body.
-    fn finish(self, head: Vec<Piece>, padding: Padding, escape: fn(&str) -> Vec<u8>) -> Result<Program, Vec<Problem>> {
+    fn finish(self, head: Vec<Piece>, padding: Padding) -> Result<Program, Vec<Problem>> {
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
-        let symbols = self.context.signals.symbols().iter().map(|text| escape(text).into()).collect();
+        let symbols = self.context.signals.symbols().iter().map(|text| (self.escape)(text).into()).collect();
         let padding = self.context.size.map(|size| (size, padding));
         Ok(Program { literals: self.literals, head, tail: self.pieces, padding, symbols, names: self.names })
     }
-}
-
-/// For formats that write texts as they are.
-fn verbatim(text: &str) -> Vec<u8> {
-    text.as_bytes().to_vec()
 }
 
 #[cfg(test)]

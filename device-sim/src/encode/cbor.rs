@@ -1,20 +1,12 @@
 //! CBOR (RFC 8949): a map, with definite lengths.
 
 use fleet_contract::{
-    model::{
-        Problem,
-        payload::{TextPiece, pointer_token},
-    },
-    stamp::JSON_FIELD,
+    model::payload::{TextPiece, pointer_token},
+    stamp::{JSON_FIELD, LENGTH},
 };
 use serde_json::{Map, Value};
 
-use super::{
-    Builder, Context, Padding, Piece, Program,
-    json::{is_text, is_typed},
-    number::power,
-    verbatim,
-};
+use super::{Builder, Format, Padding, Piece, number::power};
 
 /// Major types, in the high bits of an item's first byte.
 pub(super) const UNSIGNED: u8 = 0 << 5;
@@ -35,19 +27,31 @@ const DOUBLE: u8 = 0xfb;
 /// The entry that fills up: its key, and the head of a text with its length in two bytes.
 const PAD_KEY: &[u8] = b"\x63pad\x79";
 
-/// Compiles a map.
-pub(super) fn compile(entries: &Map<String, Value>, context: &Context<'_>) -> Result<Program, Vec<Problem>> {
-    let mut builder = Builder::new(context);
-    let count = entries.len() + usize::from(context.size.is_some()) + usize::from(context.has_stamp_field);
-    head(&mut builder, MAP, count);
-    map_entries(&mut builder, entries, "/cbor");
-    let head_pieces = builder.take_head();
-    if context.has_stamp_field {
-        literal_text(&mut builder, JSON_FIELD);
-        head(&mut builder, TEXT, fleet_contract::stamp::LENGTH);
-        builder.pieces.push(Piece::Stamp);
+pub(super) struct Cbor;
+
+impl Format for Cbor {
+    type Document = Map<String, Value>;
+
+    const PATH: &'static str = "/cbor";
+
+    fn compile(entries: &Map<String, Value>, builder: &mut Builder<'_>) {
+        let context = builder.context;
+        let count = entries.len() + usize::from(context.size.is_some()) + usize::from(context.has_stamp_field);
+        head(builder, MAP, count);
+        map_entries(builder, entries, Self::PATH);
     }
-    builder.finish(head_pieces, Padding::Cbor, verbatim)
+
+    fn close(_entries: &Map<String, Value>, builder: &mut Builder<'_>) {
+        if builder.context.has_stamp_field {
+            literal_text(builder, JSON_FIELD);
+            head(builder, TEXT, LENGTH);
+            builder.pieces.push(Piece::Stamp);
+        }
+    }
+
+    fn padding(_entries: &Map<String, Value>) -> Padding {
+        Padding::Cbor
+    }
 }
 
 fn map_entries(builder: &mut Builder<'_>, entries: &Map<String, Value>, path: &str) {
@@ -87,15 +91,13 @@ fn value(builder: &mut Builder<'_>, value_: &Value, path: &str) {
 /// A text that is one placeholder takes that value's type.
 fn string(builder: &mut Builder<'_>, text: &str, path: &str) {
     let pieces = builder.split(text, path);
-    let source = match pieces.as_slice() {
-        [] => return literal_text(builder, ""),
-        [TextPiece::Literal(text)] => return literal_text(builder, text),
-        [TextPiece::Slot(slot)] if is_typed(slot) => builder.source(slot, path),
-        _ => None,
-    };
-    match source {
-        Some(source) if !is_text(builder, source) => builder.pieces.push(Piece::Cbor(source)),
-        _ => mixed_text(builder, &pieces, path),
+    match pieces.as_slice() {
+        [] => literal_text(builder, ""),
+        [TextPiece::Literal(text)] => literal_text(builder, text),
+        pieces => match builder.typed_source(pieces, path) {
+            Some(source) => builder.pieces.push(Piece::Cbor(source)),
+            None => mixed_text(builder, pieces, path),
+        },
     }
 }
 
@@ -103,7 +105,7 @@ fn string(builder: &mut Builder<'_>, text: &str, path: &str) {
 fn mixed_text(builder: &mut Builder<'_>, pieces: &[TextPiece<'_>], path: &str) {
     let begin = builder.pieces.len();
     builder.pieces.push(Piece::CborText { pieces: 0 });
-    builder.text(pieces, path, verbatim);
+    builder.text(pieces, path);
     let count = builder.pieces.len() - begin - 1;
     builder.pieces[begin] = Piece::CborText { pieces: u32::try_from(count).unwrap_or(u32::MAX) };
     builder.seal();

@@ -1,43 +1,48 @@
 //! Raw bytes, piece by piece.
 
-use fleet_contract::model::{
-    Problem,
-    payload::{RawForm, RawPart, TextPiece, unhex},
-};
+use fleet_contract::model::payload::{RawForm, RawNumber, RawPart, TextPiece, unhex};
 
-use super::{Builder, Context, Padding, Piece, Program, verbatim};
+use super::{Builder, Format, Padding, Piece};
 
-/// Compiles bytes.
-pub(super) fn compile(parts: &[RawPart], context: &Context<'_>) -> Result<Program, Vec<Problem>> {
-    let mut builder = Builder::new(context);
-    for (number, part) in parts.iter().enumerate() {
-        let path = format!("/raw/{number}");
-        match part {
-            RawPart::Hex(digits) => match unhex(digits) {
-                Ok(bytes) => builder.literal(&bytes),
-                Err(message) => builder.problem(&path, message),
-            },
-            RawPart::Text(text) => {
-                let pieces = builder.split(text, &path);
-                builder.text(&pieces, &path, verbatim);
-            }
-            RawPart::Number(number) => {
-                let pieces = builder.split(&number.value, &path);
-                let source = match pieces.as_slice() {
-                    [TextPiece::Slot(slot)] => builder.source(slot, &path),
-                    _ => None,
-                };
-                match source {
-                    Some(source) => {
-                        builder.pieces.push(Piece::Binary { source, form: number.form, scale: number.scale });
-                    }
-                    None => builder.problem(&path, format!("`{}` is not one placeholder with a number", number.value)),
+pub(super) struct Raw;
+
+impl Format for Raw {
+    type Document = [RawPart];
+
+    const PATH: &'static str = "/raw";
+
+    fn compile(parts: &[RawPart], builder: &mut Builder<'_>) {
+        for (number, part) in parts.iter().enumerate() {
+            let path = format!("{}/{number}", Self::PATH);
+            match part {
+                RawPart::Hex(digits) => match unhex(digits) {
+                    Ok(bytes) => builder.literal(&bytes),
+                    Err(message) => builder.problem(&path, message),
+                },
+                RawPart::Text(text) => {
+                    let pieces = builder.split(text, &path);
+                    builder.text(&pieces, &path);
                 }
+                RawPart::Number(number) => binary(builder, number, &path),
             }
         }
     }
-    let head = builder.take_head();
-    builder.finish(head, Padding::Zeros, verbatim)
+
+    fn padding(_parts: &[RawPart]) -> Padding {
+        Padding::Zeros
+    }
+}
+
+fn binary(builder: &mut Builder<'_>, number: &RawNumber, path: &str) {
+    let pieces = builder.split(&number.value, path);
+    let source = match pieces.as_slice() {
+        [TextPiece::Slot(slot)] => builder.source(slot, path),
+        _ => None,
+    };
+    match source {
+        Some(source) => builder.pieces.push(Piece::Binary { source, form: number.form, scale: number.scale }),
+        None => builder.problem(path, format!("`{}` is not one placeholder with a number", number.value)),
+    }
 }
 
 /// Writes a number in binary; what does not fit becomes the nearest that does.

@@ -1,14 +1,20 @@
 //! Text by template.
 
-use fleet_contract::model::Problem;
+use super::{Builder, Format, Padding};
 
-use super::{Builder, Context, Padding, Program, verbatim};
+pub(super) struct Text;
 
-/// Compiles a text.
-pub(super) fn compile(text: &str, context: &Context<'_>) -> Result<Program, Vec<Problem>> {
-    let mut builder = Builder::new(context);
-    let pieces = builder.split(text, "/text");
-    builder.text(&pieces, "/text", verbatim);
-    let head = builder.take_head();
-    builder.finish(head, Padding::Blanks, verbatim)
+impl Format for Text {
+    type Document = str;
+
+    const PATH: &'static str = "/text";
+
+    fn compile(text: &str, builder: &mut Builder<'_>) {
+        let pieces = builder.split(text, Self::PATH);
+        builder.text(&pieces, Self::PATH);
+    }
+
+    fn padding(_text: &str) -> Padding {
+        Padding::Blanks
+    }
 }
