@@ -14,6 +14,7 @@ mod builder;
 mod causes;
 mod course;
 mod device;
+mod driver;
 mod pacer;
 mod phases;
 mod rumqttc;
@@ -43,7 +44,7 @@ use std::{
 use fleet_contract::{
     allowed::AllowedBrokers,
     broker_url::BrokerUrl,
-    fleet::{BrokerSpec, Group, Observe, Protocol},
+    fleet::BrokerSpec,
     plan::{Plan, Shard},
     stats::{Stats, WorkerStats},
     time::Micros,
@@ -56,6 +57,7 @@ pub use blueprint::BlueprintError;
 use course::Course;
 
 use crate::{
+    agent::{Agent, Telemetry},
     clock::Clock,
     index::DeviceIndex,
     observe::{ObserverWatch, observer},
@@ -70,6 +72,7 @@ use crate::{
 };
 use blueprint::Blueprint;
 use builder::Builder;
+use driver::Driver;
 use phases::Phases;
 pub(crate) use shard::Slots;
 use shard::{Command, Reading};
@@ -181,16 +184,9 @@ pub struct Engine {
     sequence: Mutex<u64>,
     /// When the first connect round is over, whatever has become of it.
     round_ends: Micros,
-    driver: Driver,
+    driver: Box<dyn Driver>,
     /// Takes over changed passwords and certificates.
     reloader: Reloader,
-}
-
-/// What runs the devices.
-#[derive(Debug)]
-enum Driver {
-    Native(Box<Native>),
-    Rumqttc(rumqttc::Fleet),
 }
 
 /// The shards, and an observer for each address of the broker.
@@ -254,15 +250,21 @@ impl<C> Handle<C> {
 impl Engine {
     /// Starts the devices of an assignment.
     pub fn start(assignment: &Assignment, options: &Options) -> Result<Self, StartError> {
-        check_observe(options.kind, assignment.fleet.spec.observe)?;
-        if options.kind == Kind::Rumqttc && assignment.fleet.spec.protocol() == Protocol::V5 {
-            return Err(StartError::CannotSpeak5);
+        Self::start_with(assignment, options, Telemetry)
+    }
+
+    /// Starts the devices of an assignment, whose agent decides what they say.
+    fn start_with(assignment: &Assignment, options: &Options, agent: impl Agent) -> Result<Self, StartError> {
+        let is_compared = options.kind == Kind::Rumqttc;
+        if is_compared {
+            rumqttc::limits::check(&assignment.fleet.spec)?;
         }
-        check_subscriptions(options.kind, &assignment.fleet.spec.groups)?;
         let broker = assignment.fleet.spec.broker.as_ref().ok_or(StartError::NoBroker)?;
         let brokers = brokers(broker, options)?;
-        let blueprint = Arc::new(Blueprint::compile(assignment)?);
-        check_faults(options.kind, &blueprint)?;
+        let blueprint = Arc::new(Blueprint::compile_with(assignment, &agent)?);
+        if is_compared {
+            rumqttc::limits::check_models(&blueprint)?;
+        }
         let builder = Builder {
             course: Arc::new(Course::new(Arc::new(assignment.plan.clone()), &blueprint)),
             brokers: Arc::new(brokers),
@@ -274,6 +276,7 @@ impl Engine {
             predecessors: options.predecessors.clone(),
             assignment,
             blueprint,
+            agent,
         };
         builder.build(options.kind)
     }
@@ -288,10 +291,7 @@ impl Engine {
         *current = Arc::clone(&course);
         let most = course.population.most(self.clock.now());
         make_room(self.shard.share_of(most));
-        match &self.driver {
-            Driver::Native(native) => native.set_course(&course, most),
-            Driver::Rumqttc(fleet) => fleet.set_course(course),
-        }
+        self.driver.set_course(&course, most);
         true
     }
 
@@ -308,10 +308,7 @@ impl Engine {
         let mut sequence = lock(&self.sequence);
         *sequence += 1;
         let course = Arc::clone(&lock(&self.course));
-        let (mut stats, is_drained) = match &self.driver {
-            Driver::Native(native) => native.reading(&course.phases),
-            Driver::Rumqttc(fleet) => fleet.reading(),
-        };
+        let (mut stats, is_drained) = self.driver.reading(&course.phases);
         stats.generator.secrets_unusable = self.reloader.failures();
         WorkerStats {
             begun,
@@ -336,10 +333,7 @@ impl Engine {
     /// How many devices have been neither accepted nor refused, nor failed to connect, since the engine started;
     /// `None` when a shard does not answer within two seconds.
     pub fn untried(&self) -> Option<u32> {
-        match &self.driver {
-            Driver::Native(native) => native.ask_all(Command::Untried).into_iter().sum(),
-            Driver::Rumqttc(fleet) => Some(fleet.untried()),
-        }
+        self.driver.untried()
     }
 
     /// The instant by which the first connect round had to be over: the last device's intended connect, the longest
@@ -350,49 +344,32 @@ impl Engine {
 
     /// Whether a thread has ended before it was told to; then its devices are gone for good.
     pub fn is_broken(&self) -> bool {
-        match &self.driver {
-            Driver::Native(native) => native.is_broken(),
-            Driver::Rumqttc(fleet) => fleet.is_broken(),
-        }
+        self.driver.is_broken()
     }
 
     /// What is known of device `index`; `None` when it is none of this worker's.
     pub fn device(&self, index: u32) -> Option<DeviceStatus> {
-        let index = DeviceIndex::new(index);
-        match &self.driver {
-            Driver::Native(native) => native.device(index),
-            Driver::Rumqttc(fleet) => fleet.device(index),
-        }
+        self.driver.device(DeviceIndex::new(index))
     }
 
     /// Lets every device settle its messages and say DISCONNECT; [`WorkerStats::is_drained`] tells when it is over.
     pub fn drain(&self) {
-        match &self.driver {
-            Driver::Native(native) => native.drain(),
-            Driver::Rumqttc(fleet) => fleet.drain(),
-        }
+        self.driver.drain();
     }
 
     /// Ends all threads, whatever the devices are doing.
     pub fn stop(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        match &mut self.driver {
-            Driver::Native(native) => native.end(),
-            Driver::Rumqttc(fleet) => fleet.end(),
-        }
+        self.driver.end();
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.end();
+        self.driver.end();
     }
 }
 
-impl Native {
+impl Driver for Native {
     fn set_course(&self, course: &Arc<Course>, devices: u32) {
         // Before the devices: what they send first shall be seen.
         for observer in &self.observers {
@@ -434,6 +411,10 @@ impl Native {
         (stats, is_drained)
     }
 
+    fn untried(&self) -> Option<u32> {
+        self.ask_all(Command::Untried).into_iter().sum()
+    }
+
     fn device(&self, index: DeviceIndex) -> Option<DeviceStatus> {
         let number = self.slots.iter().position(|slots| slots.slot(index).is_some())?;
         let (reply, answer) = mpsc::sync_channel(1);
@@ -449,12 +430,6 @@ impl Native {
     fn drain(&self) {
         for shard in &self.shards {
             shard.send(Command::Drain);
-        }
-    }
-
-    fn stop_observers(&self) {
-        for observer in &self.observers {
-            observer.send(observer::Command::Stop);
         }
     }
 
@@ -478,6 +453,14 @@ impl Native {
             }
         }
     }
+}
+
+impl Native {
+    fn stop_observers(&self) {
+        for observer in &self.observers {
+            observer.send(observer::Command::Stop);
+        }
+    }
 
     /// Asks all shards at once, then collects the answers that come in time, in the shards' order.
     fn ask_all<T>(&self, command: impl Fn(SyncSender<T>) -> Command) -> Vec<Option<T>> {
@@ -493,34 +476,14 @@ impl Native {
     }
 }
 
-fn check_observe(kind: Kind, observe: Observe) -> Result<(), StartError> {
-    match (kind, observe) {
-        (Kind::Native, _) | (Kind::Rumqttc, Observe::None) => Ok(()),
-        (Kind::Rumqttc, Observe::All) => Err(StartError::CannotObserve("all")),
-        (Kind::Rumqttc, Observe::Sample) => Err(StartError::CannotObserve("sample")),
-    }
-}
-
-fn check_subscriptions(kind: Kind, groups: &[Group]) -> Result<(), StartError> {
-    match groups.iter().find(|group| !group.subscriptions.is_empty()) {
-        Some(group) if kind == Kind::Rumqttc => Err(StartError::CannotSubscribe(group.name.clone())),
-        _ => Ok(()),
-    }
-}
-
-fn check_faults(kind: Kind, blueprint: &Blueprint) -> Result<(), StartError> {
-    match blueprint.groups.iter().find(|group| group.model.has_faults()) {
-        Some(group) if kind == Kind::Rumqttc => Err(StartError::CannotMisbehave(group.name.clone())),
-        _ => Ok(()),
-    }
-}
-
 /// The addresses of a broker, each with the way there.
 fn brokers(spec: &BrokerSpec, options: &Options) -> Result<Brokers, StartError> {
     let ports = Ports::of_this_machine();
     let broker = |url: &BrokerUrl| {
         let route = Route::new(url, spec)?.from_sources(&options.sources).over_ports(ports.clone());
-        check_route(options.kind, url, &route)?;
+        if options.kind == Kind::Rumqttc {
+            rumqttc::limits::check_route(url, &route)?;
+        }
         let route = Arc::new(route);
         let resolver = Resolver::start(url, options.allowed_brokers.as_ref(), &route)
             .map_err(|source| StartError::Resolver { url: url.to_string(), source })?;
@@ -528,14 +491,6 @@ fn brokers(spec: &BrokerSpec, options: &Options) -> Result<Brokers, StartError> 
     };
     let brokers: Vec<_> = spec.addresses().iter().map(broker).collect::<Result<_, StartError>>()?;
     if brokers.is_empty() { Err(StartError::NoBroker) } else { Ok(Brokers::new(brokers)) }
-}
-
-fn check_route(kind: Kind, url: &BrokerUrl, route: &Route) -> Result<(), StartError> {
-    match kind {
-        Kind::Rumqttc if route.is_layered() => Err(StartError::PlainOnly(url.to_string())),
-        Kind::Rumqttc if route.has_sources() => Err(StartError::PlainOnly("source addresses".into())),
-        Kind::Native | Kind::Rumqttc => Ok(()),
-    }
 }
 
 /// No holder of a lock leaves things half done.

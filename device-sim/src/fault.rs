@@ -209,9 +209,10 @@ impl Conditions {
 }
 
 impl Victim<'_> {
-    /// The streams that a fault is about. A birth message belongs to the session, whatever sensors do.
+    /// The streams that a fault is about. Birth messages and events belong to sessions and talks, whatever sensors do.
     fn meant<'b>(&'b self, wanted: Option<&'b str>) -> impl Iterator<Item = (StreamIndex, &'b Stream)> {
-        let is_meant = move |stream: &Stream| !stream.is_birth() && wanted.is_none_or(|wanted| wanted == stream.name());
+        let is_meant =
+            move |stream: &Stream| stream.has_timetable() && wanted.is_none_or(|wanted| wanted == stream.name());
         self.model.indexed_streams().filter(move |(_, stream)| is_meant(stream))
     }
 }

@@ -8,6 +8,7 @@
 //!                                                     process
 //! ```
 
+mod agent;
 mod api;
 pub mod args;
 pub mod clock;

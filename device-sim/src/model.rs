@@ -89,6 +89,8 @@ enum Trigger {
     Rule(Ticks),
     /// Whenever a session is accepted: no timetable knows when.
     Session,
+    /// Whenever the agent says so.
+    Event,
 }
 
 /// A rule, looked at once a tick. Heartbeats and windows count in ticks.
@@ -170,6 +172,17 @@ impl Model {
         Ok(Self { signals, streams })
     }
 
+    /// Adds a stream whose messages the agent decides on, without interval and trigger.
+    pub(crate) fn add_event(
+        &mut self,
+        name: &str,
+        document: &document::Stream,
+        context: &Context<'_>,
+    ) -> Result<(), Vec<Problem>> {
+        self.streams.push(assemble(name, document, Trigger::Event, &self.signals, context)?);
+        Ok(())
+    }
+
     /// Adds the message that says that a session has begun. It is the last of the streams.
     pub fn add_birth(&mut self, birth: &Birth, context: &Context<'_>) -> Result<(), Vec<Problem>> {
         let wrong = |error: TemplateError| vec![Problem { path: "/topic".into(), message: error.to_string() }];
@@ -195,7 +208,7 @@ impl Model {
         Ok(())
     }
 
-    /// The streams, in the order of their names; a birth message comes last.
+    /// The streams, in the order of their names; behind them those of an agent, and a birth message at the end.
     pub fn streams(&self) -> &[Stream] {
         &self.streams
     }
@@ -423,23 +436,33 @@ impl Stream {
     pub fn interval(&self) -> Option<Span> {
         match &self.trigger {
             Trigger::Interval { interval, .. } => Some(*interval),
-            Trigger::Rule(_) | Trigger::Session => None,
+            Trigger::Rule(_) | Trigger::Session | Trigger::Event => None,
         }
     }
 
-    /// The time from one due instant to the next: the interval, or how often the rule looks; of a birth message, which has
-    /// no timetable, nothing that matters.
+    /// The time from one due instant to the next: the interval, or how often the rule looks; of birth messages and events, which
+    /// have no timetable, nothing that matters.
     pub fn tick(&self) -> Span {
         match &self.trigger {
             Trigger::Interval { interval, .. } => *interval,
             Trigger::Rule(rule) => rule.tick,
-            Trigger::Session => Span::from_secs(1),
+            Trigger::Session | Trigger::Event => Span::from_secs(1),
         }
     }
 
     /// Whether it is sent at an interval.
     pub const fn is_periodic(&self) -> bool {
         matches!(self.trigger, Trigger::Interval { .. })
+    }
+
+    /// Whether a timetable says when it is sent, or when its rule is looked at.
+    pub(crate) const fn has_timetable(&self) -> bool {
+        !matches!(self.trigger, Trigger::Session | Trigger::Event)
+    }
+
+    /// Whether the agent says when it is sent.
+    pub(crate) const fn is_event(&self) -> bool {
+        matches!(self.trigger, Trigger::Event)
     }
 
     /// Whether it is sent whenever a session is accepted, and at no other time.
@@ -490,13 +513,13 @@ impl Stream {
     ///
     /// `anchor` is where the timetable begins: the start of the plan or the last change of the interval; `interval` is the one
     /// in force. Devices are spread over the interval, or all begin at a multiple of the wall clock; jitter is at most the interval, so that due instants ascend
-    /// strictly. A birth message has none. A stream that follows a rule has no jitter, and its anchor and interval are always `start` and [`Stream::tick`].
+    /// strictly. Birth messages and events have none. A stream that follows a rule has no jitter, and its anchor and interval are always `start` and [`Stream::tick`].
     pub fn due_at_or_after(&self, device: DeviceIndex, anchor: Micros, interval: Span, from: Micros) -> Micros {
         let interval = Span(interval.0.max(1));
         let (jitter, align) = match &self.trigger {
             Trigger::Interval { jitter, align, .. } => (jitter.0.min(interval.0), *align),
             Trigger::Rule(_) => (0, None),
-            Trigger::Session => return Micros::NEVER,
+            Trigger::Session | Trigger::Event => return Micros::NEVER,
         };
         let first = match align {
             Some(align) => Micros(anchor.0.next_multiple_of(align.0.max(1))),

@@ -439,11 +439,12 @@ impl Groups {
     }
 
     /// The same with the times of all streams of a group together, by quality of service, as where there are more streams than are
-    /// told apart ([`FOLDED`]); what was counted stays with its stream.
+    /// told apart ([`FOLDED`]); what was counted stays with its stream. Those that `is_apart` finds, by group and name, keep their own.
     #[must_use]
-    pub fn with_times_folded(mut self) -> Self {
-        for streams in self.0.values_mut() {
-            for (name, folded) in fold_times(streams.values_mut()) {
+    pub fn with_times_folded(mut self, is_apart: impl Fn(&str, &str) -> bool) -> Self {
+        for (group, streams) in &mut self.0 {
+            let others = streams.iter_mut().filter(|(stream, _)| !is_apart(group, stream)).map(|(_, stats)| stats);
+            for (name, folded) in fold_times(others) {
                 streams.entry(name.to_owned()).or_insert_with(|| StreamStats::of(folded.qos)).latency = folded.latency;
             }
         }
@@ -451,10 +452,14 @@ impl Groups {
     }
 
     /// The same with the times of all groups together, in one of their own ([`FOLDED_GROUP`]): where there are so many groups that
-    /// even the times of each are too much.
+    /// even the times of each are too much. Streams that `is_apart` finds, by group and name, keep their own.
     #[must_use]
-    pub fn with_times_in_one_group(mut self) -> Self {
-        for (name, folded) in fold_times(self.streams_mut()) {
+    pub fn with_times_in_one_group(mut self, is_apart: impl Fn(&str, &str) -> bool) -> Self {
+        let streams = self.0.iter_mut().flat_map(|(group, streams)| {
+            streams.iter_mut().map(move |(stream, stats)| (group.as_str(), stream.as_str(), stats))
+        });
+        let others = streams.filter(|(group, stream, _)| !is_apart(group, stream)).map(|(_, _, stats)| stats);
+        for (name, folded) in fold_times(others) {
             self.add(FOLDED_GROUP, name, &folded);
         }
         self

@@ -262,6 +262,9 @@ pub struct LostMessage {
     pub qos: Qos,
     /// Whether the broker had acknowledged it.
     pub acknowledged: bool,
+    /// The number of the phase in which it fell due, where it counts in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<u32>,
 }
 
 impl Stats {

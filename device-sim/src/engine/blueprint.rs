@@ -15,6 +15,7 @@ use fleet_contract::{
 };
 
 use crate::{
+    agent::{Agent, Telemetry},
     credentials::{self, PasswordError},
     fault::{Aimed, Region},
     identity::{Certificate, Client, Method, Password, Proof},
@@ -180,10 +181,18 @@ pub(crate) struct Identity<'a> {
     pub(crate) client_id: String,
     pub(crate) proof: Proof,
     /// With its topic and its payload.
-    will: Option<(&'a Will, String, String)>,
+    will: Option<(&'a Will, String, Vec<u8>)>,
 }
 
 impl Identity<'_> {
+    /// The same with another payload of its will, if it has one.
+    pub(crate) fn with_will(mut self, payload: &[u8]) -> Self {
+        if let Some((_, _, words)) = &mut self.will {
+            *words = payload.to_vec();
+        }
+        self
+    }
+
     /// What its CONNECT says.
     pub(crate) fn connect(&self) -> codec::Connect<'_> {
         codec::Connect {
@@ -192,7 +201,7 @@ impl Identity<'_> {
             password: self.proof.password.as_deref(),
             will: self.will.as_ref().map(|(will, topic, payload)| codec::Will {
                 topic,
-                payload: payload.as_bytes(),
+                payload,
                 qos: will.qos,
                 retain: will.retain,
             }),
@@ -201,8 +210,13 @@ impl Identity<'_> {
 }
 
 impl Blueprint {
-    /// Compiles the fleet of an assignment.
+    /// Compiles the fleet of an assignment, whose devices say what their models do.
     pub(crate) fn compile(assignment: &Assignment) -> Result<Self, BlueprintError> {
+        Self::compile_with(assignment, &Telemetry)
+    }
+
+    /// Compiles the fleet of an assignment with the streams of an agent.
+    pub(crate) fn compile_with(assignment: &Assignment, agent: &impl Agent) -> Result<Self, BlueprintError> {
         let Assignment { fleet, plan, files, .. } = assignment;
         let spec = &fleet.spec;
         let shares: Vec<_> = spec.groups.iter().map(|group| group.share).collect();
@@ -216,7 +230,7 @@ impl Blueprint {
         let mut groups = Vec::with_capacity(spec.groups.len());
         for index in 0..spec.groups.len() {
             let first_stream = groups.last().map_or(SeriesAt::new(0), Group::next_stream);
-            groups.push(group(fleet, index, first_stream, &client_id, files)?);
+            groups.push(group(fleet, index, first_stream, &client_id, files, agent)?);
         }
         Ok(Self {
             name: fleet.metadata.name.clone(),
@@ -272,7 +286,8 @@ impl Blueprint {
         let group = self.group(place);
         let client_id = group.client_id.text(number);
         let proof = prove(&Client { client_id: &client_id, device: Some((place, index)) });
-        let will = group.will.as_ref().map(|will| (will, will.topic.text(number), will.payload.text(number)));
+        let will =
+            group.will.as_ref().map(|will| (will, will.topic.text(number), will.payload.text(number).into_bytes()));
         Identity { client_id, proof, will }
     }
 
@@ -366,6 +381,7 @@ fn group(
     first_stream: SeriesAt,
     client_id: &Template,
     files: &Files,
+    agent: &impl Agent,
 ) -> Result<Group, BlueprintError> {
     let (spec, group) = (&fleet.spec, &fleet.spec.groups[index]);
     let unknown = || BlueprintError::Model { group: group.name.clone(), model: group.model.clone() };
@@ -380,14 +396,20 @@ fn group(
     };
     let wrong = |problems| BlueprintError::Problems { group: group.name.clone(), problems };
     let mut model = Model::compile(document, &group.streams, &context).map_err(wrong)?;
+    for (name, stream) in agent.streams(group) {
+        model.add_event(&name, &stream, &context).map_err(wrong)?;
+    }
     if let Some(birth) = &spec.connect.birth {
         model.add_birth(birth, &context).map_err(wrong)?;
     }
     let names = names(fleet, group);
-    let will = match &spec.connect.will {
+    let mut will = match &spec.connect.will {
         None => None,
         Some(will) => Some(compile_will(will, spec.connect.birth.as_ref(), &model, &names, client_id)?),
     };
+    if let Some(will) = will.as_mut().filter(|_| agent.words_will(group)) {
+        (will.is_followed, will.is_looked_at) = (false, false);
+    }
     let subscriptions = group.subscriptions.iter().map(|wanted| subscription(wanted, &names, client_id));
     Ok(Group {
         name: group.name.clone(),

@@ -17,15 +17,17 @@ use fleet_contract::{
 use mio::{Poll, Waker};
 
 use super::{
-    COMMANDS_MAX, Driver, Engine, Handle, Kind, Native, StartError,
+    COMMANDS_MAX, Engine, Handle, Kind, Native, StartError,
     blueprint::{Blueprint, Group},
     course::Course,
+    driver::Driver,
     rumqttc,
     shard::{self, Command, Inlet, Shard, ShareOfRate, Slots},
     streams::Exchange,
     world::Net,
 };
 use crate::{
+    agent::Agent,
     clock::Clock,
     observe::{
         Arrivals, ObserverWatch, observer,
@@ -43,7 +45,9 @@ const ARRIVALS_MAX: usize = 64;
 const ROUND_MARGIN: Span = Span::from_secs(1);
 
 /// Everything that is shared while the threads of an engine are made.
-pub(super) struct Builder<'a> {
+pub(super) struct Builder<'a, A> {
+    /// What decides what devices say; each shard has its own.
+    pub(super) agent: A,
     pub(super) assignment: &'a Assignment,
     pub(super) blueprint: Arc<Blueprint>,
     pub(super) course: Arc<Course>,
@@ -59,14 +63,14 @@ pub(super) struct Builder<'a> {
     pub(super) predecessors: BTreeSet<Micros>,
 }
 
-impl Builder<'_> {
+impl<A: Agent> Builder<'_, A> {
     /// Starts the threads of an engine.
     pub(super) fn build(self, kind: Kind) -> Result<Engine, StartError> {
         let shard = self.assignment.shard;
         make_room(shard.share_of(self.most()));
-        let driver = match kind {
-            Kind::Native => Driver::Native(Box::new(self.native()?)),
-            Kind::Rumqttc => Driver::Rumqttc(self.rumqttc()?),
+        let driver: Box<dyn Driver> = match kind {
+            Kind::Native => Box::new(self.native()?),
+            Kind::Rumqttc => Box::new(self.rumqttc()?),
         };
         let round_ends = self.round_ends();
         let reloader = Reloader::start(self.blueprint.reloads().chain(self.brokers.reloads()).collect())?;
@@ -179,6 +183,7 @@ impl Builder<'_> {
             files.inspect_err(|error| tracing::warn!(%error, "what is counted cannot be recorded")).ok()
         };
         let parts = shard::Parts {
+            agent: self.agent.clone(),
             records: self.records.as_ref().and_then(record),
             blueprint: Arc::clone(&self.blueprint),
             course: Arc::clone(&self.course),

@@ -1,5 +1,5 @@
 //! The same fleet on rumqttc's `AsyncClient`, for an honest comparison: a tokio task, a client and an event loop a
-//! device, with the blueprint, the timetable, the pace and the counters of the native engine.
+//! device, with the blueprint, the agent of telemetry, the pace and the counters of the native engine.
 //!
 //! ```text
 //!            orders ──► roster ──► device task ═══ client, event loop ═══► broker
@@ -12,6 +12,7 @@
 mod books;
 mod device;
 mod events;
+pub(super) mod limits;
 mod offer;
 mod options;
 mod roster;
@@ -41,9 +42,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    blueprint::Blueprint, course::Course, device::Trouble, lock, pacer::Pacer, shard::ShareOfRate, streams::Streams,
+    blueprint::Blueprint, course::Course, device::Trouble, driver::Driver, lock, pacer::Pacer, phases::Phases,
+    shard::ShareOfRate, streams::Streams,
 };
-use crate::{clock::Clock, index::DeviceIndex, model::Scratch, transport::brokers::Brokers};
+use crate::{agent::Site, clock::Clock, index::DeviceIndex, model::Scratch, transport::brokers::Brokers};
 use books::Books;
 
 /// Stripes of counters for each thread: a device keeps to one, so that threads seldom wait for each other.
@@ -159,32 +161,6 @@ impl Fleet {
         Ok(Self { orders, shared, stop, thread: Some(thread) })
     }
 
-    /// Has the devices run a newer plan.
-    pub(super) fn set_course(&self, course: Arc<Course>) {
-        self.shared.stripes.iter().for_each(|stripe| lock(stripe).by_stream.follow(&course.phases));
-        self.orders.send_modify(|orders| orders.course = course);
-    }
-
-    /// Has every device settle its messages and say DISCONNECT.
-    pub(super) fn drain(&self) {
-        self.orders.send_modify(|orders| orders.is_draining = true);
-    }
-
-    /// What was measured since the start, and whether every device has left.
-    pub(super) fn reading(&self) -> (Stats, bool) {
-        // The counters last: whoever reads that a device is gone shall find what it counted.
-        let is_drained = self.shared.is_drained.load(Acquire);
-        let mut stats = Stats { devices: self.devices(), ..Stats::default() };
-        for stripe in &self.shared.stripes {
-            let mut stripe = lock(stripe);
-            stripe.stats.sessions.count_until(self.shared.clock.now());
-            stats.merge(&stripe.stats);
-            stripe.by_stream.add_to(&mut stats);
-        }
-        stats.generator.shards = self.shared.threads;
-        (stats, is_drained)
-    }
-
     fn devices(&self) -> Devices {
         let Orders { course, is_draining } = self.orders.borrow().clone();
         let now = self.shared.clock.now();
@@ -201,31 +177,52 @@ impl Fleet {
         }
         devices
     }
+}
 
-    /// How many devices have not tried to connect yet.
-    pub(super) fn untried(&self) -> u32 {
+impl Driver for Fleet {
+    fn set_course(&self, course: &Arc<Course>, _: u32) {
+        self.shared.stripes.iter().for_each(|stripe| lock(stripe).by_stream.follow(&course.phases));
+        self.orders.send_modify(|orders| orders.course = Arc::clone(course));
+    }
+
+    fn drain(&self) {
+        self.orders.send_modify(|orders| orders.is_draining = true);
+    }
+
+    fn reading(&self, _: &Phases) -> (Stats, bool) {
+        // The counters last: whoever reads that a device is gone shall find what it counted.
+        let is_drained = self.shared.is_drained.load(Acquire);
+        let mut stats = Stats { devices: self.devices(), ..Stats::default() };
+        for stripe in &self.shared.stripes {
+            let mut stripe = lock(stripe);
+            stripe.stats.sessions.count_until(self.shared.clock.now());
+            stats.merge(&stripe.stats);
+            stripe.by_stream.add_to(&mut stats);
+        }
+        stats.generator.shards = self.shared.threads;
+        (stats, is_drained)
+    }
+
+    fn untried(&self) -> Option<u32> {
         // Those that have no task yet are among them.
         let most = self.orders.borrow().course.population.most(self.shared.clock.now());
         let wanted = self.shared.shard.share_of(most);
         let devices = lock(&self.shared.devices);
         let tried = devices.values().filter(|books| lock(books).has_tried()).count();
-        wanted.saturating_sub(u32::try_from(tried).unwrap_or(u32::MAX))
+        Some(wanted.saturating_sub(u32::try_from(tried).unwrap_or(u32::MAX)))
     }
 
-    /// Whether its thread has ended before it was told to.
-    pub(super) fn is_broken(&self) -> bool {
+    fn is_broken(&self) -> bool {
         self.thread.as_ref().is_none_or(thread::JoinHandle::is_finished)
     }
 
-    /// What is known of device `index`, if it runs.
-    pub(super) fn device(&self, index: DeviceIndex) -> Option<DeviceStatus> {
+    fn device(&self, index: DeviceIndex) -> Option<DeviceStatus> {
         let books = lock(&self.shared.devices).get(&index).map(Arc::clone)?;
         let run = self.orders.borrow().course.plan.run;
         Some(self.shared.status(&lock(&books), run))
     }
 
-    /// Ends all tasks, whatever they are doing, and waits for them.
-    pub(super) fn end(&mut self) {
+    fn end(&mut self) {
         self.stop.cancel();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -236,6 +233,12 @@ impl Fleet {
 }
 
 impl Shared {
+    /// What the agent is told of device `index`.
+    fn site(&self, index: DeviceIndex) -> Site<'_> {
+        let group = self.blueprint.group_index(index);
+        Site { group, model: &self.blueprint.group(group).model, device: index, start: self.blueprint.start }
+    }
+
     /// The counters of device `index`.
     fn stripe(&self, index: DeviceIndex) -> MutexGuard<'_, Stripe> {
         lock(&self.stripes[index.place() % self.stripes.len()])

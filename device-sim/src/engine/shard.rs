@@ -4,6 +4,7 @@
 //! takes what has happened (commands, arrivals, readiness), then what has fallen due, and sleeps until the next
 //! timer. Each step is a file of its own.
 
+mod agents;
 mod connect;
 mod counted;
 mod drive;
@@ -37,6 +38,7 @@ use fleet_contract::{
 };
 use mio::Token;
 
+use agents::Agents;
 use connect::Attempts;
 pub(super) use connect::{CLOSED, ShareOfRate, YOUNG};
 use counted::Counted;
@@ -59,7 +61,13 @@ use super::{
     streams::{Exchange, Streams},
     world::World,
 };
-use crate::{index::DeviceIndex, model::Scratch, record::Files, session::Pool};
+use crate::{
+    agent::{Agent, Effects, Telemetry},
+    index::DeviceIndex,
+    model::Scratch,
+    record::Files,
+    session::Pool,
+};
 
 /// So many devices are looked at together before their turns come: as many as a cache of some 100 KiB holds.
 const WARMED: usize = 64;
@@ -93,7 +101,8 @@ pub(super) struct Reading {
 }
 
 /// What a shard is made of.
-pub(super) struct Parts<W> {
+pub(super) struct Parts<W, A> {
+    pub(super) agent: A,
     pub(super) blueprint: Arc<Blueprint>,
     pub(super) course: Arc<Course>,
     pub(super) slots: Slots,
@@ -113,11 +122,11 @@ pub(super) struct Parts<W> {
 }
 
 /// One shard of the engine. Each part owns what it is about; what concerns several is a step of the shard.
-pub(super) struct Shard<W: World> {
+pub(super) struct Shard<W: World, A: Agent = Telemetry> {
+    agents: Agents<A>,
     blueprint: Arc<Blueprint>,
     course: Arc<Course>,
     world: W,
-    commands: Receiver<Command>,
     roster: Roster<W::Connection>,
     timers: Timers,
     attempts: Attempts,
@@ -135,6 +144,8 @@ pub(super) struct Shard<W: World> {
 /// Memory that each device uses for as long as its turn takes.
 struct Buffers {
     scratch: Scratch,
+    /// What an agent wants, until that is done.
+    effects: Effects,
     /// What is about to be written to one device.
     out: Vec<u8>,
     /// The body of a message that is made once more.
@@ -147,8 +158,9 @@ struct Buffers {
     unread: Vec<Slot>,
 }
 
-/// How far a shard is on its way to its end.
+/// What a shard is told, and how far it is on its way to its end.
 struct Life {
+    commands: Receiver<Command>,
     is_draining: bool,
     /// Whether the devices are gone for good after a drain.
     ends_with_drain: bool,
@@ -158,9 +170,9 @@ struct Life {
 /// A device reads about so many bytes in a turn, so that the others are not late.
 const READ_MAX: usize = 64 * 1024;
 
-impl<W: World> Shard<W> {
-    pub(super) fn new(parts: Parts<W>) -> Self {
-        let Parts { blueprint, course, slots, ends_with_drain, share, world, commands, .. } = parts;
+impl<W: World, A: Agent> Shard<W, A> {
+    pub(super) fn new(parts: Parts<W, A>) -> Self {
+        let Parts { agent, blueprint, course, slots, ends_with_drain, share, world, commands, .. } = parts;
         let Parts { exchange, inlets, has_predecessor, records, .. } = parts;
         let now = world.now();
         let rate = share.under(&course.population, now);
@@ -170,10 +182,10 @@ impl<W: World> Shard<W> {
         // Taken from the system as it is used: the usual device reads no more than the first pages.
         let inbox = vec![0; world.inbox(READ_MAX + blueprint.connect.packet_max() as usize)].into();
         Self {
+            agents: Agents::new(agent),
             blueprint,
             course,
             world,
-            commands,
             roster: Roster::new(slots),
             timers,
             attempts: Attempts::new(share, rate),
@@ -182,6 +194,7 @@ impl<W: World> Shard<W> {
             pool: Pool::new(),
             buffers: Buffers {
                 scratch: Scratch::default(),
+                effects: Effects::default(),
                 out: Vec::with_capacity(64 * 1024),
                 body: Vec::new(),
                 carried: Vec::new(),
@@ -191,7 +204,7 @@ impl<W: World> Shard<W> {
             watched: Watched::new(inlets, has_predecessor, now),
             counted,
             recorder: Recorder::new(records, now),
-            life: Life { is_draining: false, ends_with_drain, is_stopped: false },
+            life: Life { commands, is_draining: false, ends_with_drain, is_stopped: false },
         }
     }
 
@@ -224,7 +237,7 @@ impl<W: World> Shard<W> {
     }
 
     fn take_commands(&mut self) {
-        while let Ok(command) = self.commands.try_recv() {
+        while let Ok(command) = self.life.commands.try_recv() {
             let now = self.world.now();
             match command {
                 Command::Course(course) => {

@@ -291,6 +291,10 @@ impl Counts for StreamCounts<'_> {
         }
         &mut streams.tables.last.streams[place.place()].messages
     }
+
+    fn number(&self, of: PhaseMark) -> Option<u32> {
+        self.streams.phases.numbers().map(|(_, number)| number).find(|number| mark(Some(*number)) == of)
+    }
 }
 
 /// Where a shard leaves what it has counted since it left something last. The histograms of many streams take a megabyte,
@@ -459,6 +463,8 @@ mod tests {
             // Something else is counted in between.
             counted.at(FIRST, Micros(9_000));
             counted.counts(SeriesAt::new(number % 2)).of(mark).lost += 1;
+            let of_phase = (due / 1_000).min(3).checked_sub(1);
+            assert_eq!(counted.counts(FIRST).number(mark).map(u64::from), of_phase, "due at {due}");
             if number % 3 == 0 {
                 exchange.leave(&mut counted);
                 exchange.take_into(&mut sum);

@@ -49,6 +49,9 @@ impl PhaseMark {
 pub(crate) trait Counts {
     /// Those of the messages that fell due in a phase.
     fn of(&mut self, phase: PhaseMark) -> &mut Messages;
+
+    /// The number of a phase, where its messages are told apart from those of the run.
+    fn number(&self, phase: PhaseMark) -> Option<u32>;
 }
 
 /// A message that is not judged yet, or waits behind one that is not: when it was sent, its phase, and flags in the low bits.
@@ -125,6 +128,8 @@ pub(crate) struct Lost {
     pub(crate) sent: Micros,
     /// Whether the broker had acknowledged it.
     pub(crate) acknowledged: bool,
+    /// The number of the phase in which it counts.
+    pub(crate) phase: Option<u32>,
 }
 
 impl Row {
@@ -241,7 +246,7 @@ impl Row {
             }
             count.lost += 1;
             count.lost_acknowledged += u64::from(acknowledged);
-            on_lost(Lost { seq, sent: entry.sent(), acknowledged });
+            on_lost(Lost { seq, sent: entry.sent(), acknowledged, phase: counts.number(entry.phase()) });
         }
         self.settle();
     }
@@ -338,6 +343,10 @@ mod tests {
     impl Counts for Messages {
         fn of(&mut self, _: PhaseMark) -> &mut Messages {
             self
+        }
+
+        fn number(&self, _: PhaseMark) -> Option<u32> {
+            None
         }
     }
 

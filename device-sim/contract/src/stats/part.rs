@@ -8,13 +8,13 @@ use crate::{series::kind::by_cause, time::Micros};
 impl Stats {
     /// What was measured in a part of a run that has `phases` of its own and lasts for `span`.
     ///
-    /// A message belongs to the phase in which it fell due, so that messages and their times are exact. Of all else it is what
+    /// A message belongs to the phase in which it fell due, so that messages, their times and the names of the lost are exact. Of all else it is what
     /// has come since `before`, which was read shortly before the part began.
     #[must_use]
     pub fn part(&self, phases: Range<u32>, span: Range<Micros>, before: &Self) -> Self {
         let mut part = Self {
             devices: self.devices.without(&before.devices),
-            phases: self.phases.range(phases).map(|(number, phase)| (*number, phase.clone())).collect(),
+            phases: self.phases.range(phases.clone()).map(|(number, phase)| (*number, phase.clone())).collect(),
             rejected: by_cause::without(&self.rejected, &before.rejected),
             too_large: without(&self.too_large, &before.too_large, Oversize::without),
             unwelcome: without(&self.unwelcome, &before.unwelcome, Unwelcome::without),
@@ -30,7 +30,12 @@ impl Stats {
             wills: self.wills.without(&before.wills),
             observer: self.observer.without(&before.observer),
             generator: self.generator.without(&before.generator),
-            lost: self.lost.iter().filter(|lost| span.contains(&lost.sent)).cloned().collect(),
+            lost: self
+                .lost
+                .iter()
+                .filter(|lost| lost.phase.is_some_and(|phase| phases.contains(&phase)))
+                .cloned()
+                .collect(),
             ..Self::default()
         };
         for phase in std::mem::take(&mut part.phases) {
@@ -71,7 +76,11 @@ fn without<T: Default>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fleet::Qos, stats::StreamStats, units::Span};
+    use crate::{
+        fleet::Qos,
+        stats::{LostMessage, StreamStats},
+        units::Span,
+    };
 
     fn stream(qos: Qos, sent: u64, micros: u64) -> StreamStats {
         let mut stats = StreamStats { qos, ..StreamStats::default() };
@@ -96,6 +105,17 @@ mod tests {
         now.connections.lost.insert("timed_out".into(), 1);
         now.generator.overdue = 6;
         now.generator.workers = 3;
+        // One may be sent long after it was due.
+        let lost = |seq, sent, phase| LostMessage {
+            sent: Micros(sent),
+            device: 1,
+            stream: "state".into(),
+            seq,
+            qos: Qos::AtLeastOnce,
+            acknowledged: false,
+            phase,
+        };
+        now.lost = vec![lost(1, 2, Some(4)), lost(2, 3, None), lost(3, 8, Some(6)), lost(4, 12, Some(5))];
         for (number, sent) in [(4, 10), (5, 20), (6, 40)] {
             let of_phase = stream(Qos::AtLeastOnce, sent, 9);
             now.add_stream("cars", "state", &of_phase);
@@ -109,5 +129,6 @@ mod tests {
         assert_eq!(part.phases.keys().copied().collect::<Vec<_>>(), [4, 5]);
         assert_eq!((part.bytes.sent, part.generator.overdue, part.generator.workers), (700, 1, 3));
         assert_eq!(part.connections.lost, [("timed_out".to_owned(), 1)].into());
+        assert_eq!(part.lost.iter().map(|lost| lost.seq).collect::<Vec<_>>(), [1, 4]);
     }
 }

@@ -9,6 +9,7 @@ use fleet_contract::{qos::Qos, time::Micros, units::Span};
 
 use super::{Shared, Stripe};
 use crate::{
+    agent::{Agent as _, Telemetry},
     engine::{
         blueprint::{Blueprint, Group},
         course::Course,
@@ -145,24 +146,22 @@ impl Books {
 
     /// Where a stream's pace has changed, what is due next is due by the new one.
     fn follow_paces(&mut self, turn: &Turn<'_>) {
-        let group = turn.shared.blueprint.group_index(self.index);
-        let model = &turn.shared.blueprint.group(group).model;
-        for ((stream, compiled), timetable) in model.indexed_streams().zip(&mut self.streams) {
+        let site = turn.shared.site(self.index);
+        for ((stream, _), timetable) in site.model.indexed_streams().zip(&mut self.streams) {
             if timetable.next_due != Micros::NEVER {
                 let from = turn.now.max(timetable.last_due.after(Span(1)));
-                timetable.next_due = compiled.first_due(turn.course.pace(group, stream), self.index, from);
+                timetable.next_due = Telemetry.next_due(&site, stream, turn.course.pace(site.group, stream), from);
             }
         }
     }
 
     /// The timetable of a device begins with its first session.
     pub(super) fn start_timetable(&mut self, turn: &Turn<'_>) {
-        let group = turn.shared.blueprint.group_index(self.index);
-        let model = &turn.shared.blueprint.group(group).model;
-        for ((stream, compiled), timetable) in model.indexed_streams().zip(&mut self.streams) {
+        let site = turn.shared.site(self.index);
+        for ((stream, _), timetable) in site.model.indexed_streams().zip(&mut self.streams) {
             if timetable.next_due == Micros::NEVER {
-                let pace = turn.course.pace(group, stream);
-                timetable.next_due = compiled.first_due(pace, self.index, turn.now);
+                let pace = turn.course.pace(site.group, stream);
+                timetable.next_due = Telemetry.next_due(&site, stream, pace, turn.now);
                 timetable.last_due = timetable.next_due.before(pace.interval(turn.now)).min(turn.now);
             }
         }

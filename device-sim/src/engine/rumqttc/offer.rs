@@ -9,6 +9,7 @@ use super::{
     options::quality,
 };
 use crate::{
+    agent::{Agent as _, Effects, Made, Telemetry},
     engine::{device::Queued, shard::MISSED},
     index::StreamIndex,
 };
@@ -22,19 +23,19 @@ impl Books {
         if due > turn.now {
             return false;
         }
-        let model = &self.group(turn).model;
-        let compiled = model.stream(stream);
+        let site = turn.shared.site(self.index);
+        let compiled = site.model.stream(stream);
         if compiled.messages().is_some_and(|most| self.has_sent(most, stream)) {
             self.streams[stream.place()].next_due = Micros::NEVER;
             return true;
         }
-        let pace = turn.course.pace(turn.shared.blueprint.group_index(self.index), stream);
+        let pace = turn.course.pace(site.group, stream);
         let limit = lag::limit(compiled.interval().map(|_| pace.interval(due)));
         let timetable = &mut self.streams[stream.place()];
         timetable.last_due = due;
-        timetable.next_due = compiled.first_due(pace, self.index, due.after(Span(1)));
-        let start = turn.shared.blueprint.start;
-        if !turn.course.is_paused(due) && model.is_due(stream, self.index, due, start, &mut turn.stripe.scratch) {
+        timetable.next_due = Telemetry.next_due(&site, stream, pace, due.after(Span(1)));
+        let is_said = |scratch| Telemetry.on_due(&mut (), &site, stream, due, scratch, &mut Effects::default());
+        if !turn.course.is_paused(due) && is_said(&mut turn.stripe.scratch) {
             self.offer(turn, Queued { due, stream }, limit, client);
         }
         true
@@ -111,14 +112,15 @@ impl Books {
     /// Puts a message into the channel; false when the channel is full.
     fn hand_over(&mut self, turn: &mut Turn<'_>, queued: Queued, client: &AsyncClient) -> bool {
         let Queued { due, stream } = queued;
-        let model = &self.group(turn).model;
+        let site = turn.shared.site(self.index);
+        let model = site.model;
         let timetable = &mut self.streams[stream.place()];
         let stamp = Stamp { run: turn.course.plan.run, epoch: turn.shared.clock.epoch(), seq: timetable.seq, due };
         let Stripe { scratch, topic, payload, .. } = &mut *turn.stripe;
         topic.clear();
         payload.clear();
         model.write_topic(stream, self.index, topic);
-        model.write_payload(stream, self.index, turn.shared.blueprint.start, &stamp, scratch, payload);
+        Telemetry.encode(&site, Made::truly(stream, &stamp, &[]), scratch, payload);
         let compiled = model.stream(stream);
         let (qos, is_retained) = (compiled.qos(), compiled.is_retained());
         let bytes = publish_bytes(topic.len(), payload.len(), qos);

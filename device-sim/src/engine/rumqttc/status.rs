@@ -7,7 +7,11 @@ use fleet_contract::{
 };
 
 use super::{Shared, Stripe, books::Books};
-use crate::{engine::device::State, index::StreamIndex};
+use crate::{
+    agent::{Agent as _, Made, Telemetry},
+    engine::device::State,
+    index::StreamIndex,
+};
 
 impl Shared {
     /// What is known of a device in a run.
@@ -33,7 +37,8 @@ impl Shared {
 
     /// Nothing is followed, so nothing waits for its judgement.
     fn stream_status(&self, books: &Books, stream: StreamIndex, run: u32) -> StreamStatus {
-        let model = &self.blueprint.group_of(books.index).model;
+        let site = self.site(books.index);
+        let model = site.model;
         let (compiled, timetable) = (model.stream(stream), &books.streams[stream.place()]);
         let (seq, due) = match timetable.seq.checked_sub(1) {
             Some(last) => (last, timetable.last_due),
@@ -45,7 +50,7 @@ impl Shared {
         topic.clear();
         payload.clear();
         model.write_topic(stream, books.index, topic);
-        model.write_payload(stream, books.index, self.blueprint.start, &stamp, scratch, payload);
+        Telemetry.encode(&site, Made::truly(stream, &stamp, &[]), scratch, payload);
         StreamStatus {
             name: compiled.name().to_owned(),
             topic: String::from_utf8_lossy(topic).into_owned(),

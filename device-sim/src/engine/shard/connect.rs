@@ -10,6 +10,7 @@ use fleet_contract::{
 
 use super::{Shard, wills::Over};
 use crate::{
+    agent::Agent,
     engine::{
         causes,
         device::{Queued, State, Trouble},
@@ -100,7 +101,7 @@ impl Attempts {
     }
 }
 
-impl<W: World> Shard<W> {
+impl<W: World, A: Agent> Shard<W, A> {
     /// Begins to connect, or queues if the pace of the fleet does not allow it yet.
     pub(super) fn try_connect(&mut self, slot: Slot, now: Micros) {
         self.roster.begun.insert(slot);
@@ -234,6 +235,10 @@ impl<W: World> Shard<W> {
         let index = self.roster.index(slot);
         let is_impostor = self.roster.devices[slot].is_hit && self.faults.wrong_password(slot).is_some();
         let identity = if is_impostor { self.blueprint.impostor(index) } else { self.blueprint.device(index) };
+        let identity = match self.agents.will(slot) {
+            Some(payload) => identity.with_will(payload),
+            None => identity,
+        };
         self.buffers.out.clear();
         let device = &mut self.roster.devices[slot];
         match device.session.connect(&identity.connect(), &self.blueprint.session, now, &mut self.buffers.out) {
@@ -270,7 +275,7 @@ impl<W: World> Shard<W> {
         self.abandon(slot);
         self.start_timetable(slot, now);
         self.note_session_begun(slot, session_present, now);
-        if !self.offer_birth(slot, now) {
+        if !self.greet(slot, session_present, now) {
             return;
         }
         self.plan_look(slot, lost_at != Micros::NEVER, now);
@@ -293,6 +298,7 @@ impl<W: World> Shard<W> {
         self.note_turned_away(slot);
         self.set_trouble(slot, Trouble::Refused);
         self.retry(slot, code, now);
+        self.tell_lost(slot, now);
     }
 
     /// A broker that does not let a device in who signs in with a wrong password does what the fault is for.
@@ -338,7 +344,11 @@ impl<W: World> Shard<W> {
                     }
                 }
                 self.drop_connection(slot);
-                return self.connect_failed(slot, reason, Trouble::None, now);
+                self.connect_failed(slot, reason, Trouble::None, now);
+                if was_asked {
+                    self.tell_lost(slot, now);
+                }
+                return;
             }
             State::Up | State::Leaving => {}
         }
@@ -364,6 +374,7 @@ impl<W: World> Shard<W> {
             self.counted.stats.sessions.lost(now);
             self.note_lost(slot, now);
             self.retry(slot, reason, now);
+            self.tell_lost(slot, now);
         }
     }
 
@@ -414,6 +425,7 @@ impl<W: World> Shard<W> {
             let queued = Queued { due: message.due, stream: message.stream };
             self.messages(slot, queued).abandoned += 1;
         }
+        self.let_go(slot);
     }
 
     /// Writes `out` to the device; false when its connection was lost over it.

@@ -6,6 +6,7 @@ use fleet_contract::{cost::USUAL_PAUSE, units::Span};
 use mio::{Events, Token};
 
 use super::{Shard, WAKE};
+use crate::agent::Agent;
 use crate::engine::slot::Slot;
 use crate::engine::world::{Net, World as _};
 
@@ -23,7 +24,7 @@ pub(super) struct Ready {
     pub(super) is_ending: bool,
 }
 
-impl Shard<Net> {
+impl<A: Agent> Shard<Net, A> {
     /// Runs until it is told to stop.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use foldhash::{HashMap, HashSet};
 
 use super::{Shard, link::Link, wills::Over};
 use crate::{
+    agent::Agent,
     engine::{course::Course, device::State, slot::Slot, world::World},
     fault::{self, Aimed, ComesBack, Conditions, End},
     index::{DeviceIndex, StreamIndex},
@@ -219,7 +220,7 @@ impl<C> Faults<C> {
     }
 }
 
-impl<W: World> Shard<W> {
+impl<W: World, A: Agent> Shard<W, A> {
     /// Follows the faults of the plan that is the course now.
     pub(super) fn follow_faults(&mut self) {
         self.faults.follow(&self.course);

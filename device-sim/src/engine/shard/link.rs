@@ -4,6 +4,7 @@ use fleet_contract::{cost::SHORTEST_PAUSE, time::Micros};
 
 use super::{Shard, faults::Hit, pace};
 use crate::{
+    agent::Agent,
     engine::{device::State, slot::Slot, world::World},
     link::{Lane, SEGMENT, Way},
 };
@@ -46,7 +47,7 @@ impl Link {
     }
 }
 
-impl<W: World> Shard<W> {
+impl<W: World, A: Agent> Shard<W, A> {
     /// How often the timers are looked at: what is under way arrives between two messages.
     pub(super) fn set_pace(&mut self, now: Micros) {
         let pace = pace::pace_under(&self.course, now);

@@ -11,8 +11,9 @@ use fleet_contract::{
     units::Span,
 };
 
-use super::{Buffers, Shard, faults::BLACKHOLE};
+use super::{Buffers, Shard, agents::site, faults::BLACKHOLE};
 use crate::{
+    agent::{Agent, Made, Site},
     engine::{
         device::{Device, Queued, State, StreamState},
         slot::Slot,
@@ -59,7 +60,7 @@ pub(super) struct Encoded {
     pub(super) is_spoilt: bool,
 }
 
-impl<W: World> Shard<W> {
+impl<W: World, A: Agent> Shard<W, A> {
     /// What a device does when its timer fires.
     pub(super) fn device_turn(&mut self, slot: Slot, now: Micros) {
         let device = &self.roster.devices[slot];
@@ -158,13 +159,14 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// The timetable of a device begins with its first session.
+    /// The timetable of a device begins with its first session. Event streams have none, but timers, which go on.
     pub(super) fn start_timetable(&mut self, slot: Slot, now: Micros) {
         let device = &self.roster.devices[slot];
         let (group, first, is_faulty) = (device.group, device.first_stream, device.is_faulty);
         for stream in StreamIndex::first(self.rows(slot).len()) {
             let at = first.plus(stream);
-            if self.roster.streams[at].next_due == Micros::NEVER {
+            let has_timetable = self.blueprint.group(group).model.stream(stream).has_timetable();
+            if has_timetable && self.roster.streams[at].next_due == Micros::NEVER {
                 let due = self.due_by_time(slot, stream, now);
                 let last_due = due.before(self.course.pace(group, stream).interval(now)).min(now);
                 let next_due = if is_faulty { self.or_flood(slot, stream, due, now) } else { due };
@@ -177,13 +179,12 @@ impl<W: World> Shard<W> {
 
     /// Offers every message that has fallen due; what can be sent is appended to `out`.
     fn offer(&mut self, slot: Slot, now: Micros) {
-        let index = self.roster.index(slot);
         let first = self.roster.devices[slot].first_stream;
         for stream in StreamIndex::first(self.rows(slot).len()) {
             let at = first.plus(stream);
             while self.roster.streams[at].next_due <= now && self.buffers.out.len() < TURN_BYTES {
-                let group = self.blueprint.group(self.roster.devices[slot].group);
-                let compiled = group.model.stream(stream);
+                let site = site(&self.blueprint, &self.roster, slot);
+                let compiled = site.model.stream(stream);
                 let pace = self.course.pace(self.roster.devices[slot].group, stream);
                 let state = &mut self.roster.streams[at];
                 if compiled.messages().is_some_and(|most| has_sent(most, state, &self.roster.devices[slot], stream)) {
@@ -196,45 +197,46 @@ impl<W: World> Shard<W> {
                 let is_overdue = lag > lag::ALLOWED && lag > limit();
                 state.last_due = due;
                 let from = due.after(Span(1));
-                let next_due = compiled.first_due(pace, index, from);
+                let next_due = self.agents.agent.next_due(&site, stream, pace, from);
                 state.next_due = next_due;
                 let is_faulty = self.roster.devices[slot].is_faulty;
                 if is_faulty {
                     self.roster.streams[at].next_due = self.or_flood(slot, stream, next_due, from);
                 }
                 let added = if is_faulty { self.flooded(slot, stream, due) } else { None };
-                let group = self.blueprint.group(self.roster.devices[slot].group);
-                let is_said = !self.course.is_paused(due)
-                    && (added.is_some()
-                        || group.model.is_due(stream, index, due, self.blueprint.start, &mut self.buffers.scratch));
-                if !is_said {
-                    continue;
-                }
-                if is_faulty && let Some(cause) = self.silenced(slot, stream, due) {
-                    self.note_cause(slot, stream, cause);
-                    continue;
-                }
-                if let Some(cause) = added {
+                let is_said = self.is_said(slot, Queued { due, stream }, added.is_some());
+                let silenced = if is_faulty && is_said { self.silenced(slot, stream, due) } else { None };
+                if is_said && let Some(cause) = silenced.or(added) {
                     self.note_cause(slot, stream, cause);
                 }
-                self.offer_one(slot, Queued { due, stream }, is_overdue, now);
+                if is_said && silenced.is_none() {
+                    self.offer_one(slot, Queued { due, stream }, is_overdue, now);
+                }
+                if A::ANSWERS {
+                    self.carry_out(slot, now);
+                }
             }
         }
     }
 
-    /// Offers the birth message of a device whose session was just accepted, in a pause, too: it belongs to the session. False
-    /// when its connection was lost over it.
-    pub(super) fn offer_birth(&mut self, slot: Slot, now: Micros) -> bool {
-        let group = self.blueprint.group(self.roster.devices[slot].group);
-        let Some(stream) = group.model.birth() else { return true };
-        self.buffers.out.clear();
-        self.roster.streams[self.roster.devices[slot].stream(stream)].last_due = now;
-        self.offer_one(slot, Queued { due: now, stream }, false, now);
-        self.write_out(slot, now)
+    /// Whether a device says something that has fallen due, by its timetable or, if it is `added`, by a flood.
+    #[inline]
+    fn is_said(&mut self, slot: Slot, Queued { due, stream }: Queued, is_added: bool) -> bool {
+        let is_paused = self.course.is_paused(due);
+        if is_paused && !A::ANSWERS {
+            return false;
+        }
+        if is_added {
+            return !is_paused;
+        }
+        let site = site(&self.blueprint, &self.roster, slot);
+        let (agent, memory) = self.agents.of(slot);
+        let Buffers { scratch, effects, .. } = &mut self.buffers;
+        agent.on_due(memory, &site, stream, due, scratch, effects) && !is_paused
     }
 
     /// Offers a message; `is_overdue` when it is later than its interval allows.
-    fn offer_one(&mut self, slot: Slot, queued: Queued, is_overdue: bool, now: Micros) {
+    pub(super) fn offer_one(&mut self, slot: Slot, queued: Queued, is_overdue: bool, now: Micros) {
         self.messages(slot, queued).offered += 1;
         let lag = now.since(queued.due);
         self.counted.lags.note(queued.due, lag);
@@ -367,7 +369,8 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Appends a PUBLISH: what a device sends is a pure function, so a message that is resent is simply made again.
+    /// Appends a PUBLISH: what a device sends is a pure function, of what was kept for the message where it has an agent that
+    /// answers. So a message that is resent is simply made again.
     /// `None` when it is larger than the broker takes, then nothing was appended.
     pub(super) fn encode(
         &mut self,
@@ -400,14 +403,15 @@ impl<W: World> Shard<W> {
         let begin = self.buffers.out.len();
         let is_faulty = self.roster.devices[slot].is_faulty;
         let seen = if is_faulty { self.seen(slot, message) } else { Seen::truly(due) };
-        let of_device = (index, self.blueprint.start);
-        let Buffers { scratch, out, body: truth, .. } = &mut self.buffers;
-        model.write_payload_as(stream, of_device, &stamp, &seen, scratch, out);
+        let site = Site { group: self.roster.devices[slot].group, model, device: index, start: self.blueprint.start };
+        let kept = self.agents.kept(slot, stream, due).unwrap_or_default();
+        let (agent, Buffers { scratch, out, body: truth, .. }) = (&self.agents.agent, &mut self.buffers);
+        agent.encode(&site, Made { stream, stamp: &stamp, seen, kept }, scratch, out);
         let mut is_wrong = is_faulty && seen != Seen::truly(due);
         if is_wrong {
             // Not each payload has the time or a value that changes.
             truth.clear();
-            model.write_payload_as(stream, of_device, &stamp, &Seen::truly(due), scratch, truth);
+            agent.encode(&site, Made::truly(stream, &stamp, kept), scratch, truth);
             is_wrong = out[begin..] != **truth;
         }
         let is_spoilt = is_faulty && self.spoil(slot, message, begin, is_wrong, sending != Sending::First);
@@ -439,16 +443,15 @@ impl<W: World> Shard<W> {
     /// The broker has ended one more young connection of a device: of what it had in flight the largest is the likeliest
     /// reason.
     pub(super) fn note_unwelcome(&mut self, slot: Slot) {
-        let index = self.roster.index(slot);
-        let device = &self.roster.devices[slot];
-        let model = &self.blueprint.group(device.group).model;
+        let site = site(&self.blueprint, &self.roster, slot);
+        let (model, device) = (site.model, &self.roster.devices[slot]);
         let mut largest: Option<(StreamIndex, usize)> = None;
         for InFlight { stream, seq, due, .. } in device.session.unacknowledged(&self.pool) {
             let stamp = self.stamp(*seq, *due);
+            let made = Made::truly(*stream, &stamp, self.agents.kept(slot, *stream, *due).unwrap_or_default());
             self.buffers.body.clear();
-            model.write_topic(*stream, index, &mut self.buffers.body);
-            let start = self.blueprint.start;
-            model.write_payload(*stream, index, start, &stamp, &mut self.buffers.scratch, &mut self.buffers.body);
+            model.write_topic(*stream, site.device, &mut self.buffers.body);
+            self.agents.agent.encode(&site, made, &mut self.buffers.scratch, &mut self.buffers.body);
             if largest.is_none_or(|(_, size)| size < self.buffers.body.len()) {
                 largest = Some((*stream, self.buffers.body.len()));
             }

@@ -2,8 +2,9 @@
 
 use fleet_contract::time::Micros;
 
-use super::{READ_MAX, Shard, connect::CLOSED};
+use super::{READ_MAX, Shard, agents::site, connect::CLOSED};
 use crate::{
+    agent::{Agent, Made},
     engine::{causes, device::State, slot::Slot, streams::StreamCounts, world::World},
     observe::{
         Arrival, Arrivals, Mark,
@@ -22,7 +23,7 @@ use crate::{
 /// far below, so that what grows so much are answers to a broker that asks and does not read.
 const UNREAD_MAX: usize = 4 * 1024 * 1024;
 
-impl<W: World> Shard<W> {
+impl<W: World, A: Agent> Shard<W, A> {
     /// Reads once, and again in the next turn if there may be more: a talkative broker must not delay the others.
     pub(super) fn readable(&mut self, slot: Slot) {
         let Some(device) = self.roster.devices.get(slot) else { return };
@@ -43,7 +44,7 @@ impl<W: World> Shard<W> {
         let most = inbox.len().min(self.world.kept(connection) + self.world.inbox(READ_MAX.min(room)));
         let read = self.world.read(connection, &mut inbox[..most]);
         // Only who subscribes gets messages that it answers with nothing.
-        if !self.blueprint.group(device.group).subscriptions.is_empty() {
+        if A::ANSWERS || !self.blueprint.group(device.group).subscriptions.is_empty() {
             self.world.acknowledge(connection);
         }
         let now = self.world.now();
@@ -98,7 +99,10 @@ impl<W: World> Shard<W> {
                             is_freed = true;
                         }
                         Ok(Event::Disconnected(reason)) => return self.disconnected(slot, reason, now),
-                        Ok(Event::Received(publish)) => self.took(&publish),
+                        Ok(Event::Received(publish)) => {
+                            self.took(&publish);
+                            self.hear(slot, &publish, now);
+                        }
                         Ok(Event::Repeated(_)) => self.counted.stats.received.redelivered += 1,
                         Ok(Event::Subscribed { codes, .. }) => self.subscribed(slot, codes),
                         Ok(Event::Connected { session_present }) => {
@@ -128,6 +132,7 @@ impl<W: World> Shard<W> {
             return;
         }
         if is_freed {
+            self.let_go(slot);
             match self.roster.devices[slot].state {
                 State::Up
                     if self.roster.devices[slot].queued() > 0 || self.roster.devices[slot].session.is_recovering() =>
@@ -277,18 +282,15 @@ impl<W: World> Shard<W> {
     /// Compares the body of a message that has arrived with what was sent, which is made once more.
     fn compare(&mut self, slot: Slot, message: Message, digest: u64) {
         let Message { stream, seq, due, .. } = message;
-        let index = self.roster.index(slot);
-        let model = &self.blueprint.group(self.roster.devices[slot].group).model;
         let stamp = self.stamp(seq, due);
-        self.buffers.body.clear();
-        model.write_payload(
-            stream,
-            index,
-            self.blueprint.start,
-            &stamp,
-            &mut self.buffers.scratch,
-            &mut self.buffers.body,
-        );
+        let site = site(&self.blueprint, &self.roster, slot);
+        if site.model.stream(stream).is_event() {
+            // What it was made of may be gone.
+            return;
+        }
+        let (agent, buffers) = (&self.agents.agent, &mut self.buffers);
+        buffers.body.clear();
+        agent.encode(&site, Made::truly(stream, &stamp, &[]), &mut buffers.scratch, &mut buffers.body);
         self.counted.stats.observer.compared += 1;
         self.counted.stats.observer.changed += u64::from(bodies::digest(&self.buffers.body) != digest);
     }

@@ -4,6 +4,7 @@ use fleet_contract::{format::Format, stats::Stats, time::Micros, units::Span};
 
 use super::Shard;
 use crate::{
+    agent::Agent,
     engine::{shard::counted::Counted, world::World},
     record::{Files, Record},
 };
@@ -71,7 +72,7 @@ impl Recorder {
     }
 }
 
-impl<W: World> Shard<W> {
+impl<W: World, A: Agent> Shard<W, A> {
     /// Records what has changed when it is time, before anything else happens in a turn, in which sockets may be ready.
     pub(super) fn begin_recorded_turn(&mut self, is_ready: bool) {
         let now = self.world.now();

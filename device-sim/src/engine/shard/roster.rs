@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Shard, wills::Over};
 use crate::{
+    agent::Agent,
     engine::{
         course::Course,
         device::{Device, State, StreamState, Trouble},
@@ -118,7 +119,7 @@ impl<C> Roster<C> {
     }
 }
 
-impl<W: World> Shard<W> {
+impl<W: World, A: Agent> Shard<W, A> {
     /// Follows another plan from now on. Who comes and goes, and when, is looked at only where that has changed.
     pub(super) fn take_course(&mut self, course: Arc<Course>, now: Micros) {
         // A growth may make much of the fleet of what was little, and the other way round.
@@ -185,6 +186,7 @@ impl<W: World> Shard<W> {
         let is_observed = self.blueprint.is_observed(index);
         let slot = self.roster.devices.next();
         self.roster.add(|first| Device::new(group, first, is_observed, first_packet_id), streams);
+        self.come(slot, now);
         // Faults that last hit those, too, that come later.
         self.impose(slot, now);
     }
@@ -315,6 +317,7 @@ impl<W: World> Shard<W> {
         for stream in self.rows_mut(slot) {
             stream.next_due = Micros::NEVER;
         }
+        self.begin_anew(slot, now);
         self.timers.wheel.clear(slot);
         if !self.life.is_draining {
             // The plan may have it come again.
@@ -339,12 +342,14 @@ impl<W: World> Shard<W> {
             && self.rows(last).iter().all(|stream| stream.row.is_settled())
             && let Some(streams) = self.roster.remove_last()
         {
+            self.agents.remove_last(last);
             self.faults.forget(last);
             self.watched.bodies.forget(self.roster.index(last), streams);
         }
         if self.roster.devices.len() < before {
             self.timers.wheel.resize(self.roster.devices.len());
             self.roster.trim();
+            self.agents.trim();
         }
         self.trim_pool();
     }
@@ -381,6 +386,7 @@ impl<W: World> Shard<W> {
         for queued in *queue {
             self.messages(slot, queued).withheld += 1;
         }
+        self.let_go(slot);
     }
 
     /// The streams of a device.

@@ -6,10 +6,12 @@ use fleet_contract::{stats::ModelFault, time::Micros, units::Span};
 
 use super::{
     Shard,
+    agents::site,
     faults::Faults,
     publish::{Encoded, Sending},
 };
 use crate::{
+    agent::Agent,
     engine::{blueprint::Blueprint, device::Queued, slot::Slot, world::World},
     fault::{self, Cause, Fate, Flood, How, OfDevice},
     index::{DeviceIndex, GroupIndex, StreamIndex},
@@ -35,7 +37,7 @@ impl<C> Faults<C> {
     }
 }
 
-impl<W: World> Shard<W> {
+impl<W: World, A: Agent> Shard<W, A> {
     /// Spoils the payload of a message, which begins at `begin` of `out` and `is_wrong` already where the device sees the world or
     /// the time wrongly; whether nobody is to follow it. What it does to one that is sent again does not count.
     pub(super) fn spoil(&mut self, slot: Slot, message: Message, begin: usize, is_wrong: bool, is_again: bool) -> bool {
@@ -70,11 +72,14 @@ impl<W: World> Shard<W> {
         if self.roster.devices[slot].is_faulty { self.or_flood(slot, stream, due, from) } else { due }
     }
 
-    /// When a stream of a device is due next by its timetable alone, at `from` or later.
+    /// When a stream of a device is due next by its timetable alone, at `from` or later. An event stream keeps its timer.
     pub(super) fn due_by_time(&self, slot: Slot, stream: StreamIndex, from: Micros) -> Micros {
         let group = self.roster.devices[slot].group;
-        let compiled = self.blueprint.group(group).model.stream(stream);
-        compiled.first_due(self.course.pace(group, stream), self.roster.index(slot), from)
+        let site = site(&self.blueprint, &self.roster, slot);
+        if !site.model.stream(stream).has_timetable() {
+            return self.roster.stream(slot, stream).next_due;
+        }
+        self.agents.agent.next_due(&site, stream, self.course.pace(group, stream), from)
     }
 
     /// The earlier one of `due`, when a stream is due next by its timetable, and the next message of a flood at `from` or later.

@@ -5,13 +5,14 @@ use fleet_contract::{
     worker::{DeviceStatus, StreamStatus},
 };
 
-use super::{Reading, Shard};
+use super::{Reading, Shard, agents::site};
 use crate::{
+    agent::{Agent, Made},
     engine::{device::State, slot::Slot, world::World},
     index::{DeviceIndex, StreamIndex},
 };
 
-impl<W: World> Shard<W> {
+impl<W: World, A: Agent> Shard<W, A> {
     /// The statistics since the start, as of now.
     pub(super) fn reading(&mut self, now: Micros) -> Reading {
         self.counted.stats.sessions.count_until(now);
@@ -70,7 +71,13 @@ impl<W: World> Shard<W> {
         let stamp = self.stamp(seq, due);
         let (mut topic, mut payload) = (Vec::new(), Vec::new());
         model.write_topic(stream, index, &mut topic);
-        model.write_payload(stream, index, blueprint.start, &stamp, &mut self.buffers.scratch, &mut payload);
+        let kept = self.agents.kept(slot, stream, due);
+        // What an event was made of is gone once it is settled.
+        if kept.is_some() || !compiled.is_event() {
+            let (site, made) =
+                (site(&blueprint, &self.roster, slot), Made::truly(stream, &stamp, kept.unwrap_or_default()));
+            self.agents.agent.encode(&site, made, &mut self.buffers.scratch, &mut payload);
+        }
         StreamStatus {
             name: compiled.name().to_owned(),
             topic: String::from_utf8_lossy(&topic).into_owned(),

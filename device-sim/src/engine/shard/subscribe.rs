@@ -4,6 +4,7 @@ use fleet_contract::time::Micros;
 
 use super::Shard;
 use crate::{
+    agent::Agent,
     engine::{causes, slot::Slot, world::World},
     session::{
         RequestError, Terms,
@@ -17,7 +18,7 @@ use crate::{
 /// A filter of one device, and how its messages are to come.
 type Filter = (String, SubscribeOptions);
 
-impl<W: World> Shard<W> {
+impl<W: World, A: Agent> Shard<W, A> {
     /// Asks for all that the group of a device subscribes to, unless the broker has answered it already and has kept
     /// the session since; false when the connection was lost over it.
     ///
@@ -65,7 +66,9 @@ impl<W: World> Shard<W> {
 
     /// The broker has answered, filter by filter; those that it refuses are not asked for again in this session.
     pub(super) fn subscribed(&mut self, slot: Slot, codes: &[u8]) {
-        self.roster.devices[slot].is_subscribed = true;
+        // An agent may have asked for more, and is answered at another time.
+        let device = &mut self.roster.devices[slot];
+        device.is_subscribed = device.session.unanswered_filters() == 0;
         for &code in codes {
             if code < SUBACK_FAILURE {
                 self.counted.stats.received.granted += 1;

@@ -7,12 +7,15 @@ use fleet_contract::{
 };
 
 use super::Shard;
-use crate::engine::{device::State, slot::Slot, world::World};
+use crate::{
+    agent::Agent,
+    engine::{device::State, slot::Slot, world::World},
+};
 
 /// From one look to the next; four of them see every device.
 const INTERVAL: Span = Span::from_millis(125);
 
-impl<W: World> Shard<W> {
+impl<W: World, A: Agent> Shard<W, A> {
     /// Judges what is overdue, and gives the memory of those who left back.
     pub(super) fn sweep(&mut self) {
         let now = self.world.now();
@@ -61,6 +64,7 @@ impl<W: World> Shard<W> {
                         seq: message.seq,
                         qos: compiled.qos(),
                         acknowledged: message.acknowledged,
+                        phase: message.phase,
                     });
                 }
             });

@@ -13,7 +13,10 @@ use super::{
     connect::{CLOSED, YOUNG},
     wills::Over,
 };
-use crate::engine::{device::State, slot::Slot, world::World};
+use crate::{
+    agent::Agent,
+    engine::{device::State, slot::Slot, world::World},
+};
 
 /// What the loss of a session to another connection with its client id is called, as MQTT 5 does (0x8E).
 const TAKEN_OVER: &str = "session_taken_over";
@@ -59,7 +62,7 @@ impl Contest {
     }
 }
 
-impl<W: World> Shard<W> {
+impl<W: World, A: Agent> Shard<W, A> {
     /// The other side, or the network, has ended the connection; the device connects again unless it was leaving.
     pub(super) fn lost(&mut self, slot: Slot, reason: &'static str, now: Micros) {
         let device = &self.roster.devices[slot];

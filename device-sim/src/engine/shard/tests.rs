@@ -3,6 +3,7 @@
 //! Everything comes from a seed: when the broker drops connections, stands still, refuses or forgets, and when the plan lets
 //! devices come and go. The same seed has the same bytes at the same instants.
 
+mod echo;
 mod fair;
 mod faults;
 mod killed;
@@ -33,6 +34,7 @@ use fleet_contract::{
 
 use super::{Command, Inlet, Parts, Shard, ShareOfRate, Slots};
 use crate::{
+    agent::{Agent, Telemetry},
     engine::{blueprint::Blueprint, course::Course, device::State, streams::Tables},
     index::DeviceIndex,
     observe::ObserverWatch,
@@ -88,8 +90,8 @@ streams:
 "#;
 
 /// A shard and the world that it is in.
-struct Stage {
-    shard: Shard<Played>,
+struct Stage<A: Agent = Telemetry> {
+    shard: Shard<Played, A>,
     commands: mpsc::SyncSender<Command>,
     blueprint: Arc<Blueprint>,
     plan: Plan,
@@ -121,6 +123,24 @@ impl Stage {
     }
 
     fn compile(seed: u64, devices: u32, spec: &str, groups: &str, models: &[(&str, &str)]) -> (Arc<Blueprint>, Plan) {
+        Self::compile_with(&Telemetry, seed, devices, spec, groups, models)
+    }
+
+    /// One that begins at `now`, as that of a process that comes in place of another.
+    fn beginning(blueprint: Arc<Blueprint>, plan: Plan, now: Micros, folder: Option<&Path>) -> Self {
+        Self::played(Telemetry, blueprint, plan, now, folder)
+    }
+}
+
+impl<A: Agent> Stage<A> {
+    fn compile_with(
+        agent: &A,
+        seed: u64,
+        devices: u32,
+        spec: &str,
+        groups: &str,
+        models: &[(&str, &str)],
+    ) -> (Arc<Blueprint>, Plan) {
         let observe = if spec.contains("observe:") { "" } else { "  observe: none\n" };
         let text = format!(
             "apiVersion: simctl.io/v1alpha1\nkind: Fleet\nmetadata: {{name: f}}\nspec:\n  devices: {devices}\n  seed: {seed}\n{observe}  \
@@ -136,15 +156,15 @@ impl Stage {
         let plan = Plan::new(7, START, devices);
         let shard = fleet_contract::plan::Shard::of(0, MOST);
         let assignment = Assignment { format: Format::FIRST, fleet, plan: plan.clone(), shard, files: [].into() };
-        (Arc::new(Blueprint::compile(&assignment).unwrap()), plan)
+        (Arc::new(Blueprint::compile_with(&assignment, agent).unwrap()), plan)
     }
 
-    /// One that begins at `now`, as that of a process that comes in place of another.
-    fn beginning(blueprint: Arc<Blueprint>, plan: Plan, now: Micros, folder: Option<&Path>) -> Self {
+    fn played(agent: A, blueprint: Arc<Blueprint>, plan: Plan, now: Micros, folder: Option<&Path>) -> Self {
         let worker = fleet_contract::plan::Shard::of(0, MOST);
         let (commands, commands_end) = mpsc::sync_channel(16);
         let rate = blueprint.connect.rate;
         let shard = Shard::new(Parts {
+            agent,
             course: Arc::new(Course::new(Arc::new(plan.clone()), &blueprint)),
             slots: Slots { first: 0, step: 1, end: MOST },
             ends_with_drain: true,

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 
 use fleet_contract::{stamp::Stamp, stats::Wills as Counts, time::Micros, units::Span};
 
-use super::{Shard, counted::Counted};
+use super::{Shard, agents::site, counted::Counted};
 use crate::{
+    agent::{Agent, Made},
     engine::{blueprint::Will, device::State, slot::Slot, world::World},
     index::DeviceIndex,
     observe::{
@@ -44,7 +45,7 @@ pub(super) enum Over {
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     /// Devices that are back, and when their topics are to be looked at.
-    planned: HashMap<Slot, Micros>,
+    pub(super) planned: HashMap<Slot, Micros>,
     /// Those that are looked at.
     pub(super) asked: HashMap<Slot, Asked>,
 }
@@ -103,7 +104,7 @@ impl Counted {
     }
 }
 
-impl<W: World> Shard<W> {
+impl<W: World, A: Agent> Shard<W, A> {
     /// Whether the will of a device is followed to the observer.
     fn follows_will(&self, slot: Slot) -> bool {
         self.roster.devices[slot].is_observed && self.will(slot).is_some_and(|will| will.is_followed)
@@ -330,11 +331,10 @@ impl<W: World> Shard<W> {
         let state = self.roster.stream(slot, stream);
         let (seq, due) = (state.row.next.checked_sub(1)?, state.last_due);
         let stamp: Stamp = self.stamp(seq, due);
-        let index = self.roster.index(slot);
-        let (blueprint, buffers) = (&self.blueprint, &mut self.buffers);
-        let model = &blueprint.group(self.roster.devices[slot].group).model;
+        let site = site(&self.blueprint, &self.roster, slot);
+        let (agent, buffers) = (&self.agents.agent, &mut self.buffers);
         buffers.body.clear();
-        model.write_payload(stream, index, blueprint.start, &stamp, &mut buffers.scratch, &mut buffers.body);
+        agent.encode(&site, Made::truly(stream, &stamp, &[]), &mut buffers.scratch, &mut buffers.body);
         Some(bodies::digest(&buffers.body))
     }
 
@@ -359,7 +359,8 @@ impl<W: World> Shard<W> {
             };
             // What waits for a place in flight is not what was sent last.
             let is_sent = device.queued() == 0 && !device.session.is_recovering();
-            let is_settled = is_sent && self.rows(slot).last().is_none_or(|birth| birth.row.is_settled());
+            let birth = self.blueprint.group(device.group).model.birth();
+            let is_settled = is_sent && birth.is_none_or(|birth| self.roster.stream(slot, birth).row.is_settled());
             let is_busy = self.watched.looks.asked.contains_key(&slot) || self.watched.wills.is_owed(slot);
             if device.state != State::Up || !is_settled || is_busy {
                 continue;

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::BytesMut;
 use fleet_contract::{stamp::Stamp, time::Micros, units::Span};
-use rumqttc::mqttbytes::{Error, v4};
+use rumqttc::mqttbytes::{Error, QoS, v4};
 
 use super::{super::drive::Ready, observed::Observer};
 use crate::{
@@ -42,6 +42,8 @@ pub(super) enum Trouble {
     Forget,
     /// It takes and acknowledges messages, and passes none of them on, for so long.
     Swallow(Span),
+    /// It takes messages and acknowledges none of them for so long.
+    Mute(Span),
 }
 
 /// How the broker treats one device in seven; the seed says which.
@@ -135,6 +137,8 @@ struct Session {
     received: BTreeSet<u16>,
     /// Messages of QoS 2 that were new in this session.
     new: BTreeMap<(String, u32), u32>,
+    /// What the client has subscribed to, without wildcards.
+    filters: BTreeSet<String>,
 }
 
 /// The world of a shard in a test.
@@ -147,11 +151,16 @@ pub(in super::super) struct Played {
     stalls_until: Micros,
     refuses_until: Micros,
     swallows_until: Micros,
+    mute_until: Micros,
     taken: BTreeSet<Taken>,
     twice: u64,
     trace: DefaultHasher,
     /// What has come from each slot, and when.
     pub(super) heard: Vec<(Micros, Slot, Heard)>,
+    /// Each PUBLISH that has come from each slot, where a test wants to know.
+    pub(super) said: Option<Vec<(Slot, v4::Publish)>>,
+    /// The payload of the will of each CONNECT that had one.
+    pub(super) wills: Vec<(Slot, Vec<u8>)>,
     pub(super) odd: Odd,
     pub(super) costs: Costs,
     pub(super) seed: u64,
@@ -171,10 +180,13 @@ impl Played {
             stalls_until: Micros(0),
             refuses_until: Micros(0),
             swallows_until: Micros(0),
+            mute_until: Micros(0),
             taken: BTreeSet::new(),
             twice: 0,
             trace: DefaultHasher::new(),
             heard: Vec::new(),
+            said: None,
+            wills: Vec::new(),
             odd: Odd::Not,
             costs: Costs::default(),
             seed: 0,
@@ -215,6 +227,20 @@ impl Played {
         self.stalls_until = Micros(0);
         self.refuses_until = Micros(0);
         self.swallows_until = Micros(0);
+        self.mute_until = Micros(0);
+    }
+
+    /// Passes a message on to all that have subscribed to its topic.
+    pub(super) fn tell(&mut self, topic: &str, payload: &[u8]) {
+        let is_subscribed = |wire: &&Wire| {
+            let session = wire.client.as_ref().and_then(|client| self.sessions.get(client));
+            wire.closes.is_none() && session.is_some_and(|session| session.filters.contains(topic))
+        };
+        let wires = self.wires.iter().filter(|(_, wire)| is_subscribed(wire));
+        let ids: Vec<usize> = wires.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.answer(id, &v4::Packet::Publish(v4::Publish::new(topic, QoS::AtMostOnce, payload)));
+        }
     }
 
     pub(super) fn trouble(&mut self, trouble: Trouble) {
@@ -232,6 +258,7 @@ impl Played {
                 self.wires.values_mut().for_each(|wire| wire.close(now));
             }
             Trouble::Swallow(span) => self.swallows_until = now.after(span),
+            Trouble::Mute(span) => self.mute_until = now.after(span),
         }
     }
 
@@ -315,6 +342,15 @@ impl Played {
                 self.session(id).received.remove(&pkid);
                 self.answer(id, &v4::Packet::PubComp(v4::PubComp::new(pkid)));
             }
+            v4::Packet::Subscribe(v4::Subscribe { pkid, filters }) => {
+                let codes = filters.iter().map(|filter| v4::SubscribeReasonCode::Success(filter.qos)).collect();
+                self.session(id).filters.extend(filters.into_iter().map(|filter| filter.path));
+                self.answer(id, &v4::Packet::SubAck(v4::SubAck::new(pkid, codes)));
+            }
+            v4::Packet::Unsubscribe(v4::Unsubscribe { pkid, topics }) => {
+                self.session(id).filters.retain(|filter| !topics.contains(filter));
+                self.answer(id, &v4::Packet::UnsubAck(v4::UnsubAck::new(pkid)));
+            }
             v4::Packet::PingReq => self.answer(id, &v4::Packet::PingResp),
             v4::Packet::Disconnect => {
                 if let Some(wire) = self.wires.get_mut(&id) {
@@ -327,6 +363,7 @@ impl Played {
 
     fn accept(&mut self, id: usize, connect: &v4::Connect) {
         let (client, now) = (connect.client_id.clone(), self.now);
+        self.wills.extend(connect.last_will.iter().map(|will| (self.wires[&id].slot, will.message.to_vec())));
         // MQTT-3.1.4-2: whoever had the session before is cut off.
         let has_it = |(other, wire): &(&usize, &mut Wire)| **other != id && wire.client.as_ref() == Some(&client);
         self.wires.iter_mut().filter(has_it).for_each(|(_, wire)| wire.close(now));
@@ -347,6 +384,10 @@ impl Played {
     fn take(&mut self, id: usize, publish: &v4::Publish) {
         let qos = publish.qos as usize;
         let stamp = Stamp::find(&publish.payload).expect("a message has its stamp");
+        let slot = self.wires[&id].slot;
+        if let Some(said) = &mut self.said {
+            said.push((slot, publish.clone()));
+        }
         let is_new = qos < 2 || self.session(id).received.insert(publish.pkid);
         if qos == 2 && is_new {
             let times = self.session(id).new.entry((publish.topic.clone(), stamp.seq)).or_default();
@@ -363,6 +404,7 @@ impl Played {
             }
         }
         match qos {
+            _ if now < self.mute_until => {}
             1 => {
                 self.answer(id, &v4::Packet::PubAck(v4::PubAck::new(publish.pkid)));
                 let now = self.now;

@@ -162,3 +162,17 @@ fn what_is_wrong_at_the_first_look_is_looked_at_once_more() {
     assert_eq!([retained_right, retained_wrong], [1, 0]);
     assert!(looks_end.try_recv().is_err());
 }
+
+#[test]
+fn a_look_waits_for_the_birth_message_and_for_no_other_stream() {
+    let mut struck = struck("disconnect", 0, Span::ZERO, SLOW);
+    let spared = (0..DEVICES).find(|device| !struck.hit.contains(device)).unwrap();
+    let shard = &mut struck.stage.shard;
+    let (slot, now) = (shard.roster.slots.slot(DeviceIndex::new(spared)).unwrap(), shard.world.time());
+    shard.watched.looks.planned.insert(slot, now);
+    // It has no birth message, and its streams send on: nothing of them has arrived.
+    struck.run_to(600);
+    let shard = &struck.stage.shard;
+    assert!(!shard.rows(slot).last().unwrap().row.is_settled());
+    assert!(!shard.watched.looks.planned.contains_key(&slot));
+}
