@@ -14,7 +14,7 @@
 //! | [`apply`] | does it |
 //! | [`object`], [`quantity`] | an object of any kind, and whether it differs from what it should be; pure |
 //! | [`refusal`], [`diagnosis`], [`shortage`] | why a write is refused, why a pod does not run, whether devices are missing; pure |
-//! | [`tokens`] | what workers want to be shown |
+//! | [`key`], [`tokens`] | where the controller's key is kept; what workers want to be shown |
 //! | [`status`], [`conditions`], [`reason`] | what people are told; pure |
 //! | [`note`], [`events`] | what people are told about changes, and how |
 //! | [`fleet`] | one task owns everything that is known of one fleet |
@@ -30,6 +30,7 @@ pub mod document;
 pub mod error;
 pub mod events;
 pub mod fleet;
+pub mod key;
 pub mod load_test;
 pub mod metrics;
 pub mod note;
@@ -48,5 +49,5 @@ pub mod turn;
 mod watch;
 
 pub use error::Error;
-pub use fleet::{Guard, PodReport, Request};
+pub use fleet::{Guard, Request};
 pub use run::Settings;

@@ -133,7 +133,7 @@ impl Leadership<'_> {
     /// The controller's key; tries until it has it, for without it there are no tokens.
     async fn key(&self) -> Key {
         loop {
-            match Key::of_namespace(&self.client, &self.run.namespace).await {
+            match controller::key::of_namespace(&self.client, &self.run.namespace).await {
                 Ok(key) => return key,
                 Err(error) => tracing::error!(%error, "the controller has no key, and does nothing without it"),
             }
