@@ -5,7 +5,7 @@
 //! | [`run`] | a run, wherever it runs: workers, timeline, phases, verdict; pure |
 //! | [`report`] | what becomes of a run's measurements; pure but for [`report::files`] |
 //! | [`api`] | HTTP between the project's own processes |
-//! | [`words`], [`yaml`], [`paint`] | figures as people read them; anything as YAML; colours |
+//! | [`words`], [`yaml`], [`table`], [`paint`] | figures as people read them; anything as YAML; columns; colours |
 //! | [`resource`] | the Fleet as a custom resource and the objects made from it, a file for each part of a fleet; pure |
 //! | [`controller`] | observe, plan, apply, status: makes a cluster match its Fleets |
 //! | [`key`] | the controller's key, from which tokens and passwords are derived |
@@ -30,6 +30,7 @@ pub mod paint;
 pub mod report;
 pub mod resource;
 pub mod run;
+pub mod table;
 pub mod words;
 pub mod yaml;
 

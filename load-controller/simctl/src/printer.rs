@@ -10,7 +10,10 @@ use std::{
 use anstream::{AutoStream, ColorChoice, stream::RawStream};
 use clap::ValueEnum;
 pub(crate) use load_controller::paint::{Palette, Tone};
-use load_controller::yaml;
+use load_controller::{
+    table::{Align, Table},
+    yaml,
+};
 use serde::Serialize;
 
 use crate::keys;
@@ -146,27 +149,16 @@ fn talk(line: fmt::Arguments<'_>) {
 
 /// Columns side by side, the first row as heading; numbers to the right where `right` says so.
 pub(crate) fn columns(palette: Palette, right: &[usize], rows: &[Vec<String>]) -> String {
-    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..count)
-        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        let cells: Vec<String> = row
-            .iter()
-            .enumerate()
-            .map(|(at, cell)| {
-                let width = widths[at];
-                if right.contains(&at) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-            })
-            .collect();
-        let line = cells.join("  ");
-        let line = line.trim_end();
-        let line = if number == 0 { palette.paint(Tone::Strong, line).to_string() } else { line.to_owned() };
-        text.push_str(&line);
-        text.push('\n');
-    }
-    text
+    let Some((heading, rows)) = rows.split_first() else { return String::new() };
+    let mut table = table(heading, right);
+    rows.iter().for_each(|row| table.row(row.clone(), None));
+    table.render(palette)
+}
+
+/// A table with this heading and no rows.
+pub(crate) fn table(heading: &[String], right: &[usize]) -> Table {
+    let align = |at: usize| if right.contains(&at) { Align::Right } else { Align::Left };
+    Table::new(heading.iter().enumerate().map(|(at, name)| (name.clone(), align(at))), Tone::Strong)
 }
 
 #[cfg(test)]

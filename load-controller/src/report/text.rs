@@ -1,4 +1,4 @@
-//! The report as a table for people: the end of a run, and `simctl status`.
+//! The report as a table for people: the end of a run, `simctl status` and, wide, the file `report.txt`.
 //!
 //! Nothing is wider than 80 columns but a name that somebody chose, a reason or a note.
 
@@ -11,13 +11,27 @@ use fleet_contract::{
     stats,
 };
 
-use super::{Event, FaultFigures, ModelFaultFigures, OfflineDetection, Report, figures::OutageList};
+use super::{
+    Event, FaultFigures, ModelFaultFigures, OfflineDetection, Report,
+    figures::OutageList,
+    format::{File, Format},
+};
 use crate::{
     paint::{Palette, Tone},
     run::{stage::Stage, threshold::Outcome, timeline::BackSeconds, verdict::Verdict},
+    table::Align,
     words,
 };
-use table::{Align, Table};
+
+/// The format of [`render`].
+pub(super) struct Text;
+
+impl Format for Text {
+    const FILES: &'static [File] = &[File {
+        name: "report.txt",
+        content: |of| render(of.report, Style { width: Width::Wide, paint: Palette::Plain }),
+    }];
+}
 
 /// How the table looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +175,7 @@ fn messages(report: &Report, style: Style) -> String {
     let mut columns =
         vec![("messages".to_owned(), Align::Left), ("total".into(), Align::Right), ("a second".into(), Align::Right)];
     columns.extend(used.iter().map(|qos| (format!("QoS {qos}"), Align::Right)));
-    let mut table = Table::new(columns);
+    let mut table = table::of(columns);
     let is_shown = |counter: &Counter| counter.meaning != Meaning::Detail || style.width == Width::Wide;
     for (counter, all) in report.messages.all.rows().filter(|(counter, _)| is_shown(counter)) {
         let rate = all.map_or_else(|| "-".into(), |count| words::number(report.rate(count)));
@@ -210,7 +224,7 @@ fn shown(count: Option<u64>) -> String {
 }
 
 fn latencies(report: &Report, paint: Palette) -> String {
-    let mut table = Table::of_figures(&["latency", "p50", "p90", "p99", "p99.9", "max", "count"]);
+    let mut table = table::of_figures(&["latency", "p50", "p90", "p99", "p99.9", "max", "count"]);
     // Few fleets have wills.
     let is_shown = |row: &Distribution, count: u64| *row != OFFLINE_DETECTION || count > 0;
     for (distribution, summary) in report.latency.rows().filter(|(row, summary)| is_shown(row, summary.count)) {
@@ -225,7 +239,7 @@ fn latencies(report: &Report, paint: Palette) -> String {
 
 /// Each phase with its messages, and how late they were; nothing of a run without.
 fn phases(report: &Report, paint: Palette) -> Option<String> {
-    let mut table = Table::of_figures(&["phase", "at", "offered", "delivered", "lost", "p50", "p99"]);
+    let mut table = table::of_figures(&["phase", "at", "offered", "delivered", "lost", "p50", "p99"]);
     for phase in &report.phases {
         let mut cells = vec![phase.name.clone(), words::time(phase.at_seconds)];
         cells.extend([OFFERED, DELIVERED, LOST].map(|counter| shown(phase.counts.get(&counter))));
@@ -240,7 +254,7 @@ fn phases(report: &Report, paint: Palette) -> Option<String> {
 /// What must come of the run, and what came of it; nothing where nothing was asked for.
 fn thresholds(report: &Report, paint: Palette) -> Option<String> {
     let columns = [("threshold", Align::Left), ("found", Align::Right), ("", Align::Left)];
-    let mut table = Table::new(columns.map(|(name, align)| (name.to_owned(), align)).into());
+    let mut table = table::of(columns.map(|(name, align)| (name.to_owned(), align)));
     for threshold in &report.thresholds {
         let outcome: &str = threshold.outcome.into();
         let tone = match threshold.outcome {
@@ -266,7 +280,7 @@ fn streams(report: &Report, style: Style) -> Option<String> {
         return None;
     }
     let most = if style.width == Width::Wide { number } else { SHOWN };
-    let mut table = Table::of_figures(&["stream", "sent", "delivered", "lost", "p50", "p99", "max"]);
+    let mut table = table::of_figures(&["stream", "sent", "delivered", "lost", "p50", "p99", "max"]);
     let mut left = most;
     for row in report.rows() {
         // Before streams that are left out no sum stands either.
@@ -322,7 +336,7 @@ pub(super) fn fault(fault: &FaultFigures) -> [String; 9] {
 
 /// Each fault, and how long it took until all was well again; nothing of a run without.
 fn faults(report: &Report, paint: Palette) -> Option<String> {
-    let mut table = Table::narrow(&FAULT_NARROW);
+    let mut table = table::narrow(&FAULT_NARROW);
     for figures in &report.faults {
         table.row(fault(figures).into(), (figures.effects == 0).then_some(Tone::Bad));
     }
@@ -342,7 +356,7 @@ pub(super) fn model_fault(figures: &ModelFaultFigures) -> [String; 7] {
 /// What the faults of models did, by stream; nothing of a run in which they did nothing.
 fn model_faults(report: &Report, style: Style) -> Option<String> {
     const SHOWN: usize = 20;
-    let mut table = Table::of_figures(&MODEL_FAULT);
+    let mut table = table::of_figures(&MODEL_FAULT);
     let number = report.model_faults.len();
     let most = if style.width == Width::Wide { number } else { SHOWN };
     for figures in report.model_faults.iter().take(most) {
@@ -401,7 +415,7 @@ fn wills_by_fault(report: &Report, paint: Palette) -> Option<String> {
 fn wills_table<'a>(rows: impl Iterator<Item = (&'a str, &'a OfflineDetection)>, paint: Palette) -> Option<String> {
     let mut rows = rows.peekable();
     rows.peek()?;
-    let mut table = Table::of_figures(&WILLS);
+    let mut table = table::of_figures(&WILLS);
     rows.for_each(|(name, found)| table.row(wills_of(name, found).into(), is_bad(found).then_some(Tone::Bad)));
     Some(table.render(paint))
 }
@@ -423,7 +437,7 @@ fn outages(report: &Report, paint: Palette) -> Option<String> {
     let list = &report.outages.list;
     (!list.is_empty()).then(|| {
         let columns = ["outage at", "lasted", "gap", "devices lost", "50 % back", "90 %", "95 %", "all"];
-        let mut table = Table::new(columns.map(|name| (name.to_owned(), Align::Right)).into());
+        let mut table = table::of(columns.map(|name| (name.to_owned(), Align::Right)));
         for outage in &list[list.len().saturating_sub(SHOWN)..] {
             let mut cells = vec![
                 words::time(outage.at_seconds),
@@ -455,7 +469,7 @@ pub(super) fn event(event: &Event) -> [String; 3] {
 fn events(report: &Report, paint: Palette) -> Option<String> {
     const SHOWN: usize = 10;
     let [at, what, message] = EVENT.map(str::to_owned);
-    let mut table = Table::new(vec![(at, Align::Right), (what, Align::Left), (message, Align::Left)]);
+    let mut table = table::of([(at, Align::Right), (what, Align::Left), (message, Align::Left)]);
     let earlier = report.events.len().saturating_sub(SHOWN);
     report.events.iter().skip(earlier).for_each(|it| table.row(event(it).into(), None));
     let mut text = table.render(paint);

@@ -135,40 +135,6 @@ fn span(seconds: i64) -> String {
     }
 }
 
-/// A table whose columns keep their widths while rows are added, as `--watch` does.
-#[derive(Debug, Clone)]
-pub(crate) struct Growing {
-    widths: Vec<usize>,
-    right: Vec<usize>,
-}
-
-impl Growing {
-    /// Columns as wide as the heading.
-    pub(crate) fn new(heading: &[String], right: Vec<usize>) -> Self {
-        Self { widths: heading.iter().map(|cell| cell.chars().count()).collect(), right }
-    }
-
-    /// Makes room for a row that comes later.
-    pub(crate) fn fit(&mut self, row: &[String]) {
-        self.widths.resize(self.widths.len().max(row.len()), 0);
-        for (width, cell) in self.widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-
-    /// The row as a line; a column that is too narrow is wider from now on.
-    pub(crate) fn line(&mut self, row: &[String]) -> String {
-        self.fit(row);
-        let mut line = String::new();
-        for (at, (cell, width)) in row.iter().zip(self.widths.iter().copied()).enumerate() {
-            let cell = if self.right.contains(&at) { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
-            line.push_str(if at == 0 { "" } else { "  " });
-            line.push_str(&cell);
-        }
-        line.trim_end().to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -213,14 +179,5 @@ mod tests {
     fn ages_are_those_of_kubectl() {
         let spans = [0, 119, 120, 303, 600, 10_860, 28_800, 180_000, 700_000, 63_072_000 + 86_400].map(span);
         assert_eq!(spans, ["0s", "119s", "2m", "5m3s", "10m", "3h1m", "8h", "2d2h", "8d", "2y1d"]);
-    }
-
-    #[test]
-    fn rows_that_come_later_stand_below_the_heading() {
-        let row = |cells: [&str; 2]| cells.map(String::from).to_vec();
-        let heading = row(["NAME", "DEVICES"]);
-        let mut table = Growing::new(&heading, vec![1]);
-        assert_eq!(table.line(&row(["robotaxis", "5"])), "robotaxis        5");
-        assert_eq!(table.line(&row(["a", "500"])), "a              500");
     }
 }

@@ -20,11 +20,11 @@ use crate::{
         kinds::{self, Meant},
         load_tests::TestName,
         show::{self, Number},
-        table::{Columns, Growing, Row},
+        table::{Columns, Row},
     },
     exit::Failure,
     flags::ClusterFlags,
-    printer::{Output, Printer, columns},
+    printer::{Output, Printer, columns, table},
 };
 
 const EXAMPLES: &str = "\
@@ -124,7 +124,7 @@ impl Args {
         let config = watcher::Config { label_selector: self.selector.clone(), ..watcher::Config::default() };
         let mut changes = watcher(api, config).boxed();
         let shape = self.columns();
-        let mut table = Growing::new(&K::heading(shape), K::right(shape));
+        let mut table = table(&K::heading(shape), &K::right(shape));
         found.iter().for_each(|object| table.fit(&object.row(shape, Timestamp::now())));
         if matches!(self.output, Output::Table | Output::Wide) {
             printer.data(table.line(&K::heading(shape)))?;
