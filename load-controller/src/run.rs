@@ -15,7 +15,7 @@
 //! | [`threshold`] | what somebody wants of a run, held against what it measured |
 //! | [`change`] | what a plan becomes when somebody changes it |
 //! | [`saved`] | what is kept of a run, so that another process goes on with it |
-//! | [`draft`] | what its report is made of, where that is made elsewhere |
+//! | [`draft`] | what its report is made of, where that is added up elsewhere |
 //! | [`timeline`] | the run second by second, and the outages that it shows |
 //! | [`culprits`] | which worker is the cause of what makes a run invalid |
 //! | [`verdict`], [`conservation`] | what the run proved, and the laws that its counters must obey |
@@ -55,7 +55,6 @@ use fleet_contract::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::report::Report;
 use act::{Outcome, Target};
 use change::Change;
 use culprits::Marks;
@@ -270,6 +269,11 @@ impl Run {
         self.facts.acts.begin(number, pods);
     }
 
+    /// Takes note of the pods that an act has ended so far, by their names.
+    pub fn act_has_ended(&mut self, number: u32, pods: Vec<String>) {
+        self.facts.acts.has_ended(number, pods);
+    }
+
     /// Takes note of what came of an act.
     pub fn act_ended(&mut self, number: u32, outcome: Outcome) {
         self.facts.acts.end(number, outcome);
@@ -442,18 +446,8 @@ impl Run {
         }
     }
 
-    /// The report of what was read so far.
-    pub fn report(&self, plan: &Plan, workers: &Workers) -> Report {
-        Report::new(&self.stats(plan, workers), &self.facts)
-    }
-
-    /// The report of what was read so far, as of `now`.
-    pub fn report_at(&mut self, now: Micros, plan: &Plan, workers: &Workers) -> Report {
-        self.see(now, plan, workers);
-        self.report(plan, workers)
-    }
-
-    fn see(&mut self, now: Micros, plan: &Plan, workers: &Workers) {
+    /// Takes note of the time and of the workers that there are: what is told of the run from now on is as of `now`.
+    pub fn see(&mut self, now: Micros, plan: &Plan, workers: &Workers) {
         self.facts.now = now;
         self.facts.workers.lost = workers.ended().into();
         if let Some(before) = &self.before {

@@ -348,7 +348,10 @@ impl Writer {
     /// Ends a pod, which has a second to end by itself, the least that a kubelet gives; only this very pod. Its successor comes
     /// when it has ended, so that no device runs twice.
     pub async fn kill(&self, owner: &Owner, pod: &Target) -> Result<(), Error> {
-        self.delete_pod(owner, &pod.name, &pod.uid, 1).await
+        self.delete_pod(owner, &pod.name, &pod.uid, 1).await.map_err(|error| match error {
+            Error::Api { source, .. } => Error::write(&Key::of::<Pod>(pod.name.clone()), *source),
+            error => error,
+        })
     }
 
     async fn delete_pod(&self, owner: &Owner, name: &str, uid: &str, grace_seconds: u32) -> Result<(), Error> {

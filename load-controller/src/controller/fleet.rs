@@ -36,7 +36,6 @@ mod reconcile;
 mod telling;
 mod writing;
 
-pub use answer::PodReport;
 use books::Books;
 use causes::Causes;
 pub use limits::Guard;
@@ -53,7 +52,7 @@ use crate::{
     api::{self, Address, Calls, calls::Answered},
     key::Key,
     report::Report,
-    resource::{Fleet, FleetStatus, Owner, broker::Storage},
+    resource::{Fleet, FleetStatus, Owner, broker::Storage, fleet_query::PodReport},
     run::{Run, workers::Workers},
 };
 

@@ -166,6 +166,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::resource::{
+        broker::{self, Broker},
+        fixture,
+    };
 
     #[test]
     fn what_others_add_to_an_object_is_no_difference_and_what_they_change_is() {
@@ -199,5 +203,14 @@ mod tests {
         assert!(Object::change(&pod(None), Some(&pod(Some("u1")))).is_none());
         assert_eq!(Deletion::of(&pod(Some("u1"))).unwrap().uid, "u1");
         assert!(Deletion::of(&pod(None)).is_none());
+    }
+
+    #[test]
+    fn a_broker_differs_when_its_document_says_less() {
+        let broker = Broker { image: "broker", pull_policy: None, memory: broker::memory_for(10), storage: None };
+        let build = |more: &str| broker::build(&fixture::owner(), &fixture::spec(more).pod, &broker);
+        let (more, less) = (build("devices: 1\npod: {priorityClassName: low}"), build("devices: 1"));
+        assert!(differs(&less, Some(&more)), "the priority class has to go");
+        assert!(!differs(&less, Some(&build("devices: 1"))));
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use fleet_contract::{
     format::{self, Format, Unreadable},
+    load_test::Criterion,
     plan::Plan,
     stats::{Ended, Faults, Groups, ModelFaults, PhaseStats, Stats},
 };
@@ -80,16 +81,37 @@ const PLAIN_MAX: usize = 256 << 10;
 const PACKED_MAX: usize = 512 << 10;
 
 /// How the times of streams are kept, the first where that is not too large: each stream's own, those of a group together, all
-/// together.
-const FOLDINGS: [fn(Groups) -> Groups; 3] =
-    [std::convert::identity, Groups::with_times_folded, Groups::with_times_in_one_group];
+/// together. A threshold finds nothing in times that stand with others, so the streams and groups that one names stay apart, unless
+/// their times alone are too large.
+const FOLDINGS: [fn(Groups, &[Criterion]) -> Groups; 4] = [
+    |groups, _| groups,
+    |groups, thresholds| groups.with_times_folded(|group, stream| names_stream(thresholds, group, stream)),
+    |groups, thresholds| {
+        let by_group = groups.with_times_folded(|group, stream| names_stream(thresholds, group, stream));
+        by_group.with_times_in_one_group(|group, stream| {
+            names_group(thresholds, group) || names_stream(thresholds, group, stream)
+        })
+    },
+    |groups, _| groups.with_times_in_one_group(|_, _| false),
+];
+
+/// Whether a threshold is about this stream and no other one of its group.
+fn names_stream(thresholds: &[Criterion], group: &str, stream: &str) -> bool {
+    let is_meant = |it: &Criterion| it.group.as_deref().is_none_or(|named| named == group);
+    thresholds.iter().any(|it| it.stream.as_deref() == Some(stream) && is_meant(it))
+}
+
+/// Whether a threshold is about all streams of this group.
+fn names_group(thresholds: &[Criterion], group: &str) -> bool {
+    thresholds.iter().any(|it| it.stream.is_none() && it.group.as_deref() == Some(group))
+}
 
 /// The ConfigMap of totals, without the phases that are over, which have [`phase`]; with `resource_version` only as the
-/// successor of what was read there.
+/// successor of what was read there. Streams that `thresholds` name keep times of their own.
 ///
 /// Large ones are packed. Beside them stands as text what release 0.1 knows of totals, which takes it for all that there is, rightly;
 /// by its format a later one that knows nothing of packed totals refuses it, and stops the fleet.
-pub fn totals(owner: &Owner, ended: &Ended, resource_version: Option<String>) -> ConfigMap {
+pub fn totals(owner: &Owner, ended: &Ended, thresholds: &[Criterion], resource_version: Option<String>) -> ConfigMap {
     let mut ended = ended.clone();
     let open = ended.stats.phases.split_off(&ended.phases_kept);
     ended.phases_apart = std::mem::replace(&mut ended.stats.phases, open).into_keys().collect();
@@ -99,7 +121,7 @@ pub fn totals(owner: &Owner, ended: &Ended, resource_version: Option<String>) ->
     if whole.len() <= PLAIN_MAX {
         return object(whole);
     }
-    let packed = fitting(|fold| {
+    let packed = fitting(thresholds, |fold| {
         let mut folded = ended.clone();
         let of_phases = folded.stats.phases.values_mut().map(|phase| &mut phase.groups);
         for groups in of_phases.chain([&mut folded.stats.groups]) {
@@ -120,10 +142,11 @@ pub fn totals(owner: &Owner, ended: &Ended, resource_version: Option<String>) ->
 }
 
 /// Figures, packed, with the times of their streams folded as far as need be.
-fn fitting<T: Serialize>(folded: impl Fn(fn(Groups) -> Groups) -> T) -> Vec<u8> {
+fn fitting<T: Serialize>(thresholds: &[Criterion], folded: impl Fn(&dyn Fn(Groups) -> Groups) -> T) -> Vec<u8> {
     let mut packed = Vec::new();
     for fold in FOLDINGS {
-        packed = packed::pack(&serde_json::to_vec(&folded(fold)).expect("statistics are a value of JSON"));
+        let figures = folded(&|groups| fold(groups, thresholds));
+        packed = packed::pack(&serde_json::to_vec(&figures).expect("statistics are a value of JSON"));
         if packed.len() <= PACKED_MAX {
             break;
         }
@@ -141,11 +164,17 @@ struct KeptPhase {
 }
 
 /// The ConfigMap with what was measured in a phase that is over; with `resource_version` only as the successor of what was read
-/// there.
-pub fn phase(owner: &Owner, number: u32, stats: &PhaseStats, resource_version: Option<String>) -> ConfigMap {
+/// there. Streams that `thresholds` name keep times of their own.
+pub fn phase(
+    owner: &Owner,
+    number: u32,
+    stats: &PhaseStats,
+    thresholds: &[Criterion],
+    resource_version: Option<String>,
+) -> ConfigMap {
     let mut metadata = owner.metadata(names::phase(&owner.name, number), Component::Worker);
     metadata.resource_version = resource_version;
-    let packed = fitting(|fold| {
+    let packed = fitting(thresholds, |fold| {
         let stats = PhaseStats { groups: fold(stats.groups.clone()), latency: stats.latency.clone() };
         KeptPhase { format: Format::SECOND, stats }
     });
@@ -245,7 +274,7 @@ mod tests {
     use fleet_contract::{
         fleet::Qos,
         series::{FOLDED, FOLDED_GROUP, SERIES_MAX},
-        stats::StreamStats,
+        stats::{Latency, StreamStats},
         units::Span,
     };
 
@@ -281,11 +310,11 @@ mod tests {
     #[test]
     fn totals_are_plain_text_unless_they_are_large_and_come_back_as_they_were() {
         let few = ended(3);
-        let plain = totals(&fixture::owner(), &few, None);
+        let plain = totals(&fixture::owner(), &few, &[], None);
         assert!(plain.binary_data.is_none() && plain.data.as_ref().unwrap()[TOTALS_KEY].len() <= PLAIN_MAX);
         assert_eq!(read_totals(&plain).unwrap(), few);
         let many = ended(60);
-        let packed = totals(&fixture::owner(), &many, Some("7".into()));
+        let packed = totals(&fixture::owner(), &many, &[], Some("7".into()));
         assert!(packed_size(&packed, PACKED_TOTALS_KEY).unwrap() <= PACKED_MAX);
         assert_eq!((read_totals(&packed).unwrap(), packed.resource_version()), (many.clone(), Some("7".into())));
         // Release 0.1 reads the text alone, and finds all that it knows.
@@ -300,7 +329,7 @@ mod tests {
     #[test]
     fn totals_of_hundreds_of_streams_fit_with_their_times_by_group() {
         let all = ended(400);
-        let kept = totals(&fixture::owner(), &all, None);
+        let kept = totals(&fixture::owner(), &all, &[], None);
         let (text, packed) =
             (kept.data.as_ref().unwrap()[TOTALS_KEY].len(), packed_size(&kept, PACKED_TOTALS_KEY).unwrap());
         assert!(text <= PLAIN_MAX && packed <= PACKED_MAX, "{text} and {packed} bytes");
@@ -312,8 +341,8 @@ mod tests {
         assert_eq!(found, sent(&all), "what was counted stays with its stream");
     }
 
-    #[test]
-    fn a_phase_of_many_groups_fits_with_all_times_together() {
+    /// A phase of so many groups that their times do not fit one by one.
+    fn of_many_groups() -> PhaseStats {
         let (mut stats, mut any) = (PhaseStats::default(), 1_u64);
         for number in 0..255 {
             let mut counted = StreamStats::of(Qos::AtLeastOnce);
@@ -325,7 +354,13 @@ mod tests {
             }
             stats.groups.add(&format!("group-{number}"), "state", &counted);
         }
-        let kept = phase(&fixture::owner(), 3, &stats, None);
+        stats
+    }
+
+    #[test]
+    fn a_phase_of_many_groups_fits_with_all_times_together() {
+        let stats = of_many_groups();
+        let kept = phase(&fixture::owner(), 3, &stats, &[], None);
         let size = packed_size(&kept, PHASE_KEY).unwrap();
         assert!(size <= PACKED_MAX, "{size} bytes");
         let read = read_phase(&kept).unwrap();
@@ -337,6 +372,57 @@ mod tests {
         );
     }
 
+    fn thresholds(texts: &[&str]) -> Vec<Criterion> {
+        texts.iter().map(|text| serde_saphyr::from_str(text).unwrap()).collect()
+    }
+
+    /// The times of a stream that a reader finds.
+    fn times<'a>(groups: &'a Groups, group: &str, stream: &str) -> &'a Latency {
+        let mut streams = groups.streams();
+        &streams.find(|(its, name, _)| (*its, *name) == (group, stream)).unwrap().2.latency.end_to_end
+    }
+
+    #[test]
+    fn a_stream_that_a_threshold_names_keeps_its_times_where_those_of_others_stand_together() {
+        let all = ended(SERIES_MAX as u64);
+        let named = thresholds(&[
+            "{expect: end_to_end.p99 < 250ms, stream: stream-7}",
+            "{expect: end_to_end.p99 < 250ms, group: cars, stream: stream-8}",
+            "{expect: end_to_end.p99 < 250ms, group: cars, stream: stream-9}",
+        ]);
+        let stats = &all.stats.phases[&0];
+        let kept_phase = phase(&fixture::owner(), 3, stats, &named, None);
+        let kept_totals = totals(&fixture::owner(), &all, &named, None);
+        let sizes = (packed_size(&kept_phase, PHASE_KEY), packed_size(&kept_totals, PACKED_TOTALS_KEY));
+        assert!(sizes.0.unwrap() <= PACKED_MAX && sizes.1.unwrap() <= PACKED_MAX, "{sizes:?} bytes");
+        let of_totals = read_totals(&kept_totals).unwrap().stats.phases.remove(&0).unwrap();
+        for read in [read_phase(&kept_phase).unwrap(), of_totals] {
+            for (group, stream) in [("vans", "stream-7"), ("cars", "stream-8")] {
+                assert_eq!(times(&read.groups, group, stream), times(&stats.groups, group, stream), "{group} {stream}");
+            }
+            // There is no such one among the cars.
+            assert!(times(&read.groups, "vans", "stream-9").is_empty());
+            assert_eq!(read.total(), stats.total());
+        }
+    }
+
+    #[test]
+    fn a_group_that_a_threshold_names_keeps_its_times_where_those_of_others_stand_together() {
+        let stats = of_many_groups();
+        let named = thresholds(&["{expect: end_to_end.p99 < 250ms, group: group-7}"]);
+        let kept = phase(&fixture::owner(), 3, &stats, &named, None);
+        assert!(packed_size(&kept, PHASE_KEY).unwrap() <= PACKED_MAX);
+        let read = read_phase(&kept).unwrap();
+        assert_eq!(read.total(), stats.total());
+        assert_eq!(times(&read.groups, "group-7", FOLDED[1]), times(&stats.groups, "group-7", "state"));
+        // What is too large by itself cannot stay apart.
+        let each: Vec<_> =
+            (0..255).map(|number| format!("{{expect: end_to_end.p99 < 250ms, group: group-{number}}}")).collect();
+        let named = thresholds(&each.iter().map(String::as_str).collect::<Vec<_>>());
+        let kept = phase(&fixture::owner(), 3, &stats, &named, None);
+        assert!(packed_size(&kept, PHASE_KEY).unwrap() <= PACKED_MAX);
+    }
+
     #[test]
     fn a_phase_of_the_most_streams_fits_with_its_times_by_group() {
         let mut stats = PhaseStats::default();
@@ -344,7 +430,7 @@ mod tests {
             let group = if number % 2 == 0 { "cars" } else { "vans" };
             stats.groups.add(group, &format!("stream-{number}"), &stream(number));
         }
-        let kept = phase(&fixture::owner(), 3, &stats, None);
+        let kept = phase(&fixture::owner(), 3, &stats, &[], None);
         let size = packed_size(&kept, PHASE_KEY).unwrap();
         assert!(size <= PACKED_MAX, "{size} bytes");
         let read = read_phase(&kept).unwrap();
@@ -360,7 +446,7 @@ mod tests {
         // One with few streams keeps the times of each.
         let mut few = PhaseStats::default();
         few.groups.add("cars", "stream-7", &of(&stats, "stream-7"));
-        assert_eq!(read_phase(&phase(&fixture::owner(), 3, &few, None)).unwrap(), few);
+        assert_eq!(read_phase(&phase(&fixture::owner(), 3, &few, &[], None)).unwrap(), few);
     }
 
     /// All of its fields have defaults, so that a text of other fields would read as a phase in which nothing was sent.
@@ -374,7 +460,7 @@ mod tests {
             binary_data: Some([(PHASE_KEY.to_owned(), ByteString(packed::pack(text.as_bytes())))].into()),
             ..ConfigMap::default()
         };
-        let written = unpacked(&phase(&fixture::owner(), 3, &stats, None), PHASE_KEY).unwrap();
+        let written = unpacked(&phase(&fixture::owner(), 3, &stats, &[], None), PHASE_KEY).unwrap();
         let written: serde_json::Value = serde_json::from_slice(&written).unwrap();
         assert_eq!(written["format"], 2);
         assert_eq!(read_phase(&kept(&written.to_string())).unwrap(), stats);

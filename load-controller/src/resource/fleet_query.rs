@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use fleet_contract::time::Micros;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::controller::PodReport;
 
 /// Bytes that an answer has at most.
 pub const ANSWER_BYTES_MAX: usize = 256 << 10;
@@ -19,6 +18,36 @@ pub const LIVE_MAX: usize = 5;
 
 /// The answer to [`What::Pods`]: the pods of each fleet, by the fleet's name.
 pub type PodsOfFleets = BTreeMap<String, Vec<PodReport>>;
+
+/// A pod as `simctl top` shows it.
+#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodReport {
+    /// Its name.
+    pub pod: String,
+    /// Its shard.
+    pub ordinal: u32,
+    /// The first device of its shard.
+    pub first: u32,
+    /// Devices that it should have connected.
+    pub desired: u32,
+    /// Devices that it has connected.
+    pub connected: u32,
+    /// Messages sent a second.
+    pub messages_per_second: f64,
+    /// Processors in use.
+    pub cpu_cores: f64,
+    /// Resident memory, in bytes.
+    pub memory_bytes: u64,
+    /// The version of the plan that it runs; `None` before it has answered.
+    pub plan_version: Option<u64>,
+    /// The start of its process, in microseconds since 1970; `None` before it has answered.
+    pub epoch: Option<Micros>,
+    /// Whether it answers.
+    pub answers: bool,
+    /// Its node.
+    pub node: Option<String>,
+}
 
 /// What is asked; only `renew` may change.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource)]

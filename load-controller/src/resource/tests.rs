@@ -7,8 +7,6 @@ use fleet_contract::{
 use kube::ResourceExt as _;
 use serde::Serialize;
 
-use crate::controller::object::differs;
-
 use super::{
     Size,
     broker::{self, Broker, Storage},
@@ -128,15 +126,6 @@ fn what_is_special_about_pods_reaches_the_broker() {
 }
 
 #[test]
-fn a_broker_differs_when_its_document_says_less() {
-    let broker = Broker { image: "broker", pull_policy: None, memory: broker::memory_for(10), storage: None };
-    let build = |more: &str| broker::build(&fixture::owner(), &fixture::spec(more).pod, &broker);
-    let (more, less) = (build("devices: 1\npod: {priorityClassName: low}"), build("devices: 1"));
-    assert!(differs(&less, Some(&more)), "the priority class has to go");
-    assert!(!differs(&less, Some(&build("devices: 1"))));
-}
-
-#[test]
 fn a_platform_that_assigns_ids_finds_none() {
     let pod = template("devices: 10\npod: {omitIds: true}").spec.unwrap();
     let security = pod.security_context.unwrap();
@@ -235,5 +224,5 @@ fn plans_and_totals_are_read_as_they_were_written() {
     assert_eq!((config_map::read_plan(&object).unwrap(), object.resource_version()), (plan, Some("42".into())));
     assert_eq!(config_map::revision(&object), None);
     let ended = fleet_contract::stats::Ended::default();
-    assert_eq!(config_map::read_totals(&config_map::totals(&owner, &ended, None)).unwrap(), ended);
+    assert_eq!(config_map::read_totals(&config_map::totals(&owner, &ended, &[], None)).unwrap(), ended);
 }

@@ -23,6 +23,9 @@ pub struct Act {
     /// The pods that are to end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<Target>,
+    /// The names of those that it has ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<String>,
     /// What came of it; `None` as long as it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -51,7 +54,14 @@ pub enum Outcome {
 impl Acts {
     /// Notes that an act begins.
     pub(super) fn begin(&mut self, number: u32, pods: Vec<Target>) {
-        self.0.insert(number, Act { pods, outcome: None });
+        self.0.insert(number, Act { pods, ended: Vec::new(), outcome: None });
+    }
+
+    /// Notes which pods an act has ended so far, by their names.
+    pub(super) fn has_ended(&mut self, number: u32, pods: Vec<String>) {
+        if let Entry::Occupied(mut act) = self.0.entry(number) {
+            act.get_mut().ended = pods;
+        }
     }
 
     /// Notes what came of an act that has begun; only the first time.
@@ -91,14 +101,15 @@ impl Acts {
         self.0.get(&number)?.outcome.as_ref()
     }
 
-    /// The names of the pods that were to end.
-    pub fn pods(&self) -> impl Iterator<Item = &str> {
-        self.0.values().flat_map(|act| &act.pods).map(|pod| pod.name.as_str())
+    /// The names of the pods that acts have ended, one as often as it was.
+    pub fn pods_ended(&self) -> impl Iterator<Item = &str> {
+        self.0.values().flat_map(|act| &act.ended).map(String::as_str)
     }
 
     /// How many workers these faults have ended.
     pub fn workers_ended(&self, faults: &[Spanned<'_>]) -> u64 {
-        faults.iter().filter(|spanned| spanned.fault.ends_workers()).map(|spanned| self.done(spanned.number)).sum()
+        let ending = faults.iter().filter(|spanned| spanned.fault.ends_workers());
+        ending.filter_map(|spanned| self.0.get(&spanned.number)).map(|act| act.ended.len() as u64).sum()
     }
 }
 

@@ -4,7 +4,6 @@
 use fleet_contract::stats::{Measured, Stats};
 
 use super::{Before, facts::RunFacts, part};
-use crate::report::Report;
 
 /// What a report is made of. Times of streams are shared with the workers' totals; all else is copied, and is little.
 #[derive(Debug)]
@@ -15,22 +14,10 @@ pub struct Draft {
     pub(super) devices_wanted: Option<u32>,
 }
 
-/// A report, and what it was made of.
-#[derive(Debug)]
-pub struct Written {
-    /// The report.
-    pub report: Report,
-    /// What was measured.
-    pub stats: Stats,
-    /// What else was known.
-    pub facts: RunFacts,
-}
-
 impl Draft {
-    /// Makes the report: that of [`Run::report`](super::Run::report) when the draft was taken.
-    pub fn write(self) -> Written {
+    /// What was measured and what else was known when the draft was taken.
+    pub fn add_up(self) -> (Stats, RunFacts) {
         let Self { measured, facts, before, devices_wanted } = self;
-        let stats = part(measured.add_up(), &facts, before.as_deref(), devices_wanted);
-        Written { report: Report::new(&stats, &facts), stats, facts }
+        (part(measured.add_up(), &facts, before.as_deref(), devices_wanted), facts)
     }
 }

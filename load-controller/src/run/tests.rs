@@ -9,7 +9,7 @@ use fleet_contract::{
     load_test::Criterion,
     plan::Plan,
     series::{DELIVERED, SENT},
-    stats::{Devices, Ended, Epoch, Latency, Stats, StreamStats, SumOf, WorkerStats},
+    stats::{Devices, Ended, Epoch, Latency, LostMessage, Stats, StreamStats, SumOf, WorkerStats},
 };
 
 use super::{
@@ -270,7 +270,7 @@ impl World {
             }
         }
         self.run.end(self.now, false);
-        let report = self.run.report(&self.plan, &self.workers);
+        let report = Report::of(&self.run, &self.plan, &self.workers);
         let Asked { phases, thresholds, .. } = self.run.facts().asked.clone();
         assert_eq!(report.generator.workers_lost, self.deaths, "each worker that died is counted");
         let told = report.events.iter().filter(|event| event.kind == EventKind::WorkerLost).count();
@@ -457,12 +457,23 @@ fn a_load_test_that_is_all_of_a_run_has_the_messages_of_its_phases_as_one_that_i
     (behind.messages.offered, behind.messages.sent, behind.messages.observed) = (7, 7, 7);
     reading.stats.add_stream("all", "reading", &behind);
     reading.stats.phases.entry(2).or_default().groups.add("all", "reading", &behind);
+    // The one that was lost was due in the first phase, and sent when the last one was over.
+    reading.stats.lost = vec![LostMessage {
+        sent: START.after(Span::from_secs(70)),
+        device: 3,
+        stream: "reading".into(),
+        seq: 9,
+        qos: Qos::AtLeastOnce,
+        acknowledged: true,
+        phase: Some(0),
+    }];
     let answer = Answer::Reading(Ok(Box::new(reading)));
     workers.answered(Answered { ordinal: 0, id: "0".into(), answer }).unwrap();
     let stats = |run: &Run| run.stats(&plan, &workers);
     let facts = part.facts().clone();
     let whole = stats(&Run::new(facts.clone(), Span::from_millis(100)));
     assert_eq!((whole.all_messages().sent, whole.latency.end_to_end.count()), (1_000, 999));
+    assert_eq!((whole.all_messages().lost, whole.lost.len()), (1, 1), "who is lost has a name");
     assert_eq!(whole, stats(&part));
     let asked = Asked { load_test: None, ..facts.asked.clone() };
     let no_test = stats(&Run::new(RunFacts { asked, ..facts }, Span::from_millis(100)));
@@ -477,13 +488,14 @@ fn a_report_that_is_made_elsewhere_is_that_of_the_run_and_nothing_newer_is_in_it
         let answer = Answer::Reading(Ok(Box::new(one_of_a_thousand_lost(at(second), took))));
         workers.answered(Answered { ordinal: 0, id: "0".into(), answer }).unwrap();
         run.tick(at(second), &plan, workers);
-        (run.draft(&plan, workers), run.report(&plan, workers))
+        (run.draft(&plan, workers), Report::of(&run, &plan, workers))
     };
     let (draft, report) = tell(&mut workers, 2, Span::from_millis(1));
     tell(&mut workers, 3, Span::from_millis(200));
-    let written = draft.write();
-    assert_eq!((written.report.messages.all.get(&SENT), written.stats.latency.end_to_end.count()), (Some(1_000), 999));
-    assert_eq!(written.report, report);
+    let (stats, facts) = draft.add_up();
+    let drafted = Report::new(&stats, &facts);
+    assert_eq!((drafted.messages.all.get(&SENT), stats.latency.end_to_end.count()), (Some(1_000), 999));
+    assert_eq!(drafted, report);
 }
 
 #[test]

@@ -167,8 +167,10 @@ impl Run {
                     let there = self.processes.workers().into_iter().map(of).collect();
                     let targets = drawn(there, kill.share, seed, number, |worker| &worker.name);
                     targets.iter().for_each(|target| self.processes.kill(&target.uid));
-                    let done = Came::Done(targets.len() as u64);
+                    let ended: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
+                    let done = Came::Done(ended.len() as u64);
                     self.state.act_begins(number, targets);
+                    self.state.act_has_ended(number, ended);
                     self.state.act_ended(number, done);
                 }
                 Fault::Hook(hook) => {
@@ -231,7 +233,7 @@ impl Run {
     }
 
     fn report(&self) -> Report {
-        self.state.report(self.processes.plan(), &self.workers)
+        Report::of(&self.state, self.processes.plan(), &self.workers)
     }
 
     fn stats(&self) -> Stats {

@@ -8,8 +8,10 @@ use std::{
 use futures::{StreamExt as _, stream};
 use kube::ResourceExt;
 use load_controller::{
-    controller::PodReport,
-    resource::{Fleet, fleet_query::PodsOfFleets},
+    resource::{
+        Fleet,
+        fleet_query::{PodReport, PodsOfFleets},
+    },
     run::verdict::ExitCode,
     words,
 };

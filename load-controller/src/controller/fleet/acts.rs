@@ -29,7 +29,13 @@ impl Task {
         }
         for (number, fault, pods) in self.acts_under_way() {
             let outcome = match &fault {
-                Fault::KillPods(_) => Some(self.kill(&pods).await?),
+                Fault::KillPods(_) => {
+                    let (ended, outcome) = self.kill(&pods).await;
+                    if let Some(Trial { at: At::Going { run, .. }, .. }) = &mut self.wish.trial {
+                        run.act_has_ended(number, ended);
+                    }
+                    Some(outcome?)
+                }
                 Fault::Hook(hook) => self.run_hook(number, hook).await?,
                 _ => None,
             };
@@ -71,14 +77,24 @@ impl Task {
         under_way.collect()
     }
 
-    async fn kill(&self, pods: &[Target]) -> Result<Outcome, Error> {
+    /// Ends pods: the names of those that are, and what came of it.
+    async fn kill(&self, pods: &[Target]) -> (Vec<String>, Result<Outcome, Error>) {
+        let (mut ended, mut refused) = (Vec::new(), None);
         let Some(owner) = self.met.as_ref().map(|met| &met.owner) else {
-            return Ok(Outcome::Failed("its fleet was deleted".into()));
+            return (ended, Ok(Outcome::Failed("its fleet was deleted".into())));
         };
         for pod in pods {
-            self.context.writer.kill(owner, pod).await?;
+            match self.context.writer.kill(owner, pod).await {
+                Ok(()) => ended.push(pod.name.clone()),
+                // Another attempt would be refused, too, or find the pod gone for another reason.
+                Err(Error::Refused(refusal)) => {
+                    refused.get_or_insert(refusal.message);
+                }
+                Err(error) => return (ended, Err(error)),
+            }
         }
-        Ok(Outcome::Done(pods.len() as u64))
+        let done = Outcome::Done(ended.len() as u64);
+        (ended, Ok(refused.map_or(done, |why| Outcome::Failed(format!("a pod could not be deleted: {why}")))))
     }
 
     /// Runs the Job of a hook, if it does not run yet; what came of it, once it is over.

@@ -1,47 +1,17 @@
 //! What is answered about a fleet: its report, its pods, and where a device is.
 
-use fleet_contract::{plan::Shard, time::Micros};
-use serde::{Deserialize, Serialize};
+use fleet_contract::plan::Shard;
 
 use super::Task;
-use crate::{api::Address, report::Report, run::workers::Member};
-
-/// A pod as `simctl top` shows it.
-#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PodReport {
-    /// Its name.
-    pub pod: String,
-    /// Its shard.
-    pub ordinal: u32,
-    /// The first device of its shard.
-    pub first: u32,
-    /// Devices that it should have connected.
-    pub desired: u32,
-    /// Devices that it has connected.
-    pub connected: u32,
-    /// Messages sent a second.
-    pub messages_per_second: f64,
-    /// Processors in use.
-    pub cpu_cores: f64,
-    /// Resident memory, in bytes.
-    pub memory_bytes: u64,
-    /// The version of the plan that it runs; `None` before it has answered.
-    pub plan_version: Option<u64>,
-    /// The start of its process, in microseconds since 1970; `None` before it has answered.
-    pub epoch: Option<Micros>,
-    /// Whether it answers.
-    pub answers: bool,
-    /// Its node.
-    pub node: Option<String>,
-}
+use crate::{api::Address, report::Report, resource::fleet_query::PodReport, run::workers::Member};
 
 impl Task {
     pub(super) fn report(&mut self) -> Option<Report> {
         let now = self.now();
         self.begin_run();
         let (run, plan, met) = (self.run.as_mut()?, self.plan.as_ref()?, self.met.as_ref()?);
-        Some(run.report_at(now, plan, &met.workers))
+        run.see(now, plan, &met.workers);
+        Some(Report::of(run, plan, &met.workers))
     }
 
     pub(super) fn pods(&self) -> Vec<PodReport> {

@@ -1,7 +1,10 @@
 //! What is kept of a fleet's totals, as the objects that hold it. Packing them takes a tenth of a second where there are hundreds
 //! of streams, and is then done on a thread of its own.
 
-use fleet_contract::stats::{Ended, PhaseStats};
+use fleet_contract::{
+    load_test::Criterion,
+    stats::{Ended, PhaseStats},
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::Kept;
@@ -19,15 +22,16 @@ pub(super) struct Books {
 }
 
 impl Books {
-    /// Those of totals, and of the phases of them that are to be kept apart now.
-    pub(super) fn of(owner: &Owner, ended: Ended, phases: &[u32]) -> Self {
+    /// Those of totals, and of the phases of them that are to be kept apart now. Streams that `thresholds` name keep times of their
+    /// own.
+    pub(super) fn of(owner: &Owner, ended: Ended, phases: &[u32], thresholds: &[Criterion]) -> Self {
         let of_phase = |number: &u32| {
             let stats = ended.stats.phases.get(number)?.clone();
-            let object = config_map::phase(owner, *number, &stats, None);
+            let object = config_map::phase(owner, *number, &stats, thresholds, None);
             Some((*number, stats, object))
         };
         let phases = phases.iter().filter_map(of_phase).collect();
-        Self { totals: config_map::totals(owner, &ended, None), phases, ended }
+        Self { totals: config_map::totals(owner, &ended, thresholds, None), phases, ended }
     }
 
     /// Whether they are still what is to be kept.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fleet_contract::{
-    load_test::LoadTestSpec,
+    load_test::{Criterion, LoadTestSpec},
     plan::{Plan, Setting},
     time::Micros,
     units::Span,
@@ -32,7 +32,7 @@ use crate::{
     resource::{Fleet, LoadTest, LoadTestStatus, Owner, config_map, names},
     run::{
         self, Before, Run, Step,
-        draft::{Draft, Written},
+        draft::Draft,
         facts::{Asked, RunFacts},
         phase::Phases,
         saved::Saved,
@@ -86,7 +86,8 @@ pub(super) struct Packed {
 
 impl Packed {
     fn of(draft: Draft) -> Self {
-        let Written { report, stats, facts } = draft.write();
+        let (stats, facts) = draft.add_up();
+        let report = Report::new(&stats, &facts);
         let files = files::pack(&report, &stats, &facts);
         Self { report, files }
     }
@@ -230,6 +231,11 @@ impl Task {
     /// What the fleet is held to by its test.
     pub(super) fn hold(&self) -> Option<Hold> {
         self.wish.trial.as_ref().map(Trial::hold)
+    }
+
+    /// What is wanted of its test; nothing without one.
+    pub(super) fn thresholds(&self) -> Vec<Criterion> {
+        self.wish.trial.as_ref().map_or_else(Vec::new, |trial| trial.spec.thresholds.clone())
     }
 
     /// Whether its load test goes on.
@@ -470,7 +476,7 @@ impl Task {
             return Ok(());
         }
         if trial.spec.abort {
-            run.report_at(now, plan, &met.workers);
+            run.see(now, plan, &met.workers);
             run.end(now, true);
             self.end_hooks().await?;
             return self.finish_test().await;
@@ -595,7 +601,7 @@ impl Task {
             trial.status.start = Some(started.to_string());
         }
         let begins = Instant::now();
-        let report = run.report(plan, &met.workers);
+        let report = Report::of(run, plan, &met.workers);
         trial.figures_pause = FIGURES_PAUSE.max(FIGURES_SHARE * begins.elapsed());
         trial.status = load_test::figures(&trial.status, &report, phase);
         let stage = match run.facts().stage {

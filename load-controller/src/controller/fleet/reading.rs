@@ -193,6 +193,7 @@ impl Task {
 
     /// Keeps the sum of the epochs that have ended, and only then closes their books.
     pub(super) async fn settle(&mut self) -> Result<(), Error> {
+        let thresholds = self.thresholds();
         let Some(met) = &mut self.met else { return Ok(()) };
         // What takes long is added up and packed on a thread of its own, and books wait for it.
         if !met.packing.is_empty() {
@@ -217,10 +218,10 @@ impl Task {
             Some(books) => books,
             None if books::are_many(ended, &phases) => {
                 let (owner, ended) = (owner.clone(), ended.clone());
-                met.packing.spawn_blocking(move || Books::of(&owner, ended, &phases));
+                met.packing.spawn_blocking(move || Books::of(&owner, ended, &phases, &thresholds));
                 return Ok(());
             }
-            None => Box::new(Books::of(&owner, ended.clone(), &phases)),
+            None => Box::new(Books::of(&owner, ended.clone(), &phases, &thresholds)),
         };
         let written = match self.keep_phases(&owner, &books).await {
             Ok(()) => {

@@ -6,9 +6,8 @@ use fleet_contract::worker::DeviceStatus;
 use serde::Serialize;
 
 use crate::{
-    controller::PodReport,
     report::Report,
-    resource::fleet_query::{ANSWER_BYTES_MAX, PodsOfFleets, QueryError, QueryReason},
+    resource::fleet_query::{ANSWER_BYTES_MAX, PodReport, PodsOfFleets, QueryError, QueryReason},
     words,
 };
 

@@ -451,7 +451,10 @@ fn clocks_apart(case: &Case<'_>) -> Option<Reason> {
         let found = format!("found that of {name} {by} {side} it, give or take {bound}");
         Reason::new(
             Rule::ClocksApart,
-            format!("expected the workers' clocks within {allowed} of the controller's, {found}: phases begin by them"),
+            format!(
+                "expected the workers' clocks within {allowed} of the controller's, {found}: phases begin by them; synchronize the \
+                 clocks of their nodes"
+            ),
         )
     })
 }
@@ -586,7 +589,7 @@ fn names_of_lost(case: &Case<'_>) -> String {
     let events = case.facts.timeline.events();
     let lost = events.list().iter().filter(|event| event.kind == EventKind::WorkerLost);
     let mut names: Vec<&str> = lost.filter_map(|event| Some(event.message.split_once(ENDED_UNASKED)?.0)).collect();
-    for asked in case.facts.acts.pods() {
+    for asked in case.facts.acts.pods_ended() {
         if let Some(place) = names.iter().position(|name| *name == asked) {
             names.remove(place);
         }

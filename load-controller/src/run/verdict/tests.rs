@@ -9,7 +9,12 @@ use fleet_contract::{
 use super::*;
 use crate::{
     fixture::{facts, stats_of},
-    run::{act::Target, facts::CutShort, phase::Phases, timeline::EventKind},
+    run::{
+        act::{self, Target},
+        facts::CutShort,
+        phase::Phases,
+        timeline::EventKind,
+    },
 };
 
 /// What the rules make of a good run of 1,000 messages after a change.
@@ -478,7 +483,7 @@ fn clocks_that_are_too_far_apart_for_phases_make_a_run_invalid_and_name_the_work
         Verdict::Invalid,
         &[
             "clocks_apart: expected the workers' clocks within 1s of the controller's, found that of lab-7 35.0 s behind it, give \
-             or take 2.00 ms: phases begin by them",
+             or take 2.00 ms: phases begin by them; synchronize the clocks of their nodes",
         ],
     );
     let short = |stats: &mut Stats, facts: &mut RunFacts| {
@@ -490,7 +495,7 @@ fn clocks_that_are_too_far_apart_for_phases_make_a_run_invalid_and_name_the_work
         Verdict::Invalid,
         &[
             "clocks_apart: expected the workers' clocks within 200ms of the controller's, found that of lab-7 250 ms ahead of it, \
-             give or take 1.00 ms: phases begin by them",
+             give or take 1.00 ms: phases begin by them; synchronize the clocks of their nodes",
         ],
     );
 }
@@ -530,7 +535,8 @@ fn lost_workers_are_named_but_for_those_that_the_run_has_ended() {
                 let message = format!("{name} ended unasked, with 10 devices connected when it was read last");
                 facts.timeline.note(facts.now, EventKind::WorkerLost, message);
             }
-            facts.acts.begin(0, pods.into_iter().collect());
+            facts.acts.begin(0, pods.iter().cloned().collect());
+            facts.acts.has_ended(0, pods.iter().map(|pod| pod.name.clone()).collect());
         }
     };
     let reason = |found: &str| {
@@ -549,6 +555,13 @@ fn lost_workers_are_named_but_for_those_that_the_run_has_ended() {
         Verdict::Invalid,
         &[&reason("6 that ended unasked (a, b, c, d, e and others)")],
     );
+    // What an act could not end has ended by itself.
+    let in_vain = |stats: &mut Stats, facts: &mut RunFacts| {
+        kill(&["lab-7", "lab-1"], Some("lab-7"))(stats, facts);
+        facts.acts.has_ended(0, Vec::new());
+        facts.acts.end(0, act::Outcome::Failed("a pod could not be deleted".into()));
+    };
+    check(in_vain, Verdict::Invalid, &[&reason("2 that ended unasked (lab-1, lab-7)")]);
 }
 
 #[test]

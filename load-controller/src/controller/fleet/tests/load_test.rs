@@ -765,6 +765,24 @@ async fn a_test_that_is_aborted_ends_its_hooks_and_one_whose_job_is_refused_says
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_may_not_be_deleted_is_none_that_the_test_has_ended() {
+    let mut cluster = Cluster::begun(&spec_with_acts()).await;
+    for ordinal in 0..2 {
+        cluster.server.refuse(&format!("{PODS}/demo-{ordinal}"), StatusCode::FORBIDDEN, "pods stay here");
+    }
+    cluster.pass(Span::from_secs(8));
+    cluster.hear(1_500, &[(0, 40)]).await;
+    let act = cluster.task.wish.trial.as_ref().and_then(Trial::run).unwrap().facts().acts.clone();
+    assert_eq!((act.under_way().count(), act.pods_ended().count()), (0, 0), "{act:?}");
+    cluster.pass(Span::from_secs(30));
+    cluster.hear(1_500, &[(0, 40)]).await;
+    cluster.pass(Span::from_secs(20));
+    cluster.hear(1_500, &[(0, 40)]).await;
+    assert_eq!(cluster.state(), "Invalid");
+    assert!(cluster.message().contains("pods stay here"), "{}", cluster.message());
+}
+
+#[tokio::test(start_paused = true)]
 async fn acts_that_a_cluster_cannot_do_keep_a_test_from_its_start() {
     for (fault, says) in [
         (json!({"kind": "hook", "command": ["x"]}), "spec.phases[1].faults[0].image: expected the image"),
