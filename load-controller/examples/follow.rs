@@ -29,6 +29,7 @@ use load_controller::{
         Address,
         calls::{Answer, Answered, Call, Detail, Question},
     },
+    report::Report,
     run::{
         Run,
         facts::{Asked, Program, RunFacts},
@@ -135,7 +136,7 @@ fn follow(with: &str, thresholds: &str) -> anyhow::Result<()> {
         longest = longest.max(judged - start);
     }
     let start = cpu_seconds()?;
-    run.report(&plan, &workers);
+    Report::of(&run, &plan, &workers);
     let report = cpu_seconds()? - start;
     let share = |seconds: f64| 100.0 * seconds / SECONDS as f64;
     println!(

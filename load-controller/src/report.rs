@@ -4,13 +4,16 @@
 //! The keys are stable: `simctl run -o json` and `simctl status -o json` print this value.
 
 pub mod csv;
+mod document;
 mod figures;
 pub mod files;
+mod format;
 pub mod hgrm;
 pub mod hlog;
 pub mod html;
 pub mod json;
 pub mod junit;
+mod lost;
 pub mod markdown;
 pub mod text;
 mod thin;
@@ -20,6 +23,7 @@ use std::collections::BTreeMap;
 use fleet_contract::{
     fleet::{Observe, Protocol, SessionKind},
     model::StampMode,
+    plan::Plan,
     series::{Distribution, END_TO_END, FOLDED, PUBLISH_ACK, SERIES_MAX},
     stats::Stats,
     units::Span,
@@ -38,11 +42,13 @@ use figures::Row;
 
 use crate::{
     run::{
+        Run,
         facts::{CutShort, RunFacts},
         fault,
         stage::Stage,
         threshold,
         verdict::{ExitCode, FailOn, Reason, Verdict, judge},
+        workers::Workers,
     },
     words,
 };
@@ -125,6 +131,11 @@ impl Report {
         let of_run = self.offline_detection.iter().map(|found| ("whole run", found));
         let faults = self.faults.iter();
         of_run.chain(faults.filter_map(|fault| Some((fault.name.as_str(), fault.offline_detection.as_ref()?))))
+    }
+
+    /// The report of what was read so far of a run.
+    pub fn of(run: &Run, plan: &Plan, workers: &Workers) -> Self {
+        Self::new(&run.stats(plan, workers), run.facts())
     }
 
     /// The report of what was measured, and its verdict by the default rules.

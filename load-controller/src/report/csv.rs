@@ -1,12 +1,36 @@
-//! Figures as comma-separated values: the files `timeline.csv`, `phases.csv`, `faults.csv`, `groups.csv` and `streams.csv`.
+//! Figures as comma-separated values.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `timeline.csv` | the run second by second |
+//! | `phases.csv` | messages and times by phase |
+//! | `faults.csv` | what went wrong on purpose, and how long it took until all was well again |
+//! | `groups.csv` | messages and times by group |
+//! | `streams.csv` | messages and times by group and stream |
 
 use fleet_contract::{
     series::{COUNTERS, DELIVERED, DISTRIBUTIONS, Distribution, OFFERED, OFFLINE_DETECTION, SENT, Scope},
     stats::WILLS,
 };
 
-use super::{Counts, Report, TimelineInReport, Times};
+use super::{
+    Counts, Report, TimelineInReport, Times,
+    format::{File, Format},
+};
 use crate::run::timeline::{BackSeconds, Point, Quantiles, flow};
+
+/// The format of all of them.
+pub(super) struct Csv;
+
+impl Format for Csv {
+    const FILES: &'static [File] = &[
+        File { name: "timeline.csv", content: |of| timeline(&of.report.timeline) },
+        File { name: "phases.csv", content: |of| phases(of.report) },
+        File { name: "faults.csv", content: |of| faults(of.report) },
+        File { name: "groups.csv", content: |of| groups(of.report) },
+        File { name: "streams.csv", content: |of| streams(of.report) },
+    ];
+}
 
 /// A row for each point; a cell is empty where nothing was measured.
 pub fn timeline(timeline: &TimelineInReport) -> String {

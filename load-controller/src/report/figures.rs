@@ -414,7 +414,7 @@ pub struct LostInReport {
 
 impl LostInReport {
     pub(super) fn new(message: &LostMessage) -> Self {
-        let LostMessage { sent, device, stream, seq, qos, acknowledged } = message;
+        let LostMessage { sent, device, stream, seq, qos, acknowledged, phase: _ } = message;
         Self {
             sent: sent.to_string(),
             device: *device,

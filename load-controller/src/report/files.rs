@@ -1,21 +1,4 @@
-//! The files of `--report DIR`.
-//!
-//! | file | what it holds |
-//! | --- | --- |
-//! | `report.json` | the report, as `-o json` prints it |
-//! | `report.txt` | the wide table |
-//! | `report.html` | one page with charts, without anything from elsewhere |
-//! | `report.md` | verdict, thresholds and the first figures, as Markdown |
-//! | `junit.xml` | the run and each threshold as a test, for pipelines |
-//! | `timeline.csv` | the run second by second |
-//! | `phases.csv` | messages and times by phase |
-//! | `faults.csv` | what went wrong on purpose, and how long it took until all was well again |
-//! | `groups.csv` | messages and times by group |
-//! | `streams.csv` | messages and times by group and stream |
-//! | `lost.jsonl` | each lost message that is known by name, one JSON object a line |
-//! | `fleet.yaml` | the resolved document, with the load test if there is one: running it again repeats the run |
-//! | `connect.hgrm`, `publish_ack.hgrm`, `end_to_end.hgrm`, `schedule_lag.hgrm`, `recovery.hgrm`, `offline_detection.hgrm` | the distributions |
-//! | `latency.hlog` | the same by phase, as an interval log of `HdrHistogram` |
+//! The files of `--report DIR`: how they get there. Which ones there are is in `format.rs`.
 //!
 //! Each file appears at once or not at all, and `report.json` comes last: where it is, all others are.
 
@@ -27,23 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleet_contract::{
-    fleet::Metadata,
-    load_test::{self, LoadTest, LoadTestSpec},
-    stats::{Latencies, Stats},
-};
+use fleet_contract::stats::Stats;
 
 use super::{
-    LostInReport, Report, csv, hgrm, hlog, html, json, junit, markdown,
-    text::{self, Style, Width},
+    Report,
+    format::{LAST, Source, files},
     thin::Thinning,
 };
-use crate::{
-    packed,
-    paint::Palette,
-    run::{facts::RunFacts, verdict::FailOn},
-    yaml,
-};
+use crate::{packed, run::facts::RunFacts};
 
 /// Why a file of the report could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +85,7 @@ impl Claim {
             Err(fs::TryLockError::Error(source)) => return Err(wrong(source).into()),
         }
         let claim = Self { directory: directory.into(), _lock: lock };
-        let mut paths = NAMES.iter().map(|name| directory.join(name));
+        let mut paths = files().map(|file| directory.join(file.name));
         match paths.find(|path| path.symlink_metadata().is_ok()) {
             Some(path) if present == Present::Keep => return Err(ClaimError::Taken { path }),
             _ => drop(nameless(directory).map_err(wrong)?),
@@ -148,38 +122,13 @@ fn write(directory: &Path, report: &Report, stats: &Stats, facts: &RunFacts) -> 
         Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(WriteError { path: last, source }),
         _ => {}
     }
-    for (name, content) in contents(report, stats, facts) {
-        let path = directory.join(name);
-        write_at_once(directory, &path, &content).map_err(|source| WriteError { path, source })?;
+    let source = Source { report, stats, facts };
+    for file in files() {
+        let path = directory.join(file.name);
+        write_at_once(directory, &path, &(file.content)(&source)).map_err(|source| WriteError { path, source })?;
     }
     Ok(())
 }
-
-/// The file that says that all others are there.
-const LAST: &str = "report.json";
-
-/// The files, in the order in which they are written.
-const NAMES: [&str; 19] = [
-    "report.txt",
-    "report.html",
-    "report.md",
-    "junit.xml",
-    "timeline.csv",
-    "phases.csv",
-    "faults.csv",
-    "groups.csv",
-    "streams.csv",
-    "lost.jsonl",
-    "fleet.yaml",
-    "connect.hgrm",
-    "publish_ack.hgrm",
-    "end_to_end.hgrm",
-    "schedule_lag.hgrm",
-    "recovery.hgrm",
-    "offline_detection.hgrm",
-    "latency.hlog",
-    LAST,
-];
 
 /// How much of a packed report is kept, in bytes: eight ConfigMaps of 768 KiB.
 pub const PACKED_MAX: usize = 8 * PART_MAX;
@@ -197,7 +146,8 @@ fn pack_within(most: usize, report: &Report, stats: &Stats, facts: &RunFacts) ->
     let mut thinning = Thinning::NONE;
     loop {
         let thinned = thinning.of(report, stats, facts);
-        let files = contents(&thinned, stats, facts).filter(|(name, _)| thinning.has(name));
+        let source = Source { report: &thinned, stats, facts };
+        let files = files().filter(|file| thinning.has(file.name)).map(|file| (file.name, (file.content)(&source)));
         let files: BTreeMap<&'static str, String> = files.collect();
         let packed = packed::pack(&serde_json::to_vec(&files).expect("texts by name are a value of JSON"));
         if packed.len() <= most {
@@ -224,69 +174,6 @@ pub fn unpack(packed: &[u8]) -> io::Result<BTreeMap<String, String>> {
 /// The most bytes of the files of a report.
 const UNPACKED_MAX: u64 = 256 << 20;
 
-/// What the files hold.
-fn contents(report: &Report, stats: &Stats, facts: &RunFacts) -> impl Iterator<Item = (&'static str, String)> {
-    let Latencies { connect, publish_ack, end_to_end, schedule_lag, recovery, offline_detection } = &stats.latency;
-    let wide = Style { width: Width::Wide, paint: Palette::Plain };
-    let contents = [
-        text::render(report, wide),
-        html::render(report, &stats.latency),
-        markdown::render(report),
-        junit::render(report),
-        csv::timeline(&report.timeline),
-        csv::phases(report),
-        csv::faults(report),
-        csv::groups(report),
-        csv::streams(report),
-        lost(stats),
-        document(facts),
-        hgrm::render(connect),
-        hgrm::render(publish_ack),
-        hgrm::render(end_to_end),
-        hgrm::render(schedule_lag),
-        hgrm::render(recovery),
-        hgrm::render(offline_detection),
-        hlog::render(stats, facts),
-        json::render(report),
-    ];
-    NAMES.into_iter().zip(contents)
-}
-
-/// The document, and in its first line how it is run again. A broker that was started for the run is started again, and what
-/// flags have said of phases and thresholds is a load test of its own.
-fn document(facts: &RunFacts) -> String {
-    let mut fleet = facts.fleet.clone();
-    if facts.at_broker.is_embedded {
-        fleet.spec.broker = None;
-    }
-    let asked = &facts.asked;
-    fleet.spec.devices = asked.devices.unwrap_or(fleet.spec.devices);
-    let duration = asked.duration.filter(|_| asked.phases.is_empty());
-    let duration = duration.map(|duration| format!(" --duration {duration}")).unwrap_or_default();
-    let fail_on = if asked.fail_on.contains(&FailOn::Lost) { " --fail-on lost" } else { "" };
-    let alone = asked.thresholds.iter().filter(|_| asked.phases.is_empty());
-    let thresholds: String = alone.map(|criterion| format!(" --threshold '{}'", criterion.expect)).collect();
-    let document = yaml::text(&fleet).expect("a document has string keys");
-    let start = facts.started;
-    let head = format!("# simctl run -f fleet.yaml --start {start}{duration}{thresholds}{fail_on}");
-    if asked.phases.is_empty() {
-        return format!("{head}\n{document}");
-    }
-    let name = asked.load_test.clone().unwrap_or_else(|| fleet.metadata.name.clone());
-    let test = LoadTest {
-        api_version: fleet.api_version,
-        kind: load_test::Kind::LoadTest,
-        metadata: Metadata { name, ..Metadata::default() },
-        spec: LoadTestSpec::new(fleet.metadata.name, asked.phases.all().to_vec(), asked.thresholds.clone()),
-    };
-    format!("{head}\n{document}---\n{}", yaml::text(&test).expect("a document has string keys"))
-}
-
-fn lost(stats: &Stats) -> String {
-    let line = |message| serde_json::to_string(&LostInReport::new(message)).expect("numbers and strings") + "\n";
-    stats.lost.iter().map(line).collect()
-}
-
 /// Under another name first, and on the disk before it gets its own: a full disk leaves no half of a file.
 fn write_at_once(directory: &Path, path: &Path, content: &str) -> io::Result<()> {
     let mut file = nameless(directory)?;
@@ -309,7 +196,7 @@ mod tests {
     use super::*;
     use crate::{
         fixture::{facts, stats_of},
-        run::{facts::Asked, stage::Stage},
+        run::stage::Stage,
     };
 
     fn written(directory: &Path) -> Result<(), ClaimError> {
@@ -343,11 +230,11 @@ mod tests {
             (files.into_keys().collect::<Vec<_>>(), report)
         };
         let whole = pack(usize::MAX);
-        assert_eq!((read(&whole).0.len(), read(&whole).1.notes), (NAMES.len(), report.notes.clone()));
+        assert_eq!((read(&whole).0.len(), read(&whole).1.notes), (files().count(), report.notes.clone()));
         let thinned = pack(whole.len() - 1);
         let (names, found) = read(&thinned);
         assert!(thinned.len() < whole.len());
-        assert_eq!((names.len(), found.timeline.readings_per_point), (NAMES.len(), 2));
+        assert_eq!((names.len(), found.timeline.readings_per_point), (files().count(), 2));
         // The note is in each file that shows notes.
         let text = &unpack(&thinned).unwrap()["report.txt"];
         assert!(text.contains("a row of the timeline holds 2"), "{text}");
@@ -376,21 +263,6 @@ mod tests {
             .collect();
         names.sort();
         insta::assert_snapshot!(names.join(" "), @"connect.hgrm end_to_end.hgrm faults.csv fleet.yaml groups.csv junit.xml latency.hlog lost.jsonl offline_detection.hgrm phases.csv publish_ack.hgrm recovery.hgrm report.html report.json report.md report.txt schedule_lag.hgrm streams.csv timeline.csv");
-    }
-
-    #[test]
-    fn the_document_reads_back() {
-        let directory = tempfile::tempdir().unwrap();
-        written(directory.path()).unwrap();
-        let text = fs::read_to_string(directory.path().join("fleet.yaml")).unwrap();
-        let mut fleet = facts().fleet;
-        fleet.spec.broker = None;
-        assert_eq!(serde_saphyr::from_str::<fleet_contract::fleet::Fleet>(&text).unwrap(), fleet);
-        let embedded = RunFacts { asked: Asked { duration: Some(Span::from_secs(90)), ..Asked::default() }, ..facts() };
-        let text = document(&embedded);
-        let start = embedded.started;
-        assert!(text.starts_with(&format!("# simctl run -f fleet.yaml --start {start} --duration 90s\n")), "{text}");
-        assert!(!text.contains("broker:"), "{text}");
     }
 
     #[test]

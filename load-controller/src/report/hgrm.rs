@@ -1,8 +1,24 @@
-//! A distribution in the percentile format of HdrHistogram (`.hgrm`), which its plotters read; values in milliseconds.
+//! A distribution in the percentile format of HdrHistogram, which its plotters read: a file `.hgrm` for each; values in milliseconds.
 
 #![expect(clippy::format_push_string, reason = "a report is put together once, and reads best so")]
 
 use fleet_contract::stats::Latency;
+
+use super::format::{File, Format};
+
+/// The format of [`render`].
+pub(super) struct Hgrm;
+
+impl Format for Hgrm {
+    const FILES: &'static [File] = &[
+        File { name: "connect.hgrm", content: |of| render(&of.stats.latency.connect) },
+        File { name: "publish_ack.hgrm", content: |of| render(&of.stats.latency.publish_ack) },
+        File { name: "end_to_end.hgrm", content: |of| render(&of.stats.latency.end_to_end) },
+        File { name: "schedule_lag.hgrm", content: |of| render(&of.stats.latency.schedule_lag) },
+        File { name: "recovery.hgrm", content: |of| render(&of.stats.latency.recovery) },
+        File { name: "offline_detection.hgrm", content: |of| render(&of.stats.latency.offline_detection) },
+    ];
+}
 
 /// How many lines halve the distance to 100 %, as HdrHistogram's own tools have it.
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
@@ -42,7 +58,7 @@ pub(super) fn quantiles(count: u64) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use fleet_contract::units::Span;
+    use fleet_contract::{series::DISTRIBUTIONS, units::Span};
 
     use super::*;
 
@@ -74,6 +90,13 @@ mod tests {
         #[Mean    =        2.501]
         #[Max     =        4.001, Total count    =            4]
         ");
+    }
+
+    #[test]
+    fn each_distribution_is_a_file() {
+        let names: Vec<_> = Hgrm::FILES.iter().map(|file| file.name).collect();
+        let expected: Vec<_> = DISTRIBUTIONS.iter().map(|row| format!("{}.hgrm", row.key)).collect();
+        assert_eq!(names, expected);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The distributions of a run as an interval log of `HdrHistogram` (`.hlog`), which its tools read and plot: an interval for
-//! each phase, or one for the run, and in it each distribution under its tag; values in microseconds.
+//! The distributions of a run as an interval log of `HdrHistogram`, which its tools read and plot: the file `latency.hlog`. It has an
+//! interval for each phase, or one for the run, and in it each distribution under its tag; values in microseconds.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,15 @@ use hdrhistogram::serialization::{
     interval_log::{IntervalLogWriterBuilder, Tag},
 };
 
+use super::format::{File, Format};
 use crate::run::facts::RunFacts;
+
+/// The format of [`render`].
+pub(super) struct Hlog;
+
+impl Format for Hlog {
+    const FILES: &'static [File] = &[File { name: "latency.hlog", content: |of| render(of.stats, of.facts) }];
+}
 
 /// The log of all that was measured.
 pub fn render(stats: &Stats, facts: &RunFacts) -> String {

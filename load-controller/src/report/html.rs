@@ -2,8 +2,6 @@
 //!
 //! It needs nothing from elsewhere: style and drawings are inside, and there is no script.
 
-#![expect(clippy::format_push_string, reason = "a report is put together once, and reads best so")]
-
 mod chart;
 mod section;
 
@@ -14,40 +12,63 @@ use fleet_contract::{
     stats::Latencies,
     units::Span,
 };
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::Report;
+use super::{
+    Report,
+    format::{File, Format},
+};
 use crate::{run::stage::Stage, words};
 use chart::{Chart, Marks, Scale, Series, Stretch, Ticks};
+
+/// The format of [`render`].
+pub(super) struct Html;
+
+impl Format for Html {
+    const FILES: &'static [File] = &[File { name: "report.html", content: |of| render(of.report, &of.stats.latency) }];
+}
 
 /// The page; the distributions give the chart of percentiles its detail.
 pub fn render(report: &Report, latencies: &Latencies) -> String {
     let manifest = &report.manifest;
     let name = manifest.load_test.as_ref().unwrap_or(&manifest.fleet);
-    let of = manifest.load_test.as_ref().map(|_| format!("fleet {}, ", escape(&manifest.fleet))).unwrap_or_default();
-    let title = format!("{} {}", escape(name), report.verdict);
-    let embedded = if manifest.embedded_broker { " (embedded)" } else { "" };
     let stage = if report.stage == Stage::Ended { "ended after" } else { "has lasted" };
     let pause = match (report.stage, report.paused_seconds) {
         (_, seconds) if seconds > 0.0 => format!(", paused for {}", words::time(seconds)),
         (Stage::Paused, _) => " (paused)".into(),
         _ => String::new(),
     };
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{}</style>\n</head>\n<body>\n<header>\n\
-         <h1>{} <span class=\"verdict {verdict}\">{verdict}</span></h1>\n\
-         <p>{of}run {} {stage} {}{pause}, broker {}{embedded}</p>\n<p>{} · simctl {}</p>\n</header>\n<main>\n",
-        include_str!("html/style.css"),
-        escape(name),
-        manifest.run,
-        words::time(report.elapsed_seconds),
-        escape(&manifest.broker),
-        escape(&manifest.started),
-        escape(&manifest.version),
-        verdict = report.verdict,
-    );
-    for section in [
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (name) " " (report.verdict) }
+                style { (PreEscaped(include_str!("html/style.css"))) }
+            }
+            body {
+                header {
+                    h1 { (name) " " span.verdict.(report.verdict) { (report.verdict) } }
+                    p {
+                        @if manifest.load_test.is_some() { "fleet " (manifest.fleet) ", " }
+                        "run " (manifest.run) " " (stage) " " (words::time(report.elapsed_seconds)) (pause)
+                        ", broker " (manifest.broker)
+                        @if manifest.embedded_broker { " (embedded)" }
+                    }
+                    p { (manifest.started) " · simctl " (manifest.version) }
+                }
+                main { (sections(report, latencies)) }
+                footer { "simctl " (manifest.version) }
+            }
+        }
+    };
+    page.into_string() + "\n"
+}
+
+/// All that stands below the heading; what has nothing to say is empty.
+fn sections(report: &Report, latencies: &Latencies) -> Markup {
+    let sections = [
         section::reasons(report),
         section::thresholds(report),
         section::tiles(report),
@@ -55,7 +76,8 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
         section::messages(report),
         section::received(report),
         section::latencies(report),
-        section::phases(report) + &section::streams(report),
+        section::phases(report),
+        section::streams(report),
         section::faults(report),
         section::model_faults(report),
         section::wills(report),
@@ -66,34 +88,19 @@ pub fn render(report: &Report, latencies: &Latencies) -> String {
         section::generator(report),
         section::notes(report),
         section::manifest(report),
-    ] {
-        page.push_str(&section);
+    ];
+    html! {
+        @for section in sections { (section) }
     }
-    page.push_str(&format!("</main>\n<footer>simctl {}</footer>\n</body>\n</html>\n", escape(&manifest.version)));
-    page
 }
 
-/// Text as HTML shows it.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
+fn charts(report: &Report, latencies: &Latencies) -> Markup {
+    html! {
+        (messages_chart(report))
+        (devices_chart(report))
+        (latency_chart(report))
+        (distribution_chart(latencies))
     }
-    escaped
-}
-
-fn charts(report: &Report, latencies: &Latencies) -> String {
-    [messages_chart(report), devices_chart(report), latency_chart(report), distribution_chart(latencies)]
-        .iter()
-        .map(Chart::render)
-        .collect()
 }
 
 /// A value of every point, at the middle of the point.
@@ -104,7 +111,7 @@ fn over_time(
     of: impl Fn(&crate::run::timeline::Point) -> Option<f64>,
 ) -> Series {
     let points = report.timeline.points.iter().map(|point| (point.at + point.seconds / 2.0, of(point))).collect();
-    Series { name, class, points }
+    Series { name, help: None, class, points }
 }
 
 /// What all charts over time show beside their lines.
@@ -160,7 +167,8 @@ fn messages_chart(report: &Report) -> Chart {
     let drawn = [(OFFERED, "area"), (SENT, "one"), (ACKNOWLEDGED, "two"), (DELIVERED, "three")];
     let known = drawn.into_iter().filter(|(counter, _)| report.messages.all.get(counter).is_some());
     let line = |(counter, class): (Counter, &'static str)| {
-        over_time(report, counter.key, class, |point| Some(point.rate((counter.get)(&point.messages))))
+        let series = over_time(report, counter.key, class, |point| Some(point.rate((counter.get)(&point.messages))));
+        Series { help: Some(counter.metric.help), ..series }
     };
     let series = known.map(line).collect();
     Chart {
@@ -193,11 +201,12 @@ fn devices_chart(report: &Report) -> Chart {
 fn latency_chart(report: &Report) -> Chart {
     let is_observed = report.latency.of(&END_TO_END).count > 0;
     let of = move |point: &crate::run::timeline::Point| if is_observed { point.end_to_end } else { point.publish_ack };
+    let lag = over_time(report, "schedule lag p99", "four", |point| point.schedule_lag.p99);
     let series = vec![
         over_time(report, "max", "three", move |point| of(point).max),
         over_time(report, "p99", "one", move |point| of(point).p99),
         over_time(report, "p50", "two", move |point| of(point).p50),
-        over_time(report, "schedule lag p99", "four", |point| point.schedule_lag.p99),
+        Series { help: Some(SCHEDULE_LAG.metric.help), ..lag },
     ];
     let title =
         if is_observed { "Latency from due to the observer" } else { "Latency from due to the acknowledgement" };
@@ -211,7 +220,7 @@ fn distribution_chart(latencies: &Latencies) -> Chart {
         let place = |quantile: f64| -(1.0 - quantile).log10();
         let quantiles = super::hgrm::quantiles(latency.count()).into_iter();
         let points = quantiles.map(|it| (place(it), latency.quantile(it).map(Span::as_secs_f64)));
-        Series { name: row.title, class, points: points.collect() }
+        Series { name: row.title, help: Some(row.metric.help), class, points: points.collect() }
     };
     let drawn = [(CONNECT, "four"), (PUBLISH_ACK, "two"), (END_TO_END, "one"), (SCHEDULE_LAG, "three")];
     let series = drawn.map(line).into();

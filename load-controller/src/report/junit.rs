@@ -5,7 +5,12 @@
 
 use std::fmt::Write as _;
 
-use super::{Report, ThresholdFigures};
+use maud::Escaper;
+
+use super::{
+    Report, ThresholdFigures,
+    format::{File, Format},
+};
 use crate::run::{
     threshold::Outcome,
     verdict::{Rule, Verdict},
@@ -13,6 +18,13 @@ use crate::run::{
 
 /// How a case has ended that did not pass: its element, its type and its message.
 type Ending<'a> = (&'static str, &'a str, String);
+
+/// The format of [`render`].
+pub(super) struct Junit;
+
+impl Format for Junit {
+    const FILES: &'static [File] = &[File { name: "junit.xml", content: |of| render(of.report) }];
+}
 
 /// The report as a suite of tests.
 pub fn render(report: &Report) -> String {
@@ -81,7 +93,10 @@ fn of_threshold(threshold: &ThresholdFigures) -> Option<Ending<'_>> {
 /// Text as XML takes it: control characters are no part of any document (XML 1.0, 2.2).
 fn escape(text: &str) -> String {
     let is_allowed = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
-    super::html::escape(&text.chars().filter(is_allowed).collect::<String>())
+    let mut escaped = String::with_capacity(text.len());
+    // Writing to a string cannot fail.
+    let _ = Escaper::new(&mut escaped).write_str(&text.chars().filter(is_allowed).collect::<String>());
+    escaped
 }
 
 #[cfg(test)]

@@ -4,8 +4,19 @@ use std::fmt::Write as _;
 
 use fleet_contract::series::{DELIVERED, LOST, OFFERED, SENT};
 
-use super::{Report, text};
+use super::{
+    Report,
+    format::{File, Format},
+    text,
+};
 use crate::{run::threshold::Outcome, words};
+
+/// The format of [`render`].
+pub(super) struct Markdown;
+
+impl Format for Markdown {
+    const FILES: &'static [File] = &[File { name: "report.md", content: |of| render(of.report) }];
+}
 
 /// The verdict, thresholds, phases and the figures that are looked for first.
 pub fn render(report: &Report) -> String {

@@ -98,6 +98,7 @@ fn a_report_names_some_of_the_lost() {
         seq: 3,
         qos: 1.try_into().unwrap(),
         acknowledged: true,
+        phase: None,
     };
     stats.lost = (0..50).map(lost).collect();
     let report = Report::new(&stats, &facts());

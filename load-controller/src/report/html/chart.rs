@@ -1,5 +1,9 @@
 //! Lines over an axis, drawn as SVG.
 
+use std::fmt;
+
+use maud::{Markup, Render, html};
+
 use crate::words;
 
 const WIDTH: f64 = 860.0;
@@ -55,6 +59,8 @@ const LETTER: f64 = 6.5;
 /// A line; it is interrupted where nothing was measured.
 pub(super) struct Series {
     pub(super) name: &'static str,
+    /// What browsers show when the pointer is over its name: what is drawn.
+    pub(super) help: Option<&'static str>,
     /// Its class in the style sheet; `area` is filled.
     pub(super) class: &'static str,
     pub(super) points: Vec<(f64, Option<f64>)>,
@@ -123,32 +129,38 @@ fn round_up(value: f64) -> f64 {
     step * power
 }
 
-impl Chart {
-    /// The chart as a figure with its legend; one without values says so.
-    pub(super) fn render(&self) -> String {
-        let mut figure = format!("<figure>\n<figcaption>{}", self.title);
-        let drawn: Vec<&Series> = self.series.iter().filter(|series| !series.is_empty()).collect();
-        for series in &drawn {
-            figure.push_str(&format!(" <span class=\"key {}\">{}</span>", series.class, series.name));
-        }
-        if !self.marks.bands.is_empty() {
-            figure.push_str(" <span class=\"key band\">outage</span>");
-        }
-        if !self.marks.faults.is_empty() {
-            figure.push_str(" <span class=\"key fault\">fault</span>");
-        }
-        if !self.marks.events.is_empty() {
-            figure.push_str(" <span class=\"key event\">event</span>");
-        }
-        figure.push_str("</figcaption>\n");
-        match self.axes(&drawn) {
-            Some((x, y)) => figure.push_str(&self.draw(&drawn, &x, &y)),
-            None => figure.push_str("<p class=\"quiet\">Nothing was measured.</p>\n"),
-        }
-        figure.push_str("</figure>\n");
-        figure
-    }
+/// A coordinate, to a tenth of a unit of the drawing.
+struct Tenths(f64);
 
+impl fmt::Display for Tenths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1}", self.0)
+    }
+}
+
+impl Render for Chart {
+    /// The chart as a figure with its legend; one without values says so.
+    fn render(&self) -> Markup {
+        let drawn: Vec<&Series> = self.series.iter().filter(|series| !series.is_empty()).collect();
+        html! {
+            figure {
+                figcaption {
+                    (self.title)
+                    @for series in &drawn { " " span.key.(series.class) title=[series.help] { (series.name) } }
+                    @if !self.marks.bands.is_empty() { " " span.key.band { "outage" } }
+                    @if !self.marks.faults.is_empty() { " " span.key.fault { "fault" } }
+                    @if !self.marks.events.is_empty() { " " span.key.event { "event" } }
+                }
+                @match self.axes(&drawn) {
+                    Some((x, y)) => { (self.draw(&drawn, &x, &y)) }
+                    None => { p.quiet { "Nothing was measured." } }
+                }
+            }
+        }
+    }
+}
+
+impl Chart {
     /// Axes that hold all values; `None` where there are none.
     fn axes(&self, drawn: &[&Series]) -> Option<(Axis, Axis)> {
         let known = || drawn.iter().flat_map(|series| series.known());
@@ -173,80 +185,62 @@ impl Chart {
         Some((x, y))
     }
 
-    fn draw(&self, drawn: &[&Series], x: &Axis, y: &Axis) -> String {
-        let mut svg = format!(
-            "<svg class=\"{}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
-            self.class, self.title
-        );
-        for phase in &self.marks.phases {
-            svg.push_str(&phase.draw(x, y));
+    /// An element of SVG is only closed by its end: each has a body, if an empty one.
+    fn draw(&self, drawn: &[&Series], x: &Axis, y: &Axis) -> Markup {
+        html! {
+            svg class=(self.class) viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(self.title) {
+                @for phase in &self.marks.phases { (phase.draw(x, y)) }
+                @for (from, until) in &self.marks.bands {
+                    @let (from, until) = (x.place(*from), x.place(until.min(x.high)));
+                    rect.band x=(Tenths(from)) y=(y.to) width=(Tenths((until - from).max(1.0))) height=(y.from - y.to) {}
+                }
+                @for fault in &self.marks.faults { (fault.mark(x, y)) }
+                @for tick in y.ticks() {
+                    @let at = y.place(tick);
+                    line.grid x1=(LEFT) x2=(x.to) y1=(Tenths(at)) y2=(Tenths(at)) {}
+                    text x=(LEFT - 8.0) y=(Tenths(at + 4.0)) text-anchor="end" { (self.y.label(tick)) }
+                }
+                @for tick in self.x_ticks(x) {
+                    text x=(Tenths(x.place(tick))) y=(HEIGHT - 6.0) text-anchor="middle" { (self.x.label(tick)) }
+                }
+                @for series in drawn { (series.draw(x, y)) }
+                (self.columns(drawn, x, y))
+                @for (at, what) in &self.marks.events {
+                    @let at = x.place(at.min(x.high));
+                    g {
+                        // The line itself is too thin to be pointed at.
+                        @for class in ["event", "event near"] {
+                            line class=(class) x1=(Tenths(at)) x2=(Tenths(at)) y1=(y.to) y2=(y.from) {}
+                        }
+                        title { (what) }
+                    }
+                }
+            }
         }
-        for (from, until) in &self.marks.bands {
-            let (from, until) = (x.place(*from), x.place(until.min(x.high)));
-            let (top, height, width) = (y.to, y.from - y.to, (until - from).max(1.0));
-            svg.push_str(&format!(
-                "<rect class=\"band\" x=\"{from:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"{height}\"/>\n"
-            ));
-        }
-        for fault in &self.marks.faults {
-            svg.push_str(&fault.mark(x, y));
-        }
-        for tick in y.ticks() {
-            let (at, label) = (y.place(tick), self.y.label(tick));
-            let (right, text) = (x.to, LEFT - 8.0);
-            svg.push_str(&format!(
-                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\n"
-            ));
-            svg.push_str(&format!("<text x=\"{text}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>\n", at + 4.0));
-        }
-        for tick in self.x_ticks(x) {
-            let (at, label) = (x.place(tick), self.x.label(tick));
-            svg.push_str(&format!(
-                "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>\n",
-                HEIGHT - 6.0
-            ));
-        }
-        for series in drawn {
-            svg.push_str(&series.draw(x, y));
-        }
-        svg.push_str(&self.columns(drawn, x, y));
-        for (at, what) in &self.marks.events {
-            let (at, what) = (x.place(at.min(x.high)), super::escape(what));
-            // The line itself is too thin to be pointed at.
-            let lines = ["event", "event near"].map(|class| {
-                format!("<line class=\"{class}\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{}\" y2=\"{}\"/>", y.to, y.from)
-            });
-            svg.push_str(&format!("<g>{}<title>{what}</title></g>\n", lines.concat()));
-        }
-        svg.push_str("</svg>\n");
-        svg
     }
 
     /// What browsers show when the pointer is over a place of the x axis: its values. The points of all series have the same places,
     /// as far as they go.
-    fn columns(&self, drawn: &[&Series], x: &Axis, y: &Axis) -> String {
+    fn columns(&self, drawn: &[&Series], x: &Axis, y: &Axis) -> Markup {
         let longest = drawn.iter().map(|series| series.points.len()).max().unwrap_or_default();
-        if longest == 0 {
-            return String::new();
+        let step = longest.div_ceil(COLUMNS_MAX).max(1);
+        let at = |index: usize| drawn.iter().find_map(|series| series.points.get(index)).map(|(at, _)| *at);
+        let values =
+            |index: usize| drawn.iter().filter_map(move |series| Some((series.name, series.points.get(index)?.1?)));
+        html! {
+            @for first in (0..longest).step_by(step) {
+                @if let Some(place) = at(first) {
+                    @let left = x.place(place);
+                    @let right = at(first + step).map_or(x.to, |next| x.place(next)).max(left + 1.0);
+                    rect.column x=(Tenths(left)) y=(y.to) width=(Tenths(right - left)) height=(y.from - y.to) {
+                        title {
+                            (self.x.value(place))
+                            @for (name, value) in values(first) { "\n" (name) " " (self.y.value(value)) }
+                        }
+                    }
+                }
+            }
         }
-        let step = longest.div_ceil(COLUMNS_MAX);
-        let column = |first: usize| {
-            let at = |index: usize| drawn.iter().find_map(|series| series.points.get(index)).map(|(at, _)| *at);
-            let place = at(first)?;
-            let left = x.place(place);
-            let right = at(first + step).map_or(x.to, |next| x.place(next)).max(left + 1.0);
-            let value = |series: &&Series| Some((series.name, series.points.get(first)?.1?));
-            let lines = drawn.iter().filter_map(value).map(|(name, value)| format!("\n{name} {}", self.y.value(value)));
-            Some(format!(
-                "<rect class=\"column\" x=\"{left:.1}\" y=\"{}\" width=\"{:.1}\" height=\"{}\"><title>{}{}</title></rect>\n",
-                y.to,
-                right - left,
-                y.from - y.to,
-                self.x.value(place),
-                lines.collect::<String>()
-            ))
-        };
-        (0..longest).step_by(step).filter_map(column).collect()
     }
 
     fn x_ticks(&self, x: &Axis) -> Vec<f64> {
@@ -259,40 +253,33 @@ impl Chart {
 
 impl Stretch {
     /// A bar on the x axis that tells its name when the pointer is over it.
-    fn mark(&self, x: &Axis, y: &Axis) -> String {
+    fn mark(&self, x: &Axis, y: &Axis) -> Markup {
         const HIGH: f64 = 6.0;
         if self.from > x.high {
-            return String::new();
+            return Markup::default();
         }
         let (from, until) = (x.place(self.from), x.place(self.until.min(x.high)));
-        let (top, width, name) = (y.from - HIGH, (until - from).max(3.0), super::escape(&self.name));
-        format!(
-            "<rect class=\"fault\" x=\"{from:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"{HIGH}\"><title>{name}</title></rect>\n"
-        )
+        html! {
+            rect.fault x=(Tenths(from)) y=(y.from - HIGH) width=(Tenths((until - from).max(3.0))) height=(HIGH) {
+                title { (self.name) }
+            }
+        }
     }
 
-    fn draw(&self, x: &Axis, y: &Axis) -> String {
+    fn draw(&self, x: &Axis, y: &Axis) -> Markup {
         let (from, until) = (x.place(self.from.min(x.high)), x.place(self.until.min(x.high)));
         let width = until - from;
         if width < 1.0 {
-            return String::new();
+            return Markup::default();
         }
-        let class = if self.is_measured { "phase measured" } else { "phase" };
-        let (top, height) = (y.to, y.from - y.to);
-        let mut svg =
-            format!("<rect class=\"{class}\" x=\"{from:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"{height}\"/>\n");
-        svg.push_str(&format!(
-            "<line class=\"edge\" x1=\"{from:.1}\" x2=\"{from:.1}\" y1=\"{top}\" y2=\"{}\"/>\n",
-            y.from
-        ));
-        if width >= self.name.chars().count() as f64 * LETTER + 6.0 {
-            let (left, line) = (from + 4.0, top + 11.0);
-            svg.push_str(&format!(
-                "<text class=\"name\" x=\"{left:.1}\" y=\"{line}\">{}</text>\n",
-                super::escape(&self.name)
-            ));
+        let has_room = width >= self.name.chars().count() as f64 * LETTER + 6.0;
+        html! {
+            rect.phase.measured[self.is_measured] x=(Tenths(from)) y=(y.to) width=(Tenths(width)) height=(y.from - y.to) {}
+            line.edge x1=(Tenths(from)) x2=(Tenths(from)) y1=(y.to) y2=(y.from) {}
+            @if has_room {
+                text.name x=(Tenths(from + 4.0)) y=(y.to + 11.0) { (self.name) }
+            }
         }
-        svg
     }
 }
 
@@ -354,15 +341,14 @@ impl Series {
         self.known().next().is_none()
     }
 
-    fn draw(&self, x: &Axis, y: &Axis) -> String {
-        self.points
-            .split(|(_, y)| y.is_none())
-            .filter(|stretch| !stretch.is_empty())
-            .map(|stretch| self.stretch(stretch, x, y))
-            .collect()
+    fn draw(&self, x: &Axis, y: &Axis) -> Markup {
+        let stretches = self.points.split(|(_, y)| y.is_none()).filter(|stretch| !stretch.is_empty());
+        html! {
+            @for stretch in stretches { path class=(self.class) d=(self.path(stretch, x, y)) {} }
+        }
     }
 
-    fn stretch(&self, points: &[(f64, Option<f64>)], x: &Axis, y: &Axis) -> String {
+    fn path(&self, points: &[(f64, Option<f64>)], x: &Axis, y: &Axis) -> String {
         let mut path = String::new();
         for (number, (at, value)) in points.iter().enumerate() {
             let step = if number == 0 { 'M' } else { 'L' };
@@ -376,7 +362,7 @@ impl Series {
         if points.len() == 1 && self.class != "area" {
             path.push_str("h0.1");
         }
-        format!("<path class=\"{}\" d=\"{path}\"/>\n", self.class)
+        path
     }
 }
 
@@ -414,6 +400,7 @@ mod tests {
     fn a_percentile_tells_its_times_where_the_pointer_is() {
         let series = |name, time: f64, points: &[f64]| Series {
             name,
+            help: None,
             class: "one",
             points: points.iter().map(|nines| (*nines, Some(time * (1.0 + nines)))).collect(),
         };
@@ -426,7 +413,7 @@ mod tests {
             series: vec![series("connect", 0.01, &[0.0, LOG10_2]), series("end to end", 0.001, &[0.0, LOG10_2, 2.0])],
             marks: Marks::default(),
         };
-        let page = chart.render();
+        let page = chart.render().into_string();
         let titles: Vec<&str> =
             page.split("<title>").skip(1).filter_map(|rest| rest.split("</title>").next()).collect();
         assert_eq!(
@@ -443,7 +430,10 @@ mod tests {
     fn a_line_is_interrupted_where_nothing_was_measured() {
         let points = vec![(0.0, Some(1.0)), (1.0, Some(1.0)), (2.0, None), (3.0, Some(1.0))];
         let axis = || Axis { low: 0.0, high: 4.0, from: 0.0, to: 4.0, scale: Scale::Linear };
-        let drawn = Series { name: "x", class: "one", points }.draw(&axis(), &axis());
-        assert_eq!(drawn, "<path class=\"one\" d=\"M0.0,1.0L1.0,1.0\"/>\n<path class=\"one\" d=\"M3.0,1.0h0.1\"/>\n");
+        let drawn = Series { name: "x", help: None, class: "one", points }.draw(&axis(), &axis());
+        assert_eq!(
+            drawn.into_string(),
+            r#"<path class="one" d="M0.0,1.0L1.0,1.0"></path><path class="one" d="M3.0,1.0h0.1"></path>"#
+        );
     }
 }

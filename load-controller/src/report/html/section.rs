@@ -1,116 +1,182 @@
 //! The sections of the page beside the charts; each is empty where there is nothing to say.
 
+use std::iter;
+
 use fleet_contract::{
-    series::{COUNTERS, Counter, DELIVERED, LOST, OFFERED, SCHEDULE_LAG, SENT},
+    metric::Metric,
+    series::{COUNTERS, Counter, DELIVERED, Distribution, LOST, OFFERED, SCHEDULE_LAG, SENT},
     stats::Summary,
 };
+use maud::{Markup, html};
 
-use super::{Report, escape};
 use crate::{
-    report::{Counts, Times, text},
+    report::{Counts, Report, Times, text},
     words,
 };
 
-pub(super) fn reasons(report: &Report) -> String {
-    let item = |reason: &crate::run::verdict::Reason| {
-        format!("<li class=\"{}\"><b>{}</b> {}</li>\n", reason.verdict, reason.name, escape(&reason.message))
-    };
-    list("reasons", report.reasons.iter().map(item))
+/// A cell of a table, or the name of a figure.
+struct Label {
+    text: String,
+    /// What the figure of this name says; browsers show it when the pointer is over the name.
+    help: Option<&'static str>,
 }
 
-pub(super) fn notes(report: &Report) -> String {
-    list("notes", report.notes.iter().map(|note| format!("<li>{}</li>\n", escape(note))))
+impl Label {
+    fn of(metric: &Metric, text: impl Into<String>) -> Self {
+        Self { text: text.into(), help: Some(metric.help) }
+    }
 }
 
-fn list(class: &str, items: impl Iterator<Item = String>) -> String {
-    let items: String = items.collect();
-    if items.is_empty() { items } else { format!("<ul class=\"{class}\">\n{items}</ul>\n") }
+impl From<String> for Label {
+    fn from(text: String) -> Self {
+        Self { text, help: None }
+    }
+}
+
+impl From<&str> for Label {
+    fn from(text: &str) -> Self {
+        Self::from(text.to_owned())
+    }
+}
+
+impl From<&Counter> for Label {
+    fn from(counter: &Counter) -> Self {
+        Self::of(&counter.metric, counter.title())
+    }
+}
+
+impl From<&Distribution> for Label {
+    fn from(distribution: &Distribution) -> Self {
+        Self::of(&distribution.metric, distribution.title)
+    }
+}
+
+pub(super) fn reasons(report: &Report) -> Markup {
+    html! {
+        @if !report.reasons.is_empty() {
+            ul.reasons {
+                @for reason in &report.reasons {
+                    li.(reason.verdict) { b { (reason.name) } " " (reason.message) }
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn notes(report: &Report) -> Markup {
+    html! {
+        @if !report.notes.is_empty() {
+            ul.notes {
+                @for note in &report.notes { li { (note) } }
+            }
+        }
+    }
 }
 
 /// What must come of the run, and what came of it.
-pub(super) fn thresholds(report: &Report) -> String {
-    if report.thresholds.is_empty() {
-        return String::new();
+pub(super) fn thresholds(report: &Report) -> Markup {
+    html! {
+        @if !report.thresholds.is_empty() {
+            section.thresholds {
+                h2 { "Thresholds" }
+                table {
+                    tr { th { "expected" } th { "found" } th {} }
+                    @for threshold in &report.thresholds {
+                        @let outcome: &str = threshold.outcome.into();
+                        tr.(outcome) {
+                            td { (threshold.name()) }
+                            td { (threshold.shown()) }
+                            td { b { (outcome) } }
+                        }
+                    }
+                }
+            }
+        }
     }
-    let mut html = String::from(
-        "<section class=\"thresholds\">\n<h2>Thresholds</h2>\n<table>\n<tr><th>expected</th><th>found</th><th></th></tr>\n",
-    );
-    for threshold in &report.thresholds {
-        let outcome: &str = threshold.outcome.into();
-        html.push_str(&format!(
-            "<tr class=\"{outcome}\"><td>{}</td><td>{}</td><td><b>{outcome}</b></td></tr>\n",
-            escape(&threshold.name()),
-            escape(threshold.shown())
-        ));
-    }
-    html + "</table>\n</section>\n"
 }
 
 /// The figures that are looked for first.
-pub(super) fn tiles(report: &Report) -> String {
+pub(super) fn tiles(report: &Report) -> Markup {
     let all = report.messages.all;
     let time = |seconds: Option<f64>| seconds.map_or_else(|| "–".into(), words::time);
-    let shown_first = report.shown_latency();
-    let latency = (format!("{} p99", shown_first.title), report.latency.of(&shown_first).p99);
+    let latency = report.shown_latency();
+    let p99 =
+        |row: &Distribution| (Label::of(&row.metric, format!("{} p99", row.title)), time(report.latency.of(row).p99));
+    let devices = report.devices;
+    let connected = format!("{} / {}", words::count(devices.connected.into()), words::count(devices.desired.into()));
     let tiles = [
-        (
-            "devices connected",
-            format!(
-                "{} / {}",
-                words::count(report.devices.connected.into()),
-                words::count(report.devices.desired.into())
-            ),
-        ),
-        ("messages sent", words::count(all.raw().sent)),
-        ("sent a second", words::number(report.rate(all.raw().sent))),
-        ("lost", shown(all.get(&LOST))),
-        (&latency.0, time(latency.1)),
-        ("schedule lag p99", time(report.latency.of(&SCHEDULE_LAG).p99)),
+        ("devices connected".into(), connected),
+        (Label::of(&SENT.metric, "messages sent"), words::count(all.raw().sent)),
+        (Label::of(&SENT.metric, "sent a second"), words::number(report.rate(all.raw().sent))),
+        ((&LOST).into(), shown(all.get(&LOST))),
+        p99(&latency),
+        p99(&SCHEDULE_LAG),
     ];
-    let mut html = String::from("<div class=\"tiles\">\n");
-    for (name, value) in tiles {
-        html.push_str(&format!("<div><b>{value}</b>{name}</div>\n"));
+    html! {
+        div.tiles {
+            @for (name, value) in tiles {
+                div title=[name.help] { b { (value) } (name.text) }
+            }
+        }
     }
-    html + "</div>\n"
 }
 
 /// A table with a heading; the first column names the row, all others are numbers.
-fn table(title: &str, heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut html = format!("<section>\n<h2>{title}</h2>\n<table>\n<tr>");
-    for name in heading {
-        html.push_str(&format!("<th>{name}</th>"));
-    }
-    html.push_str("</tr>\n");
-    for row in rows {
-        html.push_str("<tr>");
-        for cell in row {
-            html.push_str(&format!("<td>{}</td>", escape(&cell)));
+fn table(
+    title: &str,
+    heading: impl IntoIterator<Item: Into<Label>>,
+    rows: impl Iterator<Item: IntoIterator<Item: Into<Label>>>,
+) -> Markup {
+    classed_table(None, title, heading, rows)
+}
+
+/// The same with a class in the style sheet.
+fn classed_table(
+    class: Option<&str>,
+    title: &str,
+    heading: impl IntoIterator<Item: Into<Label>>,
+    rows: impl Iterator<Item: IntoIterator<Item: Into<Label>>>,
+) -> Markup {
+    html! {
+        section {
+            h2 { (title) }
+            table class=[class] {
+                tr {
+                    @for name in heading.into_iter().map(Into::<Label>::into) { th title=[name.help] { (name.text) } }
+                }
+                @for row in rows {
+                    tr {
+                        @for cell in row.into_iter().map(Into::<Label>::into) { td title=[cell.help] { (cell.text) } }
+                    }
+                }
+            }
         }
-        html.push_str("</tr>\n");
     }
-    html + "</table>\n</section>\n"
+}
+
+/// A row of figures behind their name.
+fn named(name: impl Into<Label>, figures: impl Iterator<Item = String>) -> Vec<Label> {
+    iter::once(name.into()).chain(figures.map(Label::from)).collect()
 }
 
 fn shown(count: Option<u64>) -> String {
     count.map_or_else(|| "–".into(), words::count)
 }
 
-pub(super) fn messages(report: &Report) -> String {
+pub(super) fn messages(report: &Report) -> Markup {
     let rows = report.messages.all.rows().map(|(counter, all)| {
-        let mut row = vec![counter.title(), shown(all)];
-        row.extend(report.messages.by_qos.iter().map(|counts| shown(counts.get(counter))));
-        row
+        let by_qos = report.messages.by_qos.iter().map(|counts| shown(counts.get(counter)));
+        named(counter, iter::once(shown(all)).chain(by_qos))
     });
     let rejected = report.messages.rejected.iter().map(|(reason, number)| {
-        let mut row = vec![format!("rejected: {reason}"), words::count(*number)];
-        row.extend(report.messages.by_qos.map(|_| shown(None)));
-        row
+        let by_qos = report.messages.by_qos.iter().map(|_| shown(None));
+        named(format!("rejected: {reason}"), iter::once(words::count(*number)).chain(by_qos))
     });
-    table("Messages", &["", "all", "QoS 0", "QoS 1", "QoS 2"], rows.chain(rejected))
+    table("Messages", ["", "all", "QoS 0", "QoS 1", "QoS 2"], rows.chain(rejected))
 }
 
-pub(super) fn received(report: &Report) -> String {
-    let Some(received) = &report.received else { return String::new() };
+pub(super) fn received(report: &Report) -> Markup {
+    let Some(received) = &report.received else { return Markup::default() };
     let mut rows = vec![vec!["messages".to_owned(), words::count(received.messages)]];
     let by_qos = received.by_qos.iter().enumerate();
     rows.extend(by_qos.map(|(qos, number)| vec![format!("of these QoS {qos}"), words::count(*number)]));
@@ -122,21 +188,18 @@ pub(super) fn received(report: &Report) -> String {
         refused.map(|(reason, number)| vec![format!("subscriptions refused: {reason}"), words::count(*number)]),
     );
     rows.push(vec!["subscriptions never answered".into(), words::count(received.subscriptions_unanswered)]);
-    table("Received", &["", "count"], rows.into_iter())
+    table("Received", ["", "count"], rows.into_iter())
 }
 
-pub(super) fn latencies(report: &Report) -> String {
-    let rows = report.latency.rows().map(|(distribution, summary)| {
-        let mut row = vec![distribution.title.to_owned()];
-        row.extend(times(summary));
-        row.push(words::count(summary.count));
-        row
-    });
-    table("Latency", &["", "p50", "p90", "p99", "p99.9", "max", "count"], rows)
+pub(super) fn latencies(report: &Report) -> Markup {
+    let rows = report.latency.rows().map(|(distribution, summary)| named(distribution, times(summary)));
+    table("Latency", ["", "p50", "p90", "p99", "p99.9", "max", "count"], rows)
 }
 
-fn times(summary: &Summary) -> [String; 5] {
-    summary.values().map(|value| value.map_or_else(|| "–".into(), words::time))
+/// The times of a distribution, and how many there are.
+fn times(summary: &Summary) -> impl Iterator<Item = String> {
+    let times = summary.values().map(|value| value.map_or_else(|| "–".into(), words::time));
+    times.into_iter().chain([words::count(summary.count)])
 }
 
 /// The counters that are shown of these: a column of zeros tells nothing, unless it is one that everybody looks for.
@@ -147,12 +210,10 @@ fn columns(counts: &[&Counts]) -> Vec<&'static Counter> {
 }
 
 /// The distributions of which something was measured, each with a row that begins with `name` and its title.
-fn measured<'a>(name: &'a str, latency: &'a Times) -> impl Iterator<Item = Vec<String>> + 'a {
-    latency.rows().filter(|(_, summary)| summary.count > 0).map(move |(distribution, summary)| {
-        let mut row = vec![name.to_owned(), distribution.title.to_owned()];
-        row.extend(times(summary));
-        row.push(words::count(summary.count));
-        row
+fn measured<'a>(name: &'a str, latency: &'a Times) -> impl Iterator<Item = Vec<Label>> + 'a {
+    let is_measured = |(_, summary): &(&Distribution, &Summary)| summary.count > 0;
+    latency.rows().filter(is_measured).map(move |(distribution, summary)| {
+        iter::once(name.into()).chain(named(distribution, times(summary))).collect()
     })
 }
 
@@ -160,32 +221,31 @@ fn measured<'a>(name: &'a str, latency: &'a Times) -> impl Iterator<Item = Vec<S
 const MEASURED: [&str; 8] = ["", "", "p50", "p90", "p99", "p99.9", "max", "count"];
 
 /// The counters and the times of each phase.
-pub(super) fn phases(report: &Report) -> String {
+pub(super) fn phases(report: &Report) -> Markup {
     if report.phases.is_empty() {
-        return String::new();
+        return Markup::default();
     }
     let columns = columns(&report.phases.iter().map(|phase| &phase.counts).collect::<Vec<_>>());
-    let titles: Vec<String> = columns.iter().map(|counter| counter.title()).collect();
-    let mut heading = vec!["", "at", "lasts"];
-    heading.extend(titles.iter().map(String::as_str));
+    let heading = ["", "at", "lasts"].map(Label::from).into_iter().chain(columns.iter().copied().map(Label::from));
     let counts = report.phases.iter().map(|phase| {
         let mut row = vec![phase.name.clone(), words::time(phase.at_seconds), words::time(phase.seconds)];
         row.extend(columns.iter().map(|counter| shown(phase.counts.get(counter))));
         row
     });
     let latencies = report.phases.iter().flat_map(|phase| measured(&phase.name, &phase.latency));
-    table("Messages by phase", &heading, counts) + &table("Latency by phase", &MEASURED, latencies)
+    html! {
+        (table("Messages by phase", heading, counts))
+        (table("Latency by phase", MEASURED, latencies))
+    }
 }
 
 /// The counters and the times of each stream, and before them those of a group that has several.
-pub(super) fn streams(report: &Report) -> String {
+pub(super) fn streams(report: &Report) -> Markup {
     if report.groups.is_empty() {
-        return String::new();
+        return Markup::default();
     }
     let columns = columns(&report.streams().map(|(_, _, figures)| &figures.counts).collect::<Vec<_>>());
-    let titles: Vec<String> = columns.iter().map(|counter| counter.title()).collect();
-    let mut heading = vec!["", "QoS"];
-    heading.extend(titles.iter().map(String::as_str));
+    let heading = ["", "QoS"].map(Label::from).into_iter().chain(columns.iter().copied().map(Label::from));
     let (mut counts, mut latencies) = (Vec::new(), Vec::new());
     for row in report.rows() {
         let name = row.name();
@@ -194,46 +254,52 @@ pub(super) fn streams(report: &Report) -> String {
         cells.extend(columns.iter().map(|counter| shown(row.counts.get(counter))));
         counts.push(cells);
     }
-    table("Messages by stream", &heading, counts.into_iter())
-        + &table("Latency by stream", &MEASURED, latencies.into_iter())
+    html! {
+        (table("Messages by stream", heading, counts.into_iter()))
+        (table("Latency by stream", MEASURED, latencies.into_iter()))
+    }
 }
 
 /// What went wrong on purpose, and how long it took until all was well again.
-pub(super) fn faults(report: &Report) -> String {
+pub(super) fn faults(report: &Report) -> Markup {
     if report.faults.is_empty() {
-        return String::new();
+        return Markup::default();
     }
-    let rows = report.faults.iter().map(|fault| text::fault(fault).into());
+    let rows = report.faults.iter().map(text::fault);
     let bound = report.faults.iter().find_map(|fault| fault.latency_bound_seconds);
-    let bound = bound.map(|bound| format!(", of which {} is asked", words::time(bound))).unwrap_or_default();
-    let what = "<p>Counted from when a fault let go of its devices: until half, 95 % and all of the sessions that it ended were back, \
-                and until the end-to-end latency's p99";
-    table("Faults", &text::FAULT, rows) + &format!("{what}{bound} was within its threshold again.</p>\n")
+    html! {
+        (table("Faults", text::FAULT, rows))
+        p {
+            "Counted from when a fault let go of its devices: until half, 95 % and all of the sessions that it ended were back, "
+            "and until the end-to-end latency's p99"
+            @if let Some(bound) = bound { ", of which " (words::time(bound)) " is asked" }
+            " was within its threshold again."
+        }
+    }
 }
 
 /// What the faults that streams have by themselves did to their messages.
-pub(super) fn model_faults(report: &Report) -> String {
+pub(super) fn model_faults(report: &Report) -> Markup {
     if report.model_faults.is_empty() {
-        return String::new();
+        return Markup::default();
     }
-    let rows = report.model_faults.iter().map(|figures| text::model_fault(figures).into());
-    table("Faults of models", &text::MODEL_FAULT, rows)
+    let rows = report.model_faults.iter().map(text::model_fault);
+    table("Faults of models", text::MODEL_FAULT, rows)
 }
 
 /// What became of the wills of the run, and of the devices that each fault hit.
-pub(super) fn wills(report: &Report) -> String {
-    let Some(found) = &report.offline_detection else { return String::new() };
-    let beside = text::wills_beside(found).map(|line| format!("<p>{line}.</p>\n")).unwrap_or_default();
-    table(
-        "Offline detection",
-        &text::WILLS,
-        report.detections().map(|(name, found)| text::wills_of(name, found).into()),
-    ) + &beside
+pub(super) fn wills(report: &Report) -> Markup {
+    let Some(found) = &report.offline_detection else { return Markup::default() };
+    let rows = report.detections().map(|(name, found)| text::wills_of(name, found));
+    html! {
+        (table("Offline detection", text::WILLS, rows))
+        @if let Some(beside) = text::wills_beside(found) { p { (beside) "." } }
+    }
 }
 
-pub(super) fn outages(report: &Report) -> String {
+pub(super) fn outages(report: &Report) -> Markup {
     if report.outages.list.is_empty() {
-        return String::new();
+        return Markup::default();
     }
     let rows = report.outages.list.iter().map(|outage| {
         let mut row = vec![
@@ -247,18 +313,20 @@ pub(super) fn outages(report: &Report) -> String {
         row
     });
     let headings = ["from", "after", "lasted", "gap", "devices lost", "50 % back", "90 %", "95 %", "all"];
-    let backoff = text::backoff(&report.outages).map(|line| format!("<p>{}</p>", escape(&line))).unwrap_or_default();
-    table("Outages", &headings, rows) + &backoff
-}
-
-pub(super) fn events(report: &Report) -> String {
-    if report.events.is_empty() {
-        return String::new();
+    html! {
+        (table("Outages", headings, rows))
+        @if let Some(backoff) = text::backoff(&report.outages) { p { (backoff) } }
     }
-    table("Events", &text::EVENT, report.events.iter().map(|event| text::event(event).into()))
 }
 
-pub(super) fn connections(report: &Report) -> String {
+pub(super) fn events(report: &Report) -> Markup {
+    if report.events.is_empty() {
+        return Markup::default();
+    }
+    table("Events", text::EVENT, report.events.iter().map(text::event))
+}
+
+pub(super) fn connections(report: &Report) -> Markup {
     let connections = &report.connections;
     let mut rows = vec![
         vec!["accepted".to_owned(), words::count(connections.accepted)],
@@ -271,12 +339,12 @@ pub(super) fn connections(report: &Report) -> String {
         let number = words::count(connections.unsolicited_acknowledgements);
         rows.push(vec!["unsolicited acknowledgements".into(), number]);
     }
-    table("Connections", &["", "count"], rows.into_iter())
+    table("Connections", ["", "count"], rows.into_iter())
 }
 
-pub(super) fn lost(report: &Report) -> String {
+pub(super) fn lost(report: &Report) -> Markup {
     if report.lost_messages.is_empty() {
-        return String::new();
+        return Markup::default();
     }
     let rows = report.lost_messages.iter().map(|lost| {
         vec![
@@ -288,10 +356,10 @@ pub(super) fn lost(report: &Report) -> String {
             if lost.acknowledged { "yes".into() } else { "no".into() },
         ]
     });
-    table("First lost messages", &["due", "device", "stream", "number", "QoS", "acknowledged"], rows)
+    table("First lost messages", ["due", "device", "stream", "number", "QoS", "acknowledged"], rows)
 }
 
-pub(super) fn generator(report: &Report) -> String {
+pub(super) fn generator(report: &Report) -> Markup {
     let generator = report.generator;
     let rows = [
         ("CPU, user", words::time(generator.cpu_user_seconds)),
@@ -306,10 +374,10 @@ pub(super) fn generator(report: &Report) -> String {
         ("bytes received", words::bytes(report.bytes.received as f64)),
         ("bytes observed", words::bytes(report.bytes.observed as f64)),
     ];
-    table("Generator", &["", ""], rows.into_iter().map(|(name, value)| vec![name.into(), value]))
+    table("Generator", ["", ""], rows.into_iter().map(|(name, value)| vec![name.into(), value]))
 }
 
-pub(super) fn manifest(report: &Report) -> String {
+pub(super) fn manifest(report: &Report) -> Markup {
     let manifest = &report.manifest;
     let host = &manifest.host;
     let cpus = words::counted(host.cpus.into(), "processor", "processors");
@@ -327,6 +395,6 @@ pub(super) fn manifest(report: &Report) -> String {
         ("lost after", words::time(manifest.loss_after_seconds)),
         ("clocks differ by at most", words::time(manifest.clock_bound_seconds)),
     ];
-    let table = table("Manifest", &["", ""], rows.into_iter().map(|(name, value)| vec![name.into(), value]));
-    table.replacen("<table>", "<table class=\"text\">", 1)
+    let rows = rows.into_iter().map(|(name, value)| vec![name.into(), value]);
+    classed_table(Some("text"), "Manifest", ["", ""], rows)
 }
