@@ -99,7 +99,7 @@ fn the_example_goes_on_when_the_pods_of_the_leader_and_of_a_worker_are_deleted()
     // The fleet is its own again, and has lost nothing but what the verdict says.
     fleet.until("the fleet has its own devices", |fleet| fleet.status("connected") == 10 && fleet.clients() == clients);
     let page = fleet.simctl(&["report", "loadtest/rush-hour", "-o", "html"]).stdout;
-    assert!(page.starts_with("<!doctype html>") && page.contains("rush-hour"), "{} bytes", page.len());
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("rush-hour"), "{} bytes", page.len());
 }
 
 #[test]
