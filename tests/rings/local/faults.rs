@@ -305,15 +305,19 @@ fn check_tellers(
     let told: Vec<Note> = around(notes, &struck.span).into_iter().filter(|note| is_it(note)).collect();
     let devices: BTreeSet<u32> = told.iter().map(|note| note.device).collect();
     assert_eq!(devices.len() as u64, struck.devices, "{name}: {devices:?}");
+    let mut soon = 0;
     for device in &devices {
         let of_device = told.iter().filter(|note| note.device == *device);
         assert!(of_device.clone().count() >= least, "{name}: {device}: {of_device:?}");
         // Broken text tells no instant any more.
         let due: Vec<Micros> = of_device.filter_map(due_of).collect();
-        let is_soon = |first: &Micros| first.0.abs_diff(struck.span.start.0) <= INTERVAL_MAX;
-        assert!(due.iter().min().is_none_or(is_soon), "{name}: {device}: {due:?}");
+        // Where the broker is held up, a device withholds a message.
+        let first = due.iter().min().map_or(0, |first| first.0.abs_diff(struck.span.start.0));
+        assert!(first <= INTERVAL_MAX + FAR, "{name}: {device}: {due:?}");
+        soon += usize::from(first <= INTERVAL_MAX);
         assert!(due.iter().all(|due| due.0 <= struck.span.end.0 + 1), "{name}: {device}: {due:?}");
     }
+    assert!(soon * 2 >= devices.len(), "{name}: {soon} of {} from its beginning on", devices.len());
     assert!(struck.effects >= struck.devices * least as u64, "{name}");
     devices
 }

@@ -53,9 +53,9 @@ const MOST: u32 = 100_000;
 /// Time passes only where nothing is to be done: a timer is as late as the loop looks at its timers, and no later.
 const LAG_MAX: Span = Span(cost::USUAL_PAUSE.0 + 1_000);
 
-/// The most CPU time that a thousand histories may take: three times the ten seconds that they are to stay below, so that a slow
-/// machine fails nobody.
-const HISTORIES_MAX: Span = Span::from_secs(30);
+/// The most CPU time that a thousand histories may take in a build that is hardly optimized. They took 28 to 38 s on two hardware
+/// threads that had other things to do, which count as CPU time, too.
+const HISTORIES_MAX: Span = Span::from_secs(60);
 
 const MODEL: &str = r#"
 signals: {x: {kind: counter, rate: 1}}
