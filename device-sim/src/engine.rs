@@ -9,7 +9,6 @@
 //! The engine's threads are ordinary ones with a `mio` loop; nothing of tokio runs here. Only [`Kind::Rumqttc`], which
 //! is there to compare with, has a tokio runtime of its own.
 
-pub(crate) mod blueprint;
 mod builder;
 mod causes;
 mod course;
@@ -53,11 +52,11 @@ use fleet_contract::{
 use mio::Waker;
 use serde::{Deserialize, Serialize};
 
-pub use blueprint::BlueprintError;
 use course::Course;
 
 use crate::{
     agent::{Agent, Telemetry},
+    blueprint::{Blueprint, BlueprintError},
     clock::Clock,
     index::DeviceIndex,
     observe::{ObserverWatch, observer},
@@ -70,7 +69,6 @@ use crate::{
         resolver::Resolver,
     },
 };
-use blueprint::Blueprint;
 use builder::Builder;
 use driver::Driver;
 use phases::Phases;

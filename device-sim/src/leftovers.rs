@@ -18,10 +18,7 @@ use fleet_contract::{
 };
 
 use crate::{
-    engine::{
-        BlueprintError,
-        blueprint::{Blueprint, Identity},
-    },
+    blueprint::{Blueprint, BlueprintError, Identity},
     index::DeviceIndex,
     observe::observer,
     session::{Options, codec::v5::Reason},

@@ -11,6 +11,7 @@
 mod agent;
 mod api;
 pub mod args;
+pub mod blueprint;
 pub mod clock;
 pub mod credentials;
 pub mod encode;

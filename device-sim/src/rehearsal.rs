@@ -14,10 +14,7 @@ use fleet_contract::{
 };
 
 use crate::{
-    engine::{
-        BlueprintError,
-        blueprint::{Blueprint, Identity},
-    },
+    blueprint::{Blueprint, BlueprintError, Identity},
     index::DeviceIndex,
     observe::{filters, observer},
     session::{

@@ -18,7 +18,6 @@ use mio::{Poll, Waker};
 
 use super::{
     COMMANDS_MAX, Engine, Handle, Kind, Native, StartError,
-    blueprint::{Blueprint, Group},
     course::Course,
     driver::Driver,
     rumqttc,
@@ -28,6 +27,7 @@ use super::{
 };
 use crate::{
     agent::Agent,
+    blueprint::{Blueprint, Group},
     clock::Clock,
     observe::{
         Arrivals, ObserverWatch, observer,

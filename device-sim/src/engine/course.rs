@@ -7,11 +7,9 @@ use fleet_contract::{
     time::Micros,
 };
 
-use super::{
-    blueprint::{Blueprint, Group},
-    phases::Phases,
-};
+use super::phases::Phases;
 use crate::{
+    blueprint::{Blueprint, Group},
     fault::Aimed,
     index::{GroupIndex, StreamIndex},
 };

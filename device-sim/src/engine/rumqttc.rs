@@ -42,10 +42,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    blueprint::Blueprint, course::Course, device::Trouble, driver::Driver, lock, pacer::Pacer, phases::Phases,
-    shard::ShareOfRate, streams::Streams,
+    course::Course, device::Trouble, driver::Driver, lock, pacer::Pacer, phases::Phases, shard::ShareOfRate,
+    streams::Streams,
 };
-use crate::{agent::Site, clock::Clock, index::DeviceIndex, model::Scratch, transport::brokers::Brokers};
+use crate::{
+    agent::Site, blueprint::Blueprint, clock::Clock, index::DeviceIndex, model::Scratch, transport::brokers::Brokers,
+};
 use books::Books;
 
 /// Stripes of counters for each thread: a device keeps to one, so that threads seldom wait for each other.

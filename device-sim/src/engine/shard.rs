@@ -55,7 +55,6 @@ pub(super) use watched::Inlet;
 use watched::Watched;
 
 use super::{
-    blueprint::Blueprint,
     course::Course,
     slot::Slot,
     streams::{Exchange, Streams},
@@ -63,6 +62,7 @@ use super::{
 };
 use crate::{
     agent::{Agent, Effects, Telemetry},
+    blueprint::Blueprint,
     index::DeviceIndex,
     model::Scratch,
     record::Files,

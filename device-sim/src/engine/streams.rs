@@ -14,11 +14,11 @@ use fleet_contract::{
 };
 
 use super::{
-    blueprint::{Blueprint, Group},
     lock,
     phases::{Phase, Phases},
 };
 use crate::{
+    blueprint::{Blueprint, Group},
     index::{SeriesAt, StreamIndex},
     observe::ledger::{Counts, PhaseMark},
 };

@@ -2,8 +2,9 @@
 
 use fleet_contract::{stats::Stats, time::Micros, units::Span};
 
-use super::{blueprint::Blueprint, course::Course};
+use super::course::Course;
 use crate::{
+    blueprint::Blueprint,
     fault::{Aimed, Conditions, How, Region},
     index::{DeviceIndex, StreamIndex},
     model::Scratch,

@@ -10,7 +10,7 @@ use fleet_contract::time::Micros;
 
 use super::{Found, Stays, Way, unreachable};
 use crate::{
-    engine::blueprint::Identity,
+    blueprint::Identity,
     index::StreamIndex,
     observe::bodies,
     session::{

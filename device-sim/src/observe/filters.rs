@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fleet_contract::{fleet::Observe, plan::Shard};
 
 use crate::{
-    engine::blueprint::Blueprint,
+    blueprint::Blueprint,
     index::{DeviceIndex, StreamIndex},
     model::{Model, Stream},
     session::codec::Qos,

@@ -22,8 +22,8 @@ use mio::{Events, Poll, Token, Waker};
 
 use super::{Arrival, Arrivals, ObserverWatch, filters::Filter};
 use crate::{
+    blueprint::Blueprint,
     clock::Clock,
-    engine::blueprint::Blueprint,
     index::DeviceIndex,
     session::{
         Event, Options, Pool, Session,

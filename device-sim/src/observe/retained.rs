@@ -16,7 +16,7 @@ use mio::Waker;
 
 use super::{Arrivals, observer};
 use crate::{
-    engine::blueprint::Blueprint,
+    blueprint::Blueprint,
     index::DeviceIndex,
     leftovers::{Stays, Way, kept},
     session,

@@ -10,8 +10,8 @@ use fleet_contract::{qos::Qos, time::Micros, units::Span};
 use super::{Shared, Stripe};
 use crate::{
     agent::{Agent as _, Telemetry},
+    blueprint::{Blueprint, Group},
     engine::{
-        blueprint::{Blueprint, Group},
         course::Course,
         device::{Queued, State, Trouble},
     },

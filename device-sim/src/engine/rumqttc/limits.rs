@@ -5,10 +5,7 @@ use fleet_contract::{
     fleet::{FleetSpec, Observe, Protocol},
 };
 
-use crate::{
-    engine::{StartError, blueprint::Blueprint},
-    transport::Route,
-};
+use crate::{blueprint::Blueprint, engine::StartError, transport::Route};
 
 /// Whether they can be the devices of a fleet, as far as its document says.
 pub(in crate::engine) fn check(spec: &FleetSpec) -> Result<(), StartError> {

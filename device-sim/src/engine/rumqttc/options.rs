@@ -6,7 +6,7 @@ use fleet_contract::{qos::Qos, units::Span};
 use rumqttc::{LastWill, MqttOptions, NetworkOptions, QoS};
 
 use crate::{
-    engine::blueprint::Blueprint,
+    blueprint::Blueprint,
     index::DeviceIndex,
     session::codec::{self, Connect},
 };

@@ -11,8 +11,8 @@ use fleet_contract::{time::Micros, units::Span};
 use super::{Shard, roster::Roster};
 use crate::{
     agent::{Agent, Effect, Effects, Site},
+    blueprint::Blueprint,
     engine::{
-        blueprint::Blueprint,
         causes,
         device::{Queued, State},
         slot::Slot,

@@ -6,8 +6,8 @@ use fleet_contract::stats::Stats;
 
 use super::noted::{Acknowledgements, Lags};
 use crate::{
+    blueprint::Blueprint,
     engine::{
-        blueprint::Blueprint,
         device::Trouble,
         streams::{Exchange, Streams},
     },

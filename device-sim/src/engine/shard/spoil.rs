@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     agent::Agent,
-    engine::{blueprint::Blueprint, device::Queued, slot::Slot, world::World},
+    blueprint::Blueprint,
+    engine::{device::Queued, slot::Slot, world::World},
     fault::{self, Cause, Fate, Flood, How, OfDevice},
     index::{DeviceIndex, GroupIndex, StreamIndex},
     model::Seen,

@@ -35,7 +35,8 @@ use fleet_contract::{
 use super::{Command, Inlet, Parts, Shard, ShareOfRate, Slots};
 use crate::{
     agent::{Agent, Telemetry},
-    engine::{blueprint::Blueprint, course::Course, device::State, streams::Tables},
+    blueprint::Blueprint,
+    engine::{course::Course, device::State, streams::Tables},
     index::DeviceIndex,
     observe::ObserverWatch,
     random::Source,

@@ -10,7 +10,8 @@ use fleet_contract::{stamp::Stamp, stats::Wills as Counts, time::Micros, units::
 use super::{Shard, agents::site, counted::Counted};
 use crate::{
     agent::{Agent, Made},
-    engine::{blueprint::Will, device::State, slot::Slot, world::World},
+    blueprint::Will,
+    engine::{device::State, slot::Slot, world::World},
     index::DeviceIndex,
     observe::{
         bodies,

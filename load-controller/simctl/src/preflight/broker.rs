@@ -4,8 +4,8 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use device_sim::{
+    blueprint::BlueprintError,
     credentials::PasswordError,
-    engine::BlueprintError,
     rehearsal::{Answer, Client, Rehearsal},
     session::{
         Refusal,

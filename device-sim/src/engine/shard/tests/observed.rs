@@ -16,7 +16,7 @@ use fleet_contract::{
 
 use super::{DEVICES, MODEL, Stage, played::Trouble};
 use crate::{
-    engine::blueprint::Blueprint,
+    blueprint::Blueprint,
     index::DeviceIndex,
     observe::{Arrival, Arrivals, Mark},
     random::Source,
