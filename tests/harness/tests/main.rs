@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod arrows;
 mod full_disk;
 mod null_broker;
 mod process;
