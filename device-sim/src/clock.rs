@@ -1,5 +1,7 @@
 //! The one clock of a worker: wall time read once, monotonic from there on.
 
+#![expect(clippy::disallowed_methods, reason = "the one clock, which others are given")]
+
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use fleet_contract::{time::Micros, units::Span};

@@ -461,6 +461,7 @@ impl Native {
     }
 
     /// Asks all shards at once, then collects the answers that come in time, in the shards' order.
+    #[expect(clippy::disallowed_methods, reason = "threads answer in real time")]
     fn ask_all<T>(&self, command: impl Fn(SyncSender<T>) -> Command) -> Vec<Option<T>> {
         let ask = |shard: &Handle<Command>| {
             let (reply, answer) = mpsc::sync_channel(1);

@@ -1,6 +1,7 @@
 //! Passwords and certificates that change while a fleet runs: from the next CONNECT on, and nothing is lost.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails the test")]
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
 
 #[path = "common/authority.rs"]
 mod authority;

@@ -2,6 +2,8 @@
 //! and CPU time under load. Each is printed (`cargo test -p broker fleet -- --nocapture`), and held to its promise where it is
 //! not the machine's as well.
 
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! Address, limits, credentials, versions, shutdown.
 
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

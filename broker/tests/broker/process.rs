@@ -1,5 +1,7 @@
 //! The broker as a process of its own: its output, its memory, its end.
 
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};

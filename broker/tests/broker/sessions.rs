@@ -1,5 +1,7 @@
 //! Sessions, wills, takeover, keep-alive.
 
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
+
 use std::time::{Duration, Instant};
 
 use rumqttc::QoS;

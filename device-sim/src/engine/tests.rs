@@ -75,6 +75,7 @@ fn a_shard_that_is_silent_takes_nothing_back() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "threads answer in real time")]
 fn a_shard_that_never_answers_is_neither_drained_nor_waited_for_long() {
     let (mut native, threads) =
         native(vec![Box::new(|_| None), Box::new(|_| None), Box::new(|_| Some(counted(1, true)))]);

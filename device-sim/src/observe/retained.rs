@@ -95,6 +95,7 @@ impl Parts {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "what is asked is gathered in real time")]
     fn gather(&self, first: Look) -> Vec<DeviceIndex> {
         let mut devices = vec![first.device];
         let until = Instant::now() + GATHERED;

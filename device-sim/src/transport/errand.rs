@@ -1,5 +1,7 @@
 //! A session of a few packets on a connection of its own: is the broker there, does it let us in, does it forget.
 
+#![expect(clippy::disallowed_methods, reason = "an errand holds up its thread, in real time")]
+
 use std::{
     fmt, io,
     net::SocketAddr,

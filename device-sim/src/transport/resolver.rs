@@ -9,6 +9,8 @@
 //! fault. The system has put them in the order of RFC 6724, and they are tried in that order and at the pace of RFC 8305;
 //! devices are spread over those of the first one's family.
 
+#![expect(clippy::disallowed_methods, reason = "names and addresses are tried in real time")]
+
 use std::{
     io,
     net::{SocketAddr, ToSocketAddrs},

@@ -1,5 +1,7 @@
 //! A condition on an engine's statistics, awaited with a deadline.
 
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
+
 use std::time::{Duration, Instant};
 
 use device_sim::engine::Engine;

@@ -4,6 +4,7 @@
 //! themselves, their timers and rows, and the messages of QoS 1 in flight, which the peer leaves unanswered.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails the test")]
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
 
 #[expect(dead_code, reason = "the peer here treats nobody badly")]
 mod peer;

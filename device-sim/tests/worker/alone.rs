@@ -1,5 +1,7 @@
 //! One worker: what it takes, what it refuses, and how it ends.
 
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},

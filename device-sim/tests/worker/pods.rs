@@ -1,5 +1,7 @@
 //! Several workers of one fleet, each with a shard, as pods are: killed, restarted, outgrown, and merged in the end.
 
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
+
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},

@@ -1,5 +1,7 @@
 //! A broker, a fleet and a worker process with its API, for tests.
 
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
+
 use std::{
     fmt::{Debug, Display},
     io::{BufRead as _, BufReader, Read, Write},

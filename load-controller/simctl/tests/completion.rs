@@ -1,6 +1,7 @@
 //! Completion without a cluster that answers: words are found at once, and nobody waits long for others.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the message")]
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
 
 use std::{
     fs,

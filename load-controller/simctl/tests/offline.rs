@@ -1,6 +1,7 @@
 //! The verbs that need neither broker nor run, as a shell calls them.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the message")]
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
 
 use std::{fs, path::Path};
 

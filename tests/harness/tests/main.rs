@@ -1,6 +1,7 @@
 //! The harness proves itself: what a ring relies on is shown here with real sockets and processes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
 
 mod arrows;
 mod full_disk;

@@ -3,6 +3,8 @@
 //! It stores nothing: no session, no retained message, no will. With `--echo` it forwards at QoS 0, to measure what
 //! observing costs. Never reachable from outside unless told so by `--bind`; not a broker for anything but tests.
 
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
+
 mod counters;
 mod packet;
 mod sink;

@@ -5,6 +5,7 @@
 //! `cargo xtask test brokers brokers-mochi brokers-rabbitmq` runs them, and says NOT RUN where a broker cannot be had.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
 
 /// Makes a test of each behaviour for one make.
 macro_rules! behaviours {

@@ -7,6 +7,7 @@
 //! `E2E_TAG` name; what needs nodes of our own then says that it was not run.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
 
 mod acts;
 mod books;

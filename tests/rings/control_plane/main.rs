@@ -7,6 +7,7 @@
 //! processes behind such pods ([`kubelet`]). What devices do in containers is the business of the cluster ring.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
 
 mod admission;
 mod autoscaler;

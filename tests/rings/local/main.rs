@@ -4,6 +4,7 @@
 //! the run.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
 
 mod acts;
 mod addresses;

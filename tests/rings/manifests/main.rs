@@ -4,6 +4,7 @@
 //! the Compose setup. `cargo xtask test manifests` runs it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::disallowed_methods, reason = "processes and sockets take real time")]
 
 mod admission;
 mod alerts;

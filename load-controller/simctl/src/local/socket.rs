@@ -282,10 +282,10 @@ mod tests {
         assert!(place.join(format!("far-{dead}.sock")).exists(), "it answers");
         drop(elsewhere);
         // A program that another test starts holds the socket, too, until it is another program.
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
         let _claim = loop {
             let claim = Claim::within(&place, "next").unwrap();
-            if !place.join(format!("far-{dead}.sock")).exists() || std::time::Instant::now() > deadline {
+            if !place.join(format!("far-{dead}.sock")).exists() || tokio::time::Instant::now() > deadline {
                 break claim;
             }
         };
