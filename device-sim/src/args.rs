@@ -359,7 +359,7 @@ fn folder(file: &Path) -> PathBuf {
 }
 
 /// The plan in the file of `--plan`.
-pub(crate) fn read_plan(path: &Path) -> Result<Plan, SettingsError> {
+fn read_plan(path: &Path) -> Result<Plan, SettingsError> {
     read_json("a plan", path)
 }
 

@@ -28,7 +28,7 @@ impl Kind for Clock {
 
 impl WrongClock {
     /// What it shows at an instant.
-    pub(crate) fn shows(&self, at: Micros) -> Micros {
+    pub(super) fn shows(&self, at: Micros) -> Micros {
         let drifted = i128::from(at.since(self.since).0) * i128::from(self.drift) / 1_000_000;
         let shown = i128::from(at.0) + i128::from(self.ahead.0) - i128::from(self.behind.0) + drifted;
         Micros(u64::try_from(shown.max(0)).unwrap_or(u64::MAX))

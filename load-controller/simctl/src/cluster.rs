@@ -14,7 +14,7 @@ pub(crate) mod load_tests;
 pub(crate) mod manifest;
 pub(crate) mod objects;
 pub(crate) mod ownership;
-pub(crate) mod quantity;
+mod quantity;
 pub(crate) mod question;
 pub(crate) mod revision;
 pub(crate) mod settle;

@@ -107,7 +107,7 @@ impl Loader {
 }
 
 /// Whether a program is in the `PATH`.
-pub(crate) fn is_there(program: &str) -> bool {
+fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(|directory| directory.join(program)).any(|file: PathBuf| file.is_file())
 }

@@ -185,7 +185,7 @@ impl Estimate {
     }
 
     /// The same fleet with another number of devices; groups and streams stay those of the document.
-    pub(crate) fn scaled(&self, devices: u32) -> Self {
+    fn scaled(&self, devices: u32) -> Self {
         let per_worker = self.devices.div_ceil(self.workers.max(1)).max(1);
         let factor = f64::from(devices) / f64::from(self.devices.max(1));
         let workers = if self.workers > 1 { devices.div_ceil(per_worker).max(1) } else { self.workers };

@@ -52,7 +52,7 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// Whether nothing should start.
-    pub(crate) const fn is_failure(self) -> bool {
+    const fn is_failure(self) -> bool {
         matches!(self, Self::Failed | Self::Refused)
     }
 }
@@ -215,7 +215,7 @@ pub(crate) const fn embedded_devices_max() -> usize {
 }
 
 /// Whether the embedded broker takes so many devices.
-pub(crate) fn check_embedded(devices: u32) -> Check {
+fn check_embedded(devices: u32) -> Check {
     const NAME: &str = "embedded broker";
     let most = embedded_devices_max();
     let found = format!("{} of at most {}", words::devices(devices), words::count(most as u64));

@@ -237,7 +237,7 @@ fn devices(report: &Report, palette: Palette) -> String {
 }
 
 /// `part` of `whole` as a bar of 20 characters.
-pub(crate) fn bar(part: u32, whole: u32) -> String {
+fn bar(part: u32, whole: u32) -> String {
     const WIDTH: usize = 20;
     let filled = (u64::from(part.min(whole)) * WIDTH as u64).checked_div(u64::from(whole)).unwrap_or(WIDTH as u64);
     let filled = usize::try_from(filled).unwrap_or(WIDTH);

@@ -58,7 +58,7 @@ pub(super) enum What {
 
 impl Cleaned {
     /// Nothing was to be removed so far.
-    pub(crate) fn nothing(fleet: &Fleet) -> Self {
+    pub(super) fn nothing(fleet: &Fleet) -> Self {
         let addresses = fleet.spec.broker.as_ref().map_or(&[][..], BrokerSpec::addresses);
         Self {
             fleet: fleet.metadata.name.clone(),

@@ -235,7 +235,7 @@ impl Cluster {
     }
 
     /// What an error of the client means to a person.
-    pub(crate) fn explain(&self, error: kube::Error) -> ClusterError {
+    pub(super) fn explain(&self, error: kube::Error) -> ClusterError {
         match error {
             kube::Error::Api(status) => ClusterError::Refused(status),
             error @ (kube::Error::Service(_)

@@ -84,7 +84,7 @@ impl Cluster {
     }
 
     /// A cluster that knows no Fleets says "not found" of each; what to do about it helps more.
-    pub(crate) fn untaught(&self, error: ClusterError) -> ClusterError {
+    pub(super) fn untaught(&self, error: ClusterError) -> ClusterError {
         match error.status() {
             Some(status) if status.code == 404 && status.details.as_ref().is_none_or(|it| it.name.is_empty()) => {
                 ClusterError::Unknown { context: self.context().into(), what: "Fleets".into(), remedy: TEACH }
@@ -95,7 +95,7 @@ impl Cluster {
 }
 
 /// What makes a cluster know fleets.
-pub(crate) const TEACH: &str = "; `simctl install` teaches it";
+pub(super) const TEACH: &str = "; `simctl install` teaches it";
 
 /// The position of the only fleet; of several somebody must choose.
 fn only(names: &[String], namespace: &str) -> Result<usize, Failure> {

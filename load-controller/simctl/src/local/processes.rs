@@ -113,7 +113,7 @@ impl Processes {
     }
 
     /// The ordinal of the worker that runs device `index`.
-    pub(crate) const fn owner(&self, index: u32) -> u32 {
+    pub(super) const fn owner(&self, index: u32) -> u32 {
         self.split.owner(index)
     }
 
@@ -128,7 +128,7 @@ impl Processes {
     }
 
     /// Starts the workers that so many devices need beyond the present ones; without devices in the plan yet, they wait.
-    pub(crate) async fn reserve(&mut self, devices: u32) -> anyhow::Result<()> {
+    pub(super) async fn reserve(&mut self, devices: u32) -> anyhow::Result<()> {
         for ordinal in u32::try_from(self.list.len())?..self.split.workers(devices) {
             let mut process = self.spawn(ordinal)?;
             process.listens(&self.client).await?;
@@ -140,7 +140,7 @@ impl Processes {
 
     /// Replaces the workers that have ended, and those that hang by what `known` tells of them; of a run that drains they
     /// are gone.
-    pub(crate) async fn replace_dead(&mut self, known: &Workers) -> anyhow::Result<()> {
+    pub(super) async fn replace_dead(&mut self, known: &Workers) -> anyhow::Result<()> {
         for position in (0..self.list.len()).rev() {
             let process = &mut self.list[position];
             let missed = known.member(process.worker.ordinal).map_or(0, Member::missed);
@@ -158,7 +158,7 @@ impl Processes {
     }
 
     /// Kills a worker, which is replaced as any that has died.
-    pub(crate) fn kill(&mut self, id: &str) {
+    pub(super) fn kill(&mut self, id: &str) {
         let meant = self.list.iter_mut().find(|process| process.worker.id == id);
         // One that has ended meanwhile is as good.
         let _ = meant.map(|process| process.child.start_kill());

@@ -103,14 +103,14 @@ impl Claim {
     }
 
     /// The folder in which worker `ordinal` records what it counts.
-    pub(crate) fn worker_records(&self, ordinal: u32) -> anyhow::Result<PathBuf> {
+    pub(super) fn worker_records(&self, ordinal: u32) -> anyhow::Result<PathBuf> {
         let folder = self.workers.join(ordinal.to_string());
         private_directory(&folder)?;
         Ok(folder)
     }
 
     /// The socket of worker `ordinal`.
-    pub(crate) fn worker_socket(&self, ordinal: u32) -> PathBuf {
+    pub(super) fn worker_socket(&self, ordinal: u32) -> PathBuf {
         self.workers.join(format!("{ordinal}.sock"))
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Ends it.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         match Target::find(&self.target, None, printer).await? {
             Target::Local(remote) => {
                 remote.abort().await?;

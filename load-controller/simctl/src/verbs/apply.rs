@@ -54,7 +54,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Checks all documents, then applies one after the other.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let manifests = manifest::read(&self.files)?;
         for manifest in &manifests {
             self.check_namespace(manifest)?;

@@ -41,7 +41,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Writes the files.
-    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let settings = Settings::new(&self.fleet)?;
         let fleet = settings.fleet();
         if fleet.spec.broker.is_none() {

@@ -66,7 +66,7 @@ pub(super) struct Credentials {
 
 impl Args {
     /// Prints the commands, or the credentials themselves.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let cluster = Cluster::find(&self.cluster, printer).await?;
         let fleet = cluster.fleet(self.fleet.as_ref()).await?;
         check_own(&fleet)?;

@@ -55,7 +55,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Removes, and says what.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let signals = Signals::listen()?;
         let request = self.request()?;
         if !self.force {

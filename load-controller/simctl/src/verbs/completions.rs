@@ -26,7 +26,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Prints the script that the shell reads to complete `whole`.
-    pub(crate) fn run(self, whole: &mut Command, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self, whole: &mut Command, printer: Printer) -> anyhow::Result<ExitCode> {
         if let Some(script) = completion::script(self.shell) {
             printer.data(script)?;
         } else {

@@ -60,7 +60,7 @@ const OPENER: &str = if cfg!(target_os = "macos") { "open" } else { "xdg-open" }
 
 impl Args {
     /// Forwards until somebody presses Ctrl-C.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let cluster = Cluster::find(&self.cluster, printer).await?;
         let fleet = self.fleet(&cluster).await?;
         let grafana =

@@ -71,7 +71,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Removes them, and waits until nothing is left of them.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let (kind, names) = match kinds::read(&self.objects)? {
             Meant::Fleets(names) => ("Fleet", names.into_iter().map(|FleetName(name)| name).collect::<Vec<_>>()),
             Meant::LoadTests(names) => ("LoadTest", names.into_iter().map(|TestName(name)| name).collect()),

@@ -51,7 +51,7 @@ const PODS_MAX: usize = 20;
 
 impl Args {
     /// Prints each of them.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let meant = kinds::read(&self.objects)?;
         let cluster = Cluster::find(&self.cluster, printer).await?;
         match meant {

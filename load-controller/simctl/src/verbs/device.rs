@@ -143,7 +143,7 @@ impl Source {
 
 impl Args {
     /// Prints the device, once or again and again.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let (fleet, device) = parse(&self.words)?;
         let target = Target::find(&self.target, fleet.as_ref().map(|fleet| fleet.0.as_str()), printer).await?;
         let (mut source, index) = match target {

@@ -35,7 +35,7 @@ const IN_CLUSTER: &str = "expected a run on this machine, found a cluster, where
 
 impl Args {
     /// Cuts them.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         if self.share == Share::NONE {
             return Err(Failure::usage("expected --share of more than 0%, found `0%`").into());
         }

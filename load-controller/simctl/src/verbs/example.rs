@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Prints the document, or the list of all.
-    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         if self.list {
             let mut rows = vec![vec!["NAME".to_owned(), "WHAT IT SHOWS".to_owned()]];
             rows.extend(

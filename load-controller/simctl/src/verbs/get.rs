@@ -60,7 +60,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Prints them, and with `--watch` each change of one.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         match kinds::read(&self.objects)? {
             Meant::Fleets(names) => {
                 self.show::<Fleet>(&names.into_iter().map(|FleetName(name)| name).collect::<Vec<_>>(), printer).await

@@ -108,7 +108,7 @@ struct Load {
 
 impl Args {
     /// Does the step.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         match self.step {
             Step::Build(step) => step.run(printer).await,
             Step::Load(step) => step.run(printer).await,

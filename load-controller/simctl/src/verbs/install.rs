@@ -79,7 +79,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Applies all objects, waits, and says what can be done next.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let choice = Choice {
             namespace: self.cluster.namespace.clone().unwrap_or_else(|| NAMESPACE.into()),
             registry: self.image_registry.clone(),

@@ -96,7 +96,7 @@ type Lines = BoxStream<'static, std::io::Result<String>>;
 
 impl Args {
     /// Prints the lines, pod by pod or as they come.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let cluster = Cluster::find(&self.cluster, printer).await?;
         let name = cluster.fleet(self.fleet.as_ref()).await?.name_any();
         let pods = self.pods(&cluster, &name).await?;

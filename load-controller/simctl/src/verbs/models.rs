@@ -61,7 +61,7 @@ const DIRECTORY: &str = "models";
 
 impl Args {
     /// Prints the list or the document.
-    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         match self.action {
             Some(Action::Show { model }) => printer.data(show(&model)?)?,
             None => {

@@ -43,7 +43,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Pauses the fleet.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let paused = set_paused(true, &self.target, self.object.as_ref(), self.dry_run, printer).await?;
         paused.tell("is paused", "; `simctl resume` goes on", self.dry_run, printer);
         Ok(ExitCode::Passed)

@@ -79,7 +79,7 @@ fn price(text: &str) -> Result<f64, String> {
 
 impl Args {
     /// Prints estimate and pre-flight.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let settings = Settings::new(&self.fleet)?;
         let has_price = self.price_per_cpu_hour.is_some() || self.price_per_gib_hour.is_some();
         match self.target {

@@ -83,7 +83,7 @@ enum Format {
 
 impl Args {
     /// Reads the report and prints it.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let place = place(self.path.to_str().unwrap_or_default(), self.path.exists(), self.cluster.is_given());
         let found = match &place {
             Place::Here => None,

@@ -29,7 +29,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Lifts the pause.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let paused = set_paused(false, &self.target, self.object.as_ref(), self.dry_run, printer).await?;
         paused.tell("goes on", "", self.dry_run, printer);
         Ok(ExitCode::Passed)

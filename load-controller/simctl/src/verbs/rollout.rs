@@ -112,7 +112,7 @@ struct Restart {
 
 impl Args {
     /// Does the step.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         match self.step {
             Step::Status(step) => step.run(printer).await,
             Step::History(step) => step.run(printer).await,

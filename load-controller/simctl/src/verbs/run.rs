@@ -177,7 +177,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Checks, starts, drives, reports.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         // From here on, so that Ctrl-C during a start cleans up as well.
         let signals = Signals::listen()?;
         let mut settings = Settings::to_run(&self.fleet, self.load_test.as_deref(), self.allow_commands)?;

@@ -90,7 +90,7 @@ struct Properties<'a> {
 
 impl Args {
     /// Prints the messages of all devices in the order of their due times.
-    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let mut fleet = self.fleet;
         // Two devices show a model better than a hundred do.
         if fleet.file.is_none() {

@@ -131,7 +131,7 @@ fn count(text: &str) -> Result<u32, Failure> {
 
 impl Args {
     /// Scales, and waits until *connected* equals asked.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let (fleet, wanted) = parse(&self.words, self.by)?;
         match Target::find(&self.target, fleet.as_ref().map(|fleet| fleet.0.as_str()), printer).await? {
             Target::Local(remote) => self.scale_run(&remote, wanted, printer).await,

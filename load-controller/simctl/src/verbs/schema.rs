@@ -62,7 +62,7 @@ enum Kind {
 
 impl Args {
     /// Prints the schema.
-    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let schema = match self.kind {
             Kind::Fleet => schemars::schema_for!(Fleet),
             Kind::LoadTest => schemars::schema_for!(LoadTest),

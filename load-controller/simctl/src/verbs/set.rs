@@ -100,7 +100,7 @@ fn parse(words: &[String]) -> Result<(Option<FleetName>, Vec<Assignment>), Failu
 
 impl Args {
     /// Sets one after the other; a stream that does not exist is an error.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let (fleet, assignments) = parse(&self.words)?;
         let target = Target::find(&self.target, fleet.as_ref().map(|fleet| fleet.0.as_str()), printer).await?;
         let name = match &target {

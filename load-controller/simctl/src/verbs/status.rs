@@ -92,7 +92,7 @@ impl Source {
 
 impl Args {
     /// Prints the report, once or again and again.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let fleet = self.fleet.as_ref();
         let mut source = match Target::find(&self.target, fleet.map(|fleet| fleet.0.as_str()), printer).await? {
             Target::Local(remote) => Source::Run(remote),

@@ -36,7 +36,7 @@ const IN_CLUSTER: &str = "a fleet of a cluster does not stop: `simctl delete fle
 
 impl Args {
     /// Asks the run to stop and waits until it is gone.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let remote = Target::find_local(&self.target, None, printer, IN_CLUSTER).await?;
         remote.stop().await?;
         if self.no_wait {

@@ -74,7 +74,7 @@ type Questions = BTreeMap<String, Question<PodsOfFleets>>;
 
 impl Args {
     /// Shows the figures, once or every second.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let cluster = Cluster::find_all(&self.cluster, self.all_namespaces, printer).await?;
         let mut questions = Questions::new();
         let shown = self.show(&cluster, &mut questions, printer).await;

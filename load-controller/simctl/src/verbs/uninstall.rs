@@ -52,7 +52,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Removes the objects, what others need at last.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let namespace = self.cluster.namespace.clone().unwrap_or_else(|| NAMESPACE.into());
         let choice = Choice { namespace: namespace.clone(), ..Choice::default() };
         let mut objects = installation::objects(&choice)?;

@@ -35,7 +35,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// Checks every Fleet, names what else there is, and fails when one is wrong.
-    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let sources = sources::read(&self.files);
         let mut wrong = sources.wrong.clone();
         let fleets = sources.fleets();

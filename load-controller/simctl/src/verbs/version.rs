@@ -32,7 +32,7 @@ pub(super) struct Version {
 
 impl Args {
     /// Prints the version.
-    pub(crate) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let version = Version {
             version: env!("CARGO_PKG_VERSION"),
             api_version: fleet_contract::fleet::API_VERSION,

@@ -123,7 +123,7 @@ impl Wish {
 
 impl Args {
     /// Waits for one fleet after the other; together they have `--timeout`.
-    pub(crate) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, printer: Printer) -> anyhow::Result<ExitCode> {
         let meant = kinds::read(&self.objects)?;
         let cluster = Cluster::find(&self.cluster, printer).await?;
         let deadline = Instant::now() + self.timeout.as_duration();
