@@ -18,6 +18,7 @@ pub mod expression;
 pub mod fault;
 pub mod fleet;
 pub mod format;
+pub mod glossary;
 pub mod lag;
 pub mod listen;
 pub mod load_test;

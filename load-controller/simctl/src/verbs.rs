@@ -12,6 +12,7 @@ mod describe;
 mod device;
 mod disconnect;
 mod example;
+mod explain;
 mod get;
 mod images;
 mod install;
@@ -77,6 +78,7 @@ pub(crate) enum Verb {
     Validate(validate::Args),
     Example(example::Args),
     Models(models::Args),
+    Explain(explain::Args),
     Schema(schema::Args),
     Completions(completions::Args),
     Version(version::Args),
@@ -120,6 +122,7 @@ impl Verb {
             Self::Validate(args) => args.run(printer),
             Self::Example(args) => args.run(printer),
             Self::Models(args) => args.run(printer),
+            Self::Explain(args) => args.run(printer),
             Self::Schema(args) => args.run(printer),
             Self::Completions(args) => args.run(&mut whole(), printer),
             Self::Version(args) => args.run(printer),
