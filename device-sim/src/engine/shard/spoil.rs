@@ -24,7 +24,8 @@ impl<C> Faults<C> {
     /// What becomes of a message of a device: by its own faults first, then by those that hit the device.
     fn fates<'a>(&'a self, own: OfDevice<'a>, slot: Slot, message: Message) -> impl Iterator<Item = Fate> + 'a {
         let spoils = self.hit(slot).map_or(&[][..], |hit| &hit.conditions.spoils);
-        own.fates(message.due).chain(spoils.iter().filter_map(move |spoil| spoil.fate(message.stream, message.due)))
+        let lasting = spoils.iter().filter(move |spoil| self.lasts(spoil.number, message.due));
+        own.fates(message.due).chain(lasting.filter_map(move |spoil| spoil.fate(message.stream, message.due)))
     }
 
     /// The flood of a stream by a fault that hits the device.

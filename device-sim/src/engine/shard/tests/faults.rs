@@ -144,6 +144,28 @@ fn a_disconnect_leaves_them_to_pace_and_backoff_and_says_so_if_it_shall() {
     }
 }
 
+/// How many messages a fault of two seconds has spoilt. Where the machine holds the shard up, it has no turn for 300 ms as the fault
+/// begins, and none as it ends.
+fn spoilt(is_held_up: bool) -> u64 {
+    let lasts = Span::from_secs(2);
+    let mut struck = Struck::new("stale", 0, lasts, SLOW);
+    for edge in [struck.at, struck.at.after(lasts)].into_iter().filter(|_| is_held_up) {
+        let just_before = edge.before(Span::from_millis(1));
+        struck.stage.run(just_before.since(struck.stage.shard.world.time()));
+        let ready = struck.stage.shard.world.advance(edge.after(Span::from_millis(300)));
+        struck.stage.shard.turn(&ready);
+    }
+    struck.run_to(4_000);
+    struck.done().effects
+}
+
+#[test]
+fn what_is_due_while_a_fault_lasts_is_spoilt_and_nothing_else_however_late_a_turn_is() {
+    let in_time = spoilt(false);
+    assert!(in_time > 100, "{in_time}");
+    assert_eq!(spoilt(true), in_time);
+}
+
 #[test]
 fn churn_ends_each_session_once_in_its_time_and_not_after_its_end() {
     let spec = "  connect: {rate: 1000/s, backoff: {base: 10s, cap: 10s}}\n";
