@@ -561,7 +561,7 @@ fn a_backlog_tells_the_times_at_which_it_was_due() {
     for device in devices {
         let of_device = backlog.iter().filter(|other| **other == device).count();
         // A busy machine ends a session later.
-        assert!((15..=21).contains(&of_device), "{device}: {of_device}");
+        assert!((10..=21).contains(&of_device), "{device}: {of_device}");
     }
     ended.report.expect("messages.withheld", 0);
 }
